@@ -1,0 +1,152 @@
+//! Who is asking, and by which address they reached us.
+//! In: the connection's peer, the request's headers, the trusted proxies. Out: the client's address and our public base URL.
+//! Promise: a forwarded header is believed only when the peer is a trusted proxy; the left-most entry alone is never believed.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+
+use crate::config::Config;
+use crate::state::AppState;
+
+/// The other end of the connection, put into each request's extensions by `app`. `None` on a Unix socket,
+/// whose other end is a proxy on this machine and therefore trusted.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub Option<IpAddr>);
+
+/// Who is asking.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The client's address, as far as trusted proxies tell; never stored in clear.
+    pub address: IpAddr,
+    /// How browsers reach us: `https://go.example.com` or `https://www.example.com/k`, without a trailing slash.
+    pub base: String,
+    /// True when the browser uses https.
+    pub is_https: bool,
+    /// `User-Agent`, invalid bytes replaced; empty when absent.
+    pub user_agent: String,
+}
+
+impl Client {
+    /// Reads a request's head.
+    pub fn read(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> Self {
+        let peer = peer.unwrap_or(Peer(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
+        let trusted = |address: IpAddr| {
+            config.trusted_proxies.iter().any(|network| network.contains(&address))
+        };
+        let is_proxied = peer.0.is_none_or(trusted);
+        let mut address = peer.0.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if is_proxied {
+            // From the right: each trusted proxy vouches for the entry before it; the first stranger is the client.
+            for hop in forwarded(headers, "x-forwarded-for").into_iter().rev() {
+                let Ok(hop) = hop.parse() else { break };
+                address = hop;
+                if !trusted(hop) {
+                    break;
+                }
+            }
+        }
+        let base = public_base(config, headers, is_proxied);
+        let user_agent = headers
+            .get(header::USER_AGENT)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        Self {
+            address,
+            is_https: base.starts_with("https://"),
+            base,
+            user_agent: user_agent.unwrap_or_default(),
+        }
+    }
+}
+
+fn public_base(config: &Config, headers: &HeaderMap, is_proxied: bool) -> String {
+    if let Some(url) = &config.public_url {
+        return url.as_str().trim_end_matches('/').to_owned();
+    }
+    let first = |name: &str| forwarded(headers, name).into_iter().next().filter(|_| is_proxied);
+    let host = first("x-forwarded-host").or_else(|| {
+        let host = headers.get(header::HOST)?.to_str().ok()?;
+        Some(host.to_owned())
+    });
+    let fits = |host: &String| {
+        !host.is_empty()
+            && host.bytes().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_')
+            })
+    };
+    let host = host.filter(fits).unwrap_or_else(|| "localhost".to_owned());
+    let scheme =
+        if first("x-forwarded-proto").as_deref() == Some("https") { "https" } else { "http" };
+    format!("{scheme}://{host}")
+}
+
+/// The comma-separated entries of all headers of a name, trimmed, in order.
+fn forwarded(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(','))
+        .map(|entry| entry.trim().to_owned())
+        .filter(|entry| !entry.is_empty())
+        .collect()
+}
+
+impl FromRequestParts<AppState> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        Ok(Self::read(&state.config, parts.extensions.get::<Peer>().copied(), &parts.headers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(
+        settings: &[(&str, &str)],
+        peer: Option<&str>,
+        headers: &[(&'static str, &str)],
+    ) -> Client {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let peer = Peer(peer.map(|text| text.parse().unwrap()));
+        Client::read(&Config::with(settings).unwrap(), Some(peer), &map)
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
+        let proxies = [("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1/32")];
+        let rows = [
+            ("no proxy", Some("203.0.113.9"), "198.51.100.1", "203.0.113.9"),
+            ("one proxy", Some("10.1.1.1"), "198.51.100.1", "198.51.100.1"),
+            (
+                "a chain with a forged first entry",
+                Some("10.1.1.1"),
+                "1.1.1.1, 198.51.100.1, 10.2.2.2",
+                "198.51.100.1",
+            ),
+            ("junk stops the walk", Some("10.1.1.1"), "198.51.100.1, junk", "10.1.1.1"),
+            ("a unix socket is a proxy", None, "198.51.100.1", "198.51.100.1"),
+        ];
+        for (name, peer, header, expected) in rows {
+            let found = client(&proxies, peer, &[("x-forwarded-for", header)]);
+            assert_eq!(found.address.to_string(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_base_url_is_the_configured_one_or_the_requests() {
+        let headers = [("host", "go.shop.com:8080"), ("x-forwarded-proto", "https")];
+        assert_eq!(client(&[], Some("203.0.113.9"), &headers).base, "http://go.shop.com:8080");
+        assert_eq!(client(&[], None, &headers).base, "https://go.shop.com:8080");
+        let fixed = [("CLICKSTAMP_PUBLIC_URL", "https://www.shop.com/k/")];
+        let found = client(&fixed, Some("203.0.113.9"), &headers);
+        assert_eq!((found.base.as_str(), found.is_https), ("https://www.shop.com/k", true));
+        assert_eq!(client(&[], None, &[("host", "evil\"><script>")]).base, "http://localhost");
+    }
+}

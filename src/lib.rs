@@ -1,0 +1,27 @@
+//! Clickstamp: first-party click IDs for Stripe payment links, and a ledger that explains every conversion.
+//!
+//! ```text
+//! page ── GET /t/{site}.js ──▶ tag        mints a click ID, bakes it into the script
+//!      ── POST /v ───────────▶ visit      durable row, then 204
+//! Stripe ─ POST /webhooks/stripe/{source} ─▶ stripe        verify → store raw → 200, then process:
+//!                                            └▶ conversion  payment + match + what is owed, one transaction
+//!                                               └▶ delivery  claim → send → settle ─▶ destination
+//! dashboard, api ◀─ report (read only)
+//! ```
+//!
+//! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
+//! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
+
+// The ground: knows no room.
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod hosts;
+pub mod ids;
+pub mod money;
+pub mod settings;
+pub mod store;
+
+// What doors share.
+pub mod client;
+pub mod state;

@@ -1,0 +1,321 @@
+//! What the owner configures: sites, sources, destinations, as records.
+//! In: the first start, the environment, the dashboard. Out: one `Snapshot` in memory that every door reads without a query.
+//! Promise: a change is in the database before it is in memory, and no page or log ever shows a secret of these records.
+
+mod table;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::config::{Config, Secret};
+use crate::ids::{self, ClickIdKey};
+use crate::money::Currency;
+use crate::store::Store;
+
+/// One website.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `site_…`.
+    pub id: String,
+    /// Stands inside every click ID of this site.
+    pub number: i64,
+    /// Stands in the URL of its tag: `/t/{key}.js`.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// IANA name, checked; reports use its days.
+    pub timezone: String,
+    /// The currency that charts show first.
+    pub currency: Currency,
+    /// Host names of its pages; empty accepts all.
+    pub domains: Vec<String>,
+}
+
+/// Kind of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A Stripe webhook endpoint.
+    Stripe,
+    /// The custom conversion endpoint.
+    Custom,
+}
+
+/// Where payments come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// `src_…`.
+    pub id: String,
+    /// Stands in the webhook's URL.
+    pub key: String,
+    /// The site its conversions belong to when the click ID does not say.
+    pub site_id: String,
+    /// Stripe or custom.
+    pub kind: SourceKind,
+    /// Signing secrets, newest last; empty until somebody sets one.
+    pub secrets: Vec<Secret>,
+    /// Key of Stripe's metadata that may hold a click ID.
+    pub metadata_key: String,
+    /// True when the environment sets its secrets.
+    pub from_environment: bool,
+}
+
+/// Kind of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationKind {
+    /// An AnyTrack custom integration.
+    AnyTrack,
+}
+
+/// Where conversions go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// `dst_…`.
+    pub id: String,
+    /// Short name in URLs and the API: `anytrack`.
+    pub key: String,
+    /// The site whose conversions it gets.
+    pub site_id: String,
+    /// Which room builds its messages.
+    pub kind: DestinationKind,
+    /// What people call it.
+    pub name: String,
+    /// Where to send; a secret, since AnyTrack asks for no other credential.
+    pub url: Secret,
+    /// False holds everything owed to it; nothing is lost.
+    pub enabled: bool,
+    /// True sends test-mode conversions too.
+    pub accepts_test: bool,
+    /// What it wants to hear.
+    pub options: DestinationOptions,
+    /// Grows with every change of what is sent.
+    pub revision: i64,
+    /// True when the environment sets its URL.
+    pub from_environment: bool,
+}
+
+/// Choices of a destination, stored as JSON; a missing one has its default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DestinationOptions {
+    /// Whether our own click ID goes out as `clickid` where AnyTrack's is not known.
+    pub falls_back_to_our_click_id: bool,
+    /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
+    pub anytrack_property: Option<String>,
+    /// Whether unmatched conversions with another key (e-mail) are sent.
+    pub sends_unmatched: bool,
+    /// Whether trials are told, as `Lead`.
+    pub sends_trials: bool,
+    /// Whether leads are told, as `Lead`.
+    pub sends_leads: bool,
+    /// Texts that turn a 2xx answer into a refusal, case ignored.
+    pub refuse_if_body_contains: Vec<String>,
+}
+
+impl Default for DestinationOptions {
+    fn default() -> Self {
+        let refusals =
+            ["Missing click_id, ref_id and email", "No match found", "not exists anymore"];
+        Self {
+            falls_back_to_our_click_id: true,
+            anytrack_property: None,
+            sends_unmatched: true,
+            sends_trials: false,
+            sends_leads: false,
+            refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// All records at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// In the order they were added; never empty after the first start.
+    pub sites: Vec<Site>,
+    /// In the order they were added.
+    pub sources: Vec<Source>,
+    /// In the order they were added.
+    pub destinations: Vec<Destination>,
+}
+
+impl Snapshot {
+    /// The site whose tag has this key.
+    pub fn site_by_key(&self, key: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.key == key)
+    }
+
+    /// The site with this record ID.
+    pub fn site(&self, id: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.id == id)
+    }
+
+    /// The site whose number stands in a click ID.
+    pub fn site_by_number(&self, number: i64) -> Option<&Site> {
+        self.sites.iter().find(|site| site.number == number)
+    }
+
+    /// The Stripe source with this key.
+    pub fn stripe_source(&self, key: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.key == key && source.kind == SourceKind::Stripe)
+    }
+
+    /// The source with this record ID.
+    pub fn source(&self, id: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.id == id)
+    }
+
+    /// The destination with this record ID.
+    pub fn destination(&self, id: &str) -> Option<&Destination> {
+        self.destinations.iter().find(|destination| destination.id == id)
+    }
+
+    /// The destinations of a site.
+    pub fn destinations_of<'a>(
+        &'a self,
+        site_id: &'a str,
+    ) -> impl Iterator<Item = &'a Destination> {
+        self.destinations.iter().filter(move |destination| destination.site_id == site_id)
+    }
+}
+
+/// The snapshot in memory, shared by all doors and workers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Arc<RwLock<Arc<Snapshot>>>);
+
+impl Settings {
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// When the database does not answer or holds a record this version cannot read.
+    pub async fn load(store: &Store) -> Result<Self> {
+        let settings = Self::default();
+        settings.reload(store).await?;
+        Ok(settings)
+    }
+
+    /// The records as of the last reload.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads all records again: after a change here, and now and then for other replicas' changes.
+    ///
+    /// # Errors
+    /// As [`Settings::load`]; the old records stay in use.
+    pub async fn reload(&self, store: &Store) -> Result<()> {
+        let snapshot = table::load(store).await.context("could not read the settings")?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        Ok(())
+    }
+}
+
+/// What a start must find: the server's key, a site, its sources, and what the environment sets.
+///
+/// # Errors
+/// When the database cannot be read or written.
+pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<ClickIdKey> {
+    let mut tx = store.begin().await?;
+    let key = table::get_or_set(&mut tx, "click_id_key", &ids::hex(&ids::new_key())).await?;
+    let site_id = table::ensure_first_site(&mut tx, now).await?;
+    table::ensure_source(&mut tx, now, &site_id, "main", SourceKind::Stripe).await?;
+    if !config.stripe_webhook_secrets.is_empty() {
+        table::set_secrets(&mut tx, "main", &config.stripe_webhook_secrets, true).await?;
+    } else {
+        table::release_from_environment(&mut tx, "main").await?;
+    }
+    match &config.anytrack_url {
+        Some(url) => table::set_anytrack(&mut tx, now, &site_id, url, true).await?,
+        None => table::release_anytrack_from_environment(&mut tx).await?,
+    }
+    tx.commit().await?;
+    let key = ids::unhex(&key).context("the stored key of the click IDs is damaged")?;
+    Ok(ClickIdKey::new(&key))
+}
+
+/// Saves the signing secrets of a Stripe source.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_webhook_secrets(
+    store: &Store,
+    settings: &Settings,
+    source: &Source,
+    secrets: &[Secret],
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::set_secrets(&mut tx, &source.key, secrets, false).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Saves the AnyTrack URL of a site: creates its destination, or corrects it, which heals everything still owed.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_anytrack_url(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    site_id: &str,
+    url: &Secret,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::set_anytrack(&mut tx, now, site_id, url, false).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Saves what people see of a site: its name, its timezone (IANA, checked by the caller), its first currency, its domains.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_site(store: &Store, settings: &Settings, site: &Site) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::update_site(&mut tx, site).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// A value that exists once per installation (setup token, …): the stored one, or `value` now stored.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn get_or_set(store: &Store, name: &str, value: &str) -> Result<String> {
+    let mut tx = store.begin().await?;
+    let stored = table::get_or_set(&mut tx, name, value).await?;
+    tx.commit().await?;
+    Ok(stored)
+}
+
+/// What may be shown of a secret URL: scheme, host and the last four characters.
+pub fn mask_url(url: &Secret) -> String {
+    let text = url.expose();
+    let shown = url::Url::parse(text).ok().and_then(|url| {
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}://{}{port}", url.scheme(), url.host_str()?))
+    });
+    let tail: String = text.chars().skip(text.chars().count().saturating_sub(4)).collect();
+    format!("{}/…{tail}", shown.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masked_url_shows_host_and_tail_only() {
+        let url = Secret::new("https://t1.anytrack.io/abc123/collect/secret-slug-k7Qe");
+        assert_eq!(mask_url(&url), "https://t1.anytrack.io/…k7Qe");
+    }
+
+    #[test]
+    fn options_read_from_an_empty_object() {
+        let options: DestinationOptions = serde_json::from_str("{}").unwrap();
+        assert!(
+            options.falls_back_to_our_click_id && options.sends_unmatched && !options.sends_trials
+        );
+        assert_eq!(options.refuse_if_body_contains.len(), 3);
+    }
+}

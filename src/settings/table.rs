@@ -1,0 +1,208 @@
+//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`.
+//! In: records. Out: rows, and records again. Private to this room.
+
+use anyhow::{Context as _, Result};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::{Destination, DestinationKind, DestinationOptions, Site, Snapshot, Source, SourceKind};
+use crate::clock::Timestamp;
+use crate::config::Secret;
+use crate::ids;
+use crate::money::Currency;
+use crate::store::Store;
+
+pub(super) async fn load(store: &Store) -> Result<Snapshot> {
+    let sites = sqlx::query(
+        "select id, number, key, name, timezone, currency, domains
+           from sites
+          order by number",
+    );
+    let sources = sqlx::query(
+        "select id, key, site_id, kind, secrets, metadata_key, from_environment
+           from sources
+          order by created_at_ms, id",
+    );
+    let destinations = sqlx::query(
+        "select id, key, site_id, kind, name, url, enabled, accepts_test, options, revision, from_environment
+           from destinations
+          order by created_at_ms, id",
+    );
+    let read = |rows: Vec<AnyRow>| rows.into_iter();
+    Ok(Snapshot {
+        sites: read(sites.fetch_all(store.pool()).await?)
+            .map(|row| site(&row))
+            .collect::<Result<_>>()?,
+        sources: read(sources.fetch_all(store.pool()).await?)
+            .map(|row| source(&row))
+            .collect::<Result<_>>()?,
+        destinations: read(destinations.fetch_all(store.pool()).await?)
+            .map(|row| destination(&row))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn site(row: &AnyRow) -> Result<Site> {
+    let currency: String = row.try_get("currency")?;
+    let domains: String = row.try_get("domains")?;
+    Ok(Site {
+        id: row.try_get("id")?,
+        number: row.try_get("number")?,
+        key: row.try_get("key")?,
+        name: row.try_get("name")?,
+        timezone: row.try_get("timezone")?,
+        currency: Currency::parse(&currency).context("a site's currency is not a code")?,
+        domains: domains.lines().map(str::to_owned).collect(),
+    })
+}
+
+fn source(row: &AnyRow) -> Result<Source> {
+    let kind: String = row.try_get("kind")?;
+    let secrets: String = row.try_get("secrets")?;
+    Ok(Source {
+        id: row.try_get("id")?,
+        key: row.try_get("key")?,
+        site_id: row.try_get("site_id")?,
+        kind: if kind == "custom" { SourceKind::Custom } else { SourceKind::Stripe },
+        secrets: secrets.split(',').filter(|text| !text.is_empty()).map(Secret::new).collect(),
+        metadata_key: row.try_get("metadata_key")?,
+        from_environment: row.try_get::<i64, _>("from_environment")? == 1,
+    })
+}
+
+fn destination(row: &AnyRow) -> Result<Destination> {
+    let options: String = row.try_get("options")?;
+    let url: String = row.try_get("url")?;
+    Ok(Destination {
+        id: row.try_get("id")?,
+        key: row.try_get("key")?,
+        site_id: row.try_get("site_id")?,
+        kind: DestinationKind::AnyTrack,
+        name: row.try_get("name")?,
+        url: Secret::new(url),
+        enabled: row.try_get::<i64, _>("enabled")? == 1,
+        accepts_test: row.try_get::<i64, _>("accepts_test")? == 1,
+        options: serde_json::from_str::<DestinationOptions>(&options)
+            .context("a destination's options")?,
+        revision: row.try_get("revision")?,
+        from_environment: row.try_get::<i64, _>("from_environment")? == 1,
+    })
+}
+
+pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {
+    sqlx::query("insert into settings (name, value) values ($1, $2) on conflict (name) do nothing")
+        .bind(name)
+        .bind(value)
+        .execute(&mut *tx)
+        .await?;
+    let row =
+        sqlx::query("select value from settings where name = $1").bind(name).fetch_one(tx).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The ID of the first site, created when there is none.
+pub(super) async fn ensure_first_site(tx: &mut AnyConnection, now: Timestamp) -> Result<String> {
+    sqlx::query(
+        "insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
+         values ($1, 1, 'main', 'My site', 'UTC', 'USD', '', $2)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("site_", now))
+    .bind(now.as_ms())
+    .execute(&mut *tx)
+    .await?;
+    let row = sqlx::query("select id from sites where number = 1").fetch_one(tx).await?;
+    Ok(row.try_get(0)?)
+}
+
+pub(super) async fn ensure_source(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site_id: &str,
+    key: &str,
+    kind: SourceKind,
+) -> Result<()> {
+    sqlx::query(
+        "insert into sources (id, key, site_id, kind, secrets, metadata_key, from_environment, created_at_ms)
+         values ($1, $2, $3, $4, '', 'click_id', 0, $5)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("src_", now))
+    .bind(key)
+    .bind(site_id)
+    .bind(if kind == SourceKind::Custom { "custom" } else { "stripe" })
+    .bind(now.as_ms())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn set_secrets(
+    tx: &mut AnyConnection,
+    key: &str,
+    secrets: &[Secret],
+    from_environment: bool,
+) -> Result<()> {
+    let joined = secrets.iter().map(Secret::expose).collect::<Vec<_>>().join(",");
+    sqlx::query("update sources set secrets = $1, from_environment = $2 where key = $3")
+        .bind(joined)
+        .bind(i64::from(from_environment))
+        .bind(key)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The environment no longer sets this source's secrets: they stay, and the dashboard may change them.
+pub(super) async fn release_from_environment(tx: &mut AnyConnection, key: &str) -> Result<()> {
+    sqlx::query("update sources set from_environment = 0 where key = $1")
+        .bind(key)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The environment no longer sets the AnyTrack URL: it stays, and the dashboard may change it.
+pub(super) async fn release_anytrack_from_environment(tx: &mut AnyConnection) -> Result<()> {
+    sqlx::query("update destinations set from_environment = 0 where from_environment = 1")
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn set_anytrack(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site_id: &str,
+    url: &Secret,
+    from_environment: bool,
+) -> Result<()> {
+    sqlx::query(
+        "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
+                                   from_environment, created_at_ms)
+         values ($1, 'anytrack', $2, 'anytrack', 'AnyTrack', $3, 1, 0, '{}', 1, $4, $5)
+             on conflict (key) do update set url = excluded.url, from_environment = excluded.from_environment",
+    )
+    .bind(ids::new_record_id("dst_", now))
+    .bind(site_id)
+    .bind(url.expose())
+    .bind(i64::from(from_environment))
+    .bind(now.as_ms())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update_site(tx: &mut AnyConnection, site: &Site) -> Result<()> {
+    sqlx::query(
+        "update sites set name = $1, timezone = $2, currency = $3, domains = $4 where id = $5",
+    )
+    .bind(&site.name)
+    .bind(&site.timezone)
+    .bind(site.currency.code())
+    .bind(site.domains.join("\n"))
+    .bind(&site.id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}

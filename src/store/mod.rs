@@ -1,0 +1,171 @@
+//! The database: opening it, transactions, migrations, and the group-commit writer.
+//! In: a URL. Out: one `Store` that behaves the same on SQLite and PostgreSQL.
+//! Promise: what a commit acknowledged survives `kill -9` and power loss; the two engines differ only in this folder.
+
+mod batch;
+mod sqlite_lock;
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sqlx::any::AnyPoolOptions;
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
+
+/// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
+const SQLITE_CONNECTIONS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 12;
+/// How long a statement waits for somebody else's lock before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Which database serves us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// One file in the data directory; this process owns it.
+    Sqlite,
+    /// A server, shared by any number of replicas.
+    Postgres,
+}
+
+/// An open database. Cloning is cheap; all clones are one database.
+#[derive(Clone)]
+pub struct Store {
+    pool: AnyPool,
+    engine: Engine,
+    /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
+    gate: Arc<Mutex<()>>,
+    visits: batch::Writer,
+    _lock: Option<Arc<sqlite_lock::DirectoryLock>>,
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite://path` or `postgres://…`) and brings its tables up to date.
+    /// `visits` and `counts` say what the group-commit writer writes.
+    ///
+    /// # Errors
+    /// When the URL is of another kind, the file is in use by another process, or the server cannot be reached.
+    pub(crate) async fn open(
+        url: &str,
+        visits: &'static Batch,
+        counts: &'static Tally,
+    ) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let gate = Arc::new(Mutex::new(()));
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            let lock = sqlite_lock::DirectoryLock::take(Path::new(path))?;
+            let pool = AnyPoolOptions::new()
+                .max_connections(SQLITE_CONNECTIONS)
+                .after_connect(|connection, _| {
+                    Box::pin(async move { prepare_sqlite(connection).await })
+                })
+                .connect(&format!("sqlite://{path}?mode=rwc"))
+                .await
+                .with_context(|| format!("could not open the database file {path}"))?;
+            MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
+            let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
+            Ok(Self {
+                pool,
+                engine: Engine::Sqlite,
+                gate,
+                visits: writer,
+                _lock: Some(Arc::new(lock)),
+            })
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let pool = AnyPoolOptions::new()
+                .max_connections(POSTGRES_CONNECTIONS)
+                .acquire_timeout(BUSY_TIMEOUT)
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        connection.execute("set synchronous_commit = on").await?;
+                        connection.execute("set lock_timeout = '10s'").await.map(|_| ())
+                    })
+                })
+                .connect(url)
+                .await
+                .context("could not reach the PostgreSQL server of CLICKSTAMP_DATABASE_URL")?;
+            MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
+            let writer = batch::Writer::on_postgres(url, visits, counts).await?;
+            Ok(Self { pool, engine: Engine::Postgres, gate, visits: writer, _lock: None })
+        } else {
+            bail!("CLICKSTAMP_DATABASE_URL must start with sqlite:// or postgres://");
+        }
+    }
+
+    /// Which database serves us.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// For single statements that read.
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
+    /// Who began it commits it; dropping it undoes everything.
+    pub(crate) async fn begin(&self) -> Result<Tx> {
+        let (turn, statement) = match self.engine {
+            Engine::Sqlite => (Some(self.gate.clone().lock_owned().await), "begin immediate"),
+            Engine::Postgres => (None, "begin"),
+        };
+        let inner =
+            self.pool.begin_with(statement).await.context("could not begin a transaction")?;
+        Ok(Tx { inner, _turn: turn })
+    }
+
+    /// Adds one row to the group-commit writer's table and waits until it is durable.
+    pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
+        self.visits.insert(row).await
+    }
+
+    /// True when the database answers.
+    pub(crate) async fn is_reachable(&self) -> bool {
+        sqlx::query("select 1").execute(&self.pool).await.is_ok()
+    }
+
+    /// Writes what is still queued, then closes every connection.
+    pub(crate) async fn close(&self) {
+        self.visits.close().await;
+        self.pool.close().await;
+    }
+}
+
+async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    for pragma in batch::SQLITE_PRAGMAS {
+        connection.execute(*pragma).await?;
+    }
+    Ok(())
+}
+
+/// A transaction that writes, and on SQLite the turn that goes with it.
+pub(crate) struct Tx {
+    inner: Transaction<'static, Any>,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Tx {
+    /// Makes everything durable. Until it returns, nothing may be promised to anybody.
+    pub(crate) async fn commit(self) -> Result<()> {
+        self.inner.commit().await.context("could not commit")
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.inner
+    }
+}
