@@ -25,3 +25,10 @@ pub mod store;
 // What doors share.
 pub mod client;
 pub mod state;
+
+// The flow: page → destination.
+mod conversion;
+pub mod delivery;
+pub mod destination;
+pub mod stripe;
+mod visit;
