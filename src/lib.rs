@@ -22,6 +22,8 @@ pub mod money;
 pub mod settings;
 pub mod store;
 
+pub mod app;
+
 // What doors share.
 pub mod client;
 pub mod state;
