@@ -14,7 +14,19 @@
  */
 
 (/** @param {TagConfig} config */ (config) => {
-  const page = window;
+  /** The click ID in use; empty until the landing was read. */
+  let id = "";
+  /** What the click ID replaces: the placeholder, and click IDs this document used before. */
+  let replaced = /(-|%2d){2}click(-|%2d)id(-|%2d){2}/gi;
+  /** Time of the newest body, in ms. It only grows: the server tells the bodies of one click ID apart by it. */
+  let sentAt = 0;
+  /** The document's navigation entry and referrer; they count for the first visit only. @type {any} */
+  let entry;
+  /** @type {string} */
+  let referrer;
+  /** Calls that wait for the click ID. @type {any[][]} */
+  let queue;
+
   const doc = document;
 
   /**
@@ -35,20 +47,12 @@
 
   // ---- click ID ----
 
-  /** The click ID in use; empty until the landing was read. */
-  let id = "";
-
-  // A copy older than 300 s came from a cache and may have been given to somebody else.
-  let baked = Math.abs(Date.now() / 1000 - /** @type {number} */ (config.t)) < 300 ? config.i : "";
-
   /** A click ID nobody has: the baked one, once; then client-made ones, which start with ck_z. */
   const mint = () => {
-    let fresh = baked;
-    baked = "";
-    if (!fresh) {
-      fresh = "ck_z";
-      for (const byte of crypto.getRandomValues(new Uint8Array(32))) fresh += (byte & 31).toString(32);
-    }
+    const fresh =
+      config.i ||
+      crypto.getRandomValues(new Uint8Array(32)).reduce((text, byte) => text + (byte & 31).toString(32), "ck_z");
+    config.i = "";
     return fresh;
   };
 
@@ -58,13 +62,13 @@
    * @param {string} url
    */
   const sign = (url) => {
+    let hash = 0;
     const pairs = url
       .split(/[?&#]/)
       .filter((pair) =>
         /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=./i.test(pair),
       )
-      .join("&");
-    let hash = 0;
+      .join();
     // The step of FNV-1a; a small multiplier would let two changed letters cancel out.
     for (const letter of pairs) hash = Math.imul(hash ^ letter.charCodeAt(0), 16777619);
     return pairs && (hash >>> 0).toString(36);
@@ -76,40 +80,33 @@
   const known = {};
   const jar = guard(() => doc.cookie);
   const copy = guard((/** @type {string} */ name) => localStorage.getItem(name));
-
-  /**
-   * A value from the cookie, else from its copy in localStorage, else from memory; what does not match is absent.
-   * @param {string} name
-   * @param {string} pattern
-   */
-  const recall = (name, pattern) =>
-    (RegExp(`(?:^|; )${name}=(${pattern})(?:;|$)`).exec(
-      `${jar()}; ${name}=${copy(name)}; ${name}=${known[name]}`,
-    ) || [])[1];
-
-  /**
-   * Keeps a value in all three places. A cookie that holds the value already is left alone: the server may have
-   * set it, and Safari would cut its life from 400 to 7 days if a script wrote it again.
-   * @param {string} name
-   * @param {string} value
-   */
-  const keep = (name, value) => {
-    known[name] = value;
-    guard(() => {
-      if (!doc.cookie.includes(name + "=" + value))
-        doc.cookie = name + "=" + value + ";path=/;max-age=34560000;samesite=lax" + config.k;
-    })();
-    store(name, value);
-  };
-
   const store = guard((/** @type {string} */ name, /** @type {string} */ value) =>
     localStorage.setItem(name, value),
   );
 
-  // ---- POST ----
+  /**
+   * Finds a value in the cookies, else in localStorage, else in memory; what does not match the pattern is absent.
+   * @param {string} name
+   * @param {string} pattern
+   * @returns {(string | undefined)[]} the pattern's groups, from 1
+   */
+  const recall = (name, pattern) =>
+    RegExp(`(?:^|; )${name}=${pattern}(?:;|$)`).exec(
+      `${jar()}; ${name}=${copy(name)}; ${name}=${known[name]}`,
+    ) || [];
 
-  /** The newest body's time. Times only grow, because the server tells bodies of one click ID apart by them. */
-  let sentAt = 0;
+  /**
+   * Keeps a value in all three places. A cookie that holds the value already is left alone: the server may have
+   * set it, and Safari would cut its life from 400 to 7 days if a script wrote it again.
+   */
+  const keep = guard((/** @type {string} */ name, /** @type {string} */ value) => {
+    known[name] = value;
+    store(name, value);
+    const pair = name + "=" + value;
+    if (!doc.cookie.includes(pair)) doc.cookie = pair + ";path=/;max-age=34560000;samesite=lax" + config.k;
+  });
+
+  // ---- POST ----
 
   /**
    * Sends a body and waits for nothing. After a network error it is kept for the next load; a repeated one
@@ -125,25 +122,21 @@
     }
   };
 
-  /** @param {{ u: string, [key: string]: unknown }} facts */
-  const post = guard((facts) => {
+  const post = guard((/** @type {string} */ url, /** @type {object} */ facts) => {
     sentAt = Math.max(Date.now(), sentAt + 1);
-    facts.u = facts.u.slice(0, 4096);
-    send(JSON.stringify({ s: config.s, i: id, t: sentAt, ...facts }));
+    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: url.slice(0, 4096), ...facts }));
   });
 
   // ---- links ----
 
-  /** What the click ID replaces: the placeholder, and click IDs this page used before. */
-  let replaced = "(-|%2d){2}click(-|%2d)id(-|%2d){2}";
-
-  // Where it is replaced: element and attribute. onclick is last, because a page's policy may refuse the change.
+  // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
   const places =
-    "a href,area href,form action,* formaction,input[type=hidden] value,iframe src,meta[http-equiv=refresh i] content," +
-    "* data-href,* data-url,* data-link,* data-at-value,* client-reference-id,* onclick";
-  const attributes = /** @type {string[]} */ (places.match(/[a-z-]+(?=,|$)/g));
+    "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,meta content,iframe src,input[type=hidden] value,onclick".split(
+      ",",
+    );
+  const attributes = places.map((place) => place.replace(/.* /, ""));
   // "ck" stands in the placeholder and in every click ID, however they are spelled.
-  const selector = places.replace(/ ([a-z-]+)(?=,|$)/g, "[$1*=ck i]");
+  const selector = `${places.map((place) => place.replace(/ ?([\w-]+)$/, "[$1*=ck i]"))}`;
 
   /**
    * The value with the click ID in it, all other bytes as they are; the value itself if there is nothing to do.
@@ -151,10 +144,7 @@
    * @param {T} value
    * @returns {T | string}
    */
-  const fill = (value) => {
-    const pattern = RegExp(replaced, "gi");
-    return id && pattern.test(`${value}`) ? `${value}`.replace(pattern, id) : value;
-  };
+  const fill = (value) => (id && replaced.test(`${value}`) ? `${value}`.replace(replaced, id) : value);
 
   /** Stamps one element. */
   const stamp = guard((/** @type {any} */ element) => {
@@ -179,19 +169,12 @@
 
   // ---- visit ----
 
-  /**
-   * Reads the landing: which click ID, and is it a visit? Also called when the URL changed or the page came back.
-   * @param {boolean} [isFirst] the first time in this document; only then referrer and navigation entry count
-   */
-  const land = guard((isFirst) => {
+  /** Reads the landing: which click ID, and is it a visit? Called again when the URL changed or the page came back. */
+  const land = guard(() => {
     // The entry has the query that a router may have stripped by now.
-    const entry = /** @type {PerformanceNavigationTiming | undefined} */ (
-      isFirst ? performance.getEntriesByType("navigation")[0] : undefined
-    );
     const url = entry ? entry.name : location.href;
-    const referrer = isFirst ? doc.referrer : "";
-    const previous = recall("_ck", "ck_[a-z0-9]{29,37}");
-    const [lastSignature, lastActive] = (recall("_ck_s", "\\w*\\.\\d+") || ".").split(".");
+    const [, previous] = recall("_ck", "(ck_[a-z0-9]{29,37})");
+    const [, lastSignature = "", lastActive = 0] = recall("_ck_s", "(\\w*)\\.(\\d+)");
     const now = (Date.now() / 1000) >>> 0;
     const isLive = now - +lastActive < 1800;
     const signature = sign(url) || lastSignature;
@@ -207,13 +190,12 @@
     keep("_ck", next);
     keep("_ck_s", signature + "." + now);
     if (next != id) {
-      if (id) replaced += "|" + id;
+      if (id) replaced = RegExp(replaced.source + "|" + id, "gi");
       api.id = id = next;
       scan();
     }
     if (isNew || !isLive)
-      post({
-        u: url,
+      post(url, {
         p: previous,
         r: referrer.slice(0, 1024) || undefined,
         k:
@@ -222,8 +204,11 @@
             .filter((cookie) => /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/.test(cookie))
             .join()
             .slice(0, 1500) || undefined,
-        f: (navigator.webdriver ? 1 : 0) + (/** @type {any} */ (navigator).globalPrivacyControl ? 2 : 0) || undefined,
+        f:
+          /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
+          undefined,
       });
+    entry = referrer = "";
   });
 
   // ---- start ----
@@ -233,47 +218,23 @@
     ready: (/** @type {(clickId: string) => void} */ callback) => callback(id),
     scan,
     url: fill,
-    event: (/** @type {string} */ e, /** @type {object} */ v) => post({ u: location.href, e, v }),
+    event: (/** @type {string} */ e, /** @type {object} */ v) => post(location.href, { e, v }),
   };
 
-  /** Calls that wait for the click ID. @type {any[][]} */
-  let queue = [];
-
-  const api = Object.assign(
-    guard((/** @type {string} */ name, /** @type {any[]} */ ...args) =>
-      id || name == "url" ? commands[name]?.(...args) : void queue.push([name, ...args]),
-    ),
-    { id },
-  );
-
-  const begin = guard(() => {
-    land(true);
-    const unsent = copy("_ck_q");
-    if (unsent) {
-      localStorage.removeItem("_ck_q");
-      send(unsent, true);
-    }
-    // Emptied first: without a click ID the calls would queue up again.
-    for (const [name, ...args] of queue.splice(0)) api(name, ...args);
-    if (id) doc.dispatchEvent(new CustomEvent("clickstamp:ready", { detail: id }));
+  /** @type {any} */
+  const api = guard((/** @type {string} */ name, /** @type {any[]} */ ...args) => {
+    if (id || name == "url") return commands[name]?.(...args);
+    queue.push([name, ...args]);
   });
 
-  guard(() => {
-    const stub = /** @type {any} */ (page.clickstamp);
-    // Another tag runs; the first wins.
-    if (stub && "id" in stub) return;
-    queue = [...(stub?.q || [])];
-    page.clickstamp = /** @type {any} */ (api);
-
-    new MutationObserver(
-      guard((records) => {
-        for (const record of records) record.attributeName ? stamp(record.target) : record.addedNodes.forEach(scan);
-      }),
-    ).observe(doc, { subtree: true, childList: true, attributeFilter: attributes });
+  const begin = guard(() => {
+    entry = performance.getEntriesByType("navigation")[0];
+    referrer = doc.referrer;
+    land();
 
     // pointerdown comes before the context menu, a drag, a middle click and a touch.
     for (const type of ["pointerdown", "click", "submit"])
-      page.addEventListener(
+      addEventListener(
         type,
         guard((event) => {
           // Nodes with an action are forms; their hidden inputs are not on the path.
@@ -282,28 +243,52 @@
         true,
       );
 
-    const open = page.open;
-    page.open = /** @this {any} */ function (url, ...rest) {
+    new MutationObserver(
+      guard((records) => {
+        for (const record of records) record.attributeName ? stamp(record.target) : record.addedNodes.forEach(scan);
+      }),
+    ).observe(doc, { subtree: true, childList: true, attributeFilter: attributes });
+
+    const { open, navigation } = /** @type {any} */ (window);
+    window.open = /** @this {any} */ function (url, ...rest) {
       return open.call(this, fill(url), ...rest);
     };
 
-    const navigation = /** @type {any} */ (page).navigation;
     navigation?.addEventListener(
       "navigate",
       guard((/** @type {any} */ event) => {
-        const url = fill(event.destination.url);
-        /** @type {"assign" | "replace" | undefined} */
-        const go = { push: "assign", replace: "replace" }[event.navigationType];
-        if (go && url != event.destination.url && event.cancelable && !event.formData && !event.destination.sameDocument) {
+        const { url, sameDocument } = event.destination;
+        const filled = fill(url);
+        if (filled != url && event.cancelable && !event.formData && !sameDocument) {
           event.preventDefault();
-          location[go](url);
+          location[event.navigationType == "push" ? "assign" : "replace"](filled);
         }
       }),
     );
+    navigation ? navigation.addEventListener("currententrychange", land) : addEventListener("popstate", land);
+    addEventListener("pageshow", (event) => event.persisted && land());
 
-    const again = () => id && land();
-    navigation ? navigation.addEventListener("currententrychange", again) : page.addEventListener("popstate", again);
-    page.addEventListener("pageshow", (event) => event.persisted && again());
+    const unsent = copy("_ck_q");
+    if (unsent) {
+      localStorage.removeItem("_ck_q");
+      send(unsent, true);
+    }
+
+    // Emptied first: without a click ID the calls would queue up again.
+    for (const call of queue.splice(0)) api(...call);
+    if (id) doc.dispatchEvent(new CustomEvent("clickstamp:ready", { detail: id }));
+  });
+
+  guard(() => {
+    const stub = /** @type {any} */ (window).clickstamp;
+    // Another tag runs; the first wins.
+    if (stub && "id" in stub) return;
+    queue = [...(stub?.q || [])];
+    window.clickstamp = api;
+    api.id = id;
+
+    // A copy older than 300 s came from a cache and may have been given to somebody else.
+    if (!(Math.abs(Date.now() / 1000 - /** @type {number} */ (config.t)) < 300)) config.i = "";
 
     /** @type {any} */ (doc).prerendering ? doc.addEventListener("prerenderingchange", begin) : begin();
   })();
