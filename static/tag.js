@@ -57,21 +57,32 @@
   };
 
   /**
-   * One short text for all ad click IDs and UTM parameters of a URL, empty if there are none. It hashes the
+   * The parts of a text that match, joined by commas.
+   * @param {string} text
+   * @param {string | RegExp} separator
+   * @param {RegExp} pattern
+   */
+  const pick = (text, separator, pattern) =>
+    text
+      .split(separator)
+      .filter((part) => pattern.test(part))
+      .join();
+
+  /**
+   * One number for all ad click IDs and UTM parameters of a URL, empty if there are none. It hashes the
    * whole text: a tail would lose a gclid that stands before long UTMs.
    * @param {string} url
    */
   const sign = (url) => {
     let hash = 0;
-    const pairs = url
-      .split(/[?&#]/)
-      .filter((pair) =>
-        /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=./i.test(pair),
-      )
-      .join();
-    // The step of FNV-1a; a small multiplier would let two changed letters cancel out.
-    for (const letter of pairs) hash = Math.imul(hash ^ letter.charCodeAt(0), 16777619);
-    return pairs && (hash >>> 0).toString(36);
+    const pairs = pick(
+      url,
+      /[?&#]/,
+      /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=./i,
+    );
+    // With a factor below 256 two changed letters could cancel each other out.
+    for (const letter of pairs) hash = Math.imul(hash ^ letter.charCodeAt(0), 65599);
+    return pairs && `${hash >>> 0}`;
   };
 
   // ---- cookies and storage ----
@@ -91,9 +102,7 @@
    * @returns {(string | undefined)[]} the pattern's groups, from 1
    */
   const recall = (name, pattern) =>
-    RegExp(`(?:^|; )${name}=${pattern}(?:;|$)`).exec(
-      `${jar()}; ${name}=${copy(name)}; ${name}=${known[name]}`,
-    ) || [];
+    RegExp(`; ${name}=${pattern};`).exec(`; ${jar()}; ${name}=${copy(name)}; ${name}=${known[name]};`) || [];
 
   /**
    * Keeps a value in all three places. A cookie that holds the value already is left alone: the server may have
@@ -111,20 +120,22 @@
   /**
    * Sends a body and waits for nothing. After a network error it is kept for the next load; a repeated one
    * does not replace a newer one there.
-   * @param {string} body
-   * @param {boolean} [isRepeat]
    */
-  const send = async (body, isRepeat) => {
-    try {
-      await fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" });
-    } catch {
+  const send = guard((/** @type {string} */ body, /** @type {boolean} */ isRepeat) => {
+    fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" }).catch(() => {
       if (!isRepeat || !copy("_ck_q")) store("_ck_q", body);
-    }
-  };
+    });
+  });
+
+  /**
+   * @param {string} text
+   * @param {number} length
+   */
+  const cut = (text, length) => text.slice(0, length) || undefined;
 
   const post = guard((/** @type {string} */ url, /** @type {object} */ facts) => {
     sentAt = Math.max(Date.now(), sentAt + 1);
-    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: url.slice(0, 4096), ...facts }));
+    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }), false);
   });
 
   // ---- links ----
@@ -144,7 +155,8 @@
    * @param {T} value
    * @returns {T | string}
    */
-  const fill = (value) => (id && replaced.test(`${value}`) ? `${value}`.replace(replaced, id) : value);
+  const fill = (value) =>
+    id && replaced.test(/** @type {any} */ (value)) ? `${value}`.replace(replaced, id) : value;
 
   /** Stamps one element. */
   const stamp = guard((/** @type {any} */ element) => {
@@ -155,7 +167,7 @@
         if (filled != value) {
           element.setAttribute(name, filled);
           // Stripe's elements read the attribute only when they connect; a clone reads it again.
-          if (name == "client-reference-id" && customElements.get(element.localName))
+          if (name == "client-reference-id" && element.matches(":defined"))
             element.replaceWith(element.cloneNode(true));
         }
       }
@@ -172,7 +184,7 @@
   /** Reads the landing: which click ID, and is it a visit? Called again when the URL changed or the page came back. */
   const land = guard(() => {
     // The entry has the query that a router may have stripped by now.
-    const url = entry ? entry.name : location.href;
+    const url = entry?.name || location.href;
     const [, previous] = recall("_ck", "(ck_[a-z0-9]{29,37})");
     const [, lastSignature = "", lastActive = 0] = recall("_ck_s", "(\\w*)\\.(\\d+)");
     const now = (Date.now() / 1000) >>> 0;
@@ -197,13 +209,8 @@
     if (isNew || !isLive)
       post(url, {
         p: previous,
-        r: referrer.slice(0, 1024) || undefined,
-        k:
-          `${jar()}`
-            .split("; ")
-            .filter((cookie) => /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/.test(cookie))
-            .join()
-            .slice(0, 1500) || undefined,
+        r: cut(referrer, 1024),
+        k: cut(pick(`${jar()}`, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
         f:
           /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
           undefined,
@@ -222,9 +229,9 @@
   };
 
   /** @type {any} */
-  const api = guard((/** @type {string} */ name, /** @type {any[]} */ ...args) => {
-    if (id || name == "url") return commands[name]?.(...args);
-    queue.push([name, ...args]);
+  const api = guard((/** @type {string} */ name, /** @type {any} */ first, /** @type {any} */ second) => {
+    if (id || name == "url") return commands[name]?.(first, second);
+    queue.push([name, first, second]);
   });
 
   const begin = guard(() => {
@@ -238,14 +245,17 @@
         type,
         guard((event) => {
           // Nodes with an action are forms; their hidden inputs are not on the path.
-          for (const node of /** @type {any[]} */ (event.composedPath())) node.action ? scan(node) : stamp(node);
+          for (const node of /** @type {any[]} */ (event.composedPath())) (node.action ? scan : stamp)(node);
         }),
         true,
       );
 
     new MutationObserver(
       guard((records) => {
-        for (const record of records) record.attributeName ? stamp(record.target) : record.addedNodes.forEach(scan);
+        for (const record of records) {
+          stamp(record.target);
+          record.addedNodes.forEach(scan);
+        }
       }),
     ).observe(doc, { subtree: true, childList: true, attributeFilter: attributes });
 
@@ -265,8 +275,10 @@
         }
       }),
     );
-    navigation ? navigation.addEventListener("currententrychange", land) : addEventListener("popstate", land);
-    addEventListener("pageshow", (event) => event.persisted && land());
+    // Reading the same landing again changes nothing, so these may overlap.
+    navigation?.addEventListener("currententrychange", land);
+    addEventListener("popstate", land);
+    addEventListener("pageshow", land);
 
     const unsent = copy("_ck_q");
     if (unsent) {
@@ -282,8 +294,8 @@
   guard(() => {
     const stub = /** @type {any} */ (window).clickstamp;
     // Another tag runs; the first wins.
-    if (stub && "id" in stub) return;
-    queue = [...(stub?.q || [])];
+    if (stub?.id != null) return;
+    queue = stub?.q || [];
     window.clickstamp = api;
     api.id = id;
 
