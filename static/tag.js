@@ -90,10 +90,8 @@
   /** What this document knows when cookies and storage are blocked. @type {Record<string, string>} */
   const known = {};
   const jar = guard(() => doc.cookie);
-  const copy = guard((/** @type {string} */ name) => localStorage.getItem(name));
-  const store = guard((/** @type {string} */ name, /** @type {string} */ value) =>
-    localStorage.setItem(name, value),
-  );
+  const copy = guard((/** @type {string} */ name) => localStorage[name]);
+  const store = guard((/** @type {string} */ name, /** @type {string} */ value) => (localStorage[name] = value));
 
   /**
    * Finds a value in the cookies, else in localStorage, else in memory; what does not match the pattern is absent.
@@ -121,7 +119,7 @@
    * Sends a body and waits for nothing. After a network error it is kept for the next load; a repeated one
    * does not replace a newer one there.
    */
-  const send = guard((/** @type {string} */ body, /** @type {boolean} */ isRepeat) => {
+  const send = guard((/** @type {string} */ body, isRepeat = false) => {
     fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" }).catch(() => {
       if (!isRepeat || !copy("_ck_q")) store("_ck_q", body);
     });
@@ -135,19 +133,20 @@
 
   const post = guard((/** @type {string} */ url, /** @type {object} */ facts) => {
     sentAt = Math.max(Date.now(), sentAt + 1);
-    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }), false);
+    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }));
   });
 
   // ---- links ----
 
   // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
-  const places =
-    "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,meta content,iframe src,input[type=hidden] value,onclick".split(
+  const attributes =
+    "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,content,src,value,onclick".split(
       ",",
     );
-  const attributes = places.map((place) => place.replace(/.* /, ""));
+  /** The only elements in which these attributes are touched. @type {Record<string, string>} */
+  const owners = { content: "meta", src: "iframe", value: "input[type=hidden]" };
   // "ck" stands in the placeholder and in every click ID, however they are spelled.
-  const selector = `${places.map((place) => place.replace(/ ?([\w-]+)$/, "[$1*=ck i]"))}`;
+  const selector = `${attributes.map((name) => `${owners[name] || ""}[${name}*=ck i]`)}`;
 
   /**
    * The value with the click ID in it, all other bytes as they are; the value itself if there is nothing to do.
@@ -282,7 +281,7 @@
 
     const unsent = copy("_ck_q");
     if (unsent) {
-      localStorage.removeItem("_ck_q");
+      delete localStorage._ck_q;
       send(unsent, true);
     }
 

@@ -18,7 +18,7 @@ const CALL = "(CONFIG)";
 const OPTIONS = {
   ecma: 2020,
   toplevel: true,
-  compress: { ecma: 2020, passes: 4, negate_iife: false, unsafe_arrows: true, keep_fargs: false, reduce_funcs: false },
+  compress: { ecma: 2020, passes: 4, negate_iife: false, unsafe_arrows: true, booleans_as_integers: true },
   format: { ecma: 2020, semicolons: true },
 };
 
