@@ -72,6 +72,12 @@ export class Visitor {
     this.cookieWrites = [];
     this.storage = {};
     this.minted = 0;
+    this.seed = 1;
+  }
+
+  /** 31 bits that look random and are the same in every run. */
+  random() {
+    return (this.seed = (this.seed * 48271) % 2147483647);
   }
 
   wait(minutes) {
@@ -80,9 +86,9 @@ export class Visitor {
 
   /**
    * Opens a page and runs the tag in it.
-   * `type` is the navigation type, `change` may alter the page's globals before the tag runs, `answer` is what fetch gives.
+   * `type` is the navigation type, `change` may alter the page's globals and `before` is the page's own script, `answer` is what fetch gives.
    */
-  open(url, { referrer = "", type = "navigate", elements = [], config = {}, stub, change, answer } = {}) {
+  open(url, { referrer = "", type = "navigate", elements = [], config = {}, stub, change, before, answer } = {}) {
     const visitor = this;
     const page = { posts: [], requests: [], said: [], opened: [], went: [], ready: [], listeners: {}, elements };
     const listen = (place) => (name, listener) => (page.listeners[`${place}${name}`] ??= []).push(listener);
@@ -112,7 +118,7 @@ export class Visitor {
       },
       navigator: { webdriver: false },
       performance: { getEntriesByType: () => [{ name: url, type }] },
-      crypto: { getRandomValues: (bytes) => bytes.map((_, at) => (at * 7 + visitor.minted++) % 256) },
+      crypto: { getRandomValues: (bytes) => bytes.map(() => this.random() >> 8) },
       localStorage: this.storage,
       navigation: { addEventListener: listen("navigation ") },
       addEventListener: listen(""),
@@ -145,6 +151,7 @@ export class Visitor {
     page.config = { ...bake(this), ...config };
     vm.createContext(globals);
     page.run = () => vm.runInContext(`${this.tag.text}(${JSON.stringify(page.config)})`, globals);
+    if (before) vm.runInContext(before, globals);
     page.run();
 
     /** Fires what was listened for: "click", "navigation navigate", "document prerenderingchange". */
