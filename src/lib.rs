@@ -33,4 +33,5 @@ mod conversion;
 pub mod delivery;
 pub mod destination;
 pub mod stripe;
+mod tag;
 mod visit;
