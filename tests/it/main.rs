@@ -3,4 +3,8 @@
 
 mod harness;
 
+mod conversion;
+mod delivery;
+mod stripe;
+mod tag;
 mod visit;
