@@ -25,3 +25,6 @@ pub mod store;
 // What doors share.
 pub mod client;
 pub mod state;
+
+// The read side.
+pub mod report;
