@@ -26,8 +26,13 @@ pub mod store;
 pub mod client;
 pub mod state;
 
-// The read side.
-pub mod report;
+// The flow: page → destination.
+mod conversion;
+pub mod delivery;
+pub mod destination;
+pub mod stripe;
+mod visit;
 
-// The doors of the read side.
+// The read side.
 pub mod api;
+pub mod report;

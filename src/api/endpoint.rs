@@ -4,6 +4,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 
 use super::access::Access;
 use super::answers::{
@@ -11,6 +12,7 @@ use super::answers::{
 };
 use super::parameters::Parameters;
 use super::problem::Problem;
+use crate::delivery::{self, Retried};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, DeliveryFilter, EventFilter, Scope};
 use crate::state::AppState;
@@ -192,6 +194,36 @@ pub(super) async fn list_deliveries(
     let (cursor, limit) = (given.cursor()?, given.limit()?);
     let page = report::deliveries(&state.store, &filter, cursor.as_ref(), limit).await?;
     Ok(Json(List::page(page, Delivery::new)))
+}
+
+/// Owes a given-up delivery again: the same bytes, due now. Asking twice changes nothing more.
+#[utoipa::path(
+    post, path = "/deliveries/{id}/retry",
+    params(("id" = String, Path, description = "`dlv_…`")),
+    responses(
+        (status = 202, body = Delivery, description = "it is owed and due now"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "its state does not allow it"),
+    ),
+)]
+pub(super) async fn retry_delivery(
+    _: Access,
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Delivery>), AppError> {
+    let missing = || AppError::not_found("There is no delivery with this ID.");
+    match delivery::retry(&state.store, state.clock.now(), without_nul(&id)?).await? {
+        Retried::Owed => {
+            state.bells.delivery_owed.notify_one();
+            let found = report::delivery(&state.store, &id).await?.ok_or_else(missing)?;
+            Ok((StatusCode::ACCEPTED, Json(Delivery::new(found.row))))
+        }
+        Retried::NotFound => Err(missing()),
+        Retried::NotRetryable(word) => Err(AppError::new(
+            StatusCode::CONFLICT,
+            format!("This delivery is {word}; only a given-up or pending one can be sent again."),
+        )),
+    }
 }
 
 /// All sites.

@@ -12,7 +12,7 @@ mod problem;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::error::AppError;
@@ -27,6 +27,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/visits/{click_id}", get(endpoint::read_visit))
         .route("/stripe-events", get(endpoint::list_stripe_events))
         .route("/deliveries", get(endpoint::list_deliveries))
+        .route("/deliveries/{id}/retry", post(endpoint::retry_delivery))
         .route("/sites", get(endpoint::list_sites))
         .route("/sources", get(endpoint::list_sources))
         .route("/destinations", get(endpoint::list_destinations))

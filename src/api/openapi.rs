@@ -25,6 +25,7 @@ use crate::error::AppError;
         endpoint::read_visit,
         endpoint::list_stripe_events,
         endpoint::list_deliveries,
+        endpoint::retry_delivery,
         endpoint::list_sites,
         endpoint::list_sources,
         endpoint::list_destinations,
