@@ -22,6 +22,8 @@ pub mod money;
 pub mod settings;
 pub mod store;
 
+pub mod app;
+
 // What doors share.
 pub mod client;
 pub mod state;
@@ -31,6 +33,7 @@ mod conversion;
 pub mod delivery;
 pub mod destination;
 pub mod stripe;
+mod tag;
 mod visit;
 
 // The read side.
