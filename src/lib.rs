@@ -35,3 +35,7 @@ pub mod destination;
 pub mod stripe;
 mod tag;
 mod visit;
+
+// The read side.
+pub mod api;
+pub mod report;
