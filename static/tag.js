@@ -143,8 +143,8 @@
     "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,content,src,value,onclick".split(
       ",",
     );
-  /** The only elements in which these attributes are touched. @type {Record<string, string>} */
-  const owners = { content: "meta", src: "iframe", value: "input[type=hidden]" };
+  /** Attributes that are touched in these elements only. @type {Record<string, string>} */
+  const owners = { src: "iframe", value: "input[type=hidden]" };
   // "ck" stands in the placeholder and in every click ID, however they are spelled.
   const selector = `${attributes.map((name) => `${owners[name] || ""}[${name}*=ck i]`)}`;
 

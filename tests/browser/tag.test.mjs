@@ -251,6 +251,19 @@ for (const [minutes, isNew] of [[31, true], [5, false]])
     if (isNew) assert.equal(posts[1].r, "https://www.google.com/");
   });
 
+for (const [row, referer] of [
+  ["D39", "https://checkout.stripe.com/c/pay/x"],
+  ["D39", "https://buy.stripe.com/x"],
+  ["D40", "http://blog.shop.localhost/"],
+])
+  scene(`${row} back from ${referer} after 31 minutes: the same ID`, async ({ web, page }) => {
+    web.page("/", web.tag);
+    const id = await openReady(page, web.shop("/?gclid=one"));
+    await age(page, 31);
+    assert.equal(await openReady(page, web.shop("/?thanks"), { referer, referrerPolicy: "unsafeUrl" }), id);
+    assert.deepEqual((await postsSoFar({ web, page })).map(({ p, r }) => [p, r]), [[undefined, undefined], [id, referer]]);
+  });
+
 scene("D42 a router strips the query before a late tag: the gclid is still recorded", async ({ web, page }) => {
   let release;
   web.holdScript = new Promise((resolve) => (release = resolve));
@@ -327,6 +340,25 @@ scene("E49 the post has URL, referrer, previous ID and the ad cookies", async ({
   const { u, r, p, k } = await web.posts.next();
   assert.deepEqual([u, r, p], [web.shop("/?fbclid=abc"), "https://m.facebook.com/", first]);
   assert.deepEqual(k.split(",").sort(), ["_fbc=fb.1.2.abc", "_fbp=fb.1.2.3", "_gcl_aw=GCL.1.x"]);
+});
+
+scene("E51 the bits for automation and Global Privacy Control are set", async ({ web, page }) => {
+  await page.evaluateOnNewDocument(() => Object.defineProperty(navigator, "globalPrivacyControl", { value: true }));
+  web.page("/", web.tag);
+  await openReady(page, web.shop());
+  assert.equal((await web.posts.next()).f, 3);
+});
+
+scene("E52 a page from the back-forward cache is no second visit, and takes the newer ID", async ({ web, page }) => {
+  web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
+  web.page("/next", web.tag);
+  await openReady(page, web.shop());
+  await page.evaluate(() => (window.isTheSame = true));
+  const id = await openReady(page, web.shop("/next?gclid=two"));
+  await page.goBack({ waitUntil: "domcontentloaded" });
+  assert.ok(await page.evaluate(() => window.isTheSame), "it came from the cache");
+  await page.waitForFunction((id) => clickstamp.id === id && document.querySelector("a").href.endsWith(id), {}, id);
+  assert.equal((await postsSoFar({ web, page })).length, 2);
 });
 
 // ---- F. Stamping ----
@@ -443,6 +475,13 @@ scene("F66 window.open", async ({ web, page, visitor }) => {
   web.page("/", `${web.tag}<button onclick="window.open('${web.pay("--CLICK' + '-ID--")}')">Buy</button>`);
   const id = await openReady(page, web.shop());
   await nextTab(visitor, () => page.click("button"));
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+scene("F67 a refresh by meta element", async ({ web, page }) => {
+  // As late as the tag finds it; a refresh without delay leaves before any script.
+  web.page("/", `<meta http-equiv="refresh" content="1; url=${web.pay()}">${web.tag}`);
+  const id = await openReady(page, web.shop());
   assert.equal(referenceOf(await web.payments.next()), id);
 });
 
