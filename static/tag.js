@@ -45,8 +45,6 @@
     }
   };
 
-  // ---- click ID ----
-
   /** A click ID nobody has: the baked one, once; then client-made ones, which start with ck_z. */
   const mint = () => {
     const fresh =
@@ -85,8 +83,6 @@
     return pairs && `${hash >>> 0}`;
   };
 
-  // ---- cookies and storage ----
-
   /** What this document knows when cookies and storage are blocked. @type {Record<string, string>} */
   const known = {};
   const jar = guard(() => doc.cookie);
@@ -113,8 +109,6 @@
     if (!doc.cookie.includes(pair)) doc.cookie = pair + ";path=/;max-age=34560000;samesite=lax" + config.k;
   });
 
-  // ---- POST ----
-
   /**
    * Sends a body and waits for nothing. After a network error it is kept for the next load; a repeated one
    * does not replace a newer one there.
@@ -136,15 +130,13 @@
     send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }));
   });
 
-  // ---- links ----
-
   // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
   const attributes =
     "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,content,src,value,onclick".split(
       ",",
     );
-  /** The only elements in which these attributes are touched. @type {Record<string, string>} */
-  const owners = { content: "meta", src: "iframe", value: "input[type=hidden]" };
+  /** Attributes that are touched in these elements only. @type {Record<string, string>} */
+  const owners = { src: "iframe", value: "input[type=hidden]" };
   // "ck" stands in the placeholder and in every click ID, however they are spelled.
   const selector = `${attributes.map((name) => `${owners[name] || ""}[${name}*=ck i]`)}`;
 
@@ -177,8 +169,6 @@
     stamp(root);
     root.querySelectorAll?.(selector).forEach(stamp);
   };
-
-  // ---- visit ----
 
   /** Reads the landing: which click ID, and is it a visit? Called again when the URL changed or the page came back. */
   const land = guard(() => {
@@ -216,8 +206,6 @@
       });
     entry = referrer = "";
   });
-
-  // ---- start ----
 
   /** The page's commands. @type {Record<string, Function>} */
   const commands = {
