@@ -5,6 +5,7 @@ mod harness;
 
 mod conversion;
 mod delivery;
+mod journey;
 mod stripe;
 mod tag;
 mod visit;
