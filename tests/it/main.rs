@@ -4,6 +4,7 @@
 mod harness;
 
 mod conversion;
+mod crash;
 mod delivery;
 mod journey;
 mod stripe;
