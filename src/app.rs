@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::api;
 use crate::client::Peer;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -94,6 +95,8 @@ impl App {
             .merge(visit::endpoint::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
+            // For programs of the owner.
+            .merge(api::routes())
             // For whoever watches over us.
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))

@@ -37,5 +37,5 @@ mod tag;
 mod visit;
 
 // The read side.
-pub mod api;
+mod api;
 pub mod report;
