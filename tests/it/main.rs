@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod api;
 mod conversion;
 mod crash;
 mod delivery;
