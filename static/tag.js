@@ -18,8 +18,6 @@
   let id = "";
   /** What the click ID replaces: the placeholder, and click IDs this document used before. */
   let replaced = /(-|%2d){2}click(-|%2d)id(-|%2d){2}/gi;
-  /** Time of the newest body, in ms. It only grows: the server tells the bodies of one click ID apart by it. */
-  let sentAt = 0;
   /** The document's navigation entry and referrer; they count for the first visit only. @type {any} */
   let entry;
   /** @type {string} */
@@ -125,11 +123,6 @@
    */
   const cut = (text, length) => text.slice(0, length) || undefined;
 
-  const post = guard((/** @type {string} */ url, /** @type {object} */ facts) => {
-    sentAt = Math.max(Date.now(), sentAt + 1);
-    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }));
-  });
-
   // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
   const attributes =
     "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,content,src,value,onclick".split(
@@ -196,14 +189,21 @@
       scan();
     }
     if (isNew || !isLive)
-      post(url, {
-        p: previous,
-        r: cut(referrer, 1024),
-        k: cut(pick(`${jar()}`, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
-        f:
-          /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
-          undefined,
-      });
+      send(
+        JSON.stringify({
+          s: config.s,
+          i: id,
+          // The server tells the bodies of one click ID apart by it.
+          t: Date.now(),
+          u: cut(url, 4096),
+          p: previous,
+          r: cut(referrer, 1024),
+          k: cut(pick(`${jar()}`, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
+          f:
+            /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
+            undefined,
+        }),
+      );
     entry = referrer = "";
   });
 
@@ -212,13 +212,12 @@
     ready: (/** @type {(clickId: string) => void} */ callback) => callback(id),
     scan,
     url: fill,
-    event: (/** @type {string} */ e, /** @type {object} */ v) => post(location.href, { e, v }),
   };
 
   /** @type {any} */
-  const api = guard((/** @type {string} */ name, /** @type {any} */ first, /** @type {any} */ second) => {
-    if (id || name == "url") return commands[name]?.(first, second);
-    queue.push([name, first, second]);
+  const api = guard((/** @type {string} */ name, /** @type {any} */ argument) => {
+    if (id || name == "url") return commands[name]?.(argument);
+    queue.push([name, argument]);
   });
 
   const begin = guard(() => {
