@@ -8,6 +8,7 @@ mod conversion;
 mod crash;
 mod delivery;
 mod journey;
+mod replicas;
 mod stripe;
 mod tag;
 mod visit;
