@@ -28,3 +28,6 @@ pub mod state;
 
 // The read side.
 pub mod report;
+
+// The doors to the read side.
+pub mod dashboard;
