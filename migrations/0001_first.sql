@@ -91,7 +91,7 @@ create table visits (
     details text not null,                    -- JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host
     constraint visits_key primary key (click_id, sent_at_ms)
 );
-create index visits_alias on visits (alias, sent_at_ms) where alias is not null;
+create unique index visits_alias on visits (alias, sent_at_ms) where alias is not null;  -- a repeat of a body whose ID was replaced
 
 -- AnyTrack click IDs captured beside a visit.
 create table visit_notes (
@@ -186,14 +186,20 @@ create table conversions (
     match_by text,                            -- click_id, anytrack_click_id, metadata, stripe_object, email
     match_reason text,                        -- why unmatched
     click_id text,                            -- of the visit it is matched to
-    waiting_click_id text,                    -- genuine, but its visit has not arrived yet
     payment text not null,                    -- JSON: everything its events said, merged
     recorded_at_ms bigint not null,
     updated_at_ms bigint not null
 );
 create index conversions_by_time on conversions (site_id, occurred_at_ms);
-create index conversions_waiting on conversions (waiting_click_id) where waiting_click_id is not null;
 create index conversions_click_id on conversions (click_id) where click_id is not null;
+
+-- What a conversion waits for: a click ID whose visit, or an AnyTrack ID whose note, has not arrived yet.
+create table waits (
+    awaited text not null,
+    conversion_id text not null references conversions (id),
+    constraint waits_key primary key (awaited, conversion_id)
+);
+create index waits_conversion on waits (conversion_id);
 
 -- The visitor's way to a conversion, first touch at position 0.
 create table touches (
@@ -245,7 +251,7 @@ create table deliveries (
     settled_at_ms bigint,
     constraint deliveries_once unique (destination_id, conversion_id, event_key)
 );
-create index deliveries_due on deliveries (due_at_ms) where state = 'pending';
+create index deliveries_due on deliveries (destination_id, due_at_ms) where state = 'pending';
 create index deliveries_conversion on deliveries (conversion_id);
 create index deliveries_by_time on deliveries (created_at_ms);
 create index deliveries_state on deliveries (state, id, destination_id);

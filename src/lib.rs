@@ -22,9 +22,18 @@ pub mod money;
 pub mod settings;
 pub mod store;
 
+pub mod app;
+
 // What doors share.
 pub mod client;
 pub mod state;
+
+// The flow: page → destination.
+mod conversion;
+pub mod delivery;
+pub mod destination;
+pub mod stripe;
+mod visit;
 
 // The read side.
 pub mod report;

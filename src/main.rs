@@ -1,1 +1,125 @@
-fn main() {}
+//! The command line.
+//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Arg, ArgMatches, Command};
+use clickstamp::app::{App, Listener};
+use clickstamp::clock::Clock;
+use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match run(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clickstamp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    let settings = VARIABLES.iter().map(|variable| {
+        let flag =
+            variable.name.trim_start_matches("CLICKSTAMP_").to_ascii_lowercase().replace('_', "-");
+        let default = if variable.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {}]", variable.default)
+        };
+        Arg::new(variable.name)
+            .long(flag)
+            .global(true)
+            .value_name("VALUE")
+            .hide_short_help(true)
+            .help(format!("{} [env: {}]{default}", variable.meaning, variable.name))
+    });
+    let file = Arg::new("CLICKSTAMP_CONFIG").long("config").global(true).value_name("FILE");
+    Command::new("clickstamp")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("First-party click IDs for Stripe payment links, and a ledger that explains every conversion")
+        .after_help("Without a command it serves. `clickstamp --help` lists every setting.")
+        .arg(file.help("a TOML file of settings, such as data_dir = \"/var/lib/clickstamp\" [env: CLICKSTAMP_CONFIG]"))
+        .args(settings)
+        .subcommand(Command::new("serve").about("Run the server (the default)"))
+        .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
+}
+
+fn run(matches: &ArgMatches) -> Result<()> {
+    let sources = sources(matches)?;
+    let (name, _) = matches.subcommand().unwrap_or(("serve", matches));
+    if name == "config" {
+        return print_config(&sources);
+    }
+    let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
+    start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+fn sources(matches: &ArgMatches) -> Result<Sources> {
+    let given = |name: &str| matches.get_one::<String>(name).cloned();
+    let flags: BTreeMap<_, _> = VARIABLES
+        .iter()
+        .filter_map(|variable| Some((variable.name.to_owned(), given(variable.name)?)))
+        .collect();
+    let environment = Sources::environment();
+    let path = given("CLICKSTAMP_CONFIG").or_else(|| environment.get("CLICKSTAMP_CONFIG").cloned());
+    let file = match path {
+        None => BTreeMap::new(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
+            Sources::parse_file(&text).map_err(|fault| anyhow!("{path}: {fault}"))?
+        }
+    };
+    Ok(Sources { flags, environment, file })
+}
+
+fn start_logging(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log).context("CLICKSTAMP_LOG is no tracing filter")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+fn print_config(sources: &Sources) -> Result<()> {
+    for (name, value, origin) in config::describe(sources) {
+        println!("{name}={value}  # {origin}");
+    }
+    Config::read(sources, |path| std::fs::read_to_string(path)).map(|_| ()).map_err(Into::into)
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let listener = Listener::bind(&config.listen).await?;
+    let app = App::build(config, Clock::system()).await?;
+    tracing::info!("listening on {}", listener.describe());
+    app.run(listener, stop_signal()).await
+}
+
+/// Resolves at SIGTERM or Ctrl-C.
+async fn stop_signal() {
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C stops in order");
+                let _ = tokio::signal::ctrl_c().await; // An error here means that nothing can be waited for.
+                return;
+            }
+        };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

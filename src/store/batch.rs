@@ -89,10 +89,10 @@ impl ToSql for Cell {
     }
 }
 
-/// One row, and the counter it adds one to when it is new.
+/// One row, and the counter it adds one to when it is new, if any.
 pub(crate) struct Row {
     pub(crate) cells: Vec<Cell>,
-    pub(crate) tally: Vec<Cell>,
+    pub(crate) tally: Option<Vec<Cell>>,
 }
 
 /// What became of a row.
@@ -245,8 +245,8 @@ fn write_group(
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
         let changed = insert.execute(rusqlite::params_from_iter(&row.cells))?;
-        if changed == 1 {
-            *counts.entry(&row.tally).or_default() += 1;
+        if let Some(tally) = row.tally.as_deref().filter(|_| changed == 1) {
+            *counts.entry(tally).or_default() += 1;
         }
         answers.push(if changed == 1 { Inserted::New } else { Inserted::Duplicate });
     }
@@ -327,7 +327,9 @@ async fn write_postgres_group(
         let left = fresh.get_mut(&key).filter(|left| **left > 0);
         answers.push(if let Some(left) = left {
             *left -= 1;
-            *counts.entry(&row.tally).or_default() += 1;
+            if let Some(tally) = row.tally.as_deref() {
+                *counts.entry(tally).or_default() += 1;
+            }
             Inserted::New
         } else {
             Inserted::Duplicate
@@ -391,7 +393,7 @@ fn sqlite_count(tally: &Tally) -> String {
 fn postgres_insert(batch: &Batch) -> String {
     let (table, columns, key) = (batch.table, names(batch.columns), batch.key.join(", "));
     format!(
-        "insert into {table} ({columns}) select * from unnest({}) on conflict ({key}) do nothing returning {key}",
+        "insert into {table} ({columns}) select * from unnest({}) on conflict do nothing returning {key}",
         arrays(batch.columns)
     )
 }

@@ -1,0 +1,515 @@
+//! The whole: the route table, the layers, the server, the workers, and the ordered stop.
+//! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
+//! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::client::Peer;
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::conversion::{self, Ledger};
+use crate::delivery::worker::{Pace, Worker};
+use crate::destination::Sender;
+use crate::error::{AppError, Fault};
+use crate::settings::{self, Settings};
+use crate::state::{AppState, Bells};
+use crate::store::{Engine, Store};
+use crate::stripe::{self, Rejections};
+use crate::visit::{self, VisitLimit};
+
+/// A client that has not sent its head by then is gone or hostile.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest a request may take, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Open connections; beyond it, new ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8192;
+/// How long an ordered stop waits for requests, then for attempts under way.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How often loops look by themselves: bells are hints, and other replicas ring none here.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long late visits are gathered before they are joined; a busy page must not cost a look each.
+const GATHER_VISITS: Duration = Duration::from_millis(250);
+
+/// Everything built, nothing running.
+pub struct App {
+    state: AppState,
+    worker: Worker,
+    rejections: Rejections,
+    limit: VisitLimit,
+}
+
+impl App {
+    /// Opens the database and reads the settings.
+    ///
+    /// # Errors
+    /// When the database cannot be opened; the text is for the operator.
+    pub async fn build(config: Config, clock: Clock) -> Result<Self> {
+        let store =
+            Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        let click_ids = settings::prepare(&store, &config, clock.now()).await?;
+        let settings = Settings::load(&store).await?;
+        let sender = Sender::new(config.allow_private_destinations)?;
+        let worker =
+            Worker { sender, schedule: config.retry_schedule.clone(), rate: config.delivery_rate };
+        worker.begin(&store).await?;
+        let limit = VisitLimit::new(config.visit_rate);
+        let bells = Arc::new(Bells::default());
+        let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
+        Ok(Self { state, worker, rejections: Rejections::default(), limit })
+    }
+
+    /// What the doors share.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// THE route table.
+    pub fn router(&self) -> Router {
+        Router::new()
+            // For browsers of visitors.
+            .merge(visit::endpoint::routes(self.limit.clone()))
+            // For Stripe.
+            .merge(stripe::endpoint::routes(self.rejections.clone()))
+            // For whoever watches over us.
+            .route("/healthz", get(answer_alive))
+            .route("/readyz", get(answer_ready))
+            .fallback(answer_unknown)
+            .layer(middleware::from_fn(log_faults))
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+            .layer(CatchPanicLayer::new())
+            .with_state(self.state.clone())
+    }
+
+    fn ledger<'a>(&'a self, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
+        Ledger { keys: &self.state.click_ids, settings: snapshot, now: self.state.clock.now() }
+    }
+
+    /// Processes stored Stripe events until none is due. Answers how many it ended.
+    ///
+    /// # Errors
+    /// When the database does not answer; nothing is lost, the next call goes on.
+    pub async fn process_events(&self) -> Result<usize> {
+        let snapshot = self.state.settings.current();
+        let mut all = 0;
+        loop {
+            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
+            if ended == 0 {
+                return Ok(all);
+            }
+            self.state.bells.delivery_owed.notify_one();
+            all += ended;
+        }
+    }
+
+    /// Joins again what waited for a visit that has arrived. Answers how many conversions it looked at.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn rejoin_late_visits(&self) -> Result<usize> {
+        let snapshot = self.state.settings.current();
+        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await?;
+        if rejoined > 0 {
+            self.state.bells.delivery_owed.notify_one();
+        }
+        Ok(rejoined)
+    }
+
+    /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn deliver_due(&self) -> Result<usize> {
+        let unhurried = Worker { rate: 0, ..self.worker.clone() };
+        let mut pace = Pace::default();
+        let mut all = 0;
+        loop {
+            let round = unhurried
+                .round(&self.state.store, &self.state.settings, &self.state.clock, &mut pace)
+                .await?;
+            if round.attempts == 0 {
+                return Ok(all);
+            }
+            all += round.attempts;
+        }
+    }
+
+    /// Writes the counts of rejected webhooks.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn flush_counts(&self) -> Result<()> {
+        self.rejections.flush(&self.state.store).await
+    }
+
+    /// Flushes the writer and closes the database.
+    pub async fn close(&self) {
+        self.state.store.close().await;
+    }
+
+    /// Serves until `stop` resolves, then stops in order.
+    ///
+    /// # Errors
+    /// When a worker ends by itself, which names it.
+    pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) -> Result<()> {
+        let app = Arc::new(self);
+        let (stopping, stopped) = watch::channel(false);
+        let mut workers = app.start_workers(&stopped);
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (graceful, router) = (GracefulShutdown::new(), app.router());
+        let mut requests = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        let ended = loop {
+            tokio::select! {
+                () = &mut stop => break Ok(()),
+                Some(ended) = workers.join_next() => break ended.context("a worker panicked").and_then(|ended| ended),
+                Some(_) = requests.join_next() => {}
+                accepted = accept(&listener, &connections) => match accepted {
+                    Ok((stream, peer, permit)) => {
+                        let service = Connection { router: router.clone(), peer, prefix: app.prefix() };
+                        let served = serve(stream, service, &graceful);
+                        requests.spawn(async move {
+                            served.await;
+                            drop(permit);
+                        });
+                    }
+                    // Too many open files, say: others will close theirs.
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "could not accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        };
+        tracing::info!("stopping: no new connections, finishing what is under way");
+        drop(listener);
+        if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests did not finish in time and were cut off");
+        }
+        requests.shutdown().await;
+        // The receivers live as long as the workers; if all are gone, there is nobody to tell.
+        let _ = stopping.send(true);
+        let finish = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
+            tracing::warn!(
+                "a delivery did not finish in time; its lease runs out and it is tried again"
+            );
+            workers.shutdown().await;
+        }
+        app.flush_counts().await.context("could not write the counts of rejected webhooks")?;
+        app.close().await;
+        tracing::info!("stopped");
+        ended
+    }
+
+    /// The public URL's path prefix: `/k`, or empty.
+    fn prefix(&self) -> Arc<str> {
+        let path = self.state.config.public_url.as_ref().map_or("", |url| url.path());
+        Arc::from(path.trim_end_matches('/'))
+    }
+
+    fn start_workers(self: &Arc<Self>, stopped: &watch::Receiver<bool>) -> JoinSet<Result<()>> {
+        let mut workers = JoinSet::new();
+        workers.spawn(self.clone().process_forever(stopped.clone()));
+        workers.spawn(self.clone().rejoin_forever(stopped.clone()));
+        workers.spawn(self.clone().deliver_forever(stopped.clone()));
+        workers.spawn(self.clone().refresh_forever(stopped.clone()));
+        workers
+    }
+
+    async fn process_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let mut pause = Backoff::default();
+        loop {
+            let rung = self.state.bells.event_stored.notified();
+            let wait = pause.after(self.process_events().await, "process events");
+            if wait_for(rung, wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rejoin_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let rung = self.state.bells.visit_recorded.notified();
+            let wait = pause.after(self.rejoin_late_visits().await, "join late visits");
+            let stop = wait_for(rung, wait, &mut stopped).await;
+            if stop || wait_for(silence.notified(), GATHER_VISITS, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn deliver_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, mut pace) = (Backoff::default(), Pace::default());
+        let (store, settings, clock) = (&self.state.store, &self.state.settings, &self.state.clock);
+        loop {
+            let rung = self.state.bells.delivery_owed.notified();
+            let round = self.worker.round(store, settings, clock, &mut pace).await;
+            let next = round.as_ref().ok().and_then(|round| round.next);
+            let mut wait = pause.after(round, "deliver");
+            if let Some(next) = next {
+                wait = wait.min(next.since(clock.now()).max(Duration::from_millis(5)));
+            }
+            if wait_for(rung, wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Other replicas change settings too, and counts want to be written now and then.
+    async fn refresh_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let refreshed = async {
+                self.flush_counts().await?;
+                match self.state.store.engine() {
+                    Engine::Postgres => self.state.settings.reload(&self.state.store).await,
+                    Engine::Sqlite => Ok(()), // This process is alone with its file.
+                }
+            };
+            let wait = pause.after(refreshed.await, "refresh the settings") * 5;
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Growing pauses while something does not work, capped at a minute.
+#[derive(Default)]
+struct Backoff(u32);
+
+impl Backoff {
+    fn after<T>(&mut self, done: Result<T>, what: &str) -> Duration {
+        match done {
+            Ok(_) => {
+                self.0 = 0;
+                LOOK_EVERY
+            }
+            Err(error) => {
+                self.0 = (self.0 + 1).min(6);
+                tracing::error!(error = format!("{error:#}"), "could not {what}; trying again");
+                Duration::from_secs(1 << self.0).min(Duration::from_secs(60))
+            }
+        }
+    }
+}
+
+/// Waits for a bell or the time; true when it is time to stop.
+async fn wait_for(
+    bell: impl Future<Output = ()>,
+    at_most: Duration,
+    stopped: &mut watch::Receiver<bool>,
+) -> bool {
+    tokio::select! {
+        () = bell => false,
+        () = tokio::time::sleep(at_most) => false,
+        _ = stopped.wait_for(|stopped| *stopped) => true,
+    }
+}
+
+/// Something that accepts connections.
+pub enum Listener {
+    /// An address and port.
+    Tcp(TcpListener),
+    /// A socket in the file system.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds the configured address.
+    ///
+    /// # Errors
+    /// Names the address that cannot be had.
+    pub async fn bind(listen: &Listen) -> Result<Self> {
+        match listen {
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address).await;
+                Ok(Self::Tcp(listener.with_context(|| {
+                    format!("could not listen on {address} (CLICKSTAMP_LISTEN)")
+                })?))
+            }
+            Listen::Unix(path) => {
+                // A socket left by a dead process answers nobody; a living one holds the data directory's lock.
+                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    bail!("something listens on {} already (CLICKSTAMP_LISTEN)", path.display());
+                }
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error)
+                            .with_context(|| format!("could not replace {}", path.display()));
+                    }
+                    _ => {}
+                }
+                let listener = UnixListener::bind(path);
+                Ok(Self::Unix(listener.with_context(|| {
+                    format!("could not listen on {} (CLICKSTAMP_LISTEN)", path.display())
+                })?))
+            }
+        }
+    }
+
+    /// Where it listens, for people: `http://127.0.0.1:8080`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or_else(
+                |_| "an unknown address".to_owned(),
+                |address| format!("http://{address}"),
+            ),
+            Self::Unix(_) => "its Unix socket".to_owned(),
+        }
+    }
+}
+
+type Stream = Box<dyn Duplex>;
+
+trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
+
+async fn accept(
+    listener: &Listener,
+    connections: &Arc<Semaphore>,
+) -> Result<(Stream, Peer, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = connections
+        .clone()
+        .acquire_owned()
+        .await
+        .context("the connections are counted as long as we run")?;
+    Ok(match listener {
+        Listener::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            (Box::new(stream) as Stream, Peer(Some(address.ip())), permit)
+        }
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            (Box::new(stream) as Stream, Peer(None), permit)
+        }
+    })
+}
+
+/// What a connection's requests are answered by.
+#[derive(Clone)]
+struct Connection {
+    router: Router,
+    peer: Peer,
+    prefix: Arc<str>,
+}
+
+fn serve(
+    stream: Stream,
+    connection: Connection,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<> {
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection.peer);
+        strip_prefix(request.uri_mut(), &connection.prefix);
+        let answer = connection.router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let served = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+    async move {
+        if let Err(error) = served.await {
+            tracing::debug!(error = error.to_string(), "a connection broke");
+        }
+    }
+}
+
+/// A proxy may hand us the public path with or without its prefix; inside there is none.
+fn strip_prefix(uri: &mut Uri, prefix: &str) {
+    if prefix.is_empty() {
+        return;
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let Some(rest) = path.strip_prefix(prefix) else { return };
+    let stripped = match rest.chars().next() {
+        None => "/".to_owned(),
+        Some('?') => format!("/{rest}"),
+        Some('/') => rest.to_owned(),
+        Some(_) => return, // `/known` does not begin with the prefix `/k`.
+    };
+    if let Ok(stripped) = stripped.parse() {
+        *uri = stripped;
+    }
+}
+
+/// Logs a fault's cause once: ours at error, the client's at debug.
+async fn log_faults(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if let Some(fault) = response.extensions().get::<Fault>() {
+        let status = response.status().as_u16();
+        let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
+        if response.status().is_server_error() {
+            tracing::error!(%method, path, status, "{}{cause}", fault.line);
+        } else {
+            tracing::debug!(%method, path, status, "{}{cause}", fault.line);
+        }
+    }
+    response
+}
+
+/// `GET /healthz`: the process is alive.
+async fn answer_alive() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the database answers. Workers that end stop the process, so they need no question.
+async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, AppError> {
+    if state.store.is_reachable().await {
+        Ok("ok\n")
+    } else {
+        Err(AppError::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
+    }
+}
+
+async fn answer_unknown() -> Response {
+    AppError::not_found("there is nothing here").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_prefix_is_cut_where_it_stands_alone() {
+        let rows = [
+            ("/k", "/k/t/main.js", "/t/main.js"),
+            ("/k", "/k", "/"),
+            ("/k", "/k?a=b", "/?a=b"),
+            ("/k", "/known", "/known"),
+            ("/k", "/t/main.js", "/t/main.js"),
+            ("", "/k/t/main.js", "/k/t/main.js"),
+        ];
+        for (prefix, path, expected) in rows {
+            let mut uri: Uri = path.parse().unwrap();
+            strip_prefix(&mut uri, prefix);
+            assert_eq!(uri.to_string(), expected, "{prefix} {path}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The join: which visit led to this payment?
+//! In: what came back from Stripe, judged, and the visits found for it. Out: a `Match`, always with a reason.
+//! Promise: the same input gives the same answer, in whatever order events arrived. Pure; `process` does the reading and writing.
+
+use crate::ids::{ClickId, ClickIdKey};
+
+/// What a text that should be a click ID turns out to be. No database is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reference {
+    /// The literal `--CLICK-ID--` in some spelling: the tag did not run.
+    Placeholder,
+    /// Ours by its MAC, or made by a browser with a stale copy of the tag.
+    Genuine(ClickId),
+    /// Of our form, but with a wrong MAC.
+    Forged,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Judges a text.
+pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
+    if is_placeholder(text) {
+        return Reference::Placeholder;
+    }
+    match ClickId::parse(text) {
+        None => Reference::Foreign,
+        Some(id) if id.is_client_made() || keys.read(&id).is_some() => Reference::Genuine(id),
+        Some(_) => Reference::Forged,
+    }
+}
+
+/// `--CLICK-ID--` in any letter case, percent-encoded, HTML-escaped, cut at either end, or with typographic dashes:
+/// decoded once, only its letters count.
+fn is_placeholder(text: &str) -> bool {
+    let text = percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .replace("&#45;", "-")
+        .replace("&#x2d;", "-");
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    letters.eq_ignore_ascii_case("clickid")
+}
+
+/// The rule that matched, strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum By {
+    /// Our click ID came back.
+    ClickId,
+    /// An AnyTrack click ID captured with a visit came back.
+    AnytrackClickId,
+    /// A metadata key held it.
+    Metadata,
+    /// An earlier payment of the same customer or subscription lent it.
+    StripeObject,
+}
+
+impl By {
+    /// The rule as stored.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ClickId => "click_id",
+            Self::AnytrackClickId => "anytrack_click_id",
+            Self::Metadata => "metadata",
+            Self::StripeObject => "stripe_object",
+        }
+    }
+}
+
+/// Why nothing matched: the closed list that the dashboard explains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The payment came without a reference: the link has no parameter.
+    NoReference,
+    /// The placeholder came back: the tag did not run.
+    PlaceholderNotReplaced,
+    /// Somebody else's format.
+    ForeignReference,
+    /// Genuine, but no visit arrived.
+    UnknownClickId,
+    /// Of our form, with a wrong MAC.
+    ForgedClickId,
+}
+
+impl Reason {
+    /// The reason as stored.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NoReference => "no_reference",
+            Self::PlaceholderNotReplaced => "placeholder_not_replaced",
+            Self::ForeignReference => "foreign_reference",
+            Self::UnknownClickId => "unknown_click_id",
+            Self::ForgedClickId => "forged_click_id",
+        }
+    }
+}
+
+/// The answer of the join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// A visit led to it.
+    Matched {
+        /// By which rule.
+        by: By,
+        /// The visit's (signed) click ID.
+        click_id: ClickId,
+    },
+    /// None is known to.
+    Unmatched(Reason),
+}
+
+/// What was found, rule by rule; each holds the click ID of a recorded visit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) by_click_id: Option<ClickId>,
+    pub(crate) by_anytrack_id: Option<ClickId>,
+    pub(crate) by_metadata: Option<ClickId>,
+    pub(crate) by_stripe_object: Option<ClickId>,
+}
+
+/// The first rule that found a visit wins; without one, the reference says why.
+pub(crate) fn decide(reference: Option<&Reference>, found: Found) -> Match {
+    let rules = [
+        (By::ClickId, found.by_click_id),
+        (By::AnytrackClickId, found.by_anytrack_id),
+        (By::Metadata, found.by_metadata),
+        (By::StripeObject, found.by_stripe_object),
+    ];
+    if let Some((by, click_id)) = rules.into_iter().find_map(|(by, click_id)| Some((by, click_id?)))
+    {
+        return Match::Matched { by, click_id };
+    }
+    Match::Unmatched(match reference {
+        None => Reason::NoReference,
+        Some(Reference::Placeholder) => Reason::PlaceholderNotReplaced,
+        Some(Reference::Foreign) => Reason::ForeignReference,
+        Some(Reference::Genuine(_)) => Reason::UnknownClickId,
+        Some(Reference::Forged) => Reason::ForgedClickId,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn keys() -> ClickIdKey {
+        ClickIdKey::new(b"a key for tests")
+    }
+
+    #[test]
+    fn every_spelling_of_the_placeholder_is_known() {
+        let spellings = [
+            "--CLICK-ID--",
+            "--click-id--",
+            "%2D%2DCLICK-ID%2D%2D",
+            "--CLICK-ID-",
+            "-CLICK-ID--",
+            "CLICK-ID",
+            "–CLICK-ID–",
+            "—CLICK—ID—",
+            "&#45;&#45;CLICK-ID&#45;&#45;",
+            "--Click_Id--",
+        ];
+        for text in spellings {
+            assert_eq!(judge(&keys(), text), Reference::Placeholder, "{text}");
+        }
+    }
+
+    #[test]
+    fn references_are_told_apart_without_a_database() {
+        let genuine = keys().mint(Timestamp::from_ms(1_790_000_000_000), 1);
+        let client_made = format!("ck_z{}", "0123456789".repeat(3));
+        let mut forged = genuine.as_str().to_owned();
+        forged.pop();
+        forged.push(if genuine.as_str().ends_with('0') { '1' } else { '0' });
+        let rows = [
+            ("genuine", genuine.as_str(), Reference::Genuine(genuine.clone())),
+            (
+                "made by a browser",
+                &client_made,
+                Reference::Genuine(ClickId::parse(&client_made).unwrap()),
+            ),
+            ("forged", &forged, Reference::Forged),
+            ("the fixture's text", "ck_REPLACE_WITH_A_REAL_CLICK_ID", Reference::Foreign),
+            ("an order number", "order-2291", Reference::Foreign),
+            ("AnyTrack's", "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys", Reference::Foreign),
+        ];
+        for (name, text, expected) in rows {
+            assert_eq!(judge(&keys(), text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_strongest_rule_wins_and_each_reason_has_its_cause() {
+        let id = |site| keys().mint(Timestamp::from_ms(1), site);
+        let found = |a, b, c, d| Found {
+            by_click_id: a,
+            by_anytrack_id: b,
+            by_metadata: c,
+            by_stripe_object: d,
+        };
+        let (one, two, three, four) = (id(1), id(2), id(3), id(4));
+        let genuine = Reference::Genuine(one.clone());
+        let matched = |by, click_id: &ClickId| Match::Matched { by, click_id: click_id.clone() };
+        let rows = [
+            (
+                found(
+                    Some(one.clone()),
+                    Some(two.clone()),
+                    Some(three.clone()),
+                    Some(four.clone()),
+                ),
+                matched(By::ClickId, &one),
+            ),
+            (
+                found(None, Some(two.clone()), Some(three.clone()), Some(four.clone())),
+                matched(By::AnytrackClickId, &two),
+            ),
+            (
+                found(None, None, Some(three.clone()), Some(four.clone())),
+                matched(By::Metadata, &three),
+            ),
+            (found(None, None, None, Some(four.clone())), matched(By::StripeObject, &four)),
+        ];
+        for (found, expected) in rows {
+            assert_eq!(decide(Some(&genuine), found), expected);
+        }
+        let reasons = [
+            (None, Reason::NoReference),
+            (Some(Reference::Placeholder), Reason::PlaceholderNotReplaced),
+            (Some(Reference::Foreign), Reason::ForeignReference),
+            (Some(genuine), Reason::UnknownClickId),
+            (Some(Reference::Forged), Reason::ForgedClickId),
+        ];
+        for (reference, reason) in reasons {
+            assert_eq!(decide(reference.as_ref(), Found::default()), Match::Unmatched(reason));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! SQL of `deliveries` and `attempts`.
+//! In: what is owed, claimed, settled. Out: rows. Private to this room.
+
+use anyhow::{Context as _, Result};
+use sqlx::{AnyConnection, Row as _};
+
+use super::{Existing, Owed, frozen};
+use crate::clock::Timestamp;
+use crate::destination::{Message, Skip};
+use crate::ids;
+use crate::settings::Destination;
+use crate::store::Store;
+
+pub(super) async fn find(
+    tx: &mut AnyConnection,
+    destination_id: &str,
+    conversion_id: &str,
+    event_key: &str,
+) -> Result<Option<Existing>> {
+    let row = sqlx::query(
+        "select id, state, reason, request, attempts
+           from deliveries
+          where destination_id = $1 and conversion_id = $2 and event_key = $3",
+    )
+    .bind(destination_id)
+    .bind(conversion_id)
+    .bind(event_key)
+    .fetch_optional(tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Existing {
+        id: row.try_get("id")?,
+        state: row.try_get("state")?,
+        reason: row.try_get("reason")?,
+        request: row.try_get("request")?,
+        attempts: row.try_get("attempts")?,
+    }))
+}
+
+pub(super) async fn insert(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    due: Timestamp,
+    event_key: &str,
+    owed: &Owed<'_>,
+    composed: &Result<Message, Skip>,
+) -> Result<()> {
+    let (state, reason, message) = frozen(composed);
+    let state = if state == "pending" && !owed.destination.enabled { "held" } else { state };
+    sqlx::query(
+        "insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
+                                 request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
+                                 settled_at_ms)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14)
+             on conflict (destination_id, conversion_id, event_key) do nothing",
+    )
+    .bind(ids::new_record_id("dlv_", now))
+    .bind(&owed.destination.id)
+    .bind(owed.conversion_id)
+    .bind(event_key)
+    .bind(message.map_or("", |message| &message.event_name))
+    .bind(&owed.outgoing.transaction_id)
+    .bind(state)
+    .bind(reason)
+    .bind(message.map_or("", |message| &message.body))
+    .bind(message.map_or("", |message| message.content_type))
+    .bind(owed.destination.revision)
+    .bind(due.as_ms())
+    .bind(now.as_ms())
+    .bind((state == "skipped").then_some(now.as_ms()))
+    .execute(tx)
+    .await
+    .context("could not write what is owed")?;
+    Ok(())
+}
+
+/// Freezes a message anew, as long as nobody tried to send the old one.
+pub(super) async fn freeze(
+    tx: &mut AnyConnection,
+    id: &str,
+    due: Timestamp,
+    destination: &Destination,
+    message: &Message,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries
+            set state = $1, reason = null, request = $2, content_type = $3, event_name = $4, revision = $5, due_at_ms = $6,
+                settled_at_ms = null
+          where id = $7 and attempts = 0",
+    )
+    .bind(if destination.enabled { "pending" } else { "held" })
+    .bind(&message.body)
+    .bind(message.content_type)
+    .bind(&message.event_name)
+    .bind(destination.revision)
+    .bind(due.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not freeze a message anew")?;
+    Ok(())
+}
+
+pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
+    let changed = sqlx::query(
+        "update deliveries
+            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
+          where id = $2 and state in ('given_up', 'pending')",
+    )
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+pub(super) async fn owe_all_again(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<u64> {
+    let changed = sqlx::query(
+        "update deliveries
+            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
+          where destination_id = $2 and state = 'given_up'",
+    )
+    .bind(now.as_ms())
+    .bind(destination_id)
+    .execute(tx)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
+pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<String>> {
+    let row = sqlx::query("select state from deliveries where id = $1")
+        .bind(id)
+        .fetch_optional(tx)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// A claimed delivery: leased to us until `lease`, its `n`-th attempt begun.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) id: String,
+    pub(super) request: String,
+    pub(super) content_type: String,
+    /// Number of this attempt, from 1.
+    pub(super) n: i64,
+    /// Tries of the present schedule, this one included.
+    pub(super) tries: i64,
+    pub(super) lease: Timestamp,
+}
+
+/// Claims up to `limit` due deliveries of a destination, counting their attempts: a crash after this is an attempt of unknown outcome.
+pub(super) async fn claim(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    lease: Timestamp,
+    destination_id: &str,
+    limit: i64,
+) -> Result<Vec<Claim>> {
+    let rows = sqlx::query(
+        "update deliveries
+            set claimed_until_ms = $2, attempts = attempts + 1
+          where id in (select id from deliveries
+                        where destination_id = $3 and state = 'pending' and due_at_ms <= $1
+                          and coalesce(claimed_until_ms, 0) <= $1
+                        order by due_at_ms limit $4)
+            and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
+         returning id, request, content_type, attempts, schedule_from",
+    )
+    .bind(now.as_ms())
+    .bind(lease.as_ms())
+    .bind(destination_id)
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await
+    .context("could not claim due deliveries")?;
+    let mut claims = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (n, schedule_from): (i64, i64) =
+            (row.try_get("attempts")?, row.try_get("schedule_from")?);
+        let claim = Claim {
+            id: row.try_get("id")?,
+            request: row.try_get("request")?,
+            content_type: row.try_get("content_type")?,
+            n,
+            tries: n - schedule_from,
+            lease,
+        };
+        sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) values ($1, $2, $3, 'unknown')")
+            .bind(&claim.id)
+            .bind(n)
+            .bind(now.as_ms())
+            .execute(&mut *tx)
+            .await
+            .context("could not note an attempt")?;
+        claims.push(claim);
+    }
+    Ok(claims)
+}
+
+/// Gives up what has used all its tries without an answer, such as a message that kills the process.
+pub(super) async fn give_up_exhausted(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    max_tries: i64,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries
+            set state = 'given_up', reason = 'exhausted', claimed_until_ms = null, settled_at_ms = $1
+          where state = 'pending' and due_at_ms <= $1 and coalesce(claimed_until_ms, 0) <= $1
+            and attempts - schedule_from >= $2",
+    )
+    .bind(now.as_ms())
+    .bind(max_tries)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// How an attempt ended, and what follows.
+pub(super) struct Settlement<'a> {
+    pub(super) outcome: &'static str,
+    pub(super) took_ms: i64,
+    pub(super) status: Option<i64>,
+    pub(super) answer: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+    /// `pending`, `delivered` or `given_up`.
+    pub(super) state: &'static str,
+    pub(super) reason: Option<&'static str>,
+    pub(super) due: Timestamp,
+}
+
+/// Ends an attempt. It names the lease it held, so that a late worker changes nothing; only an acceptance still counts.
+pub(super) async fn settle(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    claim: &Claim,
+    end: &Settlement<'_>,
+) -> Result<()> {
+    sqlx::query(
+        "update attempts set took_ms = $1, outcome = $2, status = $3, answer = $4, error = $5
+          where delivery_id = $6 and n = $7",
+    )
+    .bind(end.took_ms)
+    .bind(end.outcome)
+    .bind(end.status)
+    .bind(end.answer)
+    .bind(end.error)
+    .bind(&claim.id)
+    .bind(claim.n)
+    .execute(&mut *tx)
+    .await
+    .context("could not note how an attempt ended")?;
+    sqlx::query(
+        "update deliveries
+            set state = $1, reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5,
+                settled_at_ms = $6
+          where id = $7 and state = 'pending' and (claimed_until_ms = $8 or $1 = 'delivered')",
+    )
+    .bind(end.state)
+    .bind(end.reason)
+    .bind(end.due.as_ms())
+    .bind(end.status)
+    .bind(end.error)
+    .bind((end.state != "pending").then_some(now.as_ms()))
+    .bind(&claim.id)
+    .bind(claim.lease.as_ms())
+    .execute(tx)
+    .await
+    .context("could not settle a delivery")?;
+    Ok(())
+}
+
+/// Ends all leases. Only for a process that is alone with its database: nobody else can hold one.
+pub(super) async fn end_leases(store: &Store) -> Result<()> {
+    let mut tx = store.begin().await?;
+    sqlx::query("update deliveries set claimed_until_ms = null where claimed_until_ms is not null and state = 'pending'")
+        .execute(&mut *tx)
+        .await
+        .context("could not end the leases of the last run")?;
+    tx.commit().await
+}
+
+/// When the earliest delivery of a destination wants attention.
+pub(super) async fn next_due(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
+    let row = sqlx::query(
+        "select min(case when coalesce(claimed_until_ms, 0) > due_at_ms then claimed_until_ms else due_at_ms end)
+           from deliveries
+          where destination_id = $1 and state = 'pending'",
+    )
+    .bind(destination_id)
+    .fetch_one(store.pool())
+    .await?;
+    Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
+}

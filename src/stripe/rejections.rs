@@ -1,0 +1,46 @@
+//! Counting the webhooks we did not believe.
+//! In: a source and a reason, from the endpoint. Out: a count per source, day and reason, written now and then.
+//! Promise: somebody who floods us with unsigned webhooks costs a number in memory, not a write each. Counts since the last
+//! write are lost with the process; they are a hint for the owner, not a record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+
+use super::table;
+use crate::clock::Timestamp;
+use crate::store::Store;
+
+/// Counts not yet written. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rejections(Arc<Mutex<Counts>>);
+
+type Counts = BTreeMap<Key, (i64, Timestamp)>;
+
+/// Source, day since 1970 in UTC, reason.
+pub(super) type Key = (String, i64, &'static str);
+
+impl Rejections {
+    /// Counts one.
+    pub(super) fn count(&self, now: Timestamp, source_id: &str, reason: &'static str) {
+        let key = (source_id.to_owned(), now.as_ms().div_euclid(86_400_000), reason);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, last) = counts.entry(key).or_insert((0, now));
+        *count += 1;
+        *last = now;
+    }
+
+    /// Writes what was counted since the last time.
+    pub(crate) async fn flush(&self, store: &Store) -> Result<()> {
+        let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let mut tx = store.begin().await?;
+        for (key, (count, last)) in &counts {
+            table::add_rejections(&mut tx, key, *count, *last).await?;
+        }
+        tx.commit().await
+    }
+}

@@ -1,0 +1,341 @@
+//! Stripe's webhook signature.
+//! In: the raw body, the `Stripe-Signature` header lines, the source's secrets, the time. Out: which secret fitted, or exactly one error.
+//! Promise: only `v1` counts, every comparison takes constant time, and the order of checks never changes. Pure.
+//! Source: docs.stripe.com/webhooks, "Verify webhook signatures manually".
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use thiserror::Error;
+
+use crate::config::Secret;
+use crate::ids;
+
+/// How old or how far ahead a signature may be, in seconds. A constant, not a setting: a wider one helps only replays.
+pub(crate) const TOLERANCE_SECONDS: i64 = 300;
+
+/// Why a webhook is not believed. The words are the reasons that the events page counts by.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum SignatureError {
+    #[error("config: this source has no signing secret yet")]
+    Config,
+    #[error("missing: there is no Stripe-Signature header")]
+    Missing,
+    #[error("malformed: the Stripe-Signature header is not one line of t=…,v1=…")]
+    Malformed,
+    #[error("no_v1: the header holds no v1 signature")]
+    NoV1,
+    #[error(
+        "mismatch: none of the v1 signatures fits; wrong secret, or something changed the body"
+    )]
+    Mismatch,
+    #[error("too_old: signed {0} seconds ago; is this machine's clock right?")]
+    TooOld(i64),
+    #[error("too_new: signed {0} seconds in the future; is this machine's clock right?")]
+    TooNew(i64),
+}
+
+impl SignatureError {
+    /// The reason as one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::NoV1 => "no_v1",
+            Self::Mismatch => "mismatch",
+            Self::TooOld(_) => "too_old",
+            Self::TooNew(_) => "too_new",
+        }
+    }
+}
+
+/// A signature that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// When Stripe signed, in seconds.
+    pub(crate) signed_at: i64,
+    /// Position of the secret that fitted, from 0.
+    pub(crate) secret_position: usize,
+}
+
+/// Checks a webhook. `tolerance` 0 switches the time check off, for offline tools and tests only.
+pub(crate) fn verify(
+    body: &[u8],
+    header_lines: &[&[u8]],
+    secrets: &[Secret],
+    now_seconds: i64,
+    tolerance: i64,
+) -> Result<Verified, SignatureError> {
+    let secrets: Vec<_> = secrets
+        .iter()
+        .enumerate()
+        .filter(|(_, secret)| !secret.expose().trim().is_empty())
+        .collect();
+    if secrets.is_empty() {
+        return Err(SignatureError::Config);
+    }
+    let header = one_line(header_lines)?;
+    let elements = || {
+        header.split(',').filter_map(|element| element.trim_matches([' ', '\t']).split_once('='))
+    };
+    let times: Vec<&str> =
+        elements().filter(|(key, _)| *key == "t").map(|(_, value)| value).collect();
+    let [time] = times[..] else { return Err(SignatureError::Malformed) };
+    let signed_at = read_time(time).ok_or(SignatureError::Malformed)?;
+    let signatures: Vec<&str> =
+        elements().filter(|(key, _)| *key == "v1").map(|(_, value)| value).collect();
+    if signatures.is_empty() {
+        return Err(SignatureError::NoV1);
+    }
+    let fitting = secrets.iter().find(|(_, secret)| {
+        let expected = sign(secret, time, body);
+        // Every signature is compared, so that the time taken does not tell which one was close.
+        signatures.iter().fold(false, |fits, given| {
+            fits | ids::equal_in_constant_time(given.as_bytes(), expected.as_bytes())
+        })
+    });
+    let (secret_position, _) = *fitting.ok_or(SignatureError::Mismatch)?;
+    let age = now_seconds.saturating_sub(signed_at);
+    if tolerance > 0 && age > tolerance {
+        return Err(SignatureError::TooOld(age));
+    }
+    if tolerance > 0 && age < -tolerance {
+        return Err(SignatureError::TooNew(-age));
+    }
+    Ok(Verified { signed_at, secret_position })
+}
+
+/// The digest Stripe would write as `v1`: 64 lower-case hex digits. The key is the whole secret text, `whsec_` included.
+pub(crate) fn sign(secret: &Secret, time: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
+        .expect("HMAC takes a key of any length");
+    mac.update(time.as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    ids::hex(&mac.finalize().into_bytes())
+}
+
+fn one_line<'a>(lines: &[&'a [u8]]) -> Result<&'a str, SignatureError> {
+    let is_blank = |line: &[u8]| line.iter().all(|byte| matches!(byte, b' ' | b'\t'));
+    match lines {
+        [] => Err(SignatureError::Missing),
+        [line] if is_blank(line) => Err(SignatureError::Missing),
+        [line] if line.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e)) => {
+            std::str::from_utf8(line).map_err(|_| SignatureError::Malformed)
+        }
+        _ => Err(SignatureError::Malformed),
+    }
+}
+
+/// Decimal digits, no sign, no leading zero, fits i64.
+fn read_time(text: &str) -> Option<i64> {
+    let is_plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if is_plain { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_790_000_000;
+    const BODY: &[u8] = "{\"id\":\"evt_1\",\"note\":\"Grüße ✓\"}".as_bytes();
+
+    fn check(
+        body: &[u8],
+        lines: &[&str],
+        secrets: &[&str],
+        tolerance: i64,
+    ) -> Result<usize, &'static str> {
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new(*text)).collect();
+        verify(body, &lines, &secrets, NOW, tolerance)
+            .map(|v| v.secret_position)
+            .map_err(|e| e.word())
+    }
+
+    fn v1(secret: &str, time: i64, body: &[u8]) -> String {
+        sign(&Secret::new(secret), &time.to_string(), body)
+    }
+
+    fn header(secret: &str, time: i64) -> String {
+        format!("t={time},v1={}", v1(secret, time, BODY))
+    }
+
+    #[test]
+    fn a_vector_computed_elsewhere_verifies() {
+        // Computed with Python's hmac module on 2026-11-24.
+        let digest = "91756ee38f5c256c6db5893fecc447d8729adb8023535a860e4c2b521391cec9";
+        assert_eq!(v1("whsec_test", 1_492_774_577, b"{\"id\":\"evt_test\"}"), digest);
+    }
+
+    #[test]
+    fn every_case_of_the_contract_has_its_verdict() {
+        let right = v1("whsec_a", NOW, BODY);
+        let old = v1("whsec_old", NOW, BODY);
+        let both = format!("t={NOW},v1={right},v1={old}");
+        let zeros = "0".repeat(64);
+        let rows: Vec<(&str, Vec<String>, Vec<&str>, Result<usize, &str>)> = vec![
+            ("1 right", vec![format!("t={NOW},v1={right}")], vec!["whsec_a"], Ok(0)),
+            (
+                "2 v0 beside it",
+                vec![format!("t={NOW},v1={right},v0={zeros}")],
+                vec!["whsec_a"],
+                Ok(0),
+            ),
+            (
+                "3 first of two",
+                vec![format!("t={NOW},v1={right},v1={zeros}")],
+                vec!["whsec_a"],
+                Ok(0),
+            ),
+            (
+                "3 second of two",
+                vec![format!("t={NOW},v1={zeros},v1={right}")],
+                vec!["whsec_a"],
+                Ok(0),
+            ),
+            ("4 only old known", vec![both.clone()], vec!["whsec_old"], Ok(0)),
+            ("4 only new known", vec![both.clone()], vec!["whsec_a"], Ok(0)),
+            ("4 both known", vec![both], vec!["whsec_x", "whsec_a"], Ok(1)),
+            ("5 no hex after", vec![format!("t={NOW},v1={right},v1=zz")], vec!["whsec_a"], Ok(0)),
+            ("5 no hex before", vec![format!("t={NOW},v1=zz,v1={right}")], vec!["whsec_a"], Ok(0)),
+            ("6 unknown key", vec![format!("t={NOW},x=1,v1={right}")], vec!["whsec_a"], Ok(0)),
+            ("6 v2", vec![format!("t={NOW},v2=abc,v1={right}")], vec!["whsec_a"], Ok(0)),
+            ("6 trailing comma", vec![format!("t={NOW},v1={right},")], vec!["whsec_a"], Ok(0)),
+            ("7 v1 before t", vec![format!("v1={right},t={NOW}")], vec!["whsec_a"], Ok(0)),
+            ("7 blank after comma", vec![format!("t={NOW}, v1={right}")], vec!["whsec_a"], Ok(0)),
+            ("9 no prefix", vec![header("plain", NOW)], vec!["plain"], Ok(0)),
+            ("10 300 s old", vec![header("whsec_a", NOW - 300)], vec!["whsec_a"], Ok(0)),
+            ("10 300 s ahead", vec![header("whsec_a", NOW + 300)], vec!["whsec_a"], Ok(0)),
+            ("11 301 s old", vec![header("whsec_a", NOW - 301)], vec!["whsec_a"], Err("too_old")),
+            ("11 301 s ahead", vec![header("whsec_a", NOW + 301)], vec!["whsec_a"], Err("too_new")),
+            (
+                "12 wrong and old",
+                vec![header("whsec_b", NOW - 900)],
+                vec!["whsec_a"],
+                Err("mismatch"),
+            ),
+            ("13 only v0", vec![format!("t={NOW},v0={right}")], vec!["whsec_a"], Err("no_v1")),
+            ("13 t alone", vec![format!("t={NOW}")], vec!["whsec_a"], Err("no_v1")),
+            ("14 lone no hex", vec![format!("t={NOW},v1=zz")], vec!["whsec_a"], Err("mismatch")),
+            (
+                "14 upper case",
+                vec![format!("t={NOW},v1={}", right.to_uppercase())],
+                vec!["whsec_a"],
+                Err("mismatch"),
+            ),
+            ("15 another secret", vec![header("whsec_b", NOW)], vec!["whsec_a"], Err("mismatch")),
+            (
+                "16 t altered",
+                vec![format!("t={},v1={right}", NOW - 1)],
+                vec!["whsec_a"],
+                Err("mismatch"),
+            ),
+            (
+                "19 trailing blank in the secret",
+                vec![format!("t={NOW},v1={right}")],
+                vec!["whsec_a "],
+                Err("mismatch"),
+            ),
+            ("20 blank secret", vec![format!("t={NOW},v1={right}")], vec!["  "], Err("config")),
+            ("20 none", vec![format!("t={NOW},v1={right}")], vec![], Err("config")),
+            ("21 absent", vec![], vec!["whsec_a"], Err("missing")),
+            ("21 empty", vec![String::new()], vec!["whsec_a"], Err("missing")),
+            ("21 blanks", vec![" \t".to_owned()], vec!["whsec_a"], Err("missing")),
+            ("22 prose", vec!["let me in, please".to_owned()], vec!["whsec_a"], Err("malformed")),
+            ("22 a word", vec!["hello".to_owned()], vec!["whsec_a"], Err("malformed")),
+            ("22 no t", vec![format!("v1={right}")], vec!["whsec_a"], Err("malformed")),
+            (
+                "23 not a number",
+                vec![format!("t=abc,v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            ("23 signed", vec![format!("t=+{NOW},v1={right}")], vec!["whsec_a"], Err("malformed")),
+            (
+                "23 fractional",
+                vec![format!("t={NOW}.0,v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            (
+                "23 leading zero",
+                vec![format!("t=0{NOW},v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            (
+                "23 too big",
+                vec![format!("t=99999999999999999999,v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            (
+                "24 two t",
+                vec![format!("t={NOW},t={NOW},v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            (
+                "25 two lines",
+                vec![format!("t={NOW},v1={right}"), format!("t={NOW},v1={right}")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+            (
+                "25 not ASCII",
+                vec![format!("t={NOW},v1={right}é")],
+                vec!["whsec_a"],
+                Err("malformed"),
+            ),
+        ];
+        for (name, lines, secrets, expected) in rows {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            assert_eq!(check(BODY, &lines, &secrets, TOLERANCE_SECONDS), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_time_check_means_any_age() {
+        assert_eq!(check(BODY, &[&header("whsec_a", 1)], &["whsec_a"], 0), Ok(0), "28");
+    }
+
+    #[test]
+    fn altered_bodies_do_not_fit() {
+        let text = String::from_utf8(BODY.to_vec()).unwrap();
+        let altered = [
+            text.replace("evt_1", "evt_2"),
+            text.replace(':', ": "),
+            format!("{text}\n"),
+            text.replace(',', ",\r\n"),
+        ];
+        for body in altered {
+            assert_eq!(
+                check(body.as_bytes(), &[&header("whsec_a", NOW)], &["whsec_a"], 300),
+                Err("mismatch"),
+                "17 {body}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_verifies_and_any_changed_byte_does_not(
+            body in proptest::collection::vec(any::<u8>(), 1..200), at in any::<proptest::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let line = format!("t={NOW},v1={}", v1("whsec_a", NOW, &body));
+            prop_assert_eq!(check(&body, &[&line], &["whsec_a"], 300), Ok(0));
+            let mut changed = body.clone();
+            let at = at.index(changed.len());
+            changed[at] ^= 1 << bit;
+            prop_assert_eq!(check(&changed, &[&line], &["whsec_a"], 300), Err("mismatch"));
+        }
+
+        #[test]
+        fn no_header_panics(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = verify(BODY, &[&line], &[Secret::new("whsec_a")], NOW, 300);
+        }
+    }
+}

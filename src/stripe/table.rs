@@ -1,0 +1,230 @@
+//! SQL of `stripe_events` and `stripe_rejections`.
+//! In: believed webhooks, and what processing made of them. Out: rows. Private to this room.
+
+use anyhow::{Context as _, Result};
+use sqlx::{AnyConnection, Row as _};
+
+use super::event::Envelope;
+use super::rejections::Key;
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::store::Store;
+
+/// A believed webhook on its way into the table.
+pub(super) struct NewEvent<'a> {
+    pub(super) source_id: &'a str,
+    pub(super) envelope: &'a Envelope,
+    pub(super) received_at: Timestamp,
+    pub(super) signature: &'a str,
+    pub(super) secret_position: usize,
+    pub(super) body: &'a [u8],
+}
+
+/// Stores an event; false when it was there. The unique key decides, never a read before it.
+pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<bool> {
+    let envelope = event.envelope;
+    let inserted = sqlx::query(
+        "insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
+                                    received_at_ms, signature, secret_position, origin, body, state, attempts, due_at_ms,
+                                    repeats)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'webhook', $13, 'received', 0, $10, 0)
+             on conflict (account, event_id) do nothing",
+    )
+    .bind(ids::new_record_id("sev_", event.received_at))
+    .bind(&envelope.account)
+    .bind(&envelope.event_id)
+    .bind(event.source_id)
+    .bind(&envelope.kind)
+    .bind(&envelope.object_id)
+    .bind(i64::from(envelope.livemode))
+    .bind(envelope.api_version.as_deref())
+    .bind(envelope.created_at.map(Timestamp::as_ms))
+    .bind(event.received_at.as_ms())
+    .bind(event.signature)
+    .bind(i64::try_from(event.secret_position).unwrap_or(0))
+    .bind(event.body)
+    .execute(tx)
+    .await
+    .context("could not store an event")?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Counts a repeat; one of a failed event puts it back, so that "Resend" in Stripe's dashboard runs it again.
+pub(super) async fn count_repeat(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    envelope: &Envelope,
+) -> Result<()> {
+    sqlx::query(
+        "update stripe_events
+            set repeats = repeats + 1,
+                due_at_ms = case when state = 'failed' then $1 else due_at_ms end,
+                error = case when state = 'failed' then null else error end,
+                state = case when state = 'failed' then 'received' else state end
+          where account = $2 and event_id = $3",
+    )
+    .bind(now.as_ms())
+    .bind(&envelope.account)
+    .bind(&envelope.event_id)
+    .execute(tx)
+    .await
+    .context("could not count a repeat")?;
+    Ok(())
+}
+
+/// An event that waits to be processed.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: String,
+    pub(super) event_id: String,
+    pub(super) account: String,
+    pub(super) kind: String,
+    pub(super) object_id: String,
+    pub(super) source_id: String,
+    pub(super) received_at: Timestamp,
+    pub(super) body: Vec<u8>,
+    pub(super) attempts: i64,
+}
+
+/// The oldest events that are due.
+pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec<Waiting>> {
+    let rows = sqlx::query(
+        "select id, event_id, account, type, object_id, source_id, received_at_ms, body, attempts
+           from stripe_events
+          where state = 'received' and due_at_ms <= $1
+          order by due_at_ms, id
+          limit $2",
+    )
+    .bind(now.as_ms())
+    .bind(limit)
+    .fetch_all(store.pool())
+    .await
+    .context("could not look for events")?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                id: row.try_get("id")?,
+                event_id: row.try_get("event_id")?,
+                account: row.try_get("account")?,
+                kind: row.try_get("type")?,
+                object_id: row.try_get("object_id")?,
+                source_id: row.try_get("source_id")?,
+                received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+                body: row.try_get("body")?,
+                attempts: row.try_get("attempts")?,
+            })
+        })
+        .collect()
+}
+
+/// Takes an event for this transaction; false when another replica was faster.
+pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    let taken = sqlx::query(
+        "update stripe_events set attempts = attempts + 1 where id = $1 and state = 'received'",
+    )
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// What processing made of an event.
+pub(super) struct Ended<'a> {
+    /// `processed`, `ignored` or `failed`.
+    pub(super) state: &'static str,
+    pub(super) reason: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+    pub(super) note: Option<&'a str>,
+    pub(super) conversion_id: Option<&'a str>,
+}
+
+pub(super) async fn end(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    id: &str,
+    ended: &Ended<'_>,
+) -> Result<()> {
+    sqlx::query(
+        "update stripe_events
+            set state = $1, reason = $2, error = $3, note = $4, conversion_id = coalesce($5, conversion_id),
+                processed_at_ms = $6
+          where id = $7",
+    )
+    .bind(ended.state)
+    .bind(ended.reason)
+    .bind(ended.error)
+    .bind(ended.note)
+    .bind(ended.conversion_id)
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not end an event")?;
+    Ok(())
+}
+
+/// Tries again later: the database hiccuped, the event itself is not to blame.
+pub(super) async fn postpone(tx: &mut AnyConnection, id: &str, due: Timestamp) -> Result<()> {
+    sqlx::query("update stripe_events set attempts = attempts + 1, due_at_ms = $1 where id = $2 and state = 'received'")
+        .bind(due.as_ms())
+        .bind(id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The first event of the same type about the same object, if there was one before this.
+pub(super) async fn earlier_of_same_object(
+    tx: &mut AnyConnection,
+    event: &Waiting,
+) -> Result<Option<String>> {
+    let row = sqlx::query(
+        "select event_id from stripe_events
+          where account = $1 and type = $2 and object_id = $3 and id <> $4 and state = 'processed'
+          order by received_at_ms, id
+          limit 1",
+    )
+    .bind(&event.account)
+    .bind(&event.kind)
+    .bind(&event.object_id)
+    .bind(&event.id)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
+    let changed = sqlx::query(
+        "update stripe_events
+            set state = 'received', reason = null, error = null, due_at_ms = $1
+          where id = $2 and state in ('failed', 'ignored')",
+    )
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(changed.rows_affected() == 1)
+}
+
+pub(super) async fn add_rejections(
+    tx: &mut AnyConnection,
+    key: &Key,
+    count: i64,
+    last: Timestamp,
+) -> Result<()> {
+    let (source_id, day, reason) = key;
+    sqlx::query(
+        "insert into stripe_rejections (source_id, day, reason, rejected, last_at_ms) values ($1, $2, $3, $4, $5)
+             on conflict (source_id, day, reason) do update
+            set rejected = stripe_rejections.rejected + excluded.rejected, last_at_ms = excluded.last_at_ms",
+    )
+    .bind(source_id)
+    .bind(*day)
+    .bind(*reason)
+    .bind(count)
+    .bind(last.as_ms())
+    .execute(tx)
+    .await
+    .context("could not count rejected webhooks")?;
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Processing stored events.
+//! In: events in state `received`. Out: each `processed`, `ignored` or `failed`, in one transaction with all it changed.
+//! Promise: an event that cannot be read, or panics the reader, fails alone and visibly; a hiccup of the database is tried again.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
+
+use super::event::{self, Reading};
+use super::table::{self, Ended, Waiting};
+use crate::clock::Timestamp;
+use crate::conversion::{self, Change, Ledger};
+use crate::store::{Store, Tx};
+
+/// Events read in one look.
+const EVENTS_AT_A_TIME: i64 = 50;
+/// Tries before an event that keeps failing on our side is shown as failed: more than two hours of growing pauses.
+const MAX_TRIES: i64 = 12;
+
+/// Processes what is due. Answers how many events it ended; 0 means nothing is due right now.
+pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
+    let due = table::due(store, ledger.now, EVENTS_AT_A_TIME).await?;
+    let mut ended = 0;
+    for event in &due {
+        // A panic in a parser unwinds to here: its transaction is undone, and the event is shown as failed.
+        let processed = AssertUnwindSafe(process(store, ledger, event)).catch_unwind().await;
+        match processed {
+            Ok(Ok(())) => ended += 1,
+            Ok(Err(error)) => {
+                tracing::error!(
+                    event = event.event_id,
+                    error = format!("{error:#}"),
+                    "could not process an event"
+                );
+                trouble(store, ledger.now, event, &format!("{error:#}")).await?;
+            }
+            Err(_) => {
+                tracing::error!(event = event.event_id, "processing an event panicked");
+                fail(
+                    store,
+                    ledger.now,
+                    event,
+                    "our code panicked while reading it; the log has the place",
+                )
+                .await?;
+                ended += 1;
+            }
+        }
+    }
+    Ok(ended)
+}
+
+async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<()> {
+    let mut tx = store.begin().await?;
+    if !table::take(&mut tx, &event.id).await? {
+        return Ok(());
+    }
+    match event::read(&event.body, event.received_at) {
+        Reading::Ignored(reason) => {
+            let ended = Ended {
+                state: "ignored",
+                reason: Some(reason),
+                error: None,
+                note: None,
+                conversion_id: None,
+            };
+            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+        }
+        Reading::Unreadable(error) => {
+            let ended = Ended {
+                state: "failed",
+                reason: None,
+                error: Some(&error),
+                note: None,
+                conversion_id: None,
+            };
+            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+        }
+        Reading::Payment(payment) => {
+            let source =
+                ledger.settings.source(&event.source_id).context("the event's source is gone")?;
+            let processed = conversion::process(&mut tx, ledger, source, *payment).await?;
+            let note = note(&mut tx, event, processed.change).await?;
+            let ended = Ended {
+                state: "processed",
+                reason: None,
+                error: None,
+                note: Some(&note),
+                conversion_id: Some(&processed.conversion_id),
+            };
+            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+        }
+    }
+    tx.commit().await
+}
+
+/// What the event changed, in a few words for the events page.
+async fn note(tx: &mut Tx, event: &Waiting, change: Change) -> Result<String> {
+    Ok(match change {
+        Change::Recorded => "recorded a new conversion".to_owned(),
+        Change::Completed => "completed what was known".to_owned(),
+        Change::Nothing => match table::earlier_of_same_object(tx, event).await? {
+            Some(earlier) => format!("repeats {earlier}"),
+            None => "changed nothing: all of it was known".to_owned(),
+        },
+    })
+}
+
+/// Something of ours failed: growing pauses, and visible as failed when it does not end.
+async fn trouble(store: &Store, now: Timestamp, event: &Waiting, error: &str) -> Result<()> {
+    if event.attempts + 1 >= MAX_TRIES {
+        return fail(store, now, event, error).await;
+    }
+    let pause = Duration::from_secs(1 << event.attempts.clamp(0, 11));
+    let mut tx = store.begin().await?;
+    table::postpone(&mut tx, &event.id, now.plus(pause)).await?;
+    tx.commit().await
+}
+
+async fn fail(store: &Store, now: Timestamp, event: &Waiting, error: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let ended = Ended {
+        state: "failed",
+        reason: None,
+        error: Some(error),
+        note: None,
+        conversion_id: None,
+    };
+    table::end(&mut tx, now, &event.id, &ended).await?;
+    tx.commit().await
+}

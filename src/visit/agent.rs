@@ -1,0 +1,112 @@
+//! Reading a user agent: which device and browser, and is it a bot?
+//! In: the header's text. Out: a device class and a browser family. Nothing finer, on purpose: no fingerprint. Pure.
+
+/// What a user agent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agent {
+    /// `phone`, `tablet`, `computer`, `bot` or `unknown`.
+    pub(crate) device: &'static str,
+    /// `Chrome`, `Safari`, `Firefox`, `Edge`, `Opera`, `Samsung Internet`, `in-app browser` or empty.
+    pub(crate) browser: &'static str,
+}
+
+const BOT_WORDS: [&str; 15] = [
+    "bot",
+    "crawl",
+    "spider",
+    "slurp",
+    "preview",
+    "headless",
+    "lighthouse",
+    "facebookexternalhit",
+    "curl/",
+    "wget/",
+    "python-",
+    "go-http-client",
+    "okhttp",
+    "monitor",
+    "phantomjs",
+];
+
+/// Reads a `User-Agent`.
+pub(crate) fn read(user_agent: &str) -> Agent {
+    let text = user_agent.to_ascii_lowercase();
+    let has = |word: &str| text.contains(word);
+    let device = if text.is_empty() {
+        "unknown"
+    } else if BOT_WORDS.iter().any(|word| has(word)) {
+        "bot"
+    } else if has("ipad") || has("tablet") || (has("android") && !has("mobile")) {
+        "tablet"
+    } else if has("mobi") || has("iphone") || has("android") {
+        "phone"
+    } else if has("windows") || has("macintosh") || has("linux") || has("cros") {
+        "computer"
+    } else {
+        "unknown"
+    };
+    let browser =
+        if has("fban/") || has("fbav/") || has("instagram") || has("tiktok") || has("bytedance") {
+            "in-app browser"
+        } else if has("edg/") || has("edga/") || has("edgios/") {
+            "Edge"
+        } else if has("opr/") || has("opera") {
+            "Opera"
+        } else if has("samsungbrowser/") {
+            "Samsung Internet"
+        } else if has("firefox/") || has("fxios/") {
+            "Firefox"
+        } else if has("chrome/") || has("crios/") {
+            "Chrome"
+        } else if has("safari/") {
+            "Safari"
+        } else {
+            ""
+        };
+    Agent { device, browser }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_agents_are_told_apart() {
+        let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1";
+        let rows = [
+            (iphone, "phone", "Safari"),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+                "computer",
+                "Chrome",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
+                "computer",
+                "Edge",
+            ),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+                "computer",
+                "Firefox",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 Chrome/131.0.0.0 Mobile Safari/537.36",
+                "phone",
+                "Chrome",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36",
+                "tablet",
+                "Chrome",
+            ),
+            ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "bot", ""),
+            ("facebookexternalhit/1.1", "bot", ""),
+            ("", "unknown", ""),
+            ("\u{0}ümlaut", "unknown", ""),
+        ];
+        for (text, device, browser) in rows {
+            assert_eq!(read(text), Agent { device, browser }, "{text}");
+        }
+    }
+}

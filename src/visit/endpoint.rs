@@ -1,0 +1,163 @@
+//! `POST /v`, the tag's door.
+//! In: a body of at most 8 KiB from anybody's browser. Out: 204 after the durable commit, else one line.
+//! Promise: nothing from a body reaches a header unchecked, and junk is never a 500.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+
+use super::body::{self, What};
+use super::{Around, VisitLimit, landing, note, record};
+use crate::client::Client;
+use crate::error::AppError;
+use crate::hosts;
+use crate::ids::ClickId;
+use crate::settings::Site;
+use crate::state::AppState;
+
+/// Largest body read: the tag sends 250–700 bytes, and cuts what could make it longer.
+const MAX_BODY_BYTES: usize = 8 * 1024;
+/// 400 days, the longest life browsers grant.
+const COOKIE_SECONDS: i64 = 34_560_000;
+
+pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
+    let record =
+        move |state, client, headers, bytes| record_visit(state, client, headers, bytes, limit);
+    Router::new()
+        .route("/v", post(record).options(preflight_visit))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// `POST /v`: a page was opened. 204 once the visit is durable.
+async fn record_visit(
+    State(state): State<AppState>,
+    client: Client,
+    headers: HeaderMap,
+    bytes: Bytes,
+    limit: VisitLimit,
+) -> Result<Response, AppError> {
+    let now = state.clock.now();
+    if !limit.allows(client.address, now) {
+        return Err(AppError::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many visits from this address; try again in a minute",
+        ));
+    }
+    let sent = body::parse(&bytes).map_err(AppError::bad_request)?;
+    let settings = state.settings.current();
+    let site = settings
+        .site_by_key(&sent.site_key)
+        .ok_or_else(|| AppError::bad_request("there is no such site"))?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let unavailable =
+        |cause| AppError::unavailable("the visit could not be stored; send it again", cause);
+    match &sent.what {
+        What::Note(anytrack_click_id) => {
+            note(&state.store, now, &sent.click_id, anytrack_click_id)
+                .await
+                .map_err(unavailable)?;
+        }
+        What::Visit(seen) => {
+            let around = around(&client, &headers);
+            let recorded =
+                record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
+            let recorded = recorded.map_err(unavailable)?;
+            if recorded.is_new {
+                state.bells.visit_recorded.notify_one();
+            }
+            if let Some(cookie) =
+                cookie(&headers, &client, &sent.click_id, seen.url.as_deref(), &recorded.click_id)
+            {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+        }
+    }
+    allow_origin(&mut response, &headers, site);
+    Ok(response)
+}
+
+/// `OPTIONS /v`: the tag needs no preflight; other callers from the site's own pages may send one.
+async fn preflight_visit() -> Response {
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::ALLOW, "POST, OPTIONS")];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn around(client: &Client, headers: &HeaderMap) -> Around {
+    let language = text(headers, "accept-language")
+        .and_then(|list| list.split([',', ';']).next())
+        .map(str::trim);
+    let is_tag = |tag: &&str| {
+        !tag.is_empty()
+            && tag.len() <= 20
+            && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let site = text(headers, "sec-fetch-site")
+        .filter(|site| ["same-origin", "same-site", "cross-site"].contains(site));
+    Around {
+        address: client.address,
+        user_agent: client.user_agent.replace('\0', ""),
+        language: language.filter(is_tag).map(str::to_owned),
+        wants_privacy: text(headers, "sec-gpc") == Some("1"),
+        tag_host: site.map(str::to_owned),
+    }
+}
+
+/// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when the browser already holds the
+/// presented ID, so that a late or queued body cannot bring back an older one, and only same-origin or same-site.
+fn cookie(
+    headers: &HeaderMap,
+    client: &Client,
+    presented: &ClickId,
+    page: Option<&str>,
+    click_id: &ClickId,
+) -> Option<HeaderValue> {
+    let held = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let is_held = held
+        .flat_map(cookie::Cookie::split_parse)
+        .filter_map(Result::ok)
+        .any(|cookie| cookie.name() == "_ck" && cookie.value() == presented.as_str());
+    let own_host = hosts::without_port(client.base.split("://").nth(1)?.split('/').next()?)
+        .to_ascii_lowercase();
+    let page_host = page
+        .and_then(landing::host_of)
+        .or_else(|| text(headers, "referer").and_then(landing::host_of));
+    let is_same_site = match text(headers, "sec-fetch-site") {
+        Some(site) => matches!(site, "same-origin" | "same-site"),
+        None => page_host.as_deref().is_some_and(|host| hosts::same_site(host, &own_host)),
+    };
+    if !is_held || !is_same_site {
+        return None;
+    }
+    let mut cookie = format!("_ck={click_id}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Lax");
+    if let Some(domain) = page_host.as_deref().and_then(hosts::cookie_domain)
+        && hosts::same_site(&domain, &own_host)
+    {
+        cookie.push_str("; Domain=");
+        cookie.push_str(&domain);
+    }
+    if page.is_some_and(|url| url.starts_with("https://")) {
+        cookie.push_str("; Secure");
+    }
+    HeaderValue::from_str(&cookie).ok()
+}
+
+/// Echoes the origin of the site's own pages; the tag itself needs no CORS.
+fn allow_origin(response: &mut Response, headers: &HeaderMap, site: &Site) {
+    let answer = response.headers_mut();
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+    let host = text(headers, "origin").and_then(landing::host_of);
+    let belongs =
+        host.is_some_and(|host| site.domains.iter().any(|domain| hosts::same_site(domain, &host)));
+    if let Some(origin) = headers.get(header::ORIGIN).filter(|_| belongs) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+}

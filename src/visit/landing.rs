@@ -1,0 +1,444 @@
+//! Reading a landing URL: where did this visitor come from?
+//! In: the page's URL and referrer, as the browser sent them. Out: source, medium, campaign, channel, ad click IDs, landing path.
+//! Promise: ad click IDs are byte-exact, never decoded or re-encoded; whatever the text, nothing panics. Pure.
+
+use percent_encoding::percent_decode_str;
+
+/// Longest UTM value kept, in characters.
+const MAX_UTM_CHARS: usize = 255;
+/// Longest landing path kept, in characters.
+const MAX_PATH_CHARS: usize = 300;
+
+/// What kind of click an ad click ID proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Only a paid click carries it.
+    Paid,
+    /// The network adds it to every outgoing link, paid or not.
+    Either,
+    /// Kept as data; says nothing about the click.
+    Nothing,
+}
+
+/// Ad click IDs by network: parameter in lower case, the network's name as a source, and what it proves.
+/// The tag's own pattern must cover all that prove something; its test is fed this list.
+const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
+    ("gclid", "google", Proof::Paid),
+    ("gbraid", "google", Proof::Paid),
+    ("wbraid", "google", Proof::Paid),
+    ("dclid", "google", Proof::Paid),
+    ("gclsrc", "google", Proof::Nothing),
+    ("gad_source", "google", Proof::Nothing),
+    ("gad_campaignid", "google", Proof::Nothing),
+    ("fbclid", "facebook", Proof::Either),
+    ("msclkid", "bing", Proof::Paid),
+    ("ttclid", "tiktok", Proof::Paid),
+    ("twclid", "twitter", Proof::Either),
+    ("li_fat_id", "linkedin", Proof::Paid),
+    ("rdt_cid", "reddit", Proof::Paid),
+    ("sccid", "snapchat", Proof::Paid),
+    ("epik", "pinterest", Proof::Either),
+    ("_epik", "pinterest", Proof::Either),
+    ("qclid", "quora", Proof::Paid),
+    ("obclid", "outbrain", Proof::Paid),
+    ("ob_click_id", "outbrain", Proof::Paid),
+    ("tblci", "taboola", Proof::Paid),
+    ("irclickid", "impact", Proof::Paid),
+    ("yclid", "yandex", Proof::Paid),
+    ("ysclid", "yandex", Proof::Either),
+    ("atclid", "anytrack", Proof::Nothing),
+    ("mc_eid", "mailchimp", Proof::Nothing),
+];
+
+/// UTM parameters beside the five that have fields of their own.
+const FURTHER_UTMS: [&str; 4] =
+    ["utm_id", "utm_source_platform", "utm_creative_format", "utm_marketing_tactic"];
+/// Parameters kept as they are; none of them is a source.
+const PLAIN_PARAMETERS: [&str; 4] = ["ref", "via", "source", "session_id"];
+
+const SEARCH_ENGINES: [&str; 10] = [
+    "google",
+    "bing",
+    "duckduckgo",
+    "yahoo",
+    "ecosia",
+    "baidu",
+    "yandex",
+    "qwant",
+    "startpage",
+    "brave",
+];
+const SOCIAL_HOSTS: [(&str, &str); 16] = [
+    ("facebook.com", "facebook"),
+    ("fb.com", "facebook"),
+    ("instagram.com", "instagram"),
+    ("t.co", "twitter"),
+    ("twitter.com", "twitter"),
+    ("x.com", "twitter"),
+    ("linkedin.com", "linkedin"),
+    ("lnkd.in", "linkedin"),
+    ("reddit.com", "reddit"),
+    ("pinterest.com", "pinterest"),
+    ("tiktok.com", "tiktok"),
+    ("youtube.com", "youtube"),
+    ("youtu.be", "youtube"),
+    ("threads.net", "threads"),
+    ("bsky.app", "bluesky"),
+    ("news.ycombinator.com", "hackernews"),
+];
+
+/// What a landing says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Landing {
+    /// Host of the page, lower case, without port.
+    pub(crate) host: Option<String>,
+    /// Path of the page as it stands in the URL, without query.
+    pub(crate) path: Option<String>,
+    /// `paid search`, `paid social`, `paid`, `email`, `affiliate`, `search`, `social`, `referral`, `campaign` or `direct`.
+    pub(crate) channel: &'static str,
+    pub(crate) source: Option<String>,
+    pub(crate) medium: Option<String>,
+    pub(crate) campaign: Option<String>,
+    pub(crate) term: Option<String>,
+    pub(crate) content: Option<String>,
+    /// Ad click IDs and their companions, names in lower case, values byte-exact.
+    pub(crate) ad_click_ids: Vec<(String, String)>,
+    /// Further UTMs and plain parameters.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+/// Reads a landing. A `referrer` on the page's own site says nothing.
+pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
+    let mut landing = Landing { channel: "direct", ..Landing::default() };
+    let url = url.unwrap_or_default();
+    let (before_hash, hash) = url.split_once('#').unwrap_or((url, ""));
+    let (address, query) = before_hash.split_once('?').unwrap_or((before_hash, ""));
+    if let Some((host, path)) = split_address(address) {
+        landing.host = Some(host);
+        landing.path = Some(cut(path, MAX_PATH_CHARS));
+    }
+    let in_hash = hash.split_once('?').map_or(hash, |(_, query)| query);
+    for (name, value) in pairs(query).chain(pairs(in_hash)) {
+        keep(&mut landing, &name, value);
+    }
+    classify(&mut landing, referrer);
+    landing
+}
+
+/// `https://user@Host:8080/path` → host and path.
+fn split_address(address: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = address.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
+    let host = crate::hosts::without_port(authority).trim_end_matches('.').to_lowercase();
+    (!host.is_empty() && host.len() <= 253).then_some((host, path))
+}
+
+/// The host of a URL, lower case, without port.
+pub(crate) fn host_of(url: &str) -> Option<String> {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    split_address(&url[..end]).map(|(host, _)| host)
+}
+
+/// `a=b&c=d` → names in lower case, values as they stand.
+fn pairs(text: &str) -> impl Iterator<Item = (String, &str)> {
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+}
+
+/// Keeps a parameter that means something. The first of repeated names wins; empty ones are nothing.
+fn keep(landing: &mut Landing, name: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    let field = match name {
+        "utm_source" => Some(&mut landing.source),
+        "utm_medium" => Some(&mut landing.medium),
+        "utm_campaign" => Some(&mut landing.campaign),
+        "utm_term" => Some(&mut landing.term),
+        "utm_content" => Some(&mut landing.content),
+        _ => None,
+    };
+    if let Some(field) = field {
+        field.get_or_insert_with(|| decode(value));
+    } else if AD_CLICK_IDS.iter().any(|(known, _, _)| *known == name) {
+        keep_first(&mut landing.ad_click_ids, name, value.to_owned());
+    } else if FURTHER_UTMS.contains(&name) || PLAIN_PARAMETERS.contains(&name) {
+        keep_first(&mut landing.parameters, name, decode(value));
+    }
+}
+
+fn keep_first(list: &mut Vec<(String, String)>, name: &str, value: String) {
+    if !list.iter().any(|(known, _)| known == name) {
+        list.push((name.to_owned(), value));
+    }
+}
+
+/// Percent-decoded once, `+` is a space, broken sequences become U+FFFD, control characters go.
+fn decode(value: &str) -> String {
+    let spaced = value.replace('+', " ");
+    let text = percent_decode_str(&spaced).decode_utf8_lossy();
+    cut(text.trim(), MAX_UTM_CHARS).chars().filter(|char| !char.is_control()).collect()
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
+
+fn classify(landing: &mut Landing, referrer: Option<&str>) {
+    let proof = landing.ad_click_ids.iter().find_map(|(name, _)| {
+        AD_CLICK_IDS.iter().find(|(known, _, proof)| known == name && *proof != Proof::Nothing)
+    });
+    let from = referrer.and_then(host_of).filter(|from| {
+        landing.host.as_deref().is_none_or(|own| !crate::hosts::same_site(own, from))
+    });
+    let is_tagged =
+        landing.source.is_some() || landing.medium.is_some() || landing.campaign.is_some();
+    if let Some((_, network, proof)) = proof {
+        landing.source.get_or_insert_with(|| (*network).to_owned());
+        if *proof == Proof::Paid || landing.medium.is_some() {
+            landing.medium.get_or_insert_with(|| "cpc".to_owned());
+        } else {
+            landing.medium = Some("social".to_owned());
+        }
+    } else if !is_tagged && let Some(from) = &from {
+        let (source, medium) = name_referrer(from);
+        landing.source = Some(source);
+        landing.medium = Some(medium.to_owned());
+    }
+    landing.channel = channel(landing, proof.is_some_and(|(_, _, proof)| *proof == Proof::Paid));
+}
+
+/// A referring host as source and medium.
+fn name_referrer(host: &str) -> (String, &'static str) {
+    let bare = host.strip_prefix("www.").unwrap_or(host);
+    let below = |domain: &str| bare == domain || bare.ends_with(&format!(".{domain}"));
+    if let Some((_, name)) = SOCIAL_HOSTS.iter().find(|(domain, _)| below(domain)) {
+        return ((*name).to_owned(), "social");
+    }
+    let domain = crate::hosts::registrable_domain(bare).unwrap_or_else(|| bare.to_owned());
+    let label = domain.split('.').next().unwrap_or_default();
+    if let Some(engine) = SEARCH_ENGINES.iter().find(|engine| **engine == label) {
+        return ((*engine).to_owned(), "organic");
+    }
+    (bare.to_owned(), "referral")
+}
+
+fn channel(landing: &Landing, is_paid: bool) -> &'static str {
+    let lower = |field: &Option<String>| field.as_deref().unwrap_or_default().to_lowercase();
+    let (medium, source) = (lower(&landing.medium), lower(&landing.source));
+    let has = |words: &[&str]| words.iter().any(|word| medium.contains(word));
+    let is_social = has(&["social"]) || SOCIAL_HOSTS.iter().any(|(_, name)| *name == source);
+    if is_paid || has(&["cpc", "ppc", "paid", "cpm", "cpv", "display", "banner"]) {
+        if is_social {
+            "paid social"
+        } else if SEARCH_ENGINES.contains(&source.as_str()) {
+            "paid search"
+        } else {
+            "paid"
+        }
+    } else if has(&["email", "e-mail", "newsletter"]) {
+        "email"
+    } else if has(&["affiliate", "partner"]) {
+        "affiliate"
+    } else if medium == "organic" {
+        "search"
+    } else if is_social {
+        "social"
+    } else if medium == "referral" {
+        "referral"
+    } else if landing.source.is_some() || landing.medium.is_some() || landing.campaign.is_some() {
+        "campaign"
+    } else {
+        "direct"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn landings_read_as_the_owner_would_say_them() {
+        let rows = [
+            ("plain", "https://shop.com/offer", "", "direct", None, None, None),
+            (
+                "google ad",
+                "https://shop.com/offer?gclid=AbC",
+                "https://www.google.com/",
+                "paid search",
+                Some("google"),
+                Some("cpc"),
+                None,
+            ),
+            (
+                "utm",
+                "https://shop.com/?utm_source=Google&utm_medium=CPC&utm_campaign=spring+sale",
+                "",
+                "paid search",
+                Some("Google"),
+                Some("CPC"),
+                Some("spring sale"),
+            ),
+            (
+                "newsletter",
+                "https://shop.com/?utm_source=news&utm_medium=email",
+                "",
+                "email",
+                Some("news"),
+                Some("email"),
+                None,
+            ),
+            (
+                "facebook, maybe unpaid",
+                "https://shop.com/?fbclid=x",
+                "",
+                "social",
+                Some("facebook"),
+                Some("social"),
+                None,
+            ),
+            (
+                "facebook ad",
+                "https://shop.com/?fbclid=x&utm_source=facebook&utm_medium=paid_social",
+                "",
+                "paid social",
+                Some("facebook"),
+                Some("paid_social"),
+                None,
+            ),
+            (
+                "search",
+                "https://shop.com/",
+                "https://www.google.co.uk/",
+                "search",
+                Some("google"),
+                Some("organic"),
+                None,
+            ),
+            (
+                "social",
+                "https://shop.com/",
+                "https://t.co/abc",
+                "social",
+                Some("twitter"),
+                Some("social"),
+                None,
+            ),
+            (
+                "referral",
+                "https://shop.com/",
+                "https://www.blog.example/post",
+                "referral",
+                Some("blog.example"),
+                Some("referral"),
+                None,
+            ),
+            (
+                "own referrer",
+                "https://www.shop.com/",
+                "https://go.shop.com/",
+                "direct",
+                None,
+                None,
+                None,
+            ),
+            (
+                "campaign only",
+                "https://shop.com/?utm_campaign=x",
+                "https://blog.example/",
+                "campaign",
+                None,
+                None,
+                Some("x"),
+            ),
+            ("hash", "https://shop.com/#utm_source=x", "", "campaign", Some("x"), None, None),
+            (
+                "hash route",
+                "https://shop.com/#/r?utm_source=x",
+                "",
+                "campaign",
+                Some("x"),
+                None,
+                None,
+            ),
+            (
+                "query beats hash",
+                "https://shop.com/?utm_source=a#utm_source=b",
+                "",
+                "campaign",
+                Some("a"),
+                None,
+                None,
+            ),
+            (
+                "first of repeated",
+                "https://shop.com/?utm_source=a&utm_source=b",
+                "",
+                "campaign",
+                Some("a"),
+                None,
+                None,
+            ),
+            (
+                "empty is nothing",
+                "https://shop.com/?gclid=&utm_source=",
+                "",
+                "direct",
+                None,
+                None,
+                None,
+            ),
+            (
+                "broken encoding",
+                "https://shop.com/?utm_source=%E0%A4%A",
+                "",
+                "campaign",
+                Some("\u{fffd}%A"),
+                None,
+                None,
+            ),
+            ("no url", "", "", "direct", None, None, None),
+            ("not http", "javascript:alert(1)", "", "direct", None, None, None),
+        ];
+        for (name, url, referrer, channel, source, medium, campaign) in rows {
+            let landing = read(Some(url), Some(referrer));
+            let found = (
+                landing.channel,
+                landing.source.as_deref(),
+                landing.medium.as_deref(),
+                landing.campaign.as_deref(),
+            );
+            assert_eq!(found, (channel, source, medium, campaign), "{name}");
+        }
+    }
+
+    #[test]
+    fn ad_click_ids_are_byte_exact() {
+        let landing = read(Some("https://shop.com/p?GCLID=Cj0K+a%2Bb-_%7E&ScCid=X"), None);
+        let expected = [("gclid", "Cj0K+a%2Bb-_%7E"), ("sccid", "X")]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        assert_eq!(landing.ad_click_ids, expected);
+    }
+
+    #[test]
+    fn host_and_path_come_without_port_user_and_query() {
+        let landing = read(Some("HTTPS://user:pw@Shop.COM:8443/a/b%20c?x=1#y"), None);
+        assert_eq!(landing.host.as_deref(), Some("shop.com"));
+        assert_eq!(landing.path.as_deref(), Some("/a/b%20c"));
+        assert_eq!(read(Some("https://shop.com"), None).path.as_deref(), Some("/"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(url in ".{0,300}", referrer in ".{0,100}") {
+            let _ = read(Some(&url), Some(&referrer));
+            let _ = read(Some(&format!("https://a/?utm_source={url}&gclid={url}#{referrer}")), None);
+        }
+    }
+}

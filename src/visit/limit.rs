@@ -1,0 +1,88 @@
+//! How many visits one address may send.
+//! In: an address and the time. Out: yes or no.
+//! Promise: bounded memory in a flood, and an office behind one address is not shut out by its default.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Timestamp;
+
+/// Addresses remembered within a minute; beyond it newcomers are let through rather than counted.
+const MAX_ADDRESSES: usize = 100_000;
+
+/// Counts per address within the present minute.
+#[derive(Clone, Debug)]
+pub(crate) struct VisitLimit {
+    per_minute: u32,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    minute: i64,
+    by_address: HashMap<IpAddr, u32>,
+}
+
+impl VisitLimit {
+    /// `per_minute` visits per address; 0 is no limit.
+    pub(crate) fn new(per_minute: u32) -> Self {
+        Self { per_minute, counts: Arc::default() }
+    }
+
+    /// Counts one visit; false when it is one too many.
+    pub(crate) fn allows(&self, address: IpAddr, now: Timestamp) -> bool {
+        if self.per_minute == 0 {
+            return true;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now.as_ms().div_euclid(60_000);
+        if counts.minute != minute {
+            counts.minute = minute;
+            counts.by_address = HashMap::new();
+        }
+        let address = network(address);
+        if counts.by_address.len() >= MAX_ADDRESSES && !counts.by_address.contains_key(&address) {
+            return true;
+        }
+        let count = counts.by_address.entry(address).or_default();
+        *count = count.saturating_add(1);
+        *count <= self.per_minute
+    }
+}
+
+/// One IPv6 subscriber owns a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_stopped_and_the_next_minute_is_new() {
+        let limit = VisitLimit::new(2);
+        let (one, other): (IpAddr, IpAddr) =
+            ("203.0.113.1".parse().unwrap(), "203.0.113.2".parse().unwrap());
+        let now = Timestamp::from_ms(60_000);
+        assert!(limit.allows(one, now) && limit.allows(one, now));
+        assert!(!limit.allows(one, now));
+        assert!(limit.allows(other, now));
+        assert!(limit.allows(one, Timestamp::from_ms(120_000)));
+        assert!((0..1000).all(|_| VisitLimit::new(0).allows(one, now)));
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one() {
+        let limit = VisitLimit::new(1);
+        assert!(limit.allows("2001:db8::1".parse().unwrap(), Timestamp::from_ms(0)));
+        assert!(!limit.allows("2001:db8::2".parse().unwrap(), Timestamp::from_ms(0)));
+    }
+}

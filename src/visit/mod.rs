@@ -1,0 +1,186 @@
+//! Visits: a page was opened, by whom we do not know, from where we do.
+//! In: what the tag sent. Out: a durable row; later, for the join, the visit of a click ID and the touches before it.
+//! Promise: `record` returns only after the commit, and a repeat records nothing new.
+
+mod agent;
+mod body;
+pub(crate) mod endpoint;
+mod landing;
+mod limit;
+mod table;
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use sqlx::AnyConnection;
+
+pub(crate) use limit::VisitLimit;
+pub(crate) use table::{COUNTS, VISITS};
+
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::settings::Site;
+use crate::store::{Inserted, Store};
+
+/// Most touches kept of one visitor's way.
+const MAX_TOUCHES: usize = 30;
+/// A mint time is believed as the visit's time only when the body arrives within this many days.
+const MAX_MINT_AGE_DAYS: u64 = 7;
+
+/// Bits of `visits.flags`. The first three are the tag's own (`TAG` body key `f`).
+pub mod flags {
+    /// `navigator.webdriver` was set.
+    pub const AUTOMATED: i64 = 1;
+    /// Global Privacy Control was set.
+    pub const GPC: i64 = 2;
+    /// The click ID was adopted from a linked domain.
+    pub const ADOPTED: i64 = 4;
+    /// The presented click ID had a wrong MAC; the visit has another one.
+    pub const FORGED: i64 = 256;
+    /// The presented click ID was minted for another site; the visit has another one.
+    pub const FOREIGN_SITE: i64 = 512;
+    /// The page's host is none of the site's domains: stored, not counted.
+    pub const UNKNOWN_HOST: i64 = 1024;
+    /// The click ID was made in the browser, because its copy of the tag was stale.
+    pub const CLIENT_MADE: i64 = 2048;
+}
+
+/// What the request around the body says.
+pub(crate) struct Around {
+    pub(crate) address: IpAddr,
+    pub(crate) user_agent: String,
+    /// First entry of `Accept-Language`, such as `de-AT`.
+    pub(crate) language: Option<String>,
+    /// `Sec-GPC: 1`.
+    pub(crate) wants_privacy: bool,
+    /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
+    pub(crate) tag_host: Option<String>,
+}
+
+/// What became of a visit.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// The signed click ID it stands under: the presented one if that was genuine.
+    pub(crate) click_id: ClickId,
+    /// False for a repeat.
+    pub(crate) is_new: bool,
+}
+
+/// Makes a visit durable.
+pub(crate) async fn record(
+    store: &Store,
+    keys: &ClickIdKey,
+    now: Timestamp,
+    site: &Site,
+    sent: &body::Sent,
+    seen: &body::Seen,
+    around: &Around,
+) -> Result<Recorded> {
+    let presented = &sent.click_id;
+    let (click_id, minted_at, flag) = if presented.is_client_made() {
+        let known = table::signed_for(store, presented).await?;
+        (known.unwrap_or_else(|| keys.mint(now, site.number)), None, flags::CLIENT_MADE)
+    } else {
+        match keys.read(presented) {
+            Some(minted) if minted.site_number == site.number => {
+                (presented.clone(), Some(minted.at), 0)
+            }
+            Some(_) => (keys.mint(now, site.number), None, flags::FOREIGN_SITE),
+            None => (keys.mint(now, site.number), None, flags::FORGED),
+        }
+    };
+    let is_first = seen.previous.as_ref() != Some(presented);
+    let is_fresh =
+        |at: &Timestamp| now.since(*at).as_secs() <= MAX_MINT_AGE_DAYS * 86_400 && *at <= now;
+    let at = minted_at.filter(|at| is_first && is_fresh(at)).unwrap_or(now);
+    let alias = (flag != 0).then(|| presented.clone());
+    let row = table::NewVisit {
+        click_id: &click_id,
+        alias: alias.as_ref(),
+        at,
+        received_at: now,
+        flag,
+        site,
+        sent,
+        seen,
+        around,
+    };
+    let inserted = store.insert(row.into_row(keys)).await?;
+    if inserted == Inserted::Duplicate
+        && let Some(alias) = &alias
+    {
+        // The same body came twice at once: both answers name the ID that won.
+        let known = table::signed_for(store, alias).await?;
+        return Ok(Recorded { click_id: known.unwrap_or(click_id), is_new: false });
+    }
+    Ok(Recorded { click_id, is_new: inserted == Inserted::New })
+}
+
+/// Makes a note durable: an AnyTrack click ID seen beside this click ID. At most 20 per click ID; further ones are ignored.
+pub(crate) async fn note(
+    store: &Store,
+    now: Timestamp,
+    click_id: &ClickId,
+    anytrack_click_id: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::insert_note(&mut tx, now, click_id, anytrack_click_id).await?;
+    tx.commit().await
+}
+
+/// A recorded visit, as the join needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Visit {
+    pub(crate) click_id: ClickId,
+    pub(crate) site_id: String,
+    pub(crate) at: Timestamp,
+    pub(crate) previous: Option<ClickId>,
+    pub(crate) channel: String,
+    pub(crate) source: Option<String>,
+    pub(crate) medium: Option<String>,
+    pub(crate) campaign: Option<String>,
+    pub(crate) landing_path: Option<String>,
+    pub(crate) device: String,
+}
+
+/// The first visit under a click ID, or under the signed one that a client-made ID stands for.
+pub(crate) async fn find(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<Visit>> {
+    table::find(tx, click_id).await
+}
+
+/// The visit beside which AnyTrack used this click ID of its own; the earliest, should there be several.
+pub(crate) async fn find_by_anytrack_id(
+    tx: &mut AnyConnection,
+    anytrack_click_id: &str,
+) -> Result<Option<Visit>> {
+    match table::click_id_of_note(tx, anytrack_click_id).await? {
+        Some(click_id) => table::find(tx, &click_id).await,
+        None => Ok(None),
+    }
+}
+
+/// The AnyTrack click ID captured beside a click ID; the latest, should there be several.
+pub(crate) async fn anytrack_id_of(
+    tx: &mut AnyConnection,
+    click_id: &ClickId,
+) -> Result<Option<String>> {
+    table::note_of(tx, click_id).await
+}
+
+/// The visitor's way that ends with `last`: first touch first. Follows `previous`, stops at a gap or a circle.
+pub(crate) async fn way_to(tx: &mut AnyConnection, last: Visit) -> Result<Vec<Visit>> {
+    let mut way = vec![last];
+    while way.len() < MAX_TOUCHES {
+        let before = way.last().and_then(|visit| visit.previous.clone());
+        let Some(before) = before.filter(|id| way.iter().all(|visit| visit.click_id != *id)) else {
+            break;
+        };
+        let Some(visit) = table::find(tx, &before).await? else { break };
+        if way.iter().any(|known| known.click_id == visit.click_id) {
+            break;
+        }
+        way.push(visit);
+    }
+    way.reverse();
+    Ok(way)
+}

@@ -1,0 +1,277 @@
+//! SQL of `visits`, `visit_counts` and `visit_notes`.
+//! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::body::{Seen, Sent};
+use super::{Around, Visit, agent, flags, landing};
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::settings::Site;
+use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
+
+/// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
+const QUARTER_MS: i64 = 900_000;
+const MAX_NOTES: i64 = 20;
+
+/// What the group-commit writer writes.
+pub(crate) static VISITS: Batch = Batch {
+    table: "visits",
+    columns: &[
+        ("click_id", Kind::Text),
+        ("sent_at_ms", Kind::Int),
+        ("site_id", Kind::Text),
+        ("at_ms", Kind::Int),
+        ("received_at_ms", Kind::Int),
+        ("alias", Kind::Text),
+        ("previous_click_id", Kind::Text),
+        ("url", Kind::Text),
+        ("referrer", Kind::Text),
+        ("channel", Kind::Text),
+        ("source", Kind::Text),
+        ("medium", Kind::Text),
+        ("campaign", Kind::Text),
+        ("landing_host", Kind::Text),
+        ("landing_path", Kind::Text),
+        ("device", Kind::Text),
+        ("flags", Kind::Int),
+        ("visitor", Kind::Text),
+        ("details", Kind::Text),
+    ],
+    key: &["click_id", "sent_at_ms"],
+};
+
+/// What it counts beside.
+pub(crate) static COUNTS: Tally = Tally {
+    table: "visit_counts",
+    columns: &[
+        ("site_id", Kind::Text),
+        ("quarter", Kind::Int),
+        ("channel", Kind::Text),
+        ("source", Kind::Text),
+        ("medium", Kind::Text),
+        ("campaign", Kind::Text),
+        ("landing_path", Kind::Text),
+        ("device", Kind::Text),
+    ],
+    count: "visits",
+};
+
+/// A visit on its way into the table.
+pub(super) struct NewVisit<'a> {
+    pub(super) click_id: &'a ClickId,
+    pub(super) alias: Option<&'a ClickId>,
+    pub(super) at: Timestamp,
+    pub(super) received_at: Timestamp,
+    pub(super) flag: i64,
+    pub(super) site: &'a Site,
+    pub(super) sent: &'a Sent,
+    pub(super) seen: &'a Seen,
+    pub(super) around: &'a Around,
+}
+
+impl NewVisit<'_> {
+    /// The row, in the order of `VISITS`, and the counter it adds to.
+    pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
+        let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
+        let landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        let agent = agent::read(&around.user_agent);
+        let is_known_host = site.domains.is_empty()
+            || landing
+                .host
+                .as_deref()
+                .is_some_and(|host| site.domains.iter().any(|domain| covers(domain, host)));
+        let day = (received_at.as_ms() / 86_400_000).to_string();
+        let visitor =
+            keys.hash("visitor", &[&day, &around.address.to_string(), &around.user_agent]);
+        let details = details(&landing, seen, around, agent.browser).to_string();
+        let flags = flag
+            | set(seen.is_automated, flags::AUTOMATED)
+            | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
+            | set(seen.is_adopted, flags::ADOPTED)
+            | set(!is_known_host, flags::UNKNOWN_HOST);
+        let device = if seen.is_automated { "bot" } else { agent.device };
+        let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default());
+        let tally = is_known_host.then(|| {
+            vec![
+                Cell::Text(site.id.clone()),
+                Cell::Int(at.as_ms().div_euclid(QUARTER_MS)),
+                Cell::Text(landing.channel.to_owned()),
+                word(&landing.source),
+                word(&landing.medium),
+                word(&landing.campaign),
+                word(&landing.path),
+                Cell::Text(device.to_owned()),
+            ]
+        });
+        let id = |id: &ClickId| id.as_str().to_owned();
+        let cells = vec![
+            Cell::Text(id(click_id)),
+            Cell::Int(sent.sent_at_ms),
+            Cell::Text(site.id.clone()),
+            Cell::Int(at.as_ms()),
+            Cell::Int(received_at.as_ms()),
+            alias.map(id).into(),
+            seen.previous.as_ref().map(id).into(),
+            seen.url.clone().into(),
+            seen.referrer.clone().into(),
+            Cell::Text(landing.channel.to_owned()),
+            landing.source.into(),
+            landing.medium.into(),
+            landing.campaign.into(),
+            landing.host.into(),
+            landing.path.into(),
+            Cell::Text(device.to_owned()),
+            Cell::Int(flags),
+            Cell::Text(visitor),
+            Cell::Text(details),
+        ];
+        Row { cells, tally }
+    }
+}
+
+fn set(on: bool, bit: i64) -> i64 {
+    if on { bit } else { 0 }
+}
+
+/// A domain covers itself and everything below it.
+fn covers(domain: &str, host: &str) -> bool {
+    host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+fn details(landing: &landing::Landing, seen: &Seen, around: &Around, browser: &str) -> Value {
+    let object = |pairs: &[(String, String)]| -> Value {
+        Value::Object(
+            pairs.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
+        )
+    };
+    let cookies = seen.ad_cookies.as_deref().unwrap_or_default();
+    let cookies: Vec<_> = cookies
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+        .collect();
+    let mut details = Map::new();
+    let mut put = |name: &str, value: Value| {
+        let is_empty = value.as_str().is_some_and(str::is_empty)
+            || value.as_object().is_some_and(Map::is_empty);
+        if !value.is_null() && !is_empty {
+            details.insert(name.to_owned(), value);
+        }
+    };
+    put("ad_click_ids", object(&landing.ad_click_ids));
+    put("parameters", object(&landing.parameters));
+    put("term", landing.term.clone().into());
+    put("content", landing.content.clone().into());
+    put("ad_cookies", object(&cookies));
+    put("language", around.language.clone().into());
+    put("browser", browser.into());
+    put("tag_host", around.tag_host.clone().into());
+    Value::Object(details)
+}
+
+/// The signed click ID that a presented one stands for.
+pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<ClickId>> {
+    let mut connection = store.pool().acquire().await?;
+    alias_target(&mut connection, alias).await
+}
+
+async fn alias_target(tx: &mut AnyConnection, alias: &ClickId) -> Result<Option<ClickId>> {
+    let row = sqlx::query("select click_id from visits where alias = $1 order by click_id limit 1")
+        .bind(alias.as_str())
+        .fetch_optional(tx)
+        .await?;
+    row.map(|row| click_id(&row, "click_id")).transpose()
+}
+
+pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<Visit>> {
+    let signed = if id.is_client_made() { alias_target(tx, id).await? } else { Some(id.clone()) };
+    let Some(signed) = signed else { return Ok(None) };
+    let row = sqlx::query(
+        "select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device
+           from visits
+          where click_id = $1
+          order by at_ms, sent_at_ms
+          limit 1",
+    )
+    .bind(signed.as_str())
+    .fetch_optional(tx)
+    .await
+    .context("could not look for a visit")?;
+    row.map(|row| visit(&row)).transpose()
+}
+
+fn visit(row: &AnyRow) -> Result<Visit> {
+    let previous: Option<String> = row.try_get("previous_click_id")?;
+    Ok(Visit {
+        click_id: click_id(row, "click_id")?,
+        site_id: row.try_get("site_id")?,
+        at: Timestamp::from_ms(row.try_get("at_ms")?),
+        previous: previous.as_deref().and_then(ClickId::parse),
+        channel: row.try_get("channel")?,
+        source: row.try_get("source")?,
+        medium: row.try_get("medium")?,
+        campaign: row.try_get("campaign")?,
+        landing_path: row.try_get("landing_path")?,
+        device: row.try_get("device")?,
+    })
+}
+
+fn click_id(row: &AnyRow, column: &str) -> Result<ClickId> {
+    let text: String = row.try_get(column)?;
+    ClickId::parse(&text).with_context(|| format!("{text:?} is not a click ID"))
+}
+
+pub(super) async fn insert_note(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    click_id: &ClickId,
+    anytrack_click_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "insert into visit_notes (anytrack_click_id, click_id, at_ms)
+         select $1, $2, $3
+          where (select count(*) from visit_notes where click_id = $2) < $4
+             on conflict do nothing",
+    )
+    .bind(anytrack_click_id)
+    .bind(click_id.as_str())
+    .bind(now.as_ms())
+    .bind(MAX_NOTES)
+    .execute(tx)
+    .await
+    .context("could not keep a note")?;
+    Ok(())
+}
+
+pub(super) async fn click_id_of_note(
+    tx: &mut AnyConnection,
+    anytrack_click_id: &str,
+) -> Result<Option<ClickId>> {
+    // Only notes whose visit has arrived; conversion's look for late ones asks the same.
+    let row = sqlx::query(
+        "select n.click_id
+           from visit_notes n
+          where n.anytrack_click_id = $1
+            and exists (select 1 from visits v where v.click_id = n.click_id)
+          order by n.at_ms, n.click_id
+          limit 1",
+    )
+    .bind(anytrack_click_id)
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| self::click_id(&row, "click_id")).transpose()
+}
+
+pub(super) async fn note_of(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<String>> {
+    let row = sqlx::query(
+        "select anytrack_click_id from visit_notes where click_id = $1 order by at_ms desc, anytrack_click_id limit 1",
+    )
+    .bind(click_id.as_str())
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}

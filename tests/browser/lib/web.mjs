@@ -1,0 +1,140 @@
+// A small web on loopback: shop pages, a tag host, a pretend Stripe, all behind one port and told apart by host name.
+// In: pages and how the tag host shall behave. Out: what arrived, in order: posts at the tag host, visitors at Stripe.
+// Promise: whoever waits for an arrival gets it as soon as it comes, and every request of the tag is on record.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import http from "node:http";
+
+const TAG = readFileSync(new URL("../../../static/tag.min.js", import.meta.url), "utf8");
+
+/** A list that can be waited on: `next` gives the entries one by one, those to come included. */
+class Arrivals {
+  all = [];
+  #taken = 0;
+  #waiting = [];
+  add(entry) {
+    this.all.push(entry);
+    if (this.#waiting.length) {
+      this.#taken++;
+      this.#waiting.shift()(entry);
+    }
+  }
+  next() {
+    if (this.#taken < this.all.length) return Promise.resolve(this.all[this.#taken++]);
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+}
+
+const readBody = async (request) => {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+};
+
+/** The tag host as long as no server is named: the committed tag, a config like the server's, and 204 for every body. */
+const standIn = async (request) => {
+  const host = request.headers.host;
+  if (request.method === "POST") return { status: 204, headers: { "cache-control": "no-store" }, body: "" };
+  const config = {
+    i: "ck_0" + [...randomBytes(31)].map((byte) => (byte % 32).toString(32)).join(""),
+    t: Math.floor(Date.now() / 1000),
+    s: "main",
+    e: `http://${host}/v`,
+    k: ";domain=shop.localhost",
+    o: "^https?://([^/]+\\.)?(shop\\.localhost|stripe\\.localhost|stripe\\.com|paypal\\.com)[:/]",
+  };
+  return {
+    status: 200,
+    headers: {
+      "content-type": "text/javascript; charset=utf-8",
+      "x-content-type-options": "nosniff",
+      "cache-control": "private, no-store, no-transform",
+      "cross-origin-resource-policy": "cross-origin",
+    },
+    body: `${TAG}(${JSON.stringify(config)})`,
+  };
+};
+
+/** The tag host when CLICKSTAMP_URL names a running server: the request goes there as it came, host name and cookies included. */
+const forward = (server) => (request, body) =>
+  new Promise((resolve, reject) => {
+    const { method, url } = request;
+    const headers = { ...request.headers, "accept-encoding": "identity" };
+    const onward = http.request(new URL(url, server), { method, headers }, async (response) => {
+      const text = await readBody(response);
+      const { "transfer-encoding": _, ...kept } = response.headers;
+      resolve({ status: response.statusCode, headers: kept, body: text });
+    });
+    onward.on("error", reject);
+    onward.end(body);
+  });
+
+/** Opens the web on a free port. */
+export const openWeb = async () => {
+  const answer = process.env.CLICKSTAMP_URL ? forward(process.env.CLICKSTAMP_URL) : standIn;
+  const pages = new Map();
+  const web = {
+    /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe. */
+    tagRequests: [],
+    posts: new Arrivals(),
+    payments: new Arrivals(),
+    /** Changes the script's text on its way to the page. */
+    alterScript: (text) => text,
+    /** Answers the script request in place of the tag host: (response) => void. */
+    answerScript: undefined,
+    /** The script's or a post's answer waits for this promise. */
+    holdScript: undefined,
+    holdPosts: undefined,
+    /** Posts are cut off without an answer. */
+    dropPosts: false,
+  };
+
+  const serveTag = async (request, response) => {
+    const body = await readBody(request);
+    const { method, url, headers } = request;
+    web.tagRequests.push({ method, url, headers, body });
+    if (method === "POST") {
+      if (web.dropPosts) return request.socket.destroy();
+      web.posts.add({ ...JSON.parse(body), bytes: body.length, headers });
+      await web.holdPosts;
+    } else {
+      if (web.answerScript) return web.answerScript(response);
+      await web.holdScript;
+    }
+    const answered = await answer(request, body);
+    const text = method === "GET" ? web.alterScript(answered.body) : answered.body;
+    const { "content-length": _, ...kept } = answered.headers;
+    response.writeHead(answered.status, kept).end(text);
+  };
+
+  const server = http.createServer((request, response) => {
+    const host = request.headers.host.split(":")[0];
+    const path = request.url.split("?")[0];
+    if (path === "/favicon.ico") response.writeHead(204).end();
+    else if (host === "go.shop.localhost") serveTag(request, response).catch(() => request.socket.destroy());
+    else if (host === "buy.stripe.localhost") {
+      web.payments.add(request.url);
+      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
+    } else {
+      const { html = "", headers } = pages.get(path) ?? {};
+      response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers });
+      response.end(`<!doctype html><title>Shop</title>${html}`);
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+
+  web.url = (host, path = "/") => `http://${host}.localhost:${port}${path}`;
+  web.shop = (path) => web.url("www.shop", path);
+  /** A payment link with this reference; the placeholder by default. */
+  web.pay = (reference = "--CLICK-ID--") => web.url("buy.stripe", `/abc?client_reference_id=${reference}`);
+  web.tag = `<script async src="${web.url("go.shop", "/t/main.js")}"></script>`;
+  /** Puts a page under a path of every shop host. */
+  web.page = (path, html, headers) => pages.set(path, { html, headers });
+  web.close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  return web;
+};

@@ -1,0 +1,82 @@
+// The page's own calls.
+// In: calls before, during and after the tag's start. Out: what each does, in order, once.
+// Promise: calling is always safe, whatever is called.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { link, StubElement, withBothTags } from "./lib/visitor.mjs";
+
+const SHOP = "https://www.shop.com/";
+const TOKEN = "--CLICK-ID--";
+
+/** The queue stub that pages put before the tag. */
+const queueStub = () => {
+  const stub = function () {
+    (stub.q = stub.q || []).push(arguments);
+  };
+  return stub;
+};
+
+withBothTags((tag, newVisitor) => {
+  test(`${tag}: what was queued runs in order, once, before the ready event`, () => {
+    const stub = queueStub();
+    const order = [];
+    const page = newVisitor();
+    stub("event", "early", { n: 1 });
+    stub("ready", (id) => order.push(["first", id]));
+    stub("ready", (id) => order.push(["second", id]));
+    const opened = page.open(SHOP, { stub });
+    assert.deepEqual(order, [["first", opened.id], ["second", opened.id]]);
+    assert.deepEqual(opened.ready, [opened.id]);
+    assert.deepEqual(opened.posts.map(({ e }) => e), [undefined, "early"]);
+  });
+
+  test(`${tag}: ready after the start calls back at once`, () => {
+    const page = newVisitor().open(SHOP);
+    let seen;
+    page.globals.clickstamp("ready", (id) => (seen = id));
+    assert.equal(seen, page.id);
+  });
+
+  test(`${tag}: url fills in the click ID, and is unchanged without one`, () => {
+    const page = newVisitor().open(SHOP, { change: (globals) => (globals.document.prerendering = true) });
+    const url = `https://pay.example/?a=${TOKEN}#b`;
+    assert.equal(page.globals.clickstamp("url", url), url);
+    page.fire("document prerenderingchange");
+    assert.equal(page.globals.clickstamp("url", url), url.replace(TOKEN, page.id));
+    assert.equal(page.globals.clickstamp("url", "https://pay.example/"), "https://pay.example/");
+  });
+
+  test(`${tag}: calls before the click ID wait for it`, () => {
+    const page = newVisitor().open(SHOP, { change: (globals) => (globals.document.prerendering = true) });
+    const seen = [];
+    const root = new StubElement("section", {}, [link(TOKEN)]);
+    page.globals.clickstamp("ready", (id) => seen.push(id));
+    page.globals.clickstamp("scan", root);
+    page.globals.clickstamp("event", "waiting");
+    assert.deepEqual([seen, page.posts], [[], []]);
+    page.fire("document prerenderingchange");
+    assert.deepEqual(seen, [page.id]);
+    assert.equal(root.children[0].getAttribute("href"), page.id);
+    assert.equal(page.posts[1].e, "waiting");
+  });
+
+  test(`${tag}: scan reaches what the tag cannot see, and the document by default`, () => {
+    const hidden = new StubElement("section", {}, [link(TOKEN)]);
+    const late = link(TOKEN);
+    const page = newVisitor().open(SHOP);
+    page.globals.clickstamp("scan", hidden);
+    page.elements.push(late);
+    page.globals.clickstamp("scan");
+    assert.equal(hidden.children[0].getAttribute("href"), page.id);
+    assert.equal(late.getAttribute("href"), page.id);
+  });
+
+  test(`${tag}: nonsense does nothing`, () => {
+    const page = newVisitor().open(SHOP);
+    const { clickstamp } = page.globals;
+    for (const call of [[], ["unknown"], ["__proto__"], [null], ["ready"], ["ready", 7], ["scan", 7], ["scan", "text"], ["event"], ["ready", () => { throw new Error("the page's own"); }]])
+      assert.doesNotThrow(() => clickstamp(...call), call.join());
+    assert.deepEqual(page.said, []);
+  });
+});

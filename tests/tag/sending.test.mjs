@@ -1,0 +1,99 @@
+// What is sent to the server, and how.
+// In: visits, events, a network that fails. Out: bodies with their keys and limits, and the one body kept for later.
+// Promise: nothing waits for an answer, and a body that could not be sent is sent once more, unchanged.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { withBothTags } from "./lib/visitor.mjs";
+
+const SHOP = "https://www.shop.com/";
+const offline = () => Promise.reject(new TypeError("offline"));
+/** Lets the promises that are settled run their course. */
+const settle = () => new Promise(setImmediate);
+
+withBothTags((tag, newVisitor) => {
+  test(`${tag}: a bare visit has the bare keys`, () => {
+    const visitor = newVisitor();
+    const page = visitor.open(SHOP);
+    assert.deepEqual(page.posts, [{ s: "main", i: page.id, t: visitor.now, u: SHOP }]);
+    const { method, keepalive, mode, credentials, headers } = page.requests[0].options;
+    assert.equal(page.requests[0].to, "https://go.shop.com/v");
+    assert.deepEqual([method, !!keepalive, mode, credentials, headers], ["POST", true, "no-cors", "include", undefined]);
+  });
+
+  test(`${tag}: a full visit has them all, each within its limit`, () => {
+    const visitor = newVisitor();
+    visitor.open(SHOP);
+    const before = visitor.cookies.get("_ck");
+    const kept = ["_fbp=fb.1.2.3", "_fbc=fb.1.2.abc", "_gcl_aw=GCL.1.x", "_ga=GA1.1.2", "_ttp=t", "_uetsid=u", "_scid=s", "_rdt_uuid=r", "_atcid=a", "li_fat_id=l"];
+    for (const pair of [...kept, "session=secret", "x_fbp=no", "_my_ga=no"]) visitor.cookies.set(...pair.split("="));
+    const page = visitor.open(`${SHOP}?gclid=new`, {
+      referrer: "https://www.google.com/search?q=a",
+      change: ({ navigator }) => Object.assign(navigator, { webdriver: true, globalPrivacyControl: true }),
+    });
+    const { p, r, k, f, u } = page.posts[0];
+    assert.deepEqual({ p, r, k, f, u }, { p: before, r: "https://www.google.com/search?q=a", k: kept.join(), f: 3, u: `${SHOP}?gclid=new` });
+
+    visitor.cookies.set("_ga_long", "x".repeat(3000));
+    const long = visitor.open(`${SHOP}?gclid=${"y".repeat(8000)}`, { referrer: `https://a.example/${"z".repeat(3000)}` }).posts[0];
+    assert.deepEqual([long.u.length, long.r.length, long.k.length], [4096, 1024, 1500]);
+  });
+
+  test(`${tag}: each privacy bit by itself`, () => {
+    for (const [bits, f] of [[{ webdriver: true }, 1], [{ globalPrivacyControl: true }, 2], [{ globalPrivacyControl: false }, undefined]])
+      assert.equal(newVisitor().open(SHOP, { change: ({ navigator }) => Object.assign(navigator, bits) }).posts[0].f, f);
+  });
+
+  test(`${tag}: bodies of one click ID never share a time`, () => {
+    const page = newVisitor().open(SHOP);
+    for (const name of ["a", "b", "c"]) page.globals.clickstamp("event", name);
+    assert.equal(new Set(page.posts.map(({ t }) => t)).size, 4);
+  });
+
+  test(`${tag}: an event has its name, properties and page`, () => {
+    const page = newVisitor().open(SHOP);
+    page.globals.location.href = `${SHOP}offer`;
+    page.globals.clickstamp("event", "Add to cart", { price: 12.5, gift: false });
+    const { e, v, u, i } = page.posts[1];
+    assert.deepEqual({ e, v, u, i }, { e: "Add to cart", v: { price: 12.5, gift: false }, u: `${SHOP}offer`, i: page.id });
+  });
+
+  test(`${tag}: an unsent body is kept, sent once on the next load, and unchanged`, async () => {
+    const visitor = newVisitor();
+    const first = visitor.open(SHOP, { answer: offline });
+    await settle();
+    const kept = visitor.storage._ck_q;
+    assert.deepEqual(JSON.parse(kept), first.posts[0]);
+
+    const second = visitor.open(SHOP);
+    await settle();
+    assert.deepEqual(second.requests.map(({ options }) => options.body), [kept]);
+    assert.equal(visitor.storage._ck_q, undefined);
+    assert.equal(visitor.open(SHOP).requests.length, 0);
+  });
+
+  test(`${tag}: if that fails too it is kept again`, async () => {
+    const visitor = newVisitor();
+    visitor.open(SHOP, { answer: offline });
+    await settle();
+    const kept = visitor.storage._ck_q;
+    visitor.open(SHOP, { answer: offline });
+    await settle();
+    assert.equal(visitor.storage._ck_q, kept);
+  });
+
+  test(`${tag}: the newest unsent body replaces an older one, whichever fails first`, async () => {
+    for (const order of [[0, 1], [1, 0]]) {
+      const visitor = newVisitor();
+      visitor.open(SHOP, { answer: offline });
+      await settle();
+      const fail = [];
+      const page = visitor.open(`${SHOP}?gclid=x`, { answer: () => new Promise((_, reject) => fail.push(reject)) });
+      for (const at of order) {
+        fail[at](new TypeError("offline"));
+        await settle();
+      }
+      assert.equal(JSON.parse(visitor.storage._ck_q).i, page.id);
+    }
+  });
+});

@@ -1,0 +1,157 @@
+// Where the click ID is put, and what is left alone.
+// In: elements and URLs with the placeholder in all spellings. Out: the same bytes with the click ID in its place.
+// Promise: no other byte changes, and a link that carries another reference stays as it is.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { link, StubElement, withBothTags } from "./lib/visitor.mjs";
+
+const SHOP = "https://www.shop.com/";
+const PAY = "https://buy.stripe.com/abc?client_reference_id=";
+const TOKEN = "--CLICK-ID--";
+
+/** Every way to write the placeholder: each dash plain or encoded, upper, lower and mixed case. */
+const SPELLINGS = Array.from({ length: 32 }, (_, bits) => {
+  const dash = (at) => (bits & (1 << at) ? "%2D" : "-");
+  const token = `${dash(0)}${dash(1)}CLICK${dash(2)}ID${dash(3)}${dash(4)}`;
+  return [token, token.toLowerCase(), token.replace("CLICK", "Click")];
+}).flat();
+
+withBothTags((tag, newVisitor) => {
+  const stamped = (element) => {
+    const page = newVisitor().open(SHOP, { elements: [element] });
+    return page.id;
+  };
+
+  test(`${tag}: every spelling, any number of times`, () => {
+    for (const token of SPELLINGS) {
+      const element = link(`${PAY}${token}&sub=${token}`);
+      const id = stamped(element);
+      assert.equal(element.getAttribute("href"), `${PAY}${id}&sub=${id}`, token);
+    }
+  });
+
+  test(`${tag}: near misses and other references stay`, () => {
+    for (const value of ["-CLICK-ID-", "--CLICKID--", "--CLICK_ID--", "CLICK-ID", "my-own-ref", "ck_somebody", "ck_" + "b".repeat(30), "", "--CLICK-ID-", "–CLICK-ID–"]) {
+      const element = link(PAY + value);
+      stamped(element);
+      assert.equal(element.getAttribute("href"), PAY + value);
+    }
+  });
+
+  test(`${tag}: all other bytes are untouched`, () => {
+    // Whatever stands around the placeholder: encodings, order, fragments, quotes, broken sequences, other scripts.
+    const pieces = ["%zz", "%E2%82", "&amp;", "é", "日本", "#a#b", "??", "&&", "=", "+", "%2B", "\\", "$1", "$&", "ck", "CLICK", "--", "\n", "\"", "'", "<b>", "[", "{}", "@", ":8080", "//"];
+    let seed = 7;
+    const next = (below) => (seed = (seed * 48271) % 2147483647) % below;
+    const text = () => Array.from({ length: next(8) }, () => pieces[next(pieces.length)]).join("");
+    for (let round = 0; round < 300; round++) {
+      const parts = Array.from({ length: 2 + next(3) }, text);
+      const element = link(parts.join(TOKEN));
+      const id = stamped(element);
+      assert.equal(element.getAttribute("href"), parts.join(id));
+    }
+  });
+
+  test(`${tag}: every place`, () => {
+    for (const [name, attribute, more] of [
+      ["a", "href"], ["area", "href"], ["form", "action"], ["button", "formaction"], ["input", "value", { type: "hidden" }],
+      ["iframe", "src"], ["meta", "content", { "http-equiv": "refresh" }], ["div", "data-href"], ["div", "data-url"],
+      ["div", "data-link"], ["div", "data-at-value"], ["div", "onclick"], ["stripe-buy-button", "client-reference-id"],
+      ["stripe-pricing-table", "client-reference-id"],
+    ]) {
+      const element = new StubElement(name, { ...more, [attribute]: `x=${TOKEN}` });
+      const id = stamped(element);
+      assert.equal(element.getAttribute(attribute), `x=${id}`, `${name} ${attribute}`);
+    }
+  });
+
+  test(`${tag}: what is not a place stays`, () => {
+    for (const [name, attribute, more] of [
+      ["input", "value", { type: "text" }], ["button", "value"], ["img", "src"], ["script", "src"], ["a", "title"], ["p", "content"], ["div", "data-other"],
+    ]) {
+      const element = new StubElement(name, { ...more, [attribute]: TOKEN });
+      stamped(element);
+      assert.equal(element.getAttribute(attribute), TOKEN, `${name} ${attribute}`);
+    }
+  });
+
+  test(`${tag}: Stripe's elements are replaced by a clone once they are defined`, () => {
+    for (const isDefined of [true, false]) {
+      const element = new StubElement("stripe-buy-button", { "client-reference-id": TOKEN });
+      element.isDefined = isDefined;
+      const id = stamped(element);
+      assert.equal(element.getAttribute("client-reference-id"), id);
+      assert.equal(element.replacedBy?.getAttribute("client-reference-id"), isDefined ? id : undefined);
+    }
+    const plain = link(PAY + TOKEN);
+    stamped(plain);
+    assert.equal(plain.replacedBy, undefined);
+  });
+
+  test(`${tag}: later elements and attributes are seen by the observer`, () => {
+    const page = newVisitor().open(SHOP);
+    assert.equal(page.observed.target, page.globals.document);
+    assert.ok(page.observed.options.subtree && page.observed.options.childList);
+    const added = new StubElement("div", {}, [link(PAY + TOKEN)]);
+    const changed = link(PAY + TOKEN);
+    page.mutate([
+      { target: new StubElement("body"), addedNodes: [{ nodeType: 3 }, added] },
+      { target: changed, attributeName: "href", addedNodes: [] },
+    ]);
+    assert.equal(added.children[0].getAttribute("href"), PAY + page.id);
+    assert.equal(changed.getAttribute("href"), PAY + page.id);
+    assert.ok(page.observed.options.attributeFilter.includes("href"));
+  });
+
+  test(`${tag}: on use the whole path is stamped, and a form with its hidden fields`, () => {
+    for (const type of ["pointerdown", "click", "submit"]) {
+      const page = newVisitor().open(SHOP);
+      const inShadow = link(PAY + TOKEN);
+      const hidden = new StubElement("input", { type: "hidden", value: TOKEN });
+      const form = new StubElement("form", { action: PAY + TOKEN }, [hidden]);
+      page.fire(type, { composedPath: () => [inShadow, {}, form, page.globals.document, page.globals] });
+      assert.equal(inShadow.getAttribute("href"), PAY + page.id);
+      assert.equal(form.getAttribute("action"), PAY + page.id);
+      assert.equal(hidden.getAttribute("value"), page.id);
+    }
+  });
+
+  test(`${tag}: window.open gets the stamped URL and all its arguments`, () => {
+    const page = newVisitor().open(SHOP);
+    const { globals, opened, id } = page;
+    globals.open(PAY + TOKEN, "_blank", "noopener");
+    globals.open(new URL(PAY + TOKEN));
+    globals.open("https://other.example/?x=1");
+    globals.open();
+    assert.deepEqual(opened, [[PAY + id, "_blank", "noopener"], [PAY + id], ["https://other.example/?x=1"], [undefined]]);
+  });
+
+  test(`${tag}: navigations by script are sent to the stamped URL, and only those`, () => {
+    const page = newVisitor().open(SHOP);
+    const navigate = (change) => {
+      const event = { cancelable: true, formData: null, navigationType: "push", prevented: 0, preventDefault: () => event.prevented++, ...change };
+      event.destination = { url: PAY + TOKEN, sameDocument: false, ...change?.destination };
+      page.went.length = 0;
+      page.fire("navigation navigate", event);
+      return [event.prevented, ...page.went];
+    };
+    assert.deepEqual(navigate(), [1, ["assign", PAY + page.id]]);
+    assert.deepEqual(navigate({ navigationType: "replace" }), [1, ["replace", PAY + page.id]]);
+    assert.deepEqual(navigate({ cancelable: false }), [0]);
+    assert.deepEqual(navigate({ formData: {} }), [0]);
+    assert.deepEqual(navigate({ destination: { sameDocument: true } }), [0]);
+    assert.deepEqual(navigate({ destination: { url: PAY + "own" } }), [0]);
+  });
+
+  test(`${tag}: when the click ID changes, what was stamped changes with it`, () => {
+    const element = link(PAY + TOKEN);
+    const other = link(PAY + "ck_" + "b".repeat(30));
+    const page = newVisitor().open(SHOP, { elements: [element, other] });
+    for (const round of ["a", "b"]) {
+      page.route(`${SHOP}?gclid=${round}`);
+      assert.equal(element.getAttribute("href"), PAY + page.id);
+    }
+    assert.equal(other.getAttribute("href"), PAY + "ck_" + "b".repeat(30));
+  });
+});
