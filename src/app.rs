@@ -30,6 +30,7 @@ use crate::client::Peer;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::conversion::{self, Ledger};
+use crate::dashboard;
 use crate::delivery::worker::{Pace, Worker};
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
@@ -92,6 +93,8 @@ impl App {
             .merge(visit::endpoint::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
+            // For the owner.
+            .merge(dashboard::routes(&self.state))
             // For whoever watches over us.
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))

@@ -36,7 +36,6 @@ pub mod stripe;
 mod visit;
 
 // The read side.
-pub mod report;
-
-// The doors to the read side.
+pub mod api;
 pub mod dashboard;
+pub mod report;

@@ -1,6 +1,6 @@
 //! What surrounds every page: security headers, the refusal of cross-site posts, the error page.
 //! In: any request and answer of the dashboard. Out: the answer with its headers; a fault as a page.
-//! Promise: each fault is logged once, here, and no page runs or loads anything that is not ours.
+//! Promise: the fault goes on to the layer that logs it, and no page runs or loads anything that is not ours.
 
 use std::borrow::Cow;
 
@@ -81,7 +81,7 @@ struct ErrorPage {
     line: Cow<'static, str>,
 }
 
-/// Logs a fault and shows it as a page, whatever made it: a handler, an extractor, or the router.
+/// Shows a fault as a page, whatever made it: a handler, an extractor, or the router.
 async fn show_faults(client: Client, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let status = response.status();
@@ -93,20 +93,19 @@ async fn show_faults(client: Client, request: Request, next: Next) -> Response {
         return response;
     }
     let fault = response.extensions_mut().remove::<Fault>();
-    let cause = fault.as_ref().and_then(|fault| fault.cause.clone());
-    if status.is_server_error() {
-        tracing::error!(status = status.as_u16(), cause = ?cause, "a page could not be shown");
-    } else {
-        tracing::debug!(status = status.as_u16(), cause = ?cause, "a request was refused");
-    }
     let page = ErrorPage {
         frame: Door::new(&client),
         status: status.as_u16(),
         heading: heading(status),
-        line: fault.map_or(Cow::Borrowed("The request could not be answered."), |fault| fault.line),
+        line: fault
+            .as_ref()
+            .map_or(Cow::Borrowed("The request could not be answered."), |fault| fault.line.clone()),
     };
     let mut shown = page::show(&page).unwrap_or_else(axum::response::IntoResponse::into_response);
     *shown.status_mut() = status;
+    if let Some(fault) = fault {
+        shown.extensions_mut().insert(fault);
+    }
     for (name, value) in response.headers() {
         if *name == header::ALLOW || *name == header::RETRY_AFTER {
             shown.headers_mut().insert(name, value.clone());

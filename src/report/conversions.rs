@@ -80,8 +80,6 @@ pub struct ConversionRow {
     pub match_reason: Option<String>,
     /// Of the visit it is matched to.
     pub click_id: Option<String>,
-    /// A genuine click ID whose visit has not arrived yet.
-    pub waiting_click_id: Option<String>,
     /// When we first heard of it.
     pub recorded_at: Timestamp,
     /// When it last changed.
@@ -155,6 +153,19 @@ pub struct DeliverySummary {
     pub settled_at: Option<Timestamp>,
 }
 
+/// What every reader of conversions selects: all but the payment's JSON.
+macro_rules! selected {
+    ($rest:literal) => {
+        concat!(
+            "select id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+                refunded_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
+                match_reason, click_id, recorded_at_ms, updated_at_ms
+               from conversions c ",
+            $rest
+        )
+    };
+}
+
 /// A page of conversions, newest first; `limit` is held between 1 and 200.
 ///
 /// # Errors
@@ -185,7 +196,7 @@ pub async fn conversions(
 /// # Errors
 /// When the database does not answer.
 pub async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
-    let found = sqlx::query("select * from conversions where id = $1")
+    let found = sqlx::query(selected!("where id = $1"))
         .bind(id)
         .fetch_optional(store.pool())
         .await
@@ -217,10 +228,8 @@ async fn of_site(
 ) -> Result<Vec<ConversionRow>> {
     let earliest = filter.from.map_or(i64::MIN, Timestamp::as_ms);
     let latest = filter.to.map_or(i64::MAX, Timestamp::as_ms);
-    let rows = sqlx::query(
-        "select *
-           from conversions c
-          where site_id = $1
+    let rows = sqlx::query(selected!(
+        "where site_id = $1
             and occurred_at_ms >= $2 and occurred_at_ms < $3
             and occurred_at_ms <= $4 and (occurred_at_ms < $4 or id < $5)
             and (cast($6 as bigint) is null or livemode = $6)
@@ -237,8 +246,8 @@ async fn of_site(
                  or id = $11)
             and ($12 = 0 or paid_at_ms is not null)
           order by occurred_at_ms desc, id desc
-          limit $13",
-    )
+          limit $13"
+    ))
     .bind(site_id)
     .bind(earliest)
     .bind(latest)
@@ -280,7 +289,6 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
         match_by: row.try_get("match_by")?,
         match_reason: row.try_get("match_reason")?,
         click_id: row.try_get("click_id")?,
-        waiting_click_id: row.try_get("waiting_click_id")?,
         recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
         updated_at: Timestamp::from_ms(row.try_get("updated_at_ms")?),
         touches: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use askama::Template;
 use askama::filters::HtmlSafe;
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -51,9 +51,9 @@ impl Times {
         if self.place == "UTC" { "UTC".to_owned() } else { format!("{} time", self.place) }
     }
 
-    fn local(&self, at: Timestamp) -> Zoned {
+    fn local(&self, at: Timestamp) -> ZonedDateTime {
         let edge = if at.as_ms() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or(edge).to_zoned(self.zone.clone())
+        jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or(edge).to_zoned_datetime(self.zone.clone())
     }
 
     /// The date of an instant here.
@@ -65,7 +65,7 @@ impl Times {
         let local = self.local(at);
         let mut title = local.strftime("%A %-d %B %Y, %H:%M:%S %Z").to_string();
         if self.place != "UTC" {
-            let utc = local.timestamp().to_zoned(TimeZone::UTC);
+            let utc = local.timestamp().to_zoned_datetime(TimeZone::UTC);
             let form = if utc.date() == local.date() { "%H:%M:%S" } else { "%-d %B, %H:%M:%S" };
             title.push_str(&format!(" ({} UTC)", utc.strftime(form)));
         }
