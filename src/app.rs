@@ -38,6 +38,7 @@ use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells};
 use crate::store::{Engine, Store};
 use crate::stripe::{self, Rejections};
+use crate::tag;
 use crate::visit::{self, VisitLimit};
 
 /// A client that has not sent its head by then is gone or hostile.
@@ -90,6 +91,7 @@ impl App {
     pub fn router(&self) -> Router {
         Router::new()
             // For browsers of visitors.
+            .merge(tag::routes())
             .merge(visit::endpoint::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))

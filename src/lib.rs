@@ -33,6 +33,7 @@ mod conversion;
 pub mod delivery;
 pub mod destination;
 pub mod stripe;
+mod tag;
 mod visit;
 
 // The read side.

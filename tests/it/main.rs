@@ -1,1 +1,6 @@
-fn main() {}
+//! The integration tests: one binary, one file per room, each through its door.
+//! They run on SQLite, or on the PostgreSQL server that CLICKSTAMP_TEST_POSTGRES names; `tests/run` does both.
+
+mod harness;
+
+mod visit;

@@ -1,0 +1,76 @@
+//! A destination that does as it is told, and remembers what it got.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::task::JoinHandle;
+
+#[derive(Clone, Default)]
+struct Shared {
+    answers: Arc<Mutex<VecDeque<(u16, String, Option<String>)>>>,
+    received: Arc<Mutex<Vec<String>>>,
+}
+
+/// A fake AnyTrack on a port of its own. Answers 200 unless told otherwise.
+pub(crate) struct FakeDestination {
+    pub(crate) url: String,
+    shared: Shared,
+    server: JoinHandle<()>,
+}
+
+impl FakeDestination {
+    /// Starts it.
+    #[expect(clippy::disallowed_methods, reason = "the harness stops its own server on drop")]
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/acc/collect/slug-k7Qe", listener.local_addr().expect("bound"));
+        let shared = Shared::default();
+        let router = Router::new().fallback(receive).with_state(shared.clone());
+        let server =
+            tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+        Self { url, shared, server }
+    }
+
+    /// The next answers, in order; afterwards 200 again.
+    pub(crate) fn answers(&self, statuses: impl IntoIterator<Item = u16>) {
+        statuses.into_iter().for_each(|status| self.answer(status, "", None));
+    }
+
+    /// One answer with a body and a `Retry-After` or `Location`.
+    pub(crate) fn answer(&self, status: u16, body: &str, header: Option<&str>) {
+        self.shared.answers.lock().unwrap().push_back((
+            status,
+            body.to_owned(),
+            header.map(str::to_owned),
+        ));
+    }
+
+    /// Bodies received so far, oldest first.
+    pub(crate) fn received(&self) -> Vec<String> {
+        self.shared.received.lock().unwrap().clone()
+    }
+}
+
+async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
+    assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+    shared.received.lock().unwrap().push(body);
+    let (status, body, value) =
+        shared.answers.lock().unwrap().pop_front().unwrap_or((200, String::new(), None));
+    let mut response = (StatusCode::from_u16(status).expect("a status"), body).into_response();
+    if let Some(value) = value {
+        let name =
+            if (300..400).contains(&status) { header::LOCATION } else { header::RETRY_AFTER };
+        response.headers_mut().insert(name, value.parse().expect("a header value"));
+    }
+    response
+}
+
+impl Drop for FakeDestination {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}

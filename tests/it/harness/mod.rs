@@ -1,0 +1,14 @@
+//! What the tests are written in: an app driven by hand, a destination that does as it is told, events signed like Stripe's.
+//! Promise: no test sleeps or polls. Workers run when a test says so, and time moves only by `advance`.
+
+mod app;
+mod database;
+mod destination;
+mod events;
+mod http;
+
+pub(crate) use app::{Conversion, Delivery, TestApp};
+pub(crate) use database::Database;
+pub(crate) use destination::FakeDestination;
+pub(crate) use events::{SECRET, Session, sign};
+pub(crate) use http::Reply;
