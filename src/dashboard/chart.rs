@@ -76,24 +76,30 @@ impl Chart {
     }
 
     fn open(&self, svg: &mut String) {
-        put(svg, format_args!(
-            "<svg height=\"{HEIGHT}\" role=\"img\" aria-labelledby=\"chart-title chart-gist\">\
+        put(
+            svg,
+            format_args!(
+                "<svg height=\"{HEIGHT}\" role=\"img\" aria-labelledby=\"chart-title chart-gist\">\
              <title id=\"chart-title\">{}</title><desc id=\"chart-gist\">{}</desc>\
              <defs><pattern id=\"hatch\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><rect class=\"fill\" width=\"2\" height=\"5\"/></pattern></defs>",
-            escape(&self.title),
-            escape(&self.gist),
-        ));
+                escape(&self.title),
+                escape(&self.gist),
+            ),
+        );
     }
 
     fn grid(&self, svg: &mut String, visits_top: i64, bars_top: i64) {
         let mut line = |y: i64, label: &str| {
-            put(svg, format_args!(
-                "<line class=\"grid\" x2=\"100%\" y1=\"{0}\" y2=\"{0}\"/><text x=\"-10\" y=\"{1}\" text-anchor=\"end\">{2}</text>",
-                Tenths(y),
-                Tenths(y + 40),
-                escape(label),
-            ));
+            put(
+                svg,
+                format_args!(
+                    "<line class=\"grid\" x2=\"100%\" y1=\"{0}\" y2=\"{0}\"/><text x=\"-10\" y=\"{1}\" text-anchor=\"end\">{2}</text>",
+                    Tenths(y),
+                    Tenths(y + 40),
+                    escape(label),
+                ),
+            );
         };
         line(LINE.top * 10, &super::views::numbers::count(visits_top));
         line(LINE.zero * 10, "0");
@@ -104,10 +110,13 @@ impl Chart {
             line(BARS.y(step * n, bars_top), &(self.bar_label)(step * n, self));
         }
         line(BARS.zero * 10, "0");
-        put(svg, format_args!(
-            "<text class=\"name\" y=\"14\">Visits</text><text class=\"name\" y=\"136\">{}</text>",
-            escape(&self.bars_name)
-        ));
+        put(
+            svg,
+            format_args!(
+                "<text class=\"name\" y=\"14\">Visits</text><text class=\"name\" y=\"136\">{}</text>",
+                escape(&self.bars_name)
+            ),
+        );
     }
 
     fn bar(&self, svg: &mut String, at: usize, point: &Point, bars_top: i64) {
@@ -119,42 +128,56 @@ impl Chart {
         } else {
             "class=\"fill\""
         };
-        put(svg, format_args!(
-            "<g><title>{}</title><rect class=\"hit\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
-            escape(&point.note),
-            PerCent(x),
-            LINE.top,
-            PerCent(width),
-            BARS.zero - LINE.top,
-        ));
+        put(
+            svg,
+            format_args!(
+                "<g><title>{}</title><rect class=\"hit\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
+                escape(&point.note),
+                PerCent(x),
+                LINE.top,
+                PerCent(width),
+                BARS.zero - LINE.top,
+            ),
+        );
         let height = BARS.zero * 10 - y;
         if height > 0 {
-            put(svg, format_args!(
-                "<rect {form} x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"2\"/>",
-                PerCent(x + gap),
-                Tenths(y),
-                PerCent(width - 2 * gap),
-                Tenths(height),
-            ));
+            put(
+                svg,
+                format_args!(
+                    "<rect {form} x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"2\"/>",
+                    PerCent(x + gap),
+                    Tenths(y),
+                    PerCent(width - 2 * gap),
+                    Tenths(height),
+                ),
+            );
         }
         svg.push_str("</g>");
     }
 
     fn axis(&self, svg: &mut String) {
-        for (at, point) in self.points.iter().enumerate().filter(|(_, point)| !point.label.is_empty()) {
-            put(svg, format_args!(
-                "<text x=\"{}\" y=\"306\" text-anchor=\"middle\">{}</text>",
-                PerCent(self.x(at, 1)),
-                escape(&point.label),
-            ));
+        for (at, point) in
+            self.points.iter().enumerate().filter(|(_, point)| !point.label.is_empty())
+        {
+            put(
+                svg,
+                format_args!(
+                    "<text x=\"{}\" y=\"306\" text-anchor=\"middle\">{}</text>",
+                    PerCent(self.x(at, 1)),
+                    escape(&point.label),
+                ),
+            );
         }
     }
 
     fn lines(&self, svg: &mut String, visits_top: i64, bars_top: i64) {
         let count = self.points.len();
-        put(svg, format_args!(
-            "<svg viewBox=\"0 0 {count} {HEIGHT}\" height=\"{HEIGHT}\" preserveAspectRatio=\"none\">"
-        ));
+        put(
+            svg,
+            format_args!(
+                "<svg viewBox=\"0 0 {count} {HEIGHT}\" height=\"{HEIGHT}\" preserveAspectRatio=\"none\">"
+            ),
+        );
         let mut line = |class: &str, range: std::ops::Range<usize>, y: &dyn Fn(&Point) -> i64| {
             if range.len() < 2 {
                 return;
@@ -237,8 +260,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::{Currency, Money};
     use crate::dashboard::views::numbers::axis_money;
+    use crate::money::{Currency, Money};
 
     fn chart(values: &[(i64, i64)]) -> Chart {
         let point = |(at, (visits, value)): (usize, &(i64, i64))| Point {
@@ -280,7 +303,9 @@ mod tests {
     #[test]
     fn every_text_is_escaped() {
         let svg = chart(&[(1, 1)]).svg();
-        assert!(svg.contains("day 0 &lt;b&gt;") && svg.contains("1 &amp; 2") && !svg.contains("<b>"));
+        assert!(
+            svg.contains("day 0 &lt;b&gt;") && svg.contains("1 &amp; 2") && !svg.contains("<b>")
+        );
     }
 
     #[test]
@@ -295,7 +320,8 @@ mod tests {
         for (number, above) in [(1, 1), (3, 5), (1849, 2000), (5000, 5000), (5001, 10_000)] {
             assert_eq!(nice_above(number), above);
         }
-        for (number, below) in [(1, 1), (222_523, 100_000), (100_000, 50_000), (7, 2), (9000, 2000)] {
+        for (number, below) in [(1, 1), (222_523, 100_000), (100_000, 50_000), (7, 2), (9000, 2000)]
+        {
             assert_eq!(nice_below(number), below, "{number}");
         }
     }

@@ -97,9 +97,9 @@ async fn show_faults(client: Client, request: Request, next: Next) -> Response {
         frame: Door::new(&client),
         status: status.as_u16(),
         heading: heading(status),
-        line: fault
-            .as_ref()
-            .map_or(Cow::Borrowed("The request could not be answered."), |fault| fault.line.clone()),
+        line: fault.as_ref().map_or(Cow::Borrowed("The request could not be answered."), |fault| {
+            fault.line.clone()
+        }),
     };
     let mut shown = page::show(&page).unwrap_or_else(axum::response::IntoResponse::into_response);
     *shown.status_mut() = status;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -15,9 +15,9 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Keys remembered at most, about 100 bytes each. A flood from more addresses pushes out the oldest.
 const KEYS: usize = 10_000;
 
-/// Counts tries, in memory: a restart forgives.
-#[derive(Debug, Default)]
-pub(super) struct Limiter(Mutex<HashMap<String, Tries>>);
+/// Counts tries, in memory: a restart forgives. Clones share their counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoginLimit(Arc<Mutex<HashMap<String, Tries>>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tries {
@@ -25,7 +25,7 @@ struct Tries {
     count: u32,
 }
 
-impl Limiter {
+impl LoginLimit {
     /// Counts one try against both keys. False when either is used up.
     pub(super) fn allow(&self, now: Timestamp, address: IpAddr, email: &str) -> bool {
         let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_try_waits_a_quarter_of_an_hour() {
-        let limiter = Limiter::default();
+        let limiter = LoginLimit::default();
         for _ in 0..TRIES {
             assert!(limiter.allow(START, address(1), "a@example.com"));
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_right_password_forgives() {
-        let limiter = Limiter::default();
+        let limiter = LoginLimit::default();
         for _ in 0..TRIES {
             limiter.allow(START, address(1), "a@example.com");
         }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_counts_as_one() {
-        let limiter = Limiter::default();
+        let limiter = LoginLimit::default();
         for last in 0..TRIES {
             let address = format!("2001:db8:1:2::{last}").parse().unwrap();
             assert!(limiter.allow(START, address, &format!("{last}@example.com")));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_flood_does_not_grow_the_map() {
-        let limiter = Limiter::default();
+        let limiter = LoginLimit::default();
         for n in 0..u32::try_from(KEYS).unwrap() {
             let address = IpAddr::from(n.to_be_bytes());
             limiter.allow(START.plus(Duration::from_millis(n.into())), address, "a@example.com");

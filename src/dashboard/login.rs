@@ -2,8 +2,6 @@
 //! In: an e-mail and a password. Out: a session, or the form again with one answer for every wrong pair.
 //! Promise: neither the words nor the time tell whether an e-mail is known.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,7 +10,7 @@ use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::frame::{Door, prefix};
-use super::limiter::Limiter;
+use super::limiter::LoginLimit;
 use super::session::{self, local_path, see_other};
 use super::views::entered;
 use super::{page, password, table};
@@ -72,13 +70,13 @@ fn form(
 /// `POST /login`.
 pub(super) async fn sign_in(
     State(state): State<AppState>,
-    Extension(limiter): Extension<Arc<Limiter>>,
+    Extension(limit): Extension<LoginLimit>,
     client: Client,
     Form(sent): Form<Credentials>,
 ) -> Result<Response, AppError> {
     let email = entered(Some(&sent.email)).unwrap_or_default().to_lowercase();
     let next = local_path(sent.next.as_deref());
-    if !limiter.allow(state.clock.now(), client.address, &email) {
+    if !limit.allow(state.clock.now(), client.address, &email) {
         let line = "Too many tries. Wait a quarter of an hour, then try again.";
         return refuse(&client, StatusCode::TOO_MANY_REQUESTS, next, &email, line);
     }
@@ -90,7 +88,7 @@ pub(super) async fn sign_in(
         let line = "This e-mail and this password do not belong together.";
         return refuse(&client, StatusCode::UNAUTHORIZED, next, &email, line);
     };
-    limiter.forgive(client.address, &email);
+    limit.forgive(client.address, &email);
     let cookie = session::start(&state, &client, &user.id).await?;
     Ok(([(header::SET_COOKIE, cookie)], see_other(&client, next)).into_response())
 }

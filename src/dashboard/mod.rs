@@ -5,22 +5,32 @@
 mod account;
 mod assets;
 mod chart;
+mod conversions;
+mod deliveries;
+mod events;
 mod frame;
+mod journey;
 mod layers;
+mod leaks;
 mod limiter;
 mod login;
+mod overview;
 mod page;
 mod password;
 mod period;
+mod rows;
 mod session;
+mod settings;
+mod setup;
 mod table;
 mod views;
-
-use std::sync::Arc;
+mod visits;
 
 use anyhow::{Result, ensure};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+
+pub(crate) use limiter::LoginLimit;
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -28,13 +38,29 @@ use crate::state::AppState;
 use crate::store::Store;
 
 /// All pages, with their layers already around them. The state is needed for what layers must know: the public URL.
-pub(crate) fn routes(state: &AppState) -> Router<AppState> {
+pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
     let routes = Router::new()
         .route("/static/{name}", get(assets::serve_static))
         .route("/login", get(login::show_login).post(login::sign_in))
         .route("/logout", post(login::sign_out))
         .route("/setup/account", get(account::show_new_account).post(account::make_first_account))
-        .layer(Extension(Arc::new(limiter::Limiter::default())));
+        .route("/", get(overview::show_overview))
+        .route("/conversions", get(conversions::list_conversions))
+        .route("/conversions/{id}", get(journey::show_journey))
+        .route("/leaks", get(leaks::show_leaks))
+        .route("/visits", get(visits::list_visits))
+        .route("/deliveries", get(deliveries::list_deliveries))
+        .route("/deliveries/{id}/retry", post(deliveries::retry_delivery))
+        .route("/events", get(events::list_events))
+        .route("/events/{id}", get(events::show_event))
+        .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/setup", get(setup::show_setup))
+        .route("/settings", get(settings::show_settings))
+        .route("/settings/site", post(settings::save_site))
+        .route("/settings/stripe", post(settings::save_stripe))
+        .route("/settings/anytrack", post(settings::save_anytrack))
+        .route("/settings/password", post(settings::change_password))
+        .layer(Extension(limit));
     layers::protect(routes, state)
 }
 
@@ -73,7 +99,10 @@ pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Sec
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
     let hash = password::hash(password).await?;
     let is_new = table::add_user(store, now, &email, &hash).await?;
-    ensure!(is_new, "{email} has an account already; `clickstamp user passwd` changes its password");
+    ensure!(
+        is_new,
+        "{email} has an account already; `clickstamp user passwd` changes its password"
+    );
     Ok(())
 }
 

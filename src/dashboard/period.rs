@@ -2,6 +2,8 @@
 //! In: the query's words, the zone, the time. Out: a `Span`: its days, the days before it, its name, its menu.
 //! Promise: whatever stands in the query, there is a period; days are the site's days.
 
+use askama::Template;
+use askama::filters::HtmlSafe;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use serde::Deserialize;
@@ -60,7 +62,8 @@ impl Span {
     /// The period that a query names.
     pub(super) fn read(query: &PeriodQuery, times: &Times, now: Timestamp) -> Self {
         let today = times.date(now);
-        let date = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Date>().ok());
+        let date =
+            |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Date>().ok());
         if let (Some(from), Some(to)) = (date(&query.from), date(&query.to)) {
             let last = from.max(to).min(today);
             let earliest = last.saturating_sub((MAX_DAYS - 1).days());
@@ -124,7 +127,9 @@ impl Span {
         let link = link.with("period", "").with("from", "").with("to", "");
         match self.name {
             Name::Days28 => link,
-            Name::Own => link.with("from", self.first.to_string()).with("to", self.last.to_string()),
+            Name::Own => {
+                link.with("from", self.first.to_string()).with("to", self.last.to_string())
+            }
             Name::Today | Name::Days7 | Name::Months12 => {
                 let word = NAMES.iter().find(|(name, ..)| *name == self.name);
                 link.with("period", word.map_or("", |(_, word, _)| word))
@@ -152,6 +157,8 @@ impl Span {
 }
 
 /// The menu that changes the period of a page.
+#[derive(Template)]
+#[template(path = "parts/period.html")]
 pub(super) struct PeriodMenu {
     pub(super) label: String,
     pub(super) choices: Vec<Choice>,
@@ -160,6 +167,8 @@ pub(super) struct PeriodMenu {
     pub(super) from: String,
     pub(super) to: String,
 }
+
+impl HtmlSafe for PeriodMenu {}
 
 #[cfg(test)]
 mod tests {

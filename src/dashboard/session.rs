@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use cookie::{Cookie, SameSite};
 
@@ -94,11 +94,7 @@ fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValu
 
 /// 303 to a path of ours, with the public prefix before it.
 pub(super) fn see_other(client: &Client, path: &str) -> Response {
-    let to = format!("{}{path}", super::frame::prefix(&client.base));
-    match HeaderValue::from_str(&to) {
-        Ok(to) => (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response(),
-        Err(_) => AppError::bad_request("That address cannot be redirected to.").into_response(),
-    }
+    super::page::see_other(&format!("{}{path}", super::frame::prefix(&client.base)))
 }
 
 /// Where to go after signing in: only a path on this server, never somebody else's address.

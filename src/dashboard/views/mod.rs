@@ -118,13 +118,16 @@ impl Choice {
 }
 
 /// The end of a list: how many rows, and the way to the next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Template)]
+#[template(path = "parts/pager.html")]
 pub(super) struct Pager {
     /// `Newest 50`, `50 older ones`.
     pub(super) text: String,
     pub(super) newest: Option<String>,
     pub(super) older: Option<String>,
 }
+
+impl HtmlSafe for Pager {}
 
 impl Pager {
     pub(super) fn new(

@@ -219,9 +219,13 @@ mod tests {
 
     #[test]
     fn counts_have_commas() {
-        for (number, text) in
-            [(0, "0"), (999, "999"), (1_000, "1,000"), (41_870, "41,870"), (-1_234_567, "−1,234,567")]
-        {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (41_870, "41,870"),
+            (-1_234_567, "−1,234,567"),
+        ] {
             assert_eq!(count(number), text);
         }
         assert_eq!(counted(1, "payment", "payments"), "1 payment");

@@ -53,7 +53,9 @@ impl Times {
 
     fn local(&self, at: Timestamp) -> ZonedDateTime {
         let edge = if at.as_ms() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or(edge).to_zoned_datetime(self.zone.clone())
+        jiff::Timestamp::from_millisecond(at.as_ms())
+            .unwrap_or(edge)
+            .to_zoned_datetime(self.zone.clone())
     }
 
     /// The date of an instant here.

@@ -23,6 +23,20 @@ pub(in crate::dashboard) fn reason(reason: &str) -> &str {
     }
 }
 
+/// The same as a heading: what happened.
+pub(in crate::dashboard) fn reason_heading(reason: &str) -> &str {
+    match reason {
+        "no_reference" => "The link has no parameter",
+        "placeholder_not_replaced" => "The tag did not run",
+        "foreign_reference" => "It carried somebody else’s ID",
+        "unknown_click_id" => "The visit never arrived",
+        "forged_click_id" => "The click ID was forged",
+        "first_payment_not_seen" => "It began before Clickstamp",
+        "no_object" => "There was nothing to join on",
+        other => other,
+    }
+}
+
 /// How it was matched: `Click ID`, `Earlier payment`.
 pub(in crate::dashboard) fn matched_by(by: &str) -> &str {
     match by {
@@ -40,7 +54,10 @@ pub(in crate::dashboard) fn match_chip(row: &ConversionRow) -> Chip {
     if row.match_state == "matched" {
         Chip::ok(matched_by(row.match_by.as_deref().unwrap_or("matched")))
     } else {
-        Chip::open(format!("Unmatched: {}", reason(row.match_reason.as_deref().unwrap_or("unknown"))))
+        Chip::open(format!(
+            "Unmatched: {}",
+            reason(row.match_reason.as_deref().unwrap_or("unknown"))
+        ))
     }
 }
 
