@@ -25,6 +25,7 @@ mod visit;
 
 // The read side.
 mod api;
+pub mod dashboard;
 mod report;
 
 // What doors share.

@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::{App, Listener};
 use clickstamp::clock::Clock;
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
+use clickstamp::dashboard;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -104,6 +105,15 @@ async fn serve(config: Config) -> Result<()> {
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     tracing::info!("listening on {}", listener.describe());
+    let base = app
+        .state()
+        .config
+        .public_url
+        .as_ref()
+        .map_or_else(|| listener.describe(), |url| url.to_string());
+    if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
+        tracing::info!("nobody has an account yet; make the first one here: {url}");
+    }
     app.run(listener, stop_signal()).await
 }
 
