@@ -144,7 +144,9 @@ create table stripe_events (
     constraint stripe_events_once unique (account, event_id)
 );
 create index stripe_events_waiting on stripe_events (due_at_ms) where state = 'received';
-create index stripe_events_object on stripe_events (account, type, object_id);
+create index stripe_events_object on stripe_events (account, object_id, type);
+create index stripe_events_state on stripe_events (state, id);
+create index stripe_events_conversion on stripe_events (conversion_id) where conversion_id is not null;
 
 -- Webhooks we did not believe, counted by reason and day, so that the events page can say so. Their bodies are not kept.
 create table stripe_rejections (
@@ -252,6 +254,7 @@ create table deliveries (
 create index deliveries_due on deliveries (destination_id, due_at_ms) where state = 'pending';
 create index deliveries_conversion on deliveries (conversion_id);
 create index deliveries_by_time on deliveries (created_at_ms);
+create index deliveries_state on deliveries (state, id, destination_id);
 
 create table attempts (
     delivery_id text not null references deliveries (id),

@@ -130,6 +130,14 @@ impl ClickIdKey {
     }
 }
 
+/// Text that no click ID minted before `at` is greater than, and none minted since is less than: a bound for reading them by time.
+pub(crate) fn first_click_id(at: Timestamp) -> String {
+    let mut text = String::with_capacity(PREFIX.len() + TIME_CHARS);
+    text.push_str(PREFIX);
+    push_number(&mut text, at.as_ms().max(0), TIME_CHARS);
+    text
+}
+
 /// Compares without telling by its duration where the difference is.
 pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0_u8, |seen, (x, y)| seen | (x ^ y)) == 0
@@ -240,6 +248,7 @@ mod tests {
         fn ids_sort_by_time(a in 0_i64..4_000_000_000_000, b in 0_i64..4_000_000_000_000) {
             let (first, second) = (key().mint(Timestamp::from_ms(a), 9), key().mint(Timestamp::from_ms(b), 1));
             if a != b { prop_assert_eq!(first < second, a < b); }
+            prop_assert_eq!(first.as_str() < first_click_id(Timestamp::from_ms(b)).as_str(), a < b);
         }
     }
 

@@ -12,6 +12,25 @@
 //! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
 //! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
 
+// The whole: routes, server, workers.
+pub mod app;
+
+// The flow: page → destination.
+mod conversion;
+pub mod delivery;
+pub mod destination;
+pub mod stripe;
+mod tag;
+mod visit;
+
+// The read side.
+mod api;
+mod report;
+
+// What doors share.
+pub mod client;
+pub mod state;
+
 // The ground: knows no room.
 pub mod clock;
 pub mod config;
@@ -21,17 +40,3 @@ pub mod ids;
 pub mod money;
 pub mod settings;
 pub mod store;
-
-pub mod app;
-
-// What doors share.
-pub mod client;
-pub mod state;
-
-// The flow: page → destination.
-mod conversion;
-pub mod delivery;
-pub mod destination;
-pub mod stripe;
-mod tag;
-mod visit;

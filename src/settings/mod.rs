@@ -289,6 +289,14 @@ pub async fn get_or_set(store: &Store, name: &str, value: &str) -> Result<String
     Ok(stored)
 }
 
+/// True for the token of a record in `api_tokens`; only hashes are stored.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_api_token(store: &Store, token: &str) -> Result<bool> {
+    table::has_api_token(store, &ids::sha256_hex(token.as_bytes())).await
+}
+
 /// What may be shown of a secret URL: scheme, host and the last four characters.
 pub fn mask_url(url: &Secret) -> String {
     let text = url.expose();

@@ -1,4 +1,4 @@
-//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`.
+//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`, `api_tokens`.
 //! In: records. Out: rows, and records again. Private to this room.
 
 use anyhow::{Context as _, Result};
@@ -87,6 +87,15 @@ fn destination(row: &AnyRow) -> Result<Destination> {
         revision: row.try_get("revision")?,
         from_environment: row.try_get::<i64, _>("from_environment")? == 1,
     })
+}
+
+pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<bool> {
+    let found = sqlx::query("select id from api_tokens where token_hash = $1")
+        .bind(token_hash)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not look up an API token")?;
+    Ok(found.is_some())
 }
 
 pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {

@@ -1,0 +1,259 @@
+//! The doors of the API: read the query, ask one room, answer.
+//! In: proof of a token, parameters. Out: the shapes of `answers`.
+//! Promise: none of them knows a table; what is asked for and not there is a 404.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::access::Access;
+use super::answers::{
+    Conversion, Delivery, Destination, List, Overview, Site, Source, StripeEvent, Visit,
+};
+use super::parameters::Parameters;
+use super::problem::Problem;
+use crate::delivery::{self, Retried};
+use crate::error::AppError;
+use crate::report::{self, ConversionFilter, DeliveryFilter, EventFilter, Scope};
+use crate::state::AppState;
+
+/// States of a delivery.
+const DELIVERY_STATES: &[&str] = &["pending", "delivered", "given_up", "held", "skipped"];
+/// States of a Stripe event.
+const EVENT_STATES: &[&str] = &["received", "processed", "ignored", "failed"];
+/// Statuses of a conversion.
+const STATUSES: &[&str] =
+    &["pending", "paid", "failed", "partially_refunded", "refunded", "disputed"];
+/// Reasons of an unmatched conversion.
+const REASONS: &[&str] = &[
+    "no_reference",
+    "placeholder_not_replaced",
+    "foreign_reference",
+    "unknown_click_id",
+    "forged_click_id",
+    "first_payment_not_seen",
+    "no_object",
+];
+
+/// What a handler answers.
+type Answer<T> = Result<Json<T>, AppError>;
+
+/// The numbers of a period.
+#[utoipa::path(
+    get, path = "/overview",
+    params(
+        ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC); by default 30 days ago"),
+        ("to" = Option<String>, Query, description = "the first instant after the period; by default now"),
+        ("site" = Option<String>, Query, description = "a site's key; by default the first site"),
+        ("livemode" = Option<bool>, Query, description = "false counts test payments; by default live ones"),
+    ),
+    responses((status = 200, body = Overview), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn read_overview(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<Overview> {
+    let settings = state.settings.current();
+    let period = given.period(state.clock.now())?;
+    let site = given.site(&settings)?.or(settings.sites.first());
+    let site = site.ok_or_else(|| AppError::not_found("There is no site yet."))?;
+    let livemode = given.flag("livemode")?.unwrap_or(true);
+    let scope = Scope { site_id: site.id.clone(), livemode };
+    let found = report::overview(&state.store, &scope, period).await?;
+    Ok(Json(Overview::new(&found, period, site, livemode)))
+}
+
+/// Conversions, newest first.
+#[utoipa::path(
+    get, path = "/conversions",
+    params(
+        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
+        ("livemode" = Option<bool>, Query, description = "by default live and test"),
+        ("match" = Option<String>, Query, description = "matched, unmatched"),
+        ("reason" = Option<String>, Query, description = "why unmatched"),
+        ("status" = Option<String>, Query, description = "pending, paid, failed, partially_refunded, refunded, disputed"),
+        ("delivery" = Option<String>, Query, description = "those with a delivery in this state"),
+        ("search" = Option<String>, Query, description = "beginning of an e-mail address, a transaction ID, a click ID or a reference"),
+        ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC)"),
+        ("to" = Option<String>, Query, description = "the first instant after"),
+        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
+        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
+    ),
+    responses((status = 200, body = List<Conversion>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn list_conversions(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<Conversion>> {
+    let settings = state.settings.current();
+    let filter = ConversionFilter {
+        site_id: given.site(&settings)?.map(|site| site.id.clone()),
+        livemode: given.flag("livemode")?,
+        match_state: given.word("match", &["matched", "unmatched"])?,
+        reason: given.word("reason", REASONS)?,
+        delivery_state: given.word("delivery", DELIVERY_STATES)?,
+        status: given.word("status", STATUSES)?,
+        only_paid: false,
+        search: given.text("search")?,
+        from: given.time("from")?,
+        to: given.time("to")?,
+    };
+    let (cursor, limit) = (given.cursor()?, given.limit()?);
+    let page = report::conversions(&state.store, &filter, cursor.as_ref(), limit).await?;
+    Ok(Json(List::page(page, |row| Conversion::new(row, &settings))))
+}
+
+/// One conversion.
+#[utoipa::path(
+    get, path = "/conversions/{id}",
+    params(("id" = String, Path, description = "`cnv_…`")),
+    responses((status = 200, body = Conversion), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn read_conversion(
+    _: Access,
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Answer<Conversion> {
+    let found = report::conversion_row(&state.store, without_nul(&id)?).await?;
+    let found = found.ok_or_else(|| AppError::not_found("There is no conversion with this ID."))?;
+    Ok(Json(Conversion::new(found, &state.settings.current())))
+}
+
+/// A click ID with its visits and what they led to.
+#[utoipa::path(
+    get, path = "/visits/{click_id}",
+    params(("click_id" = String, Path, description = "`ck_…`, also a client-made one")),
+    responses((status = 200, body = Visit), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn read_visit(
+    _: Access,
+    State(state): State<AppState>,
+    Path(click_id): Path<String>,
+) -> Answer<Visit> {
+    let found = report::visit(&state.store, without_nul(&click_id)?).await?;
+    let visit = found.and_then(|found| Visit::new(found, &state.settings.current()));
+    let missing = || AppError::not_found("There is no visit with this click ID.");
+    visit.map(Json).ok_or_else(missing)
+}
+
+/// Stripe events as received, newest first.
+#[utoipa::path(
+    get, path = "/stripe-events",
+    params(
+        ("state" = Option<String>, Query, description = "received, processed, ignored, failed"),
+        ("type" = Option<String>, Query, description = "Stripe's type, whole"),
+        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
+        ("livemode" = Option<bool>, Query, description = "by default live and test"),
+        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
+        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
+    ),
+    responses((status = 200, body = List<StripeEvent>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn list_stripe_events(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<StripeEvent>> {
+    let settings = state.settings.current();
+    let filter = EventFilter {
+        site_id: given.site(&settings)?.map(|site| site.id.clone()),
+        state: given.word("state", EVENT_STATES)?,
+        kind: given.text("type")?,
+        livemode: given.flag("livemode")?,
+    };
+    let (cursor, limit) = (given.cursor()?, given.limit()?);
+    let page = report::stripe_events(&state.store, &filter, cursor.as_ref(), limit).await?;
+    Ok(Json(List::page(page, |row| StripeEvent::new(row, &settings))))
+}
+
+/// Deliveries, newest first.
+#[utoipa::path(
+    get, path = "/deliveries",
+    params(
+        ("state" = Option<String>, Query, description = "pending, delivered, given_up, held, skipped"),
+        ("destination" = Option<String>, Query, description = "a destination's key"),
+        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
+        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
+        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
+    ),
+    responses((status = 200, body = List<Delivery>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
+)]
+pub(super) async fn list_deliveries(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<Delivery>> {
+    let settings = state.settings.current();
+    let filter = DeliveryFilter {
+        site_id: given.site(&settings)?.map(|site| site.id.clone()),
+        destination_id: given.destination(&settings)?,
+        state: given.word("state", DELIVERY_STATES)?,
+    };
+    let (cursor, limit) = (given.cursor()?, given.limit()?);
+    let page = report::deliveries(&state.store, &filter, cursor.as_ref(), limit).await?;
+    Ok(Json(List::page(page, Delivery::new)))
+}
+
+/// Owes a given-up delivery again: the same bytes, due now. Asking twice changes nothing more.
+#[utoipa::path(
+    post, path = "/deliveries/{id}/retry",
+    params(("id" = String, Path, description = "`dlv_…`")),
+    responses(
+        (status = 202, body = Delivery, description = "it is owed and due now"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json", description = "its state does not allow it"),
+    ),
+)]
+pub(super) async fn retry_delivery(
+    _: Access,
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Delivery>), AppError> {
+    let missing = || AppError::not_found("There is no delivery with this ID.");
+    match delivery::retry(&state.store, state.clock.now(), without_nul(&id)?).await? {
+        Retried::Owed => {
+            state.bells.delivery_owed.notify_one();
+            let found = report::delivery(&state.store, &id).await?.ok_or_else(missing)?;
+            Ok((StatusCode::ACCEPTED, Json(Delivery::new(found.row))))
+        }
+        Retried::NotFound => Err(missing()),
+        Retried::NotRetryable(word) => Err(AppError::new(
+            StatusCode::CONFLICT,
+            format!("This delivery is {word}; only a given-up or pending one can be sent again."),
+        )),
+    }
+}
+
+/// All sites.
+#[utoipa::path(get, path = "/sites", responses((status = 200, body = List<Site>)))]
+pub(super) async fn list_sites(_: Access, State(state): State<AppState>) -> Json<List<Site>> {
+    let settings = state.settings.current();
+    Json(List::whole(settings.sites.iter().map(Site::new).collect()))
+}
+
+/// All sources.
+#[utoipa::path(get, path = "/sources", responses((status = 200, body = List<Source>)))]
+pub(super) async fn list_sources(_: Access, State(state): State<AppState>) -> Json<List<Source>> {
+    let settings = state.settings.current();
+    let source = |source| Source::new(source, &settings);
+    Json(List::whole(settings.sources.iter().map(source).collect()))
+}
+
+/// All destinations.
+#[utoipa::path(get, path = "/destinations", responses((status = 200, body = List<Destination>)))]
+pub(super) async fn list_destinations(
+    _: Access,
+    State(state): State<AppState>,
+) -> Json<List<Destination>> {
+    let settings = state.settings.current();
+    let destination = |destination| Destination::new(destination, &settings);
+    Json(List::whole(settings.destinations.iter().map(destination).collect()))
+}
+
+/// PostgreSQL cannot hold NUL, so no record has such an ID.
+fn without_nul(id: &str) -> Result<&str, AppError> {
+    let missing = || AppError::not_found("No ID holds a NUL.");
+    if id.contains('\0') { Err(missing()) } else { Ok(id) }
+}

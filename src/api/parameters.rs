@@ -1,0 +1,185 @@
+//! Query parameters: text from outside becomes filters.
+//! In: a query string, the settings. Out: values that are right, or a 400 that names the parameter.
+//! Promise: a value we do not understand is refused, never read as "everything".
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use crate::clock::Timestamp;
+use crate::error::AppError;
+use crate::report::{Cursor, MAX_LIMIT, Period};
+use crate::settings::{Site, Snapshot};
+
+/// Rows of a page when nobody asks for another number.
+const DEFAULT_LIMIT: i64 = 50;
+/// The period when nobody names one.
+const DEFAULT_PERIOD: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How far ahead of ours Stripe's clock may be: without it, a payment of this second could be missing from "until now".
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// The parameters of a request, by name; of a repeated one the first counts, an empty one is absent.
+pub(super) struct Parameters(BTreeMap<String, String>);
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Parameters {
+    pub(super) fn parse(query: &str) -> Self {
+        let mut values = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if !value.is_empty() {
+                values.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+            }
+        }
+        Self(values)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Free text. NUL is refused because PostgreSQL cannot hold it.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, AppError> {
+        match self.get(name) {
+            Some(text) if text.contains('\0') => Err(refused(name, "must not contain NUL")),
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    /// One of a closed list of words.
+    pub(super) fn word(&self, name: &str, words: &[&str]) -> Result<Option<String>, AppError> {
+        match self.get(name) {
+            Some(text) if words.contains(&text) => Ok(Some(text.to_owned())),
+            Some(_) => Err(refused(name, format!("must be one of {}", words.join(", ")))),
+            None => Ok(None),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, AppError> {
+        Ok(self.word(name, &["true", "false"])?.map(|word| word == "true"))
+    }
+
+    /// An instant, or a date, which means its first instant in UTC.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, AppError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        // An unescaped plus sign of an offset arrives as a blank.
+        let at = Timestamp::parse(text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
+        at.map(Some).ok_or_else(|| {
+            refused(name, "must be a time like 2026-09-21T14:13:20Z or a date like 2026-09-21")
+        })
+    }
+
+    /// `from` and `to`; by default the last 30 days.
+    pub(super) fn period(&self, now: Timestamp) -> Result<Period, AppError> {
+        let to = self.time("to")?.unwrap_or_else(|| now.plus(CLOCK_SKEW));
+        let from = self.time("from")?.unwrap_or_else(|| to.min(now).minus(DEFAULT_PERIOD));
+        if from < to { Ok(Period { from, to }) } else { Err(refused("from", "must be before to")) }
+    }
+
+    /// How many rows a page has.
+    pub(super) fn limit(&self) -> Result<i64, AppError> {
+        let Some(text) = self.get("limit") else { return Ok(DEFAULT_LIMIT) };
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| refused("limit", format!("must be a number from 1 to {MAX_LIMIT}")))
+    }
+
+    /// Where the page begins.
+    pub(super) fn cursor(&self) -> Result<Option<Cursor>, AppError> {
+        let Some(text) = self.get("cursor") else { return Ok(None) };
+        let cursor = Cursor::parse(text);
+        cursor.map(Some).ok_or_else(|| refused("cursor", "must be the `next` of an earlier answer"))
+    }
+
+    /// The site with this key or ID.
+    pub(super) fn site<'a>(&self, settings: &'a Snapshot) -> Result<Option<&'a Site>, AppError> {
+        let Some(text) = self.get("site") else { return Ok(None) };
+        let site = settings.site_by_key(text).or_else(|| settings.site(text));
+        site.map(Some).ok_or_else(|| refused("site", "must be the key of a site"))
+    }
+
+    /// The ID of the destination with this key or ID.
+    pub(super) fn destination(&self, settings: &Snapshot) -> Result<Option<String>, AppError> {
+        let Some(text) = self.get("destination") else { return Ok(None) };
+        let found = settings.destinations.iter().find(|it| it.key == text || it.id == text);
+        let id = found.map(|destination| Some(destination.id.clone()));
+        id.ok_or_else(|| refused("destination", "must be the key of a destination"))
+    }
+}
+
+fn refused(name: &str, rule: impl Display) -> AppError {
+    AppError::bad_request(format!("{name} {rule}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-09-21T14:13:20Z").unwrap()
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_name() {
+        let settings = Snapshot::default();
+        let outcome = |query: &str| -> Result<(), AppError> {
+            let given = Parameters::parse(query);
+            given.limit()?;
+            given.cursor()?;
+            given.period(now())?;
+            given.flag("livemode")?;
+            given.word("state", &["pending", "delivered"])?;
+            given.text("search")?;
+            given.site(&settings)?;
+            given.destination(&settings).map(|_| ())
+        };
+        let rows = [
+            ("limit", "limit=0"),
+            ("limit", "limit=201"),
+            ("limit", "limit=ten"),
+            ("limit", "limit=-1"),
+            ("cursor", "cursor=%00"),
+            ("cursor", "cursor=5"),
+            ("from", "from=yesterday"),
+            ("to", "to=2026-13-01"),
+            ("from", "from=2026-09-22&to=2026-09-21"),
+            ("from", "from=2026-09-21&to=2026-09-21"),
+            ("livemode", "livemode=1"),
+            ("state", "state=Pending"),
+            ("search", "search=a%00b"),
+            ("site", "site=nowhere"),
+            ("destination", "destination=nobody"),
+        ];
+        for (name, query) in rows {
+            let line = outcome(query).unwrap_err().line;
+            assert!(line.starts_with(&format!("{name} ")), "{query}: {line}");
+        }
+        outcome("limit=&livemode=true&state=pending&limit=200&other=1").unwrap();
+    }
+
+    #[test]
+    fn the_default_period_is_thirty_days_until_now() {
+        let period = Parameters::parse("").period(now()).unwrap();
+        assert_eq!(period.from.to_rfc3339(), "2026-08-22T14:13:20Z");
+        assert!(period.to > now());
+        let until = Parameters::parse("to=2026-09-01").period(now()).unwrap();
+        assert_eq!(until.from.to_rfc3339(), "2026-08-02T00:00:00Z");
+    }
+
+    #[test]
+    fn an_unescaped_plus_is_understood() {
+        let given = Parameters::parse("from=2026-09-21T16:13:20+02:00");
+        assert_eq!(given.time("from").unwrap(), Some(now()));
+    }
+}

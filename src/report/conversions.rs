@@ -1,0 +1,380 @@
+//! The list of conversions.
+//! In: a filter, a cursor. Out: a page of conversions, newest first, each with its touches and what became of its deliveries.
+//! Promise: a page costs a fixed number of statements, not one per row.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::money;
+use super::page::{Cursor, FIFTY, MAX_LIMIT, Page, in_fifty};
+use crate::clock::Timestamp;
+use crate::money::Money;
+use crate::store::Store;
+
+/// Which conversions; `None` everywhere lists all.
+#[derive(Clone, Debug, Default)]
+pub struct ConversionFilter {
+    /// `site_…`; `None` lists all sites, which asks once per site.
+    pub site_id: Option<String>,
+    /// Live or test.
+    pub livemode: Option<bool>,
+    /// matched, unmatched.
+    pub match_state: Option<String>,
+    /// Why unmatched.
+    pub reason: Option<String>,
+    /// Conversions with at least one delivery in this state.
+    pub delivery_state: Option<String>,
+    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    pub status: Option<String>,
+    /// True lists only what numbers count: paid ones.
+    pub only_paid: bool,
+    /// Beginning of an e-mail address, a transaction ID, a click ID, a reference, or a conversion's ID.
+    pub search: Option<String>,
+    /// Those that occurred at or after this.
+    pub from: Option<Timestamp>,
+    /// Those that occurred before this.
+    pub to: Option<Timestamp>,
+}
+
+/// One conversion as lists show it: every column but the payment's JSON.
+#[derive(Clone, Debug)]
+pub struct ConversionRow {
+    /// `cnv_…`.
+    pub id: String,
+    /// Stripe's account, or empty for the source's own.
+    pub account: String,
+    /// `site_…`.
+    pub site_id: String,
+    /// `src_…`.
+    pub source_id: String,
+    /// Live or test.
+    pub livemode: bool,
+    /// purchase, renewal, trial, lead, or a custom name.
+    pub kind: String,
+    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    pub status: String,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// When it was paid; `None` does not count in numbers.
+    pub paid_at: Option<Timestamp>,
+    /// What was paid; `None` where no event told.
+    pub amount: Option<Money>,
+    /// What was given back.
+    pub refunded: Option<Money>,
+    /// What destinations know it by.
+    pub transaction_id: String,
+    /// What Stripe brought back.
+    pub client_reference_id: Option<String>,
+    /// The buyer's address.
+    pub email: Option<String>,
+    /// What was bought.
+    pub description: Option<String>,
+    /// matched, unmatched.
+    pub match_state: String,
+    /// click_id, anytrack_click_id, metadata, stripe_object, email.
+    pub match_by: Option<String>,
+    /// Why unmatched.
+    pub match_reason: Option<String>,
+    /// Of the visit it is matched to.
+    pub click_id: Option<String>,
+    /// When we first heard of it.
+    pub recorded_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// The visitor's way, first touch first.
+    pub touches: Vec<Touch>,
+    /// One per destination and message, oldest first.
+    pub deliveries: Vec<DeliverySummary>,
+}
+
+impl ConversionRow {
+    /// The touch that gets the credit.
+    pub fn last_touch(&self) -> Option<&Touch> {
+        self.touches.iter().find(|touch| touch.is_last)
+    }
+}
+
+/// One step of a visitor's way.
+#[derive(Clone, Debug)]
+pub struct Touch {
+    /// 0 is the first.
+    pub position: i64,
+    /// True for the one that gets the credit.
+    pub is_last: bool,
+    /// `ck_…`.
+    pub click_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// Kind of traffic.
+    pub channel: String,
+    /// google, newsletter, …
+    pub source: Option<String>,
+    /// cpc, email, …
+    pub medium: Option<String>,
+    /// The campaign's name.
+    pub campaign: Option<String>,
+    /// The path of the page.
+    pub landing_path: Option<String>,
+    /// phone, tablet, computer, bot, unknown.
+    pub device: String,
+}
+
+/// What became of one delivery.
+#[derive(Clone, Debug)]
+pub struct DeliverySummary {
+    /// `dlv_…`.
+    pub id: String,
+    /// `dst_…`.
+    pub destination_id: String,
+    /// Its short name.
+    pub destination_key: String,
+    /// What people call it.
+    pub destination_name: String,
+    /// What is told: paid, refund:…
+    pub event_key: String,
+    /// The destination's name for it.
+    pub event_name: String,
+    /// pending, delivered, given_up, held, skipped.
+    pub state: String,
+    /// Why given up or skipped.
+    pub reason: Option<String>,
+    /// Tries so far.
+    pub attempts: i64,
+    /// HTTP status of the last answer.
+    pub last_status: Option<i64>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When the next try may start; meaningful while pending.
+    pub due_at: Timestamp,
+    /// When it ended.
+    pub settled_at: Option<Timestamp>,
+}
+
+/// What every reader of conversions selects: all but the payment's JSON.
+macro_rules! selected {
+    ($rest:literal) => {
+        concat!(
+            "select id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+                refunded_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
+                match_reason, click_id, recorded_at_ms, updated_at_ms
+               from conversions c ",
+            $rest
+        )
+    };
+}
+
+/// A page of conversions, newest first; `limit` is held between 1 and 200.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn conversions(
+    store: &Store,
+    filter: &ConversionFilter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Page<ConversionRow>> {
+    let limit = limit.clamp(1, MAX_LIMIT);
+    let mut rows = Vec::new();
+    // The index begins with the site, so several sites are read one by one and merged.
+    for site_id in site_ids(store, filter.site_id.as_deref()).await? {
+        rows.extend(of_site(store, &site_id, filter, after, limit).await?);
+    }
+    rows.sort_by(|a, b| (b.occurred_at, &b.id).cmp(&(a.occurred_at, &a.id)));
+    let mut page = Page::cut(rows, limit, |row| Cursor {
+        number: row.occurred_at.as_ms(),
+        text: row.id.clone(),
+    });
+    add_touches_and_deliveries(store, &mut page.rows).await?;
+    Ok(page)
+}
+
+/// One conversion as lists show it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
+    let found = sqlx::query(selected!("where id = $1"))
+        .bind(id)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not find a conversion")?;
+    let Some(found) = found else { return Ok(None) };
+    let mut rows = [read_conversion(&found)?];
+    add_touches_and_deliveries(store, &mut rows).await?;
+    let [row] = rows;
+    Ok(Some(row))
+}
+
+async fn site_ids(store: &Store, only: Option<&str>) -> Result<Vec<String>> {
+    if let Some(id) = only {
+        return Ok(vec![id.to_owned()]);
+    }
+    let ids: Vec<(String,)> = sqlx::query_as("select id from sites")
+        .fetch_all(store.pool())
+        .await
+        .context("could not list sites")?;
+    Ok(ids.into_iter().map(|(id,)| id).collect())
+}
+
+async fn of_site(
+    store: &Store,
+    site_id: &str,
+    filter: &ConversionFilter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Vec<ConversionRow>> {
+    let earliest = filter.from.map_or(i64::MIN, Timestamp::as_ms);
+    let latest = filter.to.map_or(i64::MAX, Timestamp::as_ms);
+    let rows = sqlx::query(selected!(
+        "where site_id = $1
+            and occurred_at_ms >= $2 and occurred_at_ms < $3
+            and occurred_at_ms <= $4 and (occurred_at_ms < $4 or id < $5)
+            and (cast($6 as bigint) is null or livemode = $6)
+            and (cast($7 as text) is null or match_state = $7)
+            and (cast($8 as text) is null or match_reason = $8)
+            and (cast($9 as text) is null or status = $9)
+            and (cast($10 as text) is null
+                 or exists (select 1 from deliveries d where d.conversion_id = c.id and d.state = $10))
+            and (cast($11 as text) is null
+                 or substr(lower(email), 1, length($11)) = lower($11)
+                 or substr(transaction_id, 1, length($11)) = $11
+                 or substr(client_reference_id, 1, length($11)) = $11
+                 or substr(click_id, 1, length($11)) = $11
+                 or id = $11)
+            and ($12 = 0 or paid_at_ms is not null)
+          order by occurred_at_ms desc, id desc
+          limit $13"
+    ))
+    .bind(site_id)
+    .bind(earliest)
+    .bind(latest)
+    .bind(after.map_or(i64::MAX, |cursor| cursor.number))
+    .bind(after.map_or("", |cursor| &cursor.text))
+    .bind(filter.livemode.map(i64::from))
+    .bind(filter.match_state.as_deref())
+    .bind(filter.reason.as_deref())
+    .bind(filter.status.as_deref())
+    .bind(filter.delivery_state.as_deref())
+    .bind(filter.search.as_deref())
+    .bind(i64::from(filter.only_paid))
+    .bind(limit + 1)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list conversions")?;
+    rows.iter().map(read_conversion).collect()
+}
+
+pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
+    let currency: Option<String> = row.try_get("currency")?;
+    Ok(ConversionRow {
+        id: row.try_get("id")?,
+        account: row.try_get("account")?,
+        site_id: row.try_get("site_id")?,
+        source_id: row.try_get("source_id")?,
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        kind: row.try_get("kind")?,
+        status: row.try_get("status")?,
+        occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
+        paid_at: row.try_get::<Option<i64>, _>("paid_at_ms")?.map(Timestamp::from_ms),
+        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
+        refunded: money(Some(row.try_get("refunded_minor")?), currency.as_deref()),
+        transaction_id: row.try_get("transaction_id")?,
+        client_reference_id: row.try_get("client_reference_id")?,
+        email: row.try_get("email")?,
+        description: row.try_get("description")?,
+        match_state: row.try_get("match_state")?,
+        match_by: row.try_get("match_by")?,
+        match_reason: row.try_get("match_reason")?,
+        click_id: row.try_get("click_id")?,
+        recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
+        updated_at: Timestamp::from_ms(row.try_get("updated_at_ms")?),
+        touches: Vec::new(),
+        deliveries: Vec::new(),
+    })
+}
+
+async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -> Result<()> {
+    for fifty in rows.chunks_mut(FIFTY) {
+        let ids: Vec<String> = fifty.iter().map(|row| row.id.clone()).collect();
+        // The list of placeholders is always fifty long; what is missing repeats the first.
+        let padded = || (0..FIFTY).map(|at| ids.get(at).unwrap_or(&ids[0]).clone());
+
+        let mut touches = sqlx::query(in_fifty!(
+            "select conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
+                    landing_path, device
+               from touches
+              where conversion_id",
+            "order by conversion_id, position"
+        ));
+        for id in padded() {
+            touches = touches.bind(id);
+        }
+        let touches = touches.fetch_all(store.pool()).await.context("could not list touches")?;
+        let mut touches_of = HashMap::<String, Vec<Touch>>::new();
+        for row in &touches {
+            touches_of.entry(row.try_get("conversion_id")?).or_default().push(read_touch(row)?);
+        }
+
+        let mut deliveries = sqlx::query(in_fifty!(
+            "select d.conversion_id, d.id, d.destination_id, t.key as destination_key,
+                    t.name as destination_name, d.event_key, d.event_name, d.state, d.reason, d.attempts,
+                    d.last_status, d.last_error, d.due_at_ms, d.settled_at_ms
+               from deliveries d
+               join destinations t on t.id = d.destination_id
+              where d.conversion_id",
+            "order by d.created_at_ms, d.id"
+        ));
+        for id in padded() {
+            deliveries = deliveries.bind(id);
+        }
+        let deliveries =
+            deliveries.fetch_all(store.pool()).await.context("could not list deliveries")?;
+        let mut deliveries_of = HashMap::<String, Vec<DeliverySummary>>::new();
+        for row in &deliveries {
+            let summary = read_summary(row)?;
+            deliveries_of.entry(row.try_get("conversion_id")?).or_default().push(summary);
+        }
+
+        for row in fifty {
+            row.touches = touches_of.remove(&row.id).unwrap_or_default();
+            row.deliveries = deliveries_of.remove(&row.id).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+fn read_touch(row: &AnyRow) -> Result<Touch> {
+    Ok(Touch {
+        position: row.try_get("position")?,
+        is_last: row.try_get::<i64, _>("is_last")? == 1,
+        click_id: row.try_get("click_id")?,
+        at: Timestamp::from_ms(row.try_get("at_ms")?),
+        channel: row.try_get("channel")?,
+        source: row.try_get("source")?,
+        medium: row.try_get("medium")?,
+        campaign: row.try_get("campaign")?,
+        landing_path: row.try_get("landing_path")?,
+        device: row.try_get("device")?,
+    })
+}
+
+fn read_summary(row: &AnyRow) -> Result<DeliverySummary> {
+    Ok(DeliverySummary {
+        id: row.try_get("id")?,
+        destination_id: row.try_get("destination_id")?,
+        destination_key: row.try_get("destination_key")?,
+        destination_name: row.try_get("destination_name")?,
+        event_key: row.try_get("event_key")?,
+        event_name: row.try_get("event_name")?,
+        state: row.try_get("state")?,
+        reason: row.try_get("reason")?,
+        attempts: row.try_get("attempts")?,
+        last_status: row.try_get("last_status")?,
+        last_error: row.try_get("last_error")?,
+        due_at: Timestamp::from_ms(row.try_get("due_at_ms")?),
+        settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
+    })
+}

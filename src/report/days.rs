@@ -1,0 +1,202 @@
+//! A period day by day, in the site's zone.
+//! In: counts by quarter hour. Out: one `Day` for every date of the period, empty ones too.
+//! Promise: every quarter hour belongs to exactly one day, also on the days of 23 and 25 hours. No zone is off by less than a quarter.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::{Period, QUARTER_MS, Scope, add};
+use crate::money::Totals;
+use crate::store::Store;
+
+/// One day of a period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Day {
+    /// Its date in the zone asked for.
+    pub date: Date,
+    /// Visits without bots.
+    pub visits: i64,
+    /// Paid conversions.
+    pub conversions: i64,
+    /// What was paid.
+    pub gross: Totals,
+    /// The same without what was given back.
+    pub net: Totals,
+}
+
+/// Every day the period touches, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn days(
+    store: &Store,
+    scope: &Scope,
+    period: Period,
+    zone: &TimeZone,
+) -> Result<Vec<Day>> {
+    let (first_quarter, after_quarter) = period.quarters();
+    let visits: Vec<VisitQuarter> = sqlx::query_as(
+        "select quarter, cast(sum(visits) as bigint) as visits
+           from visit_counts
+          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
+          group by quarter",
+    )
+    .bind(&scope.site_id)
+    .bind(first_quarter)
+    .bind(after_quarter)
+    .fetch_all(store.pool())
+    .await
+    .context("could not count visits by quarter hour")?;
+
+    let conversions: Vec<ConversionQuarter> = sqlx::query_as(
+        "select occurred_at_ms / 900000 as quarter, currency, count(*) as conversions,
+                cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
+                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded
+           from conversions
+          where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
+            and paid_at_ms is not null
+          group by occurred_at_ms / 900000, currency",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum conversions by quarter hour")?;
+
+    Ok(fold(period, zone, &visits, &conversions))
+}
+
+#[derive(sqlx::FromRow)]
+struct VisitQuarter {
+    quarter: i64,
+    visits: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct ConversionQuarter {
+    quarter: i64,
+    currency: Option<String>,
+    conversions: i64,
+    gross: i64,
+    refunded: i64,
+}
+
+fn fold(
+    period: Period,
+    zone: &TimeZone,
+    visits: &[VisitQuarter],
+    conversions: &[ConversionQuarter],
+) -> Vec<Day> {
+    let mut days = empty_days(period, zone);
+    // A quarter hour that the period cuts lies partly before its first day: it counts there, as in the overview.
+    let mut day_of = |quarter: i64, take: &mut dyn FnMut(&mut Day)| {
+        let date = date_of(quarter.saturating_mul(QUARTER_MS), zone);
+        let key = date.max(*days.keys().next()?).min(*days.keys().next_back()?);
+        days.get_mut(&key).map(take)
+    };
+    for row in visits {
+        day_of(row.quarter, &mut |day| day.visits += row.visits);
+    }
+    for row in conversions {
+        day_of(row.quarter, &mut |day| {
+            day.conversions += row.conversions;
+            add(&mut day.gross, row.gross, row.currency.as_deref());
+            add(&mut day.net, row.gross.saturating_sub(row.refunded), row.currency.as_deref());
+        });
+    }
+    days.into_values().collect()
+}
+
+fn empty_days(period: Period, zone: &TimeZone) -> BTreeMap<Date, Day> {
+    let mut days = BTreeMap::new();
+    if period.from >= period.to {
+        return days;
+    }
+    let last = date_of(period.to.as_ms() - 1, zone);
+    let mut date = date_of(period.from.as_ms(), zone);
+    loop {
+        let (gross, net) = (Totals::default(), Totals::default());
+        days.insert(date, Day { date, visits: 0, conversions: 0, gross, net });
+        match date.tomorrow() {
+            Ok(next) if next <= last => date = next,
+            Ok(_) | Err(_) => return days,
+        }
+    }
+}
+
+fn date_of(ms: i64, zone: &TimeZone) -> Date {
+    let edge = if ms < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    zone.to_datetime(jiff::Timestamp::from_millisecond(ms).unwrap_or(edge)).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::money::{Currency, Money};
+    use jiff::civil::date;
+
+    fn quarters_of(zone: &TimeZone, first: Date, last: Date) -> (Period, Vec<VisitQuarter>) {
+        let period = Period::of_days(first, last, zone).unwrap();
+        let (from, to) = period.quarters();
+        (period, (from..to).map(|quarter| VisitQuarter { quarter, visits: 1 }).collect())
+    }
+
+    #[test]
+    fn days_of_23_and_25_hours_get_all_their_quarter_hours() {
+        let zones = [
+            ("Europe/Berlin", date(2026, 3, 28), [96, 92, 96]),
+            ("Europe/Berlin", date(2026, 10, 24), [96, 100, 96]),
+            ("America/New_York", date(2026, 3, 7), [96, 92, 96]),
+            ("Australia/Lord_Howe", date(2026, 4, 4), [96, 98, 96]), // Half an hour of daylight saving.
+            ("Asia/Kathmandu", date(2026, 5, 1), [96, 96, 96]),      // 5:45 ahead.
+            ("America/Santiago", date(2026, 9, 5), [96, 92, 96]), // Midnight itself is leapt over.
+            ("UTC", date(2026, 12, 30), [96, 96, 96]),
+        ];
+        for (name, first, expected) in zones {
+            let zone = TimeZone::get(name).unwrap();
+            let last = first.tomorrow().unwrap().tomorrow().unwrap();
+            let (period, visits) = quarters_of(&zone, first, last);
+            let days = fold(period, &zone, &visits, &[]);
+            assert_eq!(days.iter().map(|day| day.visits).collect::<Vec<_>>(), expected, "{name}");
+            assert_eq!(days[0].date, first, "{name}");
+        }
+    }
+
+    #[test]
+    fn empty_days_are_there_and_the_last_is_the_one_that_ends_the_period() {
+        let utc = TimeZone::UTC;
+        let at = |text| Timestamp::parse(text).unwrap();
+        let period = Period { from: at("2026-09-21T10:07:00Z"), to: at("2026-09-24T00:00:00Z") };
+        let dates: Vec<_> =
+            fold(period, &utc, &[], &[]).iter().map(|day| day.date.to_string()).collect();
+        assert_eq!(dates, ["2026-09-21", "2026-09-22", "2026-09-23"]);
+        let nothing = Period { from: period.to, to: period.to };
+        assert!(fold(nothing, &utc, &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn money_lands_on_its_day_in_its_currency() {
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let period = Period::of_days(date(2026, 9, 20), date(2026, 9, 21), &zone).unwrap();
+        // 03:45 UTC is still the evening before in New York.
+        let quarter = Timestamp::parse("2026-09-21T03:45:00Z").unwrap().as_ms() / QUARTER_MS;
+        let row = |code: &str, gross, refunded| ConversionQuarter {
+            quarter,
+            currency: Some(code.to_owned()),
+            conversions: 1,
+            gross,
+            refunded,
+        };
+        let days = fold(period, &zone, &[], &[row("usd", 500, 200), row("jpy", 70, 0)]);
+        let nets: Vec<_> = days[0].net.iter().map(Money::decimal).collect();
+        assert_eq!(nets, ["70", "3.00"]);
+        assert_eq!((days[0].conversions, days[1].conversions), (2, 0));
+        assert_eq!(days[0].gross.of(Currency::parse("usd").unwrap()).minor, 500);
+    }
+}

@@ -1,0 +1,374 @@
+//! What destinations were told, and what they are still owed.
+//! In: a filter, a cursor. Out: pages of deliveries, one delivery with every attempt, sums per destination.
+//! Promise: what is owed, held or given up is never missing from the sums, however old it is.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::money;
+use super::page::{Cursor, MAX_LIMIT, Page};
+use crate::clock::Timestamp;
+use crate::money::{Money, Totals};
+use crate::store::Store;
+
+/// Which deliveries; `None` everywhere lists all.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Those of a site's destinations.
+    pub site_id: Option<String>,
+    /// `dst_…`.
+    pub destination_id: Option<String>,
+    /// pending, delivered, given_up, held, skipped.
+    pub state: Option<String>,
+}
+
+/// One delivery as lists show it.
+#[derive(Clone, Debug)]
+pub struct DeliveryRow {
+    /// `dlv_…`.
+    pub id: String,
+    /// `dst_…`.
+    pub destination_id: String,
+    /// Its short name.
+    pub destination_key: String,
+    /// What people call it.
+    pub destination_name: String,
+    /// `cnv_…`.
+    pub conversion_id: String,
+    /// What is told: paid, refund:…
+    pub event_key: String,
+    /// The destination's name for it.
+    pub event_name: String,
+    /// What the destination knows the conversion by.
+    pub transaction_id: String,
+    /// pending, delivered, given_up, held, skipped.
+    pub state: String,
+    /// Why given up or skipped.
+    pub reason: Option<String>,
+    /// Tries so far.
+    pub attempts: i64,
+    /// When the next try may start; meaningful while pending.
+    pub due_at: Timestamp,
+    /// HTTP status of the last answer.
+    pub last_status: Option<i64>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Since when it is owed.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub settled_at: Option<Timestamp>,
+    /// The conversion's amount.
+    pub amount: Option<Money>,
+    /// The buyer's address.
+    pub email: Option<String>,
+    /// The conversion's mode.
+    pub livemode: bool,
+}
+
+/// One delivery with everything that was said.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// As lists show it.
+    pub row: DeliveryRow,
+    /// The frozen body, byte for byte.
+    pub request: String,
+    /// Its type.
+    pub content_type: String,
+    /// The destination's revision when the body was frozen.
+    pub revision: i64,
+    /// Every try, oldest first.
+    pub tries: Vec<Attempt>,
+}
+
+/// One try.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// 1 is the first.
+    pub n: i64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took; `None` when it never ended.
+    pub took_ms: Option<i64>,
+    /// unknown, accepted, retry, refused, blocked.
+    pub outcome: String,
+    /// HTTP status of the answer.
+    pub status: Option<i64>,
+    /// Whom we reached.
+    pub address: Option<String>,
+    /// The beginning of the answer.
+    pub answer: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// Everything one destination was ever told, in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct DestinationTotals {
+    /// `dst_…`.
+    pub destination_id: String,
+    /// Delivered.
+    pub accepted: i64,
+    /// Pending: due now or later.
+    pub owed: i64,
+    /// Money of the conversions whose deliveries are owed, each counted once.
+    pub owed_money: Totals,
+    /// Given up.
+    pub given_up: i64,
+    /// Money of the conversions whose deliveries were given up, each counted once.
+    pub given_up_money: Totals,
+    /// Waiting because the destination is disabled.
+    pub held: i64,
+    /// Not sent on purpose.
+    pub skipped: i64,
+    /// The latest acceptance among its newest hundred deliveries.
+    pub last_accepted_at: Option<Timestamp>,
+    /// Since when the oldest owed one waits.
+    pub oldest_owed_at: Option<Timestamp>,
+}
+
+/// What every list of deliveries selects.
+macro_rules! list {
+    ($state:literal) => {
+        concat!(
+            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
+                    c.amount_minor, c.currency, c.email, c.livemode
+               from deliveries d
+               join destinations t on t.id = d.destination_id
+               join conversions c on c.id = d.conversion_id
+              where d.id < $1
+                and (cast($2 as text) is null or t.site_id = $2)
+                and (cast($3 as text) is null or d.destination_id = $3)
+                and ", $state, "
+              order by d.id desc
+              limit $5"
+        )
+    };
+}
+
+/// A page of deliveries, newest first; `limit` is held between 1 and 200.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn deliveries(
+    store: &Store,
+    filter: &DeliveryFilter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Page<DeliveryRow>> {
+    let limit = limit.clamp(1, MAX_LIMIT);
+    // Two texts, because only a plain equality lets the index by state be used. IDs sort by time.
+    let text = if filter.state.is_some() {
+        list!("d.state = $4")
+    } else {
+        list!("cast($4 as text) is null")
+    };
+    let rows = sqlx::query(text)
+        .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .bind(filter.site_id.as_deref())
+        .bind(filter.destination_id.as_deref())
+        .bind(filter.state.as_deref())
+        .bind(limit + 1)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list deliveries")?;
+    let rows = rows.iter().map(read_row).collect::<Result<_>>()?;
+    Ok(Page::cut(rows, limit, |row: &DeliveryRow| Cursor {
+        number: row.created_at.as_ms(),
+        text: row.id.clone(),
+    }))
+}
+
+/// Greater than every record's ID, whatever its prefix, in every collation.
+pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
+
+/// One delivery with every attempt.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
+    let mut found = with_attempts(
+        store,
+        sqlx::query(
+            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
+                    c.amount_minor, c.currency, c.email, c.livemode, d.request, d.content_type, d.revision
+               from deliveries d
+               join destinations t on t.id = d.destination_id
+               join conversions c on c.id = d.conversion_id
+              where d.id = $1",
+        )
+        .bind(id)
+        .fetch_all(store.pool())
+        .await
+        .context("could not find a delivery")?,
+    )
+    .await?;
+    Ok(found.pop())
+}
+
+/// Every delivery of a conversion with every attempt, oldest first.
+pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<Vec<Delivery>> {
+    with_attempts(
+        store,
+        sqlx::query(
+            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
+                    c.amount_minor, c.currency, c.email, c.livemode, d.request, d.content_type, d.revision
+               from deliveries d
+               join destinations t on t.id = d.destination_id
+               join conversions c on c.id = d.conversion_id
+              where d.conversion_id = $1
+              order by d.created_at_ms, d.id",
+        )
+        .bind(conversion_id)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list a conversion's deliveries")?,
+    )
+    .await
+}
+
+/// Reads whole deliveries; there are only as many as a conversion has, so their attempts are fetched one by one.
+async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let delivery = read_row(row)?;
+        let attempts = sqlx::query(
+            "select n, started_at_ms, took_ms, outcome, status, address, answer, error
+               from attempts
+              where delivery_id = $1
+              order by n",
+        )
+        .bind(&delivery.id)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list a delivery's attempts")?;
+        found.push(Delivery {
+            row: delivery,
+            request: row.try_get("request")?,
+            content_type: row.try_get("content_type")?,
+            revision: row.try_get("revision")?,
+            tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
+        });
+    }
+    Ok(found)
+}
+
+/// One entry per destination of a site that was ever owed anything.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<DestinationTotals>> {
+    let counts: Vec<(String, String, i64)> = sqlx::query_as(
+        "select d.destination_id, d.state, count(*)
+           from deliveries d
+          where d.destination_id in (select id from destinations where site_id = $1)
+          group by d.destination_id, d.state
+          order by d.destination_id",
+    )
+    .bind(site_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not count deliveries by destination")?;
+    let mut totals = Vec::<DestinationTotals>::new();
+    for (destination_id, state, count) in counts {
+        if totals.last().is_none_or(|last| last.destination_id != destination_id) {
+            totals.push(DestinationTotals { destination_id, ..DestinationTotals::default() });
+        }
+        let Some(entry) = totals.last_mut() else { continue };
+        match state.as_str() {
+            "delivered" => entry.accepted = count,
+            "pending" => entry.owed = count,
+            "given_up" => entry.given_up = count,
+            "held" => entry.held = count,
+            _ => entry.skipped = count,
+        }
+    }
+    for entry in &mut totals {
+        add_money_and_times(store, entry).await?;
+    }
+    Ok(totals)
+}
+
+async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Result<()> {
+    let unsettled: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
+        "select state, currency, cast(coalesce(sum(amount_minor), 0) as bigint), min(oldest_ms)
+           from (select d.state, c.id, c.currency, c.amount_minor, min(d.created_at_ms) as oldest_ms
+                   from deliveries d
+                   join conversions c on c.id = d.conversion_id
+                  where d.state in ('pending', 'given_up') and d.destination_id = $1
+                  group by d.state, c.id, c.currency, c.amount_minor) as unsettled
+          group by state, currency",
+    )
+    .bind(&entry.destination_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum what a destination is owed")?;
+    for (state, currency, minor, oldest_ms) in unsettled {
+        if state == "pending" {
+            super::add(&mut entry.owed_money, minor, currency.as_deref());
+            let oldest = Timestamp::from_ms(oldest_ms);
+            entry.oldest_owed_at =
+                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
+        } else {
+            super::add(&mut entry.given_up_money, minor, currency.as_deref());
+        }
+    }
+    let (last,): (Option<i64>,) = sqlx::query_as(
+        "select max(settled_at_ms)
+           from (select settled_at_ms
+                   from deliveries
+                  where state = 'delivered' and destination_id = $1
+                  order by id desc
+                  limit 100) as newest",
+    )
+    .bind(&entry.destination_id)
+    .fetch_one(store.pool())
+    .await
+    .context("could not find a destination's last acceptance")?;
+    entry.last_accepted_at = last.map(Timestamp::from_ms);
+    Ok(())
+}
+
+fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
+    let currency: Option<String> = row.try_get("currency")?;
+    Ok(DeliveryRow {
+        id: row.try_get("id")?,
+        destination_id: row.try_get("destination_id")?,
+        destination_key: row.try_get("destination_key")?,
+        destination_name: row.try_get("destination_name")?,
+        conversion_id: row.try_get("conversion_id")?,
+        event_key: row.try_get("event_key")?,
+        event_name: row.try_get("event_name")?,
+        transaction_id: row.try_get("transaction_id")?,
+        state: row.try_get("state")?,
+        reason: row.try_get("reason")?,
+        attempts: row.try_get("attempts")?,
+        due_at: Timestamp::from_ms(row.try_get("due_at_ms")?),
+        last_status: row.try_get("last_status")?,
+        last_error: row.try_get("last_error")?,
+        created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
+        settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
+        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
+        email: row.try_get("email")?,
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+    })
+}
+
+fn read_attempt(row: &AnyRow) -> Result<Attempt> {
+    Ok(Attempt {
+        n: row.try_get("n")?,
+        started_at: Timestamp::from_ms(row.try_get("started_at_ms")?),
+        took_ms: row.try_get("took_ms")?,
+        outcome: row.try_get("outcome")?,
+        status: row.try_get("status")?,
+        address: row.try_get("address")?,
+        answer: row.try_get("answer")?,
+        error: row.try_get("error")?,
+    })
+}

@@ -1,0 +1,120 @@
+//! Is everything alive? Asked by every page, so it must be cheap.
+//! In: a scope. Out: when the tag and Stripe were last heard, what waits, what is owed.
+//! Promise: each statement reads the end of an index or a few rows of a partial one, however large the tables are.
+
+use anyhow::{Context as _, Result};
+
+use super::{QUARTER_MS, Scope};
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::store::Store;
+
+/// Signs of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The newest visit that is no bot's: exact for a new click ID, to the quarter hour for a returning one.
+    pub last_visit_at: Option<Timestamp>,
+    /// The newest Stripe event of the mode.
+    pub last_event_at: Option<Timestamp>,
+    /// Events not processed yet, of both modes.
+    pub events_waiting: i64,
+    /// Events that need a person, of both modes.
+    pub events_failed: i64,
+    /// Deliveries to this site's destinations that are due now or later.
+    pub deliveries_owed: i64,
+    /// Since when the oldest of them waits.
+    pub oldest_owed_at: Option<Timestamp>,
+    /// Deliveries that were given up.
+    pub deliveries_given_up: i64,
+    /// Deliveries that wait because their destination is disabled.
+    pub deliveries_held: i64,
+}
+
+/// Signs of life of a site.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn health(store: &Store, scope: &Scope) -> Result<Health> {
+    let (waiting,): (i64,) =
+        sqlx::query_as("select count(*) from stripe_events where state = 'received'")
+            .fetch_one(store.pool())
+            .await
+            .context("could not count waiting events")?;
+    let (failed,): (i64,) =
+        sqlx::query_as("select count(*) from stripe_events where state = 'failed'")
+            .fetch_one(store.pool())
+            .await
+            .context("could not count failed events")?;
+    let last_event: Option<(i64,)> = sqlx::query_as(
+        "select received_at_ms
+           from stripe_events
+          where source_id in (select id from sources where site_id = $1) and livemode = $2
+          order by id desc
+          limit 1",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find the last event")?;
+    let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
+        "select state, count(*), min(created_at_ms)
+           from deliveries
+          where state in ('pending', 'given_up', 'held')
+            and destination_id in (select id from destinations where site_id = $1)
+          group by state",
+    )
+    .bind(&scope.site_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not count what is owed")?;
+
+    let mut health = Health {
+        last_visit_at: last_visit_at(store, &scope.site_id).await?,
+        last_event_at: last_event.map(|(ms,)| Timestamp::from_ms(ms)),
+        events_waiting: waiting,
+        events_failed: failed,
+        ..Health::default()
+    };
+    for (state, count, oldest_ms) in unsettled {
+        match state.as_str() {
+            "pending" => {
+                health.deliveries_owed = count;
+                health.oldest_owed_at = Some(Timestamp::from_ms(oldest_ms));
+            }
+            "given_up" => health.deliveries_given_up = count,
+            _ => health.deliveries_held = count,
+        }
+    }
+    Ok(health)
+}
+
+/// The counters know the quarter hour; inside it the newest click ID knows the rest.
+async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
+    let newest: Option<(i64,)> = sqlx::query_as(
+        "select quarter
+           from visit_counts
+          where site_id = $1 and device <> 'bot'
+          order by quarter desc
+          limit 1",
+    )
+    .bind(site_id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find the last counted visit")?;
+    let Some((quarter,)) = newest else { return Ok(None) };
+    let begin = Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS));
+    let exact: Option<(i64,)> = sqlx::query_as(
+        "select at_ms
+           from visits
+          where click_id >= $1 and site_id = $2 and device <> 'bot'
+          order by click_id desc
+          limit 1",
+    )
+    .bind(ids::first_click_id(begin))
+    .bind(site_id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find the last visit")?;
+    Ok(Some(exact.map_or(begin, |(ms,)| Timestamp::from_ms(ms).max(begin))))
+}

@@ -1,0 +1,101 @@
+//! One conversion with all that led to it and all that came of it.
+//! In: a conversion's ID. Out: its columns, its touches with their visits, its deliveries with every attempt, its Stripe events.
+//! Promise: whatever we know about a payment can be seen from here.
+
+use anyhow::{Context as _, Result};
+
+use super::conversions::{ConversionRow, Touch, conversion_row};
+use super::deliveries::{self, Delivery};
+use super::stripe_events::{self, StripeEventRow};
+use super::visits::{self, VisitRow};
+use crate::store::Store;
+
+/// One conversion with its whole story.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    /// Its columns, its touches, its deliveries in short.
+    pub row: ConversionRow,
+    /// JSON: everything its events said, merged.
+    pub payment: String,
+    /// The visitor's way, first touch first, with what each visit recorded.
+    pub way: Vec<TouchVisit>,
+    /// Every message with every attempt, oldest first.
+    pub deliveries: Vec<Delivery>,
+    /// The Stripe events that told it, in the order of arrival; bodies by [`super::stripe_event`].
+    pub events: Vec<StripeEventRow>,
+    /// The objects of Stripe's that belong to it.
+    pub objects: Vec<LearnedObject>,
+    /// What it waits for: a click ID whose visit, or an AnyTrack click ID whose note, has not arrived yet.
+    pub awaits: Vec<String>,
+}
+
+/// A touch and the visit it comes from.
+#[derive(Clone, Debug)]
+pub struct TouchVisit {
+    /// The step.
+    pub touch: Touch,
+    /// `None` when its visit was purged.
+    pub visit: Option<VisitRow>,
+}
+
+/// An object of Stripe's that we learned.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct LearnedObject {
+    /// `cs_…`, `pi_…`, `in_…`, …
+    pub object_id: String,
+    /// identity: names the payment; lineage: only lends a click ID.
+    pub role: String,
+}
+
+/// Most touches whose visits are read; a way is rarely longer than ten.
+const MAX_TOUCHES: usize = 50;
+
+/// One conversion with its whole story.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
+    let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
+    let (payment,): (String,) = sqlx::query_as("select payment from conversions where id = $1")
+        .bind(id)
+        .fetch_one(store.pool())
+        .await
+        .context("could not read a conversion's payment")?;
+    let objects: Vec<LearnedObject> = sqlx::query_as(
+        "select object_id, role
+           from stripe_objects
+          where conversion_id = $1
+          order by role, object_id",
+    )
+    .bind(id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list a conversion's objects")?;
+    let awaits: Vec<(String,)> =
+        sqlx::query_as("select awaited from waits where conversion_id = $1 order by awaited")
+            .bind(id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not list what a conversion waits for")?;
+    let mut way = Vec::with_capacity(row.touches.len());
+    for touch in &row.touches {
+        let visits = if way.len() < MAX_TOUCHES {
+            visits::of_click_id(store, &touch.click_id).await?
+        } else {
+            Vec::new()
+        };
+        // A click ID may have many visits; the touch is the one at its time.
+        let distance = |visit: &VisitRow| visit.at.as_ms().abs_diff(touch.at.as_ms());
+        let visit = visits.into_iter().min_by_key(distance);
+        way.push(TouchVisit { touch: touch.clone(), visit });
+    }
+    Ok(Some(Conversion {
+        payment,
+        way,
+        deliveries: deliveries::of_conversion(store, id).await?,
+        events: stripe_events::of_conversion(store, id).await?,
+        objects,
+        awaits: awaits.into_iter().map(|(awaited,)| awaited).collect(),
+        row,
+    }))
+}

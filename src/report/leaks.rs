@@ -1,0 +1,226 @@
+//! Where money leaks out of the numbers.
+//! In: a scope and a period. Out: unmatched money by reason, and money that destinations do not have yet by state.
+//! Promise: every unmatched and every undelivered payment of the period is in exactly one line of its part.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::{Period, Scope, add};
+use crate::clock::Timestamp;
+use crate::money::Totals;
+use crate::store::Store;
+
+/// Where money leaks out of the numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Leaks {
+    /// Paid but unmatched, by reason, most conversions first.
+    pub unmatched: Vec<Leak>,
+    /// Recorded but not with a destination, by destination and state.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// Unmatched conversions of one reason.
+#[derive(Clone, Debug)]
+pub struct Leak {
+    /// no_reference, placeholder_not_replaced, …
+    pub reason: String,
+    /// How many.
+    pub conversions: i64,
+    /// Their net money.
+    pub money: Totals,
+    /// When the first of them occurred.
+    pub first_at: Timestamp,
+    /// When the last of them occurred.
+    pub last_at: Timestamp,
+    /// The newest three.
+    pub examples: Vec<LeakExample>,
+}
+
+/// One unmatched conversion.
+#[derive(Clone, Debug)]
+pub struct LeakExample {
+    /// `cnv_…`.
+    pub conversion_id: String,
+    /// What came back from Stripe.
+    pub reference: Option<String>,
+    /// What was bought.
+    pub description: Option<String>,
+}
+
+/// Deliveries of one destination in one state other than delivered and skipped.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    /// `dst_…`.
+    pub destination_id: String,
+    /// pending, given_up, held.
+    pub state: String,
+    /// How many messages.
+    pub deliveries: i64,
+    /// Net money of their conversions, each counted once.
+    pub money: Totals,
+    /// Since when the oldest waits.
+    pub oldest_at: Timestamp,
+    /// The newest of them.
+    pub example_delivery_id: String,
+    /// HTTP status of its last answer.
+    pub last_status: Option<i64>,
+    /// What went wrong with it last.
+    pub last_error: Option<String>,
+}
+
+/// Where money of the period leaks out of the numbers.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
+    Ok(Leaks {
+        unmatched: unmatched(store, scope, period).await?,
+        undelivered: undelivered(store, scope, period).await?,
+    })
+}
+
+#[derive(sqlx::FromRow)]
+struct UnmatchedGroup {
+    reason: String,
+    currency: Option<String>,
+    conversions: i64,
+    net: i64,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Leak>> {
+    let groups: Vec<UnmatchedGroup> = sqlx::query_as(
+        "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
+                cast(coalesce(sum(amount_minor - refunded_minor), 0) as bigint) as net,
+                min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
+           from conversions
+          where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
+            and paid_at_ms is not null and match_state = 'unmatched'
+          group by coalesce(match_reason, 'no_object'), currency",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum unmatched conversions")?;
+    let examples: Vec<(String, String, Option<String>, Option<String>)> = sqlx::query_as(
+        "select reason, id, client_reference_id, description
+           from (select coalesce(match_reason, 'no_object') as reason, id, client_reference_id, description,
+                        row_number() over (partition by coalesce(match_reason, 'no_object')
+                                           order by occurred_at_ms desc, id desc) as place
+                   from conversions
+                  where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
+                    and paid_at_ms is not null and match_state = 'unmatched') as newest
+          where place <= 3
+          order by reason, place",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not find examples of unmatched conversions")?;
+
+    let mut by_reason = BTreeMap::<String, Leak>::new();
+    for group in groups {
+        let (first, last) = (Timestamp::from_ms(group.first_ms), Timestamp::from_ms(group.last_ms));
+        let leak = by_reason.entry(group.reason.clone()).or_insert_with(|| Leak {
+            reason: group.reason,
+            conversions: 0,
+            money: Totals::default(),
+            first_at: first,
+            last_at: last,
+            examples: Vec::new(),
+        });
+        leak.conversions += group.conversions;
+        leak.first_at = leak.first_at.min(first);
+        leak.last_at = leak.last_at.max(last);
+        add(&mut leak.money, group.net, group.currency.as_deref());
+    }
+    for (reason, conversion_id, reference, description) in examples {
+        if let Some(leak) = by_reason.get_mut(&reason) {
+            leak.examples.push(LeakExample { conversion_id, reference, description });
+        }
+    }
+    let mut leaks: Vec<Leak> = by_reason.into_values().collect();
+    leaks.sort_by_key(|leak| std::cmp::Reverse(leak.conversions));
+    Ok(leaks)
+}
+
+#[derive(sqlx::FromRow)]
+struct UndeliveredGroup {
+    destination_id: String,
+    state: String,
+    currency: Option<String>,
+    deliveries: i64,
+    net: i64,
+    oldest_ms: i64,
+    newest_id: String,
+}
+
+async fn undelivered(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Undelivered>> {
+    // The inner grouping makes a conversion with two messages to one destination count its money once.
+    let groups: Vec<UndeliveredGroup> = sqlx::query_as(
+        "select destination_id, state, currency,
+                cast(sum(messages) as bigint) as deliveries,
+                cast(coalesce(sum(amount_minor - refunded_minor), 0) as bigint) as net,
+                min(oldest_ms) as oldest_ms, max(newest_id) as newest_id
+           from (select c.id, c.currency, c.amount_minor, c.refunded_minor, d.destination_id, d.state,
+                        count(*) as messages, min(d.created_at_ms) as oldest_ms, max(d.id) as newest_id
+                   from conversions c
+                   join deliveries d on d.conversion_id = c.id
+                  where c.site_id = $1 and c.livemode = $2
+                    and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                    and c.paid_at_ms is not null and d.state in ('pending', 'given_up', 'held')
+                  group by c.id, c.currency, c.amount_minor, c.refunded_minor, d.destination_id, d.state) as owed
+          group by destination_id, state, currency
+          order by destination_id, state, currency nulls last",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum undelivered conversions")?;
+
+    let mut lines = Vec::<Undelivered>::new();
+    for group in groups {
+        let is_same = |line: &Undelivered| {
+            line.destination_id == group.destination_id && line.state == group.state
+        };
+        let oldest_at = Timestamp::from_ms(group.oldest_ms);
+        if !lines.last().is_some_and(is_same) {
+            lines.push(Undelivered {
+                destination_id: group.destination_id,
+                state: group.state,
+                deliveries: 0,
+                money: Totals::default(),
+                oldest_at,
+                example_delivery_id: group.newest_id.clone(),
+                last_status: None,
+                last_error: None,
+            });
+        }
+        let Some(line) = lines.last_mut() else { continue };
+        line.deliveries += group.deliveries;
+        line.oldest_at = line.oldest_at.min(oldest_at);
+        line.example_delivery_id = line.example_delivery_id.clone().max(group.newest_id);
+        add(&mut line.money, group.net, group.currency.as_deref());
+    }
+    for line in &mut lines {
+        let last: Option<(Option<i64>, Option<String>)> =
+            sqlx::query_as("select last_status, last_error from deliveries where id = $1")
+                .bind(&line.example_delivery_id)
+                .fetch_optional(store.pool())
+                .await
+                .context("could not read an undelivered message's last answer")?;
+        (line.last_status, line.last_error) = last.unwrap_or_default();
+    }
+    Ok(lines)
+}

@@ -1,0 +1,124 @@
+//! The read side: numbers, lists and stories for the dashboard and the API.
+//! In: a site, a mode, a period, a filter. Out: counts, sums per currency, pages of records, one record with all that led to it.
+//! Promise: it reads every table and writes none; two currencies are never added, and every list is read along an index.
+//!
+//! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
+
+mod conversions;
+mod days;
+mod deliveries;
+mod health;
+mod journey;
+mod leaks;
+mod overview;
+mod page;
+mod ranking;
+mod stripe_events;
+mod visits;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::clock::Timestamp;
+use crate::money::{Currency, Money, Totals};
+
+pub use conversions::{
+    ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
+};
+pub use days::{Day, days};
+pub use deliveries::{
+    Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
+    destination_totals,
+};
+pub use health::{Health, health};
+pub use journey::{Conversion, LearnedObject, TouchVisit, conversion};
+pub use leaks::{Leak, LeakExample, Leaks, Undelivered, leaks};
+pub use overview::{Overview, overview};
+pub use page::{Cursor, MAX_LIMIT, Page};
+pub use ranking::{Dimension, Ranking, RankingRow, ranking};
+pub use stripe_events::{
+    EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
+};
+pub use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
+
+/// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.
+pub(crate) const QUARTER_MS: i64 = 900_000;
+
+/// Whose numbers: one site, live or test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// `site_…`.
+    pub site_id: String,
+    /// True counts live payments, false test payments. Visits are the same in both.
+    pub livemode: bool,
+}
+
+/// A stretch of time, half-open: `from` belongs to it, `to` does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Its first instant.
+    pub from: Timestamp,
+    /// The first instant after it.
+    pub to: Timestamp,
+}
+
+impl Period {
+    /// The days from `first` to `last`, both included, in a zone. Its length follows daylight saving.
+    /// `None` for dates at the end of the calendar.
+    pub fn of_days(first: Date, last: Date, zone: &TimeZone) -> Option<Self> {
+        let from = first_instant(first, zone)?;
+        let to = first_instant(last.tomorrow().ok()?, zone)?;
+        Some(Self { from, to })
+    }
+
+    /// The first and the last quarter hour it touches: a range with an open end.
+    pub(crate) fn quarters(self) -> (i64, i64) {
+        let first = self.from.as_ms().div_euclid(QUARTER_MS);
+        let last = self.to.as_ms().saturating_sub(1).div_euclid(QUARTER_MS);
+        (first, last.saturating_add(1))
+    }
+}
+
+/// A day's first instant in a zone; not midnight where the clocks leap over it.
+pub(crate) fn first_instant(day: Date, zone: &TimeZone) -> Option<Timestamp> {
+    let zoned = day.to_zoned_datetime(zone.clone()).ok()?;
+    Some(Timestamp::from_ms(zoned.timestamp().as_millisecond()))
+}
+
+/// Part of a whole, in counts; the door turns it into a rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// How many of the whole.
+    pub part: i64,
+    /// How many there are.
+    pub whole: i64,
+}
+
+impl Share {
+    /// In ten-thousandths, rounded down, so that 10,000 means all and nothing less. `None` when there is no whole.
+    pub fn per_ten_thousand(self) -> Option<i64> {
+        (self.whole > 0).then(|| self.part.saturating_mul(10_000) / self.whole)
+    }
+
+    /// In thousandths, rounded down. `None` when there is no whole.
+    pub fn per_mille(self) -> Option<i64> {
+        self.per_ten_thousand().map(|share| share / 10)
+    }
+}
+
+/// Adds an amount as a row holds it; rows without a currency hold no money.
+fn add(totals: &mut Totals, minor: i64, currency: Option<&str>) {
+    if let Some(currency) = currency.and_then(Currency::parse) {
+        totals.add(Money { minor, currency });
+    }
+}
+
+/// The amount of a row, where it is known.
+fn money(minor: Option<i64>, currency: Option<&str>) -> Option<Money> {
+    Some(Money { minor: minor?, currency: currency.and_then(Currency::parse)? })
+}

@@ -1,0 +1,162 @@
+//! The headline numbers of a period.
+//! In: a scope and a period. Out: one `Overview`.
+//! Promise: a conversion counts once, in the period in which it occurred, also when several things went wrong with it.
+
+use anyhow::{Context as _, Result};
+
+use super::{Period, Scope, Share, add};
+use crate::money::Totals;
+use crate::store::Store;
+
+/// The headline numbers of a period.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Visits without bots, counted by quarter hour: every quarter hour the period touches counts whole.
+    pub visits: i64,
+    /// Paid conversions.
+    pub conversions: i64,
+    /// Those that have a visit.
+    pub matched: i64,
+    /// Those that have none.
+    pub unmatched: i64,
+    /// What was paid.
+    pub gross: Totals,
+    /// What of it was given back.
+    pub refunded: Totals,
+    /// `gross` without `refunded`.
+    pub net: Totals,
+    /// What of `net` is in an open or lost dispute.
+    pub disputed: Totals,
+    /// Matched conversions of all.
+    pub match_rate: Share,
+    /// Deliveries that were accepted, of all that are owed or were; skipped ones are not owed.
+    pub delivered_rate: Share,
+    /// Net money of unmatched conversions.
+    pub unmatched_money: Totals,
+    /// How many conversions some destination does not have yet: pending, given up or held.
+    pub undelivered: i64,
+    /// Their net money.
+    pub undelivered_money: Totals,
+    /// Net money of conversions that are unmatched or undelivered, each counted once.
+    pub at_risk: Totals,
+    /// How many came with the placeholder unreplaced: the tag did not run.
+    pub lost_to_missing_tag: i64,
+    /// Their net money.
+    pub lost_to_missing_tag_money: Totals,
+}
+
+/// The headline numbers of a period.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
+    let (first_quarter, after_quarter) = period.quarters();
+    let (visits,): (i64,) = sqlx::query_as(
+        "select cast(coalesce(sum(visits), 0) as bigint)
+           from visit_counts
+          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'",
+    )
+    .bind(&scope.site_id)
+    .bind(first_quarter)
+    .bind(after_quarter)
+    .fetch_one(store.pool())
+    .await
+    .context("could not count visits")?;
+
+    let (delivered, owed): (i64, i64) = sqlx::query_as(
+        "select count(*) filter (where d.state = 'delivered'), count(*)
+           from conversions c
+           join deliveries d on d.conversion_id = c.id
+          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+            and c.paid_at_ms is not null and d.state <> 'skipped'",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_one(store.pool())
+    .await
+    .context("could not count deliveries")?;
+
+    let groups: Vec<Group> = sqlx::query_as(
+        "select currency, match_state, is_placeholder, is_disputed, is_undelivered, count(*) as conversions,
+                cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
+                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded
+           from (select c.currency, c.match_state, c.amount_minor, c.refunded_minor,
+                        case when c.match_reason = 'placeholder_not_replaced' then 1 else 0 end as is_placeholder,
+                        case when c.status = 'disputed' then 1 else 0 end as is_disputed,
+                        case when exists (select 1
+                                            from deliveries d
+                                           where d.conversion_id = c.id
+                                             and d.state in ('pending', 'given_up', 'held'))
+                             then 1 else 0 end as is_undelivered
+                   from conversions c
+                  where c.site_id = $1 and c.livemode = $2
+                    and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                    and c.paid_at_ms is not null) as paid
+          group by currency, match_state, is_placeholder, is_disputed, is_undelivered",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum conversions")?;
+
+    let mut overview = Overview {
+        visits,
+        delivered_rate: Share { part: delivered, whole: owed },
+        ..Overview::default()
+    };
+    for group in &groups {
+        overview.take(group);
+    }
+    overview.match_rate = Share { part: overview.matched, whole: overview.conversions };
+    Ok(overview)
+}
+
+/// Conversions that have all this in common.
+#[derive(sqlx::FromRow)]
+struct Group {
+    currency: Option<String>,
+    match_state: String,
+    is_placeholder: i64,
+    is_disputed: i64,
+    is_undelivered: i64,
+    conversions: i64,
+    gross: i64,
+    refunded: i64,
+}
+
+impl Overview {
+    fn take(&mut self, group: &Group) {
+        let currency = group.currency.as_deref();
+        let net = group.gross.saturating_sub(group.refunded);
+        let is_unmatched = group.match_state != "matched";
+        self.conversions += group.conversions;
+        add(&mut self.gross, group.gross, currency);
+        add(&mut self.refunded, group.refunded, currency);
+        add(&mut self.net, net, currency);
+        if is_unmatched {
+            self.unmatched += group.conversions;
+            add(&mut self.unmatched_money, net, currency);
+        } else {
+            self.matched += group.conversions;
+        }
+        if group.is_placeholder == 1 {
+            self.lost_to_missing_tag += group.conversions;
+            add(&mut self.lost_to_missing_tag_money, net, currency);
+        }
+        if group.is_disputed == 1 {
+            add(&mut self.disputed, net, currency);
+        }
+        if group.is_undelivered == 1 {
+            self.undelivered += group.conversions;
+            add(&mut self.undelivered_money, net, currency);
+        }
+        if is_unmatched || group.is_undelivered == 1 {
+            add(&mut self.at_risk, net, currency);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Where visits and money came from, best first.
+//! In: a scope, a period, a dimension. Out: one row per channel, source, campaign, landing page or device.
+//! Promise: the last touch gets the credit, and what nobody gets the credit for has a row of its own, so that the rows add up.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::{Period, Scope, add};
+use crate::money::{Currency, Totals};
+use crate::store::Store;
+
+/// Rows shown; the others are summed in [`Ranking::rest`].
+const SHOWN: usize = 12;
+
+/// What rows are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// Paid search, social, e-mail, direct, …
+    Channel,
+    /// google, instagram, newsletter, …
+    Source,
+    /// The campaign's name.
+    Campaign,
+    /// The path of the page.
+    LandingPage,
+    /// Phone, tablet, computer.
+    Device,
+}
+
+/// Where visits and money came from.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking {
+    /// Best first: by net money in the asked currency, then by visits.
+    pub rows: Vec<RankingRow>,
+    /// The sum of those after them.
+    pub rest: RankingRow,
+    /// How many those are.
+    pub rest_rows: usize,
+    /// Conversions without a known touch; they have no visits.
+    pub unmatched: RankingRow,
+}
+
+/// One row of a ranking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RankingRow {
+    /// Empty where the visit names none: no campaign, no source.
+    pub name: String,
+    /// Visits without bots.
+    pub visits: i64,
+    /// Paid conversions whose last touch this is.
+    pub conversions: i64,
+    /// What was paid, without what was given back.
+    pub net: Totals,
+}
+
+/// Ranks a dimension by last touch; `currency` decides the order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ranking(
+    store: &Store,
+    scope: &Scope,
+    period: Period,
+    dimension: Dimension,
+    currency: Currency,
+) -> Result<Ranking> {
+    let (visits_sql, conversions_sql) = dimension.statements();
+    let (first_quarter, after_quarter) = period.quarters();
+    let visits: Vec<(String, i64)> = sqlx::query_as(visits_sql)
+        .bind(&scope.site_id)
+        .bind(first_quarter)
+        .bind(after_quarter)
+        .fetch_all(store.pool())
+        .await
+        .context("could not rank visits")?;
+    let conversions: Vec<(Option<String>, Option<String>, i64, i64)> =
+        sqlx::query_as(conversions_sql)
+            .bind(&scope.site_id)
+            .bind(i64::from(scope.livemode))
+            .bind(period.from.as_ms())
+            .bind(period.to.as_ms())
+            .fetch_all(store.pool())
+            .await
+            .context("could not rank conversions")?;
+    Ok(rank(visits, conversions, currency))
+}
+
+/// The two texts for one dimension: its column in `visit_counts`, and the same column in `touches`.
+macro_rules! statements {
+    ($column:literal) => {
+        (
+            concat!(
+                "select ",
+                $column,
+                ", cast(sum(visits) as bigint)
+                   from visit_counts
+                  where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
+                  group by ",
+                $column
+            ),
+            concat!(
+                "select name, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
+                   from (select case when t.conversion_id is null then null else coalesce(t.",
+                $column,
+                ", '') end as name,
+                                c.currency, c.amount_minor - c.refunded_minor as net_minor
+                           from conversions c
+                           left join touches t on t.conversion_id = c.id and t.is_last = 1
+                          where c.site_id = $1 and c.livemode = $2
+                            and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                            and c.paid_at_ms is not null) as paid
+                  group by name, currency"
+            ),
+        )
+    };
+}
+
+impl Dimension {
+    fn statements(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Channel => statements!("channel"),
+            Self::Source => statements!("source"),
+            Self::Campaign => statements!("campaign"),
+            Self::LandingPage => statements!("landing_path"),
+            Self::Device => statements!("device"),
+        }
+    }
+}
+
+fn rank(
+    visits: Vec<(String, i64)>,
+    conversions: Vec<(Option<String>, Option<String>, i64, i64)>,
+    currency: Currency,
+) -> Ranking {
+    let mut by_name = BTreeMap::<String, RankingRow>::new();
+    let mut ranking = Ranking::default();
+    for (name, visits) in visits {
+        by_name.entry(name).or_default().visits += visits;
+    }
+    for (name, code, conversions, net_minor) in conversions {
+        let row = match name {
+            Some(name) => by_name.entry(name).or_default(),
+            None => &mut ranking.unmatched,
+        };
+        row.conversions += conversions;
+        add(&mut row.net, net_minor, code.as_deref());
+    }
+    let named = by_name.into_iter().map(|(name, row)| RankingRow { name, ..row });
+    ranking.rows = named.collect();
+    ranking
+        .rows
+        .sort_by_key(|row| Reverse((row.net.of(currency).minor, row.conversions, row.visits)));
+    let rest = ranking.rows.split_off(SHOWN.min(ranking.rows.len()));
+    ranking.rest_rows = rest.len();
+    for row in rest {
+        ranking.rest.visits += row.visits;
+        ranking.rest.conversions += row.conversions;
+        row.net.iter().for_each(|sum| ranking.rest.net.add(sum));
+    }
+    ranking
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_by_money_then_by_visits_and_add_up() {
+        let usd = Currency::parse("usd").unwrap();
+        let mut visits: Vec<_> = (0..20).map(|n| (format!("c{n:02}"), n)).collect();
+        visits.push((String::new(), 1));
+        let conversions = vec![
+            (Some("c03".to_owned()), Some("USD".to_owned()), 2, 900),
+            (Some("c04".to_owned()), Some("EUR".to_owned()), 9, 99_900),
+            (Some("unseen".to_owned()), Some("USD".to_owned()), 1, 1000),
+            (None, Some("USD".to_owned()), 4, 77),
+            (None, None, 1, 0),
+        ];
+        let ranking = rank(visits, conversions, usd);
+        let names: Vec<_> = ranking.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names[..4], ["unseen", "c03", "c04", "c19"]);
+        assert_eq!((names.len(), ranking.rest_rows), (SHOWN, 10));
+        assert_eq!((ranking.unmatched.conversions, ranking.unmatched.net.of(usd).minor), (5, 77));
+        let shown: i64 = ranking.rows.iter().map(|row| row.visits).sum();
+        assert_eq!(shown + ranking.rest.visits, (0..20).sum::<i64>() + 1);
+    }
+}

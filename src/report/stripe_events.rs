@@ -1,0 +1,250 @@
+//! What Stripe told us, as received.
+//! In: a filter, a cursor. Out: pages of Stripe events, one event with its raw body, counts of webhooks we did not believe.
+//! Promise: lists never read a body; one event's body comes back byte for byte.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::deliveries::AFTER_ALL_IDS;
+use super::page::{Cursor, MAX_LIMIT, Page};
+use crate::clock::Timestamp;
+use crate::store::Store;
+
+/// Which Stripe events; `None` everywhere lists all.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Those of a site's sources.
+    pub site_id: Option<String>,
+    /// received, processed, ignored, failed.
+    pub state: Option<String>,
+    /// Stripe's type: `checkout.session.completed`.
+    pub kind: Option<String>,
+    /// Live or test.
+    pub livemode: Option<bool>,
+}
+
+/// One Stripe event as lists show it.
+#[derive(Clone, Debug)]
+pub struct StripeEventRow {
+    /// `sev_…`.
+    pub id: String,
+    /// Stripe's account, or empty for the source's own.
+    pub account: String,
+    /// Stripe's `evt_…`.
+    pub event_id: String,
+    /// `src_…`.
+    pub source_id: String,
+    /// Stripe's type: `checkout.session.completed`.
+    pub kind: String,
+    /// What it is about: `cs_…`, `in_…`, …
+    pub object_id: String,
+    /// Live or test.
+    pub livemode: bool,
+    /// Of Stripe's API.
+    pub api_version: Option<String>,
+    /// Stripe's time.
+    pub created_at: Option<Timestamp>,
+    /// Ours.
+    pub received_at: Timestamp,
+    /// webhook, backfill, fetched.
+    pub origin: String,
+    /// received, processed, ignored, failed.
+    pub state: String,
+    /// Why ignored.
+    pub reason: Option<String>,
+    /// Why failed.
+    pub error: Option<String>,
+    /// What it changed.
+    pub note: Option<String>,
+    /// `cnv_…`, where it belongs to one.
+    pub conversion_id: Option<String>,
+    /// How often it was processed.
+    pub attempts: i64,
+    /// When it was processed last.
+    pub processed_at: Option<Timestamp>,
+    /// How often the same event came again.
+    pub repeats: i64,
+}
+
+/// One Stripe event with its raw body.
+#[derive(Clone, Debug)]
+pub struct StripeEvent {
+    /// As lists show it.
+    pub row: StripeEventRow,
+    /// The signature header as received.
+    pub signature: String,
+    /// Which of the source's secrets fitted, from 0.
+    pub secret_position: i64,
+    /// The request's bytes.
+    pub body: Vec<u8>,
+}
+
+/// Webhooks that were not believed.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Rejection {
+    /// `src_…`.
+    pub source_id: String,
+    /// Days since 1970, UTC.
+    pub day: i64,
+    /// missing, mismatch, too_old, …
+    pub reason: String,
+    /// How many that day.
+    pub rejected: i64,
+    /// The last one, ms since 1970, UTC.
+    pub last_at_ms: i64,
+}
+
+/// What every list of events selects: all but the body and the signature.
+macro_rules! list {
+    ($rest:literal) => {
+        list!("", $rest)
+    };
+    ($more:literal, $rest:expr) => {
+        concat!(
+            "select e.id, e.account, e.event_id, e.source_id, e.type, e.object_id, e.livemode, e.api_version,
+                    e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.note,
+                    e.conversion_id, e.attempts, e.processed_at_ms, e.repeats",
+            $more,
+            " from stripe_events e ",
+            $rest
+        )
+    };
+}
+
+macro_rules! filtered {
+    ($state:literal) => {
+        list!(
+            "",
+            concat!(
+                "where e.id < $1
+                   and (cast($2 as text) is null
+                        or e.source_id in (select id from sources where site_id = $2))
+                   and (cast($3 as text) is null or e.type = $3)
+                   and (cast($4 as bigint) is null or e.livemode = $4)
+                   and ",
+                $state,
+                "
+                 order by e.id desc
+                 limit $6"
+            )
+        )
+    };
+}
+
+/// A page of Stripe events, newest first; `limit` is held between 1 and 200.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn stripe_events(
+    store: &Store,
+    filter: &EventFilter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Page<StripeEventRow>> {
+    let limit = limit.clamp(1, MAX_LIMIT);
+    // Two texts, because only a plain equality lets the index by state be used. IDs sort by time.
+    let text = if filter.state.is_some() {
+        filtered!("e.state = $5")
+    } else {
+        filtered!("cast($5 as text) is null")
+    };
+    let rows = sqlx::query(text)
+        .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .bind(filter.site_id.as_deref())
+        .bind(filter.kind.as_deref())
+        .bind(filter.livemode.map(i64::from))
+        .bind(filter.state.as_deref())
+        .bind(limit + 1)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list Stripe events")?;
+    let rows = rows.iter().map(read_row).collect::<Result<_>>()?;
+    Ok(Page::cut(rows, limit, |row: &StripeEventRow| Cursor {
+        number: row.received_at.as_ms(),
+        text: row.id.clone(),
+    }))
+}
+
+/// One Stripe event with its raw body.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
+    let row = sqlx::query(list!(", e.signature, e.secret_position, e.body", "where e.id = $1"))
+        .bind(id)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not find a Stripe event")?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(StripeEvent {
+        row: read_row(&row)?,
+        signature: row.try_get("signature")?,
+        secret_position: row.try_get("secret_position")?,
+        body: row.try_get("body")?,
+    }))
+}
+
+/// Every event that told something about a conversion, in the order of arrival: those that say so themselves,
+/// and those about one of its objects.
+pub(super) async fn of_conversion(
+    store: &Store,
+    conversion_id: &str,
+) -> Result<Vec<StripeEventRow>> {
+    let rows = sqlx::query(list!(
+        "where e.id in (select id from stripe_events where conversion_id = $1
+                        union
+                        select s.id
+                          from stripe_objects o
+                          join stripe_events s on s.account = o.account and s.object_id = o.object_id
+                         where o.conversion_id = $1 and o.role = 'identity')
+         order by e.id"
+    ))
+    .bind(conversion_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list a conversion's Stripe events")?;
+    rows.iter().map(read_row).collect()
+}
+
+/// Webhooks a site's sources did not believe since `since`, newest day first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn rejections(store: &Store, site_id: &str, since: Timestamp) -> Result<Vec<Rejection>> {
+    sqlx::query_as(
+        "select source_id, day, reason, rejected, last_at_ms
+           from stripe_rejections
+          where source_id in (select id from sources where site_id = $1) and day >= $2
+          order by day desc, rejected desc, reason",
+    )
+    .bind(site_id)
+    .bind(since.as_ms().div_euclid(86_400_000))
+    .fetch_all(store.pool())
+    .await
+    .context("could not list rejected webhooks")
+}
+
+fn read_row(row: &AnyRow) -> Result<StripeEventRow> {
+    Ok(StripeEventRow {
+        id: row.try_get("id")?,
+        account: row.try_get("account")?,
+        event_id: row.try_get("event_id")?,
+        source_id: row.try_get("source_id")?,
+        kind: row.try_get("type")?,
+        object_id: row.try_get("object_id")?,
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        api_version: row.try_get("api_version")?,
+        created_at: row.try_get::<Option<i64>, _>("created_at_ms")?.map(Timestamp::from_ms),
+        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        origin: row.try_get("origin")?,
+        state: row.try_get("state")?,
+        reason: row.try_get("reason")?,
+        error: row.try_get("error")?,
+        note: row.try_get("note")?,
+        conversion_id: row.try_get("conversion_id")?,
+        attempts: row.try_get("attempts")?,
+        processed_at: row.try_get::<Option<i64>, _>("processed_at_ms")?.map(Timestamp::from_ms),
+        repeats: row.try_get("repeats")?,
+    })
+}

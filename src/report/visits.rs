@@ -1,0 +1,251 @@
+//! Visits as recorded.
+//! In: a filter, a cursor, a click ID. Out: pages of visits, one click ID with its visits and what they led to.
+//! Promise: the hot table is read by its key alone. Click IDs sort by mint time, so "newest first" is the order of the key.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::page::{Cursor, MAX_LIMIT, Page};
+use super::{Period, money};
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::money::Money;
+use crate::store::Store;
+
+/// Which visits; the default lists all but bots.
+#[derive(Clone, Debug, Default)]
+pub struct VisitFilter {
+    /// `site_…`.
+    pub site_id: Option<String>,
+    /// Those whose click ID was minted in it.
+    pub period: Option<Period>,
+    /// Kind of traffic.
+    pub channel: Option<String>,
+    /// The campaign's name.
+    pub campaign: Option<String>,
+    /// True lists visits of bots too.
+    pub with_bots: bool,
+}
+
+/// One visit.
+#[derive(Clone, Debug)]
+pub struct VisitRow {
+    /// `ck_…`.
+    pub click_id: String,
+    /// The browser's time of the body; a key, never trusted as a time.
+    pub sent_at_ms: i64,
+    /// `site_…`.
+    pub site_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// When we heard of it.
+    pub received_at: Timestamp,
+    /// The client-made click ID that this one stands for.
+    pub alias: Option<String>,
+    /// The click ID before this visit.
+    pub previous_click_id: Option<String>,
+    /// The page's address.
+    pub url: Option<String>,
+    /// Where the visitor came from.
+    pub referrer: Option<String>,
+    /// Kind of traffic.
+    pub channel: String,
+    /// google, newsletter, …
+    pub source: Option<String>,
+    /// cpc, email, …
+    pub medium: Option<String>,
+    /// The campaign's name.
+    pub campaign: Option<String>,
+    /// The page's host.
+    pub landing_host: Option<String>,
+    /// The page's path.
+    pub landing_path: Option<String>,
+    /// phone, tablet, computer, bot, unknown.
+    pub device: String,
+    /// Bits, see `visit::flags`.
+    pub flags: i64,
+    /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
+    pub details: String,
+}
+
+/// A click ID with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// The recorded one: where an alias was asked for, the signed click ID it stands for.
+    pub click_id: String,
+    /// Its visits, oldest first; at least one.
+    pub visits: Vec<VisitRow>,
+    /// AnyTrack click IDs captured beside it.
+    pub anytrack_click_ids: Vec<String>,
+    /// What it led to, newest first; at most 200.
+    pub conversions: Vec<VisitedConversion>,
+}
+
+/// A conversion that a visit led to.
+#[derive(Clone, Debug)]
+pub struct VisitedConversion {
+    /// `cnv_…`.
+    pub id: String,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// purchase, renewal, trial, lead, or a custom name.
+    pub kind: String,
+    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    pub status: String,
+    /// What was paid.
+    pub amount: Option<Money>,
+    /// The buyer's address.
+    pub email: Option<String>,
+    /// Live or test.
+    pub livemode: bool,
+}
+
+/// A page of visits, newest click ID first; `limit` is held between 1 and 200.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn visits(
+    store: &Store,
+    filter: &VisitFilter,
+    after: Option<&Cursor>,
+    limit: i64,
+) -> Result<Page<VisitRow>> {
+    let limit = limit.clamp(1, MAX_LIMIT);
+    let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
+    let latest = filter.period.map_or(super::deliveries::AFTER_ALL_IDS.to_owned(), |period| {
+        ids::first_click_id(period.to)
+    });
+    let rows = sqlx::query(
+        "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
+                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
+           from visits
+          where click_id >= $1 and click_id < $2
+            and click_id <= $3 and (click_id < $3 or sent_at_ms < $4)
+            and (cast($5 as text) is null or site_id = $5)
+            and (cast($6 as text) is null or channel = $6)
+            and (cast($7 as text) is null or campaign = $7)
+            and ($8 = 1 or device <> 'bot')
+          order by click_id desc, sent_at_ms desc
+          limit $9",
+    )
+    .bind(earliest)
+    .bind(latest)
+    .bind(after.map_or(super::deliveries::AFTER_ALL_IDS, |cursor| &cursor.text))
+    .bind(after.map_or(i64::MAX, |cursor| cursor.number))
+    .bind(filter.site_id.as_deref())
+    .bind(filter.channel.as_deref())
+    .bind(filter.campaign.as_deref())
+    .bind(i64::from(filter.with_bots))
+    .bind(limit + 1)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list visits")?;
+    let rows = rows.iter().map(read_visit).collect::<Result<_>>()?;
+    Ok(Page::cut(rows, limit, |row: &VisitRow| Cursor {
+        number: row.sent_at_ms,
+        text: row.click_id.clone(),
+    }))
+}
+
+/// A click ID's visits and what they led to. Takes the signed click ID or the client-made one that stood for it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
+    let mut visits = of_click_id(store, click_id_or_alias).await?;
+    if visits.is_empty() {
+        let signed: Option<(String,)> = sqlx::query_as(
+            "select click_id from visits where alias = $1 order by sent_at_ms, click_id limit 1",
+        )
+        .bind(click_id_or_alias)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not find a visit by its alias")?;
+        let Some((signed,)) = signed else { return Ok(None) };
+        visits = of_click_id(store, &signed).await?;
+    }
+    let Some(click_id) = visits.first().map(|visit| visit.click_id.clone()) else {
+        return Ok(None);
+    };
+    let notes: Vec<(String,)> = sqlx::query_as(
+        "select anytrack_click_id from visit_notes where click_id = $1 order by at_ms",
+    )
+    .bind(&click_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list AnyTrack's click IDs of a visit")?;
+    let conversions = sqlx::query(
+        "select id, occurred_at_ms, kind, status, amount_minor, currency, email, livemode
+           from conversions
+          where click_id = $1
+          order by occurred_at_ms desc, id desc
+          limit 200",
+    )
+    .bind(&click_id)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list a visit's conversions")?;
+    Ok(Some(Visit {
+        click_id,
+        visits,
+        anytrack_click_ids: notes.into_iter().map(|(id,)| id).collect(),
+        conversions: conversions.iter().map(read_visited).collect::<Result<_>>()?,
+    }))
+}
+
+/// Most visits read of one click ID. A visitor may return for months under one; a forger could post thousands.
+const MAX_VISITS: i64 = 200;
+
+pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
+    let rows = sqlx::query(
+        "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
+                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
+           from visits
+          where click_id = $1
+          order by sent_at_ms
+          limit $2",
+    )
+    .bind(click_id)
+    .bind(MAX_VISITS)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list a click ID's visits")?;
+    rows.iter().map(read_visit).collect()
+}
+
+fn read_visit(row: &AnyRow) -> Result<VisitRow> {
+    Ok(VisitRow {
+        click_id: row.try_get("click_id")?,
+        sent_at_ms: row.try_get("sent_at_ms")?,
+        site_id: row.try_get("site_id")?,
+        at: Timestamp::from_ms(row.try_get("at_ms")?),
+        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        alias: row.try_get("alias")?,
+        previous_click_id: row.try_get("previous_click_id")?,
+        url: row.try_get("url")?,
+        referrer: row.try_get("referrer")?,
+        channel: row.try_get("channel")?,
+        source: row.try_get("source")?,
+        medium: row.try_get("medium")?,
+        campaign: row.try_get("campaign")?,
+        landing_host: row.try_get("landing_host")?,
+        landing_path: row.try_get("landing_path")?,
+        device: row.try_get("device")?,
+        flags: row.try_get("flags")?,
+        details: row.try_get("details")?,
+    })
+}
+
+fn read_visited(row: &AnyRow) -> Result<VisitedConversion> {
+    let currency: Option<String> = row.try_get("currency")?;
+    Ok(VisitedConversion {
+        id: row.try_get("id")?,
+        occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
+        kind: row.try_get("kind")?,
+        status: row.try_get("status")?,
+        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
+        email: row.try_get("email")?,
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+    })
+}
