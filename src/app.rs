@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::api;
 use crate::client::Peer;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -107,6 +108,8 @@ impl App {
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For the owner.
             .merge(dashboard::routes(&self.state, self.logins.clone()))
+            // For programs of the owner.
+            .merge(api::routes())
             // For whoever watches over us.
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
@@ -176,6 +179,14 @@ impl App {
     /// As [`App::process_events`].
     pub async fn flush_counts(&self) -> Result<()> {
         self.rejections.flush(&self.state.store).await
+    }
+
+    /// How the engine is told to make commits durable: `2` (SQLite's FULL) or `on` (PostgreSQL).
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn durability(&self) -> Result<String> {
+        self.state.store.durability().await
     }
 
     /// Flushes the writer and closes the database.

@@ -12,7 +12,7 @@ mod problem;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::error::AppError;
@@ -37,9 +37,12 @@ pub(crate) fn routes() -> Router<AppState> {
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-store"),
     );
-    // After the routes, so that they cover the fallback and 405 too; the header is set on problems as well.
-    let api = api.layer(middleware::from_fn(problem::shape_faults)).layer(no_store);
-    Router::new().nest("/api", api)
+    // Nesting does not cover the bare slash. The layers come after the routes, so that they cover the fallback and 405 too.
+    Router::new()
+        .nest("/api", api)
+        .route("/api/", any(refuse_unknown_path))
+        .layer(middleware::from_fn(problem::shape_faults))
+        .layer(no_store)
 }
 
 async fn refuse_unknown_path() -> AppError {

@@ -1,6 +1,6 @@
 //! Problems: the one form every refusal of the API has (RFC 9457).
 //! In: a response with a bad status, and the `Fault` it carries if a handler of ours chose it. Out: problem JSON.
-//! Promise: the cause of a fault is logged here, once, and never sent.
+//! Promise: the cause of a fault is never sent; it stays in the extensions for the one layer that logs it.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -43,7 +43,7 @@ impl Problem {
     }
 }
 
-/// The layer: gives every bad answer its form, and logs why.
+/// The layer: gives every bad answer its form.
 pub(super) async fn shape_faults(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
@@ -51,10 +51,9 @@ pub(super) async fn shape_faults(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut parts, _) = response.into_parts();
-    let fault = parts.extensions.remove::<Fault>();
-    log(status, fault.as_ref());
-    let body = serde_json::to_vec(&Problem::new(status, fault.as_ref()))
-        .expect("a problem is text and a number");
+    let fault = parts.extensions.get::<Fault>();
+    let body =
+        serde_json::to_vec(&Problem::new(status, fault)).expect("a problem is text and a number");
     parts.headers.remove(header::CONTENT_LENGTH);
     parts
         .headers
@@ -64,17 +63,6 @@ pub(super) async fn shape_faults(request: Request, next: Next) -> Response {
         parts.headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     Response::from_parts(parts, Body::from(body))
-}
-
-fn log(status: StatusCode, fault: Option<&Fault>) {
-    let line = fault.map_or("", |fault| fault.line.as_ref());
-    let error = fault.and_then(|fault| fault.cause.as_deref()).map(|cause| format!("{cause:#}"));
-    let status = status.as_u16();
-    if status >= 500 {
-        tracing::error!(status, line, error, "an API request failed");
-    } else {
-        tracing::debug!(status, line, error, "an API request was refused");
-    }
 }
 
 #[cfg(test)]

@@ -111,11 +111,11 @@ pub struct DestinationTotals {
     pub accepted: i64,
     /// Pending: due now or later.
     pub owed: i64,
-    /// Money of the conversions whose deliveries are owed.
+    /// Money of the conversions whose deliveries are owed, each counted once.
     pub owed_money: Totals,
     /// Given up.
     pub given_up: i64,
-    /// Money of the conversions whose deliveries were given up.
+    /// Money of the conversions whose deliveries were given up, each counted once.
     pub given_up_money: Totals,
     /// Waiting because the destination is disabled.
     pub held: i64,
@@ -297,11 +297,13 @@ pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<Dest
 
 async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Result<()> {
     let unsettled: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
-        "select d.state, c.currency, cast(coalesce(sum(c.amount_minor), 0) as bigint), min(d.created_at_ms)
-           from deliveries d
-           join conversions c on c.id = d.conversion_id
-          where d.state in ('pending', 'given_up') and d.destination_id = $1
-          group by d.state, c.currency",
+        "select state, currency, cast(coalesce(sum(amount_minor), 0) as bigint), min(oldest_ms)
+           from (select d.state, c.id, c.currency, c.amount_minor, min(d.created_at_ms) as oldest_ms
+                   from deliveries d
+                   join conversions c on c.id = d.conversion_id
+                  where d.state in ('pending', 'given_up') and d.destination_id = $1
+                  group by d.state, c.id, c.currency, c.amount_minor) as unsettled
+          group by state, currency",
     )
     .bind(&entry.destination_id)
     .fetch_all(store.pool())

@@ -16,6 +16,11 @@ mod ranking;
 mod stripe_events;
 mod visits;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -116,41 +121,4 @@ fn add(totals: &mut Totals, minor: i64, currency: Option<&str>) {
 /// The amount of a row, where it is known.
 fn money(minor: Option<i64>, currency: Option<&str>) -> Option<Money> {
     Some(Money { minor: minor?, currency: currency.and_then(Currency::parse)? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_all_only_when_it_is_all() {
-        let rows = [(0, 0, None), (0, 7, Some(0)), (7, 7, Some(10_000)), (2, 3, Some(6666))];
-        for (part, whole, expected) in rows {
-            assert_eq!(Share { part, whole }.per_ten_thousand(), expected, "{part} of {whole}");
-        }
-        assert_eq!(Share { part: 999_999, whole: 1_000_000 }.per_ten_thousand(), Some(9_999));
-        assert_eq!(Share { part: 1, whole: 3 }.per_mille(), Some(333));
-    }
-
-    #[test]
-    fn a_period_of_days_follows_daylight_saving() {
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        let hours = |day: Date| {
-            let period = Period::of_days(day, day, &berlin).unwrap();
-            period.to.since(period.from).as_secs() / 3600
-        };
-        assert_eq!(hours(jiff::civil::date(2026, 3, 28)), 24);
-        assert_eq!(hours(jiff::civil::date(2026, 3, 29)), 23);
-        assert_eq!(hours(jiff::civil::date(2026, 10, 25)), 25);
-    }
-
-    #[test]
-    fn a_period_touches_every_quarter_hour_it_cuts() {
-        let period = |from, to| {
-            Period { from: Timestamp::from_ms(from), to: Timestamp::from_ms(to) }.quarters()
-        };
-        assert_eq!(period(0, QUARTER_MS), (0, 1));
-        assert_eq!(period(1, QUARTER_MS + 1), (0, 2));
-        assert_eq!(period(QUARTER_MS, 2 * QUARTER_MS), (1, 2));
-    }
 }

@@ -3,4 +3,12 @@
 
 mod harness;
 
+mod api;
+mod conversion;
+mod crash;
+mod delivery;
+mod journey;
+mod replicas;
+mod stripe;
+mod tag;
 mod visit;

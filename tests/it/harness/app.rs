@@ -65,6 +65,12 @@ impl TestApp {
         Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
     }
 
+    /// On a database that others have written, at a time of the test's choice.
+    pub(crate) async fn on(database: Database, anytrack: FakeDestination, clock: Clock) -> Self {
+        let app = Self::build(&database, &anytrack, &[], clock).await;
+        Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
+    }
+
     async fn build(
         database: &Database,
         anytrack: &FakeDestination,
@@ -82,6 +88,17 @@ impl TestApp {
         values.extend_from_slice(settings);
         let config = Config::with(&values).expect("a right configuration");
         App::build(config, clock).await.expect("the app starts")
+    }
+
+    /// A second process on the same database. Only PostgreSQL has those; a SQLite file has one owner.
+    pub(crate) async fn replica(&self) -> Option<App> {
+        let clock = self.app.state().clock.clone();
+        let is_shared = self.database.url.starts_with("postgres");
+        if is_shared {
+            Some(Self::build(&self.database, &self.anytrack, &[], clock).await)
+        } else {
+            None
+        }
     }
 
     /// Closes the app and starts it again on the same database, as after an ordered stop.

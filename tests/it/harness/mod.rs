@@ -11,4 +11,4 @@ pub(crate) use app::{Conversion, Delivery, TestApp};
 pub(crate) use database::Database;
 pub(crate) use destination::FakeDestination;
 pub(crate) use events::{SECRET, Session, sign};
-pub(crate) use http::Reply;
+pub(crate) use http::{Reply, request};
