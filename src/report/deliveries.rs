@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::money;
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
+use super::{add, money};
 use crate::clock::Timestamp;
 use crate::money::{Money, Totals};
 use crate::store::Store;
@@ -181,9 +181,6 @@ pub async fn deliveries(
     }))
 }
 
-/// Greater than every record's ID, whatever its prefix, in every collation.
-pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
-
 /// One delivery with every attempt.
 ///
 /// # Errors
@@ -265,11 +262,12 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
 /// When the database does not answer.
 pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<DestinationTotals>> {
     let counts: Vec<(String, String, i64)> = sqlx::query_as(
-        "select d.destination_id, d.state, count(*)
-           from deliveries d
-          where d.destination_id in (select id from destinations where site_id = $1)
-          group by d.destination_id, d.state
-          order by d.destination_id",
+        "select destination_id, state, count(*)
+           from deliveries
+          where state in ('pending', 'delivered', 'given_up', 'held', 'skipped')
+            and destination_id in (select id from destinations where site_id = $1)
+          group by destination_id, state
+          order by destination_id",
     )
     .bind(site_id)
     .fetch_all(store.pool())
@@ -290,35 +288,54 @@ pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<Dest
         }
     }
     for entry in &mut totals {
-        add_money_and_times(store, entry).await?;
+        entry.last_accepted_at = last_accepted_at(store, &entry.destination_id).await?;
+    }
+    for group in unsettled(store).await? {
+        let Some(entry) = totals.iter_mut().find(|it| it.destination_id == group.destination_id)
+        else {
+            continue;
+        };
+        if group.state == "pending" {
+            add(&mut entry.owed_money, group.amount, group.currency.as_deref());
+            let oldest = Timestamp::from_ms(group.oldest_ms);
+            entry.oldest_owed_at =
+                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
+        } else {
+            add(&mut entry.given_up_money, group.amount, group.currency.as_deref());
+        }
     }
     Ok(totals)
 }
 
-async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Result<()> {
-    let unsettled: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
-        "select state, currency, cast(coalesce(sum(amount_minor), 0) as bigint), min(oldest_ms)
-           from (select d.state, c.id, c.currency, c.amount_minor, min(d.created_at_ms) as oldest_ms
+#[derive(sqlx::FromRow)]
+struct Unsettled {
+    destination_id: String,
+    state: String,
+    currency: Option<String>,
+    amount: i64,
+    oldest_ms: i64,
+}
+
+/// Money of what is owed or given up, of all sites: these are few, and a condition on the destination would lead SQLite
+/// away from the index by state. The inner grouping makes a conversion with two messages count once.
+async fn unsettled(store: &Store) -> Result<Vec<Unsettled>> {
+    sqlx::query_as(
+        "select destination_id, state, currency, cast(coalesce(sum(amount_minor), 0) as bigint) as amount,
+                min(oldest_ms) as oldest_ms
+           from (select d.destination_id, d.state, c.id, c.currency, c.amount_minor,
+                        min(d.created_at_ms) as oldest_ms
                    from deliveries d
                    join conversions c on c.id = d.conversion_id
-                  where d.state in ('pending', 'given_up') and d.destination_id = $1
-                  group by d.state, c.id, c.currency, c.amount_minor) as unsettled
-          group by state, currency",
+                  where d.state in ('pending', 'given_up')
+                  group by d.destination_id, d.state, c.id, c.currency, c.amount_minor) as unsettled
+          group by destination_id, state, currency",
     )
-    .bind(&entry.destination_id)
     .fetch_all(store.pool())
     .await
-    .context("could not sum what a destination is owed")?;
-    for (state, currency, minor, oldest_ms) in unsettled {
-        if state == "pending" {
-            super::add(&mut entry.owed_money, minor, currency.as_deref());
-            let oldest = Timestamp::from_ms(oldest_ms);
-            entry.oldest_owed_at =
-                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
-        } else {
-            super::add(&mut entry.given_up_money, minor, currency.as_deref());
-        }
-    }
+    .context("could not sum what destinations are owed")
+}
+
+async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
     let (last,): (Option<i64>,) = sqlx::query_as(
         "select max(settled_at_ms)
            from (select settled_at_ms
@@ -327,12 +344,11 @@ async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Re
                   order by id desc
                   limit 100) as newest",
     )
-    .bind(&entry.destination_id)
+    .bind(destination_id)
     .fetch_one(store.pool())
     .await
     .context("could not find a destination's last acceptance")?;
-    entry.last_accepted_at = last.map(Timestamp::from_ms);
-    Ok(())
+    Ok(last.map(Timestamp::from_ms))
 }
 
 fn read_row(row: &AnyRow) -> Result<DeliveryRow> {

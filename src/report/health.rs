@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::page::AFTER_ALL_IDS;
 use super::{QUARTER_MS, Scope};
 use crate::clock::Timestamp;
 use crate::ids;
@@ -48,12 +49,13 @@ pub async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let last_event: Option<(i64,)> = sqlx::query_as(
         "select received_at_ms
            from stripe_events
-          where source_id in (select id from sources where site_id = $1) and livemode = $2
+          where id < $3 and source_id in (select id from sources where site_id = $1) and livemode = $2
           order by id desc
           limit 1",
     )
     .bind(&scope.site_id)
     .bind(i64::from(scope.livemode))
+    .bind(AFTER_ALL_IDS) // Without a bound on the key, SQLite reads every event and sorts.
     .fetch_optional(store.pool())
     .await
     .context("could not find the last event")?;

@@ -10,6 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Most rows of a page.
 pub const MAX_LIMIT: i64 = 200;
 
+/// Greater than every record's ID, whatever its prefix, in every collation.
+pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
+
 /// How many records one statement of [`in_fifty`] asks for.
 pub(super) const FIFTY: usize = 50;
 

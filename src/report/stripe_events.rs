@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::deliveries::AFTER_ALL_IDS;
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::store::Store;
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{Period, money};
 use crate::clock::Timestamp;
 use crate::ids;
@@ -113,9 +113,8 @@ pub async fn visits(
 ) -> Result<Page<VisitRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
     let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
-    let latest = filter.period.map_or(super::deliveries::AFTER_ALL_IDS.to_owned(), |period| {
-        ids::first_click_id(period.to)
-    });
+    let latest =
+        filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
                 channel, source, medium, campaign, landing_host, landing_path, device, flags, details
@@ -131,7 +130,7 @@ pub async fn visits(
     )
     .bind(earliest)
     .bind(latest)
-    .bind(after.map_or(super::deliveries::AFTER_ALL_IDS, |cursor| &cursor.text))
+    .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
     .bind(after.map_or(i64::MAX, |cursor| cursor.number))
     .bind(filter.site_id.as_deref())
     .bind(filter.channel.as_deref())
