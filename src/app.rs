@@ -168,6 +168,14 @@ impl App {
         self.rejections.flush(&self.state.store).await
     }
 
+    /// How the engine is told to make commits durable: `2` (SQLite's FULL) or `on` (PostgreSQL).
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn durability(&self) -> Result<String> {
+        self.state.store.durability().await
+    }
+
     /// Flushes the writer and closes the database.
     pub async fn close(&self) {
         self.state.store.close().await;

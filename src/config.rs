@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 
 /// One setting: what README's table, `--help` and `clickstamp config` say of it.
@@ -321,7 +322,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                     bool::from_str(text).ok()
                 })
                 .unwrap_or_default(),
-            log: self.text("CLICKSTAMP_LOG"),
+            log: self
+                .parse(
+                    "CLICKSTAMP_LOG",
+                    "write a tracing filter like info or clickstamp=debug",
+                    parse_log,
+                )
+                .unwrap_or_default(),
             log_format: self
                 .parse("CLICKSTAMP_LOG_FORMAT", "write text or json", parse_log_format)
                 .unwrap_or(LogFormat::Text),
@@ -529,6 +536,10 @@ fn parse_networks(text: &str) -> Option<Vec<IpNet>> {
     networks.map(network).collect()
 }
 
+fn parse_log(text: &str) -> Option<String> {
+    EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+}
+
 fn parse_log_format(text: &str) -> Option<LogFormat> {
     match text {
         "text" => Some(LogFormat::Text),
@@ -592,6 +603,7 @@ mod tests {
             ("CLICKSTAMP_VISIT_RATE", "many"),
             ("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "yes"),
+            ("CLICKSTAMP_LOG", "clickstamp=loud"),
             ("CLICKSTAMP_LOG_FORMAT", "xml"),
         ];
         let found = faults(&bad);

@@ -12,21 +12,8 @@
 //! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
 //! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
 
-// The ground: knows no room.
-pub mod clock;
-pub mod config;
-pub mod error;
-pub mod hosts;
-pub mod ids;
-pub mod money;
-pub mod settings;
-pub mod store;
-
+// The whole: routes, server, workers.
 pub mod app;
-
-// What doors share.
-pub mod client;
-pub mod state;
 
 // The flow: page → destination.
 mod conversion;
@@ -38,4 +25,18 @@ mod visit;
 
 // The read side.
 mod api;
-pub mod report;
+mod report;
+
+// What doors share.
+pub mod client;
+pub mod state;
+
+// The ground: knows no room.
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod hosts;
+pub mod ids;
+pub mod money;
+pub mod settings;
+pub mod store;

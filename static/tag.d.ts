@@ -5,8 +5,6 @@
 interface Clickstamp {
   /** Calls back with the click ID: at once if there is one, else as soon as there is. */
   (command: "ready", callback: (clickId: string) => void): void;
-  /** Sends an event of this visitor; queued until there is a click ID. */
-  (command: "event", name: string, props?: Record<string, string | number | boolean>): void;
   /** Stamps what the tag cannot see by itself: closed shadow roots, same-origin frames. */
   (command: "scan", root?: ParentNode): void;
   /** The URL stamped; unchanged without a click ID; undefined from the queue stub. */

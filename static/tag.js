@@ -18,8 +18,6 @@
   let id = "";
   /** What the click ID replaces: the placeholder, and click IDs this document used before. */
   let replaced = /(-|%2d){2}click(-|%2d)id(-|%2d){2}/gi;
-  /** Time of the newest body, in ms. It only grows: the server tells the bodies of one click ID apart by it. */
-  let sentAt = 0;
   /** The document's navigation entry and referrer; they count for the first visit only. @type {any} */
   let entry;
   /** @type {string} */
@@ -44,8 +42,6 @@
       // The page must not notice.
     }
   };
-
-  // ---- click ID ----
 
   /** A click ID nobody has: the baked one, once; then client-made ones, which start with ck_z. */
   const mint = () => {
@@ -85,8 +81,6 @@
     return pairs && `${hash >>> 0}`;
   };
 
-  // ---- cookies and storage ----
-
   /** What this document knows when cookies and storage are blocked. @type {Record<string, string>} */
   const known = {};
   const jar = guard(() => doc.cookie);
@@ -113,8 +107,6 @@
     if (!doc.cookie.includes(pair)) doc.cookie = pair + ";path=/;max-age=34560000;samesite=lax" + config.k;
   });
 
-  // ---- POST ----
-
   /**
    * Sends a body and waits for nothing. After a network error it is kept for the next load; a repeated one
    * does not replace a newer one there.
@@ -131,20 +123,13 @@
    */
   const cut = (text, length) => text.slice(0, length) || undefined;
 
-  const post = guard((/** @type {string} */ url, /** @type {object} */ facts) => {
-    sentAt = Math.max(Date.now(), sentAt + 1);
-    send(JSON.stringify({ s: config.s, i: id, t: sentAt, u: cut(url, 4096), ...facts }));
-  });
-
-  // ---- links ----
-
   // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
   const attributes =
     "href,action,formaction,data-href,data-url,data-link,data-at-value,client-reference-id,content,src,value,onclick".split(
       ",",
     );
-  /** The only elements in which these attributes are touched. @type {Record<string, string>} */
-  const owners = { content: "meta", src: "iframe", value: "input[type=hidden]" };
+  /** Attributes that are touched in these elements only. @type {Record<string, string>} */
+  const owners = { src: "iframe", value: "input[type=hidden]" };
   // "ck" stands in the placeholder and in every click ID, however they are spelled.
   const selector = `${attributes.map((name) => `${owners[name] || ""}[${name}*=ck i]`)}`;
 
@@ -178,8 +163,6 @@
     root.querySelectorAll?.(selector).forEach(stamp);
   };
 
-  // ---- visit ----
-
   /** Reads the landing: which click ID, and is it a visit? Called again when the URL changed or the page came back. */
   const land = guard(() => {
     // The entry has the query that a router may have stripped by now.
@@ -206,31 +189,35 @@
       scan();
     }
     if (isNew || !isLive)
-      post(url, {
-        p: previous,
-        r: cut(referrer, 1024),
-        k: cut(pick(`${jar()}`, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
-        f:
-          /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
-          undefined,
-      });
+      send(
+        JSON.stringify({
+          s: config.s,
+          i: id,
+          // The server tells the bodies of one click ID apart by it.
+          t: Date.now(),
+          u: cut(url, 4096),
+          p: previous,
+          r: cut(referrer, 1024),
+          k: cut(pick(`${jar()}`, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
+          f:
+            /** @type {any} */ (navigator).webdriver | (/** @type {any} */ (navigator).globalPrivacyControl << 1) ||
+            undefined,
+        }),
+      );
     entry = referrer = "";
   });
-
-  // ---- start ----
 
   /** The page's commands. @type {Record<string, Function>} */
   const commands = {
     ready: (/** @type {(clickId: string) => void} */ callback) => callback(id),
     scan,
     url: fill,
-    event: (/** @type {string} */ e, /** @type {object} */ v) => post(location.href, { e, v }),
   };
 
   /** @type {any} */
-  const api = guard((/** @type {string} */ name, /** @type {any} */ first, /** @type {any} */ second) => {
-    if (id || name == "url") return commands[name]?.(first, second);
-    queue.push([name, first, second]);
+  const api = guard((/** @type {string} */ name, /** @type {any} */ argument) => {
+    if (id || name == "url") return commands[name]?.(argument);
+    queue.push([name, argument]);
   });
 
   const begin = guard(() => {

@@ -42,7 +42,8 @@ pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>)
                 table::freeze(tx, &existing.id, due, owed.destination, message).await
             }
             ("pending" | "held", Ok(message))
-                if existing.is_untouched() && existing.request != message.body =>
+                if existing.is_untouched()
+                    && (existing.request != message.body || existing.due > due) =>
             {
                 table::freeze(tx, &existing.id, due, owed.destination, message).await
             }
@@ -58,6 +59,7 @@ struct Existing {
     reason: Option<String>,
     request: String,
     attempts: i64,
+    due: Timestamp,
 }
 
 impl Existing {

@@ -18,7 +18,7 @@ pub(super) async fn find(
     event_key: &str,
 ) -> Result<Option<Existing>> {
     let row = sqlx::query(
-        "select id, state, reason, request, attempts
+        "select id, state, reason, request, attempts, due_at_ms
            from deliveries
           where destination_id = $1 and conversion_id = $2 and event_key = $3",
     )
@@ -34,6 +34,7 @@ pub(super) async fn find(
         reason: row.try_get("reason")?,
         request: row.try_get("request")?,
         attempts: row.try_get("attempts")?,
+        due: Timestamp::from_ms(row.try_get("due_at_ms")?),
     }))
 }
 

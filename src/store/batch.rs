@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 pub(crate) struct Batch {
     pub(crate) table: &'static str,
     pub(crate) columns: &'static [(&'static str, Kind)],
-    /// Names of the unique key's columns: a row whose key is there already is a duplicate.
+    /// Names of the unique key's columns. A row that any unique key of the table refuses is a duplicate.
     pub(crate) key: &'static [&'static str],
 }
 
@@ -375,10 +375,7 @@ fn names(columns: &[(&str, Kind)]) -> String {
 fn sqlite_insert(batch: &Batch) -> String {
     let marks = vec!["?"; batch.columns.len()].join(", ");
     let (table, columns) = (batch.table, names(batch.columns));
-    format!(
-        "insert into {table} ({columns}) values ({marks}) on conflict ({}) do nothing",
-        batch.key.join(", ")
-    )
+    format!("insert into {table} ({columns}) values ({marks}) on conflict do nothing")
 }
 
 fn sqlite_count(tally: &Tally) -> String {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
@@ -128,6 +128,19 @@ impl Store {
     /// True when the database answers.
     pub(crate) async fn is_reachable(&self) -> bool {
         sqlx::query("select 1").execute(&self.pool).await.is_ok()
+    }
+
+    /// The engine's own word for how durable a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
+    pub(crate) async fn durability(&self) -> Result<String> {
+        let asked = match self.engine {
+            Engine::Sqlite => "select cast(synchronous as text) from pragma_synchronous",
+            Engine::Postgres => "select current_setting('synchronous_commit')",
+        };
+        let row = sqlx::query(asked)
+            .fetch_one(&self.pool)
+            .await
+            .context("the database did not answer")?;
+        Ok(row.try_get(0)?)
     }
 
     /// Writes what is still queued, then closes every connection.

@@ -121,7 +121,7 @@ fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
         own.chain(PAYMENT_HOSTS.map(str::to_owned)).filter(|host| is_host_name(host)).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    format!("//([^/]+\\.)?({})[:/]", hosts.join("|").replace('.', "\\."))
+    format!("^https?://([^/]+\\.)?({})[:/]", hosts.join("|").replace('.', "\\."))
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -215,7 +215,7 @@ mod tests {
         let page = PageAddress::read("https://www.shop.com/");
         assert_eq!(
             own_referrers(&site(&["shop.de", "e\"vil"]), page.as_ref()),
-            r"//([^/]+\.)?(paypal\.com|shop\.com|shop\.de|stripe\.com)[:/]"
+            r"^https?://([^/]+\.)?(paypal\.com|shop\.com|shop\.de|stripe\.com)[:/]"
         );
     }
 

@@ -4,4 +4,10 @@
 mod harness;
 
 mod api;
+mod conversion;
+mod crash;
+mod delivery;
+mod journey;
+mod stripe;
+mod tag;
 mod visit;

@@ -1,23 +1,28 @@
 //! Visits: what `POST /v` takes, refuses, and makes durable.
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::TestApp;
+
+const PAGE: &str = "https://www.shop.localhost/offer?utm_source=google&utm_medium=cpc&gclid=AbC";
+
+fn body(click_id: &str, more: Value) -> String {
+    let mut body = json!({"s": "main", "i": click_id, "t": 1_790_000_000_000_i64, "u": PAGE});
+    for (key, value) in more.as_object().expect("an object") {
+        body[key] = value.clone();
+    }
+    body.to_string()
+}
 
 #[tokio::test]
 async fn a_visit_is_a_row_before_the_answer() {
     let app = TestApp::start().await;
-    let click_id = app
-        .visit("https://www.shop.localhost/offer?utm_source=google&utm_medium=cpc&gclid=AbC")
-        .await;
-    let rows = app
-        .database
-        .texts(
-            "select click_id from visits where channel = 'paid search' and landing_path = '/offer'",
-        )
-        .await;
-    assert_eq!(rows, [click_id]);
+    let click_id = app.visit(PAGE).await;
+    let rows = app.database.texts(
+        "select click_id from visits where channel = 'paid search' and landing_path = '/offer'",
+    );
+    assert_eq!(rows.await, [click_id]);
     assert_eq!(
         app.database.number("select visits from visit_counts where source = 'google'").await,
         1
@@ -27,7 +32,7 @@ async fn a_visit_is_a_row_before_the_answer() {
 #[tokio::test]
 async fn a_repeat_records_nothing_new() {
     let app = TestApp::start().await;
-    let body = json!({"s": "main", "i": app.mint().await, "t": 1_790_000_000_000_i64, "u": "https://www.shop.localhost/"}).to_string();
+    let body = body(&app.mint().await, json!({}));
     for _ in 0..3 {
         assert_eq!(app.post_visit(body.clone()).await.status, StatusCode::NO_CONTENT);
     }
@@ -36,4 +41,150 @@ async fn a_repeat_records_nothing_new() {
         app.database.number("select cast(sum(visits) as bigint) from visit_counts").await,
         1
     );
+}
+
+#[tokio::test]
+async fn many_at_once_are_all_there_and_counted_once() {
+    let app = TestApp::start().await;
+    let mut bodies = Vec::new();
+    for _ in 0..50 {
+        bodies.push(body(&app.mint().await, json!({})));
+    }
+    let twice = bodies.iter().chain(&bodies).map(|body| app.post_visit(body.clone()));
+    for reply in futures_util::future::join_all(twice).await {
+        assert_eq!(reply.status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(app.database.number("select count(*) from visits").await, 50);
+    assert_eq!(
+        app.database.number("select cast(sum(visits) as bigint) from visit_counts").await,
+        50
+    );
+}
+
+#[tokio::test]
+async fn junk_is_refused_with_one_line_and_never_a_500() {
+    let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "0")]).await;
+    let id = app.mint().await;
+    let rows: Vec<(&str, Vec<u8>, StatusCode)> = vec![
+        ("empty", vec![], StatusCode::BAD_REQUEST),
+        ("junk", b"hello".to_vec(), StatusCode::BAD_REQUEST),
+        ("binary", vec![0xff, 0x00, 0xfe], StatusCode::BAD_REQUEST),
+        ("an array", b"[1]".to_vec(), StatusCode::BAD_REQUEST),
+        ("10 kB", vec![b'x'; 10_000], StatusCode::PAYLOAD_TOO_LARGE),
+        (
+            "10 kB of JSON",
+            body(&id, json!({"u": "x".repeat(10_000)})).into_bytes(),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+        (
+            "no such site",
+            json!({"s": "other", "i": id, "t": 1}).to_string().into_bytes(),
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "header injection",
+            body("ck_0123456789abcdefghjkmnpqrs\r\nX: y", json!({})).into_bytes(),
+            StatusCode::BAD_REQUEST,
+        ),
+        ("deep", "[".repeat(8000).into_bytes(), StatusCode::BAD_REQUEST),
+    ];
+    for (name, bytes, status) in rows {
+        let reply = app.post_visit(bytes).await;
+        assert_eq!(reply.status, status, "{name}");
+        assert!(reply.text().lines().count() <= 1, "{name}: {}", reply.text());
+    }
+    assert_eq!(app.database.number("select count(*) from visits").await, 0);
+}
+
+#[tokio::test]
+async fn odd_values_are_cut_dropped_or_replaced_and_the_visit_is_kept() {
+    let app = TestApp::start().await;
+    let mut bytes =
+        body(&app.mint().await, json!({"r": 7, "k": "\u{0}_fbp=1", "p": "junk", "f": "x"}))
+            .into_bytes();
+    let at = bytes.windows(3).position(|window| window == b"AbC").expect("the gclid");
+    bytes[at] = 0xff;
+    assert_eq!(app.post_visit(bytes).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        app.database
+            .number(
+                "select count(*) from visits where referrer is null and previous_click_id is null"
+            )
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_forged_or_foreign_id_gets_another_one_and_never_matches() {
+    let app = TestApp::start().await;
+    let forged = format!("ck_1{}", "0".repeat(34));
+    assert_eq!(app.post_visit(body(&forged, json!({}))).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        app.post_visit(body(&forged, json!({}))).await.status,
+        StatusCode::NO_CONTENT,
+        "a repeat"
+    );
+    let rows = app
+        .database
+        .texts("select alias from visits where flags >= 256 and click_id <> alias")
+        .await;
+    assert_eq!(rows, [forged]);
+}
+
+#[tokio::test]
+async fn a_client_made_id_stands_for_one_signed_id() {
+    let app = TestApp::start().await;
+    let made = format!("ck_z{}", "7".repeat(32));
+    for t in [1, 2, 2] {
+        assert_eq!(
+            app.post_visit(body(&made, json!({"t": t}))).await.status,
+            StatusCode::NO_CONTENT
+        );
+    }
+    let signed = app.database.texts("select distinct click_id from visits").await;
+    assert_eq!((signed.len(), app.database.number("select count(*) from visits").await), (1, 2));
+}
+
+#[tokio::test]
+async fn the_cookie_is_set_only_for_the_id_the_browser_holds() {
+    let app = TestApp::start().await;
+    let id = app.mint().await;
+    let held = format!("_ck={id}");
+    let post = async |cookie: &str, site: &str| {
+        let headers = [("cookie", cookie), ("sec-fetch-site", site)];
+        app.send("POST", "/v", &headers, body(&id, json!({}))).await.header("set-cookie").to_owned()
+    };
+    let cookie = post(&held, "same-site").await;
+    assert!(
+        cookie.starts_with(&format!(
+            "_ck={id}; Path=/; Max-Age=34560000; SameSite=Lax; Domain=shop.localhost"
+        )),
+        "{cookie}"
+    );
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
+    assert_eq!(post("_ck=ck_another0000000000000000000000000000", "same-site").await, "");
+    assert_eq!(post("", "same-origin").await, "");
+    assert_eq!(post(&held, "cross-site").await, "");
+}
+
+#[tokio::test]
+async fn floods_from_one_address_are_slowed_down() {
+    let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "2")]).await;
+    let id = app.mint().await;
+    let mut statuses = Vec::new();
+    for t in 0..3 {
+        statuses.push(app.post_visit(body(&id, json!({"t": t}))).await.status.as_u16());
+    }
+    assert_eq!(statuses, [204, 204, 429]);
+    app.advance(std::time::Duration::from_secs(60));
+    assert_eq!(app.post_visit(body(&id, json!({"t": 9}))).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn only_post_and_options_are_answered() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/v").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(app.send("OPTIONS", "/v", &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(app.get("/nothing/here").await.status, StatusCode::NOT_FOUND);
 }

@@ -44,20 +44,6 @@ withBothTags((tag, newVisitor) => {
       assert.equal(newVisitor().open(SHOP, { change: ({ navigator }) => Object.assign(navigator, bits) }).posts[0].f, f);
   });
 
-  test(`${tag}: bodies of one click ID never share a time`, () => {
-    const page = newVisitor().open(SHOP);
-    for (const name of ["a", "b", "c"]) page.globals.clickstamp("event", name);
-    assert.equal(new Set(page.posts.map(({ t }) => t)).size, 4);
-  });
-
-  test(`${tag}: an event has its name, properties and page`, () => {
-    const page = newVisitor().open(SHOP);
-    page.globals.location.href = `${SHOP}offer`;
-    page.globals.clickstamp("event", "Add to cart", { price: 12.5, gift: false });
-    const { e, v, u, i } = page.posts[1];
-    assert.deepEqual({ e, v, u, i }, { e: "Add to cart", v: { price: 12.5, gift: false }, u: `${SHOP}offer`, i: page.id });
-  });
-
   test(`${tag}: an unsent body is kept, sent once on the next load, and unchanged`, async () => {
     const visitor = newVisitor();
     const first = visitor.open(SHOP, { answer: offline });

@@ -23,15 +23,27 @@ export const launchBrowser = () =>
 export const openVisitor = async (browser) => {
   const context = await browser.createBrowserContext();
   const said = [];
+  const waiting = new Set();
+  const note = (text) => {
+    said.push(text);
+    for (const look of waiting) look();
+  };
   const hear = (page) => {
-    page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
-    page.on("pageerror", (error) => said.push(`uncaught: ${error?.message ?? error}`));
+    page.on("console", (message) => note(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => note(`uncaught: ${error?.message ?? error}`));
     page.on("popup", (popup) => popup && hear(popup));
     return page;
   };
   return {
     context,
     said,
+    /** Waits until something like this was said. */
+    heard: (pattern) =>
+      new Promise((resolve) => {
+        const look = () => said.some((text) => pattern.test(text)) && (waiting.delete(look), resolve());
+        waiting.add(look);
+        look();
+      }),
     openPage: async () => hear(await context.newPage()),
     close: () => context.close(),
   };

@@ -65,6 +65,12 @@ impl TestApp {
         Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
     }
 
+    /// On a database that others have written, at a time of the test's choice.
+    pub(crate) async fn on(database: Database, anytrack: FakeDestination, clock: Clock) -> Self {
+        let app = Self::build(&database, &anytrack, &[], clock).await;
+        Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
+    }
+
     async fn build(
         database: &Database,
         anytrack: &FakeDestination,

@@ -1,0 +1,202 @@
+// The tag in a real browser: links in all places, all ways to use them, and pages that change under it.
+// In: pages of a small shop with placeholders. Out: what the link says, and what arrives at the pretend Stripe.
+// Promise: the click ID arrives however the visitor leaves, and the console stays empty. Each test names its row of the acceptance list.
+
+import assert from "node:assert/strict";
+import { nextTab } from "./lib/browser.mjs";
+import { TOKEN, assertStamped, attribute, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+
+scene("F54 F55 F56 the rest of the URL is identical; every spelling, any parameter, any host", async ({ web, page }) => {
+  const links = [
+    `${web.pay()}&b=%20+%2B&a=é%zz&amp;c=1#frag?x=1`,
+    web.pay("%2D%2DCLICK-ID%2D%2D"),
+    web.pay("--click-id--"),
+    web.pay(`${TOKEN}&again=${TOKEN}`),
+    web.url("other", `/?x=1&sub5=${TOKEN}`),
+    `/relative?r=${TOKEN}`,
+    web.pay("mine"),
+  ];
+  web.page("/", `${links.map((href) => `<a href="${href}">Buy</a>`).join("")}`);
+  await goto(page, web.shop());
+  const before = await page.$$eval("a", (all) => all.map((a) => a.getAttribute("href")));
+  web.page("/", `${web.tag}${links.map((href) => `<a href="${href}">Buy</a>`).join("")}`);
+  const id = await openReady(page, web.shop());
+  assert.deepEqual(
+    await page.$$eval("a", (all) => all.map((a) => a.getAttribute("href"))),
+    before.map((href) => href.replace(/(--|%2D%2D)CLICK-ID(--|%2D%2D)/gi, id)),
+  );
+});
+
+scene("F57 every place", async ({ web, page }) => {
+  const url = web.pay();
+  web.page("/", `
+    <map name="m"><area href="${url}"></map><img usemap="#m" alt="">
+    <form action="${url}"><input type="hidden" name="ref" value="${TOKEN}"><button formaction="${url}">Buy</button></form>
+    <iframe src="${url}"></iframe><p data-href="${url}" data-url="${url}" data-at-value="${TOKEN}"></p>
+    <b onclick="window.went = '${url}'">Buy</b><svg><a href="${url}"><text>Buy</text></a></svg>
+    <input id="text" value="${TOKEN}"><textarea>${TOKEN}</textarea>${web.tag}`);
+  const id = await openReady(page, web.shop());
+  for (const [selector, name] of [["area", "href"], ["form", "action"], ["button", "formaction"], ["iframe", "src"], ["p", "data-href"], ["p", "data-url"], ["svg a", "href"]])
+    await assertStamped(page, selector, name, url, id);
+  await assertStamped(page, "input", "value", TOKEN, id);
+  await assertStamped(page, "p", "data-at-value", TOKEN, id);
+  assert.equal(await page.$eval("input", (input) => input.value), id);
+  await page.click("b");
+  assert.equal(await page.evaluate(() => window.went), url.replace(TOKEN, id));
+  assert.equal(await page.$eval("#text", (input) => input.value), TOKEN);
+  assert.equal(await page.$eval("textarea", (area) => area.value), TOKEN);
+  await page.$eval("input", (input, token) => (input.value = token), TOKEN);
+  await page.waitForFunction((id) => document.querySelector("input").value === id, {}, id);
+});
+
+for (const name of ["stripe-buy-button", "stripe-pricing-table"])
+  for (const when of ["before", "after"])
+    scene(`F58 ${name}, defined ${when} the tag: its content sees the ID`, async ({ web, page }) => {
+      const define = `customElements.define("${name}", class extends HTMLElement {
+        connectedCallback() { this.textContent = this.getAttribute("client-reference-id") }
+      })`;
+      web.page("/", `<${name} client-reference-id="${TOKEN}"></${name}>${when === "before" ? `<script>${define}</script>` : ""}${web.tag}`);
+      const id = await openReady(page, web.shop());
+      if (when === "after") await page.evaluate(define);
+      assert.equal(await page.$eval(name, (element) => element.textContent), id);
+      assert.equal((await page.$$(name)).length, 1);
+    });
+
+scene("F61 links added later, in every way", async ({ web, page }) => {
+  const html = `<a href="${web.pay()}">Buy</a>`;
+  web.page("/", `${web.tag}<div id="root"></div><template>${html}</template><script>document.write(${JSON.stringify(html)})</script>`);
+  const id = await openReady(page, web.shop());
+  const count = await page.evaluate((html) => {
+    const root = document.querySelector("#root");
+    root.innerHTML = html;
+    const link = Object.assign(document.createElement("a"), { href: root.firstChild.getAttribute("href") });
+    root.appendChild(link);
+    root.append(document.querySelector("template").content.cloneNode(true));
+    const list = document.createElement("ul");
+    root.append(list);
+    for (let round = 0; round < 2; round++)
+      list.replaceChildren(...[1, 2, 3].map(() => Object.assign(document.createElement("li"), { innerHTML: html })));
+    return document.querySelectorAll("a").length;
+  }, html);
+  assert.equal(count, 7);
+  await page.waitForFunction((id) => [...document.links].every((link) => link.href.endsWith(id)), {}, id);
+  await page.$eval("#root a", (link, href) => link.setAttribute("href", href), web.pay());
+  await page.waitForFunction((id) => document.querySelector("#root a").href.endsWith(id), {}, id);
+});
+
+/** A page whose link is in an open shadow root, so that only its use can stamp it. */
+const shadowPage = (web, attributes = "") =>
+  web.page("/", `${web.tag}<div id="host"></div><script>
+    host.attachShadow({ mode: "open" }).innerHTML = '<a ${attributes} href="${web.pay()}">Buy</a>'</script>`);
+const SHADOW_LINK = "#host >>> a";
+
+scene("F62 a link in an open shadow root, on click", async ({ web, page }) => {
+  shadowPage(web);
+  const id = await openReady(page, web.shop());
+  assert.equal(await attribute(page, SHADOW_LINK, "href"), web.pay());
+  await page.click(SHADOW_LINK);
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+for (const [name, go] of [
+  ["location.href =", (url) => void (location.href = url)],
+  ["location.assign", (url) => location.assign(url)],
+  ["location.replace", (url) => location.replace(url)],
+  ["a delayed redirect", (url) => void setTimeout(() => (location.href = url))],
+  ["a link outside the document", (url) => Object.assign(document.createElement("a"), { href: url }).click()],
+])
+  scene(`F65 ${name}`, async ({ web, page }) => {
+    web.page("/", web.tag);
+    const id = await openReady(page, web.shop());
+    // The page leaves while the call returns; the arrival is what counts.
+    await Promise.allSettled([page.evaluate(go, web.pay())]);
+    assert.equal(referenceOf(await web.payments.next()), id);
+    assert.equal(web.payments.all.length, 1);
+  });
+
+scene("F66 window.open", async ({ web, page, visitor }) => {
+  web.page("/", `${web.tag}<button onclick="window.open('${web.pay("--CLICK' + '-ID--")}')">Buy</button>`);
+  const id = await openReady(page, web.shop());
+  await nextTab(visitor, () => page.click("button"));
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+scene("F67 a refresh by meta element", async ({ web, page }) => {
+  // As late as the tag finds it; a refresh without delay leaves before any script.
+  web.page("/", `<meta http-equiv="refresh" content="1; url=${web.pay()}">${web.tag}`);
+  const id = await openReady(page, web.shop());
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+for (const [name, use, attributes] of [
+  ["middle click", (page) => page.click(SHADOW_LINK, { button: "middle" })],
+  ["click with the control key", async (page) => {
+    await page.keyboard.down("Control");
+    await page.click(SHADOW_LINK);
+    await page.keyboard.up("Control");
+  }],
+  ["new tab", (page) => page.click(SHADOW_LINK), 'target="_blank"'],
+  ["Enter key", async (page) => {
+    await page.focus(SHADOW_LINK);
+    await page.keyboard.press("Enter");
+  }],
+  ["touch", (page) => page.tap(SHADOW_LINK)],
+])
+  scene(`F68 ${name}`, async ({ web, page }) => {
+    if (name === "touch") await page.setViewport({ width: 400, height: 800, hasTouch: true });
+    shadowPage(web, attributes);
+    const id = await openReady(page, web.shop());
+    await use(page);
+    assert.equal(referenceOf(await web.payments.next()), id);
+  });
+
+scene("F68 copied link: the address is right when the context menu opens", async ({ web, page }) => {
+  shadowPage(web);
+  const id = await openReady(page, web.shop());
+  await page.evaluate(() =>
+    addEventListener("contextmenu", (event) => (window.copied = event.composedPath()[0].href), true),
+  );
+  await page.click(SHADOW_LINK, { button: "right" });
+  assert.equal(await page.evaluate(() => window.copied), web.pay(id));
+});
+
+scene("G74 calls queued before the tag run in order, once; ready afterwards fires at once", async ({ web, page }) => {
+  web.page("/", `<script>window.clickstamp = window.clickstamp || function () { (clickstamp.q = clickstamp.q || []).push(arguments) }
+    window.order = [];
+    document.addEventListener("clickstamp:ready", (event) => order.push(["event", event.detail]));
+    clickstamp("ready", (id) => order.push(["first", id]));
+    clickstamp("event", "early", { n: 1 });
+    clickstamp("ready", (id) => order.push(["second", id]));
+    order.push(["stub", clickstamp("url", "x") ?? null]);</script>${web.tag}`);
+  const id = await openReady(page, web.shop());
+  await page.evaluate(() => clickstamp("ready", (id) => order.push(["late", id])));
+  assert.deepEqual(await page.evaluate(() => order), [["stub", null], ["first", id], ["second", id], ["event", id], ["late", id]]);
+  await web.posts.next();
+  const { e, v } = await web.posts.next();
+  assert.deepEqual({ e, v }, { e: "early", v: { n: 1 } });
+});
+
+scene("J82 routes of a single-page app: new links are stamped, no visit without a new source", async ({ web, page }) => {
+  web.page("/", `${web.tag}<main></main>`);
+  const id = await openReady(page, web.shop("/?gclid=one"));
+  const render = async (route) => {
+    await page.evaluate(route);
+    await page.$eval("main", (main, href) => (main.innerHTML = `<a href="${href}">Buy</a>`), web.pay());
+    await page.waitForFunction((id) => document.querySelector("main a").href.endsWith(id), {}, await ready(page));
+  };
+  await render(() => history.pushState(null, "", "/offer"));
+  await render(() => history.replaceState(null, "", "/offer?page=2"));
+  await render(() => (location.hash = "#/cart"));
+  await render(() => new Promise((resolve) => {
+    addEventListener("popstate", resolve, { once: true });
+    history.back();
+  }));
+  assert.equal(await ready(page), id);
+  assert.equal((await postsSoFar({ web, page })).length, 1);
+
+  await page.evaluate(() => history.pushState(null, "", "/offer?gclid=two"));
+  const second = await ready(page);
+  assert.notEqual(second, id);
+  await page.waitForFunction((id) => document.querySelector("main a").href.endsWith(id), {}, second);
+  assert.deepEqual((await postsSoFar({ web, page })).map(({ i, p }) => [i, p]), [[id, undefined], [second, id]]);
+});

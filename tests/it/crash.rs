@@ -1,0 +1,217 @@
+//! Crashes: the real binary is killed with SIGKILL under load, many times; what it acknowledged is there, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clickstamp::clock::{Clock, Timestamp};
+use clickstamp::ids;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::harness::{Database, FakeDestination, SECRET, Session, TestApp, sign};
+
+/// Answers after which the process is killed, round by round: early, late, in the middle of everything.
+const KILLED_AFTER: [usize; 12] = [1, 3, 10, 40, 90, 160, 17, 250, 5, 120, 60, 333];
+const VISITORS: usize = 12;
+
+/// What was answered with 2xx, over all rounds.
+#[derive(Clone, Default)]
+struct Acknowledged {
+    visits: Arc<Mutex<BTreeSet<String>>>,
+    events: Arc<Mutex<BTreeSet<String>>>,
+}
+
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// Starts the binary and reads from its log where it listens.
+    async fn start(database: &Database, anytrack: &FakeDestination) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+            .env_clear()
+            .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
+            .env("CLICKSTAMP_DATA_DIR", &database.directory)
+            .env("CLICKSTAMP_DATABASE_URL", &database.url)
+            .env("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", SECRET)
+            .env("CLICKSTAMP_ANYTRACK_URL", &anytrack.url)
+            .env("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "true")
+            .env("CLICKSTAMP_DELIVERY_RATE", "0")
+            .env("CLICKSTAMP_VISIT_RATE", "0")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("a log")).lines();
+        let url = loop {
+            let line = log
+                .next_line()
+                .await
+                .expect("a readable log")
+                .expect("it says where it listens before it ends");
+            if let Some((_, url)) = line.split_once("listening on ") {
+                break url.trim().to_owned();
+            }
+        };
+        tokio::task::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        Self { child, url }
+    }
+}
+
+/// A visitor who lands, pays, lands again, until the server is gone. Reports each acknowledged answer.
+async fn visit_and_pay(
+    url: String,
+    client: reqwest::Client,
+    done: Acknowledged,
+    answered: mpsc::Sender<()>,
+) {
+    for t in 1.. {
+        let Ok(script) = client.get(format!("{url}/t/main.js")).send().await else { return };
+        let Ok(script) = script.text().await else { return };
+        let config: Value = serde_json::from_str(
+            &script[script.rfind("({").expect("a config") + 1..script.len() - 1],
+        )
+        .expect("JSON");
+        let click_id = config["i"].as_str().expect("a click ID").to_owned();
+        let visit = json!({"s": "main", "i": click_id, "t": t, "u": "https://www.shop.localhost/?utm_source=x"}).to_string();
+        let Ok(answer) = client.post(format!("{url}/v")).body(visit).send().await else { return };
+        assert_eq!(answer.status().as_u16(), 204);
+        done.visits.lock().unwrap().insert(click_id.clone());
+        let _ = answered.send(()).await; // Nobody counts any more once the server is killed.
+
+        let session = format!("cs_live_{click_id}");
+        let body = Session::paid(&session).reference(&click_id).completed().to_string();
+        let signature = sign(SECRET, Clock::system().now().as_seconds(), body.as_bytes());
+        let post = client
+            .post(format!("{url}/webhooks/stripe/main"))
+            .header("stripe-signature", signature)
+            .body(body);
+        let Ok(answer) = post.send().await else { return };
+        assert_eq!(answer.status().as_u16(), 200);
+        done.events.lock().unwrap().insert(session);
+        let _ = answered.send(()).await; // As above.
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_many_kills_under_load() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let done = Acknowledged::default();
+    let client = http_client();
+    for killed_after in KILLED_AFTER {
+        let mut server = Server::start(&database, &anytrack).await;
+        let (answered, mut answers) = mpsc::channel(1024);
+        let mut visitors = JoinSet::new();
+        for _ in 0..VISITORS {
+            visitors.spawn(visit_and_pay(
+                server.url.clone(),
+                client.clone(),
+                done.clone(),
+                answered.clone(),
+            ));
+        }
+        drop(answered);
+        for _ in 0..killed_after {
+            answers.recv().await.expect("visitors go on as long as the server lives");
+        }
+        server.child.kill().await.expect("SIGKILL");
+        drop(answers);
+        while let Some(ended) = visitors.join_next().await {
+            ended.expect("no answer was wrong");
+        }
+    }
+
+    // After the last start everything owed is made: an hour later, so that leases of PostgreSQL have run out.
+    let later = Clock::manual(Clock::system().now().plus(Duration::from_secs(3600)));
+    let app = TestApp::on(database, anytrack, later).await;
+    app.process_events().await;
+    app.rejoin().await;
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(121));
+    app.deliver_due().await;
+
+    let recorded: BTreeSet<String> =
+        app.database.texts("select click_id from visits").await.into_iter().collect();
+    let lost: Vec<_> = done.visits.lock().unwrap().difference(&recorded).cloned().collect();
+    assert!(lost.is_empty(), "{} acknowledged visits are missing: {lost:?}", lost.len());
+
+    let conversions = app.database.texts("select transaction_id from conversions").await;
+    let once: BTreeSet<String> = conversions.iter().cloned().collect();
+    assert_eq!(once.len(), conversions.len(), "every conversion exists once");
+    let lost: Vec<_> = done.events.lock().unwrap().difference(&once).cloned().collect();
+    assert!(lost.is_empty(), "{} acknowledged events are missing: {lost:?}", lost.len());
+
+    assert_eq!(
+        app.database.number("select count(*) from deliveries where state <> 'delivered'").await,
+        0
+    );
+    let mut bodies = BTreeMap::<String, BTreeSet<String>>::new();
+    for body in app.anytrack.received() {
+        let read: Value = serde_json::from_str(&body).expect("JSON");
+        bodies
+            .entry(read["transaction_id"].as_str().expect("an ID").to_owned())
+            .or_default()
+            .insert(body);
+    }
+    assert!(bodies.values().all(|variants| variants.len() == 1), "every repeat has the same bytes");
+    assert_eq!(bodies.into_keys().collect::<BTreeSet<_>>(), once, "every owed delivery was made");
+    assert!(done.events.lock().unwrap().len() > 300, "there was load");
+}
+
+#[tokio::test]
+async fn the_database_is_told_to_survive_power_loss() {
+    let app = TestApp::start().await;
+    let setting = app.app().durability().await.expect("the engine answers");
+    assert!(["2", "on"].contains(&setting.as_str()), "{setting}");
+}
+
+#[tokio::test]
+async fn two_processes_cannot_own_one_data_directory() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    if !database.url.starts_with("sqlite") {
+        return; // Replicas on PostgreSQL may.
+    }
+    let _first = Server::start(&database, &anytrack).await;
+    let second = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        .env_clear()
+        .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
+        .env("CLICKSTAMP_DATABASE_URL", &database.url)
+        .output()
+        .await
+        .expect("the binary runs");
+    assert!(!second.status.success());
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("in use by another clickstamp process")
+    );
+}
+
+#[tokio::test]
+async fn sigterm_stops_in_order_with_code_0() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let mut server = Server::start(&database, &anytrack).await;
+    let click_id = ids::ClickIdKey::new(b"not the server's").mint(Timestamp::from_ms(1), 1);
+    let visit = json!({"s": "main", "i": click_id, "t": 1}).to_string();
+    let answer = http_client()
+        .post(format!("{}/v", server.url))
+        .body(visit)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 204);
+    let pid = server.child.id().expect("it runs").to_string();
+    assert!(
+        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs").success()
+    );
+    assert!(server.child.wait().await.expect("it ends").success());
+}
+
+fn http_client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default(); // Another test may have been faster.
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}

@@ -1,0 +1,195 @@
+//! Deliveries: what is owed is made, or visibly given up; the bytes never change.
+
+use std::time::Duration;
+
+use clickstamp::delivery::{self, Retried};
+use serde_json::Value;
+
+use crate::harness::{Session, TestApp};
+
+const PAGE: &str = "https://www.shop.localhost/offer";
+
+/// An app with one paid conversion that owes AnyTrack a message.
+async fn owing(settings: &[(&str, &str)]) -> (TestApp, String) {
+    let app = TestApp::start_with(settings).await;
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    (app, click_id)
+}
+
+#[tokio::test]
+async fn anytrack_gets_exactly_the_documented_message_once() {
+    let (app, click_id) = owing(&[]).await;
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(app.deliver_due().await, 0);
+    let expected = format!(
+        r#"{{"clickid":"{click_id}","value":102.60,"currency":"USD","email":"jenny.rosen@example.com","status":"paid","transaction_id":"cs_live_1","event_name":"Purchase","ref_id":"{click_id}"}}"#
+    );
+    assert_eq!(app.anytrack.received(), [expected]);
+    assert_eq!(app.delivery().await.state, "delivered");
+}
+
+#[tokio::test]
+async fn a_failing_destination_gets_the_same_bytes_again_on_schedule() {
+    let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "10s,1m")]).await;
+    app.anytrack.answers([500, 429]);
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(app.deliver_due().await, 0, "not due yet");
+    app.advance(Duration::from_secs(12));
+    assert_eq!(app.deliver_due().await, 1);
+    app.advance(Duration::from_secs(72));
+    assert_eq!(app.deliver_due().await, 1);
+    let received = app.anytrack.received();
+    assert!(received.len() == 3 && received.iter().all(|body| *body == received[0]));
+    let delivery = app.delivery().await;
+    assert_eq!((delivery.state.as_str(), delivery.attempts), ("delivered", 3));
+    assert_eq!(
+        app.database.texts("select outcome from attempts order by n").await,
+        ["retry", "retry", "accepted"]
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_that_ends_gives_up_and_a_retry_starts_afresh() {
+    let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "10s")]).await;
+    app.anytrack.answers([500, 500, 500]);
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(12));
+    app.deliver_due().await;
+    let given_up = app.delivery().await;
+    assert_eq!(
+        (given_up.state.as_str(), given_up.reason.as_deref()),
+        ("given_up", Some("exhausted"))
+    );
+    app.advance(Duration::from_secs(86_400));
+    assert_eq!(app.deliver_due().await, 0, "nothing is tried until somebody asks");
+    let state = app.app().state();
+    assert_eq!(
+        delivery::retry(&state.store, app.now(), &given_up.id).await.unwrap(),
+        Retried::Owed
+    );
+    app.deliver_due().await;
+    assert_eq!(
+        app.delivery().await.state,
+        "pending",
+        "a fresh schedule: the first failure of it is not the last"
+    );
+    app.advance(Duration::from_secs(12));
+    app.deliver_due().await;
+    assert_eq!(
+        (app.delivery().await.state.as_str(), app.delivery().await.attempts),
+        ("delivered", 4)
+    );
+    let again = delivery::retry(&state.store, app.now(), &given_up.id).await.unwrap();
+    assert_eq!(again, Retried::NotRetryable("delivered".to_owned()));
+    assert_eq!(
+        delivery::retry(&state.store, app.now(), "dlv_none").await.unwrap(),
+        Retried::NotFound
+    );
+}
+
+#[tokio::test]
+async fn refusals_are_final_and_visible() {
+    let rows = [
+        (400, "", None, "refused"),
+        (404, "", None, "refused"),
+        (302, "", Some("https://elsewhere.example/"), "refused"),
+        (200, "Missing click_id, ref_id and email", None, "refused"),
+        (200, "{\"message\":\"no match found\"}", None, "refused"),
+    ];
+    for (status, body, header, reason) in rows {
+        let (app, _) = owing(&[]).await;
+        app.anytrack.answer(status, body, header);
+        app.deliver_due().await;
+        let delivery = app.delivery().await;
+        assert_eq!(
+            (delivery.state.as_str(), delivery.reason.as_deref()),
+            ("given_up", Some(reason)),
+            "{status} {body}"
+        );
+        assert_eq!(app.anytrack.received().len(), 1, "redirects are not followed");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_heard() {
+    let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "1s")]).await;
+    app.anytrack.answer(429, "", Some("120"));
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(119));
+    assert_eq!(app.deliver_due().await, 0);
+    app.advance(Duration::from_secs(2));
+    assert_eq!(app.deliver_due().await, 1);
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_unless_allowed() {
+    for url in [
+        "https://127.0.0.1:9/x",
+        "https://localhost:9/x",
+        "https://169.254.169.254/latest",
+        "http://[::1]/x",
+    ] {
+        let settings =
+            [("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "false"), ("CLICKSTAMP_ANYTRACK_URL", url)];
+        let (app, _) = owing(&settings).await;
+        app.deliver_due().await;
+        let delivery = app.delivery().await;
+        assert_eq!(
+            (delivery.state.as_str(), delivery.reason.as_deref()),
+            ("given_up", Some("blocked_address")),
+            "{url}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_dead_destination_is_tried_again_not_given_up() {
+    let (app, _) =
+        owing(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:1/secret-slug-k7Qe")]).await;
+    app.deliver_due().await;
+    assert_eq!(app.delivery().await.state, "pending");
+    let error = app.database.texts("select error from attempts").await.remove(0);
+    assert!(error.starts_with("could not connect") && !error.contains("k7Qe"), "{error}");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_after_its_claim_is_replaced_when_the_lease_ends() {
+    let (app, _) = owing(&[]).await;
+    let claimed = "update deliveries set claimed_until_ms = due_at_ms + 60000, attempts = 1 where state = 'pending'";
+    let pool = app.database.look().await;
+    sqlx::query(claimed).execute(&pool).await.unwrap();
+    sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) select id, 1, due_at_ms, 'unknown' from deliveries")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    assert_eq!(app.deliver_due().await, 0, "somebody else holds it");
+    app.advance(Duration::from_secs(61));
+    assert_eq!(app.deliver_due().await, 1);
+    let body: Value = serde_json::from_str(&app.anytrack.received()[0]).unwrap();
+    assert_eq!(body["transaction_id"], "cs_live_1");
+    assert_eq!(
+        app.database.texts("select outcome from attempts order by n").await,
+        ["unknown", "accepted"]
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_worker_every_time_is_given_up_at_last() {
+    let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "1s,1s")]).await;
+    let pool = app.database.look().await;
+    sqlx::query("update deliveries set attempts = 3").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert_eq!(app.deliver_due().await, 0);
+    assert_eq!(app.delivery().await.reason.as_deref(), Some("exhausted"));
+}
+
+#[tokio::test]
+async fn a_corrected_url_heals_what_is_still_owed() {
+    let (app, _) = owing(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:1/x")]).await;
+    app.deliver_due().await;
+    let fake = app.anytrack.url.clone();
+    let app = app.restart(&[("CLICKSTAMP_ANYTRACK_URL", fake.as_str())]).await;
+    assert_eq!(app.database.texts("select url from destinations").await, [fake]);
+}

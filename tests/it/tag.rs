@@ -1,0 +1,61 @@
+//! The tag's answer: fresh, uncached, and valid in both encodings.
+
+use std::io::Read as _;
+
+use axum::http::StatusCode;
+
+use crate::harness::TestApp;
+
+#[tokio::test]
+async fn every_answer_has_its_own_id_and_nobody_may_keep_it() {
+    let app = TestApp::start().await;
+    let (one, two) = (app.mint().await, app.mint().await);
+    assert_ne!(one, two);
+    let reply = app.get("/t/main.js").await;
+    assert_eq!(reply.header("cache-control"), "private, no-store, no-transform");
+    assert_eq!(reply.header("content-type"), "text/javascript; charset=utf-8");
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
+    assert_eq!(reply.header("cross-origin-resource-policy"), "cross-origin");
+    assert!(reply.headers.get("set-cookie").is_none() && reply.headers.get("etag").is_none());
+}
+
+#[tokio::test]
+async fn gzip_and_plain_hold_the_same_script() {
+    let app = TestApp::start().await;
+    let zipped = app.send("GET", "/t/main.js", &[("accept-encoding", "gzip, br")], "").await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).expect("valid gzip");
+    let plain = app.get("/t/main.js").await;
+    assert_eq!(plain.header("content-encoding"), "");
+    let code = |text: &str| text[..text.rfind("({").expect("a config")].to_owned();
+    assert_eq!(code(&text), code(plain.text()));
+    assert!(zipped.body.len() < 2206, "{} bytes", zipped.body.len());
+}
+
+#[tokio::test]
+async fn the_config_follows_the_page_and_nothing_else_of_the_request() {
+    let app = TestApp::start().await;
+    let headers =
+        [("referer", "https://www.shop.com/offer?x=</script>"), ("origin", "https://www.shop.com")];
+    let reply = app.send("GET", "/t/main.js?x=%3C/script%3E", &headers, "").await;
+    assert!(
+        reply.text().contains(r#""k":";domain=shop.com;secure""#)
+            && !reply.text().contains("</script>")
+    );
+    assert!(reply.text().contains(r#""e":"http://go.shop.localhost/v""#));
+    assert_eq!(reply.header("access-control-allow-origin"), "https://www.shop.com");
+}
+
+#[tokio::test]
+async fn unknown_sites_and_methods_are_told_so() {
+    let app = TestApp::start().await;
+    for path in ["/t/other.js", "/t/main", "/t/main.js.map", "/t/%00.js"] {
+        assert_eq!(app.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(
+        app.send("POST", "/t/main.js", &[], "").await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(app.send("HEAD", "/t/main.js", &[], "").await.status, StatusCode::OK);
+}
