@@ -144,20 +144,21 @@ fn all(sums: &[DestinationTotals]) -> All {
     all
 }
 
-fn with_money(number: i64, sums: &Totals, viewer: &Viewer) -> String {
+/// `2 owed ($378.00)`.
+fn with_money(number: i64, what: &str, sums: &Totals, viewer: &Viewer) -> String {
     if sums.is_empty() {
-        count(number)
+        format!("{} {what}", count(number))
     } else {
-        format!("{} ({})", count(number), totals(sums, viewer.site.currency))
+        format!("{} {what} ({})", count(number), totals(sums, viewer.site.currency))
     }
 }
 
 fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
     let all = all(sums);
     format!(
-        "{} owed, {} given up, {} accepted. Times in {}.",
-        with_money(all.owed, &all.owed_money, viewer),
-        with_money(all.given_up, &all.given_up_money, viewer),
+        "{}, {}, {} accepted. Times in {}.",
+        with_money(all.owed, "owed", &all.owed_money, viewer),
+        with_money(all.given_up, "given up", &all.given_up_money, viewer),
         count(all.accepted),
         viewer.times.place,
     )
@@ -166,11 +167,10 @@ fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
 fn notice(viewer: &Viewer, sums: &[DestinationTotals]) -> Option<Notice> {
     let all = all(sums);
     let money = totals(&all.given_up_money, viewer.site.currency);
+    let deliveries = counted(all.given_up, "delivery", "deliveries");
+    let was = if all.given_up == 1 { "was" } else { "were" };
     (all.given_up > 0).then(|| Notice {
-        title: format!(
-            "{} ({money}) given up",
-            counted(all.given_up, "delivery was", "deliveries were")
-        ),
+        title: format!("{deliveries} ({money}) {was} given up"),
         href: viewer.link("/deliveries").with("state", "given_up").to_string(),
     })
 }

@@ -11,7 +11,6 @@ use axum::response::Response;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::views::Link;
 use super::views::numbers::{counted, in_order, money, money_parts};
 use super::views::words;
 use crate::error::AppError;
@@ -163,14 +162,13 @@ fn advice(
     leak: &Leak,
     payments: &str,
 ) -> (String, String, (String, &'static str)) {
-    let came = if leak.conversions == 1 { "came" } else { "all came" };
-    let last = viewer.times.short(leak.last_at, viewer.now).text;
+    let last = viewer.times.ago(leak.last_at, viewer.now);
     let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
     let copy = (viewer.link("/settings").to_string(), "Copy the tag");
     let ending = (viewer.link("/settings").to_string(), "Copy the right ending");
     match leak.reason.as_str() {
         "placeholder_not_replaced" => (
-            format!("{payments} {came} with --CLICK-ID-- unreplaced, the last one {last}. Either the tag is missing on the page, or something blocked it.{}", bought(leak)),
+            format!("{payments} came with --CLICK-ID-- unreplaced, the last one {last}. Either the tag is missing on the page, or something blocked it.{}", bought(leak)),
             "Check the pages that show this link. If the tag is there, serve it from your own address: fewer blockers stop it.".to_owned(),
             copy,
         ),

@@ -34,7 +34,6 @@ pub(super) struct Span {
     pub(super) period: Period,
     /// As many days, right before it.
     pub(super) before: Period,
-    pub(super) first_before: Date,
     /// `28 days before`, `yesterday`.
     pub(super) before_name: String,
     /// True when its last day is today.
@@ -106,7 +105,6 @@ impl Span {
             is_open: last == today,
             first,
             last,
-            first_before,
             before_name,
             name,
         }

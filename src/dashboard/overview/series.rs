@@ -219,7 +219,7 @@ fn axis_label(span: &Span, bucket: &Bucket, at: usize, buckets: usize) -> String
     let is_near_end = buckets - at <= step / 2;
     if is_last && span.is_open && !is_by_month(span) {
         "today".to_owned()
-    } else if !is_last && (at % step != 0 || is_near_end) {
+    } else if !is_last && (!at.is_multiple_of(step) || is_near_end) {
         String::new()
     } else if is_by_month(span) {
         date.strftime("%b %Y").to_string()

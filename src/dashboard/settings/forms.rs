@@ -69,13 +69,13 @@ pub(in crate::dashboard) async fn save_site(
             Ok(saved(&viewer, "site"))
         }
         Err(fields) => {
-            refuse(&state, &viewer, Refused { site: Some(fields), ..Refused::default() }).await
+            refuse(&state, &viewer, Refused { site: Some(*fields), ..Refused::default() }).await
         }
     }
 }
 
 /// The site as entered, or the four fields with what is wrong in them.
-fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, [Field; 4]> {
+fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<[Field; 4]>> {
     let mut fields = [&sent.name, &sent.timezone, &sent.currency, &sent.domains]
         .map(|text| Field::of(entered(Some(text)).unwrap_or_default()));
     let [name, timezone, currency, domains] = &mut fields;
@@ -104,7 +104,7 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, [Field; 4]> {
                 ..old.clone()
             })
         }
-        _ => Err(fields),
+        _ => Err(Box::new(fields)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::report::{ConversionRow, DeliveryRow, DeliverySummary};
 /// Why nothing matched, as a short clause: `tag did not run`.
 pub(in crate::dashboard) fn reason(reason: &str) -> &str {
     match reason {
-        "no_reference" => "link without parameter",
+        "no_reference" => "no parameter",
         "placeholder_not_replaced" => "tag did not run",
         "foreign_reference" => "somebody else’s ID",
         "unknown_click_id" => "visit never arrived",
