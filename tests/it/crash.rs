@@ -42,7 +42,7 @@ async fn visit_and_pay(
         let visit = json!({"s": "main", "i": click_id, "t": t, "u": "https://www.shop.localhost/?utm_source=x"}).to_string();
         let Ok(answer) = client.post(format!("{url}/v")).body(visit).send().await else { return };
         assert_eq!(answer.status().as_u16(), 204);
-        done.visits.lock().unwrap().insert(click_id.clone());
+        done.visits.lock().expect("no visitor panics").insert(click_id.clone());
         let _ = answered.send(()).await; // Nobody counts any more once the server is killed.
 
         let session = format!("cs_live_{click_id}");
@@ -54,7 +54,7 @@ async fn visit_and_pay(
             .body(body);
         let Ok(answer) = post.send().await else { return };
         assert_eq!(answer.status().as_u16(), 200);
-        done.events.lock().unwrap().insert(session);
+        done.events.lock().expect("no visitor panics").insert(session);
         let _ = answered.send(()).await; // As above.
     }
 }

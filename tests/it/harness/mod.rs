@@ -8,7 +8,7 @@ mod events;
 mod http;
 mod server;
 
-pub(crate) use app::{Conversion, Delivery, TestApp};
+pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
 pub(crate) use destination::FakeDestination;
 pub(crate) use events::{SECRET, Session, sign};

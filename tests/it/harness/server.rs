@@ -15,6 +15,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the binary and reads from its log where it listens.
+    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
     pub(crate) async fn start(database: &Database, anytrack: &FakeDestination) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
             .env_clear()
@@ -41,7 +42,7 @@ impl Server {
                 break url.trim().to_owned();
             }
         };
-        tokio::task::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
         Self { child, url }
     }
 }
