@@ -5,10 +5,12 @@ mod harness;
 
 mod api;
 mod architecture;
+mod command;
 mod conversion;
 mod crash;
 mod delivery;
 mod journey;
+mod replicas;
 mod stripe;
 mod tag;
 mod visit;
