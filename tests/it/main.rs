@@ -4,6 +4,7 @@
 mod harness;
 
 mod api;
+mod architecture;
 mod command;
 mod conversion;
 mod crash;
