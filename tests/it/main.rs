@@ -6,6 +6,7 @@ mod harness;
 mod api;
 mod conversion;
 mod crash;
+mod dashboard;
 mod delivery;
 mod journey;
 mod replicas;
