@@ -9,7 +9,8 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::{App, Listener};
 use clickstamp::clock::Clock;
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
-use clickstamp::dashboard;
+use clickstamp::user::{self, Action};
+use clickstamp::{dashboard, healthcheck};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -48,11 +49,25 @@ fn command() -> Command {
         .args(settings)
         .subcommand(Command::new("serve").about("Run the server (the default)"))
         .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
+        .subcommand(
+            Command::new("user")
+                .about("Add a user, or change a password")
+                .subcommand_required(true)
+                .subcommand(Command::new("add").about("Add a user").arg(email()))
+                .subcommand(Command::new("passwd").about("Change a password").arg(email())),
+        )
+        .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
+}
+
+fn email() -> Arg {
+    Arg::new("email")
+        .required(true)
+        .help("the user's e-mail; the password is asked for, or read from standard input")
 }
 
 fn run(matches: &ArgMatches) -> Result<()> {
     let sources = sources(matches)?;
-    let (name, _) = matches.subcommand().unwrap_or(("serve", matches));
+    let (name, arguments) = matches.subcommand().unwrap_or(("serve", matches));
     if name == "config" {
         return print_config(&sources);
     }
@@ -62,7 +77,18 @@ fn run(matches: &ArgMatches) -> Result<()> {
         .enable_all()
         .build()
         .context("could not start the runtime")?;
-    runtime.block_on(serve(config))
+    match name {
+        "user" => {
+            let (action, arguments) =
+                arguments.subcommand().context("the command line requires one")?;
+            let action = if action == "add" { Action::Add } else { Action::ChangePassword };
+            let email =
+                arguments.get_one::<String>("email").context("the command line requires it")?;
+            runtime.block_on(user::run(&config, action, email))
+        }
+        "healthcheck" => runtime.block_on(healthcheck::run(&config)),
+        _ => runtime.block_on(serve(config)),
+    }
 }
 
 fn sources(matches: &ArgMatches) -> Result<Sources> {

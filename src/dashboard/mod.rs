@@ -110,12 +110,7 @@ pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Sec
 ///
 /// # Errors
 /// When there is no such user, the password is too short, or the database cannot be written.
-pub async fn set_password(
-    store: &Store,
-    _now: Timestamp,
-    email: &str,
-    password: &Secret,
-) -> Result<()> {
+pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Result<()> {
     let email = email.trim().to_lowercase();
     let fault = password::fault(password.expose());
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());

@@ -4,6 +4,7 @@
 mod harness;
 
 mod api;
+mod command;
 mod conversion;
 mod crash;
 mod dashboard;
