@@ -150,6 +150,7 @@ async fn conversions_are_paged_without_gap_or_repeat() {
             };
             let page = conversions(&filled.store, &filter, cursor.as_ref(), limit).await.unwrap();
             seen.extend(page.rows.into_iter().map(|row| row.id));
+            assert!(seen.len() <= expected.len(), "by {limit}: {seen:?}");
             cursor = page.next.map(|next| Cursor::parse(&next.to_string()).unwrap());
             if cursor.is_none() {
                 break;
@@ -259,6 +260,7 @@ async fn visits_are_paged_newest_first() {
         let page =
             visits(&filled.store, &VisitFilter::default(), cursor.as_ref(), 1).await.unwrap();
         seen.extend(page.rows.into_iter().map(|row| (row.click_id, row.sent_at_ms)));
+        assert!(seen.len() <= 3, "{seen:?}");
         cursor = page.next;
         if cursor.is_none() {
             break;
