@@ -114,8 +114,8 @@ async fn leaks_say_why_and_how_much() {
     );
     let example = &found.unmatched[1].examples[0];
     assert_eq!(
-        (example.conversion_id.as_str(), example.reference.as_deref()),
-        ("cnv_2", Some("--CLICK-ID--"))
+        (found.unmatched[1].examples.len(), example.reference.as_deref()),
+        (1, Some("--CLICK-ID--"))
     );
     let lines: Vec<_> = found
         .undelivered
@@ -236,8 +236,6 @@ async fn the_journey_tells_everything() {
     assert_eq!(events, ["sev_1", "sev_2"], "the charge is known by its object");
     assert_eq!(found.objects.len(), 3);
     assert_eq!(found.payment, "{}");
-    let waiting = conversion(&filled.store, "cnv_2").await.unwrap().unwrap();
-    assert_eq!(waiting.awaits, ["ck_9z"]);
     assert!(conversion(&filled.store, "cnv_0").await.unwrap().is_none());
 }
 

@@ -8,6 +8,7 @@ mod architecture;
 mod command;
 mod conversion;
 mod crash;
+mod dashboard;
 mod delivery;
 mod journey;
 mod replicas;
