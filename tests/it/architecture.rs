@@ -56,20 +56,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"])];
 
 /// Files that put the rooms together: the whole, and the subcommands beside it.
-const ABOVE_THE_ROOMS: &[&str] = &[
-    "app",
-    "main",
-    "lib",
-    "demo",
-    "check",
-    "replay",
-    "backfill",
-    "reconcile",
-    "backup",
-    "user",
-    "healthcheck",
-    "prune",
-];
+const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "healthcheck", "user"];
 
 /// The room that owns a table, and alone writes it. `report` owns none.
 const OWNERS: &[(&str, &[&str])] = &[
