@@ -295,10 +295,14 @@ async fn deliveries_are_listed_and_summed() {
     assert_eq!(list(pending).await, ["dlv_4", "dlv_3"]);
     let elsewhere = DeliveryFilter { destination_id: some("dst_0"), ..none() };
     assert!(list(elsewhere).await.is_empty());
+    let of_mode = |livemode| DeliveryFilter { livemode: Some(livemode), ..none() };
+    let (live, test) = (list(of_mode(true)).await, list(of_mode(false)).await);
+    assert_eq!(live.len() + test.len(), 5, "each in one mode: {live:?} {test:?}");
     let here = DeliveryFilter {
         site_id: Some(filled.site_id.clone()),
         destination_id: Some(filled.destination_id.clone()),
         state: some("given_up"),
+        livemode: Some(true),
     };
     assert_eq!(list(here).await, ["dlv_2"]);
 
