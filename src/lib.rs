@@ -12,8 +12,9 @@
 //! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
 //! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
 
-// The whole: routes, server, workers.
+// The whole: routes, server, workers; and a throw-away one with a world around it.
 pub mod app;
+pub mod demo;
 
 // The flow: page → destination.
 mod conversion;
