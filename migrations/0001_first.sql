@@ -252,7 +252,7 @@ create table deliveries (
     constraint deliveries_once unique (destination_id, conversion_id, event_key)
 );
 create index deliveries_due on deliveries (destination_id, due_at_ms) where state = 'pending';
-create index deliveries_conversion on deliveries (conversion_id);
+create index deliveries_conversion on deliveries (conversion_id, state);  -- reports count states without reading rows
 create index deliveries_by_time on deliveries (created_at_ms);
 create index deliveries_state on deliveries (state, id, destination_id);
 

@@ -31,6 +31,7 @@ use crate::client::Peer;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::conversion::{self, Ledger};
+use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::{Pace, Worker};
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
@@ -60,6 +61,7 @@ pub struct App {
     worker: Worker,
     rejections: Rejections,
     limit: VisitLimit,
+    logins: LoginLimit,
 }
 
 impl App {
@@ -72,6 +74,9 @@ impl App {
             Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
         let click_ids = settings::prepare(&store, &config, clock.now()).await?;
         let settings = Settings::load(&store).await?;
+        if let Some((email, password)) = &config.admin {
+            dashboard::ensure_admin(&store, clock.now(), email, password).await?;
+        }
         let sender = Sender::new(config.allow_private_destinations)?;
         let worker =
             Worker { sender, schedule: config.retry_schedule.clone(), rate: config.delivery_rate };
@@ -79,7 +84,13 @@ impl App {
         let limit = VisitLimit::new(config.visit_rate);
         let bells = Arc::new(Bells::default());
         let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
-        Ok(Self { state, worker, rejections: Rejections::default(), limit })
+        Ok(Self {
+            state,
+            worker,
+            rejections: Rejections::default(),
+            limit,
+            logins: LoginLimit::default(),
+        })
     }
 
     /// What the doors share.
@@ -95,6 +106,8 @@ impl App {
             .merge(visit::endpoint::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
+            // For the owner.
+            .merge(dashboard::routes(&self.state, self.logins.clone()))
             // For programs of the owner.
             .merge(api::routes())
             // For whoever watches over us.

@@ -12,9 +12,11 @@
 //! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
 //! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
 
-// The whole: routes, server, workers; and a throw-away one with a world around it.
+// The whole: routes, server, workers; and the commands beside it.
 pub mod app;
 pub mod demo;
+pub mod healthcheck;
+pub mod user;
 
 // The flow: page → destination.
 mod conversion;
@@ -26,6 +28,7 @@ mod visit;
 
 // The read side.
 mod api;
+pub mod dashboard;
 mod report;
 
 // What doors share.

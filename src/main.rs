@@ -10,6 +10,8 @@ use clickstamp::app::{App, Listener};
 use clickstamp::clock::Clock;
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
+use clickstamp::user::{self, Action};
+use clickstamp::{dashboard, healthcheck};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -53,6 +55,20 @@ fn command() -> Command {
             "Try it: a throw-away server with a made-up history, a shop, a pretend Stripe and a pretend AnyTrack",
         ))
         .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
+        .subcommand(
+            Command::new("user")
+                .about("Add a user, or change a password")
+                .subcommand_required(true)
+                .subcommand(Command::new("add").about("Add a user").arg(email()))
+                .subcommand(Command::new("passwd").about("Change a password").arg(email())),
+        )
+        .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
+}
+
+fn email() -> Arg {
+    Arg::new("email")
+        .required(true)
+        .help("the user's e-mail; the password is asked for, or read from standard input")
 }
 
 fn run(matches: &ArgMatches) -> Result<()> {
@@ -60,13 +76,25 @@ fn run(matches: &ArgMatches) -> Result<()> {
         return demo(given);
     }
     let sources = sources(matches)?;
-    let (name, _) = matches.subcommand().unwrap_or(("serve", matches));
+    let (name, arguments) = matches.subcommand().unwrap_or(("serve", matches));
     if name == "config" {
         return print_config(&sources);
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
-    runtime()?.block_on(serve(config))
+    let runtime = runtime()?;
+    match name {
+        "user" => {
+            let (action, arguments) =
+                arguments.subcommand().context("the command line requires one")?;
+            let action = if action == "add" { Action::Add } else { Action::ChangePassword };
+            let email =
+                arguments.get_one::<String>("email").context("the command line requires it")?;
+            runtime.block_on(user::run(&config, action, email))
+        }
+        "healthcheck" => runtime.block_on(healthcheck::run(&config)),
+        _ => runtime.block_on(serve(config)),
+    }
 }
 
 fn runtime() -> Result<Runtime> {
@@ -141,6 +169,15 @@ async fn serve(config: Config) -> Result<()> {
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     tracing::info!("listening on {}", listener.describe());
+    let base = app
+        .state()
+        .config
+        .public_url
+        .as_ref()
+        .map_or_else(|| listener.describe(), |url| url.to_string());
+    if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
+        tracing::info!("nobody has an account yet; make the first one here: {url}");
+    }
     app.run(listener, stop_signal()).await
 }
 

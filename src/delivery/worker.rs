@@ -21,6 +21,9 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Deliveries of one destination under way at a time: AnyTrack documents no limit, so we stay modest.
 const AT_A_TIME: u32 = 4;
 
+/// How soon a destination whose bucket is empty is looked at again.
+const PACED_LOOK: Duration = Duration::from_millis(100);
+
 /// Everything the worker needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
@@ -82,21 +85,26 @@ impl Worker {
         clock: &Clock,
         pace: &mut Pace,
     ) -> Result<Round> {
-        let now = clock.now();
+        let (now, snapshot) = (clock.now(), settings.current());
+        let enabled: Vec<_> =
+            snapshot.destinations.iter().filter(|destination| destination.enabled).collect();
+        let next = next_due(store, &enabled).await?;
+        if next.is_none_or(|next| next > now) {
+            return Ok(Round { attempts: 0, next });
+        }
         let mut tx = store.begin().await?;
         let max_tries = i64::try_from(self.schedule.len() + 1).unwrap_or(i64::MAX);
         table::give_up_exhausted(&mut tx, now, max_tries).await?;
-        let snapshot = settings.current();
         let mut claimed = Vec::new();
         let mut is_paced = false;
-        for destination in snapshot.destinations.iter().filter(|destination| destination.enabled) {
+        for destination in &enabled {
             let available = pace.available(&destination.id, self.rate, now);
             is_paced |= available == 0;
             let limit = i64::from(available.min(AT_A_TIME));
             let claims =
                 table::claim(&mut tx, now, now.plus(LEASE), &destination.id, limit).await?;
             pace.spend(&destination.id, u32::try_from(claims.len()).unwrap_or(u32::MAX));
-            claimed.extend(claims.into_iter().map(|claim| (destination, claim)));
+            claimed.extend(claims.into_iter().map(|claim| (*destination, claim)));
         }
         tx.commit().await?;
         let attempts = claimed.len();
@@ -106,12 +114,9 @@ impl Worker {
         for settled in join_all(sends).await {
             settled?;
         }
-        let mut next = is_paced.then(|| now.plus(Duration::from_millis(100)));
-        for destination in snapshot.destinations.iter().filter(|destination| destination.enabled) {
-            let due = table::next_due(store, &destination.id).await?;
-            next = [next, due].into_iter().flatten().min();
-        }
-        Ok(Round { attempts, next })
+        let paced = is_paced.then(|| now.plus(PACED_LOOK));
+        let due = next_due(store, &enabled).await?;
+        Ok(Round { attempts, next: if is_paced { paced } else { due } })
     }
 
     async fn attempt(
@@ -172,6 +177,16 @@ impl Worker {
         );
         Ok(())
     }
+}
+
+/// When the earliest delivery to any of these destinations wants attention.
+async fn next_due(store: &Store, destinations: &[&Destination]) -> Result<Option<Timestamp>> {
+    let mut next = None;
+    for destination in destinations {
+        let due = table::next_due(store, &destination.id).await?;
+        next = [next, due].into_iter().flatten().min();
+    }
+    Ok(next)
 }
 
 #[cfg(test)]

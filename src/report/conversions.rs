@@ -16,141 +16,141 @@ use crate::store::Store;
 
 /// Which conversions; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
-pub struct ConversionFilter {
+pub(crate) struct ConversionFilter {
     /// `site_…`; `None` lists all sites, which asks once per site.
-    pub site_id: Option<String>,
+    pub(crate) site_id: Option<String>,
     /// Live or test.
-    pub livemode: Option<bool>,
+    pub(crate) livemode: Option<bool>,
     /// matched, unmatched.
-    pub match_state: Option<String>,
+    pub(crate) match_state: Option<String>,
     /// Why unmatched.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Conversions with at least one delivery in this state.
-    pub delivery_state: Option<String>,
+    pub(crate) delivery_state: Option<String>,
     /// pending, paid, failed, partially_refunded, refunded, disputed.
-    pub status: Option<String>,
+    pub(crate) status: Option<String>,
     /// True lists only what numbers count: paid ones.
-    pub only_paid: bool,
+    pub(crate) only_paid: bool,
     /// Beginning of an e-mail address, a transaction ID, a click ID, a reference, or a conversion's ID.
-    pub search: Option<String>,
+    pub(crate) search: Option<String>,
     /// Those that occurred at or after this.
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// Those that occurred before this.
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
 }
 
 /// One conversion as lists show it: every column but the payment's JSON.
 #[derive(Clone, Debug)]
-pub struct ConversionRow {
+pub(crate) struct ConversionRow {
     /// `cnv_…`.
-    pub id: String,
+    pub(crate) id: String,
     /// Stripe's account, or empty for the source's own.
-    pub account: String,
+    pub(crate) account: String,
     /// `site_…`.
-    pub site_id: String,
+    pub(crate) site_id: String,
     /// `src_…`.
-    pub source_id: String,
+    pub(crate) source_id: String,
     /// Live or test.
-    pub livemode: bool,
+    pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
-    pub kind: String,
+    pub(crate) kind: String,
     /// pending, paid, failed, partially_refunded, refunded, disputed.
-    pub status: String,
+    pub(crate) status: String,
     /// When it happened.
-    pub occurred_at: Timestamp,
+    pub(crate) occurred_at: Timestamp,
     /// When it was paid; `None` does not count in numbers.
-    pub paid_at: Option<Timestamp>,
+    pub(crate) paid_at: Option<Timestamp>,
     /// What was paid; `None` where no event told.
-    pub amount: Option<Money>,
+    pub(crate) amount: Option<Money>,
     /// What was given back.
-    pub refunded: Option<Money>,
+    pub(crate) refunded: Option<Money>,
     /// What destinations know it by.
-    pub transaction_id: String,
+    pub(crate) transaction_id: String,
     /// What Stripe brought back.
-    pub client_reference_id: Option<String>,
+    pub(crate) client_reference_id: Option<String>,
     /// The buyer's address.
-    pub email: Option<String>,
+    pub(crate) email: Option<String>,
     /// What was bought.
-    pub description: Option<String>,
+    pub(crate) description: Option<String>,
     /// matched, unmatched.
-    pub match_state: String,
+    pub(crate) match_state: String,
     /// click_id, anytrack_click_id, metadata, stripe_object, email.
-    pub match_by: Option<String>,
+    pub(crate) match_by: Option<String>,
     /// Why unmatched.
-    pub match_reason: Option<String>,
+    pub(crate) match_reason: Option<String>,
     /// Of the visit it is matched to.
-    pub click_id: Option<String>,
+    pub(crate) click_id: Option<String>,
     /// When we first heard of it.
-    pub recorded_at: Timestamp,
+    pub(crate) recorded_at: Timestamp,
     /// When it last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
     /// The visitor's way, first touch first.
-    pub touches: Vec<Touch>,
+    pub(crate) touches: Vec<Touch>,
     /// One per destination and message, oldest first.
-    pub deliveries: Vec<DeliverySummary>,
+    pub(crate) deliveries: Vec<DeliverySummary>,
 }
 
 impl ConversionRow {
     /// The touch that gets the credit.
-    pub fn last_touch(&self) -> Option<&Touch> {
+    pub(crate) fn last_touch(&self) -> Option<&Touch> {
         self.touches.iter().find(|touch| touch.is_last)
     }
 }
 
 /// One step of a visitor's way.
 #[derive(Clone, Debug)]
-pub struct Touch {
+pub(crate) struct Touch {
     /// 0 is the first.
-    pub position: i64,
+    pub(crate) position: i64,
     /// True for the one that gets the credit.
-    pub is_last: bool,
+    pub(crate) is_last: bool,
     /// `ck_…`.
-    pub click_id: String,
+    pub(crate) click_id: String,
     /// When.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Kind of traffic.
-    pub channel: String,
+    pub(crate) channel: String,
     /// google, newsletter, …
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// cpc, email, …
-    pub medium: Option<String>,
+    pub(crate) medium: Option<String>,
     /// The campaign's name.
-    pub campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// The path of the page.
-    pub landing_path: Option<String>,
+    pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
-    pub device: String,
+    pub(crate) device: String,
 }
 
 /// What became of one delivery.
 #[derive(Clone, Debug)]
-pub struct DeliverySummary {
+pub(crate) struct DeliverySummary {
     /// `dlv_…`.
-    pub id: String,
+    pub(crate) id: String,
     /// `dst_…`.
-    pub destination_id: String,
+    pub(crate) destination_id: String,
     /// Its short name.
-    pub destination_key: String,
+    pub(crate) destination_key: String,
     /// What people call it.
-    pub destination_name: String,
+    pub(crate) destination_name: String,
     /// What is told: paid, refund:…
-    pub event_key: String,
+    pub(crate) event_key: String,
     /// The destination's name for it.
-    pub event_name: String,
+    pub(crate) event_name: String,
     /// pending, delivered, given_up, held, skipped.
-    pub state: String,
+    pub(crate) state: String,
     /// Why given up or skipped.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Tries so far.
-    pub attempts: i64,
+    pub(crate) attempts: i64,
     /// HTTP status of the last answer.
-    pub last_status: Option<i64>,
+    pub(crate) last_status: Option<i64>,
     /// What went wrong last.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// When the next try may start; meaningful while pending.
-    pub due_at: Timestamp,
+    pub(crate) due_at: Timestamp,
     /// When it ended.
-    pub settled_at: Option<Timestamp>,
+    pub(crate) settled_at: Option<Timestamp>,
 }
 
 /// What every reader of conversions selects: all but the payment's JSON.
@@ -170,7 +170,7 @@ macro_rules! selected {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn conversions(
+pub(crate) async fn conversions(
     store: &Store,
     filter: &ConversionFilter,
     after: Option<&Cursor>,
@@ -195,7 +195,7 @@ pub async fn conversions(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
+pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
     let found = sqlx::query(selected!("where id = $1"))
         .bind(id)
         .fetch_optional(store.pool())

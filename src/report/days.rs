@@ -14,24 +14,24 @@ use crate::store::Store;
 
 /// One day of a period.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Day {
+pub(crate) struct Day {
     /// Its date in the zone asked for.
-    pub date: Date,
+    pub(crate) date: Date,
     /// Visits without bots.
-    pub visits: i64,
+    pub(crate) visits: i64,
     /// Paid conversions.
-    pub conversions: i64,
+    pub(crate) conversions: i64,
     /// What was paid.
-    pub gross: Totals,
+    pub(crate) gross: Totals,
     /// The same without what was given back.
-    pub net: Totals,
+    pub(crate) net: Totals,
 }
 
 /// Every day the period touches, oldest first.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn days(
+pub(crate) async fn days(
     store: &Store,
     scope: &Scope,
     period: Period,

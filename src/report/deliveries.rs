@@ -6,125 +6,125 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::money;
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
+use super::{add, money};
 use crate::clock::Timestamp;
 use crate::money::{Money, Totals};
 use crate::store::Store;
 
 /// Which deliveries; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
-pub struct DeliveryFilter {
+pub(crate) struct DeliveryFilter {
     /// Those of a site's destinations.
-    pub site_id: Option<String>,
+    pub(crate) site_id: Option<String>,
     /// `dst_…`.
-    pub destination_id: Option<String>,
+    pub(crate) destination_id: Option<String>,
     /// pending, delivered, given_up, held, skipped.
-    pub state: Option<String>,
+    pub(crate) state: Option<String>,
 }
 
 /// One delivery as lists show it.
 #[derive(Clone, Debug)]
-pub struct DeliveryRow {
+pub(crate) struct DeliveryRow {
     /// `dlv_…`.
-    pub id: String,
+    pub(crate) id: String,
     /// `dst_…`.
-    pub destination_id: String,
+    pub(crate) destination_id: String,
     /// Its short name.
-    pub destination_key: String,
+    pub(crate) destination_key: String,
     /// What people call it.
-    pub destination_name: String,
+    pub(crate) destination_name: String,
     /// `cnv_…`.
-    pub conversion_id: String,
+    pub(crate) conversion_id: String,
     /// What is told: paid, refund:…
-    pub event_key: String,
+    pub(crate) event_key: String,
     /// The destination's name for it.
-    pub event_name: String,
+    pub(crate) event_name: String,
     /// What the destination knows the conversion by.
-    pub transaction_id: String,
+    pub(crate) transaction_id: String,
     /// pending, delivered, given_up, held, skipped.
-    pub state: String,
+    pub(crate) state: String,
     /// Why given up or skipped.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Tries so far.
-    pub attempts: i64,
+    pub(crate) attempts: i64,
     /// When the next try may start; meaningful while pending.
-    pub due_at: Timestamp,
+    pub(crate) due_at: Timestamp,
     /// HTTP status of the last answer.
-    pub last_status: Option<i64>,
+    pub(crate) last_status: Option<i64>,
     /// What went wrong last.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// Since when it is owed.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it ended.
-    pub settled_at: Option<Timestamp>,
+    pub(crate) settled_at: Option<Timestamp>,
     /// The conversion's amount.
-    pub amount: Option<Money>,
+    pub(crate) amount: Option<Money>,
     /// The buyer's address.
-    pub email: Option<String>,
+    pub(crate) email: Option<String>,
     /// The conversion's mode.
-    pub livemode: bool,
+    pub(crate) livemode: bool,
 }
 
 /// One delivery with everything that was said.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// As lists show it.
-    pub row: DeliveryRow,
+    pub(crate) row: DeliveryRow,
     /// The frozen body, byte for byte.
-    pub request: String,
+    pub(crate) request: String,
     /// Its type.
-    pub content_type: String,
+    pub(crate) content_type: String,
     /// The destination's revision when the body was frozen.
-    pub revision: i64,
+    pub(crate) revision: i64,
     /// Every try, oldest first.
-    pub tries: Vec<Attempt>,
+    pub(crate) tries: Vec<Attempt>,
 }
 
 /// One try.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// 1 is the first.
-    pub n: i64,
+    pub(crate) n: i64,
     /// When it began.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// How long it took; `None` when it never ended.
-    pub took_ms: Option<i64>,
+    pub(crate) took_ms: Option<i64>,
     /// unknown, accepted, retry, refused, blocked.
-    pub outcome: String,
+    pub(crate) outcome: String,
     /// HTTP status of the answer.
-    pub status: Option<i64>,
+    pub(crate) status: Option<i64>,
     /// Whom we reached.
-    pub address: Option<String>,
+    pub(crate) address: Option<String>,
     /// The beginning of the answer.
-    pub answer: Option<String>,
+    pub(crate) answer: Option<String>,
     /// What went wrong.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Everything one destination was ever told, in numbers.
 #[derive(Clone, Debug, Default)]
-pub struct DestinationTotals {
+pub(crate) struct DestinationTotals {
     /// `dst_…`.
-    pub destination_id: String,
+    pub(crate) destination_id: String,
     /// Delivered.
-    pub accepted: i64,
+    pub(crate) accepted: i64,
     /// Pending: due now or later.
-    pub owed: i64,
+    pub(crate) owed: i64,
     /// Money of the conversions whose deliveries are owed, each counted once.
-    pub owed_money: Totals,
+    pub(crate) owed_money: Totals,
     /// Given up.
-    pub given_up: i64,
+    pub(crate) given_up: i64,
     /// Money of the conversions whose deliveries were given up, each counted once.
-    pub given_up_money: Totals,
+    pub(crate) given_up_money: Totals,
     /// Waiting because the destination is disabled.
-    pub held: i64,
+    pub(crate) held: i64,
     /// Not sent on purpose.
-    pub skipped: i64,
+    pub(crate) skipped: i64,
     /// The latest acceptance among its newest hundred deliveries.
-    pub last_accepted_at: Option<Timestamp>,
+    pub(crate) last_accepted_at: Option<Timestamp>,
     /// Since when the oldest owed one waits.
-    pub oldest_owed_at: Option<Timestamp>,
+    pub(crate) oldest_owed_at: Option<Timestamp>,
 }
 
 /// What every list of deliveries selects.
@@ -152,7 +152,7 @@ macro_rules! list {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn deliveries(
+pub(crate) async fn deliveries(
     store: &Store,
     filter: &DeliveryFilter,
     after: Option<&Cursor>,
@@ -181,14 +181,11 @@ pub async fn deliveries(
     }))
 }
 
-/// Greater than every record's ID, whatever its prefix, in every collation.
-pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
-
 /// One delivery with every attempt.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
+pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
     let mut found = with_attempts(
         store,
         sqlx::query(
@@ -263,13 +260,17 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<DestinationTotals>> {
+pub(crate) async fn destination_totals(
+    store: &Store,
+    site_id: &str,
+) -> Result<Vec<DestinationTotals>> {
     let counts: Vec<(String, String, i64)> = sqlx::query_as(
-        "select d.destination_id, d.state, count(*)
-           from deliveries d
-          where d.destination_id in (select id from destinations where site_id = $1)
-          group by d.destination_id, d.state
-          order by d.destination_id",
+        "select destination_id, state, count(*)
+           from deliveries
+          where state in ('pending', 'delivered', 'given_up', 'held', 'skipped')
+            and destination_id in (select id from destinations where site_id = $1)
+          group by destination_id, state
+          order by destination_id",
     )
     .bind(site_id)
     .fetch_all(store.pool())
@@ -290,35 +291,54 @@ pub async fn destination_totals(store: &Store, site_id: &str) -> Result<Vec<Dest
         }
     }
     for entry in &mut totals {
-        add_money_and_times(store, entry).await?;
+        entry.last_accepted_at = last_accepted_at(store, &entry.destination_id).await?;
+    }
+    for group in unsettled(store).await? {
+        let Some(entry) = totals.iter_mut().find(|it| it.destination_id == group.destination_id)
+        else {
+            continue;
+        };
+        if group.state == "pending" {
+            add(&mut entry.owed_money, group.amount, group.currency.as_deref());
+            let oldest = Timestamp::from_ms(group.oldest_ms);
+            entry.oldest_owed_at =
+                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
+        } else {
+            add(&mut entry.given_up_money, group.amount, group.currency.as_deref());
+        }
     }
     Ok(totals)
 }
 
-async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Result<()> {
-    let unsettled: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
-        "select state, currency, cast(coalesce(sum(amount_minor), 0) as bigint), min(oldest_ms)
-           from (select d.state, c.id, c.currency, c.amount_minor, min(d.created_at_ms) as oldest_ms
+#[derive(sqlx::FromRow)]
+struct Unsettled {
+    destination_id: String,
+    state: String,
+    currency: Option<String>,
+    amount: i64,
+    oldest_ms: i64,
+}
+
+/// Money of what is owed or given up, of all sites: these are few, and a condition on the destination would lead SQLite
+/// away from the index by state. The inner grouping makes a conversion with two messages count once.
+async fn unsettled(store: &Store) -> Result<Vec<Unsettled>> {
+    sqlx::query_as(
+        "select destination_id, state, currency, cast(coalesce(sum(amount_minor), 0) as bigint) as amount,
+                min(oldest_ms) as oldest_ms
+           from (select d.destination_id, d.state, c.id, c.currency, c.amount_minor,
+                        min(d.created_at_ms) as oldest_ms
                    from deliveries d
                    join conversions c on c.id = d.conversion_id
-                  where d.state in ('pending', 'given_up') and d.destination_id = $1
-                  group by d.state, c.id, c.currency, c.amount_minor) as unsettled
-          group by state, currency",
+                  where d.state in ('pending', 'given_up')
+                  group by d.destination_id, d.state, c.id, c.currency, c.amount_minor) as unsettled
+          group by destination_id, state, currency",
     )
-    .bind(&entry.destination_id)
     .fetch_all(store.pool())
     .await
-    .context("could not sum what a destination is owed")?;
-    for (state, currency, minor, oldest_ms) in unsettled {
-        if state == "pending" {
-            super::add(&mut entry.owed_money, minor, currency.as_deref());
-            let oldest = Timestamp::from_ms(oldest_ms);
-            entry.oldest_owed_at =
-                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
-        } else {
-            super::add(&mut entry.given_up_money, minor, currency.as_deref());
-        }
-    }
+    .context("could not sum what destinations are owed")
+}
+
+async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
     let (last,): (Option<i64>,) = sqlx::query_as(
         "select max(settled_at_ms)
            from (select settled_at_ms
@@ -327,12 +347,11 @@ async fn add_money_and_times(store: &Store, entry: &mut DestinationTotals) -> Re
                   order by id desc
                   limit 100) as newest",
     )
-    .bind(&entry.destination_id)
+    .bind(destination_id)
     .fetch_one(store.pool())
     .await
     .context("could not find a destination's last acceptance")?;
-    entry.last_accepted_at = last.map(Timestamp::from_ms);
-    Ok(())
+    Ok(last.map(Timestamp::from_ms))
 }
 
 fn read_row(row: &AnyRow) -> Result<DeliveryRow> {

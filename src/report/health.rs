@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::page::AFTER_ALL_IDS;
 use super::{QUARTER_MS, Scope};
 use crate::clock::Timestamp;
 use crate::ids;
@@ -11,30 +12,30 @@ use crate::store::Store;
 
 /// Signs of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// The newest visit that is no bot's: exact for a new click ID, to the quarter hour for a returning one.
-    pub last_visit_at: Option<Timestamp>,
+    pub(crate) last_visit_at: Option<Timestamp>,
     /// The newest Stripe event of the mode.
-    pub last_event_at: Option<Timestamp>,
+    pub(crate) last_event_at: Option<Timestamp>,
     /// Events not processed yet, of both modes.
-    pub events_waiting: i64,
+    pub(crate) events_waiting: i64,
     /// Events that need a person, of both modes.
-    pub events_failed: i64,
+    pub(crate) events_failed: i64,
     /// Deliveries to this site's destinations that are due now or later.
-    pub deliveries_owed: i64,
+    pub(crate) deliveries_owed: i64,
     /// Since when the oldest of them waits.
-    pub oldest_owed_at: Option<Timestamp>,
+    pub(crate) oldest_owed_at: Option<Timestamp>,
     /// Deliveries that were given up.
-    pub deliveries_given_up: i64,
+    pub(crate) deliveries_given_up: i64,
     /// Deliveries that wait because their destination is disabled.
-    pub deliveries_held: i64,
+    pub(crate) deliveries_held: i64,
 }
 
 /// Signs of life of a site.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn health(store: &Store, scope: &Scope) -> Result<Health> {
+pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let (waiting,): (i64,) =
         sqlx::query_as("select count(*) from stripe_events where state = 'received'")
             .fetch_one(store.pool())
@@ -48,12 +49,13 @@ pub async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let last_event: Option<(i64,)> = sqlx::query_as(
         "select received_at_ms
            from stripe_events
-          where source_id in (select id from sources where site_id = $1) and livemode = $2
+          where id < $3 and source_id in (select id from sources where site_id = $1) and livemode = $2
           order by id desc
           limit 1",
     )
     .bind(&scope.site_id)
     .bind(i64::from(scope.livemode))
+    .bind(AFTER_ALL_IDS) // Without a bound on the key, SQLite reads every event and sorts.
     .fetch_optional(store.pool())
     .await
     .context("could not find the last event")?;

@@ -12,39 +12,39 @@ use crate::store::Store;
 
 /// One conversion with its whole story.
 #[derive(Clone, Debug)]
-pub struct Conversion {
+pub(crate) struct Conversion {
     /// Its columns, its touches, its deliveries in short.
-    pub row: ConversionRow,
+    pub(crate) row: ConversionRow,
     /// JSON: everything its events said, merged.
-    pub payment: String,
+    pub(crate) payment: String,
     /// The visitor's way, first touch first, with what each visit recorded.
-    pub way: Vec<TouchVisit>,
+    pub(crate) way: Vec<TouchVisit>,
     /// Every message with every attempt, oldest first.
-    pub deliveries: Vec<Delivery>,
+    pub(crate) deliveries: Vec<Delivery>,
     /// The Stripe events that told it, in the order of arrival; bodies by [`super::stripe_event`].
-    pub events: Vec<StripeEventRow>,
+    pub(crate) events: Vec<StripeEventRow>,
     /// The objects of Stripe's that belong to it.
-    pub objects: Vec<LearnedObject>,
+    pub(crate) objects: Vec<LearnedObject>,
     /// What it waits for: a click ID whose visit, or an AnyTrack click ID whose note, has not arrived yet.
-    pub awaits: Vec<String>,
+    pub(crate) awaits: Vec<String>,
 }
 
 /// A touch and the visit it comes from.
 #[derive(Clone, Debug)]
-pub struct TouchVisit {
+pub(crate) struct TouchVisit {
     /// The step.
-    pub touch: Touch,
+    pub(crate) touch: Touch,
     /// `None` when its visit was purged.
-    pub visit: Option<VisitRow>,
+    pub(crate) visit: Option<VisitRow>,
 }
 
 /// An object of Stripe's that we learned.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct LearnedObject {
+pub(crate) struct LearnedObject {
     /// `cs_…`, `pi_…`, `in_…`, …
-    pub object_id: String,
+    pub(crate) object_id: String,
     /// identity: names the payment; lineage: only lends a click ID.
-    pub role: String,
+    pub(crate) role: String,
 }
 
 /// Most touches whose visits are read; a way is rarely longer than ten.
@@ -54,7 +54,7 @@ const MAX_TOUCHES: usize = 50;
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
+pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
     let (payment,): (String,) = sqlx::query_as("select payment from conversions where id = $1")
         .bind(id)

@@ -13,67 +13,67 @@ use crate::store::Store;
 
 /// Where money leaks out of the numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Leaks {
+pub(crate) struct Leaks {
     /// Paid but unmatched, by reason, most conversions first.
-    pub unmatched: Vec<Leak>,
+    pub(crate) unmatched: Vec<Leak>,
     /// Recorded but not with a destination, by destination and state.
-    pub undelivered: Vec<Undelivered>,
+    pub(crate) undelivered: Vec<Undelivered>,
 }
 
 /// Unmatched conversions of one reason.
 #[derive(Clone, Debug)]
-pub struct Leak {
+pub(crate) struct Leak {
     /// no_reference, placeholder_not_replaced, …
-    pub reason: String,
+    pub(crate) reason: String,
     /// How many.
-    pub conversions: i64,
+    pub(crate) conversions: i64,
     /// Their net money.
-    pub money: Totals,
+    pub(crate) money: Totals,
     /// When the first of them occurred.
-    pub first_at: Timestamp,
+    pub(crate) first_at: Timestamp,
     /// When the last of them occurred.
-    pub last_at: Timestamp,
+    pub(crate) last_at: Timestamp,
     /// The newest three.
-    pub examples: Vec<LeakExample>,
+    pub(crate) examples: Vec<LeakExample>,
 }
 
 /// One unmatched conversion.
 #[derive(Clone, Debug)]
-pub struct LeakExample {
+pub(crate) struct LeakExample {
     /// `cnv_…`.
-    pub conversion_id: String,
+    pub(crate) conversion_id: String,
     /// What came back from Stripe.
-    pub reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// What was bought.
-    pub description: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// Deliveries of one destination in one state other than delivered and skipped.
 #[derive(Clone, Debug)]
-pub struct Undelivered {
+pub(crate) struct Undelivered {
     /// `dst_…`.
-    pub destination_id: String,
+    pub(crate) destination_id: String,
     /// pending, given_up, held.
-    pub state: String,
+    pub(crate) state: String,
     /// How many messages.
-    pub deliveries: i64,
+    pub(crate) deliveries: i64,
     /// Net money of their conversions, each counted once.
-    pub money: Totals,
+    pub(crate) money: Totals,
     /// Since when the oldest waits.
-    pub oldest_at: Timestamp,
+    pub(crate) oldest_at: Timestamp,
     /// The newest of them.
-    pub example_delivery_id: String,
+    pub(crate) example_delivery_id: String,
     /// HTTP status of its last answer.
-    pub last_status: Option<i64>,
+    pub(crate) last_status: Option<i64>,
     /// What went wrong with it last.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// Where money of the period leaks out of the numbers.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
+pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
     Ok(Leaks {
         unmatched: unmatched(store, scope, period).await?,
         undelivered: undelivered(store, scope, period).await?,

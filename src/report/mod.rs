@@ -27,50 +27,50 @@ use jiff::tz::TimeZone;
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money, Totals};
 
-pub use conversions::{
+pub(crate) use conversions::{
     ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
 };
-pub use days::{Day, days};
-pub use deliveries::{
+pub(crate) use days::{Day, days};
+pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
-pub use health::{Health, health};
-pub use journey::{Conversion, LearnedObject, TouchVisit, conversion};
-pub use leaks::{Leak, LeakExample, Leaks, Undelivered, leaks};
-pub use overview::{Overview, overview};
-pub use page::{Cursor, MAX_LIMIT, Page};
-pub use ranking::{Dimension, Ranking, RankingRow, ranking};
-pub use stripe_events::{
+pub(crate) use health::{Health, health};
+pub(crate) use journey::{Conversion, LearnedObject, TouchVisit, conversion};
+pub(crate) use leaks::{Leak, LeakExample, Leaks, Undelivered, leaks};
+pub(crate) use overview::{Overview, overview};
+pub(crate) use page::{Cursor, MAX_LIMIT, Page};
+pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
+pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };
-pub use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
+pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.
 pub(crate) const QUARTER_MS: i64 = 900_000;
 
 /// Whose numbers: one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// `site_…`.
-    pub site_id: String,
+    pub(crate) site_id: String,
     /// True counts live payments, false test payments. Visits are the same in both.
-    pub livemode: bool,
+    pub(crate) livemode: bool,
 }
 
 /// A stretch of time, half-open: `from` belongs to it, `to` does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Period {
+pub(crate) struct Period {
     /// Its first instant.
-    pub from: Timestamp,
+    pub(crate) from: Timestamp,
     /// The first instant after it.
-    pub to: Timestamp,
+    pub(crate) to: Timestamp,
 }
 
 impl Period {
     /// The days from `first` to `last`, both included, in a zone. Its length follows daylight saving.
     /// `None` for dates at the end of the calendar.
-    pub fn of_days(first: Date, last: Date, zone: &TimeZone) -> Option<Self> {
+    pub(crate) fn of_days(first: Date, last: Date, zone: &TimeZone) -> Option<Self> {
         let from = first_instant(first, zone)?;
         let to = first_instant(last.tomorrow().ok()?, zone)?;
         Some(Self { from, to })
@@ -92,21 +92,21 @@ pub(crate) fn first_instant(day: Date, zone: &TimeZone) -> Option<Timestamp> {
 
 /// Part of a whole, in counts; the door turns it into a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// How many of the whole.
-    pub part: i64,
+    pub(crate) part: i64,
     /// How many there are.
-    pub whole: i64,
+    pub(crate) whole: i64,
 }
 
 impl Share {
     /// In ten-thousandths, rounded down, so that 10,000 means all and nothing less. `None` when there is no whole.
-    pub fn per_ten_thousand(self) -> Option<i64> {
+    pub(crate) fn per_ten_thousand(self) -> Option<i64> {
         (self.whole > 0).then(|| self.part.saturating_mul(10_000) / self.whole)
     }
 
     /// In thousandths, rounded down. `None` when there is no whole.
-    pub fn per_mille(self) -> Option<i64> {
+    pub(crate) fn per_mille(self) -> Option<i64> {
         self.per_ten_thousand().map(|share| share / 10)
     }
 }

@@ -10,46 +10,46 @@ use crate::store::Store;
 
 /// The headline numbers of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// Visits without bots, counted by quarter hour: every quarter hour the period touches counts whole.
-    pub visits: i64,
+    pub(crate) visits: i64,
     /// Paid conversions.
-    pub conversions: i64,
+    pub(crate) conversions: i64,
     /// Those that have a visit.
-    pub matched: i64,
+    pub(crate) matched: i64,
     /// Those that have none.
-    pub unmatched: i64,
+    pub(crate) unmatched: i64,
     /// What was paid.
-    pub gross: Totals,
+    pub(crate) gross: Totals,
     /// What of it was given back.
-    pub refunded: Totals,
+    pub(crate) refunded: Totals,
     /// `gross` without `refunded`.
-    pub net: Totals,
+    pub(crate) net: Totals,
     /// What of `net` is in an open or lost dispute.
-    pub disputed: Totals,
+    pub(crate) disputed: Totals,
     /// Matched conversions of all.
-    pub match_rate: Share,
+    pub(crate) match_rate: Share,
     /// Deliveries that were accepted, of all that are owed or were; skipped ones are not owed.
-    pub delivered_rate: Share,
+    pub(crate) delivered_rate: Share,
     /// Net money of unmatched conversions.
-    pub unmatched_money: Totals,
+    pub(crate) unmatched_money: Totals,
     /// How many conversions some destination does not have yet: pending, given up or held.
-    pub undelivered: i64,
+    pub(crate) undelivered: i64,
     /// Their net money.
-    pub undelivered_money: Totals,
+    pub(crate) undelivered_money: Totals,
     /// Net money of conversions that are unmatched or undelivered, each counted once.
-    pub at_risk: Totals,
+    pub(crate) at_risk: Totals,
     /// How many came with the placeholder unreplaced: the tag did not run.
-    pub lost_to_missing_tag: i64,
+    pub(crate) lost_to_missing_tag: i64,
     /// Their net money.
-    pub lost_to_missing_tag_money: Totals,
+    pub(crate) lost_to_missing_tag_money: Totals,
 }
 
 /// The headline numbers of a period.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
+pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
     let (first_quarter, after_quarter) = period.quarters();
     let (visits,): (i64,) = sqlx::query_as(
         "select cast(coalesce(sum(visits), 0) as bigint)

@@ -8,7 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Most rows of a page.
-pub const MAX_LIMIT: i64 = 200;
+pub(crate) const MAX_LIMIT: i64 = 200;
+
+/// Greater than every record's ID, whatever its prefix, in every collation.
+pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
 
 /// How many records one statement of [`in_fifty`] asks for.
 pub(super) const FIFTY: usize = 50;
@@ -30,7 +33,7 @@ pub(super) use in_fifty;
 
 /// The place of a row in its list's order: everything after it comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// The order's number: a time in ms.
     pub(super) number: i64,
     /// The order's text: an ID.
@@ -39,7 +42,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Reads what [`fmt::Display`] wrote; `None` for anything else.
-    pub fn parse(opaque: &str) -> Option<Self> {
+    pub(crate) fn parse(opaque: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(opaque).ok()?;
         let plain = String::from_utf8(bytes).ok()?;
         let (number, text) = plain.split_once(' ')?;
@@ -57,11 +60,11 @@ impl fmt::Display for Cursor {
 
 /// Some rows of a list.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     /// In the list's order.
-    pub rows: Vec<T>,
+    pub(crate) rows: Vec<T>,
     /// Where the next page begins; `None` when these are the last rows.
-    pub next: Option<Cursor>,
+    pub(crate) next: Option<Cursor>,
 }
 
 impl<T> Page<T> {

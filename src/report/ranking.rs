@@ -16,7 +16,7 @@ const SHOWN: usize = 12;
 
 /// What rows are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dimension {
+pub(crate) enum Dimension {
     /// Paid search, social, e-mail, direct, …
     Channel,
     /// google, instagram, newsletter, …
@@ -31,35 +31,35 @@ pub enum Dimension {
 
 /// Where visits and money came from.
 #[derive(Clone, Debug, Default)]
-pub struct Ranking {
+pub(crate) struct Ranking {
     /// Best first: by net money in the asked currency, then by visits.
-    pub rows: Vec<RankingRow>,
+    pub(crate) rows: Vec<RankingRow>,
     /// The sum of those after them.
-    pub rest: RankingRow,
+    pub(crate) rest: RankingRow,
     /// How many those are.
-    pub rest_rows: usize,
+    pub(crate) rest_rows: usize,
     /// Conversions without a known touch; they have no visits.
-    pub unmatched: RankingRow,
+    pub(crate) unmatched: RankingRow,
 }
 
 /// One row of a ranking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RankingRow {
+pub(crate) struct RankingRow {
     /// Empty where the visit names none: no campaign, no source.
-    pub name: String,
+    pub(crate) name: String,
     /// Visits without bots.
-    pub visits: i64,
+    pub(crate) visits: i64,
     /// Paid conversions whose last touch this is.
-    pub conversions: i64,
+    pub(crate) conversions: i64,
     /// What was paid, without what was given back.
-    pub net: Totals,
+    pub(crate) net: Totals,
 }
 
 /// Ranks a dimension by last touch; `currency` decides the order.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn ranking(
+pub(crate) async fn ranking(
     store: &Store,
     scope: &Scope,
     period: Period,

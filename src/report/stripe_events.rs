@@ -6,93 +6,92 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::deliveries::AFTER_ALL_IDS;
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
 /// Which Stripe events; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
-pub struct EventFilter {
+pub(crate) struct EventFilter {
     /// Those of a site's sources.
-    pub site_id: Option<String>,
+    pub(crate) site_id: Option<String>,
     /// received, processed, ignored, failed.
-    pub state: Option<String>,
+    pub(crate) state: Option<String>,
     /// Stripe's type: `checkout.session.completed`.
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Live or test.
-    pub livemode: Option<bool>,
+    pub(crate) livemode: Option<bool>,
 }
 
 /// One Stripe event as lists show it.
 #[derive(Clone, Debug)]
-pub struct StripeEventRow {
+pub(crate) struct StripeEventRow {
     /// `sev_…`.
-    pub id: String,
+    pub(crate) id: String,
     /// Stripe's account, or empty for the source's own.
-    pub account: String,
+    pub(crate) account: String,
     /// Stripe's `evt_…`.
-    pub event_id: String,
+    pub(crate) event_id: String,
     /// `src_…`.
-    pub source_id: String,
+    pub(crate) source_id: String,
     /// Stripe's type: `checkout.session.completed`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// What it is about: `cs_…`, `in_…`, …
-    pub object_id: String,
+    pub(crate) object_id: String,
     /// Live or test.
-    pub livemode: bool,
+    pub(crate) livemode: bool,
     /// Of Stripe's API.
-    pub api_version: Option<String>,
+    pub(crate) api_version: Option<String>,
     /// Stripe's time.
-    pub created_at: Option<Timestamp>,
+    pub(crate) created_at: Option<Timestamp>,
     /// Ours.
-    pub received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
     /// webhook, backfill, fetched.
-    pub origin: String,
+    pub(crate) origin: String,
     /// received, processed, ignored, failed.
-    pub state: String,
+    pub(crate) state: String,
     /// Why ignored.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Why failed.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// What it changed.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
     /// `cnv_…`, where it belongs to one.
-    pub conversion_id: Option<String>,
+    pub(crate) conversion_id: Option<String>,
     /// How often it was processed.
-    pub attempts: i64,
+    pub(crate) attempts: i64,
     /// When it was processed last.
-    pub processed_at: Option<Timestamp>,
+    pub(crate) processed_at: Option<Timestamp>,
     /// How often the same event came again.
-    pub repeats: i64,
+    pub(crate) repeats: i64,
 }
 
 /// One Stripe event with its raw body.
 #[derive(Clone, Debug)]
-pub struct StripeEvent {
+pub(crate) struct StripeEvent {
     /// As lists show it.
-    pub row: StripeEventRow,
+    pub(crate) row: StripeEventRow,
     /// The signature header as received.
-    pub signature: String,
+    pub(crate) signature: String,
     /// Which of the source's secrets fitted, from 0.
-    pub secret_position: i64,
+    pub(crate) secret_position: i64,
     /// The request's bytes.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Webhooks that were not believed.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Rejection {
+pub(crate) struct Rejection {
     /// `src_…`.
-    pub source_id: String,
+    pub(crate) source_id: String,
     /// Days since 1970, UTC.
-    pub day: i64,
+    pub(crate) day: i64,
     /// missing, mismatch, too_old, …
-    pub reason: String,
+    pub(crate) reason: String,
     /// How many that day.
-    pub rejected: i64,
+    pub(crate) rejected: i64,
     /// The last one, ms since 1970, UTC.
-    pub last_at_ms: i64,
+    pub(crate) last_at_ms: i64,
 }
 
 /// What every list of events selects: all but the body and the signature.
@@ -136,7 +135,7 @@ macro_rules! filtered {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn stripe_events(
+pub(crate) async fn stripe_events(
     store: &Store,
     filter: &EventFilter,
     after: Option<&Cursor>,
@@ -170,7 +169,7 @@ pub async fn stripe_events(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
+pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
     let row = sqlx::query(list!(", e.signature, e.secret_position, e.body", "where e.id = $1"))
         .bind(id)
         .fetch_optional(store.pool())
@@ -211,7 +210,11 @@ pub(super) async fn of_conversion(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn rejections(store: &Store, site_id: &str, since: Timestamp) -> Result<Vec<Rejection>> {
+pub(crate) async fn rejections(
+    store: &Store,
+    site_id: &str,
+    since: Timestamp,
+) -> Result<Vec<Rejection>> {
     sqlx::query_as(
         "select source_id, day, reason, rejected, last_at_ms
            from stripe_rejections

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::page::{Cursor, MAX_LIMIT, Page};
+use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{Period, money};
 use crate::clock::Timestamp;
 use crate::ids;
@@ -15,97 +15,97 @@ use crate::store::Store;
 
 /// Which visits; the default lists all but bots.
 #[derive(Clone, Debug, Default)]
-pub struct VisitFilter {
+pub(crate) struct VisitFilter {
     /// `site_…`.
-    pub site_id: Option<String>,
+    pub(crate) site_id: Option<String>,
     /// Those whose click ID was minted in it.
-    pub period: Option<Period>,
+    pub(crate) period: Option<Period>,
     /// Kind of traffic.
-    pub channel: Option<String>,
+    pub(crate) channel: Option<String>,
     /// The campaign's name.
-    pub campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// True lists visits of bots too.
-    pub with_bots: bool,
+    pub(crate) with_bots: bool,
 }
 
 /// One visit.
 #[derive(Clone, Debug)]
-pub struct VisitRow {
+pub(crate) struct VisitRow {
     /// `ck_…`.
-    pub click_id: String,
+    pub(crate) click_id: String,
     /// The browser's time of the body; a key, never trusted as a time.
-    pub sent_at_ms: i64,
+    pub(crate) sent_at_ms: i64,
     /// `site_…`.
-    pub site_id: String,
+    pub(crate) site_id: String,
     /// When.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// When we heard of it.
-    pub received_at: Timestamp,
+    pub(crate) received_at: Timestamp,
     /// The client-made click ID that this one stands for.
-    pub alias: Option<String>,
+    pub(crate) alias: Option<String>,
     /// The click ID before this visit.
-    pub previous_click_id: Option<String>,
+    pub(crate) previous_click_id: Option<String>,
     /// The page's address.
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// Where the visitor came from.
-    pub referrer: Option<String>,
+    pub(crate) referrer: Option<String>,
     /// Kind of traffic.
-    pub channel: String,
+    pub(crate) channel: String,
     /// google, newsletter, …
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// cpc, email, …
-    pub medium: Option<String>,
+    pub(crate) medium: Option<String>,
     /// The campaign's name.
-    pub campaign: Option<String>,
+    pub(crate) campaign: Option<String>,
     /// The page's host.
-    pub landing_host: Option<String>,
+    pub(crate) landing_host: Option<String>,
     /// The page's path.
-    pub landing_path: Option<String>,
+    pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
-    pub device: String,
+    pub(crate) device: String,
     /// Bits, see `visit::flags`.
-    pub flags: i64,
+    pub(crate) flags: i64,
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
-    pub details: String,
+    pub(crate) details: String,
 }
 
 /// A click ID with all that is known of it.
 #[derive(Clone, Debug)]
-pub struct Visit {
+pub(crate) struct Visit {
     /// The recorded one: where an alias was asked for, the signed click ID it stands for.
-    pub click_id: String,
+    pub(crate) click_id: String,
     /// Its visits, oldest first; at least one.
-    pub visits: Vec<VisitRow>,
+    pub(crate) visits: Vec<VisitRow>,
     /// AnyTrack click IDs captured beside it.
-    pub anytrack_click_ids: Vec<String>,
+    pub(crate) anytrack_click_ids: Vec<String>,
     /// What it led to, newest first; at most 200.
-    pub conversions: Vec<VisitedConversion>,
+    pub(crate) conversions: Vec<VisitedConversion>,
 }
 
 /// A conversion that a visit led to.
 #[derive(Clone, Debug)]
-pub struct VisitedConversion {
+pub(crate) struct VisitedConversion {
     /// `cnv_…`.
-    pub id: String,
+    pub(crate) id: String,
     /// When it happened.
-    pub occurred_at: Timestamp,
+    pub(crate) occurred_at: Timestamp,
     /// purchase, renewal, trial, lead, or a custom name.
-    pub kind: String,
+    pub(crate) kind: String,
     /// pending, paid, failed, partially_refunded, refunded, disputed.
-    pub status: String,
+    pub(crate) status: String,
     /// What was paid.
-    pub amount: Option<Money>,
+    pub(crate) amount: Option<Money>,
     /// The buyer's address.
-    pub email: Option<String>,
+    pub(crate) email: Option<String>,
     /// Live or test.
-    pub livemode: bool,
+    pub(crate) livemode: bool,
 }
 
 /// A page of visits, newest click ID first; `limit` is held between 1 and 200.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn visits(
+pub(crate) async fn visits(
     store: &Store,
     filter: &VisitFilter,
     after: Option<&Cursor>,
@@ -113,9 +113,8 @@ pub async fn visits(
 ) -> Result<Page<VisitRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
     let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
-    let latest = filter.period.map_or(super::deliveries::AFTER_ALL_IDS.to_owned(), |period| {
-        ids::first_click_id(period.to)
-    });
+    let latest =
+        filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
                 channel, source, medium, campaign, landing_host, landing_path, device, flags, details
@@ -131,7 +130,7 @@ pub async fn visits(
     )
     .bind(earliest)
     .bind(latest)
-    .bind(after.map_or(super::deliveries::AFTER_ALL_IDS, |cursor| &cursor.text))
+    .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
     .bind(after.map_or(i64::MAX, |cursor| cursor.number))
     .bind(filter.site_id.as_deref())
     .bind(filter.channel.as_deref())
@@ -152,7 +151,7 @@ pub async fn visits(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
+pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
     let mut visits = of_click_id(store, click_id_or_alias).await?;
     if visits.is_empty() {
         let signed: Option<(String,)> = sqlx::query_as(

@@ -56,10 +56,25 @@ impl Store {
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
+        let lock = match url.strip_prefix("sqlite://") {
+            Some(path) => Some(Arc::new(sqlite_lock::DirectoryLock::take(Path::new(path))?)),
+            None => None,
+        };
+        Ok(Self { _lock: lock, ..Self::open_beside(url, visits, counts).await? })
+    }
+
+    /// The same without owning the file: for commands that change one row beside a running server.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) async fn open_beside(
+        url: &str,
+        visits: &'static Batch,
+        counts: &'static Tally,
+    ) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let gate = Arc::new(Mutex::new(()));
         if let Some(path) = url.strip_prefix("sqlite://") {
-            let lock = sqlite_lock::DirectoryLock::take(Path::new(path))?;
             let pool = AnyPoolOptions::new()
                 .max_connections(SQLITE_CONNECTIONS)
                 .after_connect(|connection, _| {
@@ -70,13 +85,7 @@ impl Store {
                 .with_context(|| format!("could not open the database file {path}"))?;
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
             let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
-            Ok(Self {
-                pool,
-                engine: Engine::Sqlite,
-                gate,
-                visits: writer,
-                _lock: Some(Arc::new(lock)),
-            })
+            Ok(Self { pool, engine: Engine::Sqlite, gate, visits: writer, _lock: None })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)

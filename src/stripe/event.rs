@@ -216,7 +216,9 @@ fn amount(object: &Value, key: &str) -> Result<Option<i64>, String> {
             Some(minor) if (0..=MAX_AMOUNT).contains(&minor) => Ok(Some(minor)),
             _ => Err(format!("{key} is {number}, not an amount in minor units")),
         },
-        other => Err(format!("{key} is {}, not a number", kind_of(other))),
+        other @ (Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(format!("{key} is {}, not a number", kind_of(other)))
+        }
     }
 }
 
@@ -367,11 +369,7 @@ mod tests {
             ("negative", paid(json!({"amount_total": -1})), "amount_total is -1"),
             ("fractional", paid(json!({"amount_total": 10.5})), "amount_total is 10.5"),
             ("text", paid(json!({"amount_total": "100"})), "amount_total is text"),
-            (
-                "overflow",
-                paid(json!({"amount_total": 99_999_999_999_999_999_999_u128 as u64})),
-                "amount_total",
-            ),
+            ("overflow", paid(json!({"amount_total": u64::MAX})), "amount_total"),
             ("no currency", paid(json!({"currency": 7})), "data.object.currency"),
             ("no id", paid(json!({"id": null})), "data.object.id"),
         ];

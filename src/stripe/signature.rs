@@ -176,7 +176,8 @@ mod tests {
         let old = v1("whsec_old", NOW, BODY);
         let both = format!("t={NOW},v1={right},v1={old}");
         let zeros = "0".repeat(64);
-        let rows: Vec<(&str, Vec<String>, Vec<&str>, Result<usize, &str>)> = vec![
+        type Case<'a> = (&'a str, Vec<String>, Vec<&'a str>, Result<usize, &'a str>);
+        let rows: Vec<Case<'_>> = vec![
             ("1 right", vec![format!("t={NOW},v1={right}")], vec!["whsec_a"], Ok(0)),
             (
                 "2 v0 beside it",

@@ -28,21 +28,21 @@ const MAX_TOUCHES: usize = 30;
 const MAX_MINT_AGE_DAYS: u64 = 7;
 
 /// Bits of `visits.flags`. The first three are the tag's own (`TAG` body key `f`).
-pub mod flags {
+pub(crate) mod flags {
     /// `navigator.webdriver` was set.
-    pub const AUTOMATED: i64 = 1;
+    pub(crate) const AUTOMATED: i64 = 1;
     /// Global Privacy Control was set.
-    pub const GPC: i64 = 2;
+    pub(crate) const GPC: i64 = 2;
     /// The click ID was adopted from a linked domain.
-    pub const ADOPTED: i64 = 4;
+    pub(crate) const ADOPTED: i64 = 4;
     /// The presented click ID had a wrong MAC; the visit has another one.
-    pub const FORGED: i64 = 256;
+    pub(crate) const FORGED: i64 = 256;
     /// The presented click ID was minted for another site; the visit has another one.
-    pub const FOREIGN_SITE: i64 = 512;
+    pub(crate) const FOREIGN_SITE: i64 = 512;
     /// The page's host is none of the site's domains: stored, not counted.
-    pub const UNKNOWN_HOST: i64 = 1024;
+    pub(crate) const UNKNOWN_HOST: i64 = 1024;
     /// The click ID was made in the browser, because its copy of the tag was stale.
-    pub const CLIENT_MADE: i64 = 2048;
+    pub(crate) const CLIENT_MADE: i64 = 2048;
 }
 
 /// What the request around the body says.

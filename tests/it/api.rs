@@ -132,7 +132,7 @@ async fn the_overview_counts_live_money_by_currency() {
         found["revenue"],
         json!([{"currency": "JPY", "amount": "12800"}, {"currency": "USD", "amount": "102.60"}])
     );
-    assert!(found["match_rate"].to_string() == "0.5", "{found}");
+    assert_eq!(found["match_rate"].to_string(), "0.5", "{found}");
     assert!(found["delivered_rate"].is_number(), "{found}");
     let test = app.api("/api/v1/overview?livemode=false").await;
     assert_eq!(test["revenue"], json!([{"currency": "USD", "amount": "102.60"}]));

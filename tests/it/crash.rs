@@ -1,19 +1,17 @@
 //! Crashes: the real binary is killed with SIGKILL under load, many times; what it acknowledged is there, once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clickstamp::clock::{Clock, Timestamp};
 use clickstamp::ids;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::harness::{Database, FakeDestination, SECRET, Session, TestApp, sign};
+use crate::harness::{Database, FakeDestination, SECRET, Server, Session, TestApp, sign};
 
 /// Answers after which the process is killed, round by round: early, late, in the middle of everything.
 const KILLED_AFTER: [usize; 12] = [1, 3, 10, 40, 90, 160, 17, 250, 5, 120, 60, 333];
@@ -24,44 +22,6 @@ const VISITORS: usize = 12;
 struct Acknowledged {
     visits: Arc<Mutex<BTreeSet<String>>>,
     events: Arc<Mutex<BTreeSet<String>>>,
-}
-
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    /// Starts the binary and reads from its log where it listens.
-    async fn start(database: &Database, anytrack: &FakeDestination) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
-            .env_clear()
-            .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
-            .env("CLICKSTAMP_DATA_DIR", &database.directory)
-            .env("CLICKSTAMP_DATABASE_URL", &database.url)
-            .env("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", SECRET)
-            .env("CLICKSTAMP_ANYTRACK_URL", &anytrack.url)
-            .env("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "true")
-            .env("CLICKSTAMP_DELIVERY_RATE", "0")
-            .env("CLICKSTAMP_VISIT_RATE", "0")
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a log")).lines();
-        let url = loop {
-            let line = log
-                .next_line()
-                .await
-                .expect("a readable log")
-                .expect("it says where it listens before it ends");
-            if let Some((_, url)) = line.split_once("listening on ") {
-                break url.trim().to_owned();
-            }
-        };
-        tokio::task::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Self { child, url }
-    }
 }
 
 /// A visitor who lands, pays, lands again, until the server is gone. Reports each acknowledged answer.
@@ -82,7 +42,7 @@ async fn visit_and_pay(
         let visit = json!({"s": "main", "i": click_id, "t": t, "u": "https://www.shop.localhost/?utm_source=x"}).to_string();
         let Ok(answer) = client.post(format!("{url}/v")).body(visit).send().await else { return };
         assert_eq!(answer.status().as_u16(), 204);
-        done.visits.lock().unwrap().insert(click_id.clone());
+        done.visits.lock().expect("no visitor panics").insert(click_id.clone());
         let _ = answered.send(()).await; // Nobody counts any more once the server is killed.
 
         let session = format!("cs_live_{click_id}");
@@ -94,7 +54,7 @@ async fn visit_and_pay(
             .body(body);
         let Ok(answer) = post.send().await else { return };
         assert_eq!(answer.status().as_u16(), 200);
-        done.events.lock().unwrap().insert(session);
+        done.events.lock().expect("no visitor panics").insert(session);
         let _ = answered.send(()).await; // As above.
     }
 }

@@ -4,10 +4,12 @@
 mod harness;
 
 mod api;
+mod command;
 mod conversion;
 mod crash;
 mod delivery;
 mod journey;
+mod replicas;
 mod stripe;
 mod tag;
 mod visit;

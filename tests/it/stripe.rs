@@ -50,7 +50,8 @@ async fn unbelievable_webhooks_get_their_code_and_leave_nothing() {
     };
     let signed = |seconds: i64, body: &[u8]| sign(SECRET, seconds, body);
     let good = signed(now, body.as_bytes());
-    let rows: Vec<(&str, &str, Option<String>, Vec<u8>, u16)> = vec![
+    type Row<'a> = (&'a str, &'a str, Option<String>, Vec<u8>, u16);
+    let rows: Vec<Row<'_>> = vec![
         ("unsigned", PATH, None, body.clone().into(), 400),
         (
             "another secret",

@@ -90,6 +90,17 @@ impl TestApp {
         App::build(config, clock).await.expect("the app starts")
     }
 
+    /// A second process on the same database. Only PostgreSQL has those; a SQLite file has one owner.
+    pub(crate) async fn replica(&self) -> Option<App> {
+        let clock = self.app.state().clock.clone();
+        let is_shared = self.database.url.starts_with("postgres");
+        if is_shared {
+            Some(Self::build(&self.database, &self.anytrack, &[], clock).await)
+        } else {
+            None
+        }
+    }
+
     /// Closes the app and starts it again on the same database, as after an ordered stop.
     pub(crate) async fn restart(mut self, settings: &[(&str, &str)]) -> Self {
         let clock = self.app.state().clock.clone();

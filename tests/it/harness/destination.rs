@@ -9,9 +9,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::task::JoinHandle;
 
+/// Status, body, and the value of the header that goes with the status.
+type Scripted = (u16, String, Option<String>);
+
 #[derive(Clone, Default)]
 struct Shared {
-    answers: Arc<Mutex<VecDeque<(u16, String, Option<String>)>>>,
+    answers: Arc<Mutex<VecDeque<Scripted>>>,
     received: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,7 +45,7 @@ impl FakeDestination {
 
     /// One answer with a body and a `Retry-After` or `Location`.
     pub(crate) fn answer(&self, status: u16, body: &str, header: Option<&str>) {
-        self.shared.answers.lock().unwrap().push_back((
+        self.shared.answers.lock().expect("nobody panics holding it").push_back((
             status,
             body.to_owned(),
             header.map(str::to_owned),
@@ -51,15 +54,19 @@ impl FakeDestination {
 
     /// Bodies received so far, oldest first.
     pub(crate) fn received(&self) -> Vec<String> {
-        self.shared.received.lock().unwrap().clone()
+        self.shared.received.lock().expect("nobody panics holding it").clone()
     }
 }
 
 async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
     assert_eq!(headers[header::CONTENT_TYPE], "application/json");
-    shared.received.lock().unwrap().push(body);
-    let (status, body, value) =
-        shared.answers.lock().unwrap().pop_front().unwrap_or((200, String::new(), None));
+    shared.received.lock().expect("nobody panics holding it").push(body);
+    let (status, body, value) = shared
+        .answers
+        .lock()
+        .expect("nobody panics holding it")
+        .pop_front()
+        .unwrap_or((200, String::new(), None));
     let mut response = (StatusCode::from_u16(status).expect("a status"), body).into_response();
     if let Some(value) = value {
         let name =

@@ -6,9 +6,11 @@ mod database;
 mod destination;
 mod events;
 mod http;
+mod server;
 
-pub(crate) use app::{Conversion, Delivery, TestApp};
+pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
 pub(crate) use destination::FakeDestination;
 pub(crate) use events::{SECRET, Session, sign};
-pub(crate) use http::Reply;
+pub(crate) use http::{Reply, request};
+pub(crate) use server::Server;

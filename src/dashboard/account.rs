@@ -1,0 +1,140 @@
+//! The first account.
+//! In: the one-time token of the setup URL, an e-mail, a password. Out: the first user, signed in.
+//! Promise: the token opens nothing once anybody has an account.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+use super::frame::{Door, prefix};
+use super::session::{self, see_other};
+use super::views::{Field, entered};
+use super::{page, password, table};
+use crate::client::Client;
+use crate::config::Secret;
+use crate::error::AppError;
+use crate::ids;
+use crate::settings;
+use crate::state::AppState;
+use crate::store::Store;
+
+/// Under this name the settings keep the token, so that a restart shows the same URL.
+const TOKEN: &str = "setup_token";
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage {
+    frame: Door,
+    action: String,
+    token: String,
+    email: Field,
+    password_error: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Opened {
+    token: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct NewAccount {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    password: String,
+}
+
+/// The one-time URL for the first account, or `None` when somebody has one.
+///
+/// # Errors
+/// When the database cannot be read or written.
+pub(super) async fn setup_url(store: &Store, base: &str) -> anyhow::Result<Option<String>> {
+    if table::has_users(store).await? {
+        return Ok(None);
+    }
+    let token = settings::get_or_set(store, TOKEN, &ids::new_secret()).await?;
+    Ok(Some(format!("{}/setup/account?token={token}", base.trim_end_matches('/'))))
+}
+
+/// `GET /setup/account`.
+pub(super) async fn show_new_account(
+    State(state): State<AppState>,
+    client: Client,
+    Query(query): Query<Opened>,
+) -> Result<Response, AppError> {
+    let token = query.token.unwrap_or_default();
+    check(&state, &token).await?;
+    page::show(&form(&client, token, Field::default(), None))
+}
+
+/// `POST /setup/account`.
+pub(super) async fn make_first_account(
+    State(state): State<AppState>,
+    client: Client,
+    Form(sent): Form<NewAccount>,
+) -> Result<Response, AppError> {
+    check(&state, &sent.token).await?;
+    let mut email = Field::of(entered(Some(&sent.email)).unwrap_or_default().to_lowercase());
+    email.error = email_fault(&email.value).map(str::to_owned);
+    let password_error = password::fault(&sent.password).map(str::to_owned);
+    if email.error.is_some() || password_error.is_some() {
+        let form = page::show(&form(&client, sent.token, email, password_error))?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response());
+    }
+    let hash = password::hash(&Secret::new(sent.password)).await?;
+    let now = state.clock.now();
+    let added = table::add_first_user(&state.store, now, &email.value, &hash).await?;
+    let user_id = added.ok_or_else(used_up)?;
+    let cookie = session::start(&state, &client, &user_id).await?;
+    Ok(([(header::SET_COOKIE, cookie)], see_other(&client, "/setup")).into_response())
+}
+
+fn form(
+    client: &Client,
+    token: String,
+    email: Field,
+    password_error: Option<String>,
+) -> AccountPage {
+    let action = format!("{}/setup/account", prefix(&client.base));
+    AccountPage { frame: Door::new(client), action, token, email, password_error }
+}
+
+/// The token must be the stored one, and nobody may have an account. Compared as hashes, so that time tells nothing.
+async fn check(state: &AppState, token: &str) -> Result<(), AppError> {
+    let expected = settings::get_or_set(&state.store, TOKEN, &ids::new_secret()).await?;
+    let is_right = ids::sha256_hex(expected.as_bytes()) == ids::sha256_hex(token.as_bytes());
+    if is_right && !table::has_users(&state.store).await? { Ok(()) } else { Err(used_up()) }
+}
+
+fn used_up() -> AppError {
+    let line = "This link does not open anything. It works once, for the first account; after that, sign in.";
+    AppError::new(StatusCode::FORBIDDEN, line)
+}
+
+/// Why a text is no e-mail address for signing in; `None` when it is.
+pub(super) fn email_fault(email: &str) -> Option<&'static str> {
+    let fits = email.len() <= 254
+        && !email.contains(char::is_whitespace)
+        && email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
+    (!fits).then_some("That is not an e-mail address: it looks like name@example.com.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_email_has_a_name_and_a_host() {
+        for right in ["ada@example.com", "a@localhost"] {
+            assert_eq!(email_fault(right), None);
+        }
+        for wrong in ["", "ada", "@example.com", "ada@", "a b@example.com"] {
+            assert!(email_fault(wrong).is_some(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The list of conversions.
+//! In: a period, a tab, a search, a place in the list. Out: a page of rows in groups of days.
+//! Promise: test payments are listed only in test mode, and every row leads to its story.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::rows::{ConversionItem, conversion_item};
+use super::views::numbers::{counted, totals};
+use super::views::times::long_day;
+use super::views::{Choice, Link, Pager, entered, words};
+use crate::error::AppError;
+use crate::money::{Money, Totals};
+use crate::report::{self, ConversionFilter, ConversionRow, Cursor, Overview};
+use crate::state::AppState;
+
+/// Rows of a page.
+const ROWS: i64 = 50;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    tab: Option<String>,
+    q: Option<String>,
+    reason: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "conversions.html")]
+struct ConversionsPage {
+    frame: Frame,
+    subtitle: String,
+    period: PeriodMenu,
+    tabs: Vec<Choice>,
+    search: Search,
+    /// A filter in force, and the way out of it.
+    filter: Option<Choice>,
+    heading: String,
+    days: Vec<DayGroup>,
+    pager: Pager,
+}
+
+/// The search field.
+struct Search {
+    action: String,
+    hidden: Vec<(&'static str, String)>,
+    value: String,
+}
+
+/// Rows of one day, with its sum.
+struct DayGroup {
+    name: String,
+    sum: String,
+    items: Vec<ConversionItem>,
+}
+
+/// A tab: its word in the query, its label.
+const TABS: [(&str, &str); 6] = [
+    ("", "All"),
+    ("matched", "Matched"),
+    ("unmatched", "Not matched"),
+    ("owed", "Not delivered yet"),
+    ("given_up", "Given up"),
+    ("refunded", "Refunded"),
+];
+
+/// `GET /conversions`.
+pub(super) async fn list_conversions(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Query(period): Query<PeriodQuery>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, AppError> {
+    let span = Span::read(&period, &viewer.times, viewer.now);
+    let frame = viewer.frame(&state, Tab::Conversions).await?;
+    let tab = TABS.iter().map(|(word, _)| *word).find(|word| query.tab.as_deref() == Some(word));
+    let (tab, search) = (tab.unwrap_or_default(), entered(query.q.as_deref()));
+    let reason = entered(query.reason.as_deref());
+    let here = span
+        .on(&viewer.link("/conversions"))
+        .with("tab", tab)
+        .with("q", search.clone().unwrap_or_default())
+        .with("reason", reason.clone().unwrap_or_default());
+    let filter = filter(&viewer, &span, tab, search.clone(), reason.clone());
+    let after = query.after.as_deref().and_then(Cursor::parse);
+    let found = report::conversions(&state.store, &filter, after.as_ref(), ROWS).await?;
+    let numbers = report::overview(&state.store, &viewer.scope(), span.period).await?;
+    let page = ConversionsPage {
+        frame,
+        subtitle: format!("{}, {}", span.range(), viewer.times.named()),
+        period: span.menu(&here),
+        tabs: tabs(&here, tab, &numbers),
+        search: Search {
+            action: here.path(),
+            hidden: here.pairs_without(&["q", "after"]),
+            value: search.clone().unwrap_or_default(),
+        },
+        filter: reason.map(|reason| {
+            Choice::new(&here.with("reason", ""), words::reason_heading(&reason), true)
+        }),
+        heading: heading(&viewer, &numbers, tab, search.as_deref()),
+        days: days(&viewer, &found.rows),
+        pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
+    };
+    page::show(&page)
+}
+
+fn filter(
+    viewer: &Viewer,
+    span: &Span,
+    tab: &str,
+    search: Option<String>,
+    reason: Option<String>,
+) -> ConversionFilter {
+    let is = |word: &str, value: &str| (tab == word).then(|| value.to_owned());
+    ConversionFilter {
+        site_id: Some(viewer.site.id.clone()),
+        livemode: Some(!viewer.is_test),
+        match_state: is("matched", "matched").or(is("unmatched", "unmatched")),
+        reason,
+        delivery_state: is("owed", "pending").or(is("given_up", "given_up")),
+        status: is("refunded", "refunded"),
+        only_paid: matches!(tab, "matched" | "unmatched"),
+        search,
+        from: Some(span.period.from),
+        to: Some(span.period.to),
+    }
+}
+
+fn tabs(here: &Link, current: &str, numbers: &Overview) -> Vec<Choice> {
+    let tab = |(word, label): &(&'static str, &'static str)| {
+        let choice = Choice::new(&here.with("tab", *word), *label, *word == current);
+        match *word {
+            "matched" => choice.counting(numbers.matched),
+            "unmatched" => choice.counting(numbers.unmatched),
+            _ => choice,
+        }
+    };
+    TABS.iter().map(tab).collect()
+}
+
+fn heading(viewer: &Viewer, numbers: &Overview, tab: &str, search: Option<&str>) -> String {
+    match (search, tab) {
+        (Some(search), _) => format!("What begins with “{search}”"),
+        (None, "") => format!(
+            "{} paid, {} net",
+            counted(numbers.conversions, "conversion", "conversions"),
+            totals(&numbers.net, viewer.site.currency)
+        ),
+        (None, "unmatched") => format!(
+            "{} not matched, {} net",
+            counted(numbers.unmatched, "conversion", "conversions"),
+            totals(&numbers.unmatched_money, viewer.site.currency)
+        ),
+        (None, tab) => {
+            TABS.iter().find(|(word, _)| *word == tab).map_or("", |(_, label)| label).to_owned()
+        }
+    }
+}
+
+/// Groups rows, which come newest first, by the site's days.
+fn days(viewer: &Viewer, rows: &[ConversionRow]) -> Vec<DayGroup> {
+    let day = |row: &ConversionRow| viewer.times.date(row.occurred_at);
+    rows.chunk_by(|a, b| day(a) == day(b))
+        .filter_map(|group| {
+            let date = day(group.first()?);
+            Some(DayGroup {
+                name: long_day(date),
+                sum: sum(viewer, group),
+                items: group.iter().map(|row| conversion_item(viewer, row)).collect(),
+            })
+        })
+        .collect()
+}
+
+/// What was paid on the rows of a day that are on this page.
+fn sum(viewer: &Viewer, group: &[ConversionRow]) -> String {
+    let paid: Vec<_> = group.iter().filter(|row| row.paid_at.is_some()).collect();
+    let mut net = Totals::default();
+    for row in &paid {
+        if let Some(amount) = row.amount {
+            let refunded = row.refunded.map_or(0, |refunded| refunded.minor);
+            net.add(Money { minor: amount.minor - refunded, ..amount });
+        }
+    }
+    let count = i64::try_from(paid.len()).unwrap_or(i64::MAX);
+    format!("{count} here, {} net", totals(&net, viewer.site.currency))
+}

@@ -1,0 +1,270 @@
+//! Deliveries: what destinations have, and what they are still owed.
+//! In: a state, a place in the list; a wish to send again. Out: destinations with their sums, a page of deliveries.
+//! Promise: what was given up says why and how to send it again.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::session::{local_path, see_other};
+use super::views::numbers::{NONE, count, counted, money, totals};
+use super::views::times::Moment;
+use super::views::{Chip, Choice, Link, Pager, words};
+use crate::delivery::{self, Retried};
+use crate::error::AppError;
+use crate::money::Totals;
+use crate::report::{self, Cursor, DeliveryFilter, DeliveryRow, DestinationTotals};
+use crate::settings::{self, Destination};
+use crate::state::AppState;
+
+/// Rows of a page.
+const ROWS: i64 = 50;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    state: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct DeliveriesPage {
+    frame: Frame,
+    subtitle: String,
+    notice: Option<Notice>,
+    destinations: Vec<DestinationItem>,
+    settings_href: String,
+    tabs: Vec<Choice>,
+    rows: Vec<DeliveryItem>,
+    pager: Pager,
+}
+
+/// What was given up, above everything else.
+struct Notice {
+    title: String,
+    href: String,
+}
+
+struct DestinationItem {
+    name: String,
+    address: String,
+    state: Chip,
+    accepted: String,
+    owed: String,
+    given_up: String,
+    last: Option<Moment>,
+}
+
+struct DeliveryItem {
+    at: Moment,
+    href: String,
+    amount: String,
+    is_test: bool,
+    destination: String,
+    event: String,
+    state: Chip,
+    tries: String,
+    answer: String,
+    /// When the next try is.
+    next: Option<Moment>,
+    /// Where to post the wish to send again.
+    retry: Option<String>,
+    retry_label: &'static str,
+}
+
+const STATES: [(&str, &str); 6] = [
+    ("", "All"),
+    ("pending", "Owed"),
+    ("given_up", "Given up"),
+    ("held", "Held"),
+    ("skipped", "Not sent"),
+    ("delivered", "Accepted"),
+];
+
+/// `GET /deliveries`.
+pub(super) async fn list_deliveries(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, AppError> {
+    let frame = viewer.frame(&state, Tab::Deliveries).await?;
+    let current =
+        STATES.iter().map(|(word, _)| *word).find(|word| query.state.as_deref() == Some(word));
+    let current = current.unwrap_or_default();
+    let here = viewer.link("/deliveries").with("state", current);
+    let filter = DeliveryFilter {
+        site_id: Some(viewer.site.id.clone()),
+        destination_id: None,
+        state: (!current.is_empty()).then(|| current.to_owned()),
+    };
+    let after = query.after.as_deref().and_then(Cursor::parse);
+    let found = report::deliveries(&state.store, &filter, after.as_ref(), ROWS).await?;
+    let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let snapshot = state.settings.current();
+    let destinations = snapshot.destinations_of(&viewer.site.id);
+    let page = DeliveriesPage {
+        frame,
+        subtitle: subtitle(&viewer, &sums),
+        notice: notice(&viewer, &sums),
+        destinations: destinations.map(|found| destination_item(&viewer, found, &sums)).collect(),
+        settings_href: format!("{}#anytrack", viewer.link("/settings")),
+        tabs: tabs(&here, current, &sums),
+        rows: found.rows.iter().map(|row| delivery_item(&viewer, row)).collect(),
+        pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
+    };
+    page::show(&page)
+}
+
+#[derive(Default)]
+struct All {
+    accepted: i64,
+    owed: i64,
+    given_up: i64,
+    held: i64,
+    skipped: i64,
+    owed_money: Totals,
+    given_up_money: Totals,
+}
+
+fn all(sums: &[DestinationTotals]) -> All {
+    let mut all = All::default();
+    for sum in sums {
+        all.accepted += sum.accepted;
+        all.owed += sum.owed;
+        all.given_up += sum.given_up;
+        all.held += sum.held;
+        all.skipped += sum.skipped;
+        sum.owed_money.iter().for_each(|money| all.owed_money.add(money));
+        sum.given_up_money.iter().for_each(|money| all.given_up_money.add(money));
+    }
+    all
+}
+
+/// `2 owed ($378.00)`.
+fn with_money(number: i64, what: &str, sums: &Totals, viewer: &Viewer) -> String {
+    if sums.is_empty() {
+        format!("{} {what}", count(number))
+    } else {
+        format!("{} {what} ({})", count(number), totals(sums, viewer.site.currency))
+    }
+}
+
+fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
+    let all = all(sums);
+    format!(
+        "{}, {}, {} accepted. Times in {}.",
+        with_money(all.owed, "owed", &all.owed_money, viewer),
+        with_money(all.given_up, "given up", &all.given_up_money, viewer),
+        count(all.accepted),
+        viewer.times.place,
+    )
+}
+
+fn notice(viewer: &Viewer, sums: &[DestinationTotals]) -> Option<Notice> {
+    let all = all(sums);
+    let money = totals(&all.given_up_money, viewer.site.currency);
+    let deliveries = counted(all.given_up, "delivery", "deliveries");
+    let was = if all.given_up == 1 { "was" } else { "were" };
+    (all.given_up > 0).then(|| Notice {
+        title: format!("{deliveries} ({money}) {was} given up"),
+        href: viewer.link("/deliveries").with("state", "given_up").to_string(),
+    })
+}
+
+fn tabs(here: &Link, current: &str, sums: &[DestinationTotals]) -> Vec<Choice> {
+    let all = all(sums);
+    let tab = |(word, label): &(&'static str, &'static str)| {
+        let choice = Choice::new(&here.with("state", *word), *label, *word == current);
+        match *word {
+            "pending" if all.owed > 0 => choice.counting(all.owed),
+            "given_up" if all.given_up > 0 => choice.counting(all.given_up),
+            "held" if all.held > 0 => choice.counting(all.held),
+            "skipped" if all.skipped > 0 => choice.counting(all.skipped),
+            _ => choice,
+        }
+    };
+    STATES.iter().map(tab).collect()
+}
+
+fn destination_item(
+    viewer: &Viewer,
+    destination: &Destination,
+    sums: &[DestinationTotals],
+) -> DestinationItem {
+    let none = DestinationTotals::default();
+    let sum = sums.iter().find(|sum| sum.destination_id == destination.id).unwrap_or(&none);
+    let state = if !destination.enabled {
+        Chip::quiet(format!("Held: {} wait here, nothing is lost", count(sum.held)))
+    } else if sum.owed > 0 {
+        Chip::wait(format!("{} waiting", count(sum.owed)))
+    } else if sum.last_accepted_at.is_some() {
+        Chip::ok("Answers")
+    } else {
+        Chip::quiet("Nothing sent yet")
+    };
+    DestinationItem {
+        name: destination.name.clone(),
+        address: settings::mask_url(&destination.url),
+        state,
+        accepted: count(sum.accepted),
+        owed: count(sum.owed),
+        given_up: count(sum.given_up),
+        last: sum.last_accepted_at.map(|at| viewer.times.short_second(at, viewer.now)),
+    }
+}
+
+fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
+    let retry = viewer.link(&format!("/deliveries/{}/retry", row.id)).to_string();
+    let can_retry = matches!(row.state.as_str(), "given_up" | "pending");
+    let answer = match (&row.last_error, row.last_status) {
+        (_, Some(status)) => words::http_status(status),
+        (Some(error), None) => error.clone(),
+        (None, None) => String::new(),
+    };
+    DeliveryItem {
+        at: viewer.times.short_second(row.created_at, viewer.now),
+        href: viewer.link(&format!("/conversions/{}#{}", row.conversion_id, row.id)).to_string(),
+        amount: row.amount.map_or_else(|| NONE.to_owned(), money),
+        is_test: !row.livemode,
+        destination: row.destination_name.clone(),
+        event: row.event_name.clone(),
+        state: words::delivery_state(row),
+        tries: count(row.attempts),
+        answer,
+        next: (row.state == "pending").then(|| viewer.times.short(row.due_at, viewer.now)),
+        retry: can_retry.then_some(retry),
+        retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Back {
+    /// The page that asked; a path of ours.
+    back: Option<String>,
+}
+
+/// `POST /deliveries/{id}/retry`.
+pub(super) async fn retry_delivery(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    axum::Form(sent): axum::Form<Back>,
+) -> Result<Response, AppError> {
+    match delivery::retry(&state.store, viewer.now, &id).await? {
+        Retried::Owed => {
+            state.bells.delivery_owed.notify_one();
+            let list = viewer.link("/deliveries").with("state", "pending").to_string();
+            let back = sent.back.as_deref().map(|back| local_path(Some(back)));
+            Ok(back.map_or_else(|| page::see_other(&list), |back| see_other(&viewer.client, back)))
+        }
+        Retried::NotFound => Err(AppError::not_found("There is no such delivery.")),
+        Retried::NotRetryable(state) => {
+            let line = format!("This delivery cannot be sent again: its state is “{state}”.");
+            Err(AppError::new(StatusCode::CONFLICT, line))
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Stripe's events, raw.
+//! In: a state, a place in the list, one event; a wish to read one again. Out: a page of events, one event with its exact bytes.
+//! Promise: what Stripe sent is shown as it came; what was not believed is counted by reason.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::views::numbers::{count, counted};
+use super::views::times::{Moment, short_day, utc_day};
+use super::views::{Chip, Choice, Pager, words};
+use crate::error::AppError;
+use crate::report::{self, Cursor, EventFilter, StripeEvent, StripeEventRow};
+use crate::state::AppState;
+use crate::stripe;
+
+/// Rows of a page.
+const ROWS: i64 = 50;
+/// How far back refused webhooks are counted.
+const REJECTED_DAYS: u64 = 28;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    state: Option<String>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "events.html")]
+struct EventsPage {
+    frame: Frame,
+    subtitle: String,
+    /// Webhooks that were not believed.
+    rejected: Vec<RejectedItem>,
+    rejected_title: String,
+    settings_href: String,
+    setup_href: String,
+    tabs: Vec<Choice>,
+    rows: Vec<EventItem>,
+    pager: Pager,
+}
+
+struct RejectedItem {
+    day: String,
+    count: String,
+    why: String,
+    code: String,
+    last: Moment,
+}
+
+struct EventItem {
+    at: Moment,
+    href: String,
+    kind: String,
+    object_id: String,
+    is_test: bool,
+    state: Chip,
+    /// What it changed, why it was not needed, or why it failed.
+    said: String,
+    /// Its conversion.
+    conversion: Option<String>,
+    rerun: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "event.html")]
+struct EventPage {
+    frame: Frame,
+    back: String,
+    item: EventItem,
+    facts: Vec<(&'static str, String)>,
+    body: String,
+}
+
+const STATES: [(&str, &str); 5] = [
+    ("", "All"),
+    ("received", "Waiting"),
+    ("failed", "Failed"),
+    ("processed", "Read"),
+    ("ignored", "Not needed"),
+];
+
+/// `GET /events`.
+pub(super) async fn list_events(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, AppError> {
+    let frame = viewer.frame(&state, Tab::Events).await?;
+    let current =
+        STATES.iter().map(|(word, _)| *word).find(|word| query.state.as_deref() == Some(word));
+    let current = current.unwrap_or_default();
+    let here = viewer.link("/events").with("state", current);
+    let filter = EventFilter {
+        site_id: Some(viewer.site.id.clone()),
+        state: (!current.is_empty()).then(|| current.to_owned()),
+        kind: None,
+        livemode: Some(!viewer.is_test),
+    };
+    let after = query.after.as_deref().and_then(Cursor::parse);
+    let found = report::stripe_events(&state.store, &filter, after.as_ref(), ROWS).await?;
+    let rejected = rejected(&state, &viewer).await?;
+    let tab = |(word, label): &(&'static str, &'static str)| {
+        let choice = Choice::new(&here.with("state", *word), *label, *word == current);
+        match *word {
+            "failed" if frame.health.events_failed > 0 => {
+                choice.counting(frame.health.events_failed)
+            }
+            "received" if frame.health.events_waiting > 0 => {
+                choice.counting(frame.health.events_waiting)
+            }
+            _ => choice,
+        }
+    };
+    let page = EventsPage {
+        subtitle: format!("As Stripe sent them, newest first. Times in {}.", viewer.times.place),
+        rejected_title: rejected.1,
+        rejected: rejected.0,
+        settings_href: format!("{}#stripe", viewer.link("/settings")),
+        setup_href: viewer.link("/setup").to_string(),
+        tabs: STATES.iter().map(tab).collect(),
+        rows: found.rows.iter().map(|row| event_item(&viewer, row)).collect(),
+        pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
+        frame,
+    };
+    page::show(&page)
+}
+
+/// Webhooks that were not believed: one row a day and reason, and their title.
+async fn rejected(
+    state: &AppState,
+    viewer: &Viewer,
+) -> anyhow::Result<(Vec<RejectedItem>, String)> {
+    let since = viewer.now.minus(std::time::Duration::from_secs(REJECTED_DAYS * 86_400));
+    let found = report::rejections(&state.store, &viewer.site.id, since).await?;
+    let all: i64 = found.iter().map(|rejection| rejection.rejected).sum();
+    let title = format!(
+        "{} not believed in {REJECTED_DAYS} days",
+        counted(all, "webhook was", "webhooks were")
+    );
+    let item = |rejection: &report::Rejection| RejectedItem {
+        day: short_day(utc_day(rejection.day)),
+        count: count(rejection.rejected),
+        why: words::rejected(&rejection.reason).to_owned(),
+        code: rejection.reason.clone(),
+        last: viewer
+            .times
+            .short_second(crate::clock::Timestamp::from_ms(rejection.last_at_ms), viewer.now),
+    };
+    Ok((found.iter().map(item).collect(), title))
+}
+
+fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
+    let said = match row.state.as_str() {
+        "ignored" => words::ignored(row.reason.as_deref().unwrap_or_default()).to_owned(),
+        "failed" => row.error.clone().unwrap_or_default(),
+        _ => row.note.clone().unwrap_or_default(),
+    };
+    let conversion = row.conversion_id.as_ref();
+    let rerun = viewer.link(&format!("/events/{}/rerun", row.id)).to_string();
+    EventItem {
+        at: viewer.times.short_second(row.received_at, viewer.now),
+        href: viewer.link(&format!("/events/{}", row.id)).to_string(),
+        kind: if row.kind.is_empty() { "unnamed".to_owned() } else { row.kind.clone() },
+        object_id: row.object_id.clone(),
+        is_test: !row.livemode,
+        state: words::event_chip(&row.state),
+        said,
+        conversion: conversion.map(|id| viewer.link(&format!("/conversions/{id}")).to_string()),
+        rerun: (row.state == "failed").then_some(rerun),
+    }
+}
+
+/// `GET /events/{id}`.
+pub(super) async fn show_event(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    let found = report::stripe_event(&state.store, &id).await?;
+    let event = found.ok_or_else(|| AppError::not_found("There is no such Stripe event."))?;
+    let page = EventPage {
+        frame: viewer.frame(&state, Tab::Events).await?,
+        back: viewer.link("/events").to_string(),
+        item: event_item(&viewer, &event.row),
+        facts: facts(&state, &viewer, &event),
+        body: String::from_utf8_lossy(&event.body).into_owned(),
+    };
+    page::show(&page)
+}
+
+fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'static str, String)> {
+    let row = &event.row;
+    let snapshot = state.settings.current();
+    let source =
+        snapshot.source(&row.source_id).map_or_else(String::new, |source| source.key.clone());
+    let position = event.secret_position + 1;
+    let time = |at| viewer.times.second(at).title;
+    let mut facts = vec![
+        ("Stripe’s ID", row.event_id.clone()),
+        ("About", row.object_id.clone()),
+        ("Source", format!("{source}, {}", if row.livemode { "live" } else { "test" })),
+        ("Account", row.account.clone()),
+        ("Made by Stripe", row.created_at.map(time).unwrap_or_default()),
+        ("Received", time(row.received_at)),
+        ("Came by", row.origin.clone()),
+        (
+            "Came again",
+            if row.repeats > 0 { counted(row.repeats, "time", "times") } else { String::new() },
+        ),
+        ("Read", row.processed_at.map(time).unwrap_or_default()),
+        ("Tries", count(row.attempts)),
+        ("API version", row.api_version.clone().unwrap_or_default()),
+        ("Signature", format!("right, by our signing secret {position}")),
+        ("Our ID", row.id.clone()),
+    ];
+    facts.retain(|(_, value)| !value.is_empty());
+    facts
+}
+
+/// `POST /events/{id}/rerun`.
+pub(super) async fn rerun_event(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    if stripe::rerun(&state.store, viewer.now, &id).await? {
+        state.bells.event_stored.notify_one();
+        return Ok(page::see_other(&viewer.link(&format!("/events/{id}")).to_string()));
+    }
+    let line = "This event is not in a state to be read again: only failed ones are.";
+    Err(AppError::new(StatusCode::CONFLICT, line))
+}

@@ -1,0 +1,235 @@
+//! What stands around every page: who looks, at which site, in which mode, and the tabs.
+//! In: a request. Out: a `Viewer` for handlers, a `Frame` for templates.
+//! Promise: every link keeps the mode and the public prefix. The mode is a parameter of the address, not a cookie:
+//! two windows may show two modes, and a link that somebody sends shows what he saw.
+
+use std::convert::Infallible;
+
+use anyhow::Result;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+
+use super::assets;
+use super::period::Span;
+use super::session::User;
+use super::views::times::Times;
+use super::views::{Link, numbers};
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::error::AppError;
+use crate::report::{self, Health, Scope};
+use crate::settings::Site;
+use crate::state::AppState;
+
+/// The path part of the public base: `/k`, or nothing.
+pub(super) fn prefix(base: &str) -> String {
+    let path = url::Url::parse(base).map(|url| url.path().to_owned()).unwrap_or_default();
+    path.trim_end_matches('/').to_owned()
+}
+
+/// The frame of pages for people who are not signed in.
+pub(super) struct Door {
+    pub(super) css: String,
+    pub(super) icon: String,
+    pub(super) home: String,
+}
+
+impl Door {
+    pub(super) fn new(client: &Client) -> Self {
+        let prefix = prefix(&client.base);
+        Self {
+            css: format!("{prefix}{}", assets::css()),
+            icon: format!("{prefix}{}", assets::icon()),
+            home: format!("{prefix}/"),
+        }
+    }
+}
+
+/// Somebody who is signed in and looks at a page.
+pub(super) struct Viewer {
+    pub(super) user: User,
+    pub(super) client: Client,
+    pub(super) now: Timestamp,
+    pub(super) site: Site,
+    pub(super) times: Times,
+    pub(super) is_test: bool,
+}
+
+impl FromRequestParts<AppState> for Viewer {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let user = User::from_request_parts(parts, state).await?;
+        let client: Result<Client, Infallible> = Client::from_request_parts(parts, state).await;
+        let Ok(client) = client;
+        let query = parts.uri.query().unwrap_or_default();
+        let is_test = url::form_urlencoded::parse(query.as_bytes())
+            .any(|(name, value)| name == "mode" && value == "test");
+        let snapshot = state.settings.current();
+        let Some(site) = snapshot.sites.first().cloned() else {
+            let cause = anyhow::anyhow!("there is no site");
+            return Err(AppError::from(cause).into_response());
+        };
+        let times = Times::of(&site.timezone);
+        Ok(Self { user, client, now: state.clock.now(), site, times, is_test })
+    }
+}
+
+impl Viewer {
+    /// An address of ours in the same mode.
+    pub(super) fn link(&self, path: &str) -> Link {
+        let link = Link::to(format!("{}{path}", prefix(&self.client.base)));
+        if self.is_test { link.with("mode", "test") } else { link }
+    }
+
+    /// Whose numbers are asked for.
+    pub(super) fn scope(&self) -> Scope {
+        Scope { site_id: self.site.id.clone(), livemode: !self.is_test }
+    }
+
+    /// What stands around a page.
+    pub(super) async fn frame(&self, state: &AppState, current: Tab) -> Result<Frame> {
+        let span = Span::default_of(&self.times, self.now);
+        let health = report::health(&state.store, &self.scope()).await?;
+        let numbers = report::overview(&state.store, &self.scope(), span.period).await?;
+        let leaks = numbers.unmatched + numbers.undelivered;
+        let Door { css, icon, .. } = Door::new(&self.client);
+        let here = self.link(current.path());
+        Ok(Frame {
+            css,
+            icon,
+            home: self.link("/").to_string(),
+            site: self.site.name.clone(),
+            user: self.user.email.clone(),
+            is_test: self.is_test,
+            live: here.with("mode", "").to_string(),
+            test: here.with("mode", "test").to_string(),
+            account: format!("{}#password", self.link("/settings")),
+            logout: self.link("/logout").with("mode", "").to_string(),
+            tabs: ALL.iter().map(|tab| self.tab(*tab, current, &health, leaks)).collect(),
+            health,
+        })
+    }
+
+    fn tab(&self, tab: Tab, current: Tab, health: &Health, leaks: i64) -> TabLink {
+        let count = match tab {
+            Tab::Leaks => Count::open(leaks, "payments"),
+            Tab::Deliveries => Count::open(health.deliveries_given_up, "given up"),
+            Tab::Events => Count::open(health.events_failed, "failed"),
+            Tab::Overview | Tab::Conversions | Tab::Visits | Tab::Setup | Tab::Settings => None,
+        };
+        TabLink {
+            href: self.link(tab.path()).to_string(),
+            label: tab.label(),
+            count,
+            is_current: tab == current,
+            is_last: tab == Tab::Setup,
+        }
+    }
+}
+
+/// The pages that have a tab.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tab {
+    Overview,
+    Conversions,
+    Leaks,
+    Visits,
+    Deliveries,
+    Events,
+    Setup,
+    Settings,
+}
+
+const ALL: [Tab; 8] = [
+    Tab::Overview,
+    Tab::Conversions,
+    Tab::Leaks,
+    Tab::Visits,
+    Tab::Deliveries,
+    Tab::Events,
+    Tab::Setup,
+    Tab::Settings,
+];
+
+impl Tab {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+            Self::Conversions => "/conversions",
+            Self::Leaks => "/leaks",
+            Self::Visits => "/visits",
+            Self::Deliveries => "/deliveries",
+            Self::Events => "/events",
+            Self::Setup => "/setup",
+            Self::Settings => "/settings",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Conversions => "Conversions",
+            Self::Leaks => "Leaks",
+            Self::Visits => "Visits",
+            Self::Deliveries => "Deliveries",
+            Self::Events => "Stripe events",
+            Self::Setup => "Setup",
+            Self::Settings => "Settings",
+        }
+    }
+}
+
+/// What `framed.html` shows.
+pub(super) struct Frame {
+    pub(super) css: String,
+    pub(super) icon: String,
+    pub(super) home: String,
+    pub(super) site: String,
+    pub(super) user: String,
+    pub(super) is_test: bool,
+    pub(super) live: String,
+    pub(super) test: String,
+    pub(super) account: String,
+    pub(super) logout: String,
+    pub(super) tabs: Vec<TabLink>,
+    /// Asked for the tabs; pages that show it need not ask again.
+    pub(super) health: Health,
+}
+
+/// One tab.
+pub(super) struct TabLink {
+    pub(super) href: String,
+    pub(super) label: &'static str,
+    pub(super) count: Option<Count>,
+    pub(super) is_current: bool,
+    /// The first of those at the far end.
+    pub(super) is_last: bool,
+}
+
+/// What is open behind a tab.
+pub(super) struct Count {
+    pub(super) text: String,
+    /// Of what, for those who hear the page.
+    pub(super) of: &'static str,
+}
+
+impl Count {
+    fn open(count: i64, of: &'static str) -> Option<Self> {
+        (count > 0).then(|| Self { text: numbers::count(count), of })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_the_path_of_the_public_url() {
+        assert_eq!(prefix("https://www.shop.com/k"), "/k");
+        assert_eq!(prefix("https://www.shop.com/a/b/"), "/a/b");
+        assert_eq!(prefix("http://localhost:8080"), "");
+        assert_eq!(prefix("not a url"), "");
+    }
+}

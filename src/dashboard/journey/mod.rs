@@ -1,0 +1,232 @@
+//! The journey: the whole story of one payment.
+//! In: a conversion's ID. Out: its touches, its visit, its payment, its match with the reason, every delivery with every try.
+//! Promise: read top to bottom it is a story; everything we know and everything we sent can be seen from here.
+
+mod deliveries;
+mod way;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::Value;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::views::numbers::{NONE, money, money_parts};
+use super::views::times::{Moment, distance, long_day, short_day};
+use super::views::{Chip, words};
+use crate::clock::Timestamp;
+use crate::error::AppError;
+use crate::money::Money;
+use crate::report::{self, Conversion, Visit};
+use crate::state::AppState;
+
+#[derive(Template)]
+#[template(path = "journey.html")]
+struct JourneyPage {
+    frame: Frame,
+    back: String,
+    /// For the browser's tab.
+    title: String,
+    big: String,
+    small: String,
+    /// `Jenny Rosen bought`, `Somebody bought`.
+    who: String,
+    bought: String,
+    day: String,
+    at: Moment,
+    is_test: bool,
+    chips: Vec<Chip>,
+    notices: Vec<deliveries::Notice>,
+    story: Vec<way::Phrase>,
+    zone: String,
+    steps: Vec<Step>,
+    asides: Vec<Aside>,
+    payment: String,
+}
+
+/// One step of the timeline.
+#[derive(Default)]
+struct Step {
+    /// To link to; may be empty.
+    id: String,
+    /// `ok`, `bad`, `stamp` or nothing.
+    class: &'static str,
+    at: Option<Moment>,
+    day: String,
+    /// `First touch`, `Payment, 15 minutes later`.
+    kind: String,
+    heading: String,
+    text: String,
+    facts: Vec<Fact>,
+    tries: Vec<deliveries::Try>,
+    /// Below the tries.
+    note: String,
+    /// The exact message; may be empty.
+    sent: String,
+}
+
+/// One line of facts.
+struct Fact {
+    name: &'static str,
+    value: String,
+    is_code: bool,
+    href: Option<String>,
+}
+
+impl Fact {
+    fn text(name: &'static str, value: impl Into<String>) -> Self {
+        Self { name, value: value.into(), is_code: false, href: None }
+    }
+
+    fn code(name: &'static str, value: impl Into<String>) -> Self {
+        Self { is_code: true, ..Self::text(name, value) }
+    }
+}
+
+/// A group of facts beside the story.
+struct Aside {
+    title: &'static str,
+    facts: Vec<Fact>,
+}
+
+/// `GET /conversions/{id}`.
+pub(super) async fn show_journey(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    let found = report::conversion(&state.store, &id).await?;
+    let found = found.ok_or_else(|| AppError::not_found("There is no such conversion."))?;
+    let visit = match &found.row.click_id {
+        Some(click_id) => report::visit(&state.store, click_id).await?,
+        None => None,
+    };
+    let frame = viewer.frame(&state, Tab::Conversions).await?;
+    page::show(&journey_page(&state, &viewer, frame, &found, visit.as_ref()))
+}
+
+fn journey_page(
+    state: &AppState,
+    viewer: &Viewer,
+    frame: Frame,
+    found: &Conversion,
+    visit: Option<&Visit>,
+) -> JourneyPage {
+    let row = &found.row;
+    let payment: Value = serde_json::from_str(&found.payment).unwrap_or_default();
+    let name = payment["name"].as_str().or(row.email.as_deref()).unwrap_or("Somebody").to_owned();
+    let (big, small) = row.amount.map_or((NONE.to_owned(), String::new()), money_parts);
+    let mut steps = way::steps(viewer, found, visit);
+    steps.push(payment_step(viewer, found));
+    steps.push(way::match_step(viewer, row));
+    steps.extend(deliveries::steps(viewer, &found.deliveries));
+    let mut chips = vec![words::status_chip(&row.status), words::match_chip(row)];
+    chips.extend(row.deliveries.iter().map(|d| words::delivery_chip(d, &viewer.times, viewer.now)));
+    JourneyPage {
+        frame,
+        back: viewer.link("/conversions").to_string(),
+        title: format!("{} from {name}", row.amount.map_or(NONE.to_owned(), money)),
+        big,
+        small,
+        who: format!("{name} {}", if row.paid_at.is_some() { "bought" } else { "began to buy" }),
+        bought: row.description.clone().unwrap_or_else(|| "something".to_owned()),
+        day: long_day(viewer.times.date(row.occurred_at)),
+        at: viewer.times.minute_and_zone(row.occurred_at),
+        is_test: !row.livemode,
+        chips,
+        notices: deliveries::notices(viewer, found),
+        story: way::story(viewer, row),
+        zone: viewer.times.place.clone(),
+        steps,
+        asides: asides(state, viewer, found, &payment),
+        payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
+    }
+}
+
+/// When something happened, as steps show it.
+fn timed(viewer: &Viewer, at: Timestamp) -> Step {
+    Step {
+        at: Some(viewer.times.second(at)),
+        day: short_day(viewer.times.date(at)),
+        ..Step::default()
+    }
+}
+
+/// `, 15 minutes later`; nothing without something before.
+fn later(before: Option<Timestamp>, at: Timestamp) -> String {
+    match before {
+        Some(before) if at > before => format!(", {} later", distance(at.since(before))),
+        Some(_) | None => String::new(),
+    }
+}
+
+fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
+    let row = &found.row;
+    let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
+    let before = found.way.last().map(|step| step.touch.at);
+    let mut facts = Vec::new();
+    for event in &found.events {
+        let href = viewer.link(&format!("/events/{}", event.id)).to_string();
+        let kind = if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() };
+        facts.push(Fact { href: Some(href), ..Fact::text("Stripe event", kind) });
+    }
+    facts.push(Fact::code("Transaction", row.transaction_id.clone()));
+    facts.push(match &row.client_reference_id {
+        Some(reference) => Fact::code("Came back with", reference.clone()),
+        None => Fact::text("Came back with", "nothing"),
+    });
+    let told = match found.events.first() {
+        Some(first) if first.received_at > row.occurred_at => format!(
+            "Stripe told us {} later. Its signature was right, and the message was stored before Stripe got its answer.",
+            distance(first.received_at.since(row.occurred_at))
+        ),
+        Some(_) => "Stripe told us at once. Its signature was right, and the message was stored before Stripe got its answer.".to_owned(),
+        None => "It was told to us without Stripe.".to_owned(),
+    };
+    let heading = match row.status.as_str() {
+        "pending" => format!("A payment of {amount} is under way"),
+        "failed" => format!("A payment of {amount} failed"),
+        _ => format!("Paid {amount}"),
+    };
+    Step {
+        class: "stamp",
+        kind: format!("Payment{}", later(before, row.occurred_at)),
+        heading,
+        text: told,
+        facts,
+        ..timed(viewer, row.occurred_at)
+    }
+}
+
+fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value) -> Vec<Aside> {
+    let row = &found.row;
+    let snapshot = state.settings.current();
+    let mut amounts = Vec::new();
+    if let Some(amount) = row.amount {
+        let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
+        let net = Money { minor: amount.minor - refunded.minor, ..amount };
+        amounts.push(Fact::text("Paid", money(amount)));
+        amounts.push(Fact::text("Refunded", money(refunded)));
+        amounts.push(Fact::text("Net", money(net)));
+    }
+    let said = |name, key: &str| Some(Fact::text(name, payment[key].as_str()?));
+    let email = row.email.as_ref().map(|email| Fact::text("E-mail", email.clone()));
+    let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
+    let source = snapshot.source(&row.source_id).map_or("", |source| source.key.as_str());
+    let mode = if row.livemode { "live" } else { "test" };
+    let mut sale = vec![
+        Fact::text("Kind", words::kind(&row.kind)),
+        Fact::text("Site", viewer.site.name.clone()),
+        Fact::text("Source", format!("{source}, {mode}")),
+        Fact::code("Conversion", row.id.clone()),
+    ];
+    for object in found.objects.iter().filter(|object| object.role == "identity") {
+        sale.push(Fact::code("In Stripe", object.object_id.clone()));
+    }
+    vec![
+        Aside { title: "Money", facts: amounts },
+        Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
+        Aside { title: "Sale", facts: sale },
+    ]
+}

@@ -1,0 +1,129 @@
+//! What surrounds every page: security headers, the refusal of cross-site posts, the error page.
+//! In: any request and answer of the dashboard. Out: the answer with its headers; a fault as a page.
+//! Promise: the fault goes on to the layer that logs it, and no page runs or loads anything that is not ours.
+
+use std::borrow::Cow;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use tower_http::csrf::{CsrfLayer, ProtectionError};
+
+use super::frame::Door;
+use super::page;
+use crate::client::Client;
+use crate::error::{AppError, Fault};
+use crate::state::AppState;
+
+/// Largest form read. The longest is the list of domains.
+const MAX_FORM_BYTES: usize = 32 * 1024;
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    // `same-origin`, not `no-referrer`: the latter would make browsers send `Origin: null` with our own forms.
+    (header::REFERRER_POLICY, "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=()",
+    ),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// Puts the layers around routes that are already there.
+pub(super) fn protect(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
+    routes
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(refuse_cross_site(state))
+        .layer(middleware::from_fn_with_state(state.clone(), show_faults))
+        .layer(middleware::from_fn(add_headers))
+}
+
+/// Posts must come from our own pages. The public URL's origin is trusted too: a proxy may rewrite `Host`.
+fn refuse_cross_site(
+    state: &AppState,
+) -> CsrfLayer<impl Fn(ProtectionError) -> Response + Clone + Send + Sync + 'static> {
+    let mut layer = CsrfLayer::new();
+    if let Some(url) = &state.config.public_url {
+        let origin = url.origin().ascii_serialization();
+        layer = layer.add_trusted_origin(&origin).expect("an http(s) URL has an origin");
+    }
+    layer.with_rejection_response(|_| {
+        let line = "This form was sent from another site, so nothing was done.";
+        AppError::new(StatusCode::FORBIDDEN, line).into_response()
+    })
+}
+
+async fn add_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    frame: Door,
+    status: u16,
+    heading: &'static str,
+    line: Cow<'static, str>,
+}
+
+/// Shows a fault as a page, whatever made it: a handler, an extractor, or the router.
+async fn show_faults(client: Client, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if is_page || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let fault = response.extensions_mut().remove::<Fault>();
+    let page = ErrorPage {
+        frame: Door::new(&client),
+        status: status.as_u16(),
+        heading: heading(status),
+        line: fault.as_ref().map_or(Cow::Borrowed("The request could not be answered."), |fault| {
+            fault.line.clone()
+        }),
+    };
+    let mut shown = page::show(&page).unwrap_or_else(axum::response::IntoResponse::into_response);
+    *shown.status_mut() = status;
+    if let Some(fault) = fault {
+        shown.extensions_mut().insert(fault);
+    }
+    for (name, value) in response.headers() {
+        if *name == header::ALLOW || *name == header::RETRY_AFTER {
+            shown.headers_mut().insert(name, value.clone());
+        }
+    }
+    shown
+}
+
+fn heading(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 422 => "That could not be read",
+        403 => "That was refused",
+        404 => "There is nothing here",
+        405 => "That is not possible here",
+        413 => "That was too long",
+        429 => "Too many tries",
+        503 => "Not right now",
+        status if status >= 500 => "Something went wrong on our side",
+        _ => "That did not work",
+    }
+}

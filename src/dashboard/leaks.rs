@@ -1,0 +1,287 @@
+//! Where money leaks: what happened, how much, what to do.
+//! In: a period. Out: money at risk by currency, unmatched payments by reason, what destinations do not have yet.
+//! Promise: ordered by money; every line has one thing to do and leads to its rows.
+
+use std::cmp::Reverse;
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::views::numbers::{counted, in_order, money, money_parts};
+use super::views::words;
+use crate::error::AppError;
+use crate::money::{Currency, Money, Totals};
+use crate::report::{self, Leak, Leaks, Overview, Undelivered};
+use crate::settings::Snapshot;
+use crate::state::AppState;
+
+#[derive(Template)]
+#[template(path = "leaks.html")]
+struct LeaksPage {
+    frame: Frame,
+    subtitle: String,
+    period: PeriodMenu,
+    sums: Vec<RiskRow>,
+    before_name: String,
+    unmatched_title: String,
+    unmatched: Vec<LeakItem>,
+    /// Reasons without money, in one line.
+    nothing_lost_to: String,
+    undelivered_title: String,
+    undelivered: Vec<LeakItem>,
+}
+
+/// Money at risk in one currency.
+struct RiskRow {
+    currency: String,
+    big: String,
+    small: String,
+    unmatched: String,
+    undelivered: String,
+    net: String,
+    before: String,
+}
+
+/// One line: amount at the left, what happened, what to do.
+struct LeakItem {
+    /// To link to.
+    id: String,
+    big: String,
+    small: String,
+    also: Vec<String>,
+    counted: String,
+    heading: String,
+    code: String,
+    text: String,
+    fix: String,
+    /// The one button.
+    button: (String, &'static str),
+    /// To the rows.
+    rows: (String, String),
+}
+
+/// `GET /leaks`.
+pub(super) async fn show_leaks(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Query(period): Query<PeriodQuery>,
+) -> Result<Response, AppError> {
+    let span = Span::read(&period, &viewer.times, viewer.now);
+    let frame = viewer.frame(&state, Tab::Leaks).await?;
+    let (store, scope) = (&state.store, viewer.scope());
+    let numbers = report::overview(store, &scope, span.period).await?;
+    let before = report::overview(store, &scope, span.before).await?;
+    let mut leaks = report::leaks(store, &scope, span.period).await?;
+    let first = viewer.site.currency;
+    let amount = |sums: &Totals, number: i64| Reverse((sums.of(first).minor, number));
+    leaks.unmatched.sort_by_key(|leak| amount(&leak.money, leak.conversions));
+    leaks.undelivered.sort_by_key(|line| amount(&line.money, line.deliveries));
+    let snapshot = state.settings.current();
+    let undelivered = leaks.undelivered.iter();
+    let messages: i64 = leaks.undelivered.iter().map(|line| line.deliveries).sum();
+    let page = LeaksPage {
+        frame,
+        subtitle: format!("{}, {}", span.range(), viewer.times.named()),
+        period: span.menu(&span.on(&viewer.link("/leaks"))),
+        sums: risk_rows(&numbers, &before, first),
+        before_name: span.before_name.clone(),
+        unmatched_title: format!(
+            "Not matched: {}",
+            counted(numbers.unmatched, "payment", "payments")
+        ),
+        unmatched: leaks
+            .unmatched
+            .iter()
+            .map(|leak| unmatched_item(&viewer, &span, leak))
+            .collect(),
+        nothing_lost_to: nothing_lost_to(&leaks),
+        undelivered_title: format!("Not delivered: {}", counted(messages, "message", "messages")),
+        undelivered: undelivered.map(|line| undelivered_item(&viewer, &snapshot, line)).collect(),
+    };
+    page::show(&page)
+}
+
+fn risk_rows(numbers: &Overview, before: &Overview, first: Currency) -> Vec<RiskRow> {
+    let row = |risk: Money| {
+        let of = |sums: &Totals| money(sums.of(risk.currency));
+        let (big, small) = money_parts(risk);
+        RiskRow {
+            currency: risk.currency.to_string(),
+            big,
+            small,
+            unmatched: of(&numbers.unmatched_money),
+            undelivered: of(&numbers.undelivered_money),
+            net: of(&numbers.net),
+            before: of(&before.at_risk),
+        }
+    };
+    in_order(&numbers.at_risk, first).into_iter().map(row).collect()
+}
+
+/// The amount in parts, and further currencies.
+fn amounts(sums: &Totals, first: Currency) -> (String, String, Vec<String>) {
+    let mut sums = in_order(sums, first).into_iter();
+    let largest = sums.next().unwrap_or(Money { minor: 0, currency: first });
+    let (big, small) = money_parts(largest);
+    (big, small, sums.map(|sum| format!("and {}", money(sum))).collect())
+}
+
+fn unmatched_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
+    let (big, small, also) = amounts(&leak.money, viewer.site.currency);
+    let payments = counted(leak.conversions, "payment", "payments");
+    let (text, fix, button) = advice(viewer, leak, &payments);
+    let rows = span.on(&viewer.link("/conversions")).with("tab", "unmatched");
+    let rows = rows.with("reason", leak.reason.clone()).to_string();
+    let show = if leak.conversions == 1 {
+        "Show the payment".to_owned()
+    } else {
+        format!("Show the {payments}")
+    };
+    LeakItem {
+        id: leak.reason.clone(),
+        big,
+        small,
+        also,
+        counted: payments,
+        heading: words::reason_heading(&leak.reason).to_owned(),
+        code: leak.reason.clone(),
+        text,
+        fix,
+        button,
+        rows: (rows, show),
+    }
+}
+
+/// What happened, what to do, and the button for it.
+fn advice(
+    viewer: &Viewer,
+    leak: &Leak,
+    payments: &str,
+) -> (String, String, (String, &'static str)) {
+    let last = viewer.times.ago(leak.last_at, viewer.now);
+    let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
+    let copy = (viewer.link("/settings").to_string(), "Copy the tag");
+    let ending = (viewer.link("/settings").to_string(), "Copy the right ending");
+    match leak.reason.as_str() {
+        "placeholder_not_replaced" => (
+            format!("{payments} came with --CLICK-ID-- unreplaced, the last one {last}. Either the tag is missing on the page, or something blocked it.{}", bought(leak)),
+            "Check the pages that show this link. If the tag is there, serve it from your own address: fewer blockers stop it.".to_owned(),
+            copy,
+        ),
+        "no_reference" => (
+            format!("{payments} came through links that end without client_reference_id, the last one {last}. So nothing could be carried to Stripe.{}", bought(leak)),
+            "Add ?client_reference_id=--CLICK-ID-- to the end of these links on your pages.".to_owned(),
+            ending,
+        ),
+        "foreign_reference" => (
+            format!("{payments} came with {}, which is no click ID of ours. Another tool, such as an affiliate program, writes into the same place.", references(leak)),
+            "Let the other tool use Stripe’s metadata, or put our click ID there under click_id.".to_owned(),
+            setup,
+        ),
+        "unknown_click_id" => (
+            format!("The click IDs of {payments} are ours, but the page could not report the visit. A content security policy without connect-src does that."),
+            "Allow the tag’s address in connect-src. If the visits still come, these payments are matched by themselves.".to_owned(),
+            setup,
+        ),
+        "forged_click_id" => (
+            format!("{payments} came with text in the form of a click ID that we never made: {}.", references(leak)),
+            "Look at the payments. Somebody changed the address by hand, or a tool copied half of it.".to_owned(),
+            setup,
+        ),
+        "first_payment_not_seen" => (
+            format!("{payments} belong to something that was bought before Clickstamp saw the first payment."),
+            "Nothing to mend: what begins from now on is matched.".to_owned(),
+            setup,
+        ),
+        _ => (
+            format!("{payments} came without anything that could be joined to a visit."),
+            "Look at the payments; the raw events show what Stripe knows.".to_owned(),
+            setup,
+        ),
+    }
+}
+
+/// What was bought, where the newest three agree or name it.
+fn bought(leak: &Leak) -> String {
+    let mut names: Vec<&str> =
+        leak.examples.iter().filter_map(|example| example.description.as_deref()).collect();
+    names.dedup();
+    if names.is_empty() { String::new() } else { format!(" Bought: {}.", names.join(", ")) }
+}
+
+fn references(leak: &Leak) -> String {
+    let mut found: Vec<&str> =
+        leak.examples.iter().filter_map(|example| example.reference.as_deref()).collect();
+    found.dedup();
+    if found.is_empty() { "a text".to_owned() } else { format!("“{}”", found.join("”, “")) }
+}
+
+/// Every reason that has no payment.
+fn nothing_lost_to(leaks: &Leaks) -> String {
+    let all = [
+        "placeholder_not_replaced",
+        "no_reference",
+        "foreign_reference",
+        "unknown_click_id",
+        "forged_click_id",
+    ];
+    let none =
+        all.into_iter().filter(|reason| leaks.unmatched.iter().all(|leak| leak.reason != *reason));
+    let none: Vec<&str> = none.map(words::reason).collect();
+    if none.is_empty() { String::new() } else { format!("Nothing lost to: {}.", none.join(", ")) }
+}
+
+fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) -> LeakItem {
+    let name =
+        snapshot.destination(&line.destination_id).map_or("A destination", |found| &found.name);
+    let (big, small, also) = amounts(&line.money, viewer.site.currency);
+    let messages = counted(line.deliveries, "message", "messages");
+    let oldest = viewer.times.short(line.oldest_at, viewer.now).text;
+    let answer = match (line.last_status, line.last_error.as_deref()) {
+        (Some(status), _) => format!(" It answered {} last.", words::http_status(status)),
+        (None, Some(error)) => format!(" Last time: {error}."),
+        (None, None) => String::new(),
+    };
+    let (heading, text, fix) = match line.state.as_str() {
+        "given_up" => (
+            format!("{name} was given up"),
+            format!("Nothing more is tried with {messages}.{answer}"),
+            "Mend what the answer names, then send again. The same message goes out, so nothing is counted twice.",
+        ),
+        "held" => (
+            format!("{name} is switched off"),
+            format!("{messages} wait here since {oldest}; nothing is lost."),
+            "They go out when the destination is switched on again.",
+        ),
+        _ => (
+            format!("{name} has not taken them yet"),
+            format!("The oldest of {messages} waits since {oldest}.{answer}"),
+            "Nothing now: they are tried again by themselves. If it lasts, look at what it answers.",
+        ),
+    };
+    let list = viewer.link("/deliveries").with("state", line.state.clone()).to_string();
+    LeakItem {
+        id: format!("{}-{}", line.state, line.destination_id),
+        big,
+        small,
+        also,
+        counted: messages.clone(),
+        heading,
+        code: line.state.clone(),
+        text,
+        fix: fix.to_owned(),
+        button: (
+            list.clone(),
+            if line.state == "given_up" { "Send again" } else { "Show the deliveries" },
+        ),
+        rows: if line.state == "given_up" {
+            (list, format!("Show the {messages}"))
+        } else {
+            (String::new(), String::new())
+        },
+    }
+}

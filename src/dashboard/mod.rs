@@ -1,0 +1,121 @@
+//! The dashboard: pages for the owner, rendered whole.
+//! In: a browser with a session. Out: HTML from `report`'s numbers; for its buttons, a room's public verb.
+//! Promise: every page works without JavaScript, every filter is in the address, every action is a form: POST, then 303.
+
+mod account;
+mod assets;
+mod chart;
+mod conversions;
+mod deliveries;
+mod events;
+mod frame;
+mod journey;
+mod layers;
+mod leaks;
+mod limiter;
+mod login;
+mod overview;
+mod page;
+mod password;
+mod period;
+mod rows;
+mod session;
+mod settings;
+mod setup;
+mod table;
+mod views;
+mod visits;
+
+use anyhow::{Result, ensure};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+
+pub(crate) use limiter::LoginLimit;
+
+use crate::clock::Timestamp;
+use crate::config::Secret;
+use crate::state::AppState;
+use crate::store::Store;
+
+/// All pages, with their layers already around them. The state is needed for what layers must know: the public URL.
+pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
+    let routes = Router::new()
+        .route("/static/{name}", get(assets::serve_static))
+        .route("/login", get(login::show_login).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .route("/setup/account", get(account::show_new_account).post(account::make_first_account))
+        .route("/", get(overview::show_overview))
+        .route("/conversions", get(conversions::list_conversions))
+        .route("/conversions/{id}", get(journey::show_journey))
+        .route("/leaks", get(leaks::show_leaks))
+        .route("/visits", get(visits::list_visits))
+        .route("/deliveries", get(deliveries::list_deliveries))
+        .route("/deliveries/{id}/retry", post(deliveries::retry_delivery))
+        .route("/events", get(events::list_events))
+        .route("/events/{id}", get(events::show_event))
+        .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/setup", get(setup::show_setup))
+        .route("/settings", get(settings::show_settings))
+        .route("/settings/site", post(settings::save_site))
+        .route("/settings/stripe", post(settings::save_stripe))
+        .route("/settings/anytrack", post(settings::save_anytrack))
+        .route("/settings/password", post(settings::change_password))
+        .layer(Extension(limit));
+    layers::protect(routes, state)
+}
+
+/// The one-time URL for the first account below `base`, or `None` when somebody has one. A restart gives the same.
+///
+/// # Errors
+/// When the database cannot be read or written.
+pub async fn setup_url(store: &Store, base: &str) -> Result<Option<String>> {
+    account::setup_url(store, base).await
+}
+
+/// Creates the user that the environment names; one who exists keeps the password he has.
+///
+/// # Errors
+/// When the database cannot be read or written.
+pub async fn ensure_admin(
+    store: &Store,
+    now: Timestamp,
+    email: &str,
+    password: &Secret,
+) -> Result<()> {
+    if table::find_user(store, &email.to_lowercase()).await?.is_none() {
+        let hash = password::hash(password).await?;
+        table::add_user(store, now, &email.to_lowercase(), &hash).await?;
+    }
+    Ok(())
+}
+
+/// Adds a user, for `clickstamp user add`.
+///
+/// # Errors
+/// When the e-mail or the password is not one, the user exists, or the database cannot be written.
+pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Secret) -> Result<()> {
+    let email = email.trim().to_lowercase();
+    let fault = account::email_fault(&email).or_else(|| password::fault(password.expose()));
+    ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
+    let hash = password::hash(password).await?;
+    let is_new = table::add_user(store, now, &email, &hash).await?;
+    ensure!(
+        is_new,
+        "{email} has an account already; `clickstamp user passwd` changes its password"
+    );
+    Ok(())
+}
+
+/// Changes a user's password and signs him out everywhere, for `clickstamp user passwd`.
+///
+/// # Errors
+/// When there is no such user, the password is too short, or the database cannot be written.
+pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Result<()> {
+    let email = email.trim().to_lowercase();
+    let fault = password::fault(password.expose());
+    ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
+    let hash = password::hash(password).await?;
+    let is_known = table::set_password(store, &email, &hash, "").await?;
+    ensure!(is_known, "nobody has the e-mail {email}");
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The health strip: four sentences, each a fact and a link.
+//! In: signs of life. Out: what the strip shows. Pure.
+
+use crate::dashboard::frame::Viewer;
+use crate::dashboard::views::numbers::counted;
+use crate::report::Health;
+
+/// One sentence.
+pub(super) struct Sign {
+    pub(super) href: String,
+    /// Shape of its dot.
+    pub(super) class: &'static str,
+    pub(super) fact: String,
+    pub(super) hint: String,
+}
+
+/// Visits come by the minute on a page that is paid for; a day of silence deserves a look.
+const QUIET_AFTER_SECONDS: u64 = 86_400;
+
+/// The four sentences.
+pub(super) fn signs(viewer: &Viewer, health: &Health) -> Vec<Sign> {
+    vec![
+        tag(viewer, health),
+        stripe(viewer, health),
+        deliveries(viewer, health),
+        events(viewer, health),
+    ]
+}
+
+fn tag(viewer: &Viewer, health: &Health) -> Sign {
+    let Some(at) = health.last_visit_at else {
+        return Sign {
+            href: viewer.link("/setup").to_string(),
+            class: "",
+            fact: "Tag not seen yet".to_owned(),
+            hint: "step 2 of the setup".to_owned(),
+        };
+    };
+    let is_quiet = viewer.now.since(at).as_secs() > QUIET_AFTER_SECONDS;
+    Sign {
+        href: viewer.link("/visits").to_string(),
+        class: if is_quiet { "wait" } else { "ok" },
+        fact: format!("Tag seen {}", viewer.times.ago(at, viewer.now)),
+        hint: if is_quiet { "no visit for more than a day" } else { "it reports visits" }
+            .to_owned(),
+    }
+}
+
+fn stripe(viewer: &Viewer, health: &Health) -> Sign {
+    let mode = if viewer.is_test { "test mode" } else { "live mode" };
+    match health.last_event_at {
+        Some(at) => Sign {
+            href: viewer.link("/events").to_string(),
+            class: "ok",
+            fact: format!("Stripe heard {}", viewer.times.ago(at, viewer.now)),
+            hint: mode.to_owned(),
+        },
+        None => Sign {
+            href: viewer.link("/setup").to_string(),
+            class: "",
+            fact: "Stripe not heard yet".to_owned(),
+            hint: format!("{mode}, step 4 of the setup"),
+        },
+    }
+}
+
+fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
+    let (owed, given_up) = (health.deliveries_owed, health.deliveries_given_up);
+    let fact = match (owed, given_up) {
+        (0, 0) => "No delivery owed".to_owned(),
+        (owed, 0) => format!("{} owed", counted(owed, "delivery", "deliveries")),
+        (0, given_up) => format!("{} given up", counted(given_up, "delivery", "deliveries")),
+        (owed, given_up) => {
+            format!("{} owed, {given_up} given up", counted(owed, "delivery", "deliveries"))
+        }
+    };
+    let hint = match (health.oldest_owed_at, health.deliveries_held) {
+        (Some(at), _) => format!("oldest waits since {}", viewer.times.short(at, viewer.now).text),
+        (None, held) if held > 0 => format!("{held} held: a destination is switched off"),
+        (None, _) if given_up > 0 => "nothing happens until you send again".to_owned(),
+        (None, _) => "every message was accepted or not meant to go".to_owned(),
+    };
+    Sign {
+        href: viewer.link("/deliveries").to_string(),
+        class: match (owed, given_up) {
+            (_, 1..) => "bad",
+            (1.., _) => "wait",
+            _ => "ok",
+        },
+        fact,
+        hint,
+    }
+}
+
+fn events(viewer: &Viewer, health: &Health) -> Sign {
+    let (waiting, failed) = (health.events_waiting, health.events_failed);
+    let (class, fact, hint) = if failed > 0 {
+        let fact = format!("{} could not be read", counted(failed, "event", "events"));
+        ("bad", fact, "kept, and readable again with one click")
+    } else if waiting > 0 {
+        ("wait", format!("{} waiting", counted(waiting, "event", "events")), "read within seconds")
+    } else if health.last_event_at.is_none() {
+        ("", "No event to read".to_owned(), "Stripe’s messages, kept as received")
+    } else {
+        ("ok", "Every event was read".to_owned(), "live and test, kept as received")
+    };
+    Sign { href: viewer.link("/events").to_string(), class, fact, hint: hint.to_owned() }
+}

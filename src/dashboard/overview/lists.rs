@@ -1,0 +1,241 @@
+//! The ranked lists.
+//! In: rankings and leaks of the period. Out: panels whose rows add up to the cards.
+//! Promise: unmatched money is the last row of every list and leads to the leaks.
+
+use anyhow::Result;
+use askama::Template;
+use askama::filters::HtmlSafe;
+
+use crate::dashboard::frame::Viewer;
+use crate::dashboard::period::Span;
+use crate::dashboard::views::numbers::{NONE, count, in_order, money, rate, width};
+use crate::dashboard::views::{Choice, Link, words};
+use crate::money::{Currency, Money, Totals};
+use crate::report::{self, Dimension, Ranking, RankingRow, Share};
+use crate::state::AppState;
+
+/// A panel with a ranked list.
+#[derive(Template)]
+#[template(path = "parts/ranked.html")]
+pub(super) struct Ranked {
+    pub(super) title: &'static str,
+    pub(super) id: &'static str,
+    pub(super) tabs: Vec<Choice>,
+    /// Heading of the names.
+    pub(super) column: &'static str,
+    pub(super) caption: String,
+    pub(super) rows: Vec<RankedRow>,
+}
+
+impl HtmlSafe for Ranked {}
+
+/// One row of a ranked list.
+pub(super) struct RankedRow {
+    pub(super) name: String,
+    /// To its rows; `None` where no page lists them.
+    pub(super) href: Option<String>,
+    /// Of the bar behind the name: `66.3%`.
+    pub(super) width: String,
+    pub(super) visits: String,
+    pub(super) conversions: String,
+    pub(super) rate: String,
+    pub(super) money: String,
+    /// Further currencies.
+    pub(super) also: Vec<String>,
+    /// Amber: money without credit.
+    pub(super) is_open: bool,
+}
+
+/// The panel of leaks.
+pub(super) struct Leaking {
+    pub(super) rows: Vec<RankedRow>,
+}
+
+const CAME: [(Dimension, &str, &str); 3] = [
+    (Dimension::Campaign, "", "Campaign"),
+    (Dimension::Source, "source", "Source"),
+    (Dimension::Channel, "channel", "Channel"),
+];
+
+/// Where they came from.
+pub(super) async fn came(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    here: &Link,
+    by: Option<&str>,
+    currency: Currency,
+) -> Result<Ranked> {
+    let by = by.unwrap_or_default();
+    let (dimension, _, column) =
+        CAME.into_iter().find(|(_, word, _)| *word == by).unwrap_or(CAME[0]);
+    let tabs = CAME.iter().rev().map(|(of, word, label)| {
+        Choice::new(&here.with("from_by", *word), *label, *of == dimension)
+    });
+    let tabs = tabs.collect();
+    panel(state, viewer, span, dimension, currency, ("Where they came from", "came", column), tabs)
+        .await
+}
+
+/// Where they landed.
+pub(super) async fn landed(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    currency: Currency,
+) -> Result<Ranked> {
+    let words = ("Where they landed", "landed", "Landing page");
+    panel(state, viewer, span, Dimension::LandingPage, currency, words, Vec::new()).await
+}
+
+/// Which devices they used.
+pub(super) async fn used(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    currency: Currency,
+) -> Result<Ranked> {
+    let words = ("What they used", "used", "Device");
+    panel(state, viewer, span, Dimension::Device, currency, words, Vec::new()).await
+}
+
+async fn panel(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    dimension: Dimension,
+    currency: Currency,
+    (title, id, column): (&'static str, &'static str, &'static str),
+    tabs: Vec<Choice>,
+) -> Result<Ranked> {
+    let scope = viewer.scope();
+    let found = report::ranking(&state.store, &scope, span.period, dimension, currency).await?;
+    let rows = rows(viewer, span, dimension, &found, currency);
+    let caption = format!("{title}, by net revenue in {currency}");
+    Ok(Ranked { title, id, tabs, column, caption, rows })
+}
+
+fn rows(
+    viewer: &Viewer,
+    span: &Span,
+    dimension: Dimension,
+    ranking: &Ranking,
+    currency: Currency,
+) -> Vec<RankedRow> {
+    let largest = ranking.rows.first().map_or(0, |row| row.net.of(currency).minor);
+    let mut rows: Vec<RankedRow> = ranking
+        .rows
+        .iter()
+        .map(|row| RankedRow {
+            name: name(dimension, &row.name),
+            href: href(viewer, span, dimension, &row.name),
+            ..ranked(row, largest, currency)
+        })
+        .collect();
+    if ranking.rest_rows > 0 {
+        let name = format!("{} others", ranking.rest_rows);
+        rows.push(RankedRow {
+            name,
+            width: "0%".to_owned(),
+            ..ranked(&ranking.rest, largest, currency)
+        });
+    }
+    if ranking.unmatched.conversions > 0 {
+        rows.push(RankedRow {
+            name: "Not matched: why?".to_owned(),
+            href: Some(span.on(&viewer.link("/leaks")).to_string()),
+            visits: NONE.to_owned(),
+            rate: NONE.to_owned(),
+            is_open: true,
+            ..ranked(&ranking.unmatched, largest, currency)
+        });
+    }
+    rows
+}
+
+fn ranked(row: &RankingRow, largest: i64, currency: Currency) -> RankedRow {
+    let (money, also) = amounts(&row.net, currency);
+    // Somebody may pay without a counted visit: no rate above all.
+    let share = Share { part: row.conversions.min(row.visits), whole: row.visits };
+    RankedRow {
+        name: String::new(),
+        href: None,
+        width: width(row.net.of(currency).minor, largest),
+        visits: count(row.visits),
+        conversions: count(row.conversions),
+        rate: rate(share),
+        money,
+        also,
+        is_open: false,
+    }
+}
+
+/// The chosen currency first; a row that only has another one shows that.
+fn amounts(sums: &Totals, currency: Currency) -> (String, Vec<String>) {
+    let mut sums = in_order(sums, currency).into_iter().map(money);
+    match sums.next() {
+        Some(first) => (first, sums.collect()),
+        None => (money(Money { minor: 0, currency }), Vec::new()),
+    }
+}
+
+fn name(dimension: Dimension, name: &str) -> String {
+    match (dimension, name) {
+        (Dimension::Campaign, "") => "No campaign".to_owned(),
+        (Dimension::Source, "") => "No source".to_owned(),
+        (Dimension::LandingPage, "") => "Unknown page".to_owned(),
+        (Dimension::Channel | Dimension::Device, name) => words::channel(name),
+        (_, name) => name.to_owned(),
+    }
+}
+
+fn href(viewer: &Viewer, span: &Span, dimension: Dimension, name: &str) -> Option<String> {
+    let parameter = match dimension {
+        Dimension::Channel => "channel",
+        Dimension::Campaign => "campaign",
+        Dimension::Source | Dimension::LandingPage | Dimension::Device => return None,
+    };
+    let link = span.on(&viewer.link("/visits")).with(parameter, name);
+    (!name.is_empty()).then(|| link.to_string())
+}
+
+/// Where money leaks, largest first in the chosen currency.
+pub(super) async fn leaking(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    currency: Currency,
+) -> Result<Leaking> {
+    let leaks = report::leaks(&state.store, &viewer.scope(), span.period).await?;
+    let link = span.on(&viewer.link("/leaks")).to_string();
+    let unmatched = leaks.unmatched.iter().map(|leak| {
+        let heading = words::reason_heading(&leak.reason).to_owned();
+        (heading, format!("#{}", leak.reason), leak.conversions, &leak.money)
+    });
+    let undelivered = leaks.undelivered.iter().map(|line| {
+        let heading = match line.state.as_str() {
+            "given_up" => "Delivery given up",
+            "held" => "Delivery held",
+            _ => "Not delivered yet",
+        };
+        (heading.to_owned(), "#undelivered".to_owned(), line.deliveries, &line.money)
+    });
+    let mut lines: Vec<_> = unmatched.chain(undelivered).collect();
+    lines.sort_by_key(|(_, _, number, sums)| std::cmp::Reverse((sums.of(currency).minor, *number)));
+    let largest = lines.first().map_or(0, |(_, _, _, sums)| sums.of(currency).minor);
+    let rows = lines.into_iter().map(|(name, anchor, number, sums)| {
+        let (money, also) = amounts(sums, currency);
+        RankedRow {
+            name,
+            href: Some(format!("{link}{anchor}")),
+            width: width(sums.of(currency).minor, largest),
+            visits: String::new(),
+            conversions: count(number),
+            rate: String::new(),
+            money,
+            also,
+            is_open: true,
+        }
+    });
+    Ok(Leaking { rows: rows.collect() })
+}

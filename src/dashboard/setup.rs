@@ -1,0 +1,260 @@
+//! The setup: five steps, each ticked by what was really seen.
+//! In: the settings and the signs of life. Out: steps with their evidence or with what to copy.
+//! Promise: nothing is ticked because somebody clicked; every tick names its evidence.
+
+use anyhow::Result;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::settings::copied;
+use super::views::times::Moment;
+use super::views::{Chip, numbers};
+use crate::error::AppError;
+use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
+use crate::state::AppState;
+
+/// How far somebody is, for the empty overview.
+pub(super) struct Progress {
+    pub(super) href: String,
+    pub(super) done: usize,
+    pub(super) steps: usize,
+}
+
+/// One step.
+struct Step {
+    number: usize,
+    title: &'static str,
+    is_done: bool,
+    /// The first that is not done.
+    is_current: bool,
+    /// What was seen, or what is missing.
+    text: String,
+    /// When it was seen.
+    at: Option<Moment>,
+    /// To put somewhere; may be empty.
+    copy: String,
+    copy_label: &'static str,
+    link: Option<(String, &'static str)>,
+    chip: Chip,
+}
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+struct SetupPage {
+    frame: Frame,
+    summary: String,
+    steps: Vec<Step>,
+}
+
+/// `GET /setup`.
+pub(super) async fn show_setup(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    let frame = viewer.frame(&state, Tab::Setup).await?;
+    let steps = steps(&state, &viewer, &frame.health).await?;
+    let done = steps.iter().filter(|step| step.is_done).count();
+    let summary = if done == steps.len() {
+        "All steps are done. Each names what was seen last.".to_owned()
+    } else {
+        format!(
+            "{done} of {} steps done. They tick by themselves; load this page again to see it.",
+            steps.len()
+        )
+    };
+    page::show(&SetupPage { frame, summary, steps })
+}
+
+/// How far the setup is, while nothing was ever seen; `None` afterwards.
+pub(super) async fn progress_if_new(
+    state: &AppState,
+    viewer: &Viewer,
+    health: &Health,
+) -> Result<Option<Progress>> {
+    if health.last_visit_at.is_some() || health.last_event_at.is_some() {
+        return Ok(None);
+    }
+    let steps = steps(state, viewer, health).await?;
+    let done = steps.iter().filter(|step| step.is_done).count();
+    Ok(Some(Progress { href: viewer.link("/setup").to_string(), done, steps: steps.len() }))
+}
+
+async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec<Step>> {
+    let filter = VisitFilter { site_id: Some(viewer.site.id.clone()), ..VisitFilter::default() };
+    let visit = report::visits(&state.store, &filter, None, 1).await?.rows.pop();
+    let filter = ConversionFilter {
+        site_id: Some(viewer.site.id.clone()),
+        match_state: Some("matched".to_owned()),
+        ..ConversionFilter::default()
+    };
+    let matched = report::conversions(&state.store, &filter, None, 1).await?.rows.pop();
+    let mut steps = vec![
+        site(viewer),
+        tag(viewer, health, visit.as_ref()),
+        link(viewer, matched.as_ref()),
+        stripe(state, viewer).await?,
+        destination(state, viewer).await?,
+    ];
+    if let Some(current) = steps.iter_mut().find(|step| !step.is_done) {
+        current.is_current = true;
+    }
+    for (at, step) in steps.iter_mut().enumerate() {
+        step.number = at + 1;
+        step.chip = match (step.is_done, step.is_current) {
+            (true, _) => Chip::ok("Done"),
+            (false, true) => Chip::wait("Not yet"),
+            (false, false) => Chip::quiet("Waiting"),
+        };
+    }
+    Ok(steps)
+}
+
+fn step(title: &'static str, is_done: bool, text: String) -> Step {
+    Step {
+        number: 0,
+        title,
+        is_done,
+        is_current: false,
+        text,
+        at: None,
+        copy: String::new(),
+        copy_label: "",
+        link: None,
+        chip: Chip::quiet(""),
+    }
+}
+
+/// What the first start calls the site, until somebody gives it its own name.
+const UNNAMED: &str = "My site";
+
+fn site(viewer: &Viewer) -> Step {
+    let site = &viewer.site;
+    let facts = format!("times in {}, first currency {}", viewer.times.place, site.currency);
+    let is_named = site.name != UNNAMED;
+    let text = if is_named {
+        format!("{}, {facts}.", site.name)
+    } else {
+        format!(
+            "It is still called “{UNNAMED}”, {facts}. Give it its name, its timezone and its currency."
+        )
+    };
+    let title = if is_named { "Your site is added" } else { "Name your site" };
+    let link = format!("{}#site", viewer.link("/settings"));
+    Step { link: Some((link, "Change the site’s settings")), ..step(title, is_named, text) }
+}
+
+fn tag(viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
+    let snippet = copied(&viewer.client.base, &viewer.site.key).snippet;
+    let Some(at) = health.last_visit_at else {
+        let text = "Put this line into the <head> of every page with a payment link, then open the page once.";
+        return Step {
+            copy: snippet,
+            copy_label: "The tag",
+            ..step("Put the tag on your page", false, text.to_owned())
+        };
+    };
+    let page = visit
+        .and_then(|visit| Some((visit.landing_host.as_deref()?, visit.landing_path.as_deref()?)));
+    let page = page.map_or_else(String::new, |(host, path)| format!(" on {host}{path}"));
+    Step {
+        at: Some(viewer.times.short_second(at, viewer.now)),
+        link: Some((viewer.link("/visits").to_string(), "See the visits")),
+        ..step("The tag is on your page", true, format!("The newest visit came{page},"))
+    }
+}
+
+fn link(viewer: &Viewer, matched: Option<&ConversionRow>) -> Step {
+    let title = "A payment link carries the click ID";
+    match matched {
+        Some(row) => {
+            let amount = row.amount.map_or_else(String::new, numbers::money);
+            let href = viewer.link(&format!("/conversions/{}", row.id)).to_string();
+            Step {
+                at: Some(viewer.times.short(row.occurred_at, viewer.now)),
+                link: Some((href, "See its story")),
+                ..step(title, true, format!("A payment of {amount} came back with a click ID of a visit,"))
+            }
+        }
+        None => Step {
+            copy: copied(&viewer.client.base, &viewer.site.key).ending,
+            copy_label: "Ending of the payment link",
+            ..step(
+                title,
+                false,
+                "Put this text at the end of the address of every payment link. The tag replaces it when the page \
+                 opens. The step ticks with the first payment that comes back matched, also one of Stripe’s test mode."
+                    .to_owned(),
+            )
+        },
+    }
+}
+
+async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
+    let title = "Stripe tells us about payments";
+    let snapshot = state.settings.current();
+    let has_secret =
+        snapshot.stripe_source("main").is_some_and(|source| !source.secrets.is_empty());
+    let filter = report::EventFilter {
+        site_id: Some(viewer.site.id.clone()),
+        ..report::EventFilter::default()
+    };
+    let newest = report::stripe_events(&state.store, &filter, None, 1).await?.rows.pop();
+    if let Some(event) = newest {
+        let mode = if event.livemode { "live" } else { "test" };
+        return Ok(Step {
+            at: Some(viewer.times.short_second(event.received_at, viewer.now)),
+            link: Some((viewer.link("/events").to_string(), "See Stripe’s events")),
+            ..step(title, true, format!("The newest event is {}, {mode} mode,", event.kind))
+        });
+    }
+    let text = if has_secret {
+        "The signing secret is set, and Stripe has not sent anything yet. Is this the endpoint’s address in Stripe, \
+         under Developers, Webhooks?"
+    } else {
+        "In Stripe, under Developers, Webhooks, add this endpoint with the event checkout.session.completed. Then \
+         put its signing secret into the settings here."
+    };
+    let settings = format!("{}#stripe", viewer.link("/settings"));
+    Ok(Step {
+        copy: copied(&viewer.client.base, &viewer.site.key).webhook,
+        copy_label: "Address of the endpoint",
+        link: Some((settings, "Enter the signing secret")),
+        ..step(title, false, text.to_owned())
+    })
+}
+
+async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
+    let title = "A destination answers";
+    let snapshot = state.settings.current();
+    let settings = format!("{}#anytrack", viewer.link("/settings"));
+    let Some(destination) = snapshot.destinations_of(&viewer.site.id).next() else {
+        let text = "Where should conversions go? Enter the webhook address that AnyTrack shows for your custom integration.";
+        let link = Some((settings, "Enter the AnyTrack address"));
+        return Ok(Step { link, ..step(title, false, text.to_owned()) });
+    };
+    let totals = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let totals = totals.into_iter().find(|totals| totals.destination_id == destination.id);
+    let name = &destination.name;
+    Ok(match totals.as_ref().and_then(|totals| totals.last_accepted_at) {
+        Some(at) => Step {
+            at: Some(viewer.times.short_second(at, viewer.now)),
+            link: Some((viewer.link("/deliveries").to_string(), "See the deliveries")),
+            ..step(title, true, format!("{name} accepted a message,"))
+        },
+        None => {
+            let sent = totals.is_some_and(|totals| totals.owed + totals.given_up > 0);
+            let text = if sent {
+                format!(
+                    "{name} has not accepted a message yet. The deliveries show what it answered."
+                )
+            } else {
+                format!("{name} is set. The step ticks when it accepts the first live payment.")
+            };
+            let link = Some((viewer.link("/deliveries").to_string(), "See the deliveries"));
+            Step { link, ..step(title, false, text) }
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! SQL of the dashboard: `users` and `sessions`.
+//! In: e-mails (lower case), hashes. Out: users. Private to this room.
+//! Promise: neither a password nor a cookie's value ever reaches the database, only their hashes.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::store::Store;
+
+/// Who may sign in.
+pub(super) struct StoredUser {
+    pub(super) id: String,
+    pub(super) email: String,
+    /// Argon2id, PHC text.
+    pub(super) password_hash: String,
+}
+
+fn read_user(row: &AnyRow) -> Result<StoredUser> {
+    Ok(StoredUser {
+        id: row.try_get("id")?,
+        email: row.try_get("email")?,
+        password_hash: row.try_get("password_hash")?,
+    })
+}
+
+pub(super) async fn has_users(store: &Store) -> Result<bool> {
+    let row = sqlx::query("select count(*) from users").fetch_one(store.pool()).await;
+    let users: i64 = row.context("could not count the users")?.try_get(0)?;
+    Ok(users > 0)
+}
+
+pub(super) async fn find_user(store: &Store, email: &str) -> Result<Option<StoredUser>> {
+    let row = sqlx::query("select id, email, password_hash from users where email = $1")
+        .bind(email)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not look up a user")?;
+    row.as_ref().map(read_user).transpose()
+}
+
+/// True when the user is new; an existing one is left as it is.
+pub(super) async fn add_user(
+    store: &Store,
+    now: Timestamp,
+    email: &str,
+    password_hash: &str,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let done = sqlx::query(
+        "insert into users (id, email, password_hash, created_at_ms)
+         values ($1, $2, $3, $4)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("usr_", now))
+    .bind(email)
+    .bind(password_hash)
+    .bind(now.as_ms())
+    .execute(&mut *tx)
+    .await
+    .context("could not add a user")?;
+    tx.commit().await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The ID of the very first user, or `None` when somebody was faster. Two owners of the setup URL may both get in
+/// at the same millisecond on PostgreSQL; both hold the secret, so neither gains anything.
+pub(super) async fn add_first_user(
+    store: &Store,
+    now: Timestamp,
+    email: &str,
+    password_hash: &str,
+) -> Result<Option<String>> {
+    let id = ids::new_record_id("usr_", now);
+    let mut tx = store.begin().await?;
+    let done = sqlx::query(
+        "insert into users (id, email, password_hash, created_at_ms)
+         select $1, $2, $3, $4
+          where not exists (select 1 from users)",
+    )
+    .bind(&id)
+    .bind(email)
+    .bind(password_hash)
+    .bind(now.as_ms())
+    .execute(&mut *tx)
+    .await
+    .context("could not add the first user")?;
+    tx.commit().await?;
+    Ok((done.rows_affected() == 1).then_some(id))
+}
+
+/// False when there is no such user. Signs the user out everywhere except in the session that is kept.
+pub(super) async fn set_password(
+    store: &Store,
+    email: &str,
+    password_hash: &str,
+    kept_session: &str,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let done = sqlx::query("update users set password_hash = $1 where email = $2")
+        .bind(password_hash)
+        .bind(email)
+        .execute(&mut *tx)
+        .await
+        .context("could not change a password")?;
+    sqlx::query(
+        "delete from sessions
+          where user_id in (select id from users where email = $1)
+            and token_hash <> $2",
+    )
+    .bind(email)
+    .bind(kept_session)
+    .execute(&mut *tx)
+    .await
+    .context("could not end the other sessions")?;
+    tx.commit().await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Also clears away what has expired, so the table stays as small as the team.
+pub(super) async fn start_session(
+    store: &Store,
+    now: Timestamp,
+    expires: Timestamp,
+    user_id: &str,
+    token_hash: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    sqlx::query("delete from sessions where expires_at_ms <= $1")
+        .bind(now.as_ms())
+        .execute(&mut *tx)
+        .await
+        .context("could not clear expired sessions")?;
+    sqlx::query(
+        "insert into sessions (token_hash, user_id, created_at_ms, expires_at_ms)
+         values ($1, $2, $3, $4)",
+    )
+    .bind(token_hash)
+    .bind(user_id)
+    .bind(now.as_ms())
+    .bind(expires.as_ms())
+    .execute(&mut *tx)
+    .await
+    .context("could not start a session")?;
+    tx.commit().await
+}
+
+/// The user of a session that has not expired.
+pub(super) async fn find_session(
+    store: &Store,
+    now: Timestamp,
+    token_hash: &str,
+) -> Result<Option<StoredUser>> {
+    let row = sqlx::query(
+        "select users.id, users.email, users.password_hash
+           from sessions
+           join users on users.id = sessions.user_id
+          where sessions.token_hash = $1 and sessions.expires_at_ms > $2",
+    )
+    .bind(token_hash)
+    .bind(now.as_ms())
+    .fetch_optional(store.pool())
+    .await
+    .context("could not look up a session")?;
+    row.as_ref().map(read_user).transpose()
+}
+
+pub(super) async fn end_session(store: &Store, token_hash: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    sqlx::query("delete from sessions where token_hash = $1")
+        .bind(token_hash)
+        .execute(&mut *tx)
+        .await
+        .context("could not end a session")?;
+    tx.commit().await
+}

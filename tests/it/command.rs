@@ -1,0 +1,94 @@
+//! The command line, run as an operator would.
+
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::harness::{Database, FakeDestination, Server};
+
+/// Runs the binary with an environment and an input; answers its success and everything it said.
+async fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (bool, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("an input");
+    stdin.write_all(input.as_bytes()).await.expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().await.expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn every_bad_variable_stops_the_start_in_one_message() {
+    let bad = [
+        ("CLICKSTAMP_LISTEN", "everywhere"),
+        ("CLICKSTAMP_RETRY_SCHEDULE", "soon"),
+        ("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "sk_live_hunter2"),
+    ];
+    let (succeeded, said) = run(&[], &bad, "").await;
+    assert!(!succeeded);
+    assert!(bad.iter().all(|(name, _)| said.contains(name)) && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn a_config_file_that_cannot_be_read_is_named() {
+    for (arguments, expected) in [
+        (["--config", "/no/such/file"], "/no/such/file"),
+        (["--visit-rate", "many"], "CLICKSTAMP_VISIT_RATE"),
+    ] {
+        let (succeeded, said) = run(&arguments, &[], "").await;
+        assert!(!succeeded && said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_effective_settings_are_shown_without_secrets() {
+    let environment =
+        [("CLICKSTAMP_API_TOKEN", "hunter2-hunter2-hunter2"), ("CLICKSTAMP_VISIT_RATE", "7")];
+    let (succeeded, said) = run(&["config", "--delivery-rate", "3"], &environment, "").await;
+    assert!(succeeded && !said.contains("hunter2"), "{said}");
+    for line in [
+        "CLICKSTAMP_VISIT_RATE=7  # environment",
+        "CLICKSTAMP_DELIVERY_RATE=3  # flag",
+        "CLICKSTAMP_API_TOKEN=***  # environment",
+    ] {
+        assert!(said.contains(line), "{line} is missing in {said}");
+    }
+}
+
+#[tokio::test]
+async fn users_are_added_and_changed_beside_a_running_server() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let _server = Server::start(&database, &anytrack).await;
+    let environment = [("CLICKSTAMP_DATABASE_URL", database.url.as_str())];
+    let rows = [
+        (["user", "add", "Ada@Example.com"], "correct horse battery\n", true),
+        (["user", "add", "ada@example.com"], "correct horse battery\n", false),
+        (["user", "passwd", "ada@example.com"], "another good one\n", true),
+        (["user", "passwd", "ada@example.com"], "short\n", false),
+        (["user", "passwd", "nobody@example.com"], "another good one\n", false),
+        (["user", "add", "no address"], "another good one\n", false),
+    ];
+    for (arguments, password, expected) in rows {
+        let (succeeded, said) = run(&arguments, &environment, password).await;
+        assert_eq!(succeeded, expected, "{arguments:?}: {said}");
+    }
+    assert_eq!(database.texts("select email from users").await, ["ada@example.com"]);
+}
+
+#[tokio::test]
+async fn healthcheck_tells_a_living_server_from_none() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let server = Server::start(&database, &anytrack).await;
+    let listen = server.url.trim_start_matches("http://");
+    assert!(run(&["healthcheck"], &[("CLICKSTAMP_LISTEN", listen)], "").await.0);
+    assert!(!run(&["healthcheck"], &[("CLICKSTAMP_LISTEN", "127.0.0.1:1")], "").await.0);
+}
