@@ -366,7 +366,7 @@ impl Teller {
             let back = [&WAYS[1], &WAYS[7], &WAYS[11], &WAYS[11]][self.dice.below(4)];
             let Some(next) = self.comes_back(last, back, again) else { break };
             last = next;
-            buys = 90;
+            buys = 45;
         }
         if self.dice.chance(buys) {
             let after = MINUTE * 3 + Duration::from_secs(self.dice.up_to(2400));
