@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::{App, Listener};
 use clickstamp::clock::Clock;
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
+use clickstamp::demo::Demo;
 use clickstamp::user::{self, Action};
 use clickstamp::{dashboard, healthcheck};
+use jiff::tz::TimeZone;
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -48,6 +51,9 @@ fn command() -> Command {
         .arg(file.help("a TOML file of settings, such as data_dir = \"/var/lib/clickstamp\" [env: CLICKSTAMP_CONFIG]"))
         .args(settings)
         .subcommand(Command::new("serve").about("Run the server (the default)"))
+        .subcommand(Command::new("demo").about(
+            "Try it: a throw-away server with a made-up history, a shop, a pretend Stripe and a pretend AnyTrack",
+        ))
         .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
         .subcommand(
             Command::new("user")
@@ -66,6 +72,9 @@ fn email() -> Arg {
 }
 
 fn run(matches: &ArgMatches) -> Result<()> {
+    if let Some(("demo", given)) = matches.subcommand() {
+        return demo(given);
+    }
     let sources = sources(matches)?;
     let (name, arguments) = matches.subcommand().unwrap_or(("serve", matches));
     if name == "config" {
@@ -73,10 +82,7 @@ fn run(matches: &ArgMatches) -> Result<()> {
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("could not start the runtime")?;
+    let runtime = runtime()?;
     match name {
         "user" => {
             let (action, arguments) =
@@ -89,6 +95,38 @@ fn run(matches: &ArgMatches) -> Result<()> {
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
     }
+}
+
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("could not start the runtime")
+}
+
+/// `clickstamp demo`: neither the environment nor a file of settings is read; of the flags only the address counts.
+fn demo(given: &ArgMatches) -> Result<()> {
+    let flag = |name: &str| given.get_one::<String>(name);
+    let known = ["CLICKSTAMP_LISTEN", "CLICKSTAMP_LOG"];
+    let others = VARIABLES.iter().map(|variable| variable.name).chain(["CLICKSTAMP_CONFIG"]);
+    if let Some(other) =
+        others.filter(|name| !known.contains(name)).find(|name| flag(name).is_some())
+    {
+        let name = other.trim_start_matches("CLICKSTAMP_").to_ascii_lowercase().replace('_', "-");
+        bail!("the demo has no --{name}: it never touches a real installation");
+    }
+    let listen = flag("CLICKSTAMP_LISTEN").map_or("127.0.0.1:0", String::as_str);
+    let log = flag("CLICKSTAMP_LOG").map_or("warn", String::as_str);
+    let config = Config::with(&[("CLICKSTAMP_LISTEN", listen), ("CLICKSTAMP_LOG", log)])?;
+    start_logging(&config)?;
+    runtime()?.block_on(async {
+        let mut stop = std::pin::pin!(stop_signal());
+        let (now, zone) = (Clock::system().now(), TimeZone::system());
+        let demo = tokio::select! {
+            prepared = Demo::prepare(&config.listen, now, &zone) => prepared?,
+            () = &mut stop => return Ok(()),
+        };
+        println!("{}", demo.walk_through());
+        demo.run(stop).await
+    })
 }
 
 fn sources(matches: &ArgMatches) -> Result<Sources> {

@@ -32,7 +32,7 @@ const readBody = async (request) => {
   return Buffer.concat(chunks).toString();
 };
 
-/** The tag host as long as no server is named: the committed tag, a config like the server's, and 204 for every body. */
+/** The tag host without a server: the committed tag, a config like the server's, and 204 for every body. */
 const standIn = async (request) => {
   const host = request.headers.host;
   if (request.method === "POST") return { status: 204, headers: { "cache-control": "no-store" }, body: "" };
@@ -56,7 +56,7 @@ const standIn = async (request) => {
   };
 };
 
-/** The tag host when CLICKSTAMP_URL names a running server: the request goes there as it came, host name and cookies included. */
+/** The tag host in front of a running server: the request goes there as it came, host name and cookies included. */
 const forward = (server) => (request, body) =>
   new Promise((resolve, reject) => {
     const { method, url } = request;
@@ -70,14 +70,16 @@ const forward = (server) => (request, body) =>
     onward.end(body);
   });
 
-/** Opens the web on a free port. */
-export const openWeb = async () => {
-  const answer = process.env.CLICKSTAMP_URL ? forward(process.env.CLICKSTAMP_URL) : standIn;
+/** Opens the web on a free port. Behind its tag host is a running server, if one is named, else a stand-in. */
+export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
+  const answer = behind ? forward(behind) : standIn;
   const pages = new Map();
   const web = {
     /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe. */
     tagRequests: [],
     posts: new Arrivals(),
+    /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
+    markPath: "/mark",
     payments: new Arrivals(),
     /** Changes the script's text on its way to the page. */
     alterScript: (text) => text,
@@ -93,6 +95,10 @@ export const openWeb = async () => {
   const serveTag = async (request, response) => {
     const body = await readBody(request);
     const { method, url, headers } = request;
+    if (url === web.markPath) {
+      web.posts.add({ isMark: true });
+      return response.writeHead(204).end();
+    }
     web.tagRequests.push({ method, url, headers, body });
     if (method === "POST") {
       if (web.dropPosts) return request.socket.destroy();

@@ -1,0 +1,233 @@
+//! `clickstamp demo`: a throw-away server with a history, and a small world around it to walk through.
+//! In: where to listen, the time, a timezone. Out: a running Clickstamp whose every row was made by the real code.
+//! Promise: it lives in a temporary directory that goes with it, and reads no setting of a real installation.
+
+mod anytrack;
+mod checkout;
+mod history;
+mod story;
+mod world;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use jiff::tz::TimeZone;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use self::world::World;
+use crate::app::{App, Listener};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, Listen, Secret};
+use crate::ids;
+use crate::money::Currency;
+use crate::settings;
+
+/// The account of whoever walks through.
+const EMAIL: &str = "demo@northlight.example";
+/// What the dashboard calls the site, so that nobody takes its numbers for his own.
+const SITE_NAME: &str = "Northlight (demo data)";
+
+/// A demo that is ready to be served.
+pub struct Demo {
+    app: App,
+    listener: Listener,
+    world: World,
+    world_listener: TcpListener,
+    password: Secret,
+    api_token: Secret,
+    /// How long the history took to write.
+    took: Duration,
+    /// Dropped last: it removes the directory.
+    _directory: TemporaryDirectory,
+}
+
+impl Demo {
+    /// Binds the ports, and writes thirty days that end at `now`. Their days are those of `zone`, or of UTC should that have no name.
+    ///
+    /// # Errors
+    /// When a port is taken or the temporary directory cannot be written.
+    pub async fn prepare(listen: &Listen, now: Timestamp, zone: &TimeZone) -> Result<Self> {
+        let stopwatch = Clock::stopwatch();
+        let Listen::Tcp(address) = listen else {
+            bail!(
+                "the demo listens on an address such as 127.0.0.1:8080; browsers cannot open a Unix socket"
+            );
+        };
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("could not listen on {address}; --listen 127.0.0.1:0 takes a free port")
+        })?;
+        let clickstamp = listener.local_addr().context("a bound port has an address")?;
+        let free = SocketAddr::new(clickstamp.ip(), 0);
+        let world_listener = TcpListener::bind(free)
+            .await
+            .with_context(|| format!("could not listen on a free port of {}", free.ip()))?;
+        let own = world_listener.local_addr().context("a bound port has an address")?;
+
+        let zone = if zone.iana_name().is_some() { zone.clone() } else { TimeZone::UTC };
+        let secret = Secret::new(format!("whsec_{}", ids::new_secret()));
+        let world = World::new(own, clickstamp, secret.clone(), zone.clone());
+        let directory = TemporaryDirectory::create()?;
+        let password = Secret::new(format!("north-{}", &ids::new_secret()[..8]));
+        let api_token = Secret::new(ids::new_secret());
+        let config = config(&directory.0, &password, &api_token)?;
+
+        let told = story::tell(now, &zone);
+        let past = App::build(config.clone(), Clock::manual(told.begins)).await?;
+        configure(&past, &world, &zone, &secret).await?;
+        let router = world.router();
+        tokio::select! {
+            played = history::play(&past, &told, now, world.anytrack(), &secret) => played?,
+            served = world::serve(&world_listener, &router) => served?,
+        }
+        past.close().await;
+        drop(past);
+
+        let app = App::build(config, Clock::system()).await?;
+        world.open(app.state().store.clone());
+        Ok(Self {
+            app,
+            listener: Listener::Tcp(listener),
+            world,
+            world_listener,
+            password,
+            api_token,
+            took: stopwatch.elapsed(),
+            _directory: directory,
+        })
+    }
+
+    /// What to print: the way through, step by step.
+    pub fn walk_through(&self) -> impl fmt::Display + '_ {
+        WalkThrough(self)
+    }
+
+    /// The app, for tests.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The pages of the world, for tests.
+    pub fn pages(&self) -> Router {
+        self.world.router()
+    }
+
+    /// Changes whenever the pretend AnyTrack has taken a conversion.
+    pub fn taken_by_anytrack(&self) -> watch::Receiver<usize> {
+        self.world.anytrack().count()
+    }
+
+    /// The directory that goes with the demo.
+    pub fn directory(&self) -> &Path {
+        &self._directory.0
+    }
+
+    /// Serves Clickstamp and the world until `stop` resolves, then stops in order and removes the directory.
+    ///
+    /// # Errors
+    /// When a worker ends by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let router = self.world.router();
+        tokio::select! {
+            ended = self.app.run(self.listener, stop) => ended,
+            served = world::serve(&self.world_listener, &router) => served,
+        }
+    }
+}
+
+fn config(directory: &Path, password: &Secret, api_token: &Secret) -> Result<Config> {
+    let directory = directory.to_str().context("the temporary directory's name is not text")?;
+    let values = [
+        ("CLICKSTAMP_DATA_DIR", directory),
+        ("CLICKSTAMP_ADMIN_EMAIL", EMAIL),
+        ("CLICKSTAMP_ADMIN_PASSWORD", password.expose()),
+        ("CLICKSTAMP_API_TOKEN", api_token.expose()),
+        // The pretend AnyTrack is on this machine.
+        ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "true"),
+        ("CLICKSTAMP_VISIT_RATE", "0"),
+    ];
+    Ok(Config::with(&values)?)
+}
+
+/// What an owner would do on his first day.
+async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -> Result<()> {
+    let state = app.state();
+    let current = state.settings.current();
+    let mut site = current.sites.first().context("a new database has a site")?.clone();
+    site.name = SITE_NAME.to_owned();
+    site.timezone = zone.iana_name().unwrap_or("UTC").to_owned();
+    site.currency = Currency::parse("usd").context("a currency code")?;
+    let own_host =
+        crate::hosts::without_port(world.clickstamp_url().trim_start_matches("http://")).to_owned();
+    site.domains = vec!["northlight.example".to_owned(), own_host];
+    settings::save_site(&state.store, &state.settings, &site).await?;
+    let source = current.stripe_source("main").context("a new database has a source")?;
+    let secrets = std::slice::from_ref(secret);
+    settings::save_webhook_secrets(&state.store, &state.settings, source, secrets).await?;
+    let (now, url) = (state.clock.now(), world.collect_url());
+    settings::save_anytrack_url(&state.store, &state.settings, now, &site.id, &url).await
+}
+
+struct WalkThrough<'a>(&'a Demo);
+
+impl fmt::Display for WalkThrough<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let demo = self.0;
+        let seconds = demo.took.as_millis();
+        let clickstamp = demo.world.clickstamp_url();
+        writeln!(
+            f,
+            "Clickstamp demo. Thirty days of a made-up shop, written in {}.{} s.\n",
+            seconds / 1000,
+            seconds % 1000 / 100
+        )?;
+        writeln!(f, "  1  Come from an ad: open the shop's landing page")?;
+        writeln!(f, "     {}", demo.world.ad_url())?;
+        writeln!(
+            f,
+            "  2  Click Buy. The payment link carries your click ID to a pretend Stripe checkout"
+        )?;
+        writeln!(f, "  3  Pay. The webhook is signed like Stripe's and sent to Clickstamp")?;
+        writeln!(f, "  4  See what AnyTrack received")?;
+        writeln!(f, "     {}", demo.world.anytrack_url())?;
+        writeln!(f, "  5  Open the dashboard; your payment is on top of the conversions")?;
+        writeln!(f, "     {clickstamp}/")?;
+        writeln!(f, "     e-mail    {EMAIL}")?;
+        writeln!(f, "     password  {}\n", demo.password.expose())?;
+        writeln!(
+            f,
+            "JSON API: curl -H 'Authorization: Bearer {}' {clickstamp}/api/v1/overview",
+            demo.api_token.expose()
+        )?;
+        write!(
+            f,
+            "All of it is made-up data in a temporary directory, and gone when this process ends (Ctrl-C)."
+        )
+    }
+}
+
+/// A directory of our own that is removed when this is dropped.
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn create() -> Result<Self> {
+        let path =
+            std::env::temp_dir().join(format!("clickstamp-demo-{}", &ids::new_secret()[..12]));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("could not make the directory {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, directory = %self.0.display(), "could not remove the demo's directory");
+        }
+    }
+}

@@ -1,0 +1,728 @@
+//! The made-up story: thirty days of a small shop that pays for traffic.
+//! In: the moment it ends, the shop's timezone. Out: visits, sales, and the steps in which the world brings them about.
+//! Promise: the same input tells the same story, and every way a payment can end is in it. Pure.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::checkout::{Buyer, Item, Sale, Times};
+use crate::clock::Timestamp;
+use crate::report;
+
+/// Days that the story covers, the present one included.
+const DAYS: i64 = 30;
+/// Where all randomness comes from.
+const SEED: u64 = 0x636c_6963_6b73_7461;
+/// Visitors on an average day.
+const VISITORS_A_DAY: usize = 104;
+/// Host of the made-up shop; nobody can own it.
+pub(super) const SHOP: &str = "www.northlight.example";
+
+/// Everything that happens.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Story {
+    /// When it begins: the first instant of the first day.
+    pub(super) begins: Timestamp,
+    pub(super) visits: Vec<Visit>,
+    pub(super) sales: Vec<Sale<Reference>>,
+    /// In the order of time.
+    pub(super) steps: Vec<Step>,
+}
+
+/// One landing, as a tag would report it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Visit {
+    pub(super) at: Timestamp,
+    pub(super) url: String,
+    pub(super) referrer: Option<&'static str>,
+    pub(super) agent: &'static str,
+    pub(super) language: &'static str,
+    pub(super) address: [u8; 4],
+    /// Position of the visit before this one.
+    pub(super) previous: Option<usize>,
+    /// True when the visitor came back directly: the click ID stays.
+    pub(super) keeps_click_id: bool,
+    pub(super) is_automated: bool,
+    pub(super) wants_privacy: bool,
+    pub(super) ad_cookies: Option<String>,
+    /// AnyTrack's click ID, where its tag is on the page too.
+    pub(super) anytrack_click_id: Option<String>,
+}
+
+/// What stands in a payment's `client_reference_id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// The link has no such parameter.
+    None,
+    /// The tag did not run.
+    Placeholder,
+    /// Any other text.
+    Text(String),
+    /// The click ID of a visit.
+    ClickIdOf(usize),
+    /// That, with its last character changed.
+    ForgedFrom(usize),
+}
+
+/// Something that happens at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) at: Timestamp,
+    pub(super) what: What,
+}
+
+/// What happens. Numbers are positions in the story's lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// A tag reports a visit.
+    VisitArrives(usize),
+    /// Stripe sends an event about a sale.
+    Webhook(usize, &'static str),
+    /// Nothing new; the workers look whether something is due.
+    Quiet,
+}
+
+/// An advertisement, a link, a habit: where visits come from.
+struct Way {
+    /// Share of visitors, in per mille of all.
+    weight: usize,
+    /// Buyers among its visitors, in per mille.
+    buys: usize,
+    /// Visitors with a phone, in per mille.
+    phones: usize,
+    /// Query without the ad click ID.
+    query: &'static str,
+    /// Name of the ad click ID's parameter.
+    ad_click_id: &'static str,
+    referrer: Option<&'static str>,
+    /// First and last day it runs.
+    days: (i64, i64),
+    paths: &'static [&'static str],
+}
+
+const ALWAYS: (i64, i64) = (0, DAYS);
+static WAYS: [Way; 12] = [
+    Way {
+        weight: 210,
+        buys: 30,
+        phones: 550,
+        query: "utm_source=google&utm_medium=cpc&utm_campaign=daylight-search",
+        ad_click_id: "gclid",
+        referrer: Some("https://www.google.com/"),
+        days: ALWAYS,
+        paths: &["/lamp", "/lamp", "/"],
+    },
+    Way {
+        weight: 64,
+        buys: 66,
+        phones: 480,
+        query: "utm_source=google&utm_medium=cpc&utm_campaign=brand",
+        ad_click_id: "gclid",
+        referrer: Some("https://www.google.com/"),
+        days: ALWAYS,
+        paths: &["/", "/lamp"],
+    },
+    Way {
+        weight: 130,
+        buys: 13,
+        phones: 870,
+        query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=winter-desk",
+        ad_click_id: "fbclid",
+        referrer: Some("https://l.facebook.com/"),
+        days: (0, 12),
+        paths: &["/lamp"],
+    },
+    Way {
+        weight: 190,
+        buys: 19,
+        phones: 870,
+        query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=studio-video",
+        ad_click_id: "fbclid",
+        referrer: Some("https://l.facebook.com/"),
+        days: (11, DAYS),
+        paths: &["/studio", "/studio", "/lamp"],
+    },
+    Way {
+        weight: 85,
+        buys: 12,
+        phones: 940,
+        query: "utm_source=instagram&utm_medium=paid_social&utm_campaign=studio-video",
+        ad_click_id: "fbclid",
+        referrer: Some("https://l.instagram.com/"),
+        days: (11, DAYS),
+        paths: &["/studio"],
+    },
+    Way {
+        weight: 42,
+        buys: 36,
+        phones: 120,
+        query: "utm_source=bing&utm_medium=cpc&utm_campaign=daylight-search",
+        ad_click_id: "msclkid",
+        referrer: Some("https://www.bing.com/"),
+        days: ALWAYS,
+        paths: &["/lamp"],
+    },
+    Way {
+        weight: 110,
+        buys: 4,
+        phones: 980,
+        query: "utm_source=tiktok&utm_medium=paid_social&utm_campaign=desk-tour",
+        ad_click_id: "ttclid",
+        referrer: Some("https://www.tiktok.com/"),
+        days: (15, 23),
+        paths: &["/studio"],
+    },
+    Way {
+        weight: 135,
+        buys: 24,
+        phones: 520,
+        query: "",
+        ad_click_id: "",
+        referrer: Some("https://www.google.com/"),
+        days: ALWAYS,
+        paths: &["/", "/lamp", "/journal/north-light", "/journal/desk-by-a-window"],
+    },
+    Way {
+        weight: 34,
+        buys: 9,
+        phones: 610,
+        query: "",
+        ad_click_id: "",
+        referrer: Some("https://www.reddit.com/"),
+        days: ALWAYS,
+        paths: &["/journal/north-light", "/lamp"],
+    },
+    Way {
+        weight: 46,
+        buys: 43,
+        phones: 390,
+        query: "utm_source=desk-notes&utm_medium=affiliate&utm_campaign=best-desk-lamps",
+        ad_click_id: "",
+        referrer: Some("https://desk-notes.example/best-desk-lamps"),
+        days: ALWAYS,
+        paths: &["/lamp"],
+    },
+    NEWSLETTER,
+    Way {
+        weight: 96,
+        buys: 27,
+        phones: 500,
+        query: "",
+        ad_click_id: "",
+        referrer: None,
+        days: ALWAYS,
+        paths: &["/", "/", "/lamp"],
+    },
+];
+const NEWSLETTER: Way = Way {
+    weight: 18,
+    buys: 48,
+    phones: 590,
+    query: "utm_source=newsletter&utm_medium=email&utm_campaign=letter-14",
+    ad_click_id: "",
+    referrer: None,
+    days: ALWAYS,
+    paths: &["/lamp", "/journal/desk-by-a-window"],
+};
+/// Days on which the letter goes out.
+const LETTER_DAYS: [i64; 2] = [6, 20];
+
+/// Of a thousand visitors of a day, how many come in each hour.
+const HOURS: [usize; 24] =
+    [12, 7, 4, 3, 4, 9, 20, 34, 46, 54, 57, 56, 58, 55, 52, 50, 51, 55, 62, 72, 82, 76, 54, 27];
+/// Visitors of a weekday in per cent, from Monday.
+const WEEKDAYS: [i64; 7] = [103, 106, 109, 104, 95, 82, 91];
+
+const PHONES: [&str; 4] = [
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 [FBAN/FBIOS;FBAV/500.0]",
+    "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+];
+const COMPUTERS: [&str; 5] = [
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0",
+    "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+];
+const BOTS: [&str; 3] = [
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+    "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+];
+
+/// The destination is down for a few minutes, then takes it.
+const OUTAGE: &[(u16, &str)] =
+    &[(503, "upstream unavailable"), (503, "upstream unavailable"), (502, "bad gateway")];
+/// It will never take it.
+const REFUSAL: &[(u16, &str)] =
+    &[(422, r#"{"error":"currency EUR is not enabled for this property"}"#)];
+
+/// Tells the story that ends at `now`.
+pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
+    let today = zone.to_datetime(timestamp(now)).date();
+    let begins = first_instant(today, zone, DAYS - 1).unwrap_or(now);
+    let mut teller = Teller {
+        dice: Dice(SEED),
+        ends: now,
+        story: Story { begins, visits: Vec::new(), sales: Vec::new(), steps: Vec::new() },
+    };
+    for day in 0..DAYS {
+        let date = first_instant(today, zone, DAYS - 1 - day);
+        let weekday = zone.to_datetime(timestamp(date.unwrap_or(now))).date().weekday();
+        let weekday = usize::try_from(weekday.to_monday_zero_offset()).unwrap_or(0);
+        teller.tell_day(day, date.unwrap_or(now), WEEKDAYS[weekday % 7]);
+    }
+    teller.tell_special_cases();
+    teller.tell_last_minutes();
+    teller.story.steps.sort_by_key(|step| step.at);
+    teller.story
+}
+
+fn timestamp(at: Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+fn first_instant(today: jiff::civil::Date, zone: &TimeZone, days_ago: i64) -> Option<Timestamp> {
+    let date = today.checked_sub(jiff::Span::new().try_days(days_ago).ok()?).ok()?;
+    report::first_instant(date, zone)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+struct Teller {
+    dice: Dice,
+    ends: Timestamp,
+    story: Story,
+}
+
+impl Teller {
+    fn tell_day(&mut self, day: i64, begins: Timestamp, weekday_per_cent: i64) {
+        // The shop grows: by a third within the month.
+        let growth_per_cent = 86 + day;
+        let noise_per_cent = 93 + i64::try_from(self.dice.below(15)).unwrap_or(0);
+        let per_million = weekday_per_cent * growth_per_cent * noise_per_cent;
+        let visitors = VISITORS_A_DAY * usize::try_from(per_million).unwrap_or(0) / 1_000_000;
+        for _ in 0..visitors {
+            let at = begins.plus(self.hour_of_day());
+            let way = self.way(day);
+            self.tell_visitor(way, at);
+        }
+        if LETTER_DAYS.contains(&day) {
+            for _ in 0..55 {
+                // Sent at nine; most open it soon, some in the evening.
+                let after = self.dice.below(240) * (1 + self.dice.below(3));
+                let after = Duration::from_secs(u64::try_from(after).unwrap_or(0) * 60);
+                self.tell_visitor(&NEWSLETTER, begins.plus(HOUR * 9 + after));
+            }
+        }
+        for _ in 0..(4 + self.dice.below(5)) {
+            let at = begins.plus(self.hour_of_day());
+            let agent = self.dice.pick(&BOTS);
+            let visit = Visit { agent, is_automated: true, ..self.visit(at, "/", "", None) };
+            self.arrives(visit);
+        }
+    }
+
+    fn hour_of_day(&mut self) -> Duration {
+        let mut left = self.dice.below(HOURS.iter().sum());
+        let hour = HOURS.iter().position(|share| {
+            let is_here = left < *share;
+            left = left.saturating_sub(*share);
+            is_here
+        });
+        let ms = self.dice.below(3_600_000);
+        HOUR * u32::try_from(hour.unwrap_or(12)).unwrap_or(12)
+            + Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+
+    fn way(&mut self, day: i64) -> &'static Way {
+        let runs = |way: &&Way| (way.days.0..=way.days.1).contains(&day);
+        let mut left = self.dice.below(WAYS.iter().filter(runs).map(|way| way.weight).sum());
+        let chosen = WAYS.iter().filter(runs).find(|way| {
+            let is_here = left < way.weight;
+            left = left.saturating_sub(way.weight);
+            is_here
+        });
+        chosen.unwrap_or(&WAYS[0])
+    }
+
+    /// Somebody comes, perhaps comes again, perhaps buys.
+    fn tell_visitor(&mut self, way: &Way, at: Timestamp) {
+        let first = self.landing(way, at);
+        let Some(mut last) = self.arrives(first) else { return };
+        let mut buys = way.buys;
+        for _ in 0..2 {
+            if !self.dice.chance(130) {
+                break;
+            }
+            let pause = HOUR * 2 + Duration::from_secs(self.dice.up_to(4 * 86_400));
+            let again = self.story.visits[last].at.plus(pause);
+            // Who comes back searches for the name, or knows the address.
+            let back = [&WAYS[1], &WAYS[7], &WAYS[11], &WAYS[11]][self.dice.below(4)];
+            let Some(next) = self.comes_back(last, back, again) else { break };
+            last = next;
+            buys = 45;
+        }
+        if self.dice.chance(buys) {
+            let after = MINUTE * 3 + Duration::from_secs(self.dice.up_to(2400));
+            let sale =
+                self.sale(self.story.visits[last].at.plus(after), Reference::ClickIdOf(last));
+            self.is_completed(sale);
+        }
+    }
+
+    fn landing(&mut self, way: &Way, at: Timestamp) -> Visit {
+        let path = self.dice.pick(way.paths);
+        let mut query = way.query.to_owned();
+        let mut ad_cookies = None;
+        if !way.ad_click_id.is_empty() {
+            let prefix = match way.ad_click_id {
+                "gclid" => "Cj0KCQjw",
+                "fbclid" => "IwZXh0bgNhZW0B",
+                "ttclid" => "E.C.P.",
+                _ => "",
+            };
+            let id = format!("{prefix}{}", self.dice.text(38));
+            query.push_str(&format!("&{}={id}", way.ad_click_id));
+            ad_cookies = match way.ad_click_id {
+                "gclid" => Some(format!("_gcl_aw=GCL.{}.{id}", at.as_seconds())),
+                "fbclid" => Some(format!("_fbp=fb.1.{}.{}", at.as_ms(), self.dice.below(1 << 30))),
+                _ => None,
+            };
+        }
+        let is_phone = self.dice.chance(way.phones);
+        let agent = if is_phone { self.dice.pick(&PHONES) } else { self.dice.pick(&COMPUTERS) };
+        Visit { agent, ad_cookies, ..self.visit(at, path, &query, way.referrer) }
+    }
+
+    fn visit(
+        &mut self,
+        at: Timestamp,
+        path: &str,
+        query: &str,
+        referrer: Option<&'static str>,
+    ) -> Visit {
+        let mark = if query.is_empty() { "" } else { "?" };
+        let network = self.dice.pick(&[[192, 0, 2], [198, 51, 100], [203, 0, 113]]);
+        let last = u8::try_from(1 + self.dice.below(250)).unwrap_or(1);
+        Visit {
+            at,
+            url: format!("https://{SHOP}{path}{mark}{query}"),
+            referrer,
+            language: self.dice.pick(&["en-US", "en-US", "en-GB", "en", "de-DE", "nl-NL"]),
+            address: [network[0], network[1], network[2], last],
+            wants_privacy: self.dice.chance(18),
+            ..Visit::default()
+        }
+    }
+
+    /// The tag reports it at once. `None` when that would be after the end of the story.
+    fn arrives(&mut self, visit: Visit) -> Option<usize> {
+        let at = visit.at;
+        self.arrives_at(at, visit)
+    }
+
+    fn arrives_at(&mut self, at: Timestamp, visit: Visit) -> Option<usize> {
+        let position = self.is_minted(visit);
+        if at >= self.ends {
+            self.story.visits.pop();
+            return None;
+        }
+        self.story.steps.push(Step { at, what: What::VisitArrives(position) });
+        Some(position)
+    }
+
+    /// A click ID is issued, but the visit is not reported (yet).
+    fn is_minted(&mut self, visit: Visit) -> usize {
+        self.story.visits.push(visit);
+        self.story.visits.len() - 1
+    }
+
+    fn comes_back(&mut self, last: usize, way: &Way, at: Timestamp) -> Option<usize> {
+        let mut visit = self.landing(way, at);
+        let before = &self.story.visits[last];
+        visit.agent = before.agent;
+        visit.language = before.language;
+        visit.address = before.address;
+        visit.previous = Some(last);
+        visit.keeps_click_id = way.query.is_empty() && way.referrer.is_none();
+        self.arrives(visit)
+    }
+
+    /// Somebody buys something; nothing is heard of it yet.
+    fn sale(&mut self, at: Timestamp, reference: Reference) -> usize {
+        let is_european = self.dice.chance(240);
+        let item = self.dice.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 3]);
+        let item = &ITEMS[item];
+        let number = self.story.sales.len();
+        let buyer = Buyer::number(number, is_european);
+        self.story.sales.push(Sale {
+            session: format!("cs_live_{}", self.dice.text(58)),
+            reference,
+            metadata_click_id: None,
+            customer: None,
+            item,
+            currency: if is_european { "eur" } else { "usd" },
+            minor: if is_european { item.eur_minor } else { item.usd_minor },
+            buyer,
+            livemode: true,
+            method: "card",
+            is_paid: true,
+            times: Times { created: at.minus(MINUTE * 2), completed: at },
+            answers: &[],
+        });
+        number
+    }
+
+    /// Stripe sends `checkout.session.completed`.
+    fn is_completed(&mut self, sale: usize) {
+        let at = self.story.sales[sale].times.completed;
+        self.hears(at, sale, "checkout.session.completed");
+    }
+
+    fn hears(&mut self, at: Timestamp, sale: usize, kind: &'static str) {
+        // The last minutes belong to the last sale.
+        if at < self.ends.minus(MINUTE * 6) {
+            // Stripe needs a second or two.
+            let at = at.plus(Duration::from_millis(900 + self.dice.up_to(1400)));
+            self.story.steps.push(Step { at, what: What::Webhook(sale, kind) });
+        }
+    }
+
+    /// A quarter past three in the afternoon or so, some days after the begin.
+    fn on_day(&mut self, day: u32) -> Timestamp {
+        self.story
+            .begins
+            .plus(DAY * day + HOUR * 10 + Duration::from_secs(self.dice.up_to(9 * 3600)))
+    }
+
+    /// A visit of its own and a sale that follows it.
+    fn visit_and_sale(&mut self, day: u32, way: &Way) -> (usize, usize) {
+        let at = self.on_day(day);
+        let visit = self.landing(way, at);
+        let position = self.is_minted(visit);
+        self.story.steps.push(Step { at, what: What::VisitArrives(position) });
+        let after = MINUTE * 6 + Duration::from_secs(self.dice.up_to(900));
+        let sale = self.sale(at.plus(after), Reference::ClickIdOf(position));
+        (position, sale)
+    }
+
+    fn tell_special_cases(&mut self) {
+        // The tag did not run: a content blocker here and there, and one afternoon of a broken page.
+        for day in [3, 9, 17, 17, 17, 24] {
+            let at = self.on_day(day);
+            let sale = self.sale(at, Reference::Placeholder);
+            self.is_completed(sale);
+        }
+        // A payment link in an old e-mail has no parameter.
+        for day in [5, 14, 22] {
+            let at = self.on_day(day);
+            let sale = self.sale(at, Reference::None);
+            self.is_completed(sale);
+        }
+        // A partner puts his own order numbers in.
+        for (day, text) in [(8, "order-20931"), (19, "order-21177")] {
+            let at = self.on_day(day);
+            let sale = self.sale(at, Reference::Text(text.to_owned()));
+            self.is_completed(sale);
+        }
+        // A genuine click ID whose visit never arrived.
+        for day in [12, 25] {
+            let at = self.on_day(day);
+            let lost = self.landing(&WAYS[2], at);
+            let lost = self.is_minted(lost);
+            let sale = self.sale(at.plus(MINUTE * 9), Reference::ClickIdOf(lost));
+            self.is_completed(sale);
+            // The first try waits two minutes for the visit.
+            self.story.steps.push(Step { at: at.plus(MINUTE * 12), what: What::Quiet });
+        }
+        // And one that arrived late, from a phone without a network.
+        let at = self.on_day(26);
+        let late = self.landing(&WAYS[3], at);
+        if let Some(late) = self.arrives_at(at.plus(MINUTE * 14), late) {
+            let sale = self.sale(at.plus(MINUTE * 13), Reference::ClickIdOf(late));
+            self.is_completed(sale);
+        }
+        // Somebody plays with the address.
+        let (visit, sale) = self.visit_and_sale(21, &WAYS[7]);
+        self.story.sales[sale].reference = Reference::ForgedFrom(visit);
+        self.is_completed(sale);
+        self.tell_other_matches();
+        self.tell_other_ends();
+    }
+
+    fn tell_other_matches(&mut self) {
+        // AnyTrack's own tag replaced the placeholder first.
+        for day in [10, 18] {
+            let (visit, sale) = self.visit_and_sale(day, &WAYS[0]);
+            let anytrack_click_id = format!("p8qkMansHXKG{}", self.dice.text(22));
+            self.story.visits[visit].anytrack_click_id = Some(anytrack_click_id.clone());
+            self.story.sales[sale].reference = Reference::Text(anytrack_click_id);
+            self.is_completed(sale);
+        }
+        // A checkout made by the shop's own server holds the click ID in its metadata.
+        let (visit, sale) = self.visit_and_sale(13, &WAYS[9]);
+        self.story.sales[sale].reference = Reference::None;
+        self.story.sales[sale].metadata_click_id = Some(Reference::ClickIdOf(visit));
+        self.is_completed(sale);
+        // A customer buys again, from a link without a reference.
+        for day in [4, 16] {
+            let (_, first) = self.visit_and_sale(day, &WAYS[1]);
+            let customer = format!("cus_{}", self.dice.text(14));
+            self.story.sales[first].customer = Some(customer.clone());
+            self.is_completed(first);
+            let at = self.on_day(day + 9);
+            let second = self.sale(at, Reference::None);
+            let (buyer, currency) =
+                (self.story.sales[first].buyer.clone(), self.story.sales[first].currency);
+            let sale = &mut self.story.sales[second];
+            (sale.customer, sale.buyer, sale.currency) = (Some(customer), buyer, currency);
+            sale.item = &ITEMS[3];
+            sale.minor = if currency == "eur" { ITEMS[3].eur_minor } else { ITEMS[3].usd_minor };
+            self.is_completed(second);
+        }
+    }
+
+    fn tell_other_ends(&mut self) {
+        // A bank debit: paid days later, refused by the bank, and one that is still open.
+        for (day, end) in [
+            (7, "checkout.session.async_payment_succeeded"),
+            (11, "checkout.session.async_payment_failed"),
+            (27, ""),
+        ] {
+            let (_, number) = self.visit_and_sale(day, &WAYS[7]);
+            let sale = &mut self.story.sales[number];
+            (sale.is_paid, sale.method, sale.currency) = (false, "sepa_debit", "eur");
+            (sale.minor, sale.buyer) = (sale.item.eur_minor, Buyer::number(number, true));
+            let settled = sale.times.completed.plus(DAY * 3 + HOUR);
+            self.is_completed(number);
+            if !end.is_empty() {
+                self.hears(settled, number, end);
+            }
+        }
+        // AnyTrack does not answer for some minutes, and once it refuses.
+        let (_, number) = self.visit_and_sale(23, &WAYS[0]);
+        self.story.sales[number].answers = OUTAGE;
+        self.is_completed(number);
+        let (_, number) = self.visit_and_sale(28, &WAYS[3]);
+        let sale = &mut self.story.sales[number];
+        (sale.item, sale.currency, sale.minor) = (&ITEMS[0], "eur", ITEMS[0].eur_minor);
+        (sale.buyer, sale.answers) = (Buyer::number(number, true), REFUSAL);
+        self.is_completed(number);
+        // The owner tries his own page in test mode.
+        for day in [0, 15] {
+            let (_, number) = self.visit_and_sale(day, &WAYS[11]);
+            let sale = &mut self.story.sales[number];
+            sale.livemode = false;
+            sale.session = sale.session.replace("cs_live_", "cs_test_");
+            self.is_completed(number);
+        }
+        // Three buyers leave the checkout; Stripe tells, and it is no payment.
+        for day in [6, 18, 27] {
+            let (_, number) = self.visit_and_sale(day, &WAYS[0]);
+            let at = self.story.sales[number].times.completed.plus(DAY);
+            self.hears(at, number, "checkout.session.expired");
+        }
+        // Stripe sends one event twice.
+        let (_, number) = self.visit_and_sale(20, &NEWSLETTER);
+        self.is_completed(number);
+        let again = self.story.sales[number].times.completed.plus(HOUR);
+        self.hears(again, number, "checkout.session.completed");
+    }
+
+    /// The last sale is minutes old, the last visit seconds.
+    fn tell_last_minutes(&mut self) {
+        let ends = self.ends;
+        let landing = self.landing(&WAYS[0], ends.minus(MINUTE * 11));
+        if let Some(visit) = self.arrives(landing) {
+            let number = self.sale(ends.minus(MINUTE * 4), Reference::ClickIdOf(visit));
+            let sale = &mut self.story.sales[number];
+            (sale.item, sale.currency, sale.minor) = (&ITEMS[0], "usd", ITEMS[0].usd_minor);
+            sale.buyer = Buyer::number(number, false);
+            let at = sale.times.completed.plus(Duration::from_secs(2));
+            self.story
+                .steps
+                .push(Step { at, what: What::Webhook(number, "checkout.session.completed") });
+        }
+        for (way, seconds) in [(3, 190), (7, 125), (0, 38)] {
+            let landing = self.landing(&WAYS[way], ends.minus(Duration::from_secs(seconds)));
+            self.arrives(landing);
+        }
+    }
+}
+
+/// What the shop sells.
+pub(super) const ITEMS: [Item; 4] = [
+    Item { name: "Northlight desk lamp", usd_minor: 12_900, eur_minor: 11_900 },
+    Item { name: "Northlight floor lamp", usd_minor: 28_900, eur_minor: 26_900 },
+    Item { name: "Two Northlight desk lamps", usd_minor: 23_800, eur_minor: 21_900 },
+    Item { name: "Daylight bulbs, set of four", usd_minor: 2_400, eur_minor: 2_200 },
+];
+
+/// Numbers that look random and are always the same: SplitMix64, as published by Steele, Lea and Flood (2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn up_to(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.up_to(u64::try_from(limit).unwrap_or(1))).unwrap_or(0)
+    }
+
+    fn chance(&mut self, per_mille: usize) -> bool {
+        self.below(1000) < per_mille
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn text(&mut self, chars: usize) -> String {
+        const LETTERS: &[u8; 62] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        (0..chars).map(|_| char::from(self.pick(LETTERS))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(now: &str) -> Story {
+        tell(Timestamp::parse(now).unwrap(), &TimeZone::UTC)
+    }
+
+    #[test]
+    fn the_same_moment_tells_the_same_story() {
+        assert_eq!(told("2026-09-21T14:13:20Z"), told("2026-09-21T14:13:20Z"));
+    }
+
+    #[test]
+    fn at_any_hour_there_are_enough_visits_and_sales_and_nothing_after_the_end() {
+        for now in ["2026-09-21T00:00:05Z", "2026-03-29T14:00:00Z", "2026-12-31T23:59:59Z"] {
+            let story = told(now);
+            let end = Timestamp::parse(now).unwrap();
+            assert!(story.steps.iter().all(|step| step.at < end), "{now}");
+            assert!(story.steps.iter().all(|step| step.at >= story.begins), "{now}");
+            let webhooks =
+                story.steps.iter().filter(|step| matches!(step.what, What::Webhook(..))).count();
+            assert!((2000..6000).contains(&story.visits.len()), "{now}: {}", story.visits.len());
+            assert!((70..=150).contains(&webhooks), "{now}: {webhooks}");
+        }
+    }
+}
