@@ -21,6 +21,8 @@ pub(crate) struct DeliveryFilter {
     pub(crate) destination_id: Option<String>,
     /// pending, delivered, given_up, held, skipped.
     pub(crate) state: Option<String>,
+    /// Those of live or of test conversions.
+    pub(crate) livemode: Option<bool>,
 }
 
 /// One delivery as lists show it.
@@ -129,9 +131,10 @@ macro_rules! list {
               where d.id < $1
                 and (cast($2 as text) is null or t.site_id = $2)
                 and (cast($3 as text) is null or d.destination_id = $3)
+                and (cast($5 as bigint) is null or c.livemode = $5)
                 and ", $state, "
               order by d.id desc
-              limit $5"
+              limit $6"
         )
     };
 }
@@ -158,6 +161,7 @@ pub(crate) async fn deliveries(
         .bind(filter.site_id.as_deref())
         .bind(filter.destination_id.as_deref())
         .bind(filter.state.as_deref())
+        .bind(filter.livemode.map(i64::from))
         .bind(limit + 1)
         .fetch_all(store.pool())
         .await
