@@ -190,6 +190,7 @@ pub(super) async fn list_deliveries(
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         destination_id: given.destination(&settings)?,
         state: given.word("state", DELIVERY_STATES)?,
+        livemode: None,
     };
     let (cursor, limit) = (given.cursor()?, given.limit()?);
     let page = report::deliveries(&state.store, &filter, cursor.as_ref(), limit).await?;

@@ -7,7 +7,6 @@ pub(crate) mod payment;
 mod table;
 
 use anyhow::{Context as _, Result};
-use sqlx::AnyConnection;
 
 use self::join::{By, Found, Match, Reason, Reference};
 use self::payment::{PayFact, Payment};
@@ -16,7 +15,7 @@ use crate::delivery::{self, Owed};
 use crate::destination::Outgoing;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::{Snapshot, Source};
-use crate::store::{Store, Tx};
+use crate::store::{AnyConnection, Store, Tx};
 use crate::visit::{self, Visit};
 
 /// Late visits joined in one go; the rest waits for the next round.

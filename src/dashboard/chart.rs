@@ -286,8 +286,8 @@ mod tests {
     #[test]
     fn bars_start_at_zero_and_the_largest_fills_its_lane() {
         let svg = chart(&[(10, 100_000), (20, 50_000), (5, 0)]).svg();
-        assert!(svg.contains("y=\"148.0\" width=\"23.99%\" height=\"136.0\""), "{svg}");
-        assert!(svg.contains("y=\"216.0\" width=\"23.99%\" height=\"68.0\""), "{svg}");
+        assert!(svg.contains("y=\"148.0\" width=\"24.01%\" height=\"136.0\""), "{svg}");
+        assert!(svg.contains("y=\"216.0\" width=\"24.01%\" height=\"68.0\""), "{svg}");
         assert!(!svg.contains("class=\"now\""), "an empty last day has no bar");
         assert!(svg.contains(">$500</text>") && svg.contains(">$1,000</text>"), "{svg}");
     }

@@ -9,12 +9,11 @@ pub(crate) mod worker;
 use std::time::Duration;
 
 use anyhow::Result;
-use sqlx::AnyConnection;
 
 use crate::clock::Timestamp;
 use crate::destination::{self, Message, Outgoing, Skip};
 use crate::settings::Destination;
-use crate::store::Store;
+use crate::store::{AnyConnection, Store};
 
 /// How long a first attempt waits for a visit that may still be on its way.
 const WAIT_FOR_VISIT: Duration = Duration::from_secs(120);

@@ -44,8 +44,6 @@ pub(crate) struct ConversionFilter {
 pub(crate) struct ConversionRow {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// Stripe's account, or empty for the source's own.
-    pub(crate) account: String,
     /// `site_…`.
     pub(crate) site_id: String,
     /// `src_…`.
@@ -82,8 +80,6 @@ pub(crate) struct ConversionRow {
     pub(crate) click_id: Option<String>,
     /// When we first heard of it.
     pub(crate) recorded_at: Timestamp,
-    /// When it last changed.
-    pub(crate) updated_at: Timestamp,
     /// The visitor's way, first touch first.
     pub(crate) touches: Vec<Touch>,
     /// One per destination and message, oldest first.
@@ -100,8 +96,6 @@ impl ConversionRow {
 /// One step of a visitor's way.
 #[derive(Clone, Debug)]
 pub(crate) struct Touch {
-    /// 0 is the first.
-    pub(crate) position: i64,
     /// True for the one that gets the credit.
     pub(crate) is_last: bool,
     /// `ck_…`.
@@ -127,16 +121,10 @@ pub(crate) struct Touch {
 pub(crate) struct DeliverySummary {
     /// `dlv_…`.
     pub(crate) id: String,
-    /// `dst_…`.
-    pub(crate) destination_id: String,
     /// Its short name.
     pub(crate) destination_key: String,
     /// What people call it.
     pub(crate) destination_name: String,
-    /// What is told: paid, refund:…
-    pub(crate) event_key: String,
-    /// The destination's name for it.
-    pub(crate) event_name: String,
     /// pending, delivered, given_up, held, skipped.
     pub(crate) state: String,
     /// Why given up or skipped.
@@ -145,21 +133,17 @@ pub(crate) struct DeliverySummary {
     pub(crate) attempts: i64,
     /// HTTP status of the last answer.
     pub(crate) last_status: Option<i64>,
-    /// What went wrong last.
-    pub(crate) last_error: Option<String>,
     /// When the next try may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
-    /// When it ended.
-    pub(crate) settled_at: Option<Timestamp>,
 }
 
 /// What every reader of conversions selects: all but the payment's JSON.
 macro_rules! selected {
     ($rest:literal) => {
         concat!(
-            "select id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+            "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                 refunded_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
-                match_reason, click_id, recorded_at_ms, updated_at_ms
+                match_reason, click_id, recorded_at_ms
                from conversions c ",
             $rest
         )
@@ -271,7 +255,6 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
     let currency: Option<String> = row.try_get("currency")?;
     Ok(ConversionRow {
         id: row.try_get("id")?,
-        account: row.try_get("account")?,
         site_id: row.try_get("site_id")?,
         source_id: row.try_get("source_id")?,
         livemode: row.try_get::<i64, _>("livemode")? == 1,
@@ -290,7 +273,6 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
         match_reason: row.try_get("match_reason")?,
         click_id: row.try_get("click_id")?,
         recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
-        updated_at: Timestamp::from_ms(row.try_get("updated_at_ms")?),
         touches: Vec::new(),
         deliveries: Vec::new(),
     })
@@ -303,7 +285,7 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         let padded = || (0..FIFTY).map(|at| ids.get(at).unwrap_or(&ids[0]).clone());
 
         let mut touches = sqlx::query(in_fifty!(
-            "select conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
+            "select conversion_id, is_last, click_id, at_ms, channel, source, medium, campaign,
                     landing_path, device
                from touches
               where conversion_id",
@@ -319,9 +301,8 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         }
 
         let mut deliveries = sqlx::query(in_fifty!(
-            "select d.conversion_id, d.id, d.destination_id, t.key as destination_key,
-                    t.name as destination_name, d.event_key, d.event_name, d.state, d.reason, d.attempts,
-                    d.last_status, d.last_error, d.due_at_ms, d.settled_at_ms
+            "select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
+                    d.attempts, d.last_status, d.due_at_ms
                from deliveries d
                join destinations t on t.id = d.destination_id
               where d.conversion_id",
@@ -348,7 +329,6 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
 
 fn read_touch(row: &AnyRow) -> Result<Touch> {
     Ok(Touch {
-        position: row.try_get("position")?,
         is_last: row.try_get::<i64, _>("is_last")? == 1,
         click_id: row.try_get("click_id")?,
         at: Timestamp::from_ms(row.try_get("at_ms")?),
@@ -364,17 +344,12 @@ fn read_touch(row: &AnyRow) -> Result<Touch> {
 fn read_summary(row: &AnyRow) -> Result<DeliverySummary> {
     Ok(DeliverySummary {
         id: row.try_get("id")?,
-        destination_id: row.try_get("destination_id")?,
         destination_key: row.try_get("destination_key")?,
         destination_name: row.try_get("destination_name")?,
-        event_key: row.try_get("event_key")?,
-        event_name: row.try_get("event_name")?,
         state: row.try_get("state")?,
         reason: row.try_get("reason")?,
         attempts: row.try_get("attempts")?,
         last_status: row.try_get("last_status")?,
-        last_error: row.try_get("last_error")?,
         due_at: Timestamp::from_ms(row.try_get("due_at_ms")?),
-        settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
     })
 }

@@ -21,6 +21,8 @@ pub(crate) struct DeliveryFilter {
     pub(crate) destination_id: Option<String>,
     /// pending, delivered, given_up, held, skipped.
     pub(crate) state: Option<String>,
+    /// Those of live or of test conversions.
+    pub(crate) livemode: Option<bool>,
 }
 
 /// One delivery as lists show it.
@@ -28,16 +30,12 @@ pub(crate) struct DeliveryFilter {
 pub(crate) struct DeliveryRow {
     /// `dlv_…`.
     pub(crate) id: String,
-    /// `dst_…`.
-    pub(crate) destination_id: String,
     /// Its short name.
     pub(crate) destination_key: String,
     /// What people call it.
     pub(crate) destination_name: String,
     /// `cnv_…`.
     pub(crate) conversion_id: String,
-    /// What is told: paid, refund:…
-    pub(crate) event_key: String,
     /// The destination's name for it.
     pub(crate) event_name: String,
     /// What the destination knows the conversion by.
@@ -60,8 +58,6 @@ pub(crate) struct DeliveryRow {
     pub(crate) settled_at: Option<Timestamp>,
     /// The conversion's amount.
     pub(crate) amount: Option<Money>,
-    /// The buyer's address.
-    pub(crate) email: Option<String>,
     /// The conversion's mode.
     pub(crate) livemode: bool,
 }
@@ -73,10 +69,6 @@ pub(crate) struct Delivery {
     pub(crate) row: DeliveryRow,
     /// The frozen body, byte for byte.
     pub(crate) request: String,
-    /// Its type.
-    pub(crate) content_type: String,
-    /// The destination's revision when the body was frozen.
-    pub(crate) revision: i64,
     /// Every try, oldest first.
     pub(crate) tries: Vec<Attempt>,
 }
@@ -94,8 +86,6 @@ pub(crate) struct Attempt {
     pub(crate) outcome: String,
     /// HTTP status of the answer.
     pub(crate) status: Option<i64>,
-    /// Whom we reached.
-    pub(crate) address: Option<String>,
     /// The beginning of the answer.
     pub(crate) answer: Option<String>,
     /// What went wrong.
@@ -131,19 +121,20 @@ pub(crate) struct DestinationTotals {
 macro_rules! list {
     ($state:literal) => {
         concat!(
-            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
-                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+            "select d.id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.email, c.livemode
+                    c.amount_minor, c.currency, c.livemode
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
               where d.id < $1
                 and (cast($2 as text) is null or t.site_id = $2)
                 and (cast($3 as text) is null or d.destination_id = $3)
+                and (cast($5 as bigint) is null or c.livemode = $5)
                 and ", $state, "
               order by d.id desc
-              limit $5"
+              limit $6"
         )
     };
 }
@@ -170,6 +161,7 @@ pub(crate) async fn deliveries(
         .bind(filter.site_id.as_deref())
         .bind(filter.destination_id.as_deref())
         .bind(filter.state.as_deref())
+        .bind(filter.livemode.map(i64::from))
         .bind(limit + 1)
         .fetch_all(store.pool())
         .await
@@ -189,10 +181,10 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
     let mut found = with_attempts(
         store,
         sqlx::query(
-            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
-                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+            "select d.id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.email, c.livemode, d.request, d.content_type, d.revision
+                    c.amount_minor, c.currency, c.livemode, d.request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -212,10 +204,10 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
     with_attempts(
         store,
         sqlx::query(
-            "select d.id, d.destination_id, t.key as destination_key, t.name as destination_name,
-                    d.conversion_id, d.event_key, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+            "select d.id, t.key as destination_key, t.name as destination_name,
+                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.email, c.livemode, d.request, d.content_type, d.revision
+                    c.amount_minor, c.currency, c.livemode, d.request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -236,7 +228,7 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
     for row in &rows {
         let delivery = read_row(row)?;
         let attempts = sqlx::query(
-            "select n, started_at_ms, took_ms, outcome, status, address, answer, error
+            "select n, started_at_ms, took_ms, outcome, status, answer, error
                from attempts
               where delivery_id = $1
               order by n",
@@ -248,8 +240,6 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
         found.push(Delivery {
             row: delivery,
             request: row.try_get("request")?,
-            content_type: row.try_get("content_type")?,
-            revision: row.try_get("revision")?,
             tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
         });
     }
@@ -358,11 +348,9 @@ fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
     let currency: Option<String> = row.try_get("currency")?;
     Ok(DeliveryRow {
         id: row.try_get("id")?,
-        destination_id: row.try_get("destination_id")?,
         destination_key: row.try_get("destination_key")?,
         destination_name: row.try_get("destination_name")?,
         conversion_id: row.try_get("conversion_id")?,
-        event_key: row.try_get("event_key")?,
         event_name: row.try_get("event_name")?,
         transaction_id: row.try_get("transaction_id")?,
         state: row.try_get("state")?,
@@ -374,7 +362,6 @@ fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
         created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
         settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
         amount: money(row.try_get("amount_minor")?, currency.as_deref()),
-        email: row.try_get("email")?,
         livemode: row.try_get::<i64, _>("livemode")? == 1,
     })
 }
@@ -386,7 +373,6 @@ fn read_attempt(row: &AnyRow) -> Result<Attempt> {
         took_ms: row.try_get("took_ms")?,
         outcome: row.try_get("outcome")?,
         status: row.try_get("status")?,
-        address: row.try_get("address")?,
         answer: row.try_get("answer")?,
         error: row.try_get("error")?,
     })

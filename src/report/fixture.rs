@@ -189,7 +189,6 @@ const STORY: &[&str] = &[
     event!("'sev_5', 'evt_5', 'charge.refunded', 'ch_3', 0, 'received', null, null, null, NOON + 4"),
     "insert into stripe_objects (account, object_id, conversion_id, role)
      values ('', 'cs_1', 'cnv_1', 'identity'), ('', 'ch_1', 'cnv_1', 'identity'), ('', 'cus_1', 'cnv_1', 'lineage')",
-    "insert into waits (awaited, conversion_id) values ('ck_9z', 'cnv_2')",
     "insert into stripe_rejections (source_id, day, reason, rejected, last_at_ms)
      values ('SOURCE', NOON / 86400000, 'mismatch', 12, NOON), ('SOURCE', NOON / 86400000 - 9, 'too_old', 1, NOON)",
 ];

@@ -25,8 +25,6 @@ pub(crate) struct Conversion {
     pub(crate) events: Vec<StripeEventRow>,
     /// The objects of Stripe's that belong to it.
     pub(crate) objects: Vec<LearnedObject>,
-    /// What it waits for: a click ID whose visit, or an AnyTrack click ID whose note, has not arrived yet.
-    pub(crate) awaits: Vec<String>,
 }
 
 /// A touch and the visit it comes from.
@@ -71,12 +69,6 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
     .fetch_all(store.pool())
     .await
     .context("could not list a conversion's objects")?;
-    let awaits: Vec<(String,)> =
-        sqlx::query_as("select awaited from waits where conversion_id = $1 order by awaited")
-            .bind(id)
-            .fetch_all(store.pool())
-            .await
-            .context("could not list what a conversion waits for")?;
     let mut way = Vec::with_capacity(row.touches.len());
     for touch in &row.touches {
         let visits = if way.len() < MAX_TOUCHES {
@@ -95,7 +87,6 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         deliveries: deliveries::of_conversion(store, id).await?,
         events: stripe_events::of_conversion(store, id).await?,
         objects,
-        awaits: awaits.into_iter().map(|(awaited,)| awaited).collect(),
         row,
     }))
 }

@@ -40,8 +40,6 @@ pub(crate) struct Leak {
 /// One unmatched conversion.
 #[derive(Clone, Debug)]
 pub(crate) struct LeakExample {
-    /// `cnv_…`.
-    pub(crate) conversion_id: String,
     /// What came back from Stripe.
     pub(crate) reference: Option<String>,
     /// What was bought.
@@ -107,9 +105,9 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
     .fetch_all(store.pool())
     .await
     .context("could not sum unmatched conversions")?;
-    let examples: Vec<(String, String, Option<String>, Option<String>)> = sqlx::query_as(
-        "select reason, id, client_reference_id, description
-           from (select coalesce(match_reason, 'no_object') as reason, id, client_reference_id, description,
+    let examples: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "select reason, client_reference_id, description
+           from (select coalesce(match_reason, 'no_object') as reason, client_reference_id, description,
                         row_number() over (partition by coalesce(match_reason, 'no_object')
                                            order by occurred_at_ms desc, id desc) as place
                    from conversions
@@ -142,9 +140,9 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
         leak.last_at = leak.last_at.max(last);
         add(&mut leak.money, group.net, group.currency.as_deref());
     }
-    for (reason, conversion_id, reference, description) in examples {
+    for (reason, reference, description) in examples {
         if let Some(leak) = by_reason.get_mut(&reason) {
-            leak.examples.push(LeakExample { conversion_id, reference, description });
+            leak.examples.push(LeakExample { reference, description });
         }
     }
     let mut leaks: Vec<Leak> = by_reason.into_values().collect();

@@ -36,8 +36,8 @@ pub(crate) use deliveries::{
     destination_totals,
 };
 pub(crate) use health::{Health, health};
-pub(crate) use journey::{Conversion, LearnedObject, TouchVisit, conversion};
-pub(crate) use leaks::{Leak, LeakExample, Leaks, Undelivered, leaks};
+pub(crate) use journey::{Conversion, TouchVisit, conversion};
+pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};

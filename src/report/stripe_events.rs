@@ -71,8 +71,6 @@ pub(crate) struct StripeEventRow {
 pub(crate) struct StripeEvent {
     /// As lists show it.
     pub(crate) row: StripeEventRow,
-    /// The signature header as received.
-    pub(crate) signature: String,
     /// Which of the source's secrets fitted, from 0.
     pub(crate) secret_position: i64,
     /// The request's bytes.
@@ -94,7 +92,7 @@ pub(crate) struct Rejection {
     pub(crate) last_at_ms: i64,
 }
 
-/// What every list of events selects: all but the body and the signature.
+/// What every list of events selects: all but the body.
 macro_rules! list {
     ($rest:literal) => {
         list!("", $rest)
@@ -170,7 +168,7 @@ pub(crate) async fn stripe_events(
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
-    let row = sqlx::query(list!(", e.signature, e.secret_position, e.body", "where e.id = $1"))
+    let row = sqlx::query(list!(", e.secret_position, e.body", "where e.id = $1"))
         .bind(id)
         .fetch_optional(store.pool())
         .await
@@ -178,7 +176,6 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
     let Some(row) = row else { return Ok(None) };
     Ok(Some(StripeEvent {
         row: read_row(&row)?,
-        signature: row.try_get("signature")?,
         secret_position: row.try_get("secret_position")?,
         body: row.try_get("body")?,
     }))

@@ -114,8 +114,8 @@ async fn leaks_say_why_and_how_much() {
     );
     let example = &found.unmatched[1].examples[0];
     assert_eq!(
-        (example.conversion_id.as_str(), example.reference.as_deref()),
-        ("cnv_2", Some("--CLICK-ID--"))
+        (found.unmatched[1].examples.len(), example.reference.as_deref()),
+        (1, Some("--CLICK-ID--"))
     );
     let lines: Vec<_> = found
         .undelivered
@@ -150,6 +150,7 @@ async fn conversions_are_paged_without_gap_or_repeat() {
             };
             let page = conversions(&filled.store, &filter, cursor.as_ref(), limit).await.unwrap();
             seen.extend(page.rows.into_iter().map(|row| row.id));
+            assert!(seen.len() <= expected.len(), "by {limit}: {seen:?}");
             cursor = page.next.map(|next| Cursor::parse(&next.to_string()).unwrap());
             if cursor.is_none() {
                 break;
@@ -236,8 +237,6 @@ async fn the_journey_tells_everything() {
     assert_eq!(events, ["sev_1", "sev_2"], "the charge is known by its object");
     assert_eq!(found.objects.len(), 3);
     assert_eq!(found.payment, "{}");
-    let waiting = conversion(&filled.store, "cnv_2").await.unwrap().unwrap();
-    assert_eq!(waiting.awaits, ["ck_9z"]);
     assert!(conversion(&filled.store, "cnv_0").await.unwrap().is_none());
 }
 
@@ -261,6 +260,7 @@ async fn visits_are_paged_newest_first() {
         let page =
             visits(&filled.store, &VisitFilter::default(), cursor.as_ref(), 1).await.unwrap();
         seen.extend(page.rows.into_iter().map(|row| (row.click_id, row.sent_at_ms)));
+        assert!(seen.len() <= 3, "{seen:?}");
         cursor = page.next;
         if cursor.is_none() {
             break;
@@ -295,10 +295,14 @@ async fn deliveries_are_listed_and_summed() {
     assert_eq!(list(pending).await, ["dlv_4", "dlv_3"]);
     let elsewhere = DeliveryFilter { destination_id: some("dst_0"), ..none() };
     assert!(list(elsewhere).await.is_empty());
+    let of_mode = |livemode| DeliveryFilter { livemode: Some(livemode), ..none() };
+    let (live, test) = (list(of_mode(true)).await, list(of_mode(false)).await);
+    assert_eq!(live.len() + test.len(), 5, "each in one mode: {live:?} {test:?}");
     let here = DeliveryFilter {
         site_id: Some(filled.site_id.clone()),
         destination_id: Some(filled.destination_id.clone()),
         state: some("given_up"),
+        livemode: Some(true),
     };
     assert_eq!(list(here).await, ["dlv_2"]);
 

@@ -63,8 +63,6 @@ pub(crate) struct VisitRow {
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
-    /// Bits, see `visit::flags`.
-    pub(crate) flags: i64,
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     pub(crate) details: String,
 }
@@ -95,8 +93,6 @@ pub(crate) struct VisitedConversion {
     pub(crate) status: String,
     /// What was paid.
     pub(crate) amount: Option<Money>,
-    /// The buyer's address.
-    pub(crate) email: Option<String>,
     /// Live or test.
     pub(crate) livemode: bool,
 }
@@ -117,7 +113,7 @@ pub(crate) async fn visits(
         filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
+                channel, source, medium, campaign, landing_host, landing_path, device, details
            from visits
           where click_id >= $1 and click_id < $2
             and click_id <= $3 and (click_id < $3 or sent_at_ms < $4)
@@ -175,7 +171,7 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
     .await
     .context("could not list AnyTrack's click IDs of a visit")?;
     let conversions = sqlx::query(
-        "select id, occurred_at_ms, kind, status, amount_minor, currency, email, livemode
+        "select id, occurred_at_ms, kind, status, amount_minor, currency, livemode
            from conversions
           where click_id = $1
           order by occurred_at_ms desc, id desc
@@ -199,7 +195,7 @@ const MAX_VISITS: i64 = 200;
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
+                channel, source, medium, campaign, landing_host, landing_path, device, details
            from visits
           where click_id = $1
           order by sent_at_ms
@@ -231,7 +227,6 @@ fn read_visit(row: &AnyRow) -> Result<VisitRow> {
         landing_host: row.try_get("landing_host")?,
         landing_path: row.try_get("landing_path")?,
         device: row.try_get("device")?,
-        flags: row.try_get("flags")?,
         details: row.try_get("details")?,
     })
 }
@@ -244,7 +239,6 @@ fn read_visited(row: &AnyRow) -> Result<VisitedConversion> {
         kind: row.try_get("kind")?,
         status: row.try_get("status")?,
         amount: money(row.try_get("amount_minor")?, currency.as_deref()),
-        email: row.try_get("email")?,
         livemode: row.try_get::<i64, _>("livemode")? == 1,
     })
 }

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Row as _, Transaction};
+use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
+// Rooms hand a connection on to their tables; only tables say anything to it.
+pub(crate) use sqlx::AnyConnection;
 
 /// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
 const SQLITE_CONNECTIONS: u32 = 4;

@@ -12,7 +12,6 @@ mod table;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use sqlx::AnyConnection;
 
 pub(crate) use limit::VisitLimit;
 pub(crate) use table::{COUNTS, VISITS};
@@ -20,7 +19,7 @@ pub(crate) use table::{COUNTS, VISITS};
 use crate::clock::Timestamp;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Site;
-use crate::store::{Inserted, Store};
+use crate::store::{AnyConnection, Inserted, Store};
 
 /// Most touches kept of one visitor's way.
 const MAX_TOUCHES: usize = 30;

@@ -132,7 +132,7 @@ async fn the_overview_counts_live_money_by_currency() {
         found["revenue"],
         json!([{"currency": "JPY", "amount": "12800"}, {"currency": "USD", "amount": "102.60"}])
     );
-    assert_eq!(found["match_rate"].to_string(), "0.5", "{found}");
+    assert_eq!(found["match_rate"].as_number().map(ToString::to_string).as_deref(), Some("0.5"));
     assert!(found["delivered_rate"].is_number(), "{found}");
     let test = app.api("/api/v1/overview?livemode=false").await;
     assert_eq!(test["revenue"], json!([{"currency": "USD", "amount": "102.60"}]));
@@ -178,6 +178,7 @@ async fn lists_are_filtered_and_paged() {
         loop {
             let page = app.api(&format!("/api/v1/{list}?limit=1&cursor={next}")).await;
             seen.extend(page["data"].as_array().unwrap().iter().map(|row| row["id"].to_string()));
+            assert!(seen.len() <= 3, "{list}: {seen:?}");
             match page["next"].as_str() {
                 Some(cursor) => cursor.clone_into(&mut next),
                 None => break,

@@ -4,10 +4,13 @@
 mod harness;
 
 mod api;
+mod architecture;
 mod command;
 mod conversion;
 mod crash;
+mod dashboard;
 mod delivery;
+mod docs;
 mod journey;
 mod replicas;
 mod stripe;

@@ -66,6 +66,14 @@ fn stripe(viewer: &Viewer, health: &Health) -> Sign {
 
 fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
     let (owed, given_up) = (health.deliveries_owed, health.deliveries_given_up);
+    if health.last_event_at.is_none() && owed + given_up + health.deliveries_held == 0 {
+        return Sign {
+            href: viewer.link("/setup").to_string(),
+            class: "",
+            fact: "Nothing to deliver".to_owned(),
+            hint: "step 5 of the setup".to_owned(),
+        };
+    }
     let fact = match (owed, given_up) {
         (0, 0) => "No delivery owed".to_owned(),
         (owed, 0) => format!("{} owed", counted(owed, "delivery", "deliveries")),

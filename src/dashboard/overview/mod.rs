@@ -139,7 +139,8 @@ fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<Curr
     }
     let choice = |sum: &crate::money::Money| {
         let code = sum.currency.code();
-        let label = format!("{code} {}", money(*sum));
+        let amount = money(*sum);
+        let label = if amount.contains(code) { amount } else { format!("{code} {amount}") };
         Choice::new(&here.with("currency", code), label, sum.currency == currency)
     };
     let choices = sums.iter().map(choice).collect();

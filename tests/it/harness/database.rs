@@ -28,6 +28,8 @@ impl Database {
         let name =
             format!("clickstamp_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        // A test of an earlier process with the same number may have failed here.
+        let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("the test's directory can be made");
         let url = match server() {
             None => format!("sqlite://{}", directory.join("clickstamp.db").display()),
@@ -39,6 +41,7 @@ impl Database {
                     .execute(AssertSqlSafe(format!("create database {name}")))
                     .await
                     .expect("a database can be made");
+                admin.close().await.expect("the server lets go");
                 format!("{server}/{name}")
             }
         };

@@ -1,0 +1,70 @@
+//! A delivery as lists show it.
+//! In: a row of `report`. Out: JSON.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{code, time};
+use crate::money::Money;
+use crate::report;
+
+/// One delivery.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Delivery {
+    /// `dlv_…`.
+    id: String,
+    /// The destination's key.
+    destination: String,
+    /// `cnv_…`.
+    conversion_id: String,
+    /// What the destination knows the conversion by.
+    transaction_id: String,
+    /// The destination's name for what happened.
+    event_name: String,
+    /// Live or test.
+    livemode: bool,
+    /// pending, delivered, given_up, held, skipped.
+    state: String,
+    /// Why given up or skipped.
+    reason: Option<String>,
+    /// Tries so far.
+    attempts: i64,
+    /// HTTP status of the last answer.
+    last_status: Option<i64>,
+    /// What went wrong last.
+    last_error: Option<String>,
+    /// Since when it is owed.
+    created_at: String,
+    /// When the next try may start; null unless pending.
+    due_at: Option<String>,
+    /// When it ended.
+    settled_at: Option<String>,
+    /// The conversion's amount: exact decimal text.
+    amount: Option<String>,
+    /// Three letters.
+    currency: Option<String>,
+}
+
+impl Delivery {
+    pub(crate) fn new(found: report::DeliveryRow) -> Self {
+        let is_pending = found.state == "pending";
+        Self {
+            id: found.id,
+            destination: found.destination_key,
+            conversion_id: found.conversion_id,
+            transaction_id: found.transaction_id,
+            event_name: found.event_name,
+            livemode: found.livemode,
+            state: found.state,
+            reason: found.reason,
+            attempts: found.attempts,
+            last_status: found.last_status,
+            last_error: found.last_error,
+            created_at: time(found.created_at),
+            due_at: is_pending.then(|| time(found.due_at)),
+            settled_at: found.settled_at.map(time),
+            amount: found.amount.map(Money::decimal),
+            currency: found.amount.map(code),
+        }
+    }
+}

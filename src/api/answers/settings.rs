@@ -1,0 +1,101 @@
+//! What the owner configured: sites, sources, destinations.
+//! In: records of `settings`. Out: JSON; secrets are counted or masked.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::site_key;
+use crate::settings::{self, DestinationKind, Snapshot, SourceKind};
+
+/// One site.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Site {
+    /// Stands in the URL of its tag.
+    key: String,
+    /// What people call it.
+    name: String,
+    /// IANA name.
+    timezone: String,
+    /// The currency that charts show first.
+    currency: String,
+    /// Host names of its pages; empty accepts all.
+    domains: Vec<String>,
+}
+
+impl Site {
+    pub(crate) fn new(found: &settings::Site) -> Self {
+        Self {
+            key: found.key.clone(),
+            name: found.name.clone(),
+            timezone: found.timezone.clone(),
+            currency: found.currency.code().to_owned(),
+            domains: found.domains.clone(),
+        }
+    }
+}
+
+/// One source.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Source {
+    /// Stands in the webhook's URL.
+    key: String,
+    /// The site's key.
+    site: String,
+    /// stripe, custom.
+    kind: &'static str,
+    /// Key of Stripe's metadata that may hold a click ID.
+    metadata_key: String,
+    /// How many signing secrets it has; the secrets themselves are never shown.
+    secrets: usize,
+}
+
+impl Source {
+    pub(crate) fn new(found: &settings::Source, settings: &Snapshot) -> Self {
+        Self {
+            key: found.key.clone(),
+            site: site_key(settings, found.site_id.clone()),
+            kind: match found.kind {
+                SourceKind::Stripe => "stripe",
+                SourceKind::Custom => "custom",
+            },
+            metadata_key: found.metadata_key.clone(),
+            secrets: found.secrets.len(),
+        }
+    }
+}
+
+/// One destination.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Destination {
+    /// Its short name.
+    key: String,
+    /// The site's key.
+    site: String,
+    /// anytrack.
+    kind: &'static str,
+    /// What people call it.
+    name: String,
+    /// Where to send, masked.
+    #[schema(example = "https://t1.anytrack.io/…k7Qe")]
+    url: String,
+    /// False holds everything owed to it.
+    enabled: bool,
+    /// True sends test-mode conversions too.
+    accepts_test: bool,
+}
+
+impl Destination {
+    pub(crate) fn new(found: &settings::Destination, settings: &Snapshot) -> Self {
+        Self {
+            key: found.key.clone(),
+            site: site_key(settings, found.site_id.clone()),
+            kind: match found.kind {
+                DestinationKind::AnyTrack => "anytrack",
+            },
+            name: found.name.clone(),
+            url: settings::mask_url(&found.url),
+            enabled: found.enabled,
+            accepts_test: found.accepts_test,
+        }
+    }
+}

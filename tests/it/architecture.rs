@@ -1,0 +1,423 @@
+//! The rules of the house, read from the source: who may import whom, where a crate is at home, who writes which table.
+//! In: `src/` and `migrations/` as they lie there. Out: nothing, or a list of file, line and rule.
+//! Promise: a rule is broken in the open, by changing a table below, or not at all.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
+const GROUND: &[&str] = &["clock", "config", "error", "hosts", "ids", "money", "store"];
+
+/// What may be imported besides the ground. A name that is not here may import nothing but the ground.
+const IMPORTS: &[(&str, &[&str])] = &[
+    // What doors share. `settings` is the ground's only guest: records that every room reads.
+    ("state", &["settings"]),
+    ("client", &["state"]),
+    // The flow, page → destination: arrows point down, and `conversion` looks back at `visit`, because that is what joining is.
+    ("tag", &["settings", "state", "client"]),
+    ("redirect", &["visit", "settings", "state", "client"]),
+    ("visit", &["settings", "state", "client"]),
+    ("stripe", &["conversion", "settings", "state", "client"]),
+    ("conversion", &["visit", "delivery", "destination", "settings", "state", "client"]),
+    ("delivery", &["destination", "settings"]),
+    ("destination", &["settings"]),
+    // The read side; its doors call a room's public verbs for their buttons (retry, rerun).
+    ("report", &["settings"]),
+    (
+        "api",
+        &[
+            "report",
+            "settings",
+            "state",
+            "client",
+            "stripe",
+            "conversion",
+            "delivery",
+            "destination",
+        ],
+    ),
+    (
+        "dashboard",
+        &[
+            "report",
+            "settings",
+            "state",
+            "client",
+            "stripe",
+            "conversion",
+            "delivery",
+            "destination",
+        ],
+    ),
+];
+
+/// What the ground may import of itself.
+const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"])];
+
+/// Files that put the rooms together: the whole, and the subcommands beside it.
+const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "healthcheck", "user"];
+
+/// The room that owns a table, and alone writes it. `report` owns none.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("settings", &["settings", "sites", "sources", "destinations", "links", "api_tokens"]),
+    ("visit", &["visits", "visit_counts", "visit_notes"]),
+    ("stripe", &["stripe_events", "stripe_rejections"]),
+    ("conversion", &["ledgers", "conversions", "waits", "touches", "stripe_objects"]),
+    ("delivery", &["deliveries", "attempts"]),
+    ("dashboard", &["users", "sessions"]),
+];
+
+/// A word of the source, and the files it may stand in.
+struct Home {
+    word: &'static str,
+    is_home: fn(&File) -> bool,
+    rule: &'static str,
+}
+
+const HOMES: &[Home] = &[
+    Home {
+        word: "sqlx",
+        is_home: |file| file.is_in(&["store", "report"]) || file.is_table(),
+        rule: "sqlx is at home in store, report and table files",
+    },
+    Home {
+        word: "rusqlite",
+        is_home: |file| file.is_in(&["store"]),
+        rule: "rusqlite is at home in store",
+    },
+    Home {
+        word: "reqwest",
+        is_home: |file| file.is_in(&["destination"]) || file.path == "stripe/api.rs",
+        rule: "reqwest is at home in destination and stripe/api",
+    },
+    Home {
+        word: "askama",
+        is_home: |file| file.is_in(&["dashboard"]),
+        rule: "askama is at home in dashboard",
+    },
+    Home {
+        word: "axum",
+        // The demo serves pretend pages of its own.
+        is_home: |file| file.is_door() || file.is_in(&["app", "state", "client", "error", "demo"]),
+        rule: "axum is at home at the doors, in app, state, client and error",
+    },
+    Home {
+        word: "std::env",
+        is_home: |file| file.is_in(&["config"]),
+        rule: "only config reads the environment",
+    },
+    Home {
+        word: "SystemTime",
+        is_home: |file| file.is_in(&["clock"]),
+        rule: "only clock asks the machine what time it is",
+    },
+    Home {
+        word: "Instant::now",
+        is_home: |file| file.is_in(&["clock"]),
+        rule: "only clock asks the machine what time it is",
+    },
+    Home {
+        word: "jiff::Timestamp::now",
+        is_home: |file| file.is_in(&["clock"]),
+        rule: "only clock asks the machine what time it is",
+    },
+    Home {
+        word: "Zoned::now",
+        is_home: |file| file.is_in(&["clock"]),
+        rule: "only clock asks the machine what time it is",
+    },
+];
+
+/// One source file, without its comments and tests; lines keep their numbers.
+struct File {
+    /// Below `src/`.
+    path: String,
+    room: String,
+    lines: Vec<String>,
+}
+
+impl File {
+    fn is_in(&self, rooms: &[&str]) -> bool {
+        rooms.contains(&self.room.as_str())
+    }
+
+    fn is_table(&self) -> bool {
+        self.path.ends_with("/table.rs") || self.path.contains("/table/")
+    }
+
+    /// Rooms that are doors altogether, and the doors of the other rooms.
+    fn is_door(&self) -> bool {
+        self.is_in(&["tag", "redirect", "api", "dashboard"]) || self.path.ends_with("/endpoint.rs")
+    }
+
+    /// Everything of the crate that is named here, with its line.
+    fn imports(&self) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        let depth = self.path.trim_end_matches("/mod.rs").split('/').count();
+        let to_root = [String::from("crate::"), "super::".repeat(depth)];
+        for (number, line) in numbered(&self.lines) {
+            for start in &to_root {
+                for (at, _) in line.match_indices(start.as_str()) {
+                    let before = &line[..at];
+                    if before.ends_with(|c: char| c.is_alphanumeric() || "_$:".contains(c)) {
+                        continue;
+                    }
+                    // A group may go over several lines.
+                    let rest =
+                        format!("{} {}", &line[at + start.len()..], self.lines[number..].join(" "));
+                    found.extend(heads(&rest).into_iter().map(|head| (number, head)));
+                }
+            }
+        }
+        found.retain(|(_, head)| *head != self.room && !head.is_empty());
+        found
+    }
+
+    /// Every table that is written here, with its line: in SQL, and in the descriptions of the group-commit writer.
+    fn written_tables(&self) -> Vec<(usize, String)> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_{}:".contains(c);
+        let words: Vec<(usize, &str)> = numbered(&self.lines)
+            .flat_map(|(number, line)| {
+                line.split(move |c| !is_word(c)).filter(|w| !w.is_empty()).map(move |w| (number, w))
+            })
+            .collect();
+        let mut found = Vec::new();
+        for four in words.windows(4) {
+            let [(number, first), (_, second), (_, third), (_, fourth)] = four else { continue };
+            match (*first, *second) {
+                ("insert", "into") | ("delete", "from") => {
+                    found.push((*number, (*third).to_owned()))
+                }
+                // `update t set`, `update t x set`; not `do update set`.
+                ("update", table) if table != "set" && (*third == "set" || *fourth == "set") => {
+                    found.push((*number, table.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        for (number, line) in numbered(&self.lines) {
+            if let Some((_, rest)) = line.split_once("table: \"") {
+                found.push((number, rest.split('"').next().unwrap_or_default().to_owned()));
+            }
+        }
+        found
+    }
+}
+
+fn numbered(lines: &[String]) -> impl Iterator<Item = (usize, &str)> {
+    lines.iter().enumerate().map(|(at, line)| (at + 1, line.as_str()))
+}
+
+/// The first names of a path, or of each path in a group.
+fn heads(text: &str) -> Vec<String> {
+    let name = |text: &str| {
+        text.trim_start()
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect::<String>()
+    };
+    let Some(group) = text.strip_prefix('{') else { return vec![name(text)] };
+    let (mut depth, mut heads, mut start) = (0, Vec::new(), 0);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                heads.push(name(&group[start..at]));
+                start = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn root(directory: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    for entry in entries {
+        let path = entry.expect("a directory can be listed").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+}
+
+/// All of `src/`; modules that only tests have are left out.
+fn source() -> Vec<File> {
+    let mut paths = Vec::new();
+    rust_files(&root("src"), &mut paths);
+    let texts: Vec<(PathBuf, String)> = paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("source is text");
+            (path, text)
+        })
+        .collect();
+    let of_tests: BTreeSet<PathBuf> = texts
+        .iter()
+        .flat_map(|(path, text)| {
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            let modules =
+                lines.windows(2).filter(|two| two[0] == "#[cfg(test)]").filter_map(|two| {
+                    two[1].strip_suffix(';')?.rsplit_once("mod ").map(|(_, name)| name.to_owned())
+                });
+            let directory = path.parent().expect("a file is in a directory").to_owned();
+            modules.map(move |name| directory.join(format!("{name}.rs"))).collect::<Vec<_>>()
+        })
+        .collect();
+    texts
+        .into_iter()
+        .filter(|(path, _)| !of_tests.contains(path))
+        .map(|(path, text)| {
+            let below =
+                path.strip_prefix(root("src")).expect("it lies in src").display().to_string();
+            let room = below.split('/').next().expect("a name").trim_end_matches(".rs").to_owned();
+            File { path: below, room, lines: code(&text) }
+        })
+        .collect()
+}
+
+/// The lines with comments and inline test modules emptied.
+fn code(text: &str) -> Vec<String> {
+    let (mut lines, mut in_tests, mut before) = (Vec::new(), false, "");
+    for line in text.lines() {
+        in_tests |= before == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
+        let comment = line
+            .match_indices("//")
+            .find(|(at, _)| line[..*at].trim().is_empty() || line[..*at].ends_with(' '));
+        let kept = comment.map_or(line, |(at, _)| &line[..at]);
+        lines.push(if in_tests { String::new() } else { kept.to_owned() });
+        in_tests &= line != "}";
+        before = line;
+    }
+    lines
+}
+
+fn assert_none(broken: &[String]) {
+    assert!(broken.is_empty(), "{} broken:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn imports_point_down_the_flow_or_to_the_ground() {
+    let mut broken = Vec::new();
+    let files = source();
+    let rooms: BTreeSet<&str> = files.iter().map(|file| file.room.as_str()).collect();
+    let listed = |table: &[(&str, &'static [&'static str])], room: &str| {
+        table.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, may)| *may)
+    };
+    for file in files.iter().filter(|file| !file.is_in(ABOVE_THE_ROOMS)) {
+        for (line, import) in file.imports() {
+            if !rooms.contains(import.as_str()) {
+                continue; // A macro, or a name at the root.
+            }
+            let import = import.as_str();
+            let may = if file.is_in(GROUND) {
+                listed(GROUND_IMPORTS, &file.room).contains(&import)
+            } else {
+                GROUND.contains(&import) || listed(IMPORTS, &file.room).contains(&import)
+            };
+            let place = format!("src/{}:{line}", file.path);
+            if !may {
+                broken.push(format!("{place}: {} may not import {import}", file.room));
+            }
+            let for_doors = ["state", "client", "error"].contains(&import);
+            if for_doors && !file.is_door() && !file.is_in(&["state", "client"]) {
+                broken.push(format!("{place}: only doors know {import}"));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn crates_stay_at_home() {
+    let mut broken = Vec::new();
+    for file in source() {
+        for (line, text) in numbered(&file.lines) {
+            for home in HOMES {
+                let is_there = text.match_indices(home.word).any(|(at, word)| {
+                    let joins = |c: char| c.is_alphanumeric() || c == '_';
+                    !text[..at].ends_with(joins) && !text[at + word.len()..].starts_with(joins)
+                });
+                if is_there && !(home.is_home)(&file) {
+                    broken.push(format!("src/{}:{line}: {}", file.path, home.rule));
+                }
+            }
+        }
+    }
+    broken.dedup();
+    assert_none(&broken);
+}
+
+#[test]
+fn one_room_writes_a_table() {
+    let mut broken = Vec::new();
+    let owner = |table: &str| {
+        OWNERS.iter().find(|(_, tables)| tables.contains(&table)).map(|(room, _)| *room)
+    };
+    for file in source() {
+        for (line, table) in file.written_tables() {
+            let place = format!("src/{}:{line}", file.path);
+            match owner(&table) {
+                // The writer composes its text from a description that stands in the owner's table file.
+                None if table.contains('{') && file.is_in(&["store"]) => {}
+                None => broken.push(format!("{place}: {table} has no owner in this test's list")),
+                Some(room) if room != file.room => {
+                    broken.push(format!("{place}: only {room} writes {table}"));
+                }
+                Some(_) if !file.is_table() => {
+                    broken.push(format!(
+                        "{place}: {table} is written outside of the room's table file"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn every_table_has_an_owner() {
+    let mut broken = Vec::new();
+    for entry in fs::read_dir(root("migrations")).expect("there are migrations") {
+        let path = entry.expect("a directory can be listed").path();
+        let text = fs::read_to_string(&path).expect("SQL is text");
+        for line in text.lines() {
+            let Some(rest) = line.strip_prefix("create table ") else { continue };
+            let table = rest.split([' ', '(']).next().unwrap_or_default();
+            if !OWNERS.iter().any(|(_, tables)| tables.contains(&table)) {
+                broken
+                    .push(format!("{}: {table} has no owner in this test's list", path.display()));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn every_file_says_first_what_it_is_for() {
+    let mut paths = Vec::new();
+    for directory in ["src", "tests/it", "examples"] {
+        rust_files(&root(directory), &mut paths);
+    }
+    let silent = paths.iter().filter(|path| {
+        let text = fs::read_to_string(path).expect("source is text");
+        !text.starts_with("//! ")
+    });
+    let broken: Vec<String> =
+        silent.map(|path| format!("{}:1: it does not open with //!", path.display())).collect();
+    assert_none(&broken);
+}

@@ -1,0 +1,447 @@
+//! The dashboard through its door: who gets in, what is refused, what is shown.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+use crate::harness::{Reply, Session, TestApp};
+
+const EMAIL: &str = "ada@example.com";
+const PASSWORD: &str = "watercolor-2026";
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const PAGES: [&str; 8] =
+    ["/", "/conversions", "/leaks", "/visits", "/deliveries", "/events", "/setup", "/settings"];
+
+async fn with_admin(further: &[(&str, &str)]) -> TestApp {
+    let mut settings =
+        vec![("CLICKSTAMP_ADMIN_EMAIL", EMAIL), ("CLICKSTAMP_ADMIN_PASSWORD", PASSWORD)];
+    settings.extend_from_slice(further);
+    TestApp::start_with(&settings).await
+}
+
+fn encode(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+async fn post(app: &TestApp, path: &str, cookie: &str, pairs: &[(&str, &str)]) -> Reply {
+    app.send("POST", path, &[FORM, ("cookie", cookie)], encode(pairs)).await
+}
+
+async fn sign_in_as(app: &TestApp, email: &str, password: &str) -> Reply {
+    post(app, "/login", "", &[("email", email), ("password", password), ("next", "/leaks")]).await
+}
+
+/// Signs in; answers the cookie.
+async fn sign_in(app: &TestApp) -> String {
+    let reply = sign_in_as(app, EMAIL, PASSWORD).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
+    cookie_of(&reply)
+}
+
+fn cookie_of(reply: &Reply) -> String {
+    reply.header("set-cookie").split(';').next().expect("a cookie").to_owned()
+}
+
+async fn page(app: &TestApp, cookie: &str, path: &str) -> Reply {
+    app.send("GET", path, &[("cookie", cookie)], "").await
+}
+
+/// Visits, payments of every fate, a delivery that was given up, an event that cannot be read.
+async fn seed(app: &TestApp) {
+    let hostile = "<script>alert(1)</script>";
+    let campaign =
+        encode(&[("utm_source", hostile), ("utm_campaign", hostile), ("utm_medium", "cpc")]);
+    let first = app.visit("https://shop.example/first?gclid=AbC").await;
+    app.advance(Duration::from_secs(3600));
+    let last = app.mint().await;
+    app.visit_as(&last, &format!("https://shop.example/offer?{campaign}"), Some(&first)).await;
+    let at = app.now().as_seconds();
+    let hostile_buyer = json!({"customer_details": {"email": "\"><img src=x onerror=alert(2)>@example.com", "name": hostile}});
+    let sessions = [
+        Session::paid("cs_live_1").reference(&last).with(hostile_buyer).at(at),
+        Session::paid("cs_live_2").reference("--CLICK-ID--").at(at),
+        Session::paid("cs_live_3").reference(hostile).at(at),
+        Session::paid("cs_live_4").with(json!({"currency": "jpy", "amount_total": 500})).at(at),
+        Session::paid("cs_test_5").with(json!({"livemode": false})).reference(&last).at(at),
+    ];
+    for session in sessions {
+        app.stripe_processed(&session.completed()).await;
+    }
+    let unreadable = Session::paid("cs_live_6").with(json!({"amount_total": "much"})).at(at);
+    app.stripe_processed(&unreadable.completed()).await;
+    app.stripe_processed(&Session::paid("cs_live_7").at(at).event("customer.created")).await;
+    app.anytrack.answers([422, 200, 503, 200]);
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(600));
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn nobody_sees_a_page_without_signing_in() {
+    let app = with_admin(&[]).await;
+    for path in PAGES.iter().chain(&["/conversions/cnv_1", "/events/sev_1"]) {
+        let reply = app.get(path).await;
+        assert_eq!(reply.status, StatusCode::SEE_OTHER, "{path}");
+        assert!(reply.header("location").starts_with("/login"), "{path}");
+    }
+    assert_eq!(
+        app.get("/leaks?mode=test").await.header("location"),
+        "/login?next=%2Fleaks%3Fmode%3Dtest"
+    );
+    for path in ["/deliveries/dlv_1/retry", "/events/sev_1/rerun", "/settings/site"] {
+        let reply = post(&app, path, "clickstamp_session=guessed", &[]).await;
+        assert_eq!(
+            (reply.status, reply.header("location")),
+            (StatusCode::SEE_OTHER, "/login"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn signing_in_lasts_until_signing_out_or_thirty_days() {
+    let app = with_admin(&[]).await;
+    let reply = sign_in_as(&app, "ADA@example.com", PASSWORD).await;
+    assert_eq!((reply.status, reply.header("location")), (StatusCode::SEE_OTHER, "/leaks"));
+    let attributes = reply.header("set-cookie").to_owned();
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=2592000"] {
+        assert!(attributes.contains(attribute), "{attributes}");
+    }
+    let cookie = cookie_of(&reply);
+    let secret = cookie.split_once('=').expect("a value").1;
+    let stored = app.database.texts("select token_hash from sessions").await;
+    assert!(stored.iter().all(|hash| !hash.contains(secret)), "only its hash is stored");
+    assert_eq!(page(&app, &cookie, "/").await.status, StatusCode::OK);
+    post(&app, "/logout", &cookie, &[]).await;
+    assert_eq!(page(&app, &cookie, "/").await.status, StatusCode::SEE_OTHER);
+    let cookie = sign_in(&app).await;
+    app.advance(Duration::from_secs(30 * 86_400));
+    assert_eq!(page(&app, &cookie, "/").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn behind_https_and_a_prefix_the_cookie_is_secure_and_links_have_the_prefix() {
+    let app = with_admin(&[("CLICKSTAMP_PUBLIC_URL", "https://www.shop.example/k")]).await;
+    let reply = sign_in_as(&app, EMAIL, PASSWORD).await;
+    assert!(reply.header("set-cookie").contains("Secure"));
+    assert_eq!(reply.header("location"), "/k/leaks");
+    let text = page(&app, &cookie_of(&reply), "/settings").await.text().to_owned();
+    assert!(text.contains("src=&#34;https://www.shop.example/k/t/main.js&#34;"), "{text}");
+    assert!(text.contains("https://www.shop.example/k/webhooks/stripe/main"));
+    let links = attributes(&text, " href=\"");
+    assert!(links.iter().all(|link| link.starts_with("/k/") || link.starts_with('#')), "{links:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_email_and_a_wrong_password_get_the_same_answer() {
+    let app = with_admin(&[]).await;
+    let wrong = sign_in_as(&app, EMAIL, "wrong-password").await;
+    let unknown = sign_in_as(&app, "eve@example.com", "wrong-password").await;
+    assert_eq!(
+        (wrong.status, unknown.status),
+        (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED)
+    );
+    assert_eq!(wrong.text().replace(EMAIL, ""), unknown.text().replace("eve@example.com", ""));
+    assert!(!wrong.text().contains("wrong-password") && wrong.header("set-cookie").is_empty());
+}
+
+#[tokio::test]
+async fn the_eleventh_try_is_refused_for_a_quarter_of_an_hour() {
+    let app = with_admin(&[]).await;
+    for _ in 0..10 {
+        assert_eq!(
+            sign_in_as(&app, EMAIL, "wrong-password").await.status,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    assert_eq!(sign_in_as(&app, EMAIL, PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS);
+    app.advance(Duration::from_secs(15 * 60));
+    sign_in(&app).await;
+}
+
+#[tokio::test]
+async fn a_form_from_another_site_does_nothing() {
+    let app = with_admin(&[("CLICKSTAMP_PUBLIC_URL", "https://www.shop.example/k")]).await;
+    let cookie = sign_in(&app).await;
+    let send = async |headers: &[(&str, &str)]| {
+        let headers: Vec<_> =
+            [FORM, ("cookie", cookie.as_str())].iter().chain(headers).copied().collect();
+        app.send("POST", "/settings/site", &headers, "name=Taken&timezone=UTC&currency=USD").await
+    };
+    for headers in [
+        vec![("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")],
+        vec![("origin", "https://evil.example")],
+        vec![("sec-fetch-site", "same-site"), ("origin", "https://blog.shop.example")],
+        vec![("origin", "null")],
+    ] {
+        let reply = send(&headers).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?}");
+        assert!(reply.text().contains("from another site"), "it is a page: {}", reply.text());
+    }
+    assert_eq!(app.database.texts("select name from sites").await, ["My site"]);
+    let trusted = send(&[("origin", "https://www.shop.example")]).await;
+    assert_eq!(trusted.status, StatusCode::SEE_OTHER, "the public address is ours");
+    assert_eq!(app.database.texts("select name from sites").await, ["Taken"]);
+}
+
+#[tokio::test]
+async fn the_setup_url_makes_the_first_account_once() {
+    let app = TestApp::start().await;
+    assert!(app.get("/login").await.text().contains("Nobody has an account yet"));
+    let store = &app.app().state().store;
+    let url = || clickstamp::dashboard::setup_url(store, "http://go.shop.localhost");
+    let first = url().await.expect("a readable database").expect("nobody has an account");
+    assert_eq!(
+        url().await.expect("a readable database").as_ref(),
+        Some(&first),
+        "it stays the same"
+    );
+    let path = first.strip_prefix("http://go.shop.localhost").expect("the base");
+    let token = path.split_once("token=").expect("a token").1;
+    assert_eq!(app.get("/setup/account?token=guessed").await.status, StatusCode::FORBIDDEN);
+    assert!(app.get(path).await.text().contains("Make your account"));
+    let make = async |token: &str, email: &str, password: &str| {
+        post(
+            &app,
+            "/setup/account",
+            "",
+            &[("token", token), ("email", email), ("password", password)],
+        )
+        .await
+    };
+    assert_eq!(make("guessed", EMAIL, PASSWORD).await.status, StatusCode::FORBIDDEN);
+    let refused = make(token, "ada", "short").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text().contains("not an e-mail") && refused.text().contains("too short"));
+    assert!(
+        refused.text().contains("value=\"ada\"") && !refused.text().contains("value=\"short\"")
+    );
+    let made = make(token, EMAIL, PASSWORD).await;
+    assert_eq!((made.status, made.header("location")), (StatusCode::SEE_OTHER, "/setup"));
+    assert_eq!(page(&app, &cookie_of(&made), "/setup").await.status, StatusCode::OK);
+    assert_eq!(make(token, "eve@example.com", PASSWORD).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(app.get(path).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(url().await.expect("a readable database"), None);
+    sign_in(&app).await;
+}
+
+#[tokio::test]
+async fn every_page_has_the_headers_that_keep_others_out() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    for path in PAGES.iter().chain(&["/login", "/conversions/cnv_1"]) {
+        let reply = page(&app, &cookie, path).await;
+        let policy = reply.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{path}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}");
+        assert_eq!(reply.header("cache-control"), "no-store", "{path}");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(!reply.text().contains(" style=") && !reply.text().contains("<script"), "{path}");
+    }
+    let missing = page(&app, &cookie, "/conversions/cnv_1").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert!(missing.text().contains("There is no such conversion."));
+    let css = attributes(app.get("/login").await.text(), "stylesheet\" href=\"").pop_first();
+    let css = app.get(&css.expect("a stylesheet")).await;
+    assert_eq!(css.status, StatusCode::OK);
+    assert!(css.header("cache-control").contains("immutable"));
+    assert_eq!(css.header("content-type"), "text/css; charset=utf-8");
+}
+
+#[tokio::test]
+async fn hostile_values_are_text_on_every_page() {
+    let mut app = with_admin(&[]).await;
+    app.leave_things_undone();
+    seed(&app).await;
+    let cookie = sign_in(&app).await;
+    let crawled = crawl(&app, &cookie, &["/", "/?from_by=source", "/?mode=test"]).await;
+    let mut seen = 0;
+    for (path, text) in crawled {
+        assert!(!text.contains("<script>") && !text.contains("<img"), "{path}");
+        seen += usize::from(text.contains("&#60;script&#62;alert(1)&#60;/script&#62;"));
+    }
+    assert!(seen > 8, "the hostile campaign was shown on {seen} pages only");
+}
+
+#[tokio::test]
+async fn every_link_leads_somewhere() {
+    let mut app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let empty = crawl(&app, &cookie, &["/"]).await;
+    assert!(empty.iter().any(|(_, text)| text.contains("The first visit appears here by itself")));
+    app.leave_things_undone();
+    seed(&app).await;
+    let full = crawl(
+        &app,
+        &cookie,
+        &["/", "/?mode=test", "/?period=12m", "/?period=today", "/?chart=rate"],
+    )
+    .await;
+    assert!(full.len() > 60, "only {} pages were reached", full.len());
+    let all: String = full.into_iter().map(|(_, text)| text).collect();
+    for words in [
+        "Unmatched: tag did not run",
+        "Revenue lost to a missing tag: $102.60",
+        "¥500",
+        "Given up",
+        "Read again",
+    ] {
+        assert!(all.contains(words), "{words}");
+    }
+    assert!(!all.to_lowercase().contains("attribut"), "nobody claims what AnyTrack does not tell");
+}
+
+/// Follows every link from the starts; each must answer 200. Answers all pages.
+async fn crawl(app: &TestApp, cookie: &str, starts: &[&str]) -> Vec<(String, String)> {
+    let mut queue: VecDeque<String> = starts.iter().map(|path| (*path).to_owned()).collect();
+    let mut known: BTreeSet<String> = queue.iter().cloned().collect();
+    let mut pages = Vec::new();
+    while let Some(path) = queue.pop_front() {
+        let reply = page(app, cookie, &path).await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text());
+        if !reply.header("content-type").starts_with("text/html") {
+            continue;
+        }
+        let text = reply.text().to_owned();
+        let ids = attributes(&text, " id=\"");
+        for link in attributes(&text, " href=\"") {
+            assert!(!link.is_empty() && link != "#", "{path} has a dead link");
+            let (target, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            if target.is_empty() {
+                assert!(ids.contains(anchor), "{path} has no #{anchor}");
+            } else if known.len() < 400 && known.insert(target.to_owned()) {
+                queue.push_back(target.to_owned());
+            }
+        }
+        pages.push((path, text));
+    }
+    pages
+}
+
+/// Every value of an attribute, with its entities read.
+fn attributes(text: &str, start: &str) -> BTreeSet<String> {
+    text.split(start)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .map(|value| value.replace("&#38;", "&"))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_given_up_delivery_is_sent_again_from_its_story() {
+    let mut app = with_admin(&[]).await;
+    app.leave_things_undone();
+    seed(&app).await;
+    let cookie = sign_in(&app).await;
+    let id =
+        app.database.texts("select id from deliveries where state = 'given_up'").await.remove(0);
+    let received = app.anytrack.received().len();
+    let path = format!("/deliveries/{id}/retry");
+    let reply = post(&app, &path, &cookie, &[("back", "/conversions/cnv_1")]).await;
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (StatusCode::SEE_OTHER, "/conversions/cnv_1")
+    );
+    app.deliver_due().await;
+    assert!(app.anytrack.received().len() > received);
+    assert_eq!(
+        post(&app, &path, &cookie, &[]).await.status,
+        StatusCode::CONFLICT,
+        "it was accepted"
+    );
+    assert_eq!(
+        post(&app, "/deliveries/dlv_0/retry", &cookie, &[]).await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn a_failed_event_is_read_again() {
+    let mut app = with_admin(&[]).await;
+    app.leave_things_undone();
+    seed(&app).await;
+    let cookie = sign_in(&app).await;
+    let id =
+        app.database.texts("select id from stripe_events where state = 'failed'").await.remove(0);
+    let reply = post(&app, &format!("/events/{id}/rerun"), &cookie, &[]).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    assert_eq!(app.process_events().await, 1);
+}
+
+#[tokio::test]
+async fn settings_from_the_environment_are_read_only_and_no_secret_is_shown() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let text = page(&app, &cookie, "/settings").await.text().to_owned();
+    assert!(text.contains("CLICKSTAMP_STRIPE_WEBHOOK_SECRET") && !text.contains("whsec_test"));
+    assert!(!text.contains(&app.anytrack.url), "the address is masked");
+    let reply = post(&app, "/settings/stripe", &cookie, &[("value", "whsec_other")]).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(reply.text().contains("The environment sets this value"));
+}
+
+#[tokio::test]
+async fn refused_settings_say_why_and_right_ones_are_kept() {
+    let settings = [("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", ""), ("CLICKSTAMP_ANYTRACK_URL", "")];
+    let app = with_admin(&settings).await;
+    let cookie = sign_in(&app).await;
+    let refused = post(&app, "/settings/stripe", &cookie, &[("value", "sk_live_hunter2")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.text().contains("That was an API key: it started with sk_."));
+    assert!(!refused.text().contains("hunter2"));
+    let site = [("name", "Shop"), ("timezone", "Mars/Base"), ("currency", "EUR"), ("domains", "")];
+    let refused = post(&app, "/settings/site", &cookie, &site).await;
+    assert!(
+        refused.text().contains("There is no such timezone")
+            && refused.text().contains("value=\"Mars/Base\"")
+    );
+    let site = [
+        ("name", "Shop"),
+        ("timezone", "Europe/Berlin"),
+        ("currency", "EUR"),
+        ("domains", "shop.example"),
+    ];
+    for (path, pairs) in [
+        ("/settings/stripe", &[("value", "whsec_new")][..]),
+        ("/settings/anytrack", &[("value", "https://t1.anytrack.io/a/collect/secret-k7Qe")]),
+        ("/settings/site", &site),
+    ] {
+        assert_eq!(post(&app, path, &cookie, pairs).await.status, StatusCode::SEE_OTHER, "{path}");
+    }
+    let text = page(&app, &cookie, "/settings").await.text().to_owned();
+    assert!(
+        text.contains("One signing secret is set.")
+            && text.contains("https://t1.anytrack.io/…k7Qe")
+    );
+    assert!(!text.contains("whsec_new") && text.contains("value=\"Europe/Berlin\""));
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_every_other_session() {
+    let app = with_admin(&[]).await;
+    let (here, there) = (sign_in(&app).await, sign_in(&app).await);
+    let change = async |current: &str, new: &str| {
+        post(&app, "/settings/password", &here, &[("current", current), ("new", new)]).await
+    };
+    let refused = change("wrong-password", "short").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        refused.text().contains("not the password you signed in with")
+            && refused.text().contains("too short")
+    );
+    assert_eq!(change(PASSWORD, "another-watercolor").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(page(&app, &here, "/").await.status, StatusCode::OK);
+    assert_eq!(page(&app, &there, "/").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(sign_in_as(&app, EMAIL, PASSWORD).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_restart_with_another_password_keeps_the_one_that_was_set() {
+    let app = with_admin(&[]).await;
+    let settings =
+        [("CLICKSTAMP_ADMIN_EMAIL", EMAIL), ("CLICKSTAMP_ADMIN_PASSWORD", "a-different-one")];
+    let app = app.restart(&settings).await;
+    sign_in(&app).await;
+}
