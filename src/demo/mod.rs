@@ -48,7 +48,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Binds the ports, and writes thirty days that end at `now`. Their days are those of `zone`, or of UTC should that have no name.
+    /// Binds the ports, and writes eight weeks that end at `now`. Their days are those of `zone`, or of UTC should that have no name.
     ///
     /// # Errors
     /// When a port is taken or the temporary directory cannot be written.
@@ -182,7 +182,7 @@ impl fmt::Display for WalkThrough<'_> {
         let clickstamp = demo.world.clickstamp_url();
         writeln!(
             f,
-            "Clickstamp demo. Thirty days of a made-up shop, written in {}.{} s.\n",
+            "Clickstamp demo. Eight weeks of a made-up shop, written in {}.{} s.\n",
             seconds / 1000,
             seconds % 1000 / 100
         )?;

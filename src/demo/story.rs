@@ -1,4 +1,4 @@
-//! The made-up story: thirty days of a small shop that pays for traffic.
+//! The made-up story: eight weeks of a small shop that pays for traffic.
 //! In: the moment it ends, the shop's timezone. Out: visits, sales, and the steps in which the world brings them about.
 //! Promise: the same input tells the same story, and every way a payment can end is in it. Pure.
 
@@ -10,12 +10,14 @@ use super::checkout::{Buyer, Item, Sale, Times};
 use crate::clock::Timestamp;
 use crate::report;
 
-/// Days that the story covers, the present one included.
-const DAYS: i64 = 30;
+/// Days that the story covers, the present one included: twice the dashboard's usual period, so that it has something to compare with.
+const DAYS: i64 = 58;
+/// The day from which most special cases count.
+const MONTH: u32 = 28;
 /// Where all randomness comes from.
 const SEED: u64 = 0x636c_6963_6b73_7461;
 /// Visitors on an average day.
-const VISITORS_A_DAY: usize = 104;
+const VISITORS_A_DAY: usize = 76;
 /// Host of the made-up shop; nobody can own it.
 pub(super) const SHOP: &str = "www.northlight.example";
 
@@ -130,7 +132,7 @@ static WAYS: [Way; 12] = [
         query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=winter-desk",
         ad_click_id: "fbclid",
         referrer: Some("https://l.facebook.com/"),
-        days: (0, 12),
+        days: (0, 41),
         paths: &["/lamp"],
     },
     Way {
@@ -140,7 +142,7 @@ static WAYS: [Way; 12] = [
         query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=studio-video",
         ad_click_id: "fbclid",
         referrer: Some("https://l.facebook.com/"),
-        days: (11, DAYS),
+        days: (40, DAYS),
         paths: &["/studio", "/studio", "/lamp"],
     },
     Way {
@@ -150,7 +152,7 @@ static WAYS: [Way; 12] = [
         query: "utm_source=instagram&utm_medium=paid_social&utm_campaign=studio-video",
         ad_click_id: "fbclid",
         referrer: Some("https://l.instagram.com/"),
-        days: (11, DAYS),
+        days: (40, DAYS),
         paths: &["/studio"],
     },
     Way {
@@ -170,7 +172,7 @@ static WAYS: [Way; 12] = [
         query: "utm_source=tiktok&utm_medium=paid_social&utm_campaign=desk-tour",
         ad_click_id: "ttclid",
         referrer: Some("https://www.tiktok.com/"),
-        days: (15, 23),
+        days: (44, 52),
         paths: &["/studio"],
     },
     Way {
@@ -226,7 +228,7 @@ const NEWSLETTER: Way = Way {
     paths: &["/lamp", "/journal/desk-by-a-window"],
 };
 /// Days on which the letter goes out.
-const LETTER_DAYS: [i64; 2] = [6, 20];
+const LETTER_DAYS: [i64; 4] = [6, 20, 35, 49];
 
 /// Of a thousand visitors of a day, how many come in each hour.
 const HOURS: [usize; 24] =
@@ -302,8 +304,8 @@ struct Teller {
 
 impl Teller {
     fn tell_day(&mut self, day: i64, begins: Timestamp, weekday_per_cent: i64) {
-        // The shop grows: by a third within the month.
-        let growth_per_cent = 86 + day;
+        // The shop grows: by a half within the eight weeks.
+        let growth_per_cent = 80 + day * 2 / 3;
         let noise_per_cent = 93 + i64::try_from(self.dice.below(15)).unwrap_or(0);
         let per_million = weekday_per_cent * growth_per_cent * noise_per_cent;
         let visitors = VISITORS_A_DAY * usize::try_from(per_million).unwrap_or(0) / 1_000_000;
@@ -494,11 +496,14 @@ impl Teller {
         }
     }
 
-    /// A quarter past three in the afternoon or so, some days after the begin.
+    /// Some time in the open hours of a day of the last month.
     fn on_day(&mut self, day: u32) -> Timestamp {
-        self.story
-            .begins
-            .plus(DAY * day + HOUR * 10 + Duration::from_secs(self.dice.up_to(9 * 3600)))
+        self.in_open_hours(MONTH + day)
+    }
+
+    fn in_open_hours(&mut self, day: u32) -> Timestamp {
+        let after = HOUR * 10 + Duration::from_secs(self.dice.up_to(9 * 3600));
+        self.story.begins.plus(DAY * day + after)
     }
 
     /// A visit of its own and a sale that follows it.
@@ -513,8 +518,13 @@ impl Teller {
     }
 
     fn tell_special_cases(&mut self) {
-        // The tag did not run: a content blocker here and there, and one afternoon of a broken page.
-        for day in [3, 9, 17, 17, 17, 24] {
+        // The tag did not run: one day of a broken page, and a content blocker here and there. The month before it was worse.
+        for day in [4, 8, 11, 11, 11, 12, 19, 23, 27] {
+            let at = self.in_open_hours(day);
+            let sale = self.sale(at, Reference::Placeholder);
+            self.is_completed(sale);
+        }
+        for day in [3, 9, 17, 17, 24] {
             let at = self.on_day(day);
             let sale = self.sale(at, Reference::Placeholder);
             self.is_completed(sale);
@@ -615,7 +625,7 @@ impl Teller {
         (sale.buyer, sale.answers) = (Buyer::number(number, true), REFUSAL);
         self.is_completed(number);
         // The owner tries his own page in test mode.
-        for day in [0, 15] {
+        for day in [1, 15] {
             let (_, number) = self.visit_and_sale(day, &WAYS[11]);
             let sale = &mut self.story.sales[number];
             sale.livemode = false;

@@ -270,19 +270,20 @@ async fn take_payment(
         times: Times { created: now, completed: now },
         answers: &[],
     };
+    let tagged = ids::ClickId::parse(&paid.reference).is_some();
     let reference = Some(paid.reference).filter(|text| !text.is_empty());
     let told = sale.with_references(reference, None);
     let body = checkout::event(&told, "checkout.session.completed", now).to_string();
     let signature = checkout::sign(&world.0.secret, now, body.as_bytes());
-    let status = send_webhook(world.0.clickstamp, body, &signature).await.map_err(|cause| {
+    send_webhook(world.0.clickstamp, body, &signature).await.map_err(|cause| {
         AppError::new(StatusCode::BAD_GATEWAY, "Clickstamp did not take the webhook.")
             .because(cause)
     })?;
-    Ok(Redirect::to(&format!("/thank-you/{}?answer={status}", sale.session)).into_response())
+    Ok(Redirect::to(&format!("/thank-you/{}?tagged={tagged}", sale.session)).into_response())
 }
 
-/// Posts a signed event to the real webhook. Answers its status.
-async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> Result<u16> {
+/// Posts a signed event to the real webhook, which must take it.
+async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> Result<()> {
     let stream = TcpStream::connect(clickstamp).await.context("could not connect")?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -302,7 +303,7 @@ async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> 
     let status = status?;
     connection?;
     ensure!(status.is_success(), "the webhook answered {status}");
-    Ok(status.as_u16())
+    Ok(())
 }
 
 #[derive(Template)]
@@ -310,14 +311,23 @@ async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> 
 struct ThanksPage {
     frame: Frame,
     session: String,
+    /// Whether the payment carried a click ID.
+    tagged: bool,
+}
+
+#[derive(Deserialize)]
+struct Thanks {
+    #[serde(default)]
+    tagged: bool,
 }
 
 /// `GET /thank-you/{session}`: the shop's page after the payment.
 async fn show_thanks(
     State(world): State<World>,
     Path(session): Path<String>,
+    Query(thanks): Query<Thanks>,
 ) -> Result<Response, AppError> {
-    render(&ThanksPage { frame: world.frame(3), session })
+    render(&ThanksPage { frame: world.frame(3), session, tagged: thanks.tagged })
 }
 
 /// `GET /conversion/{session}`: leads to the dashboard's page about a payment.
