@@ -93,7 +93,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         word: "askama",
-        is_home: |file| file.is_in(&["dashboard"]),
+        // The demo's pretend pages are templates too.
+        is_home: |file| file.is_in(&["dashboard", "demo"]),
         rule: "askama is at home in dashboard",
     },
     Home {
