@@ -1,5 +1,5 @@
 //! Playing the story on the real code.
-//! In: an app with a clock that is moved by hand, a story. Out: a database as thirty days of work would leave it.
+//! In: an app with a clock that is moved by hand, a story. Out: a database as weeks of work would leave it.
 //! Promise: nothing is written past the doors: visits go through `POST /v`, payments through the signed webhook, deliveries over HTTP.
 
 use std::time::Duration;
