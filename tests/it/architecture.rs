@@ -93,11 +93,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         word: "askama",
-<<<<<<< HEAD
-        // The demo serves pretend pages of its own.
-=======
         // The demo's pretend pages are templates too.
->>>>>>> demo
         is_home: |file| file.is_in(&["dashboard", "demo"]),
         rule: "askama is at home in dashboard",
     },
