@@ -28,6 +28,8 @@ pub(super) struct Chart {
     pub(super) currency: crate::money::Currency,
     /// True when the last bucket is unfinished.
     pub(super) is_open: bool,
+    /// True when there are earlier days to compare with.
+    pub(super) compares: bool,
 }
 
 /// One bucket.
@@ -188,8 +190,10 @@ impl Chart {
             }
             svg.push_str("\"/>");
         };
-        line("prev", 0..count, &|point| BARS.y(point.value_before, bars_top));
-        line("prev", 0..count, &|point| LINE.y(point.visits_before, visits_top));
+        if self.compares {
+            line("prev", 0..count, &|point| BARS.y(point.value_before, bars_top));
+            line("prev", 0..count, &|point| LINE.y(point.visits_before, visits_top));
+        }
         let closed = if self.is_open { count.saturating_sub(1) } else { count };
         line("line", 0..closed, &|point| LINE.y(point.visits, visits_top));
         if self.is_open {
@@ -280,6 +284,7 @@ mod tests {
             bar_label: |minor, chart| axis_money(Money { minor, currency: chart.currency }),
             currency: Currency::parse("usd").unwrap(),
             is_open: true,
+            compares: true,
         }
     }
 

@@ -11,7 +11,7 @@ use axum::response::Response;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::views::numbers::{counted, in_order, money, money_parts};
+use super::views::numbers::{NONE, counted, in_order, money, money_parts};
 use super::views::words;
 use crate::error::AppError;
 use crate::money::{Currency, Money, Totals};
@@ -74,7 +74,10 @@ pub(super) async fn show_leaks(
     let frame = viewer.frame(&state, Tab::Leaks).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let numbers = report::overview(store, &scope, span.period).await?;
-    let before = report::overview(store, &scope, span.before).await?;
+    let before = match span.compared(report::began_at(store, &scope).await?) {
+        Some(before) => Some(report::overview(store, &scope, before).await?),
+        None => None,
+    };
     let mut leaks = report::leaks(store, &scope, span.period).await?;
     let first = viewer.site.currency;
     let amount = |sums: &Totals, number: i64| Reverse((sums.of(first).minor, number));
@@ -87,7 +90,7 @@ pub(super) async fn show_leaks(
         frame,
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&span.on(&viewer.link("/leaks"))),
-        sums: risk_rows(&numbers, &before, first),
+        sums: risk_rows(&numbers, before.as_ref(), first),
         before_name: span.before_name.clone(),
         unmatched_title: format!(
             "Not matched: {}",
@@ -105,7 +108,7 @@ pub(super) async fn show_leaks(
     page::show(&page)
 }
 
-fn risk_rows(numbers: &Overview, before: &Overview, first: Currency) -> Vec<RiskRow> {
+fn risk_rows(numbers: &Overview, before: Option<&Overview>, first: Currency) -> Vec<RiskRow> {
     let row = |risk: Money| {
         let of = |sums: &Totals| money(sums.of(risk.currency));
         let (big, small) = money_parts(risk);
@@ -116,7 +119,7 @@ fn risk_rows(numbers: &Overview, before: &Overview, first: Currency) -> Vec<Risk
             unmatched: of(&numbers.unmatched_money),
             undelivered: of(&numbers.undelivered_money),
             net: of(&numbers.net),
-            before: of(&before.at_risk),
+            before: before.map_or(NONE.to_owned(), |before| of(&before.at_risk)),
         }
     };
     in_order(&numbers.at_risk, first).into_iter().map(row).collect()

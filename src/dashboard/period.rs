@@ -2,6 +2,8 @@
 //! In: the query's words, the zone, the time. Out: a `Span`: its days, the days before it, its name, its menu.
 //! Promise: whatever stands in the query, there is a period; days are the site's days.
 
+use std::time::Duration;
+
 use askama::Template;
 use askama::filters::HtmlSafe;
 use jiff::ToSpan as _;
@@ -58,6 +60,12 @@ const NAMES: [(Name, &str, &str); 4] = [
 ];
 
 impl Span {
+    /// The days before, if the books cover them; a comparison with days nobody counted would be a false success.
+    pub(super) fn compared(&self, began: Option<Timestamp>) -> Option<Period> {
+        let first_day_over = self.before.from.plus(Duration::from_secs(86_400));
+        began.filter(|began| *began < first_day_over).map(|_| self.before)
+    }
+
     /// The period that a query names.
     pub(super) fn read(query: &PeriodQuery, times: &Times, now: Timestamp) -> Self {
         let today = times.date(now);

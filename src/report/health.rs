@@ -91,6 +91,20 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     Ok(health)
 }
 
+/// When the site's first visit was counted, to the quarter hour: before it there is nothing to compare with.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
+    let (first,): (Option<i64>,) =
+        sqlx::query_as("select min(quarter) from visit_counts where site_id = $1")
+            .bind(&scope.site_id)
+            .fetch_one(store.pool())
+            .await
+            .context("could not find the first counted visit")?;
+    Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
+}
+
 /// The counters know the quarter hour; inside it the newest click ID knows the rest.
 async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
     let newest: Option<(i64,)> = sqlx::query_as(

@@ -35,7 +35,7 @@ pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
-pub(crate) use health::{Health, health};
+pub(crate) use health::{Health, began_at, health};
 pub(crate) use journey::{Conversion, TouchVisit, conversion};
 pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
 pub(crate) use overview::{Overview, overview};

@@ -105,7 +105,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         word: "std::env",
-        is_home: |file| file.is_in(&["config"]),
+        // The demo asks where temporary directories go.
+        is_home: |file| file.is_in(&["config", "demo"]),
         rule: "only config reads the environment",
     },
     Home {

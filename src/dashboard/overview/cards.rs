@@ -1,5 +1,5 @@
 //! The six cards.
-//! In: the numbers of a period and of the one before. Out: cards ready to show. Pure.
+//! In: the numbers of a period and, where Clickstamp saw all of it, of the one before. Out: cards ready to show. Pure.
 //! Four of them choose what the chart shows; the last two lead to the rows that need somebody.
 
 use crate::dashboard::frame::Viewer;
@@ -58,12 +58,13 @@ pub(super) fn cards(
     here: &Link,
     span: &Span,
     now: &Overview,
-    before: &Overview,
+    before: Option<&Overview>,
     currency: Currency,
     metric: Metric,
 ) -> Vec<Card> {
     let chart = |of: Metric| here.with("chart", of.word()).to_string();
     let is_empty = now.visits == 0 && now.conversions == 0;
+    let (compares, before) = (before.is_some(), before.unwrap_or(now));
     let rows = |tab: &str| span.on(&viewer.link("/conversions")).with("tab", tab).to_string();
     let rate = |of: &Overview| Share { part: of.conversions, whole: of.visits };
     let mut cards = vec![
@@ -101,11 +102,11 @@ pub(super) fn cards(
     for (card, (of, _)) in cards.iter_mut().zip(METRICS) {
         card.is_current = of == metric;
     }
-    if is_empty {
-        for card in &mut cards {
+    for card in &mut cards {
+        if is_empty {
             (card.big, card.small, card.also) = (NONE.to_owned(), String::new(), String::new());
-            card.change = None;
         }
+        card.change = card.change.take().filter(|_| compares && !is_empty);
     }
     cards
 }

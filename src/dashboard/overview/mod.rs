@@ -82,7 +82,11 @@ pub(super) async fn show_overview(
     let frame = viewer.frame(&state, Tab::Overview).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let now = report::overview(store, &scope, span.period).await?;
-    let before = report::overview(store, &scope, span.before).await?;
+    let compared = span.compared(report::began_at(store, &scope).await?);
+    let before = match compared {
+        Some(before) => Some(report::overview(store, &scope, before).await?),
+        None => None,
+    };
     let currency = chosen(query.currency.as_deref(), &now, viewer.site.currency);
     let here = here(&viewer, &span, &query, currency);
     let filter = ConversionFilter {
@@ -100,7 +104,7 @@ pub(super) async fn show_overview(
         currencies: currency_menu(&here, &now, currency),
         health: health::signs(&viewer, &frame.health),
         lost: lost(&now, currency, &leaks_href),
-        cards: cards::cards(&viewer, &here, &span, &now, &before, currency, metric),
+        cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,
         came: lists::came(&state, &viewer, &span, &here, query.from_by.as_deref(), currency)
             .await?,

@@ -23,8 +23,8 @@ pub(super) struct Drawing {
     pub(super) svg: String,
     /// `net revenue per day`.
     pub(super) bars: String,
-    /// `28 days before`.
-    pub(super) before: String,
+    /// `28 days before`; `None` when the books do not go back that far.
+    pub(super) before: Option<String>,
     /// `today, until 14:32`; empty when the period is over.
     pub(super) open: String,
     /// `Day` or `Month`.
@@ -103,12 +103,17 @@ pub(super) async fn draw(
     }
     let (store, scope, zone) = (&state.store, viewer.scope(), &viewer.times.zone);
     let now = report::days(store, &scope, span.period, zone).await?;
-    let before = report::days(store, &scope, span.before, zone).await?;
+    let compared = span.compared(report::began_at(store, &scope).await?);
+    let before = match compared {
+        Some(before) => report::days(store, &scope, before, zone).await?,
+        None => Vec::new(),
+    };
     if now.iter().chain(&before).all(|day| day.visits == 0 && day.conversions == 0) {
         return Ok(None);
     }
     let until = viewer.times.minute(viewer.now).text;
-    Ok(Some(drawing(span, &buckets(span, &now, &before, currency), metric, currency, &until)))
+    let buckets = buckets(span, &now, &before, currency);
+    Ok(Some(drawing(span, &buckets, compared.is_some(), metric, currency, &until)))
 }
 
 fn is_by_month(span: &Span) -> bool {
@@ -134,6 +139,7 @@ fn buckets(span: &Span, now: &[Day], before: &[Day], currency: Currency) -> Vec<
 fn drawing(
     span: &Span,
     buckets: &[Bucket],
+    compares: bool,
     metric: Metric,
     currency: Currency,
     until: &str,
@@ -153,13 +159,20 @@ fn drawing(
         let whole = if is_open && !is_by_month(span) { ", whole day" } else { "" };
         Point {
             note: format!(
-                "{}{open}: {}, {}. {}{whole}: {}, {}",
+                "{}{open}: {}, {}{}",
                 name(bucket),
                 bucket.now.text(metric, currency),
                 counted(bucket.now.visits, "visit", "visits"),
-                span.before_name,
-                bucket.before.text(metric, currency),
-                counted(bucket.before.visits, "visit", "visits"),
+                if compares {
+                    format!(
+                        ". {}{whole}: {}, {}",
+                        span.before_name,
+                        bucket.before.text(metric, currency),
+                        counted(bucket.before.visits, "visit", "visits"),
+                    )
+                } else {
+                    String::new()
+                },
             ),
             label: axis_label(span, bucket, at, buckets.len()),
             visits: bucket.now.visits,
@@ -182,6 +195,7 @@ fn drawing(
         },
         currency,
         is_open: span.is_open,
+        compares,
     };
     let row = |(at, bucket): (usize, &Bucket)| TableRow {
         name: if span.is_open && at == last {
@@ -197,7 +211,7 @@ fn drawing(
     Drawing {
         svg: chart.svg(),
         bars: format!("{} per {per}", value.to_lowercase()),
-        before: span.before_name.clone(),
+        before: compares.then(|| span.before_name.clone()),
         open: if span.is_open { format!("today, until {until}") } else { String::new() },
         unit,
         caption: format!("Visits and {} per {per}; money in {currency}", value.to_lowercase()),
