@@ -2,7 +2,7 @@
 //! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -125,7 +125,7 @@ fn demo(given: &ArgMatches) -> Result<()> {
             prepared = Demo::prepare(&config.listen, now, &zone) => prepared?,
             () = &mut stop => return Ok(()),
         };
-        println!("{}", demo.walk_through());
+        writeln!(std::io::stdout(), "{}", demo.walk_through()).context("could not print")?;
         demo.run(stop).await
     })
 }
