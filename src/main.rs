@@ -2,6 +2,7 @@
 //! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -150,7 +151,10 @@ fn sources(matches: &ArgMatches) -> Result<Sources> {
 
 fn start_logging(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("CLICKSTAMP_LOG is no tracing filter")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
