@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -113,7 +113,7 @@ impl App {
             // For whoever watches over us.
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
-            .fallback(answer_unknown)
+            .fallback(dashboard::answer_unknown)
             .layer(middleware::from_fn(log_faults))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CatchPanicLayer::new())
@@ -525,10 +525,6 @@ async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, App
     } else {
         Err(AppError::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
     }
-}
-
-async fn answer_unknown() -> Response {
-    AppError::not_found("there is nothing here").into_response()
 }
 
 #[cfg(test)]

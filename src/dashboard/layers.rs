@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use askama::Template;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::csrf::{CsrfLayer, ProtectionError};
@@ -64,12 +64,15 @@ fn refuse_cross_site(
 
 async fn add_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+    insert_headers(response.headers_mut());
+    response
+}
+
+fn insert_headers(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 #[derive(Template)]
@@ -83,7 +86,10 @@ struct ErrorPage {
 
 /// Shows a fault as a page, whatever made it: a handler, an extractor, or the router.
 async fn show_faults(client: Client, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    shown(&client, next.run(request).await)
+}
+
+fn shown(client: &Client, mut response: Response) -> Response {
     let status = response.status();
     let is_page = response
         .headers()
@@ -94,7 +100,7 @@ async fn show_faults(client: Client, request: Request, next: Next) -> Response {
     }
     let fault = response.extensions_mut().remove::<Fault>();
     let page = ErrorPage {
-        frame: Door::new(&client),
+        frame: Door::new(client),
         status: status.as_u16(),
         heading: heading(status),
         line: fault.as_ref().map_or(Cow::Borrowed("The request could not be answered."), |fault| {
@@ -112,6 +118,22 @@ async fn show_faults(client: Client, request: Request, next: Next) -> Response {
         }
     }
     shown
+}
+
+/// Whatever no route knows: a page for browsers that ask for one, a line for everybody else.
+pub(super) async fn answer_unknown(client: Client, headers: HeaderMap) -> Response {
+    let unknown = AppError::not_found("There is no such page.").into_response();
+    let wants_page = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("text/html"));
+    if !wants_page {
+        return unknown;
+    }
+    let mut response = shown(&client, unknown);
+    insert_headers(response.headers_mut());
+    response
 }
 
 fn heading(status: StatusCode) -> &'static str {

@@ -27,15 +27,23 @@ mod views;
 mod visits;
 
 use anyhow::{Result, ensure};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 pub(crate) use limiter::LoginLimit;
 
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::state::AppState;
 use crate::store::Store;
+
+/// What is answered where no route fits: the error page, if a browser asks, else one line.
+pub(crate) async fn answer_unknown(client: Client, headers: HeaderMap) -> Response {
+    layers::answer_unknown(client, headers).await
+}
 
 /// All pages, with their layers already around them. The state is needed for what layers must know: the public URL.
 pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {

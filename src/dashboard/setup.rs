@@ -2,6 +2,8 @@
 //! In: the settings and the signs of life. Out: steps with their evidence or with what to copy.
 //! Promise: nothing is ticked because somebody clicked; every tick names its evidence.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use askama::Template;
 use axum::extract::State;
@@ -11,7 +13,8 @@ use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::settings::copied;
 use super::views::times::Moment;
-use super::views::{Chip, numbers};
+use super::views::{Chip, numbers, words};
+use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
 use crate::state::AppState;
@@ -22,6 +25,9 @@ pub(super) struct Progress {
     pub(super) done: usize,
     pub(super) steps: usize,
 }
+
+/// How long a refused webhook explains why none was believed.
+const REFUSED_SINCE: Duration = Duration::from_secs(7 * 86_400);
 
 /// One step.
 struct Step {
@@ -83,7 +89,12 @@ pub(super) async fn progress_if_new(
 }
 
 async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec<Step>> {
-    let filter = VisitFilter { site_id: Some(viewer.site.id.clone()), ..VisitFilter::default() };
+    let filter = VisitFilter {
+        site_id: Some(viewer.site.id.clone()),
+        // While none was counted, one that was not may tell why.
+        with_bots: health.last_visit_at.is_none(),
+        ..VisitFilter::default()
+    };
     let visit = report::visits(&state.store, &filter, None, 1).await?.rows.pop();
     let filter = ConversionFilter {
         site_id: Some(viewer.site.id.clone()),
@@ -148,17 +159,30 @@ fn site(viewer: &Viewer) -> Step {
 
 fn tag(viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
     let snippet = copied(&viewer.client.base, &viewer.site.key).snippet;
-    let Some(at) = health.last_visit_at else {
-        let text = "Put this line into the <head> of every page with a payment link, then open the page once.";
-        return Step {
-            copy: snippet,
-            copy_label: "The tag",
-            ..step("Put the tag on your page", false, text.to_owned())
-        };
-    };
     let page = visit
         .and_then(|visit| Some((visit.landing_host.as_deref()?, visit.landing_path.as_deref()?)));
     let page = page.map_or_else(String::new, |(host, path)| format!(" on {host}{path}"));
+    let Some(at) = health.last_visit_at else {
+        let text = "Put this line into the <head> of every page with a payment link, then open the page once.";
+        let not_counted = visit.map(|_| {
+            format!(
+                "A visit came{page}, but it is not counted: a bot opened the page, or its host name is none of your \
+                 site’s in the settings."
+            )
+        });
+        return Step {
+            copy: snippet,
+            copy_label: "The tag",
+            link: not_counted
+                .is_some()
+                .then(|| (format!("{}#site", viewer.link("/settings")), "Look at the host names")),
+            ..step(
+                "Put the tag on your page",
+                false,
+                not_counted.unwrap_or_else(|| text.to_owned()),
+            )
+        };
+    };
     Step {
         at: Some(viewer.times.short_second(at, viewer.now)),
         link: Some((viewer.link("/visits").to_string(), "See the visits")),
@@ -210,18 +234,42 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
             ..step(title, true, format!("The newest event is {}, {mode} mode,", event.kind))
         });
     }
-    let text = if has_secret {
-        "The signing secret is set, and Stripe has not sent anything yet. Is this the endpoint’s address in Stripe, \
-         under Developers, Webhooks?"
-    } else {
-        "In Stripe, under Developers, Webhooks, add this endpoint with the event checkout.session.completed. Then \
-         put its signing secret into the settings here."
-    };
+    let since = viewer.now.minus(REFUSED_SINCE);
+    let refused = report::rejections(&state.store, &viewer.site.id, since).await?;
+    let newest = refused.iter().max_by_key(|rejection| rejection.last_at_ms);
     let settings = format!("{}#stripe", viewer.link("/settings"));
+    let text = match newest {
+        Some(newest) if has_secret || newest.reason != "config" => {
+            let at = viewer.times.short_second(Timestamp::from_ms(newest.last_at_ms), viewer.now);
+            let why = words::rejected(&newest.reason);
+            return Ok(Step {
+                link: Some((settings, "Enter the signing secret")),
+                ..step(
+                    title,
+                    false,
+                    format!(
+                        "A webhook came at {}, but it was refused: {why}. The right secret stands in Stripe on this \
+                         endpoint’s own page.",
+                        at.text
+                    ),
+                )
+            });
+        }
+        _ if has_secret => {
+            "The signing secret is set, and Stripe has not sent anything yet. Is this the endpoint’s address in Stripe, \
+             under Developers, Webhooks?"
+        }
+        _ => {
+            "In Stripe, under Developers, Webhooks, add this endpoint with the events checkout.session.completed, \
+             checkout.session.async_payment_succeeded and checkout.session.async_payment_failed. Then put its signing \
+             secret into the settings here."
+        }
+    };
+    let label = if has_secret { "Look at the settings" } else { "Enter the signing secret" };
     Ok(Step {
         copy: copied(&viewer.client.base, &viewer.site.key).webhook,
         copy_label: "Address of the endpoint",
-        link: Some((settings, "Enter the signing secret")),
+        link: Some((settings, label)),
         ..step(title, false, text.to_owned())
     })
 }

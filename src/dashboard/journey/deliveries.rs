@@ -115,7 +115,10 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
         }
         _ => String::new(),
     };
-    let mut facts = vec![Fact::text("Told as", row.event_name.clone())];
+    let mut facts = Vec::new();
+    if !row.event_name.is_empty() {
+        facts.push(Fact::text("Told as", row.event_name.clone()));
+    }
     if row.reason.is_some() {
         facts.push(Fact::code("Code", row.reason.clone().unwrap_or_default()));
     }

@@ -14,6 +14,7 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::session::see_other;
 use crate::dashboard::views::{Field, entered};
 use crate::dashboard::{password, table};
+use crate::destination;
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::settings::{self, Site};
@@ -82,11 +83,15 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<[Field; 4]>> {
     if name.value.is_empty() || name.value.chars().count() > MAX_NAME_CHARS {
         name.error = Some(format!("A site needs a name of at most {MAX_NAME_CHARS} characters."));
     }
-    if TimeZone::get(&timezone.value).is_err() {
-        timezone.error = Some(
-            "There is no such timezone. It looks like Europe/Berlin or America/New_York."
-                .to_owned(),
-        );
+    match TimeZone::get(&timezone.value) {
+        // The zone's own spelling: `europe/berlin` is understood too.
+        Ok(zone) => timezone.value = zone.iana_name().unwrap_or(&timezone.value).to_owned(),
+        Err(_) => {
+            timezone.error = Some(
+                "There is no such timezone. It looks like Europe/Berlin or America/New_York."
+                    .to_owned(),
+            );
+        }
     }
     let code = Currency::parse(&currency.value);
     if code.is_none() {
@@ -114,9 +119,12 @@ fn read_domains(text: &str) -> Result<Vec<String>, String> {
     for entry in
         text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
     {
+        // A name covers all below it, so the star says nothing more.
+        let entry = entry.trim_start_matches("*.");
         let address =
             if entry.contains("://") { entry.to_owned() } else { format!("https://{entry}") };
         let host = url::Url::parse(&address).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let host = host.filter(|host| !host.contains('*'));
         let host = host.ok_or_else(|| {
             format!("“{entry}” is not a host name. Write names like www.example.com, one a line.")
         })?;
@@ -165,6 +173,14 @@ fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
     if secrets.is_empty() {
         return Err("Nothing was entered. The signing secret starts with whsec_ and stands on the endpoint’s own page in Stripe.".to_owned());
     }
+    // An endpoint's ID or address would be taken for a secret, and every webhook refused.
+    if secrets.iter().any(|secret| !secret.expose().starts_with("whsec_")) {
+        return Err(
+            "That was no signing secret: it starts with whsec_ and stands on the endpoint’s own page in Stripe. \
+             What you entered was not kept."
+                .to_owned(),
+        );
+    }
     Ok(secrets)
 }
 
@@ -176,7 +192,11 @@ pub(in crate::dashboard) async fn save_anytrack(
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let is_fixed = snapshot.destinations_of(&viewer.site.id).any(|found| found.from_environment);
-    let url = if is_fixed { Err(FROM_ENVIRONMENT) } else { read_url(&sent.value) };
+    let url = if is_fixed {
+        Err(FROM_ENVIRONMENT.to_owned())
+    } else {
+        read_url(&sent.value, state.config.allow_private_destinations)
+    };
     match url {
         Ok(url) => {
             let site_id = &viewer.site.id;
@@ -186,22 +206,19 @@ pub(in crate::dashboard) async fn save_anytrack(
             Ok(saved(&viewer, "anytrack"))
         }
         Err(fault) => {
-            let refused = Refused { anytrack: Some(fault.to_owned()), ..Refused::default() };
-            refuse(&state, &viewer, refused).await
+            refuse(&state, &viewer, Refused { anytrack: Some(fault), ..Refused::default() }).await
         }
     }
 }
 
-fn read_url(text: &str) -> Result<Secret, &'static str> {
+fn read_url(text: &str, allow_private: bool) -> Result<Secret, String> {
     let text = entered(Some(text)).unwrap_or_default();
-    let url = url::Url::parse(&text).ok().filter(url::Url::has_host);
-    match url.as_ref().map(url::Url::scheme) {
-        Some("https" | "http") => Ok(Secret::new(text)),
-        Some(_) | None => Err(
-            "That is not a web address. It starts with https:// and stands in AnyTrack on your custom integration’s \
-             own page; copy it whole. What you entered was not kept.",
-        ),
+    if text.is_empty() {
+        return Err("Nothing was entered. The address stands in AnyTrack on your custom integration’s own page; copy it whole.".to_owned());
     }
+    destination::check_url(&text, allow_private)
+        .map_err(|fault| format!("{fault} What you entered was not kept."))?;
+    Ok(Secret::new(text))
 }
 
 /// `POST /settings/password`.
@@ -254,11 +271,13 @@ mod tests {
 
     #[test]
     fn a_right_site_is_read() {
-        let domains = "www.shop.com, https://Go.Shop.com:8080/x\n\nwww.shop.com";
+        let domains = "www.shop.com, https://Go.Shop.com:8080/x\n\nwww.shop.com *.shop.de";
         let read =
-            read_site(&site(), &sent(" Shop ", "America/New_York", "eur", domains)).ok().unwrap();
+            read_site(&site(), &sent(" Shop ", "america/new_york", "eur", domains)).ok().unwrap();
         assert_eq!((read.name.as_str(), read.currency.code()), ("Shop", "EUR"));
-        assert_eq!(read.domains, ["www.shop.com", "go.shop.com"]);
+        assert_eq!(read.timezone, "America/New_York");
+        assert_eq!(read.domains, ["www.shop.com", "go.shop.com", "shop.de"]);
+        assert!(read_domains("www.*.com").is_err());
     }
 
     #[test]
@@ -278,7 +297,26 @@ mod tests {
         assert!(!fault.contains("hunter2"));
         assert!(read_secrets(" , ").is_err());
         assert_eq!(read_secrets("whsec_a,whsec_b").unwrap().len(), 2);
-        assert!(read_url("hunter2").is_err() && read_url("ftp://a/b").is_err());
-        assert!(read_url(" https://t1.anytrack.io/a/collect/b ").is_ok());
+        for wrong in ["whsec_a,we_1Nabc", "https://go.shop.com/webhooks/stripe/main"] {
+            assert!(read_secrets(wrong).unwrap_err().contains("starts with whsec_"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn refused_addresses_are_explained_and_never_repeated() {
+        let rows = [
+            ("", "Nothing was entered."),
+            ("hunter2", "That is not a URL."),
+            ("ftp://hunter2.example/b", "The URL must start with https://."),
+            ("http://hunter2.example/b", "The URL starts with http://."),
+            ("https://hunter2:pw@t1.anytrack.io/b", "The URL holds a user name or password."),
+            ("https://10.0.0.1/hunter2", "10.0.0.1 is a private or local address."),
+        ];
+        for (wrong, start) in rows {
+            let fault = read_url(wrong, false).unwrap_err();
+            assert!(fault.starts_with(start) && !fault.contains("hunter2"), "{wrong}: {fault}");
+        }
+        assert!(read_url("http://127.0.0.1:9000/a", true).is_ok());
+        assert!(read_url(" https://t1.anytrack.io/a/collect/b ", false).is_ok());
     }
 }

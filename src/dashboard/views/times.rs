@@ -144,7 +144,7 @@ pub(in crate::dashboard) fn day_range(first: Date, last: Date) -> String {
     format!("{} to {}", first.strftime(form), last.strftime("%-d %B %Y"))
 }
 
-/// The two largest units: `2 days 5 hours`, `15 minutes`, `3 seconds`; `the same second` below one.
+/// The two largest units: `2 days 5 hours`, `15 minutes`, `3 seconds`; `less than a second` below one.
 pub(in crate::dashboard) fn distance(between: Duration) -> String {
     let seconds = i64::try_from(between.as_secs()).unwrap_or(i64::MAX);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -157,7 +157,7 @@ pub(in crate::dashboard) fn distance(between: Duration) -> String {
     } else if seconds > 0 {
         [counted(seconds, "second", "seconds"), "0".to_owned()]
     } else {
-        return "the same second".to_owned();
+        return "less than a second".to_owned();
     };
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.starts_with("0")).collect();
     parts.join(" ")
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn distances_show_their_two_largest_units() {
         let rows = [
-            (0, "the same second"),
+            (0, "less than a second"),
             (1, "1 second"),
             (900, "15 minutes"),
             (3600, "1 hour"),
