@@ -13,9 +13,10 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use clickstamp::app::{App, Listener};
+use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::config::Config;
+use clickstamp::server::Listener;
 
 /// More than a run posts; one used twice is still a visit of its own, by its time.
 const CLICK_IDS: u32 = 400_000;

@@ -1,40 +1,33 @@
-//! The whole: the route table, the layers, the server, the workers, and the ordered stop.
+//! The whole: the route table, the layers, the workers, and the ordered stop.
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
 //! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::api;
-use crate::client::Peer;
 use crate::clock::Clock;
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::conversion::{self, Ledger};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::{Pace, Worker};
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
+use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells};
 use crate::store::{Engine, Store};
@@ -42,8 +35,6 @@ use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, VisitLimit};
 
-/// A client that has not sent its head by then is gone or hostile.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest a request may take, its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open connections; beyond it, new ones wait in the kernel's queue.
@@ -369,134 +360,6 @@ async fn wait_for(
     }
 }
 
-/// Something that accepts connections.
-pub enum Listener {
-    /// An address and port.
-    Tcp(TcpListener),
-    /// A socket in the file system.
-    Unix(UnixListener),
-}
-
-impl Listener {
-    /// Binds the configured address.
-    ///
-    /// # Errors
-    /// Names the address that cannot be had.
-    pub async fn bind(listen: &Listen) -> Result<Self> {
-        match listen {
-            Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await;
-                Ok(Self::Tcp(listener.with_context(|| {
-                    format!("could not listen on {address} (CLICKSTAMP_LISTEN)")
-                })?))
-            }
-            Listen::Unix(path) => {
-                // A socket left by a dead process answers nobody; a living one holds the data directory's lock.
-                if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                    bail!("something listens on {} already (CLICKSTAMP_LISTEN)", path.display());
-                }
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error)
-                            .with_context(|| format!("could not replace {}", path.display()));
-                    }
-                    _ => {}
-                }
-                let listener = UnixListener::bind(path);
-                Ok(Self::Unix(listener.with_context(|| {
-                    format!("could not listen on {} (CLICKSTAMP_LISTEN)", path.display())
-                })?))
-            }
-        }
-    }
-
-    /// Where it listens, for people: `http://127.0.0.1:8080`.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(
-                |_| "an unknown address".to_owned(),
-                |address| format!("http://{address}"),
-            ),
-            Self::Unix(_) => "its Unix socket".to_owned(),
-        }
-    }
-}
-
-type Stream = Box<dyn Duplex>;
-
-trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
-
-async fn accept(
-    listener: &Listener,
-    connections: &Arc<Semaphore>,
-) -> Result<(Stream, Peer, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = connections
-        .clone()
-        .acquire_owned()
-        .await
-        .context("the connections are counted as long as we run")?;
-    Ok(match listener {
-        Listener::Tcp(listener) => {
-            let (stream, address) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            (Box::new(stream) as Stream, Peer(Some(address.ip())), permit)
-        }
-        Listener::Unix(listener) => {
-            let (stream, _) = listener.accept().await?;
-            (Box::new(stream) as Stream, Peer(None), permit)
-        }
-    })
-}
-
-/// What a connection's requests are answered by.
-#[derive(Clone)]
-struct Connection {
-    router: Router,
-    peer: Peer,
-    prefix: Arc<str>,
-}
-
-fn serve(
-    stream: Stream,
-    connection: Connection,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection.peer);
-        strip_prefix(request.uri_mut(), &connection.prefix);
-        let answer = connection.router.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let served = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
-    async move {
-        if let Err(error) = served.await {
-            tracing::debug!(error = error.to_string(), "a connection broke");
-        }
-    }
-}
-
-/// A proxy may hand us the public path with or without its prefix; inside there is none.
-fn strip_prefix(uri: &mut Uri, prefix: &str) {
-    if prefix.is_empty() {
-        return;
-    }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let Some(rest) = path.strip_prefix(prefix) else { return };
-    let stripped = match rest.chars().next() {
-        None => "/".to_owned(),
-        Some('?') => format!("/{rest}"),
-        Some('/') => rest.to_owned(),
-        Some(_) => return, // `/known` does not begin with the prefix `/k`.
-    };
-    if let Ok(stripped) = stripped.parse() {
-        *uri = stripped;
-    }
-}
-
 /// Logs a fault's cause once: ours at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -524,27 +387,5 @@ async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, App
         Ok("ok\n")
     } else {
         Err(AppError::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_public_prefix_is_cut_where_it_stands_alone() {
-        let rows = [
-            ("/k", "/k/t/main.js", "/t/main.js"),
-            ("/k", "/k", "/"),
-            ("/k", "/k?a=b", "/?a=b"),
-            ("/k", "/known", "/known"),
-            ("/k", "/t/main.js", "/t/main.js"),
-            ("", "/k/t/main.js", "/k/t/main.js"),
-        ];
-        for (prefix, path, expected) in rows {
-            let mut uri: Uri = path.parse().unwrap();
-            strip_prefix(&mut uri, prefix);
-            assert_eq!(uri.to_string(), expected, "{prefix} {path}");
-        }
     }
 }

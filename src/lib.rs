@@ -16,6 +16,7 @@
 pub mod app;
 pub mod demo;
 pub mod healthcheck;
+pub mod server;
 pub mod user;
 
 // The flow: page → destination.

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
-use clickstamp::app::{App, Listener};
+use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
+use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
 use clickstamp::{dashboard, healthcheck};
 use jiff::tz::TimeZone;

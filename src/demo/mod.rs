@@ -21,11 +21,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::world::World;
-use crate::app::{App, Listener};
+use crate::app::App;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Listen, Secret, Sources};
 use crate::ids;
 use crate::money::Currency;
+use crate::server::Listener;
 use crate::settings;
 
 /// The account of whoever walks through.

@@ -14,6 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // What doors share. `settings` is the ground's only guest: records that every room reads.
     ("state", &["settings"]),
     ("client", &["state"]),
+    ("server", &["client"]),
     // The flow, page → destination: arrows point down, and `conversion` looks back at `visit`, because that is what joining is.
     ("tag", &["settings", "state", "client"]),
     ("redirect", &["visit", "settings", "state", "client"]),
@@ -100,8 +101,10 @@ const HOMES: &[Home] = &[
     Home {
         word: "axum",
         // The demo serves pretend pages of its own.
-        is_home: |file| file.is_door() || file.is_in(&["app", "state", "client", "error", "demo"]),
-        rule: "axum is at home at the doors, in app, state, client and error",
+        is_home: |file| {
+            file.is_door() || file.is_in(&["app", "server", "state", "client", "error", "demo"])
+        },
+        rule: "axum is at home at the doors, in app, server, state, client and error",
     },
     Home {
         word: "std::env",
@@ -335,7 +338,7 @@ fn imports_point_down_the_flow_or_to_the_ground() {
                 broken.push(format!("{place}: {} may not import {import}", file.room));
             }
             let for_doors = ["state", "client", "error"].contains(&import);
-            if for_doors && !file.is_door() && !file.is_in(&["state", "client"]) {
+            if for_doors && !file.is_door() && !file.is_in(&["state", "client", "server"]) {
                 broken.push(format!("{place}: only doors know {import}"));
             }
         }
