@@ -199,11 +199,24 @@ impl App {
     /// # Errors
     /// When a worker ends by itself, which names it.
     pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) -> Result<()> {
+        self.run_beside(Router::new(), listener, stop).await
+    }
+
+    /// Serves further routes beside its own, without the layers of its own. For what measures this server against itself.
+    ///
+    /// # Errors
+    /// As [`App::run`].
+    pub async fn run_beside(
+        self,
+        further: Router,
+        listener: Listener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
         let app = Arc::new(self);
         let (stopping, stopped) = watch::channel(false);
         let mut workers = app.start_workers(&stopped);
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let (graceful, router) = (GracefulShutdown::new(), app.router());
+        let (graceful, router) = (GracefulShutdown::new(), app.router().merge(further));
         let mut requests = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         let ended = loop {

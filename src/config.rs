@@ -205,6 +205,11 @@ impl Sources {
             .collect()
     }
 
+    /// Where this machine keeps what need not last (`TMPDIR`).
+    pub fn temporary_directory() -> PathBuf {
+        std::env::temp_dir()
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         let found = self
             .flags

@@ -2,7 +2,7 @@
 //! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -125,7 +125,7 @@ fn demo(given: &ArgMatches) -> Result<()> {
             prepared = Demo::prepare(&config.listen, now, &zone) => prepared?,
             () = &mut stop => return Ok(()),
         };
-        println!("{}", demo.walk_through());
+        writeln!(std::io::stdout(), "{}", demo.walk_through()).context("could not print")?;
         demo.run(stop).await
     })
 }
@@ -153,8 +153,8 @@ fn start_logging(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log).context("CLICKSTAMP_LOG is no tracing filter")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

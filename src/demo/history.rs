@@ -1,5 +1,5 @@
 //! Playing the story on the real code.
-//! In: an app with a clock that is moved by hand, a story. Out: a database as thirty days of work would leave it.
+//! In: an app with a clock that is moved by hand, a story. Out: a database as weeks of work would leave it.
 //! Promise: nothing is written past the doors: visits go through `POST /v`, payments through the signed webhook, deliveries over HTTP.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::config::Secret;
 use crate::ids::ClickId;
 
 /// Visits are reported in groups, because a commit costs as much as a hundred of them.
-const GATHER: Duration = Duration::from_secs(3 * 3600);
+const GATHER: Duration = Duration::from_secs(6 * 3600);
 /// The number of the first site stands in its click IDs.
 const SITE_NUMBER: i64 = 1;
 /// Somewhat more than the pauses between tries.
@@ -78,15 +78,16 @@ impl Player<'_> {
         match step.what {
             What::VisitArrives(position) => {
                 let visit = &self.story.visits[position];
-                if visit.keeps_click_id || visit.at != step.at {
-                    // Its time is the time of its arrival, so it cannot wait for others.
-                    self.report_visits().await?;
-                    self.move_to(step.at);
-                    self.gathered.push(position);
-                    self.report_visits().await?;
-                    return self.work().await;
-                }
+                let is_late = visit.at != step.at;
                 self.gathered.push(position);
+                if visit.keeps_click_id || is_late {
+                    // Its time is the time of its arrival, so it cannot wait for others.
+                    self.move_to(step.at);
+                    self.report_visits().await?;
+                }
+                if is_late {
+                    self.work().await?;
+                }
             }
             What::Webhook(sale, kind) => {
                 self.report_visits().await?;

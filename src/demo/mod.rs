@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use self::world::World;
 use crate::app::{App, Listener};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Listen, Secret};
+use crate::config::{Config, Listen, Secret, Sources};
 use crate::ids;
 use crate::money::Currency;
 use crate::settings;
@@ -216,8 +216,8 @@ struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
     fn create() -> Result<Self> {
-        let path =
-            std::env::temp_dir().join(format!("clickstamp-demo-{}", &ids::new_secret()[..12]));
+        let path = Sources::temporary_directory()
+            .join(format!("clickstamp-demo-{}", &ids::new_secret()[..12]));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("could not make the directory {}", path.display()))?;
         Ok(Self(path))

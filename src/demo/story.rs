@@ -731,8 +731,8 @@ mod tests {
             assert!(story.steps.iter().all(|step| step.at >= story.begins), "{now}");
             let webhooks =
                 story.steps.iter().filter(|step| matches!(step.what, What::Webhook(..))).count();
-            assert!((2000..6000).contains(&story.visits.len()), "{now}: {}", story.visits.len());
-            assert!((70..=150).contains(&webhooks), "{now}: {webhooks}");
+            assert!((4000..7000).contains(&story.visits.len()), "{now}: {}", story.visits.len());
+            assert!((150..=250).contains(&webhooks), "{now}: {webhooks}");
         }
     }
 }

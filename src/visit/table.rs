@@ -93,7 +93,7 @@ impl NewVisit<'_> {
             | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
             | set(seen.is_adopted, flags::ADOPTED)
             | set(!is_known_host, flags::UNKNOWN_HOST);
-        let device = if seen.is_automated { "bot" } else { agent.device };
+        let device = agent.device;
         let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default());
         let tally = is_known_host.then(|| {
             vec![

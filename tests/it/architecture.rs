@@ -93,7 +93,7 @@ const HOMES: &[Home] = &[
     },
     Home {
         word: "askama",
-        // The demo serves pretend pages of its own.
+        // The demo's pretend pages are templates too.
         is_home: |file| file.is_in(&["dashboard", "demo"]),
         rule: "askama is at home in dashboard",
     },

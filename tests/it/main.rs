@@ -10,6 +10,7 @@ mod conversion;
 mod crash;
 mod dashboard;
 mod delivery;
+mod demo;
 mod docs;
 mod journey;
 mod replicas;

@@ -1,0 +1,67 @@
+//! The server with two routes more, to be measured against itself; `tests/bench/run` drives it.
+//! In: an empty directory. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and the file
+//! `click_ids` in the directory, with genuine click IDs to post visits with.
+//! Promise: nothing of the environment is read, and the further routes have less around them than the real ones, not more.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use clickstamp::app::{App, Listener};
+use clickstamp::clock::Clock;
+use clickstamp::config::Config;
+
+/// More than a run posts; one used twice is still a visit of its own, by its time.
+const CLICK_IDS: u32 = 400_000;
+/// About the size of the tag's compressed script.
+static ANSWER: [u8; 2048] = [b'/'; 2048];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let directory = std::env::args().nth(1).context("usage: bench DIRECTORY")?;
+    let config = Config::with(&[
+        ("CLICKSTAMP_DATA_DIR", &directory),
+        ("CLICKSTAMP_LISTEN", "127.0.0.1:0"),
+        ("CLICKSTAMP_VISIT_RATE", "0"),
+    ])?;
+    let listener = Listener::bind(&config.listen).await?;
+    let app = App::build(config, Clock::system()).await?;
+    let ids = mint(&app)?;
+    std::fs::write(Path::new(&directory).join("click_ids"), ids)?;
+    println!("{}", listener.describe());
+    let baselines =
+        Router::new().route("/bench/parse", post(parse)).route("/bench/static", get(answer));
+    app.run_beside(baselines, listener, std::future::pending()).await
+}
+
+/// One a line, as if 20 had been minted in each millisecond up to now.
+fn mint(app: &App) -> Result<String> {
+    let (state, mut text) = (app.state(), String::new());
+    let settings = state.settings.current();
+    let site = settings.site_by_key("main").context("a new database has a site")?;
+    let start = state.clock.now().minus(Duration::from_millis(u64::from(CLICK_IDS / 20)));
+    for n in 0..CLICK_IDS {
+        let at = start.plus(Duration::from_millis(u64::from(n / 20)));
+        writeln!(text, "{}", state.click_ids.mint(at, site.number))?;
+    }
+    Ok(text)
+}
+
+/// The baseline of a visit: read the body, parse it, answer, and keep nothing.
+async fn parse(body: Bytes) -> StatusCode {
+    match serde_json::from_slice::<serde_json::Value>(&body) {
+        Ok(serde_json::Value::Object(_)) => StatusCode::NO_CONTENT,
+        Ok(_) | Err(_) => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// The baseline of the script.
+async fn answer() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], Bytes::from_static(&ANSWER))
+}
