@@ -81,9 +81,11 @@ pub(super) async fn end(
 }
 
 fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValue {
+    let prefix = super::frame::prefix(&client.base);
     let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(0);
     let cookie = Cookie::build((COOKIE, value.to_owned()))
-        .path("/")
+        // Below a prefix the rest of the host is somebody else's: its server must not see the session.
+        .path(if prefix.is_empty() { "/".to_owned() } else { prefix })
         .http_only(true)
         .same_site(SameSite::Lax)
         .secure(client.is_https)

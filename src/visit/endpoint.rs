@@ -3,6 +3,7 @@
 //! Promise: nothing from a body reaches a header unchecked, and junk is never a 500.
 
 use axum::Router;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +37,7 @@ async fn record_visit(
     State(state): State<AppState>,
     client: Client,
     headers: HeaderMap,
-    bytes: Bytes,
+    bytes: Result<Bytes, BytesRejection>,
     limit: VisitLimit,
 ) -> Result<Response, AppError> {
     let now = state.clock.now();
@@ -46,6 +47,12 @@ async fn record_visit(
             "too many visits from this address; try again in a minute",
         ));
     }
+    let bytes = bytes.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 8 KiB")
+        }
+        _ => AppError::bad_request("the body broke off"),
+    })?;
     let sent = body::parse(&bytes).map_err(AppError::bad_request)?;
     let settings = state.settings.current();
     let site = settings

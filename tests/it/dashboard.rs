@@ -126,6 +126,7 @@ async fn behind_https_and_a_prefix_the_cookie_is_secure_and_links_have_the_prefi
     let app = with_admin(&[("CLICKSTAMP_PUBLIC_URL", "https://www.shop.example/k")]).await;
     let reply = sign_in_as(&app, EMAIL, PASSWORD).await;
     assert!(reply.header("set-cookie").contains("Secure"));
+    assert!(reply.header("set-cookie").contains("Path=/k;"), "the shop beside it gets no session");
     assert_eq!(reply.header("location"), "/k/leaks");
     let text = page(&app, &cookie_of(&reply), "/settings").await.text().to_owned();
     assert!(text.contains("src=&#34;https://www.shop.example/k/t/main.js&#34;"), "{text}");
@@ -444,4 +445,29 @@ async fn a_restart_with_another_password_keeps_the_one_that_was_set() {
         [("CLICKSTAMP_ADMIN_EMAIL", EMAIL), ("CLICKSTAMP_ADMIN_PASSWORD", "a-different-one")];
     let app = app.restart(&settings).await;
     sign_in(&app).await;
+}
+
+#[tokio::test]
+async fn an_unknown_address_is_a_page_for_browsers_and_a_line_for_programs() {
+    let app = with_admin(&[]).await;
+    let reply = app.send("GET", "/nothing", &[("accept", "text/html,*/*;q=0.8")], "").await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    assert!(reply.header("content-security-policy").starts_with("default-src 'none'"));
+    assert!(reply.text().contains("There is nothing here"), "{}", reply.text());
+    let reply = app.get("/nothing").await;
+    assert_eq!((reply.status, reply.text()), (StatusCode::NOT_FOUND, "There is no such page.\n"));
+}
+
+#[tokio::test]
+async fn the_setup_tells_of_a_webhook_that_was_refused() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let told = async || page(&app, &cookie, "/setup").await.text().to_owned();
+    assert!(told().await.contains("Stripe has not sent anything yet"));
+    let signature = [("stripe-signature", "t=1,v1=00")];
+    let reply = app.send("POST", "/webhooks/stripe/main", &signature, "{}").await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    app.app().flush_counts().await.unwrap();
+    let told = told().await;
+    assert!(told.contains("but it was refused: its signature"), "{told}");
 }

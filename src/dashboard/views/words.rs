@@ -187,6 +187,7 @@ pub(in crate::dashboard) fn rejected(reason: &str) -> &str {
         "mismatch" => "its signature did not fit our signing secret",
         "too_old" => "it was signed too long ago",
         "too_new" => "it was signed in the future: a clock is wrong",
+        "json" => "its signature was right, but it was no JSON object",
         other => other,
     }
 }
