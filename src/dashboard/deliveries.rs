@@ -258,7 +258,7 @@ pub(super) async fn retry_delivery(
     match delivery::retry(&state.store, viewer.now, &id).await? {
         Retried::Owed => {
             state.bells.delivery_owed.notify_one();
-            let list = viewer.link("/deliveries").with("state", "pending").to_string();
+            let list = viewer.link("/deliveries").to_string();
             let back = sent.back.as_deref().map(|back| local_path(Some(back)));
             Ok(back.map_or_else(|| page::see_other(&list), |back| see_other(&viewer.client, back)))
         }
