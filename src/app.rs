@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -214,6 +214,7 @@ impl App {
             tokio::select! {
                 () = &mut stop => break Ok(()),
                 Some(ended) = workers.join_next() => break ended.context("a worker panicked").and_then(|ended| ended),
+                () = app.state.store.writer_ended() => break Err(anyhow!("the visit writer ended")),
                 Some(_) = requests.join_next() => {}
                 accepted = accept(&listener, &connections) => match accepted {
                     Ok((stream, peer, permit)) => {

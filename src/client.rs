@@ -3,7 +3,7 @@
 //! Promise: a forwarded header is believed only when the peer is a trusted proxy; the left-most entry alone is never believed.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -34,6 +34,8 @@ impl Client {
     /// Reads a request's head.
     pub fn read(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> Self {
         let peer = peer.unwrap_or(Peer(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
+        // A dual socket writes IPv4 addresses as `::ffff:…`, which no IPv4 network would contain.
+        let peer = Peer(peer.0.map(|address| address.to_canonical()));
         let trusted = |address: IpAddr| {
             config.trusted_proxies.iter().any(|network| network.contains(&address))
         };
@@ -42,7 +44,7 @@ impl Client {
         if is_proxied {
             // From the right: each trusted proxy vouches for the entry before it; the first stranger is the client.
             for hop in forwarded(headers, "x-forwarded-for").into_iter().rev() {
-                let Ok(hop) = hop.parse() else { break };
+                let Some(hop) = read_address(&hop) else { break };
                 address = hop;
                 if !trusted(hop) {
                     break;
@@ -60,6 +62,14 @@ impl Client {
             user_agent: user_agent.unwrap_or_default(),
         }
     }
+}
+
+/// An entry of `X-Forwarded-For`: some proxies add the port, some put IPv6 into brackets.
+fn read_address(entry: &str) -> Option<IpAddr> {
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let address = entry.parse().ok().or_else(with_port).or_else(in_brackets)?;
+    Some(address.to_canonical())
 }
 
 fn public_base(config: &Config, headers: &HeaderMap, is_proxied: bool) -> String {
@@ -148,5 +158,21 @@ mod tests {
         let found = client(&fixed, Some("203.0.113.9"), &headers);
         assert_eq!((found.base.as_str(), found.is_https), ("https://www.shop.com/k", true));
         assert_eq!(client(&[], None, &[("host", "evil\"><script>")]).base, "http://localhost");
+    }
+
+    #[test]
+    fn addresses_are_read_in_every_form_that_sockets_and_proxies_write() {
+        let proxies = [("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/8")];
+        let rows = [
+            ("a dual socket", "::ffff:10.1.1.1", "198.51.100.1", "198.51.100.1"),
+            ("with a port", "10.1.1.1", "198.51.100.1:4711", "198.51.100.1"),
+            ("IPv6 with a port", "10.1.1.1", "[2001:db8::1]:4711", "2001:db8::1"),
+            ("IPv6 in brackets", "10.1.1.1", "[2001:db8::1]", "2001:db8::1"),
+            ("mapped", "10.1.1.1", "::ffff:198.51.100.1", "198.51.100.1"),
+        ];
+        for (name, peer, header, expected) in rows {
+            let found = client(&proxies, Some(peer), &[("x-forwarded-for", header)]);
+            assert_eq!(found.address.to_string(), expected, "{name}");
+        }
     }
 }

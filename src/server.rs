@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,12 +52,11 @@ impl Listener {
                 if std::os::unix::net::UnixStream::connect(path).is_ok() {
                     bail!("something listens on {} already (CLICKSTAMP_LISTEN)", path.display());
                 }
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error)
-                            .with_context(|| format!("could not replace {}", path.display()));
-                    }
-                    _ => {}
+                match std::fs::symlink_metadata(path) {
+                    Err(_) => {} // There is nothing; if it is something worse, binding says so.
+                    Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)
+                        .with_context(|| format!("could not replace {}", path.display()))?,
+                    Ok(_) => bail!("{} is no socket (CLICKSTAMP_LISTEN)", path.display()),
                 }
                 let listener = UnixListener::bind(path);
                 Ok(Self::Unix(listener.with_context(|| {

@@ -97,16 +97,28 @@ pub(crate) async fn process(
 /// Joins again what waited for a visit or a note that has arrived since. Answers how many conversions it looked at.
 pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let waiting = table::conversions_no_longer_waiting(store, REJOINS_AT_A_TIME).await?;
+    let mut first_trouble = None;
     for (account, id) in &waiting {
-        let mut tx = store.begin().await?;
-        table::take_turn(&mut tx, account).await?;
-        let mut record = table::load(&mut tx, id).await?;
-        settle(&mut tx, ledger, &mut record).await?;
-        settle_neighbours(&mut tx, ledger, &record).await?;
-        tx.commit().await?;
-        tracing::info!(conversion = id, "joined again: what it waited for has arrived");
+        match join_again(store, ledger, account, id).await {
+            Ok(()) => {
+                tracing::info!(conversion = id, "joined again: what it waited for has arrived");
+            }
+            // The others must not wait behind one that cannot be read.
+            Err(error) => {
+                first_trouble.get_or_insert(error.context(format!("conversion {id}")));
+            }
+        }
     }
-    Ok(waiting.len())
+    first_trouble.map_or(Ok(waiting.len()), Err)
+}
+
+async fn join_again(store: &Store, ledger: Ledger<'_>, account: &str, id: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::take_turn(&mut tx, account).await?;
+    let mut record = table::load(&mut tx, id).await?;
+    settle(&mut tx, ledger, &mut record).await?;
+    settle_neighbours(&mut tx, ledger, &record).await?;
+    tx.commit().await
 }
 
 /// Judges a conversion from all that is known, and writes it with everything that follows.
@@ -137,14 +149,20 @@ async fn settle(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record)
         _ => None,
     };
     record.site_id = site_of(ledger, source, last.as_ref(), genuine);
-    let way = match last {
+    let (way, gap) = match last {
         Some(last) => visit::way_to(tx, last).await?,
-        None => Vec::new(),
+        None => (Vec::new(), None),
     };
+    let gap = gap.filter(|id| id.is_client_made() || ledger.keys.read(id).is_some());
+    let gap = gap.map(|id| id.as_str().to_owned());
     table::save(tx, ledger.now, record).await?;
     table::save_touches(tx, &record.id, &way).await?;
-    table::save_waits(tx, &record.id, [reference.awaited, tagged.awaited].into_iter().flatten())
-        .await?;
+    table::save_waits(
+        tx,
+        &record.id,
+        [reference.awaited, tagged.awaited, gap].into_iter().flatten(),
+    )
+    .await?;
     table::learn(tx, record).await?;
     owe(tx, ledger, record, genuine).await
 }

@@ -293,6 +293,9 @@ pub(super) async fn conversions_no_longer_waiting(
              or exists (select 1 from visit_notes n
                           join visits v on v.click_id = n.click_id
                          where n.anytrack_click_id = w.awaited)
+             or exists (select 1 from visit_notes n
+                          join visits v on v.alias = n.click_id
+                         where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
           limit $1",
     )
     .bind(limit)

@@ -53,6 +53,9 @@ impl Pace {
             return AT_A_TIME;
         }
         let (at, tokens) = self.0.entry(destination_id.to_owned()).or_insert((now, rate));
+        if now < *at {
+            *at = now; // The clock was set back; waiting for the old time would stop all deliveries until then.
+        }
         let earned = now.since(*at).as_millis() * u128::from(rate) / 1000;
         if earned > 0 {
             *tokens = u32::try_from(earned + u128::from(*tokens)).unwrap_or(rate).min(rate);
@@ -204,5 +207,15 @@ mod tests {
         assert_eq!(pace.available("b", 10, at(100)), 10);
         assert_eq!(pace.available("a", 10, at(60_000)), 10);
         assert_eq!(pace.available("a", 0, at(0)), AT_A_TIME);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_dry_the_bucket_up() {
+        let mut pace = Pace::default();
+        let at = |ms| Timestamp::from_ms(ms);
+        assert_eq!(pace.available("a", 10, at(86_400_000)), 10);
+        pace.spend("a", 10);
+        assert_eq!(pace.available("a", 10, at(1_000)), 0);
+        assert_eq!(pace.available("a", 10, at(2_000)), 10);
     }
 }

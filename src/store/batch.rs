@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use rusqlite::ErrorCode;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Row as _};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
 /// costs nothing over `normal`.
@@ -26,10 +28,17 @@ pub(super) const SQLITE_PRAGMAS: &[&str] = &[
     "pragma cache_size = -4000",
 ];
 
+/// What every PostgreSQL connection is told, whatever the server's own default is.
+pub(super) const POSTGRES_SETTINGS: &[&str] =
+    &["set synchronous_commit = on", "set lock_timeout = '10s'"];
+
 /// Most rows in one transaction: enough that the commit's cost disappears, few enough that nobody waits long behind it.
 const GROUP_ROWS: usize = 256;
 /// Rows that may wait. Beyond it the request waits at the door, which bounds memory in a flood.
 const QUEUE_ROWS: usize = 4096;
+
+/// How long the writer waits for a server that does not answer; longer than a lock may take, shorter than a request may.
+const WAIT_FOR_SERVER: Duration = Duration::from_secs(15);
 
 /// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +120,8 @@ struct Job {
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: Arc<std::sync::Mutex<Option<mpsc::Sender<Job>>>>,
-    ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
+    /// Closed when the writer has ended, in whatever way: its sender lives as long as the writer.
+    ended: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -128,15 +138,14 @@ impl Writer {
             .execute_batch(&SQLITE_PRAGMAS.join(";"))
             .context("could not prepare the visit writer")?;
         let (sender, jobs) = mpsc::channel(QUEUE_ROWS);
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(());
         std::thread::Builder::new()
             .name("visit-writer".to_owned())
             .spawn(move || {
                 if let Err(error) = write_to_sqlite(&connection, jobs, &gate, batch, tally) {
                     tracing::error!(error = format!("{error:#}"), "the visit writer ended");
                 }
-                // Nobody waiting for the end is no error: the store was dropped without being closed.
-                let _ = end.send(());
+                drop(end); // A panic drops it too.
             })
             .context("could not start the visit writer's thread")?;
         Ok(Self::new(sender, ended))
@@ -152,23 +161,32 @@ impl Writer {
         batch: &'static Batch,
         tally: &'static Tally,
     ) -> Result<Self> {
-        let pool = PgPoolOptions::new().max_connections(1).connect(url).await;
-        let pool = pool.context("could not open the visit writer's connection")?;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(WAIT_FOR_SERVER)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    for setting in POSTGRES_SETTINGS {
+                        connection.execute(*setting).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(url)
+            .await
+            .context("could not open the visit writer's connection")?;
         let (sender, jobs) = mpsc::channel(QUEUE_ROWS);
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(());
         tokio::spawn(async move {
             write_to_postgres(&pool, jobs, batch, tally).await;
             pool.close().await;
-            let _ = end.send(()); // As above.
+            drop(end); // As above.
         });
         Ok(Self::new(sender, ended))
     }
 
-    fn new(sender: mpsc::Sender<Job>, ended: oneshot::Receiver<()>) -> Self {
-        Self {
-            jobs: Arc::new(std::sync::Mutex::new(Some(sender))),
-            ended: Arc::new(Mutex::new(Some(ended))),
-        }
+    fn new(sender: mpsc::Sender<Job>, ended: watch::Receiver<()>) -> Self {
+        Self { jobs: Arc::new(std::sync::Mutex::new(Some(sender))), ended }
     }
 
     /// Queues a row and waits until its group is committed.
@@ -183,9 +201,13 @@ impl Writer {
     /// Lets the writer finish what is queued and waits for its end.
     pub(super) async fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ended) = self.ended.lock().await.take() {
-            let _ = ended.await; // An error means that it ended already.
-        }
+        self.ended().await;
+    }
+
+    /// Resolves when the writer has ended.
+    pub(super) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }
 
@@ -219,6 +241,10 @@ fn write_to_sqlite(
         let rows: Vec<&Row> = group.iter().map(|job| &job.row).collect();
         let answers: Vec<Result<Inserted>> = match write(&rows) {
             Ok(written) => written.into_iter().map(Ok).collect(),
+            // Somebody else holds the file. Trying each for itself would wait as long for each of them.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                rows.iter().map(|_| Err(anyhow!("the database is held by somebody else"))).collect()
+            }
             // One of them cannot be written, or the disk is full: each for itself, so that the good ones are kept.
             Err(_) => rows
                 .iter()
@@ -266,23 +292,26 @@ async fn write_to_postgres(
     let mut group = Vec::with_capacity(GROUP_ROWS);
     while jobs.recv_many(&mut group, GROUP_ROWS).await > 0 {
         let rows: Vec<&Row> = group.iter().map(|job: &Job| &job.row).collect();
-        let answers: Vec<Result<Inserted>> =
-            match write_postgres_group(pool, &texts, batch, tally, &rows).await {
-                Ok(written) => written.into_iter().map(Ok).collect(),
-                Err(_) => {
-                    let mut answers = Vec::with_capacity(rows.len());
-                    for row in &rows {
-                        let written =
-                            write_postgres_group(pool, &texts, batch, tally, &[row]).await;
-                        answers.push(written.context("could not write a visit").and_then(
-                            |written| {
-                                written.first().copied().context("a written row has an answer")
-                            },
-                        ));
-                    }
-                    answers
+        let answers: Vec<Result<Inserted>> = match write_in_time(pool, &texts, batch, tally, &rows)
+            .await
+        {
+            Ok(written) => written.into_iter().map(Ok).collect(),
+            // The server is away. Trying each for itself would wait as long for each of them.
+            Err(error) if error.as_database_error().is_none() => {
+                let text = error.to_string();
+                rows.iter().map(|_| Err(anyhow!("could not write a visit: {text}"))).collect()
+            }
+            Err(_) => {
+                let mut answers = Vec::with_capacity(rows.len());
+                for row in &rows {
+                    let written = write_in_time(pool, &texts, batch, tally, &[row]).await;
+                    answers.push(written.context("could not write a visit").and_then(|written| {
+                        written.first().copied().context("a written row has an answer")
+                    }));
                 }
-            };
+                answers
+            }
+        };
         for (job, answer) in group.drain(..).zip(answers) {
             let _ = job.done.send(answer); // As above.
         }
@@ -292,6 +321,18 @@ async fn write_to_postgres(
 struct PostgresTexts {
     insert: String,
     count: String,
+}
+
+/// A server that vanished without a word would hold the writer, and with it every visit, until TCP gives up after a quarter of an hour.
+async fn write_in_time(
+    pool: &PgPool,
+    texts: &PostgresTexts,
+    batch: &Batch,
+    tally: &Tally,
+    rows: &[&Row],
+) -> sqlx::Result<Vec<Inserted>> {
+    let written = write_postgres_group(pool, texts, batch, tally, rows);
+    tokio::time::timeout(WAIT_FOR_SERVER, written).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn write_postgres_group(

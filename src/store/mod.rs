@@ -40,6 +40,8 @@ pub enum Engine {
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    /// Where transactions that write begin. On SQLite a connection of its own, so that slow reports never hold up a webhook.
+    writes: AnyPool,
     engine: Engine,
     /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
     gate: Arc<Mutex<()>>,
@@ -77,25 +79,21 @@ impl Store {
         sqlx::any::install_default_drivers();
         let gate = Arc::new(Mutex::new(()));
         if let Some(path) = url.strip_prefix("sqlite://") {
-            let pool = AnyPoolOptions::new()
-                .max_connections(SQLITE_CONNECTIONS)
-                .after_connect(|connection, _| {
-                    Box::pin(async move { prepare_sqlite(connection).await })
-                })
-                .connect(&format!("sqlite://{path}?mode=rwc"))
-                .await
-                .with_context(|| format!("could not open the database file {path}"))?;
+            let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
+            let writes = open_sqlite(path, 1).await?;
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
             let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
-            Ok(Self { pool, engine: Engine::Sqlite, gate, visits: writer, _lock: None })
+            Ok(Self { pool, writes, engine: Engine::Sqlite, gate, visits: writer, _lock: None })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(BUSY_TIMEOUT)
                 .after_connect(|connection, _| {
                     Box::pin(async move {
-                        connection.execute("set synchronous_commit = on").await?;
-                        connection.execute("set lock_timeout = '10s'").await.map(|_| ())
+                        for setting in batch::POSTGRES_SETTINGS {
+                            connection.execute(*setting).await?;
+                        }
+                        Ok(())
                     })
                 })
                 .connect(url)
@@ -103,7 +101,8 @@ impl Store {
                 .context("could not reach the PostgreSQL server of CLICKSTAMP_DATABASE_URL")?;
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
             let writer = batch::Writer::on_postgres(url, visits, counts).await?;
-            Ok(Self { pool, engine: Engine::Postgres, gate, visits: writer, _lock: None })
+            let writes = pool.clone();
+            Ok(Self { pool, writes, engine: Engine::Postgres, gate, visits: writer, _lock: None })
         } else {
             bail!("CLICKSTAMP_DATABASE_URL must start with sqlite:// or postgres://");
         }
@@ -127,13 +126,18 @@ impl Store {
             Engine::Postgres => (None, "begin"),
         };
         let inner =
-            self.pool.begin_with(statement).await.context("could not begin a transaction")?;
+            self.writes.begin_with(statement).await.context("could not begin a transaction")?;
         Ok(Tx { inner, _turn: turn })
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
     pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
         self.visits.insert(row).await
+    }
+
+    /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
+    pub(crate) async fn writer_ended(&self) {
+        self.visits.ended().await;
     }
 
     /// True when the database answers.
@@ -157,8 +161,18 @@ impl Store {
     /// Writes what is still queued, then closes every connection.
     pub(crate) async fn close(&self) {
         self.visits.close().await;
+        self.writes.close().await;
         self.pool.close().await;
     }
+}
+
+async fn open_sqlite(path: &str, connections: u32) -> Result<AnyPool> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .after_connect(|connection, _| Box::pin(async move { prepare_sqlite(connection).await }))
+        .connect(&format!("sqlite://{path}?mode=rwc"))
+        .await
+        .with_context(|| format!("could not open the database file {path}"))
 }
 
 async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
@@ -191,5 +205,44 @@ impl Deref for Tx {
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
         &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static BATCH: Batch =
+        Batch { table: "visits", columns: &[("click_id", Kind::Text)], key: &["click_id"] };
+    static TALLY: Tally =
+        Tally { table: "visit_counts", columns: &[("site_id", Kind::Text)], count: "visits" };
+
+    #[tokio::test]
+    async fn a_writer_that_breaks_is_noticed() {
+        static BROKEN: Batch =
+            Batch { table: "nowhere", columns: &[("id", Kind::Text)], key: &["id"] };
+        let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &BROKEN, &TALLY).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(2), store.writer_ended()).await;
+        assert!(ended.is_ok());
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // As below.
+    }
+
+    #[tokio::test]
+    async fn readers_that_hold_every_connection_do_not_hold_up_a_writer() {
+        let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
+        let mut readers = Vec::new();
+        for _ in 0..SQLITE_CONNECTIONS {
+            readers.push(store.pool().acquire().await.unwrap());
+        }
+        let begun = tokio::time::timeout(Duration::from_secs(2), store.begin()).await;
+        assert!(begun.is_ok_and(|tx| tx.is_ok()));
+        drop(readers);
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
     }
 }

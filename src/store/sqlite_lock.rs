@@ -1,8 +1,9 @@
 //! One process per SQLite file.
 //! In: the database's path. Out: a lock that lives as long as the process.
-//! Promise: a second server on the same data directory refuses to start instead of sharing leases with the first.
+//! Promise: a second server on the same data directory refuses to start, and a new database is readable for its owner only.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,15 +15,20 @@ impl DirectoryLock {
     /// Creates the directory if need be and takes its lock.
     pub(super) fn take(database: &Path) -> Result<Self> {
         if let Some(directory) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(directory).with_context(|| {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
                 format!("could not create the data directory {}", directory.display())
             })?;
         }
         let path = database.with_extension("lock");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = create_private(&path);
         let file = file.with_context(|| format!("could not open {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                // SQLite would make it readable for everybody; its side files take over the mode of this one.
+                create_private(database)
+                    .with_context(|| format!("could not open {}", database.display()))?;
+                Ok(Self(file))
+            }
             Err(TryLockError::WouldBlock) => bail!(
                 "{} is in use by another clickstamp process; stop it first, or choose another CLICKSTAMP_DATA_DIR",
                 database.display()
@@ -32,4 +38,9 @@ impl DirectoryLock {
             }
         }
     }
+}
+
+/// Opens a file to write; a new one belongs to its owner alone.
+fn create_private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }

@@ -148,7 +148,8 @@ pub(super) async fn end(
         "update stripe_events
             set state = $1, reason = $2, error = $3, note = $4, conversion_id = coalesce($5, conversion_id),
                 processed_at_ms = $6
-          where id = $7",
+          where id = $7 and state = 'received'  -- another replica may have been faster than our trouble with it
+       ",
     )
     .bind(ended.state)
     .bind(ended.reason)

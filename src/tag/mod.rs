@@ -5,6 +5,7 @@
 
 mod splice;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -69,7 +70,7 @@ async fn serve_tag(
         i: state.click_ids.mint(now, site.number),
         t: now.as_seconds(),
         s: &site.key,
-        e: format!("{}/v", client.base),
+        e: format!("{}/v", base_for(&client.base, page.as_ref())),
         k: cookie_attributes(site, page.as_ref(), client.is_https),
         o: own_referrers(site, page.as_ref()),
     };
@@ -95,6 +96,21 @@ impl PageAddress {
         let url = url::Url::parse(url).ok()?;
         Some(Self { host: url.host_str()?.to_ascii_lowercase(), is_https: url.scheme() == "https" })
     }
+}
+
+/// Our base URL as this page can use it: a script on an https page came over https, though the proxy did not say so to us, and
+/// the browser would block a post over http. Only this machine's own names are reached over http from there.
+fn base_for(base: &str, page: Option<&PageAddress>) -> String {
+    let Some(authority) = base.strip_prefix("http://").filter(|_| page.is_some_and(|p| p.is_https))
+    else {
+        return base.to_owned();
+    };
+    let host = hosts::without_port(authority.split('/').next().unwrap_or_default());
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if is_here { base.to_owned() } else { format!("https://{authority}") }
 }
 
 /// Attributes for the page's own cookie. The domain is computed here, by the public-suffix list: trying domains in the browser

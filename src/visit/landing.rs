@@ -8,6 +8,9 @@ use percent_encoding::percent_decode_str;
 const MAX_UTM_CHARS: usize = 255;
 /// Longest landing path kept, in characters.
 const MAX_PATH_CHARS: usize = 300;
+/// And in bytes: three values and the path stand in one key, and PostgreSQL takes no key above 2,700 bytes.
+const MAX_UTM_BYTES: usize = 500;
+const MAX_PATH_BYTES: usize = 900;
 
 /// What kind of click an ad click ID proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,7 @@ pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     let (address, query) = before_hash.split_once('?').unwrap_or((before_hash, ""));
     if let Some((host, path)) = split_address(address) {
         landing.host = Some(host);
-        landing.path = Some(cut(path, MAX_PATH_CHARS));
+        landing.path = Some(cut(path, MAX_PATH_CHARS, MAX_PATH_BYTES));
     }
     let in_hash = hash.split_once('?').map_or(hash, |(_, query)| query);
     for (name, value) in pairs(query).chain(pairs(in_hash)) {
@@ -182,11 +185,14 @@ fn keep_first(list: &mut Vec<(String, String)>, name: &str, value: String) {
 fn decode(value: &str) -> String {
     let spaced = value.replace('+', " ");
     let text = percent_decode_str(&spaced).decode_utf8_lossy();
-    cut(text.trim(), MAX_UTM_CHARS).chars().filter(|char| !char.is_control()).collect()
+    cut(text.trim(), MAX_UTM_CHARS, MAX_UTM_BYTES)
+        .chars()
+        .filter(|char| !char.is_control())
+        .collect()
 }
 
-fn cut(text: &str, chars: usize) -> String {
-    text.chars().take(chars).collect()
+fn cut(text: &str, chars: usize, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].chars().take(chars).collect()
 }
 
 fn classify(landing: &mut Landing, referrer: Option<&str>) {

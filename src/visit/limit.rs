@@ -53,8 +53,8 @@ impl VisitLimit {
 
 /// One IPv6 subscriber owns a /64.
 fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
@@ -84,5 +84,14 @@ mod tests {
         let limit = VisitLimit::new(1);
         assert!(limit.allows("2001:db8::1".parse().unwrap(), Timestamp::from_ms(0)));
         assert!(!limit.allows("2001:db8::2".parse().unwrap(), Timestamp::from_ms(0)));
+    }
+
+    #[test]
+    fn ipv4_clients_of_a_dual_socket_are_not_one_network() {
+        let limit = VisitLimit::new(1);
+        let now = Timestamp::from_ms(0);
+        assert!(limit.allows("::ffff:203.0.113.1".parse().unwrap(), now));
+        assert!(limit.allows("::ffff:203.0.113.2".parse().unwrap(), now));
+        assert!(!limit.allows("203.0.113.2".parse().unwrap(), now));
     }
 }

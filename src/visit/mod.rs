@@ -167,19 +167,26 @@ pub(crate) async fn anytrack_id_of(
 }
 
 /// The visitor's way that ends with `last`: first touch first. Follows `previous`, stops at a gap or a circle.
-pub(crate) async fn way_to(tx: &mut AnyConnection, last: Visit) -> Result<Vec<Visit>> {
-    let mut way = vec![last];
+/// Answers also the click ID whose visit is the gap, because it may still arrive.
+pub(crate) async fn way_to(
+    tx: &mut AnyConnection,
+    last: Visit,
+) -> Result<(Vec<Visit>, Option<ClickId>)> {
+    let (mut way, mut gap) = (vec![last], None);
     while way.len() < MAX_TOUCHES {
         let before = way.last().and_then(|visit| visit.previous.clone());
         let Some(before) = before.filter(|id| way.iter().all(|visit| visit.click_id != *id)) else {
             break;
         };
-        let Some(visit) = table::find(tx, &before).await? else { break };
+        let Some(visit) = table::find(tx, &before).await? else {
+            gap = Some(before);
+            break;
+        };
         if way.iter().any(|known| known.click_id == visit.click_id) {
             break;
         }
         way.push(visit);
     }
     way.reverse();
-    Ok(way)
+    Ok((way, gap))
 }

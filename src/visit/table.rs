@@ -194,7 +194,7 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<
         "select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device
            from visits
           where click_id = $1
-          order by at_ms, sent_at_ms
+          order by at_ms, received_at_ms, sent_at_ms  -- the browser's time last: whoever knows a click ID could choose it
           limit 1",
     )
     .bind(signed.as_str())
@@ -256,7 +256,8 @@ pub(super) async fn click_id_of_note(
         "select n.click_id
            from visit_notes n
           where n.anytrack_click_id = $1
-            and exists (select 1 from visits v where v.click_id = n.click_id)
+            and (exists (select 1 from visits v where v.click_id = n.click_id)
+                 or (substr(n.click_id, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = n.click_id)))
           order by n.at_ms, n.click_id
           limit 1",
     )
@@ -268,7 +269,12 @@ pub(super) async fn click_id_of_note(
 
 pub(super) async fn note_of(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<String>> {
     let row = sqlx::query(
-        "select anytrack_click_id from visit_notes where click_id = $1 order by at_ms desc, anytrack_click_id limit 1",
+        "select anytrack_click_id
+           from visit_notes
+          where click_id = $1
+             or click_id in (select alias from visits where click_id = $1 and substr(alias, 1, 4) = 'ck_z')
+          order by at_ms desc, anytrack_click_id
+          limit 1",
     )
     .bind(click_id.as_str())
     .fetch_optional(tx)

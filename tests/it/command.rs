@@ -92,3 +92,30 @@ async fn healthcheck_tells_a_living_server_from_none() {
     assert!(run(&["healthcheck"], &[("CLICKSTAMP_LISTEN", listen)], "").await.0);
     assert!(!run(&["healthcheck"], &[("CLICKSTAMP_LISTEN", "127.0.0.1:1")], "").await.0);
 }
+
+#[tokio::test]
+async fn what_is_no_socket_is_never_replaced_by_one() {
+    let database = Database::create().await;
+    let path = database.directory.join("precious");
+    std::fs::write(&path, "precious").expect("the directory is writable");
+    let listen = format!("unix:{}", path.display());
+    let environment = [
+        ("CLICKSTAMP_LISTEN", listen.as_str()),
+        ("CLICKSTAMP_DATABASE_URL", "sqlite:///proc/nowhere/clickstamp.db"), // It ends, but only after it listened.
+    ];
+    let (succeeded, said) = run(&[], &environment, "").await;
+    assert!(!succeeded);
+    assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), Some("precious"), "{said}");
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_machine_can_read_the_database() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let _server = Server::start(&database, &anytrack).await;
+    for entry in std::fs::read_dir(&database.directory).expect("the directory is there") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+    }
+}

@@ -347,3 +347,72 @@ fn any_order_and_any_repetition_of_events_gives_the_same_conversions() {
         })
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_note_under_a_click_id_made_by_a_browser_counts() {
+    let app = TestApp::start().await;
+    let made = format!("ck_z{}", "7".repeat(32));
+    let note = |a: &str, t: i64| json!({"s": "main", "i": made, "t": t, "a": a}).to_string();
+    let (theirs, before) =
+        ("p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys", "p8qkMansHXKGAAAAmPTbMJ6GmSjTf4mUys");
+    assert_eq!(app.post_visit(note(before, 1)).await.status.as_u16(), 204);
+    app.advance(Duration::from_secs(1));
+    app.visit_as(&made, PAGE, None).await;
+    assert_eq!(app.post_visit(note(theirs, 2)).await.status.as_u16(), 204);
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&made).completed()).await;
+    app.stripe_processed(&Session::paid("cs_live_2").reference(before).completed()).await;
+    settle(&app).await;
+    let found = app.conversions().await;
+    assert_eq!(found[0].matched_by.as_deref(), Some("click_id"));
+    assert_eq!(found[1].matched_by.as_deref(), Some("anytrack_click_id"));
+    assert!(
+        app.anytrack
+            .received()
+            .iter()
+            .any(|body| body.contains(&format!(r#""clickid":"{theirs}""#))),
+        "{:?}",
+        app.anytrack.received()
+    );
+}
+
+#[tokio::test]
+async fn a_touch_that_arrives_after_the_payment_takes_its_place() {
+    let app = TestApp::start().await;
+    let ids = [app.mint().await, app.mint().await, app.mint().await];
+    app.visit_as(&ids[2], PAGE, Some(&ids[1])).await;
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&ids[2]).completed()).await;
+    app.deliver_due().await;
+    assert_eq!(app.conversion().await.touches, ids[2..]);
+    app.visit_as(&ids[0], PAGE, None).await;
+    assert_eq!(app.rejoin().await, 0, "still a gap");
+    app.visit_as(&ids[1], PAGE, Some(&ids[0])).await;
+    assert_eq!(app.rejoin().await, 1);
+    assert_eq!(app.conversion().await.touches, ids);
+    assert_eq!(app.rejoin().await, 0, "nothing is awaited any more");
+    settle(&app).await;
+    assert_eq!(app.anytrack.received().len(), 1, "what was sent is not sent again");
+}
+
+#[tokio::test]
+async fn one_conversion_that_cannot_be_joined_again_does_not_hold_up_the_others() {
+    let app = TestApp::start().await;
+    let ids = [app.mint().await, app.mint().await];
+    for (at, id) in ids.iter().enumerate() {
+        let session = Session::paid(&format!("cs_live_{at}")).reference(id);
+        app.stripe_processed(&session.completed()).await;
+    }
+    let pool = app.database.look().await;
+    sqlx::query("update conversions set payment = 'damaged' where transaction_id = 'cs_live_0'")
+        .execute(&pool)
+        .await
+        .expect("a damage");
+    pool.close().await;
+    for id in &ids {
+        app.visit_as(id, PAGE, None).await;
+    }
+    let _ = app.app().rejoin_late_visits().await; // It may complain.
+    let found = app.conversions().await;
+    assert_eq!(found[1].matched_by.as_deref(), Some("click_id"));
+    app.advance(Duration::from_secs(121));
+    app.deliver_due().await;
+}

@@ -59,3 +59,18 @@ async fn unknown_sites_and_methods_are_told_so() {
     );
     assert_eq!(app.send("HEAD", "/t/main.js", &[], "").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn visits_of_https_pages_are_posted_over_https() {
+    // A proxy that ends TLS may not be known as one; a browser would block http from an https page as mixed content.
+    let app = TestApp::start().await;
+    for (host, page, expected) in [
+        ("go.shop.com", "https://www.shop.com/", "https://go.shop.com/v"),
+        ("go.shop.com", "http://www.shop.com/", "http://go.shop.com/v"),
+        ("127.0.0.1:8080", "https://www.shop.com/", "http://127.0.0.1:8080/v"),
+        ("localhost:8080", "https://www.shop.com/", "http://localhost:8080/v"),
+    ] {
+        let reply = app.send("GET", "/t/main.js", &[("host", host), ("referer", page)], "").await;
+        assert!(reply.text().contains(&format!(r#""e":"{expected}""#)), "{host} {page}");
+    }
+}

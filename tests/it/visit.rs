@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::TestApp;
+use crate::harness::{Session, TestApp};
 
 const PAGE: &str = "https://www.shop.localhost/offer?utm_source=google&utm_medium=cpc&gclid=AbC";
 
@@ -187,4 +187,33 @@ async fn only_post_and_options_are_answered() {
     assert_eq!(app.get("/v").await.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(app.send("OPTIONS", "/v", &[], "").await.status, StatusCode::NO_CONTENT);
     assert_eq!(app.get("/nothing/here").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_later_body_never_takes_the_place_of_a_click_ids_first_visit() {
+    let app = TestApp::start().await;
+    let id = app.visit(PAGE).await;
+    app.advance(std::time::Duration::from_secs(5));
+    let other =
+        body(&id, json!({"t": 0, "u": "https://www.shop.localhost/other?utm_source=somebody"}));
+    assert_eq!(app.post_visit(other).await.status, StatusCode::NO_CONTENT);
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&id).completed()).await;
+    app.deliver_due().await;
+    assert_eq!(app.database.texts("select source from touches").await, ["google"]);
+}
+
+#[tokio::test]
+async fn texts_of_many_bytes_are_cut_and_never_refused() {
+    let app = TestApp::start().await;
+    // Each sign has four bytes and is its own, so that no database can compress them into an index.
+    let signs = |from: u32| -> String { (from..from + 255).filter_map(char::from_u32).collect() };
+    let url = format!(
+        "https://www.shop.localhost/{}?utm_source={}&utm_medium={}&utm_campaign={}",
+        signs(0x1f000),
+        signs(0x20000),
+        signs(0x21000),
+        signs(0x22000)
+    );
+    let reply = app.post_visit(body(&app.mint().await, json!({"u": url}))).await;
+    assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
 }
