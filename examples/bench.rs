@@ -1,7 +1,7 @@
 //! The server with two routes more, to be measured against itself; `tests/bench/run` drives it.
 //! In: an empty directory. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and the file
 //! `click_ids` in the directory, with genuine click IDs to post visits with.
-//! Promise: nothing of the environment is read, and the further routes have less around them than the real ones, not more.
+//! Promise: nothing of the environment is read, and the further routes have the same around them as the real ones.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -91,7 +91,13 @@ impl App {
 
     /// THE route table.
     pub fn router(&self) -> Router {
+        self.router_beside(Router::new())
+    }
+
+    /// The same with further routes, below the same layers.
+    fn router_beside(&self, further: Router) -> Router {
         Router::new()
+            .merge(further.with_state(()))
             // For browsers of visitors.
             .merge(tag::routes())
             .merge(visit::endpoint::routes(self.limit.clone()))
@@ -193,7 +199,7 @@ impl App {
         self.run_beside(Router::new(), listener, stop).await
     }
 
-    /// Serves further routes beside its own, without the layers of its own. For what measures this server against itself.
+    /// Serves further routes beside its own. For what measures this server against itself.
     ///
     /// # Errors
     /// As [`App::run`].
@@ -207,7 +213,7 @@ impl App {
         let (stopping, stopped) = watch::channel(false);
         let mut workers = app.start_workers(&stopped);
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let (graceful, router) = (GracefulShutdown::new(), app.router().merge(further));
+        let (graceful, router) = (GracefulShutdown::new(), app.router_beside(further));
         let mut requests = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         let ended = loop {
