@@ -2,13 +2,16 @@
 //! In: a signed webhook. Out: 200 once it is durable, else a fixed line; the reason goes to our log only.
 //! Promise: nothing but verify, insert and commit happens before the answer, because a buyer may be waiting for it.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http_body_util::LengthLimitError;
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::signature::{self, SignatureError, TOLERANCE_SECONDS};
 use super::table::{self, NewEvent};
@@ -19,10 +22,16 @@ use crate::state::AppState;
 
 /// Largest webhook body read. Most events are a few KiB, an invoice with many lines far more; 1 MiB still bounds memory in a flood.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
+/// Bodies up to this are read at once; nearly all events are far smaller.
+const SMALL_EVENT_BYTES: usize = 64 * 1024;
+/// Larger bodies held at a time. Nobody is known before his body is read, so without it anybody could fill the memory.
+const LARGE_EVENTS: usize = 64;
 
 pub(crate) fn routes(rejections: Rejections) -> Router<AppState> {
-    let receive =
-        move |state, path, headers, body| receive_event(state, path, headers, body, rejections);
+    let large = Arc::new(Semaphore::new(LARGE_EVENTS));
+    let receive = move |state, path, headers, body| {
+        receive_event(state, path, headers, body, rejections, large)
+    };
     Router::new().route("/webhooks/stripe/{source}", post(receive))
 }
 
@@ -33,12 +42,13 @@ async fn receive_event(
     headers: HeaderMap,
     body: Body,
     rejections: Rejections,
+    large: Arc<Semaphore>,
 ) -> Result<Response, AppError> {
     let settings = state.settings.current();
     let source = settings
         .stripe_source(&source)
         .ok_or_else(|| AppError::not_found("there is no such source"))?;
-    let body = to_bytes(body, MAX_EVENT_BYTES).await.map_err(unreadable)?;
+    let (body, _room) = read(body, &large).await?;
     let now = state.clock.now();
     let lines: Vec<&[u8]> =
         headers.get_all("stripe-signature").iter().map(|line| line.as_bytes()).collect();
@@ -103,16 +113,32 @@ fn refuse(source: &Source, error: &SignatureError, body_bytes: usize) -> AppErro
     AppError::new(status, "this webhook cannot be accepted")
 }
 
-fn unreadable(error: axum::Error) -> AppError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return AppError::new(
+/// The whole body, and the place it takes among the large ones.
+async fn read(
+    body: Body,
+    large: &Semaphore,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), AppError> {
+    let (mut chunks, mut whole, mut room) = (body.into_data_stream(), Vec::new(), None);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| AppError::bad_request("the body broke off").because(error))?;
+        let length = whole.len() + chunk.len();
+        if length > MAX_EVENT_BYTES {
+            return Err(AppError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "this webhook is larger than 1 MiB",
-            );
+            ));
         }
-        cause = error.source();
+        if length > SMALL_EVENT_BYTES && room.is_none() {
+            let taken = large.try_acquire().map_err(|cause| {
+                AppError::unavailable(
+                    "too many large webhooks at once; send it again",
+                    cause.into(),
+                )
+            })?;
+            room = Some(taken);
+        }
+        whole.extend_from_slice(&chunk);
     }
-    AppError::bad_request("the body broke off").because(error)
+    Ok((whole, room))
 }

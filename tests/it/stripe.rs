@@ -1,10 +1,15 @@
 //! Webhooks: believed or not, stored before the answer, read afterwards.
 
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::http::StatusCode;
 use clickstamp::stripe;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
-use crate::harness::{SECRET, Session, TestApp, sign};
+use crate::harness::{SECRET, Session, TestApp, request, sign};
 
 const PATH: &str = "/webhooks/stripe/main";
 
@@ -194,4 +199,32 @@ async fn the_seed_documents_own_example_becomes_a_conversion() {
     let sent: Value = serde_json::from_str(&app.anytrack.received()[0]).unwrap();
     assert_eq!(sent["clickid"], "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys");
     assert!(sent.get("email").is_none() && sent.get("ref_id").is_none());
+}
+
+#[tokio::test]
+async fn large_bodies_that_never_end_leave_memory_and_room_for_the_others() {
+    let app = TestApp::start().await;
+    let router = app.app().router();
+    let large = || {
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![b' '; 65 * 1024])]);
+        Body::from_stream(first.chain(futures_util::stream::pending()))
+    };
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        held.spawn(router.clone().oneshot(request("POST", PATH, &[], large())));
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await; // Until all of them wait for more.
+    }
+    let one_more = router.clone().oneshot(request("POST", PATH, &[], large()));
+    let one_more = tokio::time::timeout(Duration::from_secs(5), one_more).await;
+    let status = one_more.expect("it is turned away at once").expect("an answer").status();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let body = Session::paid("cs_live_1").completed().to_string();
+    let signature = sign(SECRET, app.now().as_seconds(), body.as_bytes());
+    let small = request("POST", PATH, &[("stripe-signature", signature.as_str())], body);
+    assert_eq!(router.oneshot(small).await.expect("an answer").status(), StatusCode::OK);
+    assert!(held.try_join_next().is_none(), "nobody else was turned away");
+    app.process_events().await;
+    app.deliver_due().await;
 }
