@@ -15,5 +15,6 @@ mod docs;
 mod journey;
 mod replicas;
 mod stripe;
+mod stripe_api;
 mod tag;
 mod visit;
