@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod journey;
 mod replicas;
+mod sites;
 mod stripe;
 mod stripe_api;
 mod tag;

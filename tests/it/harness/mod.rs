@@ -6,6 +6,7 @@ mod database;
 mod destination;
 mod events;
 mod http;
+mod owner;
 mod server;
 mod stripe_api;
 
