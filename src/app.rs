@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::conversion::{self, Ledger};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery::worker::{Pace, Worker};
+use crate::delivery::worker::Worker;
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::server::{Connection, Listener, accept, serve};
@@ -68,10 +68,15 @@ impl App {
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;
         }
-        let sender = Sender::new(config.allow_private_destinations)?;
-        let worker =
-            Worker { sender, schedule: config.retry_schedule.clone(), rate: config.delivery_rate };
-        worker.begin(&store).await?;
+        let worker = Worker {
+            store: store.clone(),
+            settings: settings.clone(),
+            clock: clock.clone(),
+            sender: Sender::new(config.allow_private_destinations)?,
+            schedule: config.retry_schedule.clone().into(),
+            rate: config.delivery_rate,
+        };
+        worker.begin().await?;
         let limit = VisitLimit::new(config.visit_rate);
         let bells = Arc::new(Bells::default());
         let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
@@ -156,17 +161,15 @@ impl App {
     /// # Errors
     /// As [`App::process_events`].
     pub async fn deliver_due(&self) -> Result<usize> {
-        let unhurried = Worker { rate: 0, ..self.worker.clone() };
-        let mut pace = Pace::default();
+        let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
         let mut all = 0;
         loop {
-            let round = unhurried
-                .round(&self.state.store, &self.state.settings, &self.state.clock, &mut pace)
-                .await?;
-            if round.attempts == 0 {
+            all += shift.turn().await?;
+            if shift.is_busy() {
+                shift.attempt_ended().await;
+            } else if shift.rest() != Some(Duration::ZERO) {
                 return Ok(all);
             }
-            all += round.attempts;
         }
     }
 
@@ -299,20 +302,27 @@ impl App {
     }
 
     async fn deliver_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
-        let (mut pause, mut pace) = (Backoff::default(), Pace::default());
-        let (store, settings, clock) = (&self.state.store, &self.state.settings, &self.state.clock);
+        let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
         loop {
             let rung = self.state.bells.delivery_owed.notified();
-            let round = self.worker.round(store, settings, clock, &mut pace).await;
-            let next = round.as_ref().ok().and_then(|round| round.next);
-            let mut wait = pause.after(round, "deliver");
-            if let Some(next) = next {
-                wait = wait.min(next.since(clock.now()).max(Duration::from_millis(5)));
-            }
-            if wait_for(rung, wait, &mut stopped).await {
-                return Ok(());
+            let turn = shift.turn().await;
+            let is_done = turn.is_ok();
+            let trouble = pause.after(turn, "deliver");
+            let rest = if is_done { shift.rest() } else { Some(trouble) };
+            tokio::select! {
+                () = rung => shift.hear_bell(),
+                () = shift.attempt_ended() => {}
+                () = sleep(rest) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
+        shift.begin_no_more();
+        while shift.is_busy() {
+            shift.attempt_ended().await;
+            // What cannot be written now has its lease to end it.
+            pause.after(shift.turn().await, "settle the last deliveries");
+        }
+        Ok(())
     }
 
     /// Other replicas change settings too, and counts want to be written now and then.
@@ -351,6 +361,14 @@ impl Backoff {
                 Duration::from_secs(1 << self.0).min(Duration::from_secs(60))
             }
         }
+    }
+}
+
+/// Waits so long, or for ever.
+async fn sleep(rest: Option<Duration>) {
+    match rest {
+        Some(rest) => tokio::time::sleep(rest).await,
+        None => std::future::pending().await,
     }
 }
 

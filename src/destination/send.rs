@@ -11,7 +11,7 @@ use reqwest::header;
 use reqwest::redirect::Policy;
 
 use super::guard::{self, BlockedAddress, GuardedResolver};
-use crate::config::Secret;
+use crate::settings::Destination;
 
 /// Until the connection stands, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +31,13 @@ pub(crate) enum Answer {
     Nothing(String),
     /// We did not send: a sentence about the address.
     Blocked(String),
+}
+
+/// What is sent in one attempt.
+pub(crate) struct Parcel<'a> {
+    pub(crate) content_type: &'a str,
+    /// The frozen bytes.
+    pub(crate) body: &'a str,
 }
 
 /// Sends messages. One per process, so that connections are kept.
@@ -59,14 +66,17 @@ impl Sender {
         Ok(Self { client, allow_private })
     }
 
-    /// Posts frozen bytes.
-    pub(crate) async fn post(&self, url: &Secret, content_type: &str, body: String) -> Answer {
-        let url = match guard::check_url(url.expose(), self.allow_private) {
+    /// Sends frozen bytes.
+    pub(crate) async fn send(&self, destination: &Destination, parcel: Parcel<'_>) -> Answer {
+        let url = match guard::check_url(destination.url.expose(), self.allow_private) {
             Ok(url) => url,
             Err(why) => return Answer::Blocked(why),
         };
-        let request =
-            self.client.post(url).header(header::CONTENT_TYPE, content_type.to_owned()).body(body);
+        let request = self
+            .client
+            .post(url)
+            .header(header::CONTENT_TYPE, parcel.content_type)
+            .body(parcel.body.to_owned());
         match request.send().await {
             Ok(response) => read(response).await,
             Err(error) => explain(&error.without_url()),
