@@ -142,12 +142,12 @@ pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::settings::DestinationOptions;
 
-    fn destination() -> Destination {
+    pub(crate) fn destination() -> Destination {
         Destination {
             id: "dst_1".to_owned(),
             key: "anytrack".to_owned(),
