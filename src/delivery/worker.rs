@@ -1,7 +1,7 @@
 //! The delivery worker: claim → send → settle.
 //! In: what is due. Out: attempts, and deliveries that are delivered, due later, or given up.
 //! Promise: each destination has slots, a pace and a breaker of its own, so that a slow or dead one holds up no other. A claim is committed
-//! before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send. Idle, it asks the database nothing.
+//! before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send. Idle, it asks the database next to nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,10 +25,12 @@ use crate::store::{Engine, Store};
 const LEASE: Duration = Duration::from_secs(60);
 /// How soon we look again while other replicas hold all slots of a destination.
 const CROWDED_LOOK: Duration = Duration::from_secs(1);
-/// Bells ring in one process only. With replicas, one of them may have died owing something, so the others look by themselves.
+/// Bells ring in one process only. Of several replicas one may have died owing something, so the others look by themselves.
 const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
-/// The longest sleep while something is owed: a clock that is set forward is noticed by then.
-const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+/// A SQLite file is served by one process, but a command such as `backfill` may write beside it.
+const LOOK_FOR_COMMANDS: Duration = Duration::from_secs(60);
+/// The longest that a look is put off: a pause that was asked for.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
 /// Times that the end of an attempt is tried to be written before its lease has to do.
 const SETTLE_TRIES: u32 = 3;
 
@@ -61,8 +63,8 @@ pub(crate) struct Shift {
     /// How many are under way, by destination.
     busy: HashMap<String, i64>,
     pace: Pace,
-    /// When a destination is worth a look; without an entry: now. `None`: when a bell rings.
-    looks: HashMap<String, Option<Timestamp>>,
+    /// When a destination is worth a look; without an entry: now.
+    looks: HashMap<String, Timestamp>,
     /// The last turn's transaction failed: one message may be to blame, so each is settled alone.
     settles_alone: bool,
     is_ending: bool,
@@ -216,11 +218,9 @@ impl Shift {
         let mut wanted = Vec::new();
         let enabled = snapshot.destinations.iter().filter(|found| found.enabled && !self.is_ending);
         for destination in enabled.collect::<Vec<_>>() {
-            let is_time = match self.looks.get(&destination.id) {
-                None => true,
-                Some(None) => false,
-                Some(Some(at)) => *at <= now,
-            };
+            // Nothing is put off for longer; the clock was set back.
+            let is_time = |at: &Timestamp| *at <= now || at.since(now) > LONGEST_PUT_OFF;
+            let is_time = self.looks.get(&destination.id).is_none_or(is_time);
             if !is_time || self.free(destination) <= 0 {
                 continue;
             }
@@ -228,7 +228,9 @@ impl Shift {
             if due.is_some_and(|due| due <= now) {
                 wanted.push(destination.clone());
             } else {
-                self.looks.insert(destination.id.clone(), due);
+                let latest = now.plus(self.look_every());
+                let at = due.map_or(latest, |due| due.min(latest));
+                self.looks.insert(destination.id.clone(), at);
             }
         }
         Ok(wanted)
@@ -287,7 +289,7 @@ impl Shift {
     }
 
     fn look_again(&mut self, destination_id: &str, at: Timestamp) -> Vec<Claim> {
-        self.looks.insert(destination_id.to_owned(), Some(at));
+        self.looks.insert(destination_id.to_owned(), at);
         Vec::new()
     }
 
@@ -348,24 +350,25 @@ impl Shift {
         }
     }
 
-    /// How long nothing is to be done unless an attempt ends or a bell rings; `None` is for ever.
-    pub(crate) fn rest(&self) -> Option<Duration> {
+    /// How long nothing is to be done unless an attempt ends or a bell rings.
+    pub(crate) fn rest(&self) -> Duration {
         let now = self.worker.clock.now();
         let snapshot = self.worker.settings.current();
-        let enabled = snapshot.destinations.iter().filter(|found| found.enabled);
-        let looks = enabled.filter(|found| self.free(found) > 0).filter_map(|found| {
-            match self.looks.get(&found.id) {
-                None => Some(Duration::ZERO),
-                Some(at) => {
-                    at.map(|at| at.since(now).clamp(Duration::from_millis(1), LONGEST_SLEEP))
-                }
-            }
+        let looks =
+            snapshot.destinations.iter().filter(|found| found.enabled && self.free(found) > 0);
+        let rests = looks.map(|found| match self.looks.get(&found.id) {
+            None => Duration::ZERO,
+            Some(at) => at.since(now).max(Duration::from_millis(1)),
         });
-        let replicas = match self.worker.store.engine() {
-            Engine::Sqlite => None, // This process is alone with its file, and its bells tell it everything.
-            Engine::Postgres => Some(LOOK_FOR_REPLICAS),
-        };
-        looks.chain(replicas).min()
+        rests.chain([self.look_every()]).min().unwrap_or_default()
+    }
+
+    /// How often it looks although nothing told it to.
+    fn look_every(&self) -> Duration {
+        match self.worker.store.engine() {
+            Engine::Sqlite => LOOK_FOR_COMMANDS,
+            Engine::Postgres => LOOK_FOR_REPLICAS,
+        }
     }
 }
 
@@ -442,11 +445,11 @@ mod tests {
             rate: 10,
         };
         let mut shift = worker.shift();
-        assert_eq!(shift.rest(), Some(Duration::ZERO), "it looks once");
+        assert_eq!(shift.rest(), Duration::ZERO, "it looks once");
         assert_eq!(shift.turn().await.unwrap(), 0);
         worker.store.close().await;
         for _ in 0..3 {
-            assert_eq!(shift.rest(), None);
+            assert_eq!(shift.rest(), LOOK_FOR_COMMANDS);
             assert_eq!(shift.turn().await.unwrap(), 0, "a closed database would have complained");
         }
         shift.hear_bell();
