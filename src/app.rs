@@ -33,6 +33,7 @@ use crate::settings::{self, Settings, SourceKind};
 use crate::state::{AppState, Bells};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
+use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, VisitLimit};
@@ -209,6 +210,17 @@ impl App {
         // Also what came before Stripe stopped to answer.
         self.process_events().await?;
         done
+    }
+
+    /// Writes the ledger anew from the raw events and compares it with the one that is here; corrects it if wanted.
+    ///
+    /// # Errors
+    /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
+    pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
+        let snapshot = self.state.settings.current();
+        let replayed = stripe::replay::run(&self.state.store, self.ledger(&snapshot), wanted).await;
+        self.state.bells.delivery_owed.notify_one();
+        replayed
     }
 
     fn source<'a>(

@@ -53,6 +53,11 @@ pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>)
     }
 }
 
+/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+    table::forget_untold(tx, conversion_id).await
+}
+
 /// The row that is there already.
 struct Existing {
     id: String,
