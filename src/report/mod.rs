@@ -13,6 +13,7 @@ mod leaks;
 mod overview;
 mod page;
 mod ranking;
+mod sources;
 mod stripe_events;
 mod visits;
 
@@ -41,6 +42,7 @@ pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
+pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };

@@ -17,6 +17,7 @@ mod reconcile;
 mod replay;
 mod replicas;
 mod sites;
+mod sources;
 mod stripe;
 mod stripe_api;
 mod tag;
