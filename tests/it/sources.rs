@@ -180,6 +180,7 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
         (&source["record_bare_payment_intents"], &source["secrets"]),
         (&json!(true), &json!(0))
     );
+    app.advance(Duration::from_secs(1));
     let other = [("key", "second"), ("source_site", "main")];
     assert_eq!(
         post(&app, "/settings/sources", &cookie, &other).await.status,

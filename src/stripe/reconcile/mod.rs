@@ -203,13 +203,16 @@ fn local(at: Timestamp, zone: &TimeZone) -> Option<jiff::ZonedDateTime> {
     Some(at.to_zoned_datetime(zone.clone()))
 }
 
+/// Reads an item of a list.
+type Read = fn(Box<RawValue>) -> Option<Paid>;
+
 async fn paid_at_stripe(
     api: &Api,
     account: &str,
     from: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<Paid>, ApiError> {
-    let lists: [(&str, &str, fn(Box<RawValue>) -> Option<Paid>); 2] = [
+    let lists: [(&str, &str, Read); 2] = [
         ("/v1/checkout/sessions", "complete", object::session),
         ("/v1/invoices", "paid", object::invoice),
     ];
