@@ -2,8 +2,8 @@
 //! In: rows for one hot table, with the counters they add to. Out: `New` or `Duplicate` per row, after the commit.
 //! Promise: an acknowledged row is durable, is there once, and is counted once; one bad row never fails its neighbours.
 //!
-//! On SQLite this is a connection of its own on its own thread, with a prepared statement per row: measured 1.5 × as fast as
-//! the shared driver's best, and the only reason for a second driver. On PostgreSQL it is one statement per group, by `unnest`.
+//! One task gathers rows and acknowledges them; `sqlite` and `postgres` write a group each in their own way. The task lives beside
+//! the requests on purpose: waking another thread for each row and each answer cost as much as the insert.
 
 mod postgres;
 mod sqlite;
@@ -13,8 +13,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use sqlx::Executor as _;
-use sqlx::postgres::PgPoolOptions;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
@@ -34,11 +32,12 @@ pub(super) const POSTGRES_SETTINGS: &[&str] =
 
 /// Most rows in one transaction: enough that the commit's cost disappears, few enough that nobody waits long behind it.
 const GROUP_ROWS: usize = 256;
+/// A group of at least this many was written while others queued, so the next one is worth a moment's wait.
+const BUSY_ROWS: usize = 8;
+/// The moment: long enough for those just answered to come again, short beside the commit it saves.
+const LINGER: Duration = Duration::from_millis(2);
 /// Rows that may wait. Beyond it the request waits at the door, which bounds memory in a flood.
 const QUEUE_ROWS: usize = 4096;
-
-/// How long the writer waits for a server that does not answer; longer than a lock may take, shorter than a request may.
-const WAIT_FOR_SERVER: Duration = Duration::from_secs(15);
 
 /// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,67 +114,40 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer's thread on a SQLite file.
+    /// Starts the writer on a SQLite file.
     pub(super) fn on_sqlite(
         path: &Path,
         gate: Arc<Mutex<()>>,
         batch: &'static Batch,
         tally: &'static Tally,
     ) -> Result<Self> {
-        let connection = rusqlite::Connection::open(path)
-            .context("could not open the visit writer's connection")?;
-        connection
-            .execute_batch(&SQLITE_PRAGMAS.join(";"))
-            .context("could not prepare the visit writer")?;
-        let (sender, jobs) = mpsc::channel(QUEUE_ROWS);
-        let (end, ended) = watch::channel(());
-        std::thread::Builder::new()
-            .name("visit-writer".to_owned())
-            .spawn(move || {
-                if let Err(error) = sqlite::write(&connection, jobs, &gate, batch, tally) {
-                    tracing::error!(error = format!("{error:#}"), "the visit writer ended");
-                }
-                drop(end); // A panic drops it too.
-            })
-            .context("could not start the visit writer's thread")?;
-        Ok(Self::new(sender, ended))
+        Ok(Self::start(Engine::Sqlite(sqlite::Thread::start(path, gate, batch, tally)?)))
     }
 
-    /// Starts the writer's task on a PostgreSQL server, with a connection of its own.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the writer belongs to the store, which stops it in close()"
-    )]
+    /// Starts the writer on a PostgreSQL server, with a connection of its own.
     pub(super) async fn on_postgres(
         url: &str,
         batch: &'static Batch,
         tally: &'static Tally,
     ) -> Result<Self> {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(WAIT_FOR_SERVER)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for setting in POSTGRES_SETTINGS {
-                        connection.execute(*setting).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(url)
-            .await
-            .context("could not open the visit writer's connection")?;
+        let connection = postgres::Connection::open(url, batch, tally).await?;
+        Ok(Self::start(Engine::Postgres(connection)))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the writer belongs to the store, which stops it in close()"
+    )]
+    fn start(engine: Engine) -> Self {
         let (sender, jobs) = mpsc::channel(QUEUE_ROWS);
         let (end, ended) = watch::channel(());
         tokio::spawn(async move {
-            postgres::write(&pool, jobs, batch, tally).await;
-            pool.close().await;
-            drop(end); // As above.
+            if let Err(error) = gather(jobs, &engine).await {
+                tracing::error!(error = format!("{error:#}"), "the visit writer ended");
+            }
+            engine.close().await;
+            drop(end); // A panic drops it too.
         });
-        Ok(Self::new(sender, ended))
-    }
-
-    fn new(sender: mpsc::Sender<Job>, ended: watch::Receiver<()>) -> Self {
         Self { jobs: Arc::new(std::sync::Mutex::new(Some(sender))), ended }
     }
 
@@ -198,6 +170,63 @@ impl Writer {
     pub(super) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
+    }
+}
+
+/// Who writes a group.
+enum Engine {
+    Sqlite(sqlite::Thread),
+    Postgres(postgres::Connection),
+}
+
+impl Engine {
+    /// Writes a group and answers for each of its rows, after the commit. An error is the end of the writer.
+    async fn write(&self, rows: Vec<Row>) -> Result<Vec<Result<Inserted>>> {
+        match self {
+            Self::Sqlite(thread) => thread.write(rows).await,
+            Self::Postgres(connection) => Ok(connection.write(&rows).await),
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Sqlite(thread) => thread.close().await,
+            Self::Postgres(connection) => connection.close().await,
+        }
+    }
+}
+
+/// Takes what is queued, writes it as one group, answers, and so on until nobody can queue any more.
+async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
+    let mut group = Vec::with_capacity(GROUP_ROWS);
+    let mut last_rows = 0;
+    while jobs.recv_many(&mut group, GROUP_ROWS).await > 0 {
+        if last_rows >= BUSY_ROWS {
+            linger(&mut jobs, &mut group, last_rows).await;
+        }
+        last_rows = group.len();
+        let (rows, waiting): (Vec<_>, Vec<_>) =
+            group.drain(..).map(|job| (job.row, job.done)).unzip();
+        for (done, answer) in waiting.into_iter().zip(engine.write(rows).await?) {
+            let _ = done.send(answer); // The client may have gone; the row stays.
+        }
+    }
+    Ok(())
+}
+
+/// Waits a moment for a group as large as the last one. Alone, a request is never held up.
+async fn linger(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, rows: usize) {
+    let mut moment = std::pin::pin!(tokio::time::sleep(LINGER));
+    while group.len() < rows {
+        let room = GROUP_ROWS - group.len();
+        let more = tokio::select! {
+            biased;
+            more = jobs.recv_many(group, room) => more,
+            () = &mut moment => 0,
+        };
+        if more == 0 {
+            return;
+        }
     }
 }
 
