@@ -14,6 +14,8 @@ mod demo;
 mod docs;
 mod journey;
 mod replicas;
+mod sites;
 mod stripe;
+mod stripe_api;
 mod tag;
 mod visit;
