@@ -8,6 +8,7 @@
 mod postgres;
 mod sqlite;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -66,7 +67,7 @@ pub(crate) struct Tally {
 pub(crate) enum Cell {
     Null,
     Int(i64),
-    Text(String),
+    Text(Cow<'static, str>),
 }
 
 impl From<i64> for Cell {
@@ -77,7 +78,13 @@ impl From<i64> for Cell {
 
 impl From<String> for Cell {
     fn from(value: String) -> Self {
-        Self::Text(value)
+        Self::Text(value.into())
+    }
+}
+
+impl From<&'static str> for Cell {
+    fn from(value: &'static str) -> Self {
+        Self::Text(value.into())
     }
 }
 
