@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
@@ -195,6 +195,14 @@ impl Engine {
         }
     }
 
+    /// Resolves when it cannot write any more.
+    async fn broken(&self) {
+        match self {
+            Self::Sqlite(thread) => thread.ended().await,
+            Self::Postgres(_) => std::future::pending().await, // Its pool connects again.
+        }
+    }
+
     async fn close(self) {
         match self {
             Self::Sqlite(thread) => thread.close().await,
@@ -207,7 +215,15 @@ impl Engine {
 async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
     let mut group = Vec::with_capacity(GROUP_ROWS);
     let mut last_rows = 0;
-    while jobs.recv_many(&mut group, GROUP_ROWS).await > 0 {
+    loop {
+        let queued = tokio::select! {
+            biased;
+            queued = jobs.recv_many(&mut group, GROUP_ROWS) => queued,
+            () = engine.broken() => bail!("its thread has ended"),
+        };
+        if queued == 0 {
+            return Ok(());
+        }
         if last_rows >= BUSY_ROWS {
             linger(&mut jobs, &mut group, last_rows).await;
         }
@@ -218,7 +234,6 @@ async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
             let _ = done.send(answer); // The client may have gone; the row stays.
         }
     }
-    Ok(())
 }
 
 /// Waits a moment for a group as large as the last one. Alone, a request is never held up.

@@ -76,6 +76,11 @@ impl Thread {
         answers.await.context("its thread ended within a group")
     }
 
+    /// Resolves when the thread has ended.
+    pub(super) async fn ended(&self) {
+        self.groups.closed().await;
+    }
+
     /// Waits until the connection is closed.
     pub(super) async fn close(self) {
         drop(self.groups);
