@@ -135,7 +135,8 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
         pairs.iter_mut().filter(|(known, _)| *known == name).for_each(|pair| pair.1 = value);
         pairs.to_vec()
     };
-    let rows: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+    let rows: Vec<Row<'_>> = vec![
         ("/settings/sources", vec![("key", "main")], "Another webhook or site has this key"),
         ("/settings/sources", vec![("key", "Not A Key")], "small letters"),
         ("/settings/sources", vec![("key", "")], "small letters"),

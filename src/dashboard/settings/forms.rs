@@ -54,7 +54,7 @@ pub(in crate::dashboard) async fn save_stripe(
     };
     match secrets {
         Ok(secrets) => {
-            let AppState { store, settings, .. } = &state;
+            let (store, settings) = (&state.store, &state.settings);
             settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
             Ok(saved(&viewer, "stripe"))
         }

@@ -197,7 +197,7 @@ pub(in crate::dashboard) async fn add_source(
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
-        let AppState { store, settings, .. } = &state;
+        let (store, settings) = (&state.store, &state.settings);
         match settings::add_source(store, settings, viewer.now, &key.value, &site.id).await? {
             Added::Done => {
                 let there = viewer.link(&format!("/settings/sources/{}", key.value));
@@ -633,7 +633,7 @@ pub(in crate::dashboard) async fn add_secret(
     };
     match secrets {
         Ok(secrets) => {
-            let AppState { store, settings, .. } = &state;
+            let (store, settings) = (&state.store, &state.settings);
             settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
             Ok(saved(&viewer, &key, "secret"))
         }
@@ -688,7 +688,7 @@ pub(in crate::dashboard) async fn remove_secret(
     }
     let mut secrets = source.secrets.clone();
     secrets.remove(sent.position);
-    let AppState { store, settings, .. } = &state;
+    let (store, settings) = (&state.store, &state.settings);
     settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
     Ok(saved(&viewer, &key, "removed"))
 }
