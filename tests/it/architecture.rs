@@ -64,7 +64,20 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("settings", &["settings", "sites", "sources", "destinations", "links", "api_tokens"]),
     ("visit", &["visits", "visit_counts", "visit_notes"]),
     ("stripe", &["stripe_events", "stripe_rejections"]),
-    ("conversion", &["ledgers", "conversions", "waits", "touches", "stripe_objects"]),
+    (
+        "conversion",
+        &[
+            "ledgers",
+            "payments",
+            "subscriptions",
+            "conversions",
+            "abandoned",
+            "manual_matches",
+            "waits",
+            "touches",
+            "stripe_objects",
+        ],
+    ),
     ("delivery", &["deliveries", "attempts"]),
     ("dashboard", &["users", "sessions"]),
 ];
