@@ -14,8 +14,10 @@
 
 // The whole: routes, server, workers; and the commands beside it.
 pub mod app;
+pub mod backfill;
 pub mod demo;
 pub mod healthcheck;
+pub mod replay;
 pub mod server;
 pub mod user;
 

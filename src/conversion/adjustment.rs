@@ -48,9 +48,7 @@ impl Refund {
 }
 
 /// How far a dispute has come; the highest counts, because an appeal may turn a lost one into a won one.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DisputeState {
     /// A question of the bank: no money moves.
@@ -104,7 +102,8 @@ pub(crate) struct Adjusted {
 /// Sums a payment's adjustments.
 pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
     let amount = payment.amounts().map(|amounts| (amounts.total, amounts.currency));
-    let mut sum = Adjusted { currency: amount.map(|(_, currency)| currency), ..Adjusted::default() };
+    let mut sum =
+        Adjusted { currency: amount.map(|(_, currency)| currency), ..Adjusted::default() };
     let ids: BTreeSet<Option<&str>> = payment
         .charges
         .keys()
@@ -233,9 +232,17 @@ mod tests {
             ("the charge alone", with_refunds(2_600, &[]), 2_600),
             ("the refund alone", with_refunds(0, &[("re_1", a.clone())]), 2_600),
             ("both tellings of one", with_refunds(2_600, &[("re_1", a.clone())]), 2_600),
-            ("two partials", with_refunds(2_600, &[("re_1", a.clone()), ("re_2", b.clone())]), 10_260),
+            (
+                "two partials",
+                with_refunds(2_600, &[("re_1", a.clone()), ("re_2", b.clone())]),
+                10_260,
+            ),
             ("one failed later", with_refunds(2_600, &[("re_1", bad.clone())]), 0),
-            ("one of two failed", with_refunds(10_260, &[("re_1", bad.clone()), ("re_2", b)]), 7_660),
+            (
+                "one of two failed",
+                with_refunds(10_260, &[("re_1", bad.clone()), ("re_2", b)]),
+                7_660,
+            ),
             ("failed before the charge told", with_refunds(0, &[("re_1", bad)]), 0),
             ("more than there was", with_refunds(99_999, &[]), 10_260),
             ("no charge named", with_refunds(0, &[("re_1", no_charge)]), 2_600),
@@ -275,7 +282,10 @@ mod tests {
                     reason: None,
                 });
             }
-            let sum = adjusted(&Payment { disputes: [("du_1".to_owned(), dispute)].into(), ..sale(2_600) });
+            let sum = adjusted(&Payment {
+                disputes: [("du_1".to_owned(), dispute)].into(),
+                ..sale(2_600)
+            });
             (sum.is_disputed, sum.disputed, sum.lost)
         };
         use DisputeState::{Inquiry, Lost, Open, Won};

@@ -66,7 +66,11 @@ fn compare(before: &Line, line: &Line, told: &mut Vec<String>) {
         ));
     }
     if before.kind != line.kind {
-        told.push(format!("It is a {} now, no longer a {}.", named(&line.kind), named(&before.kind)));
+        told.push(format!(
+            "It is a {} now, no longer a {}.",
+            named(&line.kind),
+            named(&before.kind)
+        ));
     }
     if before.paid_at.is_none() && line.paid_at.is_some() {
         told.push(format!("The payment{} is paid now.", amount_of(line)));
@@ -113,8 +117,7 @@ fn taught(record: &Record) -> String {
 /// IDs that were not known to belong to this payment.
 fn learned(before: &Payment, after: &Payment) -> Option<String> {
     let known = before.identity();
-    let new: Vec<&str> =
-        after.identity().into_iter().filter(|id| !known.contains(id)).collect();
+    let new: Vec<&str> = after.identity().into_iter().filter(|id| !known.contains(id)).collect();
     (!new.is_empty()).then(|| format!("Learned that {} belongs to this payment.", new.join(", ")))
 }
 

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn kinds_follow_mode_reason_and_amount() {
-        let of_subscription = |payment| Payment { subscription: Some("sub_1".to_owned()), ..payment };
+        let of_subscription =
+            |payment| Payment { subscription: Some("sub_1".to_owned()), ..payment };
         let sub = Some("sub_1");
         let mut both = of_subscription(session(Some(Mode::Subscription), 0));
         both.absorb(invoice("subscription_create", sub, 0));
@@ -256,7 +257,8 @@ mod tests {
         for option in [ValueOption::Total, ValueOption::Net, ValueOption::Subtotal] {
             assert_eq!(value(&payment, option), 10_260, "{option:?}");
         }
-        let known = Amounts { net_of_tax: Some(9_500), subtotal: Some(10_000), ..amounts(10_260).unwrap() };
+        let known =
+            Amounts { net_of_tax: Some(9_500), subtotal: Some(10_000), ..amounts(10_260).unwrap() };
         payment.told.entry(Teller::Session).or_default().amounts = Some(known);
         assert_eq!(value(&payment, ValueOption::Total), 10_260);
         assert_eq!(value(&payment, ValueOption::Net), 9_500);

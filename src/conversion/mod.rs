@@ -9,12 +9,15 @@ mod entry;
 pub(crate) mod join;
 mod owed;
 pub(crate) mod payment;
+mod rebuild;
 mod settle;
 mod table;
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+
+pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
 use self::join::Match;
 use self::payment::{Contract, Payment};
@@ -160,8 +163,7 @@ pub(crate) async fn learn_contract(
         return Ok(Vec::new());
     }
     table::save_contract(tx, &after).await?;
-    let payments =
-        table::payments_of_subscription(tx, &after.account, &after.subscription).await?;
+    let payments = table::payments_of_subscription(tx, &after.account, &after.subscription).await?;
     for id in &payments {
         settle_again(tx, ledger, id).await?;
     }
@@ -190,7 +192,13 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     first_trouble.map_or(Ok(waiting.len()), Err)
 }
 
-async fn join_again(store: &Store, ledger: Ledger<'_>, account: &str, id: &str) -> Result<()> {
+/// Judges a payment again, with everything that follows.
+pub(crate) async fn join_again(
+    store: &Store,
+    ledger: Ledger<'_>,
+    account: &str,
+    id: &str,
+) -> Result<()> {
     let mut tx = store.begin().await?;
     table::take_turn(&mut tx, account).await?;
     settle_again(&mut tx, ledger, id).await?;

@@ -11,9 +11,7 @@ use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 
 /// How far the money has come; the highest ever seen counts, so a late *pending* never undoes *paid*.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PayFact {
     /// Nothing is said about money.

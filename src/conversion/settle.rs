@@ -307,9 +307,9 @@ pub(super) async fn settle_borrowers(
         return Ok(());
     }
     let mut borrowers = BTreeSet::new();
-    let through = objects(record).into_iter().filter(|(id, role)| {
-        *role == "lineage" || payment.sessions.contains(*id)
-    });
+    let through = objects(record)
+        .into_iter()
+        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id));
     for (object_id, _) in through {
         borrowers.extend(table::borrowers(tx, record, object_id).await?);
     }

@@ -1,7 +1,7 @@
 //! What stands around every page: who looks, at which site, in which mode, and the tabs.
 //! In: a request. Out: a `Viewer` for handlers, a `Frame` for templates.
-//! Promise: every link keeps the mode and the public prefix. The mode is a parameter of the address, not a cookie:
-//! two windows may show two modes, and a link that somebody sends shows what he saw.
+//! Promise: every link keeps the site, the mode and the public prefix. Site and mode are parameters of the address, not cookies:
+//! two windows may show two of them, and a link that somebody sends shows what he saw.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use super::assets;
 use super::period::Span;
 use super::session::User;
 use super::views::times::Times;
-use super::views::{Link, numbers};
+use super::views::{Choice, Link, numbers};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::error::AppError;
@@ -64,10 +64,15 @@ impl FromRequestParts<AppState> for Viewer {
         let client: Result<Client, Infallible> = Client::from_request_parts(parts, state).await;
         let Ok(client) = client;
         let query = parts.uri.query().unwrap_or_default();
-        let is_test = url::form_urlencoded::parse(query.as_bytes())
-            .any(|(name, value)| name == "mode" && value == "test");
+        let asked = |wanted: &str| {
+            url::form_urlencoded::parse(query.as_bytes())
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value)
+        };
+        let is_test = asked("mode").is_some_and(|mode| mode == "test");
         let snapshot = state.settings.current();
-        let Some(site) = snapshot.sites.first().cloned() else {
+        let site = asked("site").and_then(|key| snapshot.site_by_key(&key));
+        let Some(site) = site.or(snapshot.sites.first()).cloned() else {
             let cause = anyhow::anyhow!("there is no site");
             return Err(AppError::from(cause).into_response());
         };
@@ -77,10 +82,16 @@ impl FromRequestParts<AppState> for Viewer {
 }
 
 impl Viewer {
-    /// An address of ours in the same mode.
+    /// The same person before another site.
+    pub(super) fn looking_at(self, site: Site) -> Self {
+        Self { times: Times::of(&site.timezone), site, ..self }
+    }
+
+    /// An address of ours about the same site, in the same mode.
     pub(super) fn link(&self, path: &str) -> Link {
         let link = Link::to(format!("{}{path}", prefix(&self.client.base)));
-        if self.is_test { link.with("mode", "test") } else { link }
+        let link = if self.is_test { link.with("mode", "test") } else { link };
+        if self.site.is_first() { link } else { link.with("site", self.site.key.as_str()) }
     }
 
     /// Whose numbers are asked for.
@@ -96,11 +107,18 @@ impl Viewer {
         let leaks = numbers.unmatched + numbers.undelivered;
         let Door { css, icon, .. } = Door::new(&self.client);
         let here = self.link(current.path());
+        let snapshot = state.settings.current();
+        let sites = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1).map(|site| {
+            let key = if site.is_first() { "" } else { site.key.as_str() };
+            Choice::new(&here.with("site", key), site.name.as_str(), site.id == self.site.id)
+        });
         Ok(Frame {
             css,
             icon,
             home: self.link("/").to_string(),
             site: self.site.name.clone(),
+            sites: sites.collect(),
+            add_site: format!("{}#sites", self.link("/settings")),
             user: self.user.email.split('@').next().unwrap_or_default().to_owned(),
             email: self.user.email.clone(),
             is_test: self.is_test,
@@ -188,6 +206,10 @@ pub(super) struct Frame {
     pub(super) icon: String,
     pub(super) home: String,
     pub(super) site: String,
+    /// All sites, where there are several.
+    pub(super) sites: Vec<Choice>,
+    /// Where one more is added.
+    pub(super) add_site: String,
     /// The part of the e-mail before the `@`: short enough for a phone.
     pub(super) user: String,
     pub(super) email: String,

@@ -11,7 +11,7 @@ use axum::response::Response;
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::settings::copied;
+use super::settings::{Copied, copied};
 use super::views::times::Moment;
 use super::views::{Chip, numbers, words};
 use crate::clock::Timestamp;
@@ -104,8 +104,8 @@ async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec
     let matched = report::conversions(&state.store, &filter, None, 1).await?.rows.pop();
     let mut steps = vec![
         site(viewer),
-        tag(viewer, health, visit.as_ref()),
-        link(viewer, matched.as_ref()),
+        tag(state, viewer, health, visit.as_ref()),
+        link(state, viewer, matched.as_ref()),
         stripe(state, viewer).await?,
         destination(state, viewer).await?,
     ];
@@ -138,6 +138,10 @@ fn step(title: &'static str, is_done: bool, text: String) -> Step {
     }
 }
 
+fn to_copy(state: &AppState, viewer: &Viewer) -> Copied {
+    copied(&state.settings.current(), &viewer.client.base, &viewer.site)
+}
+
 /// What the first start calls the site, until somebody gives it its own name.
 const UNNAMED: &str = "My site";
 
@@ -153,12 +157,16 @@ fn site(viewer: &Viewer) -> Step {
         )
     };
     let title = if is_named { "Your site is added" } else { "Name your site" };
-    let link = format!("{}#site", viewer.link("/settings"));
+    let link = site_settings(viewer);
     Step { link: Some((link, "Change the site’s settings")), ..step(title, is_named, text) }
 }
 
-fn tag(viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
-    let snippet = copied(&viewer.client.base, &viewer.site.key).snippet;
+fn site_settings(viewer: &Viewer) -> String {
+    viewer.link(&format!("/settings/sites/{}", viewer.site.key)).to_string()
+}
+
+fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
+    let snippet = to_copy(state, viewer).snippet;
     let page = visit
         .and_then(|visit| Some((visit.landing_host.as_deref()?, visit.landing_path.as_deref()?)));
     let page = page.map_or_else(String::new, |(host, path)| format!(" on {host}{path}"));
@@ -173,9 +181,7 @@ fn tag(viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
         return Step {
             copy: snippet,
             copy_label: "The tag",
-            link: not_counted
-                .is_some()
-                .then(|| (format!("{}#site", viewer.link("/settings")), "Look at the host names")),
+            link: not_counted.is_some().then(|| (site_settings(viewer), "Look at the host names")),
             ..step(
                 "Put the tag on your page",
                 false,
@@ -190,7 +196,7 @@ fn tag(viewer: &Viewer, health: &Health, visit: Option<&VisitRow>) -> Step {
     }
 }
 
-fn link(viewer: &Viewer, matched: Option<&ConversionRow>) -> Step {
+fn link(state: &AppState, viewer: &Viewer, matched: Option<&ConversionRow>) -> Step {
     let title = "A payment link carries the click ID";
     match matched {
         Some(row) => {
@@ -203,7 +209,7 @@ fn link(viewer: &Viewer, matched: Option<&ConversionRow>) -> Step {
             }
         }
         None => Step {
-            copy: copied(&viewer.client.base, &viewer.site.key).ending,
+            copy: to_copy(state, viewer).ending,
             copy_label: "Ending of the payment link",
             ..step(
                 title,
@@ -220,7 +226,7 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let title = "Stripe tells us about payments";
     let snapshot = state.settings.current();
     let has_secret =
-        snapshot.stripe_source("main").is_some_and(|source| !source.secrets.is_empty());
+        snapshot.stripe_source_of(&viewer.site.id).is_some_and(|source| !source.secrets.is_empty());
     let filter = report::EventFilter {
         site_id: Some(viewer.site.id.clone()),
         ..report::EventFilter::default()
@@ -267,7 +273,7 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
     };
     let label = if has_secret { "Look at the settings" } else { "Enter the signing secret" };
     Ok(Step {
-        copy: copied(&viewer.client.base, &viewer.site.key).webhook,
+        copy: to_copy(state, viewer).webhook,
         copy_label: "Address of the endpoint",
         link: Some((settings, label)),
         ..step(title, false, text.to_owned())

@@ -101,14 +101,14 @@ pub(crate) async fn owe_chargeback(
     insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, ..*owed }).await
 }
 
-async fn insert(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    key: &str,
-    owed: &Owed<'_>,
-) -> Result<()> {
+async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'_>) -> Result<()> {
     let composed = destination::compose(owed.destination, owed.outgoing);
     table::insert(tx, now, now, key, owed, &composed).await
+}
+
+/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+    table::forget_untold(tx, conversion_id).await
 }
 
 /// How much destinations know of a conversion; the greater, the more.

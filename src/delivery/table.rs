@@ -369,3 +369,17 @@ pub(super) async fn next_due(store: &Store, destination_id: &str) -> Result<Opti
     .await?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
 }
+
+/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+    sqlx::query("delete from deliveries where conversion_id = $1 and attempts = 0")
+        .bind(conversion_id)
+        .execute(&mut *tx)
+        .await
+        .context("could not remove what was never tried")?;
+    let left = sqlx::query("select id from deliveries where conversion_id = $1 limit 1")
+        .bind(conversion_id)
+        .fetch_optional(tx)
+        .await?;
+    Ok(left.is_none())
+}

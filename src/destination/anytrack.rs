@@ -60,7 +60,9 @@ pub(super) fn compose(options: &DestinationOptions, outgoing: &Outgoing) -> Resu
     // AnyTrack counts every positive value as revenue, so what was given back stands in a field of its own.
     let value = match outgoing.news {
         News::Paid => outgoing.value,
-        News::Refund(_) | News::Chargeback => outgoing.value.map(|value| Money { minor: 0, ..value }),
+        News::Refund(_) | News::Chargeback => {
+            outgoing.value.map(|value| Money { minor: 0, ..value })
+        }
     };
     let refund_value = match outgoing.news {
         News::Refund(growth) => digits(growth),
@@ -149,10 +151,16 @@ pub(super) mod tests {
             assert_eq!(compose(&DestinationOptions::default(), news), Err(Skip::KindOff));
         }
         let text = body(&options, &refund);
-        assert!(text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Refund""#), "{text}");
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Refund""#),
+            "{text}"
+        );
         assert!(text.contains(r#""refund_value":26.00"#) && !text.contains("status"), "{text}");
         let text = body(&options, &lost);
-        assert!(text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Chargeback""#), "{text}");
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Chargeback""#),
+            "{text}"
+        );
     }
 
     #[test]

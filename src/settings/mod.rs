@@ -32,6 +32,78 @@ pub struct Site {
     pub currency: Currency,
     /// Host names of its pages; empty accepts all.
     pub domains: Vec<String>,
+    /// What its tag does beyond the usual.
+    pub tag: TagSettings,
+}
+
+impl Site {
+    /// True for the site that was there from the start; addresses of pages need not name it.
+    pub fn is_first(&self) -> bool {
+        self.number == 1
+    }
+}
+
+/// What a site asks of its tag. Host names are checked: lower-case letters, digits, dots and dashes, IDN as punycode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagSettings {
+    /// Whether the visitor is asked first, and by whom.
+    pub consent: Consent,
+    /// Payment links without a reference get one.
+    pub auto_stamp: bool,
+    /// Hosts of payment links beside Stripe's own: custom Stripe domains.
+    pub payment_hosts: Vec<String>,
+    /// Domains of other pages of the owner: their links get the click ID handed over. Each covers all below it.
+    pub linked_domains: Vec<String>,
+    /// AnyTrack's click IDs are noted beside ours, where the site has AnyTrack as a destination.
+    pub capture_anytrack: bool,
+    /// Where AnyTrack's tag is on the page too, it replaces the placeholder first.
+    pub yield_to_anytrack: bool,
+}
+
+impl Default for TagSettings {
+    fn default() -> Self {
+        Self {
+            consent: Consent::Off,
+            auto_stamp: false,
+            payment_hosts: Vec::new(),
+            linked_domains: Vec::new(),
+            capture_anytrack: true,
+            yield_to_anytrack: false,
+        }
+    }
+}
+
+/// Whether a visitor must agree before anything is stored, stamped or sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody is asked.
+    Off,
+    /// The page tells the tag, by `clickstamp("consent", …)`.
+    Required,
+    /// Google's consent mode tells it.
+    Google,
+    /// A consent tool with the TCF interface tells it.
+    Tcf,
+}
+
+impl Consent {
+    /// All of them, the usual one first.
+    pub const ALL: [Self; 4] = [Self::Off, Self::Required, Self::Google, Self::Tcf];
+
+    /// The word as stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Required => "required",
+            Self::Google => "google",
+            Self::Tcf => "tcf",
+        }
+    }
+
+    /// Reads the word as stored.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|consent| consent.word() == word)
+    }
 }
 
 /// Kind of a source.
@@ -183,6 +255,13 @@ impl Snapshot {
         self.sources.iter().find(|source| source.key == key && source.kind == SourceKind::Stripe)
     }
 
+    /// The Stripe source whose payments belong to a site; the first, should there be several.
+    pub fn stripe_source_of(&self, site_id: &str) -> Option<&Source> {
+        self.sources
+            .iter()
+            .find(|source| source.site_id == site_id && source.kind == SourceKind::Stripe)
+    }
+
     /// The source with this record ID.
     pub fn source(&self, id: &str) -> Option<&Source> {
         self.sources.iter().find(|source| source.id == id)
@@ -252,7 +331,20 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
         None => table::release_anytrack_from_environment(&mut tx).await?,
     }
     tx.commit().await?;
-    let key = ids::unhex(&key).context("the stored key of the click IDs is damaged")?;
+    read_key(&key)
+}
+
+/// The server's key for click IDs, of an installation that was prepared.
+///
+/// # Errors
+/// When the database does not answer, or holds none.
+pub async fn click_id_key(store: &Store) -> Result<ClickIdKey> {
+    let key = table::value(store, "click_id_key").await?;
+    read_key(&key.context("this database has no key of click IDs: start the server once")?)
+}
+
+fn read_key(key: &str) -> Result<ClickIdKey> {
+    let key = ids::unhex(key).context("the stored key of the click IDs is damaged")?;
     Ok(ClickIdKey::new(&key))
 }
 
@@ -289,7 +381,51 @@ pub async fn save_anytrack_url(
     settings.reload(store).await
 }
 
-/// Saves what people see of a site: its name, its timezone (IANA, checked by the caller), its first currency, its domains.
+/// Most sites of an installation. A site's number has fifteen bits in a click ID; every page lists all of them.
+pub const MAX_SITES: usize = 200;
+
+/// What became of a new site.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is there, with a Stripe source of the same key.
+    Done,
+    /// Another site, or another source, has this key.
+    KeyTaken,
+    /// There are [`MAX_SITES`] already.
+    TooMany,
+}
+
+/// Adds a site under a key (checked by the caller: `[a-z0-9-]`, 1–32) and the Stripe source its payments come from.
+/// Timezone and currency are the first site's until somebody changes them.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn add_site(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    key: &str,
+    name: &str,
+) -> Result<Added> {
+    let snapshot = settings.current();
+    if snapshot.sites.len() >= MAX_SITES {
+        return Ok(Added::TooMany);
+    }
+    if snapshot.sources.iter().any(|source| source.key == key) {
+        return Ok(Added::KeyTaken);
+    }
+    let first = snapshot.sites.first().context("there is no first site")?;
+    let mut tx = store.begin().await?;
+    let Some(site_id) = table::insert_site(&mut tx, now, key, name, first).await? else {
+        return Ok(Added::KeyTaken);
+    };
+    table::ensure_source(&mut tx, now, &site_id, key, SourceKind::Stripe).await?;
+    tx.commit().await?;
+    settings.reload(store).await?;
+    Ok(Added::Done)
+}
+
+/// Saves a site: its name, its timezone (IANA, checked by the caller), its first currency, its domains, its tag.
 ///
 /// # Errors
 /// When the database cannot be written.

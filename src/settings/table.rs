@@ -5,7 +5,10 @@ use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::{Destination, DestinationKind, DestinationOptions, Site, Snapshot, Source, SourceKind};
+use super::{
+    Consent, Destination, DestinationKind, DestinationOptions, Site, Snapshot, Source, SourceKind,
+    TagSettings,
+};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
@@ -14,7 +17,8 @@ use crate::store::Store;
 
 pub(super) async fn load(store: &Store) -> Result<Snapshot> {
     let sites = sqlx::query(
-        "select id, number, key, name, timezone, currency, domains
+        "select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
+                capture_anytrack, yield_to_anytrack
            from sites
           order by number",
     );
@@ -44,7 +48,12 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
 
 fn site(row: &AnyRow) -> Result<Site> {
     let currency: String = row.try_get("currency")?;
-    let domains: String = row.try_get("domains")?;
+    let lines = |column: &str| -> Result<Vec<String>> {
+        let text: String = row.try_get(column)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    let is_set = |column: &str| -> Result<bool> { Ok(row.try_get::<i64, _>(column)? == 1) };
+    let consent: String = row.try_get("consent")?;
     Ok(Site {
         id: row.try_get("id")?,
         number: row.try_get("number")?,
@@ -52,7 +61,15 @@ fn site(row: &AnyRow) -> Result<Site> {
         name: row.try_get("name")?,
         timezone: row.try_get("timezone")?,
         currency: Currency::parse(&currency).context("a site's currency is not a code")?,
-        domains: domains.lines().map(str::to_owned).collect(),
+        domains: lines("domains")?,
+        tag: TagSettings {
+            consent: Consent::parse(&consent).context("a site's way of asking for consent")?,
+            auto_stamp: is_set("auto_stamp")?,
+            payment_hosts: lines("payment_hosts")?,
+            linked_domains: lines("linked_domains")?,
+            capture_anytrack: is_set("capture_anytrack")?,
+            yield_to_anytrack: is_set("yield_to_anytrack")?,
+        },
     })
 }
 
@@ -107,6 +124,15 @@ pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) 
     let row =
         sqlx::query("select value from settings where name = $1").bind(name).fetch_one(tx).await?;
     Ok(row.try_get(0)?)
+}
+
+pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
+    let row = sqlx::query("select value from settings where name = $1")
+        .bind(name)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not read a setting")?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// The ID of the first site, created when there is none.
@@ -189,7 +215,10 @@ pub(super) async fn set_anytrack(
     sqlx::query(
         "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
                                    from_environment, created_at_ms)
-         values ($1, 'anytrack', $2, 'anytrack', 'AnyTrack', $3, 1, 0, '{}', 1, $4, $5)
+         select $1, case when s.number = 1 then 'anytrack' else 'anytrack-' || s.key end, s.id, 'anytrack', 'AnyTrack', $3,
+                1, 0, '{}', 1, $4, $5
+           from sites s
+          where s.id = $2
              on conflict (key) do update set url = excluded.url, from_environment = excluded.from_environment",
     )
     .bind(ids::new_record_id("dst_", now))
@@ -202,14 +231,49 @@ pub(super) async fn set_anytrack(
     Ok(())
 }
 
+/// The ID of a new site with the next number; `None` when its key is taken.
+pub(super) async fn insert_site(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    key: &str,
+    name: &str,
+    like: &Site,
+) -> Result<Option<String>> {
+    let id = ids::new_record_id("site_", now);
+    let inserted = sqlx::query(
+        "insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
+         select $1, (select max(number) + 1 from sites), $2, $3, $4, $5, '', $6
+          where true
+             on conflict do nothing",
+    )
+    .bind(&id)
+    .bind(key)
+    .bind(name)
+    .bind(&like.timezone)
+    .bind(like.currency.code())
+    .bind(now.as_ms())
+    .execute(tx)
+    .await?;
+    Ok((inserted.rows_affected() == 1).then_some(id))
+}
+
 pub(super) async fn update_site(tx: &mut AnyConnection, site: &Site) -> Result<()> {
     sqlx::query(
-        "update sites set name = $1, timezone = $2, currency = $3, domains = $4 where id = $5",
+        "update sites
+            set name = $1, timezone = $2, currency = $3, domains = $4, consent = $5, auto_stamp = $6,
+                payment_hosts = $7, linked_domains = $8, capture_anytrack = $9, yield_to_anytrack = $10
+          where id = $11",
     )
     .bind(&site.name)
     .bind(&site.timezone)
     .bind(site.currency.code())
     .bind(site.domains.join("\n"))
+    .bind(site.tag.consent.word())
+    .bind(i64::from(site.tag.auto_stamp))
+    .bind(site.tag.payment_hosts.join("\n"))
+    .bind(site.tag.linked_domains.join("\n"))
+    .bind(i64::from(site.tag.capture_anytrack))
+    .bind(i64::from(site.tag.yield_to_anytrack))
     .bind(&site.id)
     .execute(tx)
     .await?;

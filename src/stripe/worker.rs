@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 
 use super::event::{self, Reading};
 use super::table::{self, Ended, Waiting};
+use super::thin;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
 use crate::store::{Store, Tx};
@@ -57,6 +58,11 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
     if !table::take(&mut tx, &event.id).await? {
         return Ok(());
     }
+    if let Some(thin) = thin::read(&event.body) {
+        thin::settle(&mut tx, ledger.now, event, &thin).await?;
+        return tx.commit().await;
+    }
+    thin::cover(&mut tx, ledger.now, event).await?;
     let (reading, summary) = event::read(&event.body, &event.source_id, event.received_at);
     let summary = summary.as_deref();
     match reading {
@@ -68,7 +74,9 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
             let ended = Ended { error: Some(&error), ..Ended::as_("failed") };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
-        Reading::Payment(payment) => {
+        Reading::Payment(mut payment) => {
+            // What we list of a connected account does not name it.
+            payment.account.clone_from(&event.account);
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
             let note = note(&mut tx, event, processed.changes).await?;
             let conversion_id = processed.conversion_id.as_deref();
@@ -76,7 +84,8 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
                 Ended { note: Some(&note), conversion_id, summary, ..Ended::as_("processed") };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
-        Reading::Contract(contract) => {
+        Reading::Contract(mut contract) => {
+            contract.account.clone_from(&event.account);
             let changes = conversion::learn_contract(&mut tx, ledger, *contract).await?;
             let note = note(&mut tx, event, changes).await?;
             let ended = Ended { note: Some(&note), summary, ..Ended::as_("processed") };

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,17 +20,21 @@ use crate::client::Client;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::Site;
+use crate::settings::{Consent, Site};
 use crate::state::AppState;
 
 /// The minified form of `static/tag.js`, one function expression; committed, so that building needs no Node.
 const TAG: &str = include_str!("../../static/tag.min.js");
 /// Payment pages that a buyer comes back from: no new source.
 const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
+/// Stripe's hosts of payment links; the tag knows them by itself while a site has no others.
+const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
 
 pub(crate) fn routes() -> Router<AppState> {
     let script = Arc::new(Script::new(TAG.trim_end()));
-    let serve = move |state, path, client, headers| serve_tag(state, path, client, headers, script);
+    let serve = move |state, path, client, query, headers| {
+        serve_tag(state, path, client, query, headers, script)
+    };
     Router::new().route("/t/{file}", get(serve))
 }
 
@@ -49,6 +53,21 @@ struct Baked<'a> {
     k: String,
     /// Pattern of referrers that are no new source.
     o: String,
+    /// Pattern of payment links, Stripe's own hosts and the site's; absent while the site has no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    h: Option<String>,
+    /// Pattern of pages on linked domains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    /// 1: payment links without a reference get one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    u: Option<u8>,
+    /// 1: nothing is stored, stamped or sent before the visitor agrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    m: Option<u8>,
+    /// 1: AnyTrack's tag replaces the placeholder first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    y: Option<u8>,
 }
 
 /// `GET /t/{site}.js`. Unknown site: 404.
@@ -56,6 +75,7 @@ async fn serve_tag(
     State(state): State<AppState>,
     Path(file): Path<String>,
     client: Client,
+    query: RawQuery,
     headers: HeaderMap,
     script: Arc<Script>,
 ) -> Result<Response, AppError> {
@@ -73,12 +93,22 @@ async fn serve_tag(
         e: format!("{}/v", base_for(&client.base, page.as_ref())),
         k: cookie_attributes(site, page.as_ref(), client.is_https),
         o: own_referrers(site, page.as_ref()),
+        h: payment_links(site),
+        d: linked_pages(site),
+        u: site.tag.auto_stamp.then_some(1),
+        m: (site.tag.consent != Consent::Off || is_without_consent(&query)).then_some(1),
+        y: site.tag.yield_to_anytrack.then_some(1),
     };
     let config = escape(&serde_json::to_string(&baked).map_err(anyhow::Error::from)?);
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
     let mut response = script.answer(&format!("({config})"), takes_gzip).into_response();
     set_headers(response.headers_mut(), &headers, takes_gzip);
     Ok(response)
+}
+
+/// `?nc=1`: on this page the visitor has not agreed yet, whatever the site's setting says.
+fn is_without_consent(RawQuery(query): &RawQuery) -> bool {
+    query.as_deref().is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
@@ -129,15 +159,35 @@ fn cookie_attributes(site: &Site, page: Option<&PageAddress>, is_https: bool) ->
     attributes
 }
 
-/// A pattern that fits referrers on the site's own hosts and on payment pages. Host names only hold letters, digits, dots and dashes.
+/// A pattern that fits referrers on the site's own hosts, on linked domains, and on payment pages.
 fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
     let page_domain = page.and_then(|page| hosts::registrable_domain(&page.host));
-    let own = site.domains.iter().cloned().chain(page_domain);
-    let mut hosts: Vec<String> =
-        own.chain(PAYMENT_HOSTS.map(str::to_owned)).filter(|host| is_host_name(host)).collect();
+    let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
+    let own = own.cloned().chain(page_domain).chain(PAYMENT_HOSTS.map(str::to_owned));
+    format!("^https?://([^/]+\\.)?({})[:/]", one_of(own))
+}
+
+/// A pattern that fits payment links, where the site has other hosts than Stripe's. The whole authority must fit: what stands before
+/// an `@` is no host.
+fn payment_links(site: &Site) -> Option<String> {
+    let own = &site.tag.payment_hosts;
+    let all = own.iter().cloned().chain(STRIPE_LINK_HOSTS.map(str::to_owned));
+    (!own.is_empty()).then(|| format!("^https?://({})(:\\d+)?/", one_of(all)))
+}
+
+/// A pattern that fits pages of linked domains, their subdomains too.
+fn linked_pages(site: &Site) -> Option<String> {
+    let linked = &site.tag.linked_domains;
+    (!linked.is_empty())
+        .then(|| format!("^https?://([^/]+\\.)?({})(:\\d+)?/", one_of(linked.iter().cloned())))
+}
+
+/// Alternatives of a pattern. Host names only hold letters, digits, dots and dashes; anything else is left out.
+fn one_of(hosts: impl Iterator<Item = String>) -> String {
+    let mut hosts: Vec<String> = hosts.filter(|host| is_host_name(host)).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    format!("^https?://([^/]+\\.)?({})[:/]", hosts.join("|").replace('.', "\\."))
+    hosts.join("|").replace('.', "\\.")
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -194,6 +244,7 @@ fn set_headers(answer: &mut HeaderMap, request: &HeaderMap, is_gzip: bool) {
 mod tests {
     use super::*;
     use crate::money::Currency;
+    use crate::settings::TagSettings;
 
     fn site(domains: &[&str]) -> Site {
         Site {
@@ -204,6 +255,7 @@ mod tests {
             timezone: "UTC".to_owned(),
             currency: Currency::parse("usd").unwrap(),
             domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+            tag: TagSettings::default(),
         }
     }
 
@@ -233,6 +285,36 @@ mod tests {
             own_referrers(&site(&["shop.de", "e\"vil"]), page.as_ref()),
             r"^https?://([^/]+\.)?(paypal\.com|shop\.com|shop\.de|stripe\.com)[:/]"
         );
+    }
+
+    #[test]
+    fn patterns_fit_the_owners_hosts_and_nothing_that_looks_like_them() {
+        let mut site = site(&[]);
+        assert_eq!((payment_links(&site), linked_pages(&site)), (None, None));
+        site.tag.payment_hosts = vec!["pay.shop.com".to_owned(), "e|vil".to_owned()];
+        site.tag.linked_domains = vec!["shop.fr".to_owned()];
+        assert_eq!(
+            payment_links(&site).as_deref(),
+            Some(
+                r"^https?://(book\.stripe\.com|buy\.stripe\.com|donate\.stripe\.com|pay\.shop\.com)(:\d+)?/"
+            )
+        );
+        assert_eq!(linked_pages(&site).as_deref(), Some(r"^https?://([^/]+\.)?(shop\.fr)(:\d+)?/"));
+        assert!(own_referrers(&site, None).contains(r"pay\.shop\.com|paypal\.com|shop\.fr|stripe"));
+    }
+
+    #[test]
+    fn consent_can_be_asked_for_by_one_page() {
+        let rows = [(None, false), (Some("nc=1"), true), (Some("v=2&nc=1"), true)];
+        for (query, expected) in
+            rows.into_iter().chain([(Some("nc=10"), false), (Some("nc"), false)])
+        {
+            assert_eq!(
+                is_without_consent(&RawQuery(query.map(str::to_owned))),
+                expected,
+                "{query:?}"
+            );
+        }
     }
 
     #[test]

@@ -11,8 +11,17 @@ use crate::harness::{Reply, Session, TestApp};
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "watercolor-2026";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const PAGES: [&str; 8] =
-    ["/", "/conversions", "/leaks", "/visits", "/deliveries", "/events", "/setup", "/settings"];
+const PAGES: [&str; 9] = [
+    "/",
+    "/conversions",
+    "/leaks",
+    "/visits",
+    "/deliveries",
+    "/events",
+    "/setup",
+    "/settings",
+    "/settings/sites/main",
+];
 
 async fn with_admin(further: &[(&str, &str)]) -> TestApp {
     let mut settings =
@@ -90,7 +99,7 @@ async fn nobody_sees_a_page_without_signing_in() {
         app.get("/leaks?mode=test").await.header("location"),
         "/login?next=%2Fleaks%3Fmode%3Dtest"
     );
-    for path in ["/deliveries/dlv_1/retry", "/events/sev_1/rerun", "/settings/site"] {
+    for path in ["/deliveries/dlv_1/retry", "/events/sev_1/rerun", "/settings/sites/main"] {
         let reply = post(&app, path, "clickstamp_session=guessed", &[]).await;
         assert_eq!(
             (reply.status, reply.header("location")),
@@ -169,7 +178,8 @@ async fn a_form_from_another_site_does_nothing() {
     let send = async |headers: &[(&str, &str)]| {
         let headers: Vec<_> =
             [FORM, ("cookie", cookie.as_str())].iter().chain(headers).copied().collect();
-        app.send("POST", "/settings/site", &headers, "name=Taken&timezone=UTC&currency=USD").await
+        app.send("POST", "/settings/sites/main", &headers, "name=Taken&timezone=UTC&currency=USD")
+            .await
     };
     for headers in [
         vec![("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")],
@@ -393,7 +403,7 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
     assert!(refused.text().contains("That was an API key: it started with sk_."));
     assert!(!refused.text().contains("hunter2"));
     let site = [("name", "Shop"), ("timezone", "Mars/Base"), ("currency", "EUR"), ("domains", "")];
-    let refused = post(&app, "/settings/site", &cookie, &site).await;
+    let refused = post(&app, "/settings/sites/main", &cookie, &site).await;
     assert!(
         refused.text().contains("There is no such timezone")
             && refused.text().contains("value=\"Mars/Base\"")
@@ -407,7 +417,7 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
     for (path, pairs) in [
         ("/settings/stripe", &[("value", "whsec_new")][..]),
         ("/settings/anytrack", &[("value", "https://t1.anytrack.io/a/collect/secret-k7Qe")]),
-        ("/settings/site", &site),
+        ("/settings/sites/main", &site),
     ] {
         assert_eq!(post(&app, path, &cookie, pairs).await.status, StatusCode::SEE_OTHER, "{path}");
     }
@@ -416,7 +426,9 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
         text.contains("One signing secret is set.")
             && text.contains("https://t1.anytrack.io/…k7Qe")
     );
-    assert!(!text.contains("whsec_new") && text.contains("value=\"Europe/Berlin\""));
+    assert!(!text.contains("whsec_new"));
+    let text = page(&app, &cookie, "/settings/sites/main").await.text().to_owned();
+    assert!(text.contains("value=\"Europe/Berlin\"") && text.contains("shop.example"));
 }
 
 #[tokio::test]

@@ -20,6 +20,14 @@ pub(crate) struct Site {
     currency: String,
     /// Host names of its pages; empty accepts all.
     domains: Vec<String>,
+    /// off, required, google, tcf.
+    consent: &'static str,
+    /// Payment links without a reference get one.
+    auto_stamp: bool,
+    /// Hosts of payment links beside Stripe's own.
+    payment_hosts: Vec<String>,
+    /// Domains that the click ID is handed over to.
+    linked_domains: Vec<String>,
 }
 
 impl Site {
@@ -30,6 +38,10 @@ impl Site {
             timezone: found.timezone.clone(),
             currency: found.currency.code().to_owned(),
             domains: found.domains.clone(),
+            consent: found.tag.consent.word(),
+            auto_stamp: found.tag.auto_stamp,
+            payment_hosts: found.tag.payment_hosts.clone(),
+            linked_domains: found.tag.linked_domains.clone(),
         }
     }
 }

@@ -177,19 +177,12 @@ pub(super) async fn save_line(
 
 /// Takes a group out of the ledger that turned out to be part of another one; its story goes on there.
 pub(super) async fn merge(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
-    for text in [
-        "delete from touches where conversion_id = $1",
-        "delete from waits where conversion_id = $1",
-        "delete from stripe_objects where conversion_id = $1",
-        "delete from abandoned where payment_id = $1",
-        "delete from conversions where id = $1",
-    ] {
-        sqlx::query(text)
-            .bind(from)
-            .execute(&mut *tx)
-            .await
-            .context("could not take a merged payment out of the ledger")?;
-    }
+    forget(tx, from).await?;
+    sqlx::query("delete from conversions where id = $1")
+        .bind(from)
+        .execute(&mut *tx)
+        .await
+        .context("could not take a merged payment out of the ledger")?;
     sqlx::query(
         "update payments set merged_into = $1, facts = case when id = $2 then '{}' else facts end
           where id = $2 or merged_into = $2",
@@ -199,6 +192,36 @@ pub(super) async fn merge(tx: &mut AnyConnection, from: &str, into: &str) -> Res
     .execute(tx)
     .await
     .context("could not say where a merged payment went")?;
+    Ok(())
+}
+
+/// Forgets what hangs on a payment: touches, waits, objects, that it was abandoned.
+pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    for statement in [
+        "delete from touches where conversion_id = $1",
+        "delete from waits where conversion_id = $1",
+        "delete from stripe_objects where conversion_id = $1",
+        "delete from abandoned where payment_id = $1",
+    ] {
+        sqlx::query(statement)
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .context("could not forget what hangs on a payment")?;
+    }
+    Ok(())
+}
+
+/// Removes a payment that was forgotten.
+pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    for statement in ["delete from conversions where id = $1", "delete from payments where id = $1"]
+    {
+        sqlx::query(statement)
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .context("could not remove a conversion")?;
+    }
     Ok(())
 }
 
@@ -283,13 +306,12 @@ pub(super) async fn contract(
     account: &str,
     subscription: &str,
 ) -> Result<Option<Contract>> {
-    let row = sqlx::query(
-        "select facts from subscriptions where account = $1 and subscription_id = $2",
-    )
-    .bind(account)
-    .bind(subscription)
-    .fetch_optional(tx)
-    .await?;
+    let row =
+        sqlx::query("select facts from subscriptions where account = $1 and subscription_id = $2")
+            .bind(account)
+            .bind(subscription)
+            .fetch_optional(tx)
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let facts: String = row.try_get(0)?;
     Ok(Some(serde_json::from_str(&facts).context("a stored subscription cannot be read")?))

@@ -1,43 +1,23 @@
-//! The forms of the settings.
+//! The forms of the settings, the sites' apart.
 //! In: what was entered. Out: a record saved and a redirect, or the reason beside the field.
 //! Promise: checked before it is written; the message says what was wrong with this value and where the right one is.
 
 use axum::Form;
 use axum::extract::State;
 use axum::response::Response;
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use super::{Refused, SOURCE, refuse};
+use super::{Refused, refuse};
 use crate::config::{Secret, parse_webhook_secrets};
 use crate::dashboard::frame::Viewer;
-use crate::dashboard::session::see_other;
-use crate::dashboard::views::{Field, entered};
-use crate::dashboard::{password, table};
+use crate::dashboard::views::entered;
+use crate::dashboard::{page, password, table};
 use crate::destination;
 use crate::error::AppError;
-use crate::money::Currency;
-use crate::settings::{self, Site};
+use crate::settings;
 use crate::state::AppState;
 
-/// Longest name of a site; it stands in every page's first row.
-const MAX_NAME_CHARS: usize = 80;
-/// Most host names of a site.
-const MAX_DOMAINS: usize = 100;
-
 const FROM_ENVIRONMENT: &str = "The environment sets this value, so it cannot be changed here. Change it there and start again.";
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct SiteSent {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    timezone: String,
-    #[serde(default)]
-    currency: String,
-    #[serde(default)]
-    domains: String,
-}
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SecretSent {
@@ -54,90 +34,7 @@ pub(in crate::dashboard) struct PasswordSent {
 }
 
 fn saved(viewer: &Viewer, what: &str) -> Response {
-    let mode = if viewer.is_test { "&mode=test" } else { "" };
-    see_other(&viewer.client, &format!("/settings?saved={what}{mode}"))
-}
-
-/// `POST /settings/site`.
-pub(in crate::dashboard) async fn save_site(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Form(sent): Form<SiteSent>,
-) -> Result<Response, AppError> {
-    match read_site(&viewer.site, &sent) {
-        Ok(site) => {
-            settings::save_site(&state.store, &state.settings, &site).await?;
-            Ok(saved(&viewer, "site"))
-        }
-        Err(fields) => {
-            refuse(&state, &viewer, Refused { site: Some(*fields), ..Refused::default() }).await
-        }
-    }
-}
-
-/// The site as entered, or the four fields with what is wrong in them.
-fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<[Field; 4]>> {
-    let mut fields = [&sent.name, &sent.timezone, &sent.currency, &sent.domains]
-        .map(|text| Field::of(entered(Some(text)).unwrap_or_default()));
-    let [name, timezone, currency, domains] = &mut fields;
-    if name.value.is_empty() || name.value.chars().count() > MAX_NAME_CHARS {
-        name.error = Some(format!("A site needs a name of at most {MAX_NAME_CHARS} characters."));
-    }
-    match TimeZone::get(&timezone.value) {
-        // The zone's own spelling: `europe/berlin` is understood too.
-        Ok(zone) => timezone.value = zone.iana_name().unwrap_or(&timezone.value).to_owned(),
-        Err(_) => {
-            timezone.error = Some(
-                "There is no such timezone. It looks like Europe/Berlin or America/New_York."
-                    .to_owned(),
-            );
-        }
-    }
-    let code = Currency::parse(&currency.value);
-    if code.is_none() {
-        currency.error = Some("A currency is three letters, such as USD or EUR.".to_owned());
-    }
-    let hosts = read_domains(&domains.value);
-    domains.error = hosts.as_ref().err().cloned();
-    match (code, hosts) {
-        (Some(currency), Ok(domains)) if fields.iter().all(|field| field.error.is_none()) => {
-            Ok(Site {
-                name: fields[0].value.clone(),
-                timezone: fields[1].value.clone(),
-                currency,
-                domains,
-                ..old.clone()
-            })
-        }
-        _ => Err(Box::new(fields)),
-    }
-}
-
-/// Host names, one a line; commas and blanks separate too. People paste whole addresses, so their host is taken.
-fn read_domains(text: &str) -> Result<Vec<String>, String> {
-    let mut hosts = Vec::<String>::new();
-    for entry in
-        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
-    {
-        // A name covers all below it, so the star says nothing more.
-        let entry = entry.trim_start_matches("*.");
-        let address =
-            if entry.contains("://") { entry.to_owned() } else { format!("https://{entry}") };
-        let host = url::Url::parse(&address).ok().and_then(|url| url.host_str().map(str::to_owned));
-        let host = host.filter(|host| !host.contains('*'));
-        let host = host.ok_or_else(|| {
-            format!("“{entry}” is not a host name. Write names like www.example.com, one a line.")
-        })?;
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    if hosts.len() > MAX_DOMAINS {
-        return Err(format!(
-            "That is too many: at most {MAX_DOMAINS} host names. A name covers all below it."
-        ));
-    }
-    Ok(hosts)
+    page::see_other(&viewer.link("/settings").with("saved", what).to_string())
 }
 
 /// `POST /settings/stripe`.
@@ -148,7 +45,7 @@ pub(in crate::dashboard) async fn save_stripe(
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = snapshot
-        .stripe_source(SOURCE)
+        .stripe_source_of(&viewer.site.id)
         .ok_or_else(|| AppError::not_found("There is no such source."))?;
     let secrets = if source.from_environment {
         Err(FROM_ENVIRONMENT.to_owned())
@@ -247,48 +144,6 @@ pub(in crate::dashboard) async fn change_password(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn site() -> Site {
-        Site {
-            id: "site_1".to_owned(),
-            number: 1,
-            key: "main".to_owned(),
-            name: "My site".to_owned(),
-            timezone: "UTC".to_owned(),
-            currency: Currency::parse("usd").unwrap(),
-            domains: Vec::new(),
-        }
-    }
-
-    fn sent(name: &str, timezone: &str, currency: &str, domains: &str) -> SiteSent {
-        SiteSent {
-            name: name.to_owned(),
-            timezone: timezone.to_owned(),
-            currency: currency.to_owned(),
-            domains: domains.to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_right_site_is_read() {
-        let domains = "www.shop.com, https://Go.Shop.com:8080/x\n\nwww.shop.com *.shop.de";
-        let read =
-            read_site(&site(), &sent(" Shop ", "america/new_york", "eur", domains)).ok().unwrap();
-        assert_eq!((read.name.as_str(), read.currency.code()), ("Shop", "EUR"));
-        assert_eq!(read.timezone, "America/New_York");
-        assert_eq!(read.domains, ["www.shop.com", "go.shop.com", "shop.de"]);
-        assert!(read_domains("www.*.com").is_err());
-    }
-
-    #[test]
-    fn every_wrong_field_says_so_and_keeps_its_value() {
-        let fields =
-            read_site(&site(), &sent("", "Mars/Base", "dollar", "exa mple^.com")).err().unwrap();
-        assert!(fields.iter().all(|field| field.error.is_some()));
-        assert_eq!(fields[1].value, "Mars/Base");
-        let fields = read_site(&site(), &sent("Shop", "Mars/Base", "USD", "")).err().unwrap();
-        assert_eq!(fields.iter().filter(|field| field.error.is_some()).count(), 1);
-    }
 
     #[test]
     fn refused_secrets_are_explained_and_never_repeated() {

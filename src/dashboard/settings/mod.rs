@@ -3,6 +3,7 @@
 //! Promise: no secret is ever shown again, not even a refused one; what the environment sets is read-only here.
 
 mod forms;
+mod site;
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -10,17 +11,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-pub(super) use forms::{change_password, save_anytrack, save_site, save_stripe};
+pub(super) use forms::{change_password, save_anytrack, save_stripe};
+pub(super) use site::{add_site, save_site, show_site};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::views::{Field, numbers};
 use super::{page, password};
 use crate::error::AppError;
-use crate::settings::{self, Snapshot};
+use crate::settings::{self, Site, Snapshot};
 use crate::state::AppState;
-
-/// The Stripe source that the settings are about; its key stands in the webhook's URL.
-const SOURCE: &str = "main";
 
 /// What an owner copies into other places.
 pub(super) struct Copied {
@@ -33,14 +32,16 @@ pub(super) struct Copied {
 }
 
 /// What to copy, for the address by which this browser reached us.
-pub(super) fn copied(base: &str, site_key: &str) -> Copied {
+pub(super) fn copied(snapshot: &Snapshot, base: &str, site: &Site) -> Copied {
+    let site_key = &site.key;
+    let source = snapshot.stripe_source_of(&site.id).map_or(site_key, |source| &source.key);
     Copied {
         snippet: format!(
             "<script async fetchpriority=\"high\" referrerpolicy=\"no-referrer-when-downgrade\" \
              src=\"{base}/t/{site_key}.js\"></script>"
         ),
         ending: "?client_reference_id=--CLICK-ID--".to_owned(),
-        webhook: format!("{base}/webhooks/stripe/{SOURCE}"),
+        webhook: format!("{base}/webhooks/stripe/{source}"),
     }
 }
 
@@ -57,12 +58,18 @@ struct SecretSetting {
     error: Option<String>,
 }
 
-struct SiteForm {
+/// One site in the list.
+struct SiteItem {
+    name: String,
+    key: String,
+    domains: String,
+    href: String,
+}
+
+struct NewSiteForm {
     action: String,
     name: Field,
-    timezone: Field,
-    currency: Field,
-    domains: Field,
+    key: Field,
 }
 
 struct PasswordForm {
@@ -78,9 +85,8 @@ struct SettingsPage {
     /// What was just saved.
     done: Option<&'static str>,
     copied: Copied,
-    site: SiteForm,
-    /// For the field's list.
-    timezones: Vec<String>,
+    sites: Vec<SiteItem>,
+    new_site: NewSiteForm,
     stripe: SecretSetting,
     anytrack: SecretSetting,
     password: PasswordForm,
@@ -91,7 +97,7 @@ struct SettingsPage {
 /// What a refused form brings back to the page.
 #[derive(Default)]
 struct Refused {
-    site: Option<[Field; 4]>,
+    new_site: Option<[Field; 2]>,
     stripe: Option<String>,
     anytrack: Option<String>,
     current_password: Option<String>,
@@ -110,7 +116,6 @@ pub(super) async fn show_settings(
     Query(query): Query<SettingsQuery>,
 ) -> Result<Response, AppError> {
     let done = match query.saved.as_deref() {
-        Some("site") => Some("The site was saved."),
         Some("stripe") => {
             Some("The signing secret was saved. The next webhook is checked with it.")
         }
@@ -137,22 +142,21 @@ async fn settings_page(
     let frame = viewer.frame(state, Tab::Settings).await?;
     let snapshot = state.settings.current();
     let site = &viewer.site;
-    let [name, timezone, currency, domains] = refused.site.unwrap_or_else(|| {
-        [
-            Field::of(site.name.clone()),
-            Field::of(site.timezone.clone()),
-            Field::of(site.currency.code()),
-            Field::of(site.domains.join("\n")),
-        ]
+    let [name, key] = refused.new_site.unwrap_or_default();
+    let sites = snapshot.sites.iter().map(|site| SiteItem {
+        name: site.name.clone(),
+        key: site.key.clone(),
+        domains: site.domains.join(", "),
+        href: viewer.link(&format!("/settings/sites/{}", site.key)).with("site", "").to_string(),
     });
     let action = |form: &str| viewer.link(&format!("/settings/{form}")).to_string();
     Ok(SettingsPage {
         frame,
         done,
-        copied: copied(&viewer.client.base, &site.key),
-        site: SiteForm { action: action("site"), name, timezone, currency, domains },
-        timezones: jiff::tz::db().available().map(|name| name.to_string()).collect(),
-        stripe: stripe(&snapshot, action("stripe"), refused.stripe),
+        copied: copied(&snapshot, &viewer.client.base, site),
+        sites: sites.collect(),
+        new_site: NewSiteForm { action: action("sites"), name, key },
+        stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
         password: PasswordForm {
             action: action("password"),
@@ -164,8 +168,13 @@ async fn settings_page(
     })
 }
 
-fn stripe(snapshot: &Snapshot, action: String, error: Option<String>) -> SecretSetting {
-    let Some(source) = snapshot.stripe_source(SOURCE) else { return SecretSetting::default() };
+fn stripe(
+    snapshot: &Snapshot,
+    site_id: &str,
+    action: String,
+    error: Option<String>,
+) -> SecretSetting {
+    let Some(source) = snapshot.stripe_source_of(site_id) else { return SecretSetting::default() };
     let secrets = i64::try_from(source.secrets.len()).unwrap_or(i64::MAX);
     let shown = match secrets {
         0 => String::new(),

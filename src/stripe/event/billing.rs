@@ -46,7 +46,10 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
         billing_reason: Some(reason.unwrap_or_else(|| "unknown".to_owned())),
         invoices: one(Some(needed_id(object)?)),
         payment_intents: one(reference(&object["payment_intent"])),
-        charges: reference(&object["charge"]).map(|id| (id, Default::default())).into_iter().collect(),
+        charges: reference(&object["charge"])
+            .map(|id| (id, Default::default()))
+            .into_iter()
+            .collect(),
         subscription: reference(&parent["subscription"])
             .or_else(|| reference(&object["subscription"]))
             .or_else(|| of_lines(object)),
@@ -100,7 +103,10 @@ pub(super) fn read_invoice_payment(object: &Value, around: &Around) -> Result<Pa
         ties: one(text(&object["id"])),
         invoices: one(Some(invoice)),
         payment_intents: one(reference(&payment["payment_intent"])),
-        charges: reference(&payment["charge"]).map(|id| (id, Default::default())).into_iter().collect(),
+        charges: reference(&payment["charge"])
+            .map(|id| (id, Default::default()))
+            .into_iter()
+            .collect(),
         ..around.payment()
     })
 }

@@ -113,11 +113,7 @@ fn sum(object: &Value) -> Result<Option<(i64, Currency)>, String> {
 }
 
 /// What refunds and disputes have in common: the payment they are about. Both references may be expanded, and then know more.
-fn adjustment(
-    object: &Value,
-    charge: Option<String>,
-    around: &Around,
-) -> Result<Payment, String> {
+fn adjustment(object: &Value, charge: Option<String>, around: &Around) -> Result<Payment, String> {
     let intent = reference(&object["payment_intent"])
         .or_else(|| reference(&object["charge"]["payment_intent"]));
     if charge.is_none() && intent.is_none() {

@@ -95,20 +95,15 @@ fn read_envelope(event: &Value, body: &[u8]) -> Envelope {
 }
 
 /// Reads what an event of a source states, and sums up in a sentence what was read. `received_at` stands in for a missing `created`.
-pub(crate) fn read(body: &[u8], source_id: &str, received_at: Timestamp) -> (Reading, Option<String>) {
+pub(crate) fn read(
+    body: &[u8],
+    source_id: &str,
+    received_at: Timestamp,
+) -> (Reading, Option<String>) {
     let Ok(event) = serde_json::from_slice::<Value>(body) else {
         return (Reading::Unreadable("the body is not JSON".to_owned()), None);
     };
     let envelope = read_envelope(&event, body);
-    if event["object"] == "v2.core.event" {
-        let reading = match envelope.kind.as_str() {
-            "v2.core.event_destination.ping" => Reading::Ignored("ping"),
-            _ => Reading::Unreadable(
-                "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe".to_owned(),
-            ),
-        };
-        return (reading, None);
-    }
     let object = &event["data"]["object"];
     let around = Around {
         at: envelope.created_at.unwrap_or(received_at),
@@ -125,29 +120,6 @@ pub(crate) fn read(body: &[u8], source_id: &str, received_at: Timestamp) -> (Rea
         Err(error) => (Reading::Unreadable(error), None),
     }
 }
-
-/// The types that are read: what Stripe is asked to send.
-pub(crate) const TYPES: [&str; 19] = [
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "checkout.session.async_payment_failed",
-    "checkout.session.expired",
-    "invoice.paid",
-    "invoice_payment.paid",
-    "payment_intent.succeeded",
-    "charge.succeeded",
-    "charge.refunded",
-    "refund.created",
-    "refund.updated",
-    "refund.failed",
-    "charge.refund.updated",
-    "charge.dispute.created",
-    "charge.dispute.updated",
-    "charge.dispute.closed",
-    "charge.dispute.funds_withdrawn",
-    "charge.dispute.funds_reinstated",
-    "customer.subscription.created",
-];
 
 /// The kind of object comes from the event's type, never from an ID's prefix or the object's own word.
 fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
@@ -192,6 +164,7 @@ mod tests {
 
     use crate::conversion::payment::{Teller, Told};
     use crate::settings::ValueOption;
+    use crate::stripe::EVENT_TYPES;
 
     fn event(kind: &str, object: &Value) -> Vec<u8> {
         json!({"id": "evt_1", "object": "event", "type": kind, "created": 1_790_000_000, "livemode": true, "data": {"object": object}})
@@ -315,8 +288,6 @@ mod tests {
             let found = reading(&event(kind, &json!({})));
             assert_eq!(found, Reading::Ignored("unsupported_type"), "{kind}");
         }
-        let ping = br#"{"object":"v2.core.event","type":"v2.core.event_destination.ping"}"#;
-        assert_eq!(reading(ping), Reading::Ignored("ping"));
     }
 
     #[test]
@@ -334,10 +305,7 @@ mod tests {
         let Reading::Payment(payment) = reading(body) else { panic!("a payment") };
         let entry = payment.entry("click_id").unwrap();
         assert_eq!(payment.value(ValueOption::Total).unwrap().decimal(), "100.00");
-        assert_eq!(
-            (entry.kind, entry.status, payment.email()),
-            ("purchase", "paid", None)
-        );
+        assert_eq!((entry.kind, entry.status, payment.email()), ("purchase", "paid", None));
         assert_eq!(payment.transaction_id(), Some("evt_1M5sv6JhmZq84NMqbCfCcgRL"));
         assert_eq!(entry.paid_at, Some(Timestamp::from_ms(7)));
     }
@@ -360,7 +328,7 @@ mod tests {
             let _ = reading(text.as_bytes());
             let object = json!({"id": text, "amount_total": 1, "currency": text, "metadata": {text.clone(): text}, "customer_details": text,
                                 "lines": text, "parent": [text], "payment": text, "charge": {"id": text}, "status": text});
-            for kind in TYPES {
+            for kind in EVENT_TYPES {
                 let _ = reading(&event(kind, &object));
             }
         }

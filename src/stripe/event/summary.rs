@@ -9,7 +9,7 @@ use crate::money::Money;
 
 /// The sentence; none for events that are not read.
 pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<String> {
-    if matches!(reading, Reading::Ignored("unsupported_type" | "ping") | Reading::Unreadable(_)) {
+    if matches!(reading, Reading::Ignored("unsupported_type") | Reading::Unreadable(_)) {
         return None;
     }
     let id = text(&object["id"]).unwrap_or_else(|| "without an ID".to_owned());
@@ -52,7 +52,11 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             format!("Payment intent {id}: {} received.", money(object, "amount_received"))
         }
         "charge.succeeded" => {
-            format!("Charge {id} of payment intent {}: {}.", about("payment_intent"), money(object, "amount"))
+            format!(
+                "Charge {id} of payment intent {}: {}.",
+                about("payment_intent"),
+                money(object, "amount")
+            )
         }
         "charge.refunded" => format!(
             "Of charge {id}, {} of {} were given back so far.",
@@ -60,7 +64,12 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             money(object, "amount")
         ),
         kind if kind.contains("refund") => {
-            format!("Refund {id} of charge {}: {}, {}.", about("charge"), money(object, "amount"), word("status"))
+            format!(
+                "Refund {id} of charge {}: {}, {}.",
+                about("charge"),
+                money(object, "amount"),
+                word("status")
+            )
         }
         _ => format!(
             "Dispute {id} about charge {}: {}, {}.",
