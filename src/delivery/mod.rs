@@ -2,7 +2,9 @@
 //! In: a conversion that a destination should hear of. Out: a frozen message, sent until accepted or visibly given up.
 //! Promise: what is owed is in the transaction that made it owed; after the first attempt its bytes never change; nothing is owed twice.
 
-pub(crate) mod schedule;
+mod breaker;
+mod pace;
+mod schedule;
 mod table;
 pub(crate) mod worker;
 

@@ -62,7 +62,18 @@ const ABOVE_THE_ROOMS: &[&str] =
 
 /// The room that owns a table, and alone writes it. `report` owns none.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("settings", &["settings", "sites", "sources", "destinations", "links", "api_tokens"]),
+    (
+        "settings",
+        &[
+            "settings",
+            "sites",
+            "sources",
+            "destinations",
+            "destination_revisions",
+            "links",
+            "api_tokens",
+        ],
+    ),
     ("visit", &["visits", "visit_counts", "visit_notes"]),
     (
         "stripe",
@@ -82,7 +93,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_objects",
         ],
     ),
-    ("delivery", &["deliveries", "attempts"]),
+    ("delivery", &["deliveries", "attempts", "breakers"]),
     ("dashboard", &["users", "sessions"]),
 ];
 
