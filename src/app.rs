@@ -220,9 +220,13 @@ impl App {
     /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
     pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
         let snapshot = self.state.settings.current();
-        let replayed = stripe::replay::run(&self.state.store, self.ledger(&snapshot), wanted).await;
-        self.state.bells.delivery_owed.notify_one();
-        replayed
+        let ledger = self.ledger(&snapshot);
+        let replayed = stripe::replay::run(&self.state.store, ledger, wanted).await?;
+        if replayed.applied {
+            self.process_events().await?;
+            self.state.bells.delivery_owed.notify_one();
+        }
+        Ok(replayed)
     }
 
     /// Compares the ledger with Stripe's own books, and fetches what is missing if wanted.

@@ -142,6 +142,26 @@ pub struct Source {
     pub secrets_changed_at: Timestamp,
 }
 
+#[cfg(test)]
+impl Source {
+    /// One for tests of what is pure.
+    pub(crate) fn sample(metadata_key: &str) -> Self {
+        Self {
+            id: "src_1".to_owned(),
+            key: "main".to_owned(),
+            site_id: "site_1".to_owned(),
+            kind: SourceKind::Stripe,
+            secrets: Vec::new(),
+            metadata_key: metadata_key.to_owned(),
+            from_environment: false,
+            record_bare_payment_intents: false,
+            account: String::new(),
+            mode: SourceMode::Any,
+            secrets_changed_at: Timestamp::default(),
+        }
+    }
+}
+
 /// Which of Stripe's modes an endpoint was made for. What comes is recorded by its own mode all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceMode {

@@ -146,7 +146,7 @@ async fn every_difference_is_named_with_both_ids_and_what_to_do() {
         "never arrived",
         "clickstamp replay",
         "--repair",
-        "could not be read: amount_total is text",
+        "could not be read: data.object.amount_total is text",
         "another account's",
     ];
     for (found, expected) in found.differences.iter().zip(fixes) {
