@@ -27,6 +27,7 @@ use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::{Pace, Worker};
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
+use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells};
@@ -101,6 +102,7 @@ impl App {
             // For browsers of visitors.
             .merge(tag::routes())
             .merge(visit::endpoint::routes(self.limit.clone()))
+            .merge(redirect::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For the owner.

@@ -20,15 +20,13 @@ use crate::client::Client;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Consent, Site};
+use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site};
 use crate::state::AppState;
 
 /// The minified form of `static/tag.js`, one function expression; committed, so that building needs no Node.
 const TAG: &str = include_str!("../../static/tag.min.js");
 /// Payment pages that a buyer comes back from: no new source.
 const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
-/// Stripe's hosts of payment links; the tag knows them by itself while a site has no others.
-const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
 
 pub(crate) fn routes() -> Router<AppState> {
     let script = Arc::new(Script::new(TAG.trim_end()));

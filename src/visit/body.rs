@@ -42,6 +42,23 @@ pub(crate) struct Seen {
     pub(crate) is_automated: bool,
     pub(crate) wants_privacy: bool,
     pub(crate) is_adopted: bool,
+    /// The alias of the redirect link that was clicked; never of a browser's body.
+    pub(crate) link: Option<String>,
+}
+
+impl Seen {
+    /// What a click on a redirect link says, held to the same lengths.
+    pub(crate) fn of_click(click: &super::Click) -> Self {
+        let cut = |text: &str, chars: usize| text.chars().take(chars).collect();
+        Self {
+            previous: click.previous.clone(),
+            url: Some(cut(&click.url, MAX_URL_CHARS)),
+            referrer: click.referrer.as_deref().map(|text| cut(text, MAX_REFERRER_CHARS)),
+            is_adopted: click.is_adopted,
+            link: Some(click.alias.clone()),
+            ..Self::default()
+        }
+    }
 }
 
 /// Reads a body.
@@ -94,6 +111,7 @@ fn seen(object: &Map<String, Value>) -> Seen {
         is_automated: flags & 1 != 0,
         wants_privacy: flags & 2 != 0,
         is_adopted: flags & 4 != 0,
+        link: None,
     }
 }
 

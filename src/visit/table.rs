@@ -77,9 +77,14 @@ impl NewVisit<'_> {
     /// The row, in the order of `VISITS`, and the counter it adds to.
     pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
         let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
-        let landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        if let Some(alias) = &seen.link {
+            // Whatever prefix our address has today, reports know a link by this.
+            landing.path = Some(format!("/p/{alias}"));
+        }
         let agent = agent::read(&around.user_agent);
         let is_known_host = site.domains.is_empty()
+            || seen.link.is_some()
             || landing
                 .host
                 .as_deref()
@@ -170,6 +175,7 @@ fn details(landing: &landing::Landing, seen: &Seen, around: &Around, browser: &s
     put("language", around.language.clone().into());
     put("browser", browser.into());
     put("tag_host", around.tag_host.clone().into());
+    put("link", seen.link.clone().into());
     Value::Object(details)
 }
 
