@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -27,11 +27,13 @@ use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::{Pace, Worker};
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
+use crate::ids::ClickIdKey;
 use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, SourceKind};
 use crate::state::{AppState, Bells};
 use crate::store::{Engine, Store};
+use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, VisitLimit};
@@ -54,6 +56,8 @@ pub struct App {
     rejections: Rejections,
     limit: VisitLimit,
     logins: LoginLimit,
+    /// Stripe's own API, when there is a key for it.
+    api: Option<stripe::Api>,
 }
 
 impl App {
@@ -69,10 +73,42 @@ impl App {
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;
         }
+        if config.stripe_api_key.is_some() {
+            stripe::thin::put_back_all(&store, clock.now()).await?;
+        }
+        let app = Self::assemble(config, clock, store, click_ids, settings)?;
+        app.worker.begin(&app.state.store).await?;
+        Ok(app)
+    }
+
+    /// The same beside a running server, or without one: for commands. It owns nothing and changes no setting.
+    ///
+    /// # Errors
+    /// When the database cannot be opened, or no server has ever been started on it.
+    pub async fn beside(config: Config, clock: Clock) -> Result<Self> {
+        let url = config.database_url.expose();
+        let store = Store::open_beside(url, &visit::VISITS, &visit::COUNTS).await?;
+        let settings = Settings::load(&store).await?;
+        if settings.current().sites.is_empty() {
+            bail!("this database is new: start the server once, then run the command again");
+        }
+        let click_ids = settings::click_id_key(&store).await?;
+        Self::assemble(config, clock, store, click_ids, settings)
+    }
+
+    fn assemble(
+        config: Config,
+        clock: Clock,
+        store: Store,
+        click_ids: ClickIdKey,
+        settings: Settings,
+    ) -> Result<Self> {
         let sender = Sender::new(config.allow_private_destinations)?;
         let worker =
             Worker { sender, schedule: config.retry_schedule.clone(), rate: config.delivery_rate };
-        worker.begin(&store).await?;
+        let base = config.stripe_api_base.clone();
+        let api = config.stripe_api_key.clone();
+        let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
         let limit = VisitLimit::new(config.visit_rate);
         let bells = Arc::new(Bells::default());
         let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
@@ -82,6 +118,7 @@ impl App {
             rejections: Rejections::default(),
             limit,
             logins: LoginLimit::default(),
+            api,
         })
     }
 
@@ -138,6 +175,49 @@ impl App {
             self.state.bells.delivery_owed.notify_one();
             all += ended;
         }
+    }
+
+    /// Fetches what thin events name, until none is due. Answers how many it ended.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn fetch_thin_events(&self) -> Result<u64> {
+        let snapshot = self.state.settings.current();
+        let (store, api, mut all) = (&self.state.store, self.api.as_ref(), 0);
+        loop {
+            let ended = stripe::thin::round(store, api, &snapshot, &self.state.clock).await?;
+            if ended == 0 {
+                return Ok(all);
+            }
+            self.state.bells.event_stored.notify_one();
+            all += ended;
+        }
+    }
+
+    /// Asks Stripe for what we missed, and processes it.
+    ///
+    /// # Errors
+    /// An [`stripe::ApiError`] when Stripe gives no answer that helps; a sentence when there is no such source.
+    pub async fn backfill(&self, wanted: &Backfill) -> Result<Backfilled> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let source = self.source(&snapshot, &wanted.source)?;
+        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
+        let done = stripe::backfill::run(&state.store, api, &state.clock, source, wanted).await;
+        // Also what came before Stripe stopped to answer.
+        self.process_events().await?;
+        done
+    }
+
+    fn source<'a>(
+        &self,
+        snapshot: &'a settings::Snapshot,
+        key: &str,
+    ) -> Result<&'a settings::Source> {
+        snapshot.stripe_source(key).ok_or_else(|| {
+            let known = snapshot.sources.iter().filter(|source| source.kind == SourceKind::Stripe);
+            let known: Vec<&str> = known.map(|source| source.key.as_str()).collect();
+            anyhow!("there is no Stripe source “{key}”; there is: {}", known.join(", "))
+        })
     }
 
     /// Joins again what waited for a visit that has arrived. Answers how many conversions it looked at.
@@ -272,6 +352,7 @@ impl App {
         let mut workers = JoinSet::new();
         workers.spawn(self.clone().process_forever(stopped.clone()));
         workers.spawn(self.clone().rejoin_forever(stopped.clone()));
+        workers.spawn(self.clone().fetch_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
         workers.spawn(self.clone().refresh_forever(stopped.clone()));
         workers
@@ -295,6 +376,21 @@ impl App {
             let wait = pause.after(self.rejoin_late_visits().await, "join late visits");
             let stop = wait_for(rung, wait, &mut stopped).await;
             if stop || wait_for(silence.notified(), GATHER_VISITS, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A loop of its own, so that a slow answer of Stripe's holds up no ordinary event.
+    async fn fetch_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let fetched = tokio::select! {
+                fetched = self.fetch_thin_events() => fetched,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
+            };
+            let wait = pause.after(fetched, "fetch thin events");
+            if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }
         }

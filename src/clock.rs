@@ -125,6 +125,14 @@ impl Clock {
         }
     }
 
+    /// Waits. A manual clock does not wait: its hand moves on at once.
+    pub async fn pause(&self, duration: Duration) {
+        match &self.0 {
+            Source::System => tokio::time::sleep(duration).await,
+            Source::Manual(_) => self.advance(duration),
+        }
+    }
+
     /// A stopwatch reading that never runs backwards, for measuring how long something took.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
     pub fn stopwatch() -> std::time::Instant {

@@ -55,6 +55,15 @@ pub const VARIABLES: &[Variable] = &[
         "signing secret of source main (whsec_…); two, comma-separated, while rotating",
     ),
     secret(
+        "CLICKSTAMP_STRIPE_API_KEY",
+        "restricted key (rk_…) for backfill, reconcile and thin events; read rights are enough",
+    ),
+    plain(
+        "CLICKSTAMP_STRIPE_API_BASE",
+        "https://api.stripe.com",
+        "where Stripe's API is; for tests",
+    ),
+    secret(
         "CLICKSTAMP_ANYTRACK_URL",
         "the whole URL of your custom integration, as AnyTrack shows it",
     ),
@@ -144,6 +153,10 @@ pub struct Config {
     pub api_token: Option<Secret>,
     /// Signing secrets of source `main`; empty when the dashboard sets them.
     pub stripe_webhook_secrets: Vec<Secret>,
+    /// Restricted key of Stripe's API, for backfill, reconciliation and thin events.
+    pub stripe_api_key: Option<Secret>,
+    /// Where Stripe's API is.
+    pub stripe_api_base: Url,
     /// URL of destination `anytrack`.
     pub anytrack_url: Option<Secret>,
     /// Pauses between attempts: n pauses, n+1 attempts.
@@ -305,6 +318,14 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             admin: self.admin(),
             api_token: self.api_token(),
             stripe_webhook_secrets: self.webhook_secrets(),
+            stripe_api_key: self.stripe_api_key(),
+            stripe_api_base: self
+                .parse(
+                    "CLICKSTAMP_STRIPE_API_BASE",
+                    "write https://api.stripe.com; plain http only for this machine itself",
+                    parse_api_base,
+                )
+                .unwrap_or_else(|| Url::parse("https://api.stripe.com").expect("a URL")),
             anytrack_url: self.anytrack_url(),
             retry_schedule: self
                 .parse(
@@ -450,6 +471,24 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         }
     }
 
+    fn stripe_api_key(&mut self) -> Option<Secret> {
+        const NAME: &str = "CLICKSTAMP_STRIPE_API_KEY";
+        let key = self.value(NAME)?;
+        if key.starts_with("whsec_") {
+            self.refuse(NAME, "that is a signing secret; an API key starts with rk_");
+        } else if !["rk_live_", "rk_test_", "sk_live_", "sk_test_"]
+            .iter()
+            .any(|start| key.starts_with(start))
+            || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            self.refuse(
+                NAME,
+                "an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only",
+            );
+        }
+        Some(Secret(key))
+    }
+
     fn anytrack_url(&mut self) -> Option<Secret> {
         const NAME: &str = "CLICKSTAMP_ANYTRACK_URL";
         let url = self.value(NAME)?;
@@ -510,6 +549,16 @@ fn parse_public_url(text: &str) -> Option<Url> {
         && url.username().is_empty()
         && url.password().is_none();
     fits.then_some(url)
+}
+
+fn parse_api_base(text: &str) -> Option<Url> {
+    let url = parse_public_url(text)?;
+    let is_local = url.host().is_some_and(|host| match host {
+        url::Host::Domain(name) => name == "localhost",
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+    });
+    (url.scheme() == "https" || is_local).then_some(url)
 }
 
 fn parse_schedule(text: &str) -> Option<Vec<Duration>> {
@@ -602,6 +651,8 @@ mod tests {
             ("CLICKSTAMP_ADMIN_EMAIL", "nobody"),
             ("CLICKSTAMP_API_TOKEN", "hunter2"),
             ("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "sk_live_hunter2"),
+            ("CLICKSTAMP_STRIPE_API_KEY", "whsec_hunter2"),
+            ("CLICKSTAMP_STRIPE_API_BASE", "http://api.stripe.com"),
             ("CLICKSTAMP_ANYTRACK_URL", "hunter2"),
             ("CLICKSTAMP_RETRY_SCHEDULE", "5s,soon"),
             ("CLICKSTAMP_DELIVERY_RATE", "-1"),

@@ -15,6 +15,7 @@
 
 // The whole: routes, server, workers; and the commands beside it.
 pub mod app;
+pub mod backfill;
 pub mod demo;
 pub mod healthcheck;
 pub mod server;

@@ -1,5 +1,5 @@
 //! The command line.
-//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments.
+//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments or no answer from Stripe.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,7 +13,7 @@ use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
-use clickstamp::{dashboard, healthcheck};
+use clickstamp::{backfill, dashboard, healthcheck};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let matches = command().get_matches();
     match run(&matches) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("clickstamp: {error:#}");
             ExitCode::FAILURE
@@ -64,6 +64,7 @@ fn command() -> Command {
                 .subcommand(Command::new("add").about("Add a user").arg(email()))
                 .subcommand(Command::new("passwd").about("Change a password").arg(email())),
         )
+        .subcommand(backfill::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -73,19 +74,20 @@ fn email() -> Arg {
         .help("the user's e-mail; the password is asked for, or read from standard input")
 }
 
-fn run(matches: &ArgMatches) -> Result<()> {
+fn run(matches: &ArgMatches) -> Result<ExitCode> {
     if let Some(("demo", given)) = matches.subcommand() {
-        return demo(given);
+        return demo(given).map(|()| ExitCode::SUCCESS);
     }
     let sources = sources(matches)?;
     let (name, arguments) = matches.subcommand().unwrap_or(("serve", matches));
     if name == "config" {
-        return print_config(&sources);
+        return print_config(&sources).map(|()| ExitCode::SUCCESS);
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
     let runtime = runtime()?;
-    match name {
+    let done = match name {
+        "backfill" => return runtime.block_on(backfill::run(config, arguments)),
         "user" => {
             let (action, arguments) =
                 arguments.subcommand().context("the command line requires one")?;
@@ -96,7 +98,8 @@ fn run(matches: &ArgMatches) -> Result<()> {
         }
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn runtime() -> Result<Runtime> {

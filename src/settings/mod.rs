@@ -321,7 +321,20 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
         None => table::release_anytrack_from_environment(&mut tx).await?,
     }
     tx.commit().await?;
-    let key = ids::unhex(&key).context("the stored key of the click IDs is damaged")?;
+    read_key(&key)
+}
+
+/// The server's key for click IDs, of an installation that was prepared.
+///
+/// # Errors
+/// When the database does not answer, or holds none.
+pub async fn click_id_key(store: &Store) -> Result<ClickIdKey> {
+    let key = table::value(store, "click_id_key").await?;
+    read_key(&key.context("this database has no key of click IDs: start the server once")?)
+}
+
+fn read_key(key: &str) -> Result<ClickIdKey> {
+    let key = ids::unhex(key).context("the stored key of the click IDs is damaged")?;
     Ok(ClickIdKey::new(&key))
 }
 

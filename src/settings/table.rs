@@ -145,6 +145,15 @@ pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) 
     Ok(row.try_get(0)?)
 }
 
+pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
+    let row = sqlx::query("select value from settings where name = $1")
+        .bind(name)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not read a setting")?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
 /// The ID of the first site, created when there is none.
 pub(super) async fn ensure_first_site(tx: &mut AnyConnection, now: Timestamp) -> Result<String> {
     sqlx::query(

@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::signature::{self, SignatureError, TOLERANCE_SECONDS};
-use super::table::{self, NewEvent};
+use super::table::{self, NewEvent, Origin};
 use super::{Rejections, event};
 use crate::error::AppError;
 use crate::settings::Source;
@@ -75,7 +75,8 @@ async fn receive_event(
             .first()
             .and_then(|line| std::str::from_utf8(line).ok())
             .unwrap_or_default(),
-        secret_position: verified.secret_position,
+        secret_position: Some(verified.secret_position),
+        origin: Origin::Webhook,
         body: &body,
     };
     store(&state, &event).await.map_err(|cause| {

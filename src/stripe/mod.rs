@@ -2,19 +2,48 @@
 //! In: webhooks. Out: stored events, each in exactly one visible state, and payments handed down to the ledger.
 //! Promise: an event is committed before Stripe gets its 200; an event we cannot read is `failed` with its error, never a 500.
 
+mod api;
+pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
 mod rejections;
 pub(crate) mod signature;
 mod table;
+pub(crate) mod thin;
 pub(crate) mod worker;
 
 use anyhow::Result;
 
+pub(crate) use api::Api;
+pub use api::ApiError;
 pub(crate) use rejections::Rejections;
 
 use crate::clock::Timestamp;
 use crate::store::Store;
+
+/// The kinds of events that an endpoint should send; of all others we keep the bytes and nothing more.
+/// `charge.refund.updated` is the old name of `refund.updated`.
+pub const EVENT_TYPES: [&str; 19] = [
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "invoice.paid",
+    "invoice_payment.paid",
+    "payment_intent.succeeded",
+    "charge.succeeded",
+    "charge.refunded",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.refund.updated",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+    "customer.subscription.created",
+];
 
 /// Puts a failed or ignored event back to be processed again; false when there is none such.
 ///

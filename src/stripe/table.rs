@@ -16,8 +16,31 @@ pub(super) struct NewEvent<'a> {
     pub(super) envelope: &'a Envelope,
     pub(super) received_at: Timestamp,
     pub(super) signature: &'a str,
-    pub(super) secret_position: usize,
+    /// Which secret fitted; `None` for what we asked Stripe for ourselves.
+    pub(super) secret_position: Option<usize>,
+    pub(super) origin: Origin,
     pub(super) body: &'a [u8],
+}
+
+/// How an event came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Stripe sent it.
+    Webhook,
+    /// We listed what we had missed.
+    Backfill,
+    /// We fetched what a thin event names.
+    Fetched,
+}
+
+impl Origin {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Backfill => "backfill",
+            Self::Fetched => "fetched",
+        }
+    }
 }
 
 /// Stores an event; false when it was there. The unique key decides, never a read before it.
@@ -27,7 +50,7 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
         "insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
                                     received_at_ms, signature, secret_position, origin, body, state, attempts, due_at_ms,
                                     repeats)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'webhook', $13, 'received', 0, $10, 0)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'received', 0, $10, 0)
              on conflict (account, event_id) do nothing",
     )
     .bind(ids::new_record_id("sev_", event.received_at))
@@ -41,7 +64,8 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
     .bind(envelope.created_at.map(Timestamp::as_ms))
     .bind(event.received_at.as_ms())
     .bind(event.signature)
-    .bind(i64::try_from(event.secret_position).unwrap_or(0))
+    .bind(event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
+    .bind(event.origin.word())
     .bind(event.body)
     .execute(tx)
     .await
@@ -91,7 +115,7 @@ pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec
     let rows = sqlx::query(
         "select id, event_id, account, type, object_id, source_id, received_at_ms, body, attempts
            from stripe_events
-          where state = 'received' and due_at_ms <= $1
+          where state = 'received' and due_at_ms <= $1 and fetch_path is null
           order by due_at_ms, id
           limit $2",
     )

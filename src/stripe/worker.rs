@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 
 use super::event::{self, Reading};
 use super::table::{self, Ended, Waiting};
+use super::thin;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Change, Ledger};
 use crate::store::{Store, Tx};
@@ -57,6 +58,11 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
     if !table::take(&mut tx, &event.id).await? {
         return Ok(());
     }
+    if let Some(thin) = thin::read(&event.body) {
+        thin::settle(&mut tx, ledger.now, event, &thin).await?;
+        return tx.commit().await;
+    }
+    thin::cover(&mut tx, ledger.now, event).await?;
     match event::read(&event.body, event.received_at) {
         Reading::Ignored(reason) => {
             let ended = Ended {
@@ -78,7 +84,9 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
             };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
-        Reading::Payment(payment) => {
+        Reading::Payment(mut payment) => {
+            // What we list of a connected account does not name it.
+            payment.account.clone_from(&event.account);
             let source =
                 ledger.settings.source(&event.source_id).context("the event's source is gone")?;
             let processed = conversion::process(&mut tx, ledger, source, *payment).await?;

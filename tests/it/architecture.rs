@@ -57,13 +57,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"])];
 
 /// Files that put the rooms together: the whole, and the subcommands beside it.
-const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "healthcheck", "user"];
+const ABOVE_THE_ROOMS: &[&str] =
+    &["app", "main", "lib", "demo", "healthcheck", "user", "backfill", "reconcile", "replay"];
 
 /// The room that owns a table, and alone writes it. `report` owns none.
 const OWNERS: &[(&str, &[&str])] = &[
     ("settings", &["settings", "sites", "sources", "destinations", "links", "api_tokens"]),
     ("visit", &["visits", "visit_counts", "visit_notes"]),
-    ("stripe", &["stripe_events", "stripe_rejections"]),
+    (
+        "stripe",
+        &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],
+    ),
     ("conversion", &["ledgers", "conversions", "waits", "touches", "stripe_objects"]),
     ("delivery", &["deliveries", "attempts"]),
     ("dashboard", &["users", "sessions"]),

@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
+use clickstamp::clock::Clock;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::harness::{Database, FakeDestination, Server};
+use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session};
 
 /// Runs the binary with an environment and an input; answers its success and everything it said.
 async fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (bool, String) {
@@ -118,4 +119,39 @@ async fn nobody_else_on_the_machine_can_read_the_database() {
         let mode = entry.metadata().expect("it is there").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
     }
+}
+
+#[tokio::test]
+async fn a_backfill_runs_beside_a_server_and_says_what_it_did() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let stripe = FakeStripe::start().await;
+    let [key, base] = stripe.settings();
+    let environment = [("CLICKSTAMP_DATABASE_URL", database.url.as_str()), key, base];
+    let (succeeded, said) = run(&["backfill"], &environment, "").await;
+    assert!(!succeeded && said.contains("start the server once"), "{said}");
+    let _server = Server::start(&database, &anytrack).await;
+    let yesterday = Clock::system().now().as_seconds() - 86_400;
+    stripe.has("/v1/events", [Session::paid("cs_live_1").at(yesterday).completed()]);
+    let (succeeded, said) = run(&["backfill", "--days", "2"], &environment, "").await;
+    assert!(
+        succeeded && said.contains("1 were missing here and are processed, 0 were known."),
+        "{said}"
+    );
+    let (succeeded, said) = run(&["backfill", "--json"], &environment, "").await;
+    assert!(succeeded && said.contains(r#""stored":0"#), "{said}");
+    assert_eq!(database.texts("select transaction_id from conversions").await, ["cs_live_1"]);
+    stripe.key_expires();
+    let rows: [(&[&str], &str); 4] = [
+        (&["backfill"], "has expired"),
+        (&["backfill", "--days", "0"], "--days"),
+        (&["backfill", "--account", "somebody"], "acct_"),
+        (&["backfill", "--source", "other"], "there is no Stripe source “other”"),
+    ];
+    for (arguments, expected) in rows {
+        let (succeeded, said) = run(arguments, &environment, "").await;
+        assert!(!succeeded && said.contains(expected) && !said.contains("hunter2"), "{said}");
+    }
+    let without = [("CLICKSTAMP_DATABASE_URL", database.url.as_str())];
+    let (succeeded, said) = run(&["backfill"], &without, "").await;
+    assert!(!succeeded && said.contains("set CLICKSTAMP_STRIPE_API_KEY"), "{said}");
 }

@@ -17,5 +17,6 @@ mod redirect;
 mod replicas;
 mod sites;
 mod stripe;
+mod stripe_api;
 mod tag;
 mod visit;

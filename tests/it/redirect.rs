@@ -61,7 +61,8 @@ async fn a_click_on_a_page_goes_on_with_the_pages_click_id() {
     let reply = click(&app, "", &[("cookie", &held)]).await;
     assert_eq!(reference(&reply), id);
     assert_eq!(reply.header("set-cookie"), "", "the browser holds it already");
-    app.stripe_processed(&Session::paid("cs_live_1").reference(&id).completed()).await;
+    let paid = Session::paid("cs_live_1").reference(&id).at(app.now().as_seconds());
+    app.stripe_processed(&paid.completed()).await;
     app.deliver_due().await;
     assert_eq!(app.database.texts("select source from touches").await, ["google"]);
     let text = app.owner().await.page("/links").await;

@@ -71,6 +71,24 @@ withBothTags((tag, newVisitor) => {
     assert.equal(late.getAttribute("href"), page.id);
   });
 
+  test(`${tag}: an event is posted with its name, its properties and the page`, () => {
+    const visitor = newVisitor();
+    const page = visitor.open(`${SHOP}?gclid=x`);
+    page.route(`${SHOP}signup?gclid=x`);
+    page.globals.clickstamp("event", "Lead", { plan: "pro", seats: 0, trial: false });
+    const { id } = page;
+    assert.deepEqual(page.posts[1], { s: "main", i: id, t: visitor.now, u: `${SHOP}signup?gclid=x`, e: "Lead", v: { plan: "pro", seats: 0, trial: false } });
+    page.globals.clickstamp("event", "Call");
+    assert.deepEqual(Object.keys(page.posts[2]), ["s", "i", "t", "u", "e"]);
+  });
+
+  test(`${tag}: events before the click ID follow the visit`, () => {
+    const stub = queueStub();
+    stub("event", "Lead");
+    const page = newVisitor().open(SHOP, { stub });
+    assert.deepEqual(page.posts.map(({ e }) => e), [undefined, "Lead"]);
+  });
+
   test(`${tag}: nonsense does nothing`, () => {
     const page = newVisitor().open(SHOP);
     const { clickstamp } = page.globals;

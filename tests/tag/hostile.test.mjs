@@ -30,7 +30,11 @@ const PAGES = [
   ["navigator is odd", (page) => (page.navigator = {}), "stamp post ready"],
   ["no navigation entry", (page) => (page.performance.getEntriesByType = () => []), "stamp post ready"],
   ["no Navigation API", (page) => delete page.navigation, "stamp post ready"],
-  ["queue is no list", (page) => (page.clickstamp = Object.assign(() => {}, { q: 7 })), "stamp post"],
+  ["queue is no list", (page) => (page.clickstamp = Object.assign(() => {}, { q: 7 })), "stamp post ready"],
+  ["MutationObserver is missing", (page) => delete page.MutationObserver, "stamp post ready"],
+  ["performance is missing", (page) => delete page.performance, "stamp post ready"],
+  ["addEventListener throws", (page) => (page.addEventListener = refuse), "stamp post ready"],
+  ["Navigation API is odd", (page) => (page.navigation = { addEventListener: refuse }), "stamp post ready"],
   ["no random numbers", (page) => delete page.crypto, "stamp post ready"],
 ];
 

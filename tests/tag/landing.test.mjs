@@ -104,6 +104,25 @@ withBothTags((tag, newVisitor) => {
     assert.equal(first.posts.length, 1);
   });
 
+  test(`${tag}: back from paying, Stripe's session is told once, though the session lives`, () => {
+    const visitor = newVisitor();
+    const { id } = visitor.open(AD);
+    visitor.wait(5);
+    const page = visitor.open(`${SHOP}thanks?session_id=cs_live_1`, { referrer: "https://checkout.stripe.com/" });
+    assert.deepEqual(page.posts.map(({ i, p, u }) => [i, p, u]), [[id, id, `${SHOP}thanks?session_id=cs_live_1`]]);
+    page.fire("pageshow", { persisted: true });
+    page.fire("popstate");
+    assert.equal(page.posts.length, 1);
+  });
+
+  test(`${tag}: a page that is merely shown does not land again`, () => {
+    const visitor = newVisitor();
+    const page = visitor.open(SHOP);
+    visitor.cookies.set("_ck", "ck_0" + "o".repeat(31));
+    page.fire("pageshow", { persisted: false });
+    assert.notEqual(page.id, visitor.cookies.get("_ck"));
+  });
+
   test(`${tag}: a prerendered page waits until it is shown`, () => {
     const page = newVisitor().open(AD, { change: (globals) => (globals.document.prerendering = true) });
     assert.deepEqual([page.id, page.posts.length], ["", 0]);

@@ -136,12 +136,24 @@ withBothTags((tag, newVisitor) => {
       page.fire("navigation navigate", event);
       return [event.prevented, ...page.went];
     };
-    assert.deepEqual(navigate(), [1, ["assign", PAY + page.id]]);
+    assert.deepEqual(navigate(), [1, ["push", PAY + page.id]]);
     assert.deepEqual(navigate({ navigationType: "replace" }), [1, ["replace", PAY + page.id]]);
-    assert.deepEqual(navigate({ cancelable: false }), [0]);
     assert.deepEqual(navigate({ formData: {} }), [0]);
     assert.deepEqual(navigate({ destination: { sameDocument: true } }), [0]);
     assert.deepEqual(navigate({ destination: { url: PAY + "own" } }), [0]);
+  });
+
+  test(`${tag}: placeholders left to another tag are stamped on use, or when a scan is asked for`, () => {
+    const [first, second, late] = [link(TOKEN), link(TOKEN), link(TOKEN)];
+    const page = newVisitor().open(SHOP, { elements: [first, second], config: { y: 1 } });
+    page.mutate([{ target: late, addedNodes: [late] }]);
+    for (const element of [first, second, late]) assert.equal(element.getAttribute("href"), TOKEN);
+    page.fire("pointerdown", { composedPath: () => [first] });
+    assert.deepEqual([first, second].map((element) => element.getAttribute("href")), [page.id, TOKEN]);
+    page.globals.clickstamp("scan");
+    assert.equal(second.getAttribute("href"), page.id);
+    page.mutate([{ target: late, addedNodes: [late] }]);
+    assert.equal(late.getAttribute("href"), page.id);
   });
 
   test(`${tag}: when the click ID changes, what was stamped changes with it`, () => {

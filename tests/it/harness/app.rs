@@ -209,6 +209,10 @@ impl TestApp {
         self.app.process_events().await.expect("events can be processed")
     }
 
+    pub(crate) async fn fetch_thin_events(&self) -> u64 {
+        self.app.fetch_thin_events().await.expect("thin events can be fetched")
+    }
+
     pub(crate) async fn rejoin(&self) -> usize {
         self.app.rejoin_late_visits().await.expect("late visits can be joined")
     }

@@ -8,6 +8,7 @@ mod events;
 mod http;
 mod owner;
 mod server;
+mod stripe_api;
 
 pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
@@ -15,3 +16,4 @@ pub(crate) use destination::FakeDestination;
 pub(crate) use events::{SECRET, Session, sign};
 pub(crate) use http::{Reply, request};
 pub(crate) use server::Server;
+pub(crate) use stripe_api::{FakeStripe, KEY, Trouble};

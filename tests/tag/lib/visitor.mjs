@@ -102,7 +102,8 @@ export class Visitor {
       set cookie(text) {
         visitor.cookieWrites.push(text);
         const [, name, value] = /^([^=]+)=([^;]*)/.exec(text);
-        visitor.cookies.set(name, value);
+        if (text.includes(";max-age=0;")) visitor.cookies.delete(name);
+        else visitor.cookies.set(name, value);
       },
       querySelectorAll: (selectors) => body.querySelectorAll(selectors),
       addEventListener: listen("document "),
@@ -113,14 +114,12 @@ export class Visitor {
       location: {
         href: url,
         host: new URL(url).host,
-        assign: (to) => page.went.push(["assign", to]),
-        replace: (to) => page.went.push(["replace", to]),
       },
       navigator: { webdriver: false },
       performance: { getEntriesByType: () => [{ name: url, type }] },
       crypto: { getRandomValues: (bytes) => bytes.map(() => this.random() >> 8) },
       localStorage: this.storage,
-      navigation: { addEventListener: listen("navigation ") },
+      navigation: { addEventListener: listen("navigation "), navigate: (to, { history }) => page.went.push([history, to]) },
       addEventListener: listen(""),
       open: (...args) => page.opened.push(args),
       fetch: (to, options) => {
@@ -156,6 +155,7 @@ export class Visitor {
 
     /** Fires what was listened for: "click", "navigation navigate", "document prerenderingchange". */
     page.fire = (name, event = {}) => {
+      if (name === "document prerenderingchange") document.prerendering = false;
       for (const listener of page.listeners[name] ?? []) listener(event);
     };
     /** A single-page app changed the URL. */

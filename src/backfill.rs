@@ -1,0 +1,127 @@
+//! `clickstamp backfill`: what Stripe told while nobody listened.
+//! In: how many days back. Out: missed events stored and processed, and a line that says how many.
+//! Promise: running it twice changes nothing; a run that breaks off says so, and the next one goes on where it stopped.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::json;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::stripe::ApiError;
+use crate::stripe::backfill::{Backfilled, EVENT_DAYS, Wanted};
+
+/// Stripe gave no answer that helps.
+pub(crate) const NO_ANSWER: u8 = 2;
+/// Days of a run that does not say.
+const DEFAULT_DAYS: &str = "30";
+
+/// How it is called.
+pub fn command() -> Command {
+    Command::new("backfill")
+        .about("Fetch events that Stripe could not deliver, and process them like webhooks")
+        .after_help(
+            "Needs CLICKSTAMP_STRIPE_API_KEY, a restricted key that may read Events and Checkout Sessions. Runs beside a running \
+             server. Stripe keeps events for 30 days; from before, paid checkout sessions are fetched instead.",
+        )
+        .arg(
+            Arg::new("days")
+                .long("days")
+                .value_name("N")
+                .default_value(DEFAULT_DAYS)
+                .value_parser(value_parser!(u32).range(1..=3650))
+                .help("how many days back"),
+        )
+        .arg(
+            Arg::new("undelivered")
+                .long("undelivered")
+                .action(ArgAction::SetTrue)
+                .help("only events that Stripe could not deliver to at least one endpoint"),
+        )
+        .args(whose())
+}
+
+/// Arguments of every command that asks Stripe.
+pub(crate) fn whose() -> [Arg; 3] {
+    [
+        Arg::new("source")
+            .long("source")
+            .value_name("KEY")
+            .default_value("main")
+            .help("the source it belongs to, as in the webhook's address"),
+        Arg::new("account")
+            .long("account")
+            .value_name("ACCT")
+            .default_value("")
+            .value_parser(account)
+            .hide_default_value(true)
+            .help("a connected account (acct_…) instead of the key's own"),
+        Arg::new("json").long("json").action(ArgAction::SetTrue).help("print JSON"),
+    ]
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let fits = text.is_empty()
+        || (text.starts_with("acct_")
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    if fits { Ok(text.to_owned()) } else { Err("an account starts with acct_".to_owned()) }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A sentence for the operator: what is wrong with the database or the source.
+pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
+    let text = |name: &str| arguments.get_one::<String>(name).cloned().unwrap_or_default();
+    let wanted = Wanted {
+        days: *arguments.get_one("days").context("it has a default")?,
+        source: text("source"),
+        account: text("account"),
+        undelivered: arguments.get_flag("undelivered"),
+    };
+    let app = App::beside(config, Clock::system()).await?;
+    let done = app.backfill(&wanted).await;
+    app.close().await;
+    let (said, code) = match &done {
+        Ok(done) if arguments.get_flag("json") => (json!(done).to_string(), ExitCode::SUCCESS),
+        Ok(done) => (tell(&wanted, done), ExitCode::SUCCESS),
+        Err(error) => match error.downcast_ref::<ApiError>() {
+            Some(api) => {
+                writeln!(std::io::stderr(), "clickstamp: {api}").context("could not print")?;
+                if matches!(api, ApiError::NoAnswer(_)) {
+                    let hint =
+                        "What was fetched is stored; run the command again to go on from there.";
+                    writeln!(std::io::stderr(), "{hint}").context("could not print")?;
+                }
+                return Ok(ExitCode::from(NO_ANSWER));
+            }
+            None => return done.map(|_| ExitCode::FAILURE),
+        },
+    };
+    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    Ok(code)
+}
+
+fn tell(wanted: &Wanted, done: &Backfilled) -> String {
+    let mut said = String::new();
+    if done.resumed {
+        said.push_str("Went on where an earlier run had stopped.\n");
+    }
+    said.push_str(&format!("Stripe listed {} events", done.events));
+    if wanted.days > EVENT_DAYS && !wanted.undelivered {
+        said.push_str(&format!(
+            " of the last {EVENT_DAYS} days and {} completed sessions from before",
+            done.sessions
+        ));
+    }
+    let known = (done.events + done.sessions).saturating_sub(done.stored);
+    said.push_str(&format!(
+        ": {} were missing here and are processed, {known} were known.",
+        done.stored
+    ));
+    said
+}

@@ -1,0 +1,344 @@
+//! Stripe's own API, only read.
+//! In: a path and a query. Out: JSON, or one sentence for the operator that says what to do.
+//! Promise: one call at a time, bounded in time, memory and tries; it pauses by the Clock; the key never stands in a text.
+//! Source: docs.stripe.com/api (pagination, errors), docs.stripe.com/rate-limits, docs.stripe.com/keys (restricted keys).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use reqwest::redirect::Policy;
+use reqwest::{StatusCode, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Secret;
+use crate::ids;
+
+/// The version whose shapes we ask for. What an event carries has the version it was made with all the same.
+pub(crate) const VERSION: &str = "2026-10-28.endive";
+/// Items of a page; Stripe gives no more.
+const PAGE_SIZE: usize = 100;
+/// Tries of one call before it is given up.
+const MAX_TRIES: u32 = 8;
+/// For one call, its body included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer read: a hundred events, most of a few KiB, a few far larger.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The longest pause between two tries, also when Stripe asks for more.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Between two calls: Stripe allows about 100 a second live and 25 in test mode, which others of the account need too.
+const PACE_LIVE: Duration = Duration::from_millis(100);
+const PACE_TEST: Duration = Duration::from_millis(200);
+
+/// Why Stripe gave no answer that helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// There is no key.
+    #[error("this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY")]
+    NoKey,
+    /// The key is not accepted, or lacks a permission, which the text names.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such thing at Stripe, or not any more.
+    #[error("{0}")]
+    Missing(String),
+    /// Stripe did not understand the question.
+    #[error("{0}")]
+    Invalid(String),
+    /// No usable answer in all tries. Trying again later may help.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+/// A client of one key. Clones share its turn and its pace.
+#[derive(Clone, Debug)]
+pub(crate) struct Api(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: reqwest::Client,
+    key: Secret,
+    base: Url,
+    clock: Clock,
+    /// When the last call began; whoever holds it may call.
+    turn: Mutex<Option<Timestamp>>,
+}
+
+/// One page of a list, newest first.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The items' bytes as Stripe wrote them.
+    pub(crate) data: Vec<Box<RawValue>>,
+    /// Where the next page starts; `None` on the last one.
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Box<RawValue>>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+#[derive(Deserialize)]
+struct HasId {
+    id: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Failure {
+    #[serde(default)]
+    error: FailureText,
+}
+
+#[derive(Default, Deserialize)]
+struct FailureText {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// How one try ended that gave no value.
+enum Tried {
+    Final(ApiError),
+    /// What happened, and how long Stripe asks us to wait.
+    Again(String, Option<Duration>),
+}
+
+impl Api {
+    /// Builds the client of a key.
+    ///
+    /// # Errors
+    /// When the machine has no usable certificates.
+    pub(crate) fn new(key: Secret, base: Url, clock: Clock) -> Result<Self> {
+        // An error means that somebody installed it before us, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("Clickstamp/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(CALL_TIMEOUT)
+            .build()
+            .context("could not build the client of Stripe's API")?;
+        Ok(Self(Arc::new(Inner { client, key, base, clock, turn: Mutex::new(None) })))
+    }
+
+    /// True for a key of live mode: it sees no test objects, and one of test mode no live ones.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.0.key.expose().contains("_test_")
+    }
+
+    /// One object, as its bytes.
+    pub(crate) async fn object(
+        &self,
+        account: &str,
+        path: &str,
+    ) -> Result<Box<RawValue>, ApiError> {
+        self.get(account, path, &[]).await
+    }
+
+    /// One page of a list, from after the item `after`.
+    pub(crate) async fn page(
+        &self,
+        account: &str,
+        path: &str,
+        query: &[(&str, String)],
+        after: Option<&str>,
+    ) -> Result<Page, ApiError> {
+        let mut query = query.to_vec();
+        query.push(("limit", PAGE_SIZE.to_string()));
+        if let Some(after) = after {
+            query.push(("starting_after", after.to_owned()));
+        }
+        let list: List = self.get(account, path, &query).await?;
+        let last = list.data.last().and_then(|item| serde_json::from_str::<HasId>(item.get()).ok());
+        let next = if list.has_more { last.map(|last| last.id) } else { None };
+        if next.is_none() && list.has_more {
+            return Err(ApiError::NoAnswer(format!(
+                "Stripe announced more of {path} after a page without IDs"
+            )));
+        }
+        Ok(Page { data: list.data, next })
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        account: &str,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, ApiError> {
+        let Inner { base, clock, turn, .. } = &*self.0;
+        let url = base.join(path).ok().filter(|url| url.origin() == base.origin());
+        let mut url =
+            url.ok_or_else(|| ApiError::Invalid(format!("{path} is no path of Stripe's API")))?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut last = turn.lock().await;
+        let mut failure = String::new();
+        for tried in 1..=MAX_TRIES {
+            if let Some(began) = *last {
+                let pace = if self.is_live() { PACE_LIVE } else { PACE_TEST };
+                clock.pause(pace.saturating_sub(clock.now().since(began))).await;
+            }
+            *last = Some(clock.now());
+            let asked = match self.try_once(account, path, url.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(Tried::Final(error)) => return Err(error),
+                Err(Tried::Again(what, asked)) => {
+                    failure = what;
+                    asked
+                }
+            };
+            if tried < MAX_TRIES {
+                tracing::info!(path, tried, "Stripe's API: {failure}; trying again");
+                clock.pause(pause(tried, asked)).await;
+            }
+        }
+        Err(ApiError::NoAnswer(format!("{failure}, {MAX_TRIES} times in a row, at {path}")))
+    }
+
+    async fn try_once<T: DeserializeOwned>(
+        &self,
+        account: &str,
+        path: &str,
+        url: Url,
+    ) -> Result<T, Tried> {
+        let again = |what: &str| Tried::Again(what.to_owned(), None);
+        let Inner { client, key, .. } = &*self.0;
+        let mut request =
+            client.get(url).bearer_auth(key.expose()).header("Stripe-Version", VERSION);
+        if !account.is_empty() {
+            request = request.header("Stripe-Account", account);
+        }
+        let mut response = request.send().await.map_err(|error| again(broken(&error)))?;
+        let status = response.status();
+        let asked = response.headers().get(header::RETRY_AFTER);
+        let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| again(broken(&error)))? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(again("Stripe's answer was too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|_| again("Stripe's answer broke off or was no list"));
+        }
+        let text = serde_json::from_slice::<Failure>(&body).unwrap_or_default().error;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let seconds = asked.map(Duration::from_secs);
+            return Err(Tried::Again("Stripe asked us to slow down (429)".to_owned(), seconds));
+        }
+        if status.is_server_error() || status == StatusCode::CONFLICT {
+            let seconds = asked.map(Duration::from_secs);
+            return Err(Tried::Again(format!("Stripe answered {}", status.as_u16()), seconds));
+        }
+        Err(Tried::Final(self.explain(status, path, &text)))
+    }
+
+    /// An answer that will not change by asking again, as a sentence.
+    fn explain(&self, status: StatusCode, path: &str, text: &FailureText) -> ApiError {
+        let code = text.code.as_deref().unwrap_or_default();
+        let message = text.message.as_deref().unwrap_or_default();
+        match status {
+            StatusCode::UNAUTHORIZED => ApiError::Refused(format!(
+                "Stripe does not accept the key in CLICKSTAMP_STRIPE_API_KEY{}: make a new restricted key under Developers, \
+                 API keys, and set it",
+                if code == "api_key_expired" { " any more, it has expired" } else { "" }
+            )),
+            StatusCode::FORBIDDEN => ApiError::Refused(format!(
+                "the key in CLICKSTAMP_STRIPE_API_KEY may not read {path}: edit it under Developers, API keys, and add {}",
+                permission(path, message)
+            )),
+            StatusCode::NOT_FOUND => {
+                ApiError::Missing(format!("Stripe has nothing (any more) at {path}"))
+            }
+            _ if code == "resource_missing" => {
+                ApiError::Missing(format!("Stripe has nothing (any more) at {path}"))
+            }
+            _ => {
+                // Stripe masks keys in its messages; ours is taken out all the same.
+                let message = message.replace(self.0.key.expose(), "***");
+                ApiError::Invalid(format!(
+                    "Stripe answered {} at {path}: {message}",
+                    status.as_u16()
+                ))
+            }
+        }
+    }
+}
+
+fn broken(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "Stripe did not answer in time"
+    } else if error.is_connect() {
+        "Stripe could not be reached"
+    } else {
+        "the connection to Stripe broke"
+    }
+}
+
+/// What to tick on the key's page. Stripe's message names it by its inner name, where it does.
+fn permission(path: &str, message: &str) -> String {
+    let inner = message.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let inner = inner.filter(|word| word.starts_with("rak_")).map(|word| format!(" ({word})"));
+    let resources = [
+        ("/v1/events", "Events"),
+        ("/v1/checkout/", "Checkout Sessions"),
+        ("/v1/invoices", "Invoices"),
+        ("/v1/invoice_payments", "Invoices"),
+        ("/v1/payment_intents", "PaymentIntents"),
+        ("/v1/charges", "Charges and Refunds"),
+        ("/v1/refunds", "Charges and Refunds"),
+        ("/v1/disputes", "Disputes"),
+        ("/v1/subscriptions", "Subscriptions"),
+    ];
+    let known = resources.iter().find(|(start, _)| path.starts_with(start));
+    let what =
+        known.map_or("the right to read it".to_owned(), |(_, name)| format!("“{name}: Read”"));
+    format!("{what}{}", inner.take(1).collect::<String>())
+}
+
+/// Half a second, doubled each time, spread by a fifth; what Stripe asks for counts more. Never longer than a minute.
+fn pause(tried: u32, asked: Option<Duration>) -> Duration {
+    let own = Duration::from_millis(500 << tried.min(10));
+    let spread = own * (900 + u32::from(ids::random_per_mille()) / 5) / 1000;
+    asked.unwrap_or_default().max(spread).min(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_permission_is_named_in_plain_words() {
+        let rows = [
+            (
+                "/v1/events",
+                "Having the 'rak_event_read' permission",
+                "“Events: Read” (rak_event_read)",
+            ),
+            ("/v1/checkout/sessions", "", "“Checkout Sessions: Read”"),
+            ("/v2/anything", "", "the right to read it"),
+        ];
+        for (path, message, expected) in rows {
+            assert_eq!(permission(path, message), expected);
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_have_an_end() {
+        assert!(pause(1, None) < pause(4, None));
+        assert!(pause(40, None) <= MAX_PAUSE);
+        assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(pause(1, Some(Duration::from_secs(7000))), MAX_PAUSE);
+    }
+}

@@ -1,0 +1,262 @@
+//! Fetching what we missed.
+//! In: how many days back. Out: stored events of origin `backfill`, waiting to be processed like any webhook.
+//! Promise: what is stored was asked of Stripe, once per event; a run that breaks off goes on where it stopped.
+//! Source: docs.stripe.com/api/events/list (30 days), docs.stripe.com/api/checkout/sessions/list.
+
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::api::{self, Api, ApiError, Page};
+use super::table::{self as events, NewEvent, Origin};
+use super::{EVENT_TYPES, event};
+use crate::clock::{Clock, Timestamp};
+use crate::settings::Source;
+use crate::store::Store;
+
+/// How long Stripe keeps events.
+pub const EVENT_DAYS: u32 = 30;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What to fetch.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// How many days back.
+    pub days: u32,
+    /// Key of the source the events are recorded under.
+    pub source: String,
+    /// A connected account (`acct_…`); empty for the key's own.
+    pub account: String,
+    /// Only events that Stripe could not deliver to at least one endpoint.
+    pub undelivered: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Backfilled {
+    /// True when it went on where an earlier run had stopped.
+    pub resumed: bool,
+    /// Events that Stripe listed.
+    pub events: u64,
+    /// Sessions that Stripe listed, from before the time it keeps events.
+    pub sessions: u64,
+    /// Of both, how many were new here.
+    pub stored: u64,
+}
+
+/// A list of Stripe's that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Events,
+    Undelivered,
+    /// Completed checkout sessions, for the time of which there are no events any more.
+    Sessions,
+}
+
+impl List {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Undelivered => "undelivered",
+            Self::Sessions => "sessions",
+        }
+    }
+}
+
+/// Whose list it is.
+struct Place<'a> {
+    source: &'a Source,
+    account: &'a str,
+    list: List,
+}
+
+/// A part of a list: created from … until, without the second, from after the cursor.
+#[derive(Clone, Debug)]
+struct Stretch {
+    from: Timestamp,
+    until: Timestamp,
+    cursor: Option<String>,
+}
+
+/// Lists and stores. Processing is the worker's.
+///
+/// # Errors
+/// An [`ApiError`] when Stripe gives no answer that helps; what was stored until then stays, and the next run goes on after it.
+pub(crate) async fn run(
+    store: &Store,
+    api: &Api,
+    clock: &Clock,
+    source: &Source,
+    wanted: &Wanted,
+) -> Result<Backfilled> {
+    let mut done = Backfilled::default();
+    let (now, days) = (clock.now(), wanted.days.max(1));
+    // A second is Stripe's grain; what is created during the run reaches us by webhook or the next run.
+    let until = now.plus(Duration::from_secs(1));
+    let list = if wanted.undelivered { List::Undelivered } else { List::Events };
+    let oldest = now.minus(DAY * days.min(EVENT_DAYS));
+    let place = |list| Place { source, account: &wanted.account, list };
+    read_list(store, api, clock, &place(list), oldest, until, &mut done).await?;
+    if days > EVENT_DAYS && !wanted.undelivered {
+        let (from, until) = (now.minus(DAY * days), now.minus(DAY * EVENT_DAYS));
+        read_list(store, api, clock, &place(List::Sessions), from, until, &mut done).await?;
+    }
+    Ok(done)
+}
+
+/// Reads a list, first the rest of an earlier run that broke off.
+async fn read_list(
+    store: &Store,
+    api: &Api,
+    clock: &Clock,
+    place: &Place<'_>,
+    mut from: Timestamp,
+    until: Timestamp,
+    done: &mut Backfilled,
+) -> Result<()> {
+    if let Some(rest) = table::unfinished(store, place).await? {
+        done.resumed = true;
+        let covered = rest.from <= from;
+        let reached = rest.until;
+        read_stretch(store, api, clock, place, rest, done).await?;
+        if covered {
+            from = reached.minus(Duration::from_secs(2)).max(from);
+        }
+    }
+    if from >= until {
+        return Ok(());
+    }
+    read_stretch(store, api, clock, place, Stretch { from, until, cursor: None }, done).await
+}
+
+async fn read_stretch(
+    store: &Store,
+    api: &Api,
+    clock: &Clock,
+    place: &Place<'_>,
+    mut stretch: Stretch,
+    done: &mut Backfilled,
+) -> Result<()> {
+    loop {
+        let page = match page(api, place, &stretch).await {
+            // What the cursor names is no longer listed: begin the stretch anew, repeats cost nothing.
+            Err(ApiError::Missing(_) | ApiError::Invalid(_)) if stretch.cursor.is_some() => {
+                stretch.cursor = None;
+                continue;
+            }
+            page => page?,
+        };
+        let listed = u64::try_from(page.data.len()).unwrap_or(u64::MAX);
+        stretch.cursor = page.next;
+        let mut tx = store.begin().await?;
+        for item in &page.data {
+            done.stored += u64::from(store_item(&mut tx, clock.now(), place, item).await?);
+        }
+        table::note(&mut tx, place, &stretch).await?;
+        tx.commit().await?;
+        match place.list {
+            List::Events | List::Undelivered => done.events += listed,
+            List::Sessions => done.sessions += listed,
+        }
+        if stretch.cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn page(api: &Api, place: &Place<'_>, stretch: &Stretch) -> Result<Page, ApiError> {
+    let mut query = vec![
+        ("created[gte]", stretch.from.as_seconds().to_string()),
+        ("created[lt]", stretch.until.as_seconds().to_string()),
+    ];
+    let path = match place.list {
+        List::Events | List::Undelivered => {
+            query.extend(EVENT_TYPES.iter().map(|kind| ("types[]", (*kind).to_owned())));
+            if place.list == List::Undelivered {
+                query.push(("delivery_success", "false".to_owned()));
+            }
+            "/v1/events"
+        }
+        List::Sessions => {
+            query.push(("status", "complete".to_owned()));
+            "/v1/checkout/sessions"
+        }
+    };
+    api.page(place.account, path, &query, stretch.cursor.as_deref()).await
+}
+
+async fn store_item(
+    tx: &mut crate::store::Tx,
+    now: Timestamp,
+    place: &Place<'_>,
+    item: &RawValue,
+) -> Result<bool> {
+    match place.list {
+        List::Events | List::Undelivered => {
+            store_body(tx, now, place.source, place.account, item.get().as_bytes()).await
+        }
+        List::Sessions => {
+            let body = as_event("checkout.session.completed", place.account, item)?;
+            store_body(tx, now, place.source, place.account, body.as_bytes()).await
+        }
+    }
+}
+
+/// Stores an event that Stripe's API gave us; false when it was here.
+pub(super) async fn store_body(
+    tx: &mut crate::store::Tx,
+    now: Timestamp,
+    source: &Source,
+    account: &str,
+    body: &[u8],
+) -> Result<bool> {
+    let mut envelope = event::envelope(body).context("Stripe listed something that is no event")?;
+    if envelope.account.is_empty() {
+        account.clone_into(&mut envelope.account);
+    }
+    let event = NewEvent {
+        source_id: &source.id,
+        envelope: &envelope,
+        received_at: now,
+        signature: "",
+        secret_position: None,
+        origin: Origin::Backfill,
+        body,
+    };
+    events::insert(tx, &event).await
+}
+
+/// An object of Stripe's as the event that would have told it; its name follows from the object's, so a repeat is one.
+pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Known {
+        id: String,
+        created: Option<i64>,
+        livemode: Option<bool>,
+    }
+    let known: Known =
+        serde_json::from_str(object.get()).context("Stripe listed something without an ID")?;
+    let mut event = json!({
+        "id": format!("backfill_{}", known.id),
+        "object": "event",
+        "api_version": api::VERSION,
+        "type": kind,
+    });
+    if let Some(created) = known.created {
+        event["created"] = created.into();
+    }
+    if let Some(livemode) = known.livemode {
+        event["livemode"] = livemode.into();
+    }
+    if !account.is_empty() {
+        event["account"] = account.into();
+    }
+    let head = event.to_string();
+    let head = head.trim_end_matches('}');
+    Ok(format!("{head},\"data\":{{\"object\":{}}}}}", object.get()))
+}

@@ -1,0 +1,255 @@
+//! Thin events: they say that something happened and leave it to us to fetch what.
+//! In: stored events without their object. Out: the object fetched and stored as an event of its own, which is then read like any other.
+//! Promise: nothing is fetched inside a transaction or from another host; without a key they fail visibly, and a key added later runs
+//! them again; one whose ordinary event is here is `ignored(covered_by_snapshot)`. Source: docs.stripe.com/event-destinations.
+
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::api::{self, Api, ApiError};
+use super::table::{self as events, Ended, NewEvent, Origin, Waiting};
+use super::{EVENT_TYPES, event};
+use crate::clock::{Clock, Timestamp};
+use crate::settings::Snapshot;
+use crate::store::{Store, Tx};
+
+/// How long a fetch may take with all its tries; then another replica may take it over.
+const LEASE: Duration = Duration::from_secs(15 * 60);
+/// Fetches that got no answer before the event is shown as failed.
+const MAX_FETCHES: i64 = 12;
+/// What a thin event says of itself while there is no key.
+const NEEDS_KEY: &str = "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe, or set \
+                         CLICKSTAMP_STRIPE_API_KEY to a restricted key";
+
+/// What a thin event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Thin {
+    /// Its type, as an ordinary event would have it.
+    kind: String,
+    /// What to fetch; empty when it names nothing that can be fetched from Stripe's API.
+    path: String,
+    /// The ordinary event that says the same.
+    snapshot_event: Option<String>,
+}
+
+/// An event whose object is to be fetched.
+pub(super) struct ToFetch {
+    id: String,
+    event_id: String,
+    account: String,
+    kind: String,
+    source_id: String,
+    livemode: bool,
+    body: Vec<u8>,
+    path: String,
+    attempts: i64,
+}
+
+/// Reads a thin event; `None` for an ordinary one.
+pub(super) fn read(body: &[u8]) -> Option<Thin> {
+    // Nearly all events are ordinary, and large ones are not worth parsing twice.
+    body.windows(13).any(|part| part == b"v2.core.event").then_some(())?;
+    let event: Value = serde_json::from_slice(body).ok()?;
+    if event["object"] != "v2.core.event" || event["data"]["object"].is_object() {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let url = text(&event["related_object"]["url"]);
+    let is_path = (url.starts_with("/v1/") || url.starts_with("/v2/"))
+        && !url.contains("..")
+        && url.len() <= 300
+        && url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    Some(Thin {
+        kind: plain_kind(&text(&event["type"])).to_owned(),
+        path: if is_path { url } else { String::new() },
+        snapshot_event: event["snapshot_event"].as_str().map(|id| id.chars().take(200).collect()),
+    })
+}
+
+/// The type without the mark of the thin form.
+fn plain_kind(kind: &str) -> &str {
+    kind.strip_prefix("v1.").unwrap_or(kind)
+}
+
+/// Decides about a thin event, in the worker's transaction: it ends here, or waits for its fetch.
+pub(super) async fn settle(
+    tx: &mut Tx,
+    now: Timestamp,
+    event: &Waiting,
+    thin: &Thin,
+) -> Result<()> {
+    let ignored = |reason| Ended {
+        state: "ignored",
+        reason: Some(reason),
+        error: None,
+        note: None,
+        conversion_id: None,
+    };
+    if thin.kind == "v2.core.event_destination.ping" {
+        return events::end(tx, now, &event.id, &ignored("ping")).await;
+    }
+    if !EVENT_TYPES.contains(&thin.kind.as_str()) {
+        return events::end(tx, now, &event.id, &ignored("unsupported_type")).await;
+    }
+    if let Some(snapshot) = &thin.snapshot_event
+        && table::is_here(tx, &event.account, snapshot).await?
+    {
+        return events::end(tx, now, &event.id, &ignored("covered_by_snapshot")).await;
+    }
+    if thin.path.is_empty() {
+        let ended = failed("related_object.url is no path of Stripe's API");
+        return events::end(tx, now, &event.id, &ended).await;
+    }
+    table::leave_to_fetch(tx, &event.id, thin).await
+}
+
+fn failed(error: &str) -> Ended<'_> {
+    Ended { state: "failed", reason: None, error: Some(error), note: None, conversion_id: None }
+}
+
+/// An ordinary event was read: what said the same in the thin form has nothing to add.
+pub(super) async fn cover(tx: &mut Tx, now: Timestamp, event: &Waiting) -> Result<()> {
+    table::cover(tx, now, &event.account, &event.event_id).await
+}
+
+/// Puts back what failed for want of a key. For a start with one.
+pub(crate) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
+    table::put_back_all(store, now).await
+}
+
+/// Fetches for one event. Answers how many it ended; 0 means that nothing is due.
+pub(crate) async fn round(
+    store: &Store,
+    api: Option<&Api>,
+    settings: &Snapshot,
+    clock: &Clock,
+) -> Result<u64> {
+    let Some(api) = api else { return table::fail_all(store, clock.now()).await };
+    let Some(event) = table::claim(store, clock.now(), LEASE).await? else { return Ok(0) };
+    let fetched = api.object(&event.account, &event.path).await;
+    let now = clock.now();
+    match fetched {
+        Ok(object) => keep(store, settings, now, &event, &object).await?,
+        Err(ApiError::NoAnswer(error)) if event.attempts < MAX_FETCHES => {
+            tracing::warn!(
+                event = event.event_id,
+                "could not fetch what a thin event names: {error}"
+            );
+            let pause = Duration::from_secs(60 << event.attempts.clamp(0, 6));
+            table::release(store, &event.id, now.plus(pause)).await?;
+        }
+        Err(error) => {
+            let error = format!("thin_event_not_fetched: {error}");
+            tracing::warn!(event = event.event_id, "{error}");
+            let mut tx = store.begin().await?;
+            events::end(&mut tx, now, &event.id, &failed(&error)).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok(1)
+}
+
+/// Stores what was fetched as an event of its own, so that a replay needs no network.
+async fn keep(
+    store: &Store,
+    settings: &Snapshot,
+    now: Timestamp,
+    event: &ToFetch,
+    object: &RawValue,
+) -> Result<()> {
+    let source = settings.source(&event.source_id).context("the event's source is gone")?;
+    let body = as_event(event, object);
+    let envelope = event::envelope(body.as_bytes()).context("we made no event of it")?;
+    let mut tx = store.begin().await?;
+    let fetched = NewEvent {
+        source_id: &source.id,
+        envelope: &envelope,
+        received_at: now,
+        signature: "",
+        secret_position: None,
+        origin: Origin::Fetched,
+        body: body.as_bytes(),
+    };
+    events::insert(&mut tx, &fetched).await?;
+    let note = format!("fetched as {}", envelope.event_id);
+    let ended = Ended {
+        state: "processed",
+        reason: None,
+        error: None,
+        note: Some(&note),
+        conversion_id: None,
+    };
+    events::end(&mut tx, now, &event.id, &ended).await?;
+    tx.commit().await
+}
+
+fn as_event(event: &ToFetch, object: &RawValue) -> String {
+    let thin: Value = serde_json::from_slice(&event.body).unwrap_or_default();
+    let mut whole = json!({
+        "id": format!("fetched_{}", event.event_id),
+        "object": "event",
+        "api_version": api::VERSION,
+        "livemode": event.livemode,
+        "type": plain_kind(&event.kind),
+    });
+    // The thin form writes its time as text.
+    if let Some(created) = thin["created"].as_str().and_then(Timestamp::parse) {
+        whole["created"] = created.as_seconds().into();
+    }
+    if !event.account.is_empty() {
+        whole["account"] = event.account.as_str().into();
+    }
+    let head = whole.to_string();
+    format!("{},\"data\":{{\"object\":{}}}}}", head.trim_end_matches('}'), object.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thin(extra: &Value) -> Vec<u8> {
+        let mut event = json!({"id": "evt_1", "object": "v2.core.event", "type": "v1.checkout.session.completed",
+            "related_object": {"id": "cs_1", "url": "/v1/checkout/sessions/cs_1"}});
+        for (key, value) in extra.as_object().unwrap() {
+            event[key] = value.clone();
+        }
+        event.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_thin_event_names_what_to_fetch() {
+        let read = read(&thin(&json!({"snapshot_event": "evt_2"}))).unwrap();
+        assert_eq!(read.kind, "checkout.session.completed");
+        assert_eq!(read.path, "/v1/checkout/sessions/cs_1");
+        assert_eq!(read.snapshot_event.as_deref(), Some("evt_2"));
+    }
+
+    #[test]
+    fn only_paths_of_the_api_are_fetched() {
+        let rows = [
+            "https://evil.example/v1/x",
+            "//evil.example/v1/x",
+            "/v3/x",
+            "/v1/../x",
+            "/v1/ x",
+            "/v1/\\x",
+            "",
+        ];
+        for url in rows {
+            let read = read(&thin(&json!({"related_object": {"url": url}}))).unwrap();
+            assert_eq!(read.path, "", "{url}");
+        }
+    }
+
+    #[test]
+    fn ordinary_events_are_left_alone() {
+        let ordinary = json!({"object": "event", "data": {"object": {"note": "v2.core.event"}}});
+        assert_eq!(read(ordinary.to_string().as_bytes()), None);
+        assert_eq!(read(b"v2.core.event"), None);
+    }
+}
