@@ -123,7 +123,7 @@ async fn record(
     };
     let minted = click.click_id.clone();
     let around = visit::endpoint::around(client, headers);
-    let written = visit::record_click(&state.store, &state.click_ids, now, site, click, &around);
+    let written = visit::record_click(&state.store, &state.click_ids, now, site, &click, &around);
     match tokio::time::timeout(WRITE_TIMEOUT, written).await {
         Ok(Ok(recorded)) => {
             state.bells.visit_recorded.notify_one();

@@ -72,8 +72,8 @@ pub(crate) async fn record(
     keys: &ClickIdKey,
     now: Timestamp,
     site: &Site,
-    sent: &body::Sent,
-    seen: &body::Seen,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
     around: &Around,
 ) -> Result<Recorded> {
     let presented = &sent.click_id;
@@ -137,13 +137,13 @@ pub(crate) async fn record_click(
     keys: &ClickIdKey,
     now: Timestamp,
     site: &Site,
-    click: Click,
+    click: &Click,
     around: &Around,
 ) -> Result<Recorded> {
-    let seen = body::Seen::of_click(&click);
+    let seen = body::Seen::of_click(click);
     let sent = body::Sent {
-        site_key: site.key.clone(),
-        click_id: click.click_id,
+        site_key: site.key.as_str().into(),
+        click_id: click.click_id.clone(),
         sent_at_ms: now.as_ms(),
         what: body::What::Visit(seen.clone()),
     };
