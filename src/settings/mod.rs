@@ -173,6 +173,19 @@ pub struct Destination {
     pub from_environment: bool,
 }
 
+/// What of a payment's amount a destination is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueOption {
+    /// All that was paid.
+    #[default]
+    Total,
+    /// Without tax.
+    Net,
+    /// Before discount, tax and shipping.
+    Subtotal,
+}
+
 /// AnyTrack documents no limit, so we stay modest.
 const ANYTRACK_AT_A_TIME: i64 = 2;
 
@@ -200,6 +213,12 @@ pub struct DestinationOptions {
     pub sends_trials: bool,
     /// Whether leads are told, as `Lead`.
     pub sends_leads: bool,
+    /// Whether money given back is told, as `Refund`.
+    pub sends_refunds: bool,
+    /// Whether a lost dispute is told, as `Chargeback`.
+    pub sends_disputes: bool,
+    /// What of the amount is told.
+    pub value: ValueOption,
     /// Texts that turn a 2xx answer into a refusal, case ignored.
     pub refuse_if_body_contains: Vec<String>,
     /// Further statuses after which it is tried again.
@@ -220,6 +239,9 @@ impl Default for DestinationOptions {
             sends_unmatched: true,
             sends_trials: false,
             sends_leads: false,
+            sends_refunds: false,
+            sends_disputes: false,
+            value: ValueOption::Total,
             refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
             retry_also: Vec::new(),
             at_a_time: 0,
