@@ -24,15 +24,16 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::conversion::{self, Ledger};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery::worker::{Pace, Worker};
+use crate::delivery::worker::Worker;
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings, SourceKind};
-use crate::state::{AppState, Bells};
+use crate::state::{AppState, Bells, Handles};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
+use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, VisitLimit};
@@ -76,7 +77,7 @@ impl App {
             stripe::thin::put_back_all(&store, clock.now()).await?;
         }
         let app = Self::assemble(config, clock, store, click_ids, settings)?;
-        app.worker.begin(&app.state.store).await?;
+        app.worker.begin().await?;
         Ok(app)
     }
 
@@ -102,15 +103,20 @@ impl App {
         click_ids: ClickIdKey,
         settings: Settings,
     ) -> Result<Self> {
-        let sender = Sender::new(config.allow_private_destinations)?;
-        let worker =
-            Worker { sender, schedule: config.retry_schedule.clone(), rate: config.delivery_rate };
+        let worker = Worker {
+            store: store.clone(),
+            settings: settings.clone(),
+            clock: clock.clone(),
+            sender: Sender::new(config.allow_private_destinations)?,
+            schedule: config.retry_schedule.clone().into(),
+            rate: config.delivery_rate,
+        };
         let base = config.stripe_api_base.clone();
         let api = config.stripe_api_key.clone();
         let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
         let limit = VisitLimit::new(config.visit_rate);
-        let bells = Arc::new(Bells::default());
-        let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
+        let bells = Bells::default();
+        let state = AppState::new(Handles { config, store, settings, clock, click_ids, bells });
         Ok(Self {
             state,
             worker,
@@ -206,6 +212,17 @@ impl App {
         done
     }
 
+    /// Writes the ledger anew from the raw events and compares it with the one that is here; corrects it if wanted.
+    ///
+    /// # Errors
+    /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
+    pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
+        let snapshot = self.state.settings.current();
+        let replayed = stripe::replay::run(&self.state.store, self.ledger(&snapshot), wanted).await;
+        self.state.bells.delivery_owed.notify_one();
+        replayed
+    }
+
     fn source<'a>(
         &self,
         snapshot: &'a settings::Snapshot,
@@ -236,17 +253,15 @@ impl App {
     /// # Errors
     /// As [`App::process_events`].
     pub async fn deliver_due(&self) -> Result<usize> {
-        let unhurried = Worker { rate: 0, ..self.worker.clone() };
-        let mut pace = Pace::default();
+        let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
         let mut all = 0;
         loop {
-            let round = unhurried
-                .round(&self.state.store, &self.state.settings, &self.state.clock, &mut pace)
-                .await?;
-            if round.attempts == 0 {
+            all += shift.turn().await?;
+            if shift.is_busy() {
+                shift.attempt_ended().await;
+            } else if !shift.rest().is_zero() {
                 return Ok(all);
             }
-            all += round.attempts;
         }
     }
 
@@ -395,20 +410,27 @@ impl App {
     }
 
     async fn deliver_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
-        let (mut pause, mut pace) = (Backoff::default(), Pace::default());
-        let (store, settings, clock) = (&self.state.store, &self.state.settings, &self.state.clock);
+        let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
         loop {
             let rung = self.state.bells.delivery_owed.notified();
-            let round = self.worker.round(store, settings, clock, &mut pace).await;
-            let next = round.as_ref().ok().and_then(|round| round.next);
-            let mut wait = pause.after(round, "deliver");
-            if let Some(next) = next {
-                wait = wait.min(next.since(clock.now()).max(Duration::from_millis(5)));
-            }
-            if wait_for(rung, wait, &mut stopped).await {
-                return Ok(());
+            let turn = shift.turn().await;
+            let is_done = turn.is_ok();
+            let trouble = pause.after(turn, "deliver");
+            let rest = if is_done { shift.rest() } else { trouble };
+            tokio::select! {
+                () = rung => shift.hear_bell(),
+                () = shift.attempt_ended() => {}
+                () = tokio::time::sleep(rest) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
+        shift.begin_no_more();
+        while shift.is_busy() {
+            shift.attempt_ended().await;
+            // What cannot be written now has its lease to end it.
+            pause.after(shift.turn().await, "settle the last deliveries");
+        }
+        Ok(())
     }
 
     /// Other replicas change settings too, and counts want to be written now and then.

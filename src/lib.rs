@@ -17,6 +17,7 @@ pub mod app;
 pub mod backfill;
 pub mod demo;
 pub mod healthcheck;
+pub mod replay;
 pub mod server;
 pub mod user;
 

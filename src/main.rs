@@ -13,10 +13,14 @@ use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
-use clickstamp::{backfill, dashboard, healthcheck};
+use clickstamp::{backfill, dashboard, healthcheck, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
+
+/// A visit makes small pieces that another thread frees, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -65,6 +69,7 @@ fn command() -> Command {
                 .subcommand(Command::new("passwd").about("Change a password").arg(email())),
         )
         .subcommand(backfill::command())
+        .subcommand(replay::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -88,6 +93,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let runtime = runtime()?;
     let done = match name {
         "backfill" => return runtime.block_on(backfill::run(config, arguments)),
+        "replay" => return runtime.block_on(replay::run(config, arguments)),
         "user" => {
             let (action, arguments) =
                 arguments.subcommand().context("the command line requires one")?;

@@ -249,8 +249,8 @@ pub(super) async fn list_destinations(
     State(state): State<AppState>,
 ) -> Json<List<Destination>> {
     let settings = state.settings.current();
-    let destination = |destination| Destination::new(destination, &settings);
-    Json(List::whole(settings.destinations.iter().map(destination).collect()))
+    let all = settings.destinations.iter();
+    Json(List::whole(all.map(|found| Destination::new(found, &settings)).collect()))
 }
 
 /// PostgreSQL cannot hold NUL, so no record has such an ID.

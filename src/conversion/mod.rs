@@ -4,9 +4,12 @@
 
 pub(crate) mod join;
 pub(crate) mod payment;
+mod rebuild;
 mod table;
 
 use anyhow::{Context as _, Result};
+
+pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
 use self::join::{By, Found, Match, Reason, Reference};
 use self::payment::{PayFact, Payment};
@@ -112,7 +115,13 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     first_trouble.map_or(Ok(waiting.len()), Err)
 }
 
-async fn join_again(store: &Store, ledger: Ledger<'_>, account: &str, id: &str) -> Result<()> {
+/// Judges a conversion again, with everything that follows.
+pub(crate) async fn join_again(
+    store: &Store,
+    ledger: Ledger<'_>,
+    account: &str,
+    id: &str,
+) -> Result<()> {
     let mut tx = store.begin().await?;
     table::take_turn(&mut tx, account).await?;
     let mut record = table::load(&mut tx, id).await?;

@@ -304,3 +304,29 @@ pub(super) async fn conversions_no_longer_waiting(
     .context("could not look for late visits")?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
+
+/// Forgets the touches, the waits and the objects of a conversion.
+pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    for statement in [
+        "delete from touches where conversion_id = $1",
+        "delete from waits where conversion_id = $1",
+        "delete from stripe_objects where conversion_id = $1",
+    ] {
+        sqlx::query(statement)
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .context("could not forget what hangs on a conversion")?;
+    }
+    Ok(())
+}
+
+/// Removes a conversion that was forgotten.
+pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    sqlx::query("delete from conversions where id = $1")
+        .bind(id)
+        .execute(tx)
+        .await
+        .context("could not remove a conversion")?;
+    Ok(())
+}

@@ -2,7 +2,9 @@
 //! In: a conversion that a destination should hear of. Out: a frozen message, sent until accepted or visibly given up.
 //! Promise: what is owed is in the transaction that made it owed; after the first attempt its bytes never change; nothing is owed twice.
 
-pub(crate) mod schedule;
+mod breaker;
+mod pace;
+mod schedule;
 mod table;
 pub(crate) mod worker;
 
@@ -49,6 +51,11 @@ pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>)
             _ => Ok(()),
         },
     }
+}
+
+/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+    table::forget_untold(tx, conversion_id).await
 }
 
 /// The row that is there already.

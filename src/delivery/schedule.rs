@@ -10,7 +10,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The pause after the `tries`-th try of a schedule (1 is the first), or `None` when it was the last.
 /// `jitter_per_mille` from 0 to 1000 spreads it over ±20 %.
-pub(crate) fn pause_after(
+pub(super) fn pause_after(
     schedule: &[Duration],
     tries: usize,
     retry_after: Option<Duration>,
@@ -19,12 +19,16 @@ pub(crate) fn pause_after(
     let planned = *schedule.get(tries.checked_sub(1)?)?;
     let per_mille = 800 + u128::from(jitter_per_mille.min(1000)) * 400 / 1000;
     let jittered = u64::try_from(planned.as_millis() * per_mille / 1000).unwrap_or(u64::MAX);
-    let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-    Some(Duration::from_millis(jittered).max(asked))
+    Some(Duration::from_millis(jittered).max(asked_pause(retry_after.unwrap_or_default())))
+}
+
+/// The pause that is granted of the one asked for.
+pub(super) fn asked_pause(asked: Duration) -> Duration {
+    asked.min(MAX_RETRY_AFTER)
 }
 
 /// `Retry-After` as seconds or an HTTP date; garbage and past dates are ignored.
-pub(crate) fn read_retry_after(header: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn read_retry_after(header: &str, now: Timestamp) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

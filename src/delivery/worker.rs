@@ -1,221 +1,459 @@
 //! The delivery worker: claim → send → settle.
 //! In: what is due. Out: attempts, and deliveries that are delivered, due later, or given up.
-//! Promise: a claim is committed before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send.
+//! Promise: each destination has slots, a pace and a breaker of its own, so that a slow or dead one holds up no other. A claim is committed
+//! before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send. Idle, it asks the database next to nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use super::schedule::{pause_after, read_retry_after};
-use super::table::{self, Claim, Settlement};
+use super::breaker::{Breaker, Permit, Sign};
+use super::pace::Pace;
+use super::schedule::{asked_pause, pause_after, read_retry_after};
+use super::table::{self, Claim, Settlement, breakers};
 use crate::clock::{Clock, Timestamp};
 use crate::destination::{self, Answer, Outcome, Sender};
 use crate::ids;
-use crate::settings::{Destination, Settings};
+use crate::settings::{Destination, Settings, Snapshot};
 use crate::store::{Engine, Store};
 
 /// Longer than any attempt can take, short enough that a dead worker's deliveries are soon somebody's.
 const LEASE: Duration = Duration::from_secs(60);
-/// Deliveries of one destination under way at a time: AnyTrack documents no limit, so we stay modest.
-const AT_A_TIME: u32 = 4;
+/// How soon we look again while other replicas hold all slots of a destination.
+const CROWDED_LOOK: Duration = Duration::from_secs(1);
+/// Bells ring in one process only. Of several replicas one may have died owing something, so the others look by themselves.
+const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
+/// A SQLite file is served by one process, but a command such as `backfill` may write beside it.
+const LOOK_FOR_COMMANDS: Duration = Duration::from_secs(60);
+/// The longest that a look is put off: a pause that was asked for.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
+/// Times that the end of an attempt is tried to be written before its lease has to do.
+const SETTLE_TRIES: u32 = 3;
 
-/// How soon a destination whose bucket is empty is looked at again.
-const PACED_LOOK: Duration = Duration::from_millis(100);
-
-/// Everything the worker needs.
-#[derive(Clone, Debug)]
+/// What does not change while it runs.
+#[derive(Clone)]
 pub(crate) struct Worker {
+    pub(crate) store: Store,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
     pub(crate) sender: Sender,
-    pub(crate) schedule: Vec<Duration>,
-    /// Deliveries per second and destination; 0 is no limit.
+    pub(crate) schedule: Arc<[Duration]>,
+    /// Deliveries per second and destination, unless it has its own; 0 is no limit.
     pub(crate) rate: u32,
 }
 
-/// What a round did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Round {
-    /// Attempts made.
-    pub(crate) attempts: usize,
-    /// When something is due next, as far as this round saw.
-    pub(crate) next: Option<Timestamp>,
+/// An attempt that came back and is to be settled.
+struct Ended {
+    destination: Arc<Destination>,
+    claim: Claim,
+    answer: Answer,
+    took_ms: i64,
+    settle_tries: u32,
 }
 
-/// How many deliveries a destination may get now: a bucket that fills at its rate and holds one second of it.
-#[derive(Debug, Default)]
-pub(crate) struct Pace(HashMap<String, (Timestamp, u32)>);
-
-impl Pace {
-    /// Tokens left for a destination.
-    fn available(&mut self, destination_id: &str, rate: u32, now: Timestamp) -> u32 {
-        if rate == 0 {
-            return AT_A_TIME;
-        }
-        let (at, tokens) = self.0.entry(destination_id.to_owned()).or_insert((now, rate));
-        if now < *at {
-            *at = now; // The clock was set back; waiting for the old time would stop all deliveries until then.
-        }
-        let earned = now.since(*at).as_millis() * u128::from(rate) / 1000;
-        if earned > 0 {
-            *tokens = u32::try_from(earned + u128::from(*tokens)).unwrap_or(rate).min(rate);
-            *at = now;
-        }
-        *tokens
-    }
-
-    fn spend(&mut self, destination_id: &str, count: u32) {
-        if let Some((_, tokens)) = self.0.get_mut(destination_id) {
-            *tokens = tokens.saturating_sub(count);
-        }
-    }
+/// What is under way.
+pub(crate) struct Shift {
+    worker: Worker,
+    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
+    ended: Vec<Ended>,
+    /// How many are under way, by destination.
+    busy: HashMap<String, i64>,
+    pace: Pace,
+    /// When a destination is worth a look; without an entry: now.
+    looks: HashMap<String, Timestamp>,
+    /// The last turn's transaction failed: one message may be to blame, so each is settled alone.
+    settles_alone: bool,
+    is_ending: bool,
 }
 
 impl Worker {
     /// At start: what a dead process of this database had claimed is nobody's.
-    pub(crate) async fn begin(&self, store: &Store) -> Result<()> {
-        match store.engine() {
-            Engine::Sqlite => table::end_leases(store).await,
+    pub(crate) async fn begin(&self) -> Result<()> {
+        match self.store.engine() {
+            Engine::Sqlite => table::end_leases(&self.store).await,
             Engine::Postgres => Ok(()), // Other replicas hold leases too; dead ones run out.
         }
     }
 
-    /// One round over all destinations at once; a slow one does not hold up the others' round by more than its own attempts.
-    pub(crate) async fn round(
-        &self,
-        store: &Store,
-        settings: &Settings,
-        clock: &Clock,
-        pace: &mut Pace,
-    ) -> Result<Round> {
-        let (now, snapshot) = (clock.now(), settings.current());
-        let enabled: Vec<_> =
-            snapshot.destinations.iter().filter(|destination| destination.enabled).collect();
-        let next = next_due(store, &enabled).await?;
-        if next.is_none_or(|next| next > now) {
-            return Ok(Round { attempts: 0, next });
+    /// Begins to work.
+    pub(crate) fn shift(&self) -> Shift {
+        Shift {
+            worker: self.clone(),
+            under_way: FuturesUnordered::new(),
+            ended: Vec::new(),
+            busy: HashMap::new(),
+            pace: Pace::default(),
+            looks: HashMap::new(),
+            settles_alone: false,
+            is_ending: false,
         }
-        let mut tx = store.begin().await?;
-        let max_tries = i64::try_from(self.schedule.len() + 1).unwrap_or(i64::MAX);
-        table::give_up_exhausted(&mut tx, now, max_tries).await?;
-        let mut claimed = Vec::new();
-        let mut is_paced = false;
-        for destination in &enabled {
-            let available = pace.available(&destination.id, self.rate, now);
-            is_paced |= available == 0;
-            let limit = i64::from(available.min(AT_A_TIME));
-            let claims =
-                table::claim(&mut tx, now, now.plus(LEASE), &destination.id, limit).await?;
-            pace.spend(&destination.id, u32::try_from(claims.len()).unwrap_or(u32::MAX));
-            claimed.extend(claims.into_iter().map(|claim| (*destination, claim)));
-        }
-        tx.commit().await?;
-        let attempts = claimed.len();
-        let sends = claimed
-            .into_iter()
-            .map(|(destination, claim)| self.attempt(store, clock, destination, claim));
-        for settled in join_all(sends).await {
-            settled?;
-        }
-        let paced = is_paced.then(|| now.plus(PACED_LOOK));
-        let due = next_due(store, &enabled).await?;
-        Ok(Round { attempts, next: if is_paced { paced } else { due } })
     }
 
-    async fn attempt(
+    /// What an attempt means for its delivery, for the destination's breaker, and the pause that the destination asked for.
+    fn end<'a>(
         &self,
-        store: &Store,
-        clock: &Clock,
-        destination: &Destination,
-        claim: Claim,
-    ) -> Result<()> {
-        let stopwatch = Clock::stopwatch();
-        let answer =
-            self.sender.post(&destination.url, &claim.content_type, claim.request.clone()).await;
-        let took_ms = i64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let now = clock.now();
-        let (outcome, error) = destination::judge(destination, &answer);
-        let (status, body, retry_after) = match &answer {
+        now: Timestamp,
+        ended: &'a Ended,
+    ) -> (Settlement<'a>, Sign, Option<Duration>) {
+        let destination = &*ended.destination;
+        let (outcome, error) = destination::judge(destination, &ended.answer);
+        let (status, body, asked) = match &ended.answer {
             Answer::Http { status, body, retry_after, .. } => {
                 let asked = retry_after.as_deref().and_then(|header| read_retry_after(header, now));
-                (
-                    Some(i64::from(*status)),
-                    Some(body.replace(destination.url.expose(), "***")),
-                    asked,
-                )
+                (Some(*status), Some(destination::hide_secrets(destination, body)), asked)
             }
             Answer::Nothing(_) | Answer::Blocked(_) => (None, None, None),
         };
-        let tries = usize::try_from(claim.tries).unwrap_or(usize::MAX);
-        let pause = pause_after(&self.schedule, tries, retry_after, ids::random_per_mille());
+        let sign = match (outcome, status) {
+            (Outcome::Accepted, _) => Sign::Accepted,
+            (Outcome::Retry, _) => Sign::Failing,
+            (Outcome::Refused, Some(401 | 403 | 404 | 405 | 410)) => Sign::WrongAddress,
+            (Outcome::Refused, _) => Sign::RefusedOne,
+            (Outcome::Blocked, _) => Sign::NotSent,
+        };
+        let tries = usize::try_from(ended.claim.tries).unwrap_or(usize::MAX);
+        let pause = pause_after(&self.schedule, tries, asked, ids::random_per_mille());
+        // A destination that is down may refuse what it will take tomorrow.
+        let is_final =
+            outcome != Outcome::Retry && !(outcome == Outcome::Refused && ended.claim.is_probe);
         let (state, reason, due) = match (outcome, pause) {
             (Outcome::Accepted, _) => ("delivered", None, now),
-            (Outcome::Retry, Some(pause)) => ("pending", None, now.plus(pause)),
-            (Outcome::Retry, None) => ("given_up", Some("exhausted"), now),
-            (Outcome::Refused, _) => ("given_up", Some("refused"), now),
             (Outcome::Blocked, _) => ("given_up", Some("blocked_address"), now),
+            (Outcome::Refused, _) if is_final => ("given_up", Some("refused"), now),
+            (_, Some(pause)) => ("pending", None, now.plus(pause)),
+            (_, None) => ("given_up", Some("exhausted"), now),
         };
-        let end = Settlement {
+        let pauses_all =
+            matches!(status, Some(429 | 503)).then_some(asked).flatten().map(asked_pause);
+        let settlement = Settlement {
+            claim: &ended.claim,
             outcome: outcome.word(),
-            took_ms,
-            status,
-            answer: body.as_deref(),
-            error: error.as_deref(),
+            took_ms: ended.took_ms,
+            status: status.map(i64::from),
+            answer: body,
+            error,
             state,
             reason,
             due,
         };
-        let mut tx = store.begin().await?;
-        table::settle(&mut tx, now, &claim, &end).await?;
-        tx.commit().await?;
-        let said = error.as_deref().unwrap_or("accepted");
-        tracing::info!(
-            delivery = claim.id,
-            destination = destination.key,
-            attempt = claim.n,
-            status,
-            took_ms,
-            state,
-            "tried a delivery: {said}"
-        );
-        Ok(())
+        (settlement, sign, pauses_all)
     }
 }
 
-/// When the earliest delivery to any of these destinations wants attention.
-async fn next_due(store: &Store, destinations: &[&Destination]) -> Result<Option<Timestamp>> {
-    let mut next = None;
-    for destination in destinations {
-        let due = table::next_due(store, &destination.id).await?;
-        next = [next, due].into_iter().flatten().min();
+impl Shift {
+    /// Settles what came back, claims what is due and may go, and starts to send it. Answers how many attempts began.
+    ///
+    /// # Errors
+    /// When the database does not answer; what came back is kept for the next turn.
+    pub(crate) async fn turn(&mut self) -> Result<usize> {
+        if self.settles_alone {
+            self.settle_each_alone().await?;
+        }
+        let turn = self.settle_and_claim().await;
+        self.settles_alone = turn.is_err();
+        turn
     }
-    Ok(next)
+
+    async fn settle_and_claim(&mut self) -> Result<usize> {
+        let worker = self.worker.clone();
+        let (now, snapshot) = (worker.clock.now(), worker.settings.current());
+        let wanted = self.look(now, &snapshot).await?;
+        if self.ended.is_empty() && wanted.is_empty() {
+            return Ok(0);
+        }
+        let mut tx = worker.store.begin().await?;
+        // Always in the same order, so that replicas cannot wait for each other in a circle.
+        let mut locked: BTreeMap<String, (Breaker, Breaker)> = BTreeMap::new();
+        let ended = self.ended.iter().map(|ended| &ended.destination.id);
+        for id in ended.chain(wanted.iter().map(|destination| &destination.id)) {
+            locked.entry(id.clone()).or_default();
+        }
+        for (id, both) in &mut locked {
+            let breaker = breakers::take_turn(&mut tx, id).await?;
+            *both = (breaker.clone(), breaker);
+        }
+        let mut lines = Vec::with_capacity(self.ended.len());
+        for ended in &self.ended {
+            let (settlement, sign, pause) = worker.end(now, ended);
+            table::settle(&mut tx, now, &settlement).await?;
+            if let Some((_, breaker)) = locked.get_mut(&ended.destination.id) {
+                let (probe, slots) = (ended.claim.is_probe, ended.destination.at_a_time());
+                breaker.note(now, sign, probe, slots, pause, settlement.error.as_deref());
+            }
+            lines.push((settlement.state, settlement.status, settlement.error));
+        }
+        let mut claimed = Vec::new();
+        for destination in wanted {
+            let Some((_, breaker)) = locked.get_mut(&destination.id) else { continue };
+            let claims = self.claim(&mut tx, now, &destination, breaker).await?;
+            claimed.extend(claims.into_iter().map(|claim| (destination.clone(), claim)));
+        }
+        for (id, (before, after)) in &locked {
+            if before != after {
+                breakers::save(&mut tx, id, after).await?;
+            }
+        }
+        tx.commit().await?;
+        for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
+            tell(ended, state, status, error.as_deref());
+        }
+        for (id, (before, after)) in &locked {
+            tell_turns(&snapshot, id, before, after);
+        }
+        let begun = claimed.len();
+        for (destination, claim) in claimed {
+            *self.busy.entry(destination.id.clone()).or_default() += 1;
+            self.pace.spend(&destination.id, 1);
+            self.under_way.push(Box::pin(attempt(worker.clone(), destination, claim)));
+        }
+        Ok(begun)
+    }
+
+    /// The destinations that something is due for and that have a slot free.
+    async fn look(&mut self, now: Timestamp, snapshot: &Snapshot) -> Result<Vec<Arc<Destination>>> {
+        let mut wanted = Vec::new();
+        let enabled = snapshot.destinations.iter().filter(|found| found.enabled && !self.is_ending);
+        for destination in enabled.collect::<Vec<_>>() {
+            // Nothing is put off for longer; the clock was set back.
+            let is_time = |at: &Timestamp| *at <= now || at.since(now) > LONGEST_PUT_OFF;
+            let is_time = self.looks.get(&destination.id).is_none_or(is_time);
+            if !is_time || self.free(destination) <= 0 {
+                continue;
+            }
+            let due = table::next_due(&self.worker.store, now, &destination.id).await?;
+            if due.is_some_and(|due| due <= now) {
+                wanted.push(destination.clone());
+            } else {
+                let latest = now.plus(self.look_every());
+                let at = due.map_or(latest, |due| due.min(latest));
+                self.looks.insert(destination.id.clone(), at);
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn free(&self, destination: &Destination) -> i64 {
+        destination.at_a_time() - self.busy.get(&destination.id).copied().unwrap_or(0)
+    }
+
+    /// Claims what its breaker, its pace and its slots allow, and notes when the next look is worth it.
+    async fn claim(
+        &mut self,
+        tx: &mut crate::store::AnyConnection,
+        now: Timestamp,
+        destination: &Destination,
+        breaker: &mut Breaker,
+    ) -> Result<Vec<Claim>> {
+        let rate = destination.options.rate.unwrap_or(self.worker.rate);
+        let permit = breaker.permit(now, destination.at_a_time());
+        let tokens = match self.pace.available(&destination.id, rate, now) {
+            Ok(tokens) => i64::from(tokens),
+            Err(at) => return Ok(self.look_again(&destination.id, at)),
+        };
+        let (slots, is_probe) = match permit {
+            Permit::Nothing(until) => return Ok(self.look_again(&destination.id, until)),
+            Permit::Probe => (1, true),
+            Permit::UpTo(slots) => {
+                let leased = table::leased(tx, now, &destination.id).await?;
+                (slots - leased, false)
+            }
+        };
+        let limit = slots.min(tokens);
+        if limit <= 0 {
+            return Ok(self.look_again(&destination.id, now.plus(CROWDED_LOOK)));
+        }
+        let claims = table::claim(tx, now, now.plus(LEASE), &destination.id, limit).await?;
+        self.looks.remove(&destination.id);
+        let max_tries = i64::try_from(self.worker.schedule.len() + 1).unwrap_or(i64::MAX);
+        let mut begun = Vec::with_capacity(claims.len());
+        for mut claim in claims {
+            // Used all its tries without an answer, such as a message that kills the process; or came too late.
+            let is_late = claim.expires_at.is_some_and(|expires_at| expires_at <= now);
+            if is_late || claim.tries > max_tries {
+                let reason = if is_late { "expired" } else { "exhausted" };
+                table::give_up_unsent(tx, now, &claim.id, reason).await?;
+                continue;
+            }
+            claim.is_probe = is_probe;
+            table::note_attempt(tx, now, &claim).await?;
+            begun.push(claim);
+        }
+        if is_probe && !begun.is_empty() {
+            breaker.send_probe(now, LEASE);
+        }
+        Ok(begun)
+    }
+
+    fn look_again(&mut self, destination_id: &str, at: Timestamp) -> Vec<Claim> {
+        self.looks.insert(destination_id.to_owned(), at);
+        Vec::new()
+    }
+
+    /// One transaction each, so that one that cannot be written keeps no other from it. Its lease then has to do.
+    async fn settle_each_alone(&mut self) -> Result<()> {
+        for mut ended in std::mem::take(&mut self.ended) {
+            let now = self.worker.clock.now();
+            match settle_alone(&self.worker, now, &ended).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(
+                        delivery = ended.claim.id,
+                        error = format!("{error:#}"),
+                        "could not write how an attempt ended"
+                    );
+                    ended.settle_tries += 1;
+                    if ended.settle_tries < SETTLE_TRIES {
+                        self.ended.push(ended);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an attempt that ended: its slot is free, so its destination is worth a look.
+    fn take(&mut self, ended: Ended) {
+        if let Some(busy) = self.busy.get_mut(&ended.destination.id) {
+            *busy -= 1;
+        }
+        self.looks.remove(&ended.destination.id);
+        self.ended.push(ended);
+    }
+
+    /// Something may be owed: every destination is worth a look.
+    pub(crate) fn hear_bell(&mut self) {
+        self.looks.clear();
+    }
+
+    /// An ordered stop: what is under way is finished, nothing is begun.
+    pub(crate) fn begin_no_more(&mut self) {
+        self.is_ending = true;
+    }
+
+    /// True while attempts are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Waits until an attempt ended, and takes every other one that has. Never resolves when none is under way.
+    pub(crate) async fn attempt_ended(&mut self) {
+        match self.under_way.next().await {
+            Some(ended) => self.take(ended),
+            None => std::future::pending().await,
+        }
+        while let Some(Some(ended)) = self.under_way.next().now_or_never() {
+            self.take(ended);
+        }
+    }
+
+    /// How long nothing is to be done unless an attempt ends or a bell rings.
+    pub(crate) fn rest(&self) -> Duration {
+        let now = self.worker.clock.now();
+        let snapshot = self.worker.settings.current();
+        let looks =
+            snapshot.destinations.iter().filter(|found| found.enabled && self.free(found) > 0);
+        let rests = looks.map(|found| match self.looks.get(&found.id) {
+            None => Duration::ZERO,
+            Some(at) => at.since(now).max(Duration::from_millis(1)),
+        });
+        rests.chain([self.look_every()]).min().unwrap_or_default()
+    }
+
+    /// How often it looks although nothing told it to.
+    fn look_every(&self) -> Duration {
+        match self.worker.store.engine() {
+            Engine::Sqlite => LOOK_FOR_COMMANDS,
+            Engine::Postgres => LOOK_FOR_REPLICAS,
+        }
+    }
+}
+
+async fn settle_alone(worker: &Worker, now: Timestamp, ended: &Ended) -> Result<()> {
+    let mut tx = worker.store.begin().await?;
+    let id = &ended.destination.id;
+    let mut breaker = breakers::take_turn(&mut tx, id).await?;
+    let (settlement, sign, pause) = worker.end(now, ended);
+    table::settle(&mut tx, now, &settlement).await?;
+    let (probe, slots) = (ended.claim.is_probe, ended.destination.at_a_time());
+    breaker.note(now, sign, probe, slots, pause, settlement.error.as_deref());
+    breakers::save(&mut tx, id, &breaker).await?;
+    tx.commit().await?;
+    tell(ended, settlement.state, settlement.status, settlement.error.as_deref());
+    Ok(())
+}
+
+async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) -> Ended {
+    let stopwatch = Clock::stopwatch();
+    let parcel = destination::Parcel { content_type: &claim.content_type, body: &claim.request };
+    let answer = worker.sender.send(&destination, parcel).await;
+    let took_ms = i64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Ended { destination, claim, answer, took_ms, settle_tries: 0 }
+}
+
+fn tell(ended: &Ended, state: &str, status: Option<i64>, error: Option<&str>) {
+    tracing::info!(
+        delivery = ended.claim.id,
+        destination = ended.destination.key,
+        attempt = ended.claim.n,
+        status,
+        took_ms = ended.took_ms,
+        state,
+        "tried a delivery: {}",
+        error.unwrap_or("accepted")
+    );
+}
+
+/// Says once when a destination goes down, and once when it is back.
+fn tell_turns(snapshot: &Snapshot, id: &str, before: &Breaker, after: &Breaker) {
+    let key = snapshot.destination(id).map_or(id, |found| found.key.as_str());
+    match (before.held_since, after.held_since) {
+        (None, Some(_)) => {
+            let why = after.last_error.as_deref().unwrap_or_default();
+            tracing::warn!(
+                destination = key,
+                "holding a destination back, it is only probed now: {why}"
+            );
+        }
+        (Some(_), None) => tracing::info!(destination = key, "a destination answers again"),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::visit;
 
-    #[test]
-    fn the_pace_is_a_bucket_of_one_second() {
-        let mut pace = Pace::default();
-        let at = |ms| Timestamp::from_ms(ms);
-        assert_eq!(pace.available("a", 10, at(0)), 10);
-        pace.spend("a", 10);
-        assert_eq!(pace.available("a", 10, at(50)), 0);
-        assert_eq!(pace.available("a", 10, at(100)), 1);
-        assert_eq!(pace.available("b", 10, at(100)), 10);
-        assert_eq!(pace.available("a", 10, at(60_000)), 10);
-        assert_eq!(pace.available("a", 0, at(0)), AT_A_TIME);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_does_not_dry_the_bucket_up() {
-        let mut pace = Pace::default();
-        let at = |ms| Timestamp::from_ms(ms);
-        assert_eq!(pace.available("a", 10, at(86_400_000)), 10);
-        pace.spend("a", 10);
-        assert_eq!(pace.available("a", 10, at(1_000)), 0);
-        assert_eq!(pace.available("a", 10, at(2_000)), 10);
+    #[tokio::test]
+    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+        let directory = std::env::temp_dir().join(format!("worker_{}", ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
+        let values = [("CLICKSTAMP_ANYTRACK_URL", "https://t1.anytrack.io/a/collect/b")];
+        let config = crate::config::Config::with(&values).unwrap();
+        crate::settings::prepare(&store, &config, Timestamp::from_ms(0)).await.unwrap();
+        let worker = Worker {
+            settings: Settings::load(&store).await.unwrap(),
+            store,
+            clock: Clock::manual(Timestamp::from_ms(0)),
+            sender: Sender::new(false).unwrap(),
+            schedule: Arc::from([]),
+            rate: 10,
+        };
+        let mut shift = worker.shift();
+        assert_eq!(shift.rest(), Duration::ZERO, "it looks once");
+        assert_eq!(shift.turn().await.unwrap(), 0);
+        worker.store.close().await;
+        for _ in 0..3 {
+            assert_eq!(shift.rest(), LOOK_FOR_COMMANDS);
+            assert_eq!(shift.turn().await.unwrap(), 0, "a closed database would have complained");
+        }
+        shift.hear_bell();
+        assert!(shift.turn().await.is_err(), "it looks again");
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
     }
 }

@@ -3,9 +3,11 @@
 //! Promise: the address that was checked is the address that is connected to; cloud metadata, loopback and private networks are out of reach.
 
 use std::error::Error;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::{fmt, io};
 
+use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -44,10 +46,25 @@ fn refusal(address: IpAddr) -> String {
     )
 }
 
-/// A resolver that drops every address that is not public and hands only the rest to the connector.
-#[derive(Debug)]
+/// Asks what addresses a name has.
+pub(super) type Lookup =
+    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// The system's own way to look a name up.
+pub(super) fn system_lookup() -> Lookup {
+    Arc::new(|name| {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    })
+}
+
+/// A resolver that drops every address that is not public and hands only the rest to the connector. There is no second look-up
+/// between the check and the connection, so a name that changes its address (DNS rebinding) gains nothing.
 pub(super) struct GuardedResolver {
     pub(super) allow_private: bool,
+    pub(super) lookup: Lookup,
 }
 
 /// A name that resolved to nothing but private addresses.
@@ -64,17 +81,16 @@ impl Error for BlockedAddress {}
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let (allow_private, found) = (self.allow_private, (self.lookup)(name.as_str().to_owned()));
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let (public, private): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|address| allow_private || is_public(address.ip()));
+                found.await?.into_iter().partition(|address| allow_private || is_public(*address));
             match private.first() {
                 Some(address) if public.is_empty() => {
-                    Err(Box::new(BlockedAddress(address.ip())) as Box<dyn Error + Send + Sync>)
+                    Err(Box::new(BlockedAddress(*address)) as Box<dyn Error + Send + Sync>)
                 }
-                _ => Ok(Box::new(public.into_iter()) as Addrs),
+                // The connector puts the URL's port in.
+                _ => Ok(Box::new(public.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs),
             }
         })
     }

@@ -7,7 +7,7 @@ mod guard;
 mod send;
 
 pub use guard::check_url;
-pub(crate) use send::{Answer, Sender};
+pub(crate) use send::{Answer, Parcel, Sender};
 
 use crate::money::Money;
 use crate::settings::{Destination, DestinationKind};
@@ -123,6 +123,9 @@ pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Opt
                 (408 | 425 | 429 | 500..=599, _) => {
                     (Outcome::Retry, Some(format!("it answered {status}")))
                 }
+                (status, _) if destination.options.retry_also.contains(status) => {
+                    (Outcome::Retry, Some(format!("it answered {status}")))
+                }
                 (300..=399, _) => {
                     let to = location.as_deref().unwrap_or("another address");
                     (Outcome::Refused, Some(format!("it moved to {to}: put the new URL in")))
@@ -133,13 +136,18 @@ pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Opt
     }
 }
 
+/// An answer with our own secrets taken out: some destinations repeat what they were asked.
+pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
+    answer.replace(destination.url.expose(), "***")
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::settings::DestinationOptions;
 
-    fn destination() -> Destination {
+    pub(crate) fn destination() -> Destination {
         Destination {
             id: "dst_1".to_owned(),
             key: "anytrack".to_owned(),

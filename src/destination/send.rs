@@ -3,6 +3,7 @@
 //! Promise: bounded in time and memory; no redirects, no proxies, no retries of its own; the URL never stands in an error text.
 
 use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use anyhow::{Context as _, Result};
 use reqwest::header;
 use reqwest::redirect::Policy;
 
-use super::guard::{self, BlockedAddress, GuardedResolver};
-use crate::config::Secret;
+use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
+use crate::settings::Destination;
 
 /// Until the connection stands, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +34,13 @@ pub(crate) enum Answer {
     Blocked(String),
 }
 
+/// What is sent in one attempt.
+pub(crate) struct Parcel<'a> {
+    pub(crate) content_type: &'a str,
+    /// The frozen bytes.
+    pub(crate) body: &'a str,
+}
+
 /// Sends messages. One per process, so that connections are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
@@ -43,6 +51,15 @@ pub(crate) struct Sender {
 impl Sender {
     /// Builds the one client.
     pub(crate) fn new(allow_private: bool) -> Result<Self> {
+        Self::with(allow_private, guard::system_lookup(), CONNECT_TIMEOUT, ATTEMPT_TIMEOUT)
+    }
+
+    fn with(
+        allow_private: bool,
+        lookup: Lookup,
+        connect_timeout: Duration,
+        attempt_timeout: Duration,
+    ) -> Result<Self> {
         // An error means that somebody installed it before us, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -51,22 +68,25 @@ impl Sender {
             .retry(reqwest::retry::never())
             .no_proxy()
             .https_only(!allow_private)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ATTEMPT_TIMEOUT)
-            .dns_resolver(Arc::new(GuardedResolver { allow_private }))
+            .connect_timeout(connect_timeout)
+            .timeout(attempt_timeout)
+            .dns_resolver(Arc::new(GuardedResolver { allow_private, lookup }))
             .build()
             .context("could not build the HTTP client")?;
         Ok(Self { client, allow_private })
     }
 
-    /// Posts frozen bytes.
-    pub(crate) async fn post(&self, url: &Secret, content_type: &str, body: String) -> Answer {
-        let url = match guard::check_url(url.expose(), self.allow_private) {
+    /// Sends frozen bytes.
+    pub(crate) async fn send(&self, destination: &Destination, parcel: Parcel<'_>) -> Answer {
+        let url = match guard::check_url(destination.url.expose(), self.allow_private) {
             Ok(url) => url,
             Err(why) => return Answer::Blocked(why),
         };
-        let request =
-            self.client.post(url).header(header::CONTENT_TYPE, content_type.to_owned()).body(body);
+        let request = self
+            .client
+            .post(url)
+            .header(header::CONTENT_TYPE, parcel.content_type)
+            .body(parcel.body.to_owned());
         match request.send().await {
             Ok(response) => read(response).await,
             Err(error) => explain(&error.without_url()),
@@ -94,22 +114,254 @@ async fn read(mut response: reqwest::Response) -> Answer {
     Answer::Http { status, body, location, retry_after }
 }
 
+/// The fault of the TLS handshake, which comes wrapped in one or more I/O errors.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) => tls_error(io.get_ref()?),
+        None => error.downcast_ref(),
+    }
+}
+
+/// What went wrong, in words for the owner.
 fn explain(error: &reqwest::Error) -> Answer {
+    let mut causes = Vec::new();
     let mut source = error.source();
-    let mut deepest = None;
     while let Some(cause) = source {
         if let Some(blocked) = cause.downcast_ref::<BlockedAddress>() {
             return Answer::Blocked(blocked.to_string());
         }
-        deepest = Some(cause.to_string());
+        causes.push(cause);
         source = cause.source();
     }
-    let what = if error.is_timeout() {
-        "no answer within 20 seconds"
-    } else if error.is_connect() {
-        "could not connect"
-    } else {
-        "the connection broke"
+    let said = |text: &str| causes.iter().any(|cause| cause.to_string().contains(text));
+    let io = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>());
+    let tls = causes.iter().find_map(|cause| tls_error(*cause));
+    let words = match (tls, io.map(io::Error::kind)) {
+        (Some(rustls::Error::InvalidCertificate(why)), _) => {
+            format!("its certificate is not valid: {why}")
+        }
+        (Some(_), _) => {
+            "it does not speak TLS there: is the URL's port right, and is it https?".to_owned()
+        }
+        _ if said("dns error") => "its name was not found: is the URL spelled right?".to_owned(),
+        _ if error.is_timeout() && error.is_connect() => {
+            "it could not be reached within 5 seconds".to_owned()
+        }
+        _ if error.is_timeout() => "it gave no answer within 20 seconds".to_owned(),
+        (None, Some(io::ErrorKind::ConnectionRefused)) => {
+            "it could not be reached: nothing listens there".to_owned()
+        }
+        (None, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)) => {
+            "it closed the connection without an answer".to_owned()
+        }
+        _ if error.is_connect() => "it could not be reached".to_owned(),
+        _ if said("connection closed") || said("unexpected end of file") => {
+            "it closed the connection without an answer".to_owned()
+        }
+        _ => "it gave no answer that can be read".to_owned(),
     };
-    Answer::Nothing(deepest.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}")))
+    Answer::Nothing(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{IpAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::destination::tests::destination;
+    use crate::destination::{Outcome, judge};
+
+    /// A server of one connection, which does as the closure says after it has read the request's head.
+    fn server(behave: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).unwrap();
+            behave(stream);
+        });
+        port
+    }
+
+    fn says(text: &'static str) -> impl FnOnce(TcpStream) + Send {
+        move |mut stream| {
+            // The other side may have seen enough and gone.
+            let _ = stream.write_all(text.as_bytes());
+        }
+    }
+
+    fn hasty(allow_private: bool, lookup: Lookup) -> Sender {
+        let soon = Duration::from_millis(400);
+        Sender::with(allow_private, lookup, soon, soon).unwrap()
+    }
+
+    async fn answer(sender: &Sender, url: String) -> (Outcome, String) {
+        let mut to = destination();
+        to.url = crate::config::Secret::new(url);
+        let parcel = Parcel { content_type: "application/json", body: "{}" };
+        let (outcome, error) = judge(&to, &sender.send(&to, parcel).await);
+        (outcome, error.unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn every_way_to_answer_badly_has_its_outcome_and_its_words() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = nobody.local_addr().unwrap().port();
+        drop(nobody);
+        let rows: Vec<(&str, String, Outcome, &str)> = vec![
+            (
+                "nobody",
+                format!("http://127.0.0.1:{closed}/"),
+                Outcome::Retry,
+                "it could not be reached: nothing listens there",
+            ),
+            (
+                "hangs",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ = stream.read(&mut [0]);
+                    })
+                ),
+                Outcome::Retry,
+                "it gave no answer within 20 seconds",
+            ),
+            (
+                "closes at once",
+                format!("http://127.0.0.1:{}/", server(drop)),
+                Outcome::Retry,
+                "it closed the connection without an answer",
+            ),
+            (
+                "garbage",
+                format!("http://127.0.0.1:{}/", server(says("SSH-2.0-nothing\r\n\r\n"))),
+                Outcome::Retry,
+                "it gave no answer that can be read",
+            ),
+            (
+                "cut head",
+                format!("http://127.0.0.1:{}/", server(says("HTTP/1.1 200 OK\r\ncontent-le"))),
+                Outcome::Retry,
+                "it closed the connection without an answer",
+            ),
+            (
+                "cut body",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(says("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhalf"))
+                ),
+                Outcome::Accepted,
+                "",
+            ),
+            (
+                "slow body",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ =
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhalf");
+                        let _ = stream.read(&mut [0]);
+                    })
+                ),
+                Outcome::Accepted,
+                "",
+            ),
+            (
+                "redirect inside",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(says(
+                        "HTTP/1.1 307 Go\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n"
+                    ))
+                ),
+                Outcome::Refused,
+                "it moved to http://169.254.169.254/latest: put the new URL in",
+            ),
+            (
+                "no TLS",
+                format!("https://127.0.0.1:{}/", server(says("HTTP/1.1 400 Bad Request\r\n\r\n"))),
+                Outcome::Retry,
+                "it does not speak TLS there: is the URL's port right, and is it https?",
+            ),
+            (
+                "no such name",
+                "http://no-such-host.invalid/".to_owned(),
+                Outcome::Retry,
+                "its name was not found: is the URL spelled right?",
+            ),
+        ];
+        let lookup: Lookup = Arc::new(|_| {
+            Box::pin(async { Err(io::Error::other("failed to lookup address information")) })
+        });
+        let sender = hasty(true, lookup);
+        for (name, url, outcome, words) in rows {
+            assert_eq!(answer(&sender, url).await, (outcome, words.to_owned()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_an_endless_answer_only_the_beginning_is_read() {
+        let (told, written) = tokio::sync::oneshot::channel();
+        let port = server(move |mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            let mut bytes = 0;
+            while stream.write_all(&[b'x'; 64 * 1024]).is_ok() && bytes < 512 * 1024 * 1024 {
+                bytes += 64 * 1024;
+            }
+            told.send(bytes).unwrap();
+        });
+        let sender = Sender::new(true).unwrap();
+        let mut to = destination();
+        to.url = crate::config::Secret::new(format!("http://127.0.0.1:{port}/"));
+        let parcel = Parcel { content_type: "application/json", body: "{}" };
+        match sender.send(&to, parcel).await {
+            Answer::Http { status, body, .. } => {
+                assert_eq!((status, body.len()), (200, KEPT_ANSWER_BYTES));
+            }
+            other @ (Answer::Nothing(_) | Answer::Blocked(_)) => panic!("{other:?}"),
+        }
+        assert!(written.await.unwrap() < 64 * 1024 * 1024, "the connection was closed");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_to_a_private_address_is_not_followed_there() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        // The first look-up gives a public address where nobody answers, every later one this machine.
+        let rebinding: Lookup = Arc::new(move |_| {
+            let turn = count.fetch_add(1, Ordering::SeqCst);
+            let address: IpAddr = [[192, 88, 98, 1], [127, 0, 0, 1]][turn.min(1)].into();
+            Box::pin(async move { Ok(vec![address]) })
+        });
+        let sender = hasty(false, rebinding);
+        let (first, _) = answer(&sender, "https://rebind.example:9/".to_owned()).await;
+        assert_eq!(first, Outcome::Retry, "nobody there, or no way there");
+        assert_eq!(
+            asked.load(Ordering::SeqCst),
+            1,
+            "the address that was checked is the one that is used"
+        );
+        let (second, why) = answer(&sender, "https://rebind.example:9/".to_owned()).await;
+        assert_eq!(second, Outcome::Blocked);
+        assert!(why.starts_with("127.0.0.1 is a private or local address"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn private_addresses_beside_a_public_one_are_dropped() {
+        let mixed: Lookup = Arc::new(|_| {
+            Box::pin(async {
+                Ok(vec![[127, 0, 0, 1].into(), [10, 0, 0, 1].into(), [192, 88, 98, 1].into()])
+            })
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (outcome, _) =
+            answer(&hasty(false, mixed), format!("https://mixed.example:{port}/")).await;
+        assert_eq!(outcome, Outcome::Retry);
+        assert!(listener.accept().is_err(), "nobody knocked at home");
+    }
 }

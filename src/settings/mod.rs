@@ -168,6 +168,19 @@ pub struct Destination {
     pub from_environment: bool,
 }
 
+/// AnyTrack documents no limit, so we stay modest.
+const ANYTRACK_AT_A_TIME: i64 = 2;
+
+impl Destination {
+    /// How many deliveries to it may be under way at a time.
+    pub fn at_a_time(&self) -> i64 {
+        match (self.options.at_a_time, self.kind) {
+            (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
+            (chosen, _) => chosen.max(1),
+        }
+    }
+}
+
 /// Choices of a destination, stored as JSON; a missing one has its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -184,6 +197,12 @@ pub struct DestinationOptions {
     pub sends_leads: bool,
     /// Texts that turn a 2xx answer into a refusal, case ignored.
     pub refuse_if_body_contains: Vec<String>,
+    /// Further statuses after which it is tried again.
+    pub retry_also: Vec<u16>,
+    /// Deliveries under way at a time; 0 is the kind's own number.
+    pub at_a_time: i64,
+    /// Deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 is no limit.
+    pub rate: Option<u32>,
 }
 
 impl Default for DestinationOptions {
@@ -197,6 +216,9 @@ impl Default for DestinationOptions {
             sends_trials: false,
             sends_leads: false,
             refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
+            retry_also: Vec::new(),
+            at_a_time: 0,
+            rate: None,
         }
     }
 }
@@ -209,7 +231,7 @@ pub struct Snapshot {
     /// In the order they were added.
     pub sources: Vec<Source>,
     /// In the order they were added.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<Arc<Destination>>,
 }
 
 impl Snapshot {
@@ -246,7 +268,7 @@ impl Snapshot {
     }
 
     /// The destination with this record ID.
-    pub fn destination(&self, id: &str) -> Option<&Destination> {
+    pub fn destination(&self, id: &str) -> Option<&Arc<Destination>> {
         self.destinations.iter().find(|destination| destination.id == id)
     }
 
@@ -255,7 +277,8 @@ impl Snapshot {
         &'a self,
         site_id: &'a str,
     ) -> impl Iterator<Item = &'a Destination> {
-        self.destinations.iter().filter(move |destination| destination.site_id == site_id)
+        let all = self.destinations.iter().map(Arc::as_ref);
+        all.filter(move |destination| destination.site_id == site_id)
     }
 }
 

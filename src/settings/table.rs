@@ -1,6 +1,8 @@
 //! SQL of the settings: `settings`, `sites`, `sources`, `destinations`, `api_tokens`.
 //! In: records. Out: rows, and records again. Private to this room.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -41,7 +43,7 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
             .map(|row| source(&row))
             .collect::<Result<_>>()?,
         destinations: read(destinations.fetch_all(store.pool()).await?)
-            .map(|row| destination(&row))
+            .map(|row| destination(&row).map(Arc::new))
             .collect::<Result<_>>()?,
     })
 }

@@ -3,6 +3,7 @@
 //! Promise: what a commit acknowledged survives `kill -9` and power loss; the two engines differ only in this folder.
 
 mod batch;
+mod shadow;
 mod sqlite_lock;
 
 use std::ops::{Deref, DerefMut};
@@ -16,6 +17,7 @@ use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
+pub(crate) use shadow::Shadow;
 // Rooms hand a connection on to their tables; only tables say anything to it.
 pub(crate) use sqlx::AnyConnection;
 
@@ -43,6 +45,10 @@ pub struct Store {
     /// Where transactions that write begin. On SQLite a connection of its own, so that slow reports never hold up a webhook.
     writes: AnyPool,
     engine: Engine,
+    /// Where it is; may hold a password.
+    url: Arc<str>,
+    /// How a transaction that writes begins.
+    begin: &'static str,
     /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
@@ -77,13 +83,15 @@ impl Store {
         counts: &'static Tally,
     ) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        let gate = Arc::new(Mutex::new(()));
+        let (gate, url) = (Arc::new(Mutex::new(())), Arc::<str>::from(url));
         if let Some(path) = url.strip_prefix("sqlite://") {
             let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
             let writes = open_sqlite(path, 1).await?;
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
             let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
-            Ok(Self { pool, writes, engine: Engine::Sqlite, gate, visits: writer, _lock: None })
+            let engine = Engine::Sqlite;
+            let begin = "begin immediate";
+            Ok(Self { pool, writes, engine, url, begin, gate, visits: writer, _lock: None })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
@@ -96,13 +104,23 @@ impl Store {
                         Ok(())
                     })
                 })
-                .connect(url)
+                .connect(&url)
                 .await
                 .context("could not reach the PostgreSQL server of CLICKSTAMP_DATABASE_URL")?;
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
-            let writer = batch::Writer::on_postgres(url, visits, counts).await?;
+            let writer = batch::Writer::on_postgres(&url, visits, counts).await?;
             let writes = pool.clone();
-            Ok(Self { pool, writes, engine: Engine::Postgres, gate, visits: writer, _lock: None })
+            let engine = Engine::Postgres;
+            Ok(Self {
+                pool,
+                writes,
+                engine,
+                url,
+                begin: "begin",
+                gate,
+                visits: writer,
+                _lock: None,
+            })
         } else {
             bail!("CLICKSTAMP_DATABASE_URL must start with sqlite:// or postgres://");
         }
@@ -121,12 +139,12 @@ impl Store {
     /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
     /// Who began it commits it; dropping it undoes everything.
     pub(crate) async fn begin(&self) -> Result<Tx> {
-        let (turn, statement) = match self.engine {
-            Engine::Sqlite => (Some(self.gate.clone().lock_owned().await), "begin immediate"),
-            Engine::Postgres => (None, "begin"),
+        let turn = match self.engine {
+            Engine::Sqlite => Some(self.gate.clone().lock_owned().await),
+            Engine::Postgres => None,
         };
         let inner =
-            self.writes.begin_with(statement).await.context("could not begin a transaction")?;
+            self.writes.begin_with(self.begin).await.context("could not begin a transaction")?;
         Ok(Tx { inner, _turn: turn })
     }
 

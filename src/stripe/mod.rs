@@ -7,6 +7,7 @@ pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
 mod rejections;
+pub mod replay;
 pub(crate) mod signature;
 mod table;
 pub(crate) mod thin;

@@ -53,7 +53,8 @@ async fn record_visit(
         }
         _ => AppError::bad_request("the body broke off"),
     })?;
-    let sent = body::parse(&bytes).map_err(AppError::bad_request)?;
+    let text = body::text(&bytes);
+    let sent = body::parse(&text).map_err(AppError::bad_request)?;
     let settings = state.settings.current();
     let site = settings
         .site_by_key(&sent.site_key)
@@ -130,6 +131,9 @@ fn cookie(
         .flat_map(cookie::Cookie::split_parse)
         .filter_map(Result::ok)
         .any(|cookie| cookie.name() == "_ck" && cookie.value() == presented.as_str());
+    if !is_held {
+        return None;
+    }
     let own_host = hosts::without_port(client.base.split("://").nth(1)?.split('/').next()?)
         .to_ascii_lowercase();
     let page_host = page
@@ -139,7 +143,7 @@ fn cookie(
         Some(site) => matches!(site, "same-origin" | "same-site"),
         None => page_host.as_deref().is_some_and(|host| hosts::same_site(host, &own_host)),
     };
-    if !is_held || !is_same_site {
+    if !is_same_site {
         return None;
     }
     let mut cookie = format!("_ck={click_id}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Lax");

@@ -71,8 +71,8 @@ pub(crate) async fn record(
     keys: &ClickIdKey,
     now: Timestamp,
     site: &Site,
-    sent: &body::Sent,
-    seen: &body::Seen,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
     around: &Around,
 ) -> Result<Recorded> {
     let presented = &sent.click_id;

@@ -62,14 +62,25 @@ const ABOVE_THE_ROOMS: &[&str] =
 
 /// The room that owns a table, and alone writes it. `report` owns none.
 const OWNERS: &[(&str, &[&str])] = &[
-    ("settings", &["settings", "sites", "sources", "destinations", "links", "api_tokens"]),
+    (
+        "settings",
+        &[
+            "settings",
+            "sites",
+            "sources",
+            "destinations",
+            "destination_revisions",
+            "links",
+            "api_tokens",
+        ],
+    ),
     ("visit", &["visits", "visit_counts", "visit_notes"]),
     (
         "stripe",
         &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],
     ),
     ("conversion", &["ledgers", "conversions", "waits", "touches", "stripe_objects"]),
-    ("delivery", &["deliveries", "attempts"]),
+    ("delivery", &["deliveries", "attempts", "breakers"]),
     ("dashboard", &["users", "sessions"]),
 ];
 

@@ -3,10 +3,11 @@
 use std::process::Stdio;
 
 use clickstamp::clock::Clock;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session};
+use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session, TestApp};
 
 /// Runs the binary with an environment and an input; answers its success and everything it said.
 async fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (bool, String) {
@@ -154,4 +155,40 @@ async fn a_backfill_runs_beside_a_server_and_says_what_it_did() {
     let without = [("CLICKSTAMP_DATABASE_URL", database.url.as_str())];
     let (succeeded, said) = run(&["backfill"], &without, "").await;
     assert!(!succeeded && said.contains("set CLICKSTAMP_STRIPE_API_KEY"), "{said}");
+}
+
+#[tokio::test]
+async fn a_replay_prints_what_differs_and_corrects_it_when_told_to() {
+    let app = TestApp::start().await;
+    for event in
+        [Session::paid("cs_live_1").completed(), json!({"id": "evt_1", "type": "price.created"})]
+    {
+        app.stripe_processed(&event).await;
+    }
+    app.deliver_due().await;
+    let environment = [("CLICKSTAMP_DATABASE_URL", app.database.url.as_str())];
+    let (succeeded, said) = run(&["replay"], &environment, "").await;
+    assert!(
+        succeeded
+            && said.contains("2 events make 1 conversions.")
+            && said.contains("says the same"),
+        "{said}"
+    );
+    let pool = app.database.look().await;
+    let changed = sqlx::query("update conversions set status = 'pending'").execute(&pool).await;
+    changed.expect("it can be changed behind everybody's back");
+    pool.close().await;
+    let (succeeded, said) = run(&["replay", "--from", "2026-09-21"], &environment, "").await;
+    assert!(succeeded && said.contains("1 conversion differs; --apply corrects it."), "{said}");
+    let row = said.lines().find(|line| line.contains("cs_live_1")).expect("a row");
+    assert!(row.contains("status") && row.contains("pending") && row.contains("paid"), "{row}");
+    let (succeeded, said) = run(&["replay", "--apply", "--json"], &environment, "").await;
+    assert!(succeeded && said.contains(r#""applied":true"#), "{said}");
+    assert_eq!(app.conversion().await.status, "paid");
+    for arguments in [["replay", "--from=soon"], ["replay", "--to=2026-02-30"]] {
+        assert!(!run(&arguments, &environment, "").await.0, "{arguments:?}");
+    }
+    let (succeeded, said) =
+        run(&["replay", "--from=2026-02-02", "--to=2026-02-01"], &environment, "").await;
+    assert!(!succeeded && said.contains("--from is after --to"), "{said}");
 }

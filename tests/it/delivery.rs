@@ -150,7 +150,11 @@ async fn a_dead_destination_is_tried_again_not_given_up() {
     app.deliver_due().await;
     assert_eq!(app.delivery().await.state, "pending");
     let error = app.database.texts("select error from attempts").await.remove(0);
-    assert!(error.starts_with("could not connect") && !error.contains("k7Qe"), "{error}");
+    assert!(
+        error.starts_with("it could not be reached: nothing listens there")
+            && !error.contains("k7Qe"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -192,4 +196,106 @@ async fn a_corrected_url_heals_what_is_still_owed() {
     let fake = app.anytrack.url.clone();
     let app = app.restart(&[("CLICKSTAMP_ANYTRACK_URL", fake.as_str())]).await;
     assert_eq!(app.database.texts("select url from destinations").await, [fake]);
+}
+
+/// An app with so many paid conversions that owe AnyTrack a message each.
+async fn owing_many(count: usize, settings: &[(&str, &str)]) -> TestApp {
+    let app = TestApp::start_with(settings).await;
+    let click_id = app.visit(PAGE).await;
+    for number in 0..count {
+        let session = format!("cs_live_{number:03}");
+        app.stripe_processed(&Session::paid(&session).reference(&click_id).completed()).await;
+    }
+    app
+}
+
+async fn states(app: &TestApp) -> (usize, usize, usize) {
+    let deliveries = app.deliveries().await;
+    let count = |state: &str| deliveries.iter().filter(|found| found.state == state).count();
+    (count("pending"), count("delivered"), count("given_up"))
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_only_probed_and_gets_everything_when_it_is_back() {
+    let mut app = owing_many(14, &[]).await;
+    app.leave_things_undone();
+    app.anytrack.answers([500; 11]);
+    assert_eq!(app.deliver_due().await, 10, "ten failures in a row are enough");
+    assert_eq!(app.deliver_due().await, 0);
+    app.advance(Duration::from_secs(31));
+    assert_eq!(app.deliver_due().await, 1, "one probe");
+    app.advance(Duration::from_secs(31));
+    assert_eq!(app.deliver_due().await, 0, "the next one waits twice as long");
+    app.advance(Duration::from_secs(31));
+    assert!(app.deliver_due().await >= 4, "an accepted probe lets the others go");
+    app.advance(Duration::from_secs(600));
+    app.deliver_due().await;
+    assert_eq!(states(&app).await, (0, 14, 0), "nothing was lost");
+    let bodies = app.anytrack.received();
+    for number in 0..14 {
+        let id = format!("cs_live_{number:03}");
+        let mut same: Vec<_> = bodies.iter().filter(|body| body.contains(&id)).collect();
+        same.dedup();
+        assert_eq!(same.len(), 1, "{id}: the same bytes each time");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_address_costs_three_deliveries_not_a_day_of_them() {
+    let mut app = owing_many(8, &[]).await;
+    app.leave_things_undone();
+    app.anytrack.answers([404; 6]);
+    app.deliver_due().await;
+    let (pending, _, given_up) = states(&app).await;
+    assert!(given_up <= 4 && pending >= 4, "{given_up} given up");
+    app.advance(Duration::from_secs(31));
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(states(&app).await.2, given_up, "a refused probe is not final");
+}
+
+#[tokio::test]
+async fn a_pause_that_is_asked_for_holds_for_the_whole_destination() {
+    let mut app = owing_many(6, &[]).await;
+    app.leave_things_undone();
+    for _ in 0..2 {
+        app.anytrack.answer(429, "", Some("90"));
+    }
+    assert!(app.deliver_due().await <= 2);
+    app.advance(Duration::from_secs(80));
+    assert_eq!(app.deliver_due().await, 0);
+    app.advance(Duration::from_secs(30));
+    app.deliver_due().await;
+    assert_eq!(states(&app).await, (0, 6, 0));
+}
+
+#[tokio::test]
+async fn a_late_acceptance_still_settles_and_a_late_failure_changes_nothing() {
+    for (late, second, attempts) in [(200, 500, 2), (500, 200, 2)] {
+        let (app, _) = owing(&[]).await;
+        app.anytrack.answers([second, late]);
+        let letting_go = app.anytrack.hold();
+        let first_worker = app.deliver_due();
+        let second_worker = async {
+            app.anytrack.asked().await;
+            app.advance(Duration::from_secs(61));
+            assert_eq!(app.deliver_due().await, 1, "the lease has ended");
+            letting_go.notify_one();
+        };
+        tokio::join!(first_worker, second_worker);
+        let delivery = app.delivery().await;
+        assert_eq!((delivery.state.as_str(), delivery.attempts), ("delivered", attempts), "{late}");
+        let received = app.anytrack.received();
+        assert!(received.len() == 2 && received[0] == received[1]);
+    }
+}
+
+#[tokio::test]
+async fn two_workers_send_each_message_once() {
+    let app = owing_many(30, &[]).await;
+    let (one, two) = tokio::join!(app.deliver_due(), app.deliver_due());
+    assert_eq!(one + two, 30);
+    let mut received = app.anytrack.received();
+    received.sort();
+    received.dedup();
+    assert_eq!((received.len(), states(&app).await), (30, (0, 30, 0)));
 }

@@ -335,7 +335,7 @@ pub(in crate::dashboard) async fn add_site(
     name.error = name_fault(&name.value);
     key.error = key_fault(&key.value);
     if name.error.is_none() && key.error.is_none() {
-        let AppState { store, settings, .. } = &state;
+        let (store, settings) = (&state.store, &state.settings);
         match settings::add_site(store, settings, viewer.now, &key.value, &name.value).await? {
             Added::Done => {
                 let viewer = at(&state, viewer, &key.value)?;

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Status, body, and the value of the header that goes with the status.
@@ -16,6 +17,9 @@ type Scripted = (u16, String, Option<String>);
 struct Shared {
     answers: Arc<Mutex<VecDeque<Scripted>>>,
     received: Arc<Mutex<Vec<String>>>,
+    /// Requests that are to wait until they are let go.
+    holds: Arc<Mutex<VecDeque<Arc<Notify>>>>,
+    came: Arc<Notify>,
 }
 
 /// A fake AnyTrack on a port of its own. Answers 200 unless told otherwise.
@@ -52,6 +56,18 @@ impl FakeDestination {
         ));
     }
 
+    /// The next request gets no answer until the returned bell rings.
+    pub(crate) fn hold(&self) -> Arc<Notify> {
+        let bell = Arc::new(Notify::new());
+        self.shared.holds.lock().expect("nobody panics holding it").push_back(bell.clone());
+        bell
+    }
+
+    /// Waits until a request has come, one for each call.
+    pub(crate) async fn asked(&self) {
+        self.shared.came.notified().await;
+    }
+
     /// Bodies received so far, oldest first.
     pub(crate) fn received(&self) -> Vec<String> {
         self.shared.received.lock().expect("nobody panics holding it").clone()
@@ -61,6 +77,11 @@ impl FakeDestination {
 async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
     assert_eq!(headers[header::CONTENT_TYPE], "application/json");
     shared.received.lock().expect("nobody panics holding it").push(body);
+    let held = shared.holds.lock().expect("nobody panics holding it").pop_front();
+    shared.came.notify_one();
+    if let Some(bell) = held {
+        bell.notified().await;
+    }
     let (status, body, value) = shared
         .answers
         .lock()

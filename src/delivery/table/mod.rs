@@ -1,6 +1,8 @@
 //! SQL of `deliveries` and `attempts`.
 //! In: what is owed, claimed, settled. Out: rows. Private to this room.
 
+pub(super) mod breakers;
+
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
@@ -151,9 +153,13 @@ pub(super) struct Claim {
     /// Tries of the present schedule, this one included.
     pub(super) tries: i64,
     pub(super) lease: Timestamp,
+    /// Not worth sending any more after this.
+    pub(super) expires_at: Option<Timestamp>,
+    /// Whether it is the one message that asks if the destination is back.
+    pub(super) is_probe: bool,
 }
 
-/// Claims up to `limit` due deliveries of a destination, counting their attempts: a crash after this is an attempt of unknown outcome.
+/// Claims up to `limit` due deliveries of a destination, oldest first, counting their attempts.
 pub(super) async fn claim(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -169,76 +175,105 @@ pub(super) async fn claim(
                           and coalesce(claimed_until_ms, 0) <= $1
                         order by due_at_ms limit $4)
             and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
-         returning id, request, content_type, attempts, schedule_from",
+         returning id, request, content_type, attempts, schedule_from, expires_at_ms",
     )
     .bind(now.as_ms())
     .bind(lease.as_ms())
     .bind(destination_id)
     .bind(limit)
-    .fetch_all(&mut *tx)
+    .fetch_all(tx)
     .await
     .context("could not claim due deliveries")?;
-    let mut claims = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (n, schedule_from): (i64, i64) =
-            (row.try_get("attempts")?, row.try_get("schedule_from")?);
-        let claim = Claim {
-            id: row.try_get("id")?,
-            request: row.try_get("request")?,
-            content_type: row.try_get("content_type")?,
-            n,
-            tries: n - schedule_from,
-            lease,
-        };
-        sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) values ($1, $2, $3, 'unknown')")
-            .bind(&claim.id)
-            .bind(n)
-            .bind(now.as_ms())
-            .execute(&mut *tx)
-            .await
-            .context("could not note an attempt")?;
-        claims.push(claim);
-    }
-    Ok(claims)
+    rows.iter()
+        .map(|row| {
+            let (n, schedule_from): (i64, i64) =
+                (row.try_get("attempts")?, row.try_get("schedule_from")?);
+            Ok(Claim {
+                id: row.try_get("id")?,
+                request: row.try_get("request")?,
+                content_type: row.try_get("content_type")?,
+                n,
+                tries: n - schedule_from,
+                lease,
+                expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
+                is_probe: false,
+            })
+        })
+        .collect()
 }
 
-/// Gives up what has used all its tries without an answer, such as a message that kills the process.
-pub(super) async fn give_up_exhausted(
+/// Notes that an attempt begins: a crash after this is an attempt of unknown outcome.
+pub(super) async fn note_attempt(
     tx: &mut AnyConnection,
     now: Timestamp,
-    max_tries: i64,
+    claim: &Claim,
+) -> Result<()> {
+    sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) values ($1, $2, $3, 'unknown')")
+        .bind(&claim.id)
+        .bind(claim.n)
+        .bind(now.as_ms())
+        .execute(tx)
+        .await
+        .context("could not note an attempt")?;
+    Ok(())
+}
+
+/// Gives up what was just claimed and must not be sent: the claim's attempt does not count.
+pub(super) async fn give_up_unsent(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    id: &str,
+    reason: &'static str,
 ) -> Result<()> {
     sqlx::query(
         "update deliveries
-            set state = 'given_up', reason = 'exhausted', claimed_until_ms = null, settled_at_ms = $1
-          where state = 'pending' and due_at_ms <= $1 and coalesce(claimed_until_ms, 0) <= $1
-            and attempts - schedule_from >= $2",
+            set state = 'given_up', reason = $1, claimed_until_ms = null, settled_at_ms = $2, attempts = attempts - 1
+          where id = $3 and state = 'pending'",
     )
+    .bind(reason)
     .bind(now.as_ms())
-    .bind(max_tries)
+    .bind(id)
     .execute(tx)
-    .await?;
+    .await
+    .context("could not give a delivery up")?;
     Ok(())
+}
+
+/// How many deliveries of a destination somebody is sending right now, on whatever replica.
+pub(super) async fn leased(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<i64> {
+    let row = sqlx::query(
+        "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2",
+    )
+    .bind(destination_id)
+    .bind(now.as_ms())
+    .fetch_one(tx)
+    .await
+    .context("could not count the leases of a destination")?;
+    Ok(row.try_get(0)?)
 }
 
 /// How an attempt ended, and what follows.
 pub(super) struct Settlement<'a> {
+    pub(super) claim: &'a Claim,
     pub(super) outcome: &'static str,
     pub(super) took_ms: i64,
     pub(super) status: Option<i64>,
-    pub(super) answer: Option<&'a str>,
-    pub(super) error: Option<&'a str>,
+    pub(super) answer: Option<String>,
+    pub(super) error: Option<String>,
     /// `pending`, `delivered` or `given_up`.
     pub(super) state: &'static str,
     pub(super) reason: Option<&'static str>,
     pub(super) due: Timestamp,
 }
 
-/// Ends an attempt. It names the lease it held, so that a late worker changes nothing; only an acceptance still counts.
+/// Ends an attempt. It names the lease it held, so that a late worker changes nothing; only an acceptance still counts, whoever holds it now.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
     now: Timestamp,
-    claim: &Claim,
     end: &Settlement<'_>,
 ) -> Result<()> {
     sqlx::query(
@@ -248,27 +283,30 @@ pub(super) async fn settle(
     .bind(end.took_ms)
     .bind(end.outcome)
     .bind(end.status)
-    .bind(end.answer)
-    .bind(end.error)
-    .bind(&claim.id)
-    .bind(claim.n)
+    .bind(end.answer.as_deref())
+    .bind(end.error.as_deref())
+    .bind(&end.claim.id)
+    .bind(end.claim.n)
     .execute(&mut *tx)
     .await
     .context("could not note how an attempt ended")?;
+    // A destination that was disabled meanwhile has made it `held`, and so it stays unless this was the end of it.
     sqlx::query(
         "update deliveries
-            set state = $1, reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5,
-                settled_at_ms = $6
-          where id = $7 and state = 'pending' and (claimed_until_ms = $8 or $1 = 'delivered')",
+            set state = case when state = 'held' and $1 = 'pending' then 'held' else $1 end,
+                reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5, settled_at_ms = $6
+          where id = $7
+            and ((state in ('pending', 'held') and claimed_until_ms = $8)
+                 or ($1 = 'delivered' and state in ('pending', 'held', 'given_up')))",
     )
     .bind(end.state)
     .bind(end.reason)
     .bind(end.due.as_ms())
     .bind(end.status)
-    .bind(end.error)
+    .bind(end.error.as_deref())
     .bind((end.state != "pending").then_some(now.as_ms()))
-    .bind(&claim.id)
-    .bind(claim.lease.as_ms())
+    .bind(&end.claim.id)
+    .bind(end.claim.lease.as_ms())
     .execute(tx)
     .await
     .context("could not settle a delivery")?;
@@ -278,22 +316,47 @@ pub(super) async fn settle(
 /// Ends all leases. Only for a process that is alone with its database: nobody else can hold one.
 pub(super) async fn end_leases(store: &Store) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("update deliveries set claimed_until_ms = null where claimed_until_ms is not null and state = 'pending'")
+    sqlx::query("update deliveries set claimed_until_ms = null where claimed_until_ms is not null")
         .execute(&mut *tx)
         .await
         .context("could not end the leases of the last run")?;
     tx.commit().await
 }
 
-/// When the earliest delivery of a destination wants attention.
-pub(super) async fn next_due(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
+/// When the earliest delivery of a destination wants attention: it falls due, or somebody's lease of it ends.
+pub(super) async fn next_due(
+    store: &Store,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<Option<Timestamp>> {
     let row = sqlx::query(
-        "select min(case when coalesce(claimed_until_ms, 0) > due_at_ms then claimed_until_ms else due_at_ms end)
-           from deliveries
-          where destination_id = $1 and state = 'pending'",
+        "select min(at_ms)
+           from (select at_ms
+                   from (select due_at_ms as at_ms from deliveries
+                          where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
+                          order by due_at_ms limit 1) as free
+                 union all
+                 select min(claimed_until_ms) from deliveries
+                  where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds",
     )
     .bind(destination_id)
+    .bind(now.as_ms())
     .fetch_one(store.pool())
-    .await?;
+    .await
+    .context("could not see what is due")?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
+}
+
+/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+    sqlx::query("delete from deliveries where conversion_id = $1 and attempts = 0")
+        .bind(conversion_id)
+        .execute(&mut *tx)
+        .await
+        .context("could not remove what was never tried")?;
+    let left = sqlx::query("select id from deliveries where conversion_id = $1 limit 1")
+        .bind(conversion_id)
+        .fetch_optional(tx)
+        .await?;
+    Ok(left.is_none())
 }

@@ -1,0 +1,68 @@
+//! SQL of `breakers`.
+//! In: a destination. Out: its breaker, locked until the transaction ends.
+
+use anyhow::{Context as _, Result};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use crate::clock::Timestamp;
+use crate::delivery::breaker::Breaker;
+
+/// The breaker of a destination. Replicas that claim or settle for it wait here for each other.
+pub(crate) async fn take_turn(tx: &mut AnyConnection, destination_id: &str) -> Result<Breaker> {
+    let row = sqlx::query(
+        "insert into breakers (destination_id, failures, wrong_answers, probes)
+         values ($1, 0, 0, 0)
+             on conflict (destination_id) do update set failures = breakers.failures
+         returning failures, wrong_answers, held_at_ms, probes, probe_at_ms, slots, paused_until_ms,
+                   last_error",
+    )
+    .bind(destination_id)
+    .fetch_one(tx)
+    .await
+    .context("could not lock a destination's breaker")?;
+    read(&row)
+}
+
+pub(crate) async fn save(
+    tx: &mut AnyConnection,
+    destination_id: &str,
+    breaker: &Breaker,
+) -> Result<()> {
+    let ms = |at: Option<Timestamp>| at.map(Timestamp::as_ms);
+    sqlx::query(
+        "update breakers
+            set failures = $1, wrong_answers = $2, held_at_ms = $3, probes = $4, probe_at_ms = $5, slots = $6,
+                paused_until_ms = $7, last_error = $8
+          where destination_id = $9",
+    )
+    .bind(breaker.failures)
+    .bind(breaker.wrong_answers)
+    .bind(ms(breaker.held_since))
+    .bind(breaker.probes)
+    .bind(ms(breaker.probe_at))
+    .bind(breaker.slots)
+    .bind(ms(breaker.paused_until))
+    .bind(breaker.last_error.as_deref())
+    .bind(destination_id)
+    .execute(tx)
+    .await
+    .context("could not write a destination's breaker")?;
+    Ok(())
+}
+
+fn read(row: &AnyRow) -> Result<Breaker> {
+    let at = |column: &str| -> Result<Option<Timestamp>> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_ms))
+    };
+    Ok(Breaker {
+        failures: row.try_get("failures")?,
+        wrong_answers: row.try_get("wrong_answers")?,
+        held_since: at("held_at_ms")?,
+        probes: row.try_get("probes")?,
+        probe_at: at("probe_at_ms")?,
+        slots: row.try_get("slots")?,
+        paused_until: at("paused_until_ms")?,
+        last_error: row.try_get("last_error")?,
+    })
+}

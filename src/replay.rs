@@ -1,0 +1,152 @@
+//! `clickstamp replay`: does the ledger still say what the events say?
+//! In: a range of days, or everything. Out: a table of what differs; corrected with `--apply`.
+//! Promise: without `--apply` nothing is written; with it nothing that was delivered is sent again.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use crate::app::App;
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::settings::Snapshot;
+use crate::stripe::replay::{Difference, Replayed, Wanted, What};
+
+/// Most lines of the table; `--json` prints all.
+const MAX_ROWS: usize = 200;
+
+/// How it is called.
+pub fn command() -> Command {
+    Command::new("replay")
+        .about("Rebuild the conversions from the raw events and visits, and print what differs")
+        .after_help(
+            "Needs no network. Matches made by hand stay, and nothing that was delivered is sent again. Also reads events that an \
+             earlier version ignored. With --apply, run it beside the server or without one.",
+        )
+        .arg(Arg::new("apply").long("apply").action(ArgAction::SetTrue).help("correct what differs"))
+        .args(days())
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("print JSON"))
+}
+
+/// `--from` and `--to`, both days included.
+pub(crate) fn days() -> [Arg; 2] {
+    let day =
+        |text: &str| text.parse::<Date>().map_err(|_| "a day looks like 2026-09-21".to_owned());
+    let arg = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("DAY").value_parser(day).help(help)
+    };
+    [
+        arg("from", "the first day, in the site's time zone"),
+        arg("to", "the last day, in the site's time zone"),
+    ]
+}
+
+/// The range as instants: from the first day's start until the day after the last one starts.
+pub(crate) fn range(
+    arguments: &ArgMatches,
+    snapshot: &Snapshot,
+) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+    let zone = snapshot.sites.first().map_or("UTC", |site| site.timezone.as_str());
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let start = |day: Date| -> Result<Timestamp> {
+        let start =
+            day.to_zoned_datetime(zone.clone()).context("a day that the calendar does not have")?;
+        Ok(Timestamp::from_ms(start.timestamp().as_millisecond()))
+    };
+    let from = arguments.get_one::<Date>("from").copied();
+    let to = arguments.get_one::<Date>("to").copied();
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return Err(anyhow!("--from is after --to"));
+    }
+    let after = to.map(|to| to.tomorrow().context("the calendar ends there")).transpose()?;
+    Ok((from.map(start).transpose()?, after.map(start).transpose()?))
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A sentence for the operator.
+pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
+    let app = App::beside(config, Clock::system()).await?;
+    let (from, until) = range(arguments, &app.state().settings.current())?;
+    let wanted = Wanted { from, until, apply: arguments.get_flag("apply") };
+    let replayed = app.replay(&wanted).await;
+    app.close().await;
+    let replayed = replayed?;
+    let said =
+        if arguments.get_flag("json") { json!(replayed).to_string() } else { tell(&replayed) };
+    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(replayed: &Replayed) -> String {
+    let mut said =
+        format!("{} events make {} conversions.\n", replayed.events, replayed.conversions);
+    for (what, count) in &replayed.events_changed {
+        said.push_str(&format!("{count} × {what}\n"));
+    }
+    if replayed.differences.is_empty() {
+        said.push_str("The ledger says the same.");
+        return said;
+    }
+    let rows: Vec<[String; 5]> =
+        replayed.differences.iter().flat_map(rows).take(MAX_ROWS).collect();
+    said.push('\n');
+    said.push_str(&table(&rows));
+    let count = replayed.differences.len();
+    said.push_str(&format!(
+        "\n{count} {}{}.",
+        if count == 1 { "conversion differs" } else { "conversions differ" },
+        if replayed.applied { "; corrected" } else { "; --apply corrects it" }
+    ));
+    let kept = replayed.differences.iter().any(|found| found.what == What::Unfounded);
+    if replayed.applied && kept {
+        said.push_str(" What no event makes was removed, unless a destination had heard of it.");
+    }
+    said
+}
+
+/// A line per field that differs; a conversion that only one side has is told in one.
+fn rows(found: &Difference) -> Vec<[String; 5]> {
+    let id = found.conversion_id.clone().unwrap_or_else(|| "–".to_owned());
+    let row = |field: &str, here: &str, rebuilt: &str| {
+        let shown = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
+        [id.clone(), found.transaction_id.clone(), field.to_owned(), shown(here), shown(rebuilt)]
+    };
+    let summary = |here: bool| {
+        let value = |name: &str| {
+            let field = found.fields.iter().find(|(field, _, _)| field == name);
+            field
+                .map(|(_, ours, rebuilt)| if here { ours } else { rebuilt }.clone())
+                .unwrap_or_default()
+        };
+        let words = ["kind", "status", "amount_minor", "currency", "match_by", "match_reason"];
+        words.map(value).into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    match found.what {
+        What::Missing => vec![row("(missing here)", "", &summary(false))],
+        What::Unfounded => vec![row("(no event makes it)", &summary(true), "")],
+        What::Changed => {
+            found.fields.iter().map(|(field, here, rebuilt)| row(field, here, rebuilt)).collect()
+        }
+    }
+}
+
+fn table(rows: &[[String; 5]]) -> String {
+    let head = ["conversion", "transaction", "what", "here", "rebuilt"].map(str::to_owned);
+    let all: Vec<&[String; 5]> = std::iter::once(&head).chain(rows).collect();
+    let width = |at: usize| all.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3), 0];
+    let mut text = String::new();
+    for row in all {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,199 @@
+//! A store that reads everything and writes nothing.
+//! In: the names of tables. Out: a `Store` in which they are empty tables of its own, gone with it; all others are the real ones.
+//! Promise: the database itself refuses a write to anything real, on both engines, so what runs in here can be compared and thrown away.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _};
+use tokio::sync::Mutex;
+
+use super::{Engine, Store, Tx};
+
+/// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
+const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The shadow of a store. One connection, because tables of its own belong to one.
+pub(crate) struct Shadow(Store);
+
+impl Deref for Shadow {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
+
+/// A column's value on its way from a table of the shadow to the real one.
+enum Value {
+    Number(Option<i64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+impl Store {
+    /// Opens a shadow in which `tables` are empty.
+    pub(crate) async fn shadow(&self, tables: &[&'static str]) -> Result<Shadow> {
+        let options = AnyPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(ONLY_CONNECTION_TIMEOUT);
+        let pool = match self.engine {
+            Engine::Sqlite => {
+                let path = self.url.strip_prefix("sqlite://").unwrap_or(&self.url);
+                options
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            connection.execute("pragma busy_timeout = 10000").await?;
+                            // Tables of its own refer to real ones, which SQLite does not know how to check.
+                            connection.execute("pragma foreign_keys = off").await?;
+                            connection.execute("pragma temp_store = file").await?;
+                            Ok(())
+                        })
+                    })
+                    .connect(&format!("sqlite://{path}?mode=ro"))
+                    .await
+            }
+            Engine::Postgres => options.connect(&self.url).await,
+        };
+        let pool = pool.context("could not open a second connection to the database")?;
+        let mut connection = pool.acquire().await?;
+        for table in tables {
+            for statement in self.statements_for(table).await? {
+                connection
+                    .execute(AssertSqlSafe(statement))
+                    .await
+                    .with_context(|| format!("could not make a table like {table}"))?;
+            }
+        }
+        if self.engine == Engine::Postgres {
+            // Tables of its own stay writable.
+            connection.execute("set session characteristics as transaction read only").await?;
+        }
+        drop(connection);
+        Ok(Shadow(Self {
+            writes: pool.clone(),
+            pool,
+            begin: "begin",
+            gate: Arc::new(Mutex::new(())),
+            _lock: None,
+            ..self.clone()
+        }))
+    }
+
+    /// What makes an empty table of this connection's own, with its indexes.
+    async fn statements_for(&self, table: &'static str) -> Result<Vec<String>> {
+        if self.engine == Engine::Postgres {
+            return Ok(vec![format!("create temp table {table} (like {table} including all)")]);
+        }
+        let rows = sqlx::query(
+            "select type, sql from sqlite_master where tbl_name = $1 and sql is not null order by type desc",
+        )
+        .bind(table)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (kind, sql): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                if kind == "index" {
+                    return Ok(sql.replacen("INDEX ", "INDEX temp.", 1));
+                }
+                let columns = sql.find('(').context("a table has columns")?;
+                Ok(format!("create temp table {table} {}", &sql[columns..]))
+            })
+            .collect()
+    }
+}
+
+impl Shadow {
+    /// Copies all rows of the real table into the shadow's own.
+    pub(crate) async fn fill(&self, table: &'static str) -> Result<()> {
+        let mut connection = self.pool.acquire().await?;
+        let real = match self.engine {
+            Engine::Sqlite => "main".to_owned(),
+            Engine::Postgres => {
+                let row = sqlx::query("select cast(current_schema() as text)")
+                    .fetch_one(&mut *connection);
+                row.await?.try_get(0)?
+            }
+        };
+        let fill = format!("insert into {table} select * from {real}.{table}");
+        connection
+            .execute(AssertSqlSafe(fill))
+            .await
+            .with_context(|| format!("could not copy {table}"))?;
+        Ok(())
+    }
+
+    /// Writes the rows whose `key` is `from` into the real table under `to`. A row that is there is corrected, where `key` is its primary key.
+    pub(crate) async fn copy_out(
+        &self,
+        tx: &mut Tx,
+        table: &'static str,
+        key: &'static str,
+        from: &str,
+        to: &str,
+    ) -> Result<()> {
+        let rows = sqlx::query(AssertSqlSafe(format!("select * from {table} where {key} = $1")))
+            .bind(from)
+            .fetch_all(&self.pool)
+            .await
+            .with_context(|| format!("could not read the rebuilt {table}"))?;
+        for row in &rows {
+            insert(tx, table, key, row, to)
+                .await
+                .with_context(|| format!("could not write the rebuilt {table}"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of it, and of everything in it.
+    pub(crate) async fn end(self) {
+        self.0.pool.close().await;
+    }
+}
+
+async fn insert(
+    tx: &mut AnyConnection,
+    table: &str,
+    key: &str,
+    row: &AnyRow,
+    to: &str,
+) -> Result<()> {
+    let names: Vec<&str> = row.columns().iter().map(|column| column.name()).collect();
+    let places: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
+    let (names_text, places) = (names.join(", "), places.join(", "));
+    let mut text = format!("insert into {table} ({names_text}) values ({places})");
+    if key == "id" {
+        let corrected = names.iter().filter(|name| **name != key);
+        let corrected: Vec<String> =
+            corrected.map(|name| format!("{name} = excluded.{name}")).collect();
+        text.push_str(&format!(" on conflict (id) do update set {}", corrected.join(", ")));
+    }
+    let mut query = sqlx::query(AssertSqlSafe(text));
+    for (at, name) in names.iter().enumerate() {
+        query = match value(row, at)? {
+            _ if *name == key => query.bind(to.to_owned()),
+            Value::Number(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+            Value::Bytes(bytes) => query.bind(bytes),
+        };
+    }
+    query.execute(tx).await?;
+    Ok(())
+}
+
+fn value(row: &AnyRow, at: usize) -> Result<Value> {
+    Ok(match row.column(at).type_info().name() {
+        "TEXT" => Value::Text(row.try_get(at)?),
+        "BLOB" => Value::Bytes(row.try_get(at)?),
+        _ => match row.try_get::<Option<i64>, _>(at) {
+            Ok(number) => Value::Number(number),
+            // SQLite knows the type of a value, not always that of its column.
+            Err(_) => Value::Text(row.try_get(at)?),
+        },
+    })
+}

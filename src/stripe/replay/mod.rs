@@ -1,0 +1,304 @@
+//! The ledger written anew, from nothing but the raw events and the visits.
+//! In: a store. Out: what would differ, line by line; applied if wanted, in one transaction.
+//! Promise: it runs the very functions that process webhooks, in a shadow of the database that can write nothing real. What was
+//! delivered is not sent again; matches made by hand stay.
+
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::worker;
+use crate::clock::Timestamp;
+use crate::conversion::{self, Ledger};
+use crate::store::{Shadow, Store};
+
+/// Rounds of joining again after the last event; each may teach the next.
+const MAX_REJOINS: usize = 20;
+
+/// Which lines are compared, and whether they are corrected.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// Only conversions that occurred from here …
+    pub from: Option<Timestamp>,
+    /// … until here, without it.
+    pub until: Option<Timestamp>,
+    /// Correct what differs.
+    pub apply: bool,
+}
+
+/// What a replay found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Replayed {
+    /// Events read.
+    pub events: usize,
+    /// Conversions they make.
+    pub conversions: usize,
+    /// Where the ledger says something else.
+    pub differences: Vec<Difference>,
+    /// Events that end in another state than before: their types, with the state before and now.
+    pub events_changed: BTreeMap<String, usize>,
+    /// True when the differences were corrected.
+    pub applied: bool,
+}
+
+/// A line that differs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    /// `cnv_…`; none for one that is not here yet.
+    pub conversion_id: Option<String>,
+    /// Stripe's ID of the payment.
+    pub transaction_id: String,
+    /// What about it.
+    pub what: What,
+    /// Field, as it is here, as it is rebuilt; empty text for nothing.
+    pub fields: Vec<(String, String, String)>,
+    #[serde(skip)]
+    account: String,
+    #[serde(skip)]
+    rebuilt: Option<String>,
+}
+
+/// How a line differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// It is rebuilt otherwise.
+    Changed,
+    /// The events make one that is not here.
+    Missing,
+    /// It is here, and no event makes it.
+    Unfounded,
+}
+
+/// A conversion as far as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    account: String,
+    fields: BTreeMap<String, String>,
+}
+
+/// Account and Stripe's ID of an object → conversion.
+type Ownership = BTreeMap<(String, String), String>;
+
+/// How an event ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    kind: String,
+    state: String,
+    reason: Option<String>,
+    error: Option<String>,
+    note: Option<String>,
+    conversion_id: Option<String>,
+}
+
+/// The ledger before and after, and which lines are the same payment.
+struct Compared {
+    here: BTreeMap<String, Line>,
+    rebuilt: BTreeMap<String, Line>,
+    /// Rebuilt ID → ours.
+    pairs: BTreeMap<String, String>,
+    /// Event → how it ends now, where that differs.
+    outcomes: BTreeMap<String, (Outcome, Outcome)>,
+}
+
+/// Rebuilds, compares, and corrects if wanted.
+///
+/// # Errors
+/// When the database does not answer, or events keep arriving while it works: nothing was changed then, and it may run again.
+pub(crate) async fn run(store: &Store, ledger: Ledger<'_>, wanted: &Wanted) -> Result<Replayed> {
+    let mark = table::mark(&mut *store.pool().acquire().await?).await?;
+    let tables = conversion::LEDGER.iter().map(|(table, _)| *table);
+    let tables = tables.chain(conversion::BESIDE_THE_LEDGER.iter().copied());
+    let tables: Vec<&str> = tables.chain(["stripe_events"]).collect();
+    let shadow = store.shadow(&tables).await?;
+    shadow.fill("stripe_events").await?;
+    table::forget_outcomes(&shadow).await?;
+    let mut events = 0;
+    loop {
+        match worker::round(&shadow, ledger).await? {
+            0 => break,
+            ended => events += ended,
+        }
+    }
+    for _ in 0..MAX_REJOINS {
+        if conversion::rejoin(&shadow, ledger).await? == 0 {
+            break;
+        }
+    }
+    let compared = compare(store, &shadow).await?;
+    let differences = differences(&compared, wanted);
+    let mut changed = BTreeMap::new();
+    for (before, now) in compared.outcomes.values() {
+        let told = format!("{}: {} → {}", now.kind, state_of(before), state_of(now));
+        *changed.entry(told).or_default() += 1;
+    }
+    let mut replayed = Replayed {
+        events,
+        conversions: compared.rebuilt.len(),
+        differences,
+        events_changed: changed,
+        applied: false,
+    };
+    let is_clean = replayed.differences.is_empty() && replayed.events_changed.is_empty();
+    if wanted.apply && !is_clean {
+        apply(store, &shadow, ledger, &compared, &replayed.differences, wanted, mark).await?;
+        replayed.applied = true;
+    }
+    shadow.end().await;
+    Ok(replayed)
+}
+
+fn state_of(outcome: &Outcome) -> String {
+    match &outcome.reason {
+        Some(reason) => format!("{} ({reason})", outcome.state),
+        None => outcome.state.clone(),
+    }
+}
+
+async fn compare(store: &Store, shadow: &Shadow) -> Result<Compared> {
+    let (here, rebuilt) = (table::lines(store).await?, table::lines(shadow).await?);
+    let (owned, learned) = (table::ownership(store).await?, table::ownership(shadow).await?);
+    let mut pairs = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    for (object, id) in &learned {
+        if let Some(ours) = owned.get(object)
+            && !pairs.contains_key(id)
+            && taken.insert(ours.clone())
+        {
+            pairs.insert(id.clone(), ours.clone());
+        }
+    }
+    let before = table::outcomes(store).await?;
+    let mut outcomes = BTreeMap::new();
+    for (id, mut now) in table::outcomes(shadow).await? {
+        let Some(before) = before.get(&id) else { continue };
+        if before.state == "received" || now.state == "received" {
+            continue; // It waits to be processed, or what it names was fetched already.
+        }
+        now.conversion_id =
+            now.conversion_id.map(|rebuilt| pairs.get(&rebuilt).cloned().unwrap_or(rebuilt));
+        let same = (&before.state, &before.reason, &before.error, &before.conversion_id)
+            == (&now.state, &now.reason, &now.error, &now.conversion_id);
+        if !same {
+            outcomes.insert(id, (before.clone(), now));
+        }
+    }
+    Ok(Compared { here, rebuilt, pairs, outcomes })
+}
+
+fn differences(compared: &Compared, wanted: &Wanted) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (id, rebuilt) in &compared.rebuilt {
+        let ours = compared.pairs.get(id).filter(|ours| compared.here.contains_key(*ours));
+        let here = ours.and_then(|ours| compared.here.get(ours));
+        seen.extend(ours.cloned());
+        let fields = differing(here, Some(rebuilt));
+        if !fields.is_empty() && wanted.covers(rebuilt) {
+            found.push(Difference {
+                conversion_id: ours.cloned(),
+                transaction_id: rebuilt.field("transaction_id"),
+                what: if ours.is_some() { What::Changed } else { What::Missing },
+                fields,
+                account: rebuilt.account.clone(),
+                rebuilt: Some(id.clone()),
+            });
+        }
+    }
+    for (id, here) in compared.here.iter().filter(|(id, _)| !seen.contains(*id)) {
+        if wanted.covers(here) {
+            found.push(Difference {
+                conversion_id: Some(id.clone()),
+                transaction_id: here.field("transaction_id"),
+                what: What::Unfounded,
+                fields: differing(Some(here), None),
+                account: here.account.clone(),
+                rebuilt: None,
+            });
+        }
+    }
+    found.sort_by(|a, b| a.transaction_id.cmp(&b.transaction_id));
+    found
+}
+
+/// The fields that differ, with both texts.
+fn differing(here: Option<&Line>, rebuilt: Option<&Line>) -> Vec<(String, String, String)> {
+    let names: BTreeSet<&String> =
+        [here, rebuilt].into_iter().flatten().flat_map(|line| line.fields.keys()).collect();
+    let text =
+        |line: Option<&Line>, name: &str| line.map(|line| line.field(name)).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| (name.clone(), text(here, name), text(rebuilt, name)))
+        .filter(|(_, here, rebuilt)| here != rebuilt)
+        .collect()
+}
+
+impl Line {
+    fn field(&self, name: &str) -> String {
+        self.fields.get(name).cloned().unwrap_or_default()
+    }
+}
+
+impl Wanted {
+    fn covers(&self, line: &Line) -> bool {
+        let at = line.field("occurred_at_ms").parse().map(Timestamp::from_ms).unwrap_or_default();
+        self.from.is_none_or(|from| at >= from) && self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// Writes the rebuilt lines over ours, in one transaction, and judges them once more, so that what is owed follows.
+async fn apply(
+    store: &Store,
+    shadow: &Shadow,
+    ledger: Ledger<'_>,
+    compared: &Compared,
+    differences: &[Difference],
+    wanted: &Wanted,
+    mark: (i64, i64, i64),
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
+    for account in accounts {
+        conversion::take_turn(&mut tx, account).await?;
+    }
+    if table::mark(&mut tx).await? != mark {
+        bail!(
+            "events were processed while the ledger was rebuilt, so nothing was changed; run it again"
+        );
+    }
+    for id in differences.iter().filter_map(|found| found.conversion_id.as_deref()) {
+        conversion::forget(&mut tx, id).await?;
+    }
+    let mut written = Vec::new();
+    for found in differences {
+        let Some(rebuilt) = &found.rebuilt else {
+            if let Some(id) = &found.conversion_id {
+                conversion::remove_unless_told(&mut tx, id).await?;
+            }
+            continue;
+        };
+        // A payment may be known here that was no conversion yet.
+        let ours = compared.pairs.get(rebuilt).unwrap_or(rebuilt);
+        for (table, key) in conversion::LEDGER {
+            shadow.copy_out(&mut tx, table, key, rebuilt, ours).await?;
+        }
+        written.push((found.account.clone(), ours.clone()));
+    }
+    let is_whole = wanted.from.is_none() && wanted.until.is_none();
+    for (id, (_, now)) in &compared.outcomes {
+        let is_written = written.iter().any(|(_, ours)| now.conversion_id.as_ref() == Some(ours));
+        if !is_whole && !is_written {
+            continue; // Its conversion is outside of what is corrected.
+        }
+        table::set_outcome(&mut tx, id, now).await?;
+    }
+    tx.commit().await?;
+    for (account, id) in &written {
+        conversion::join_again(store, ledger, account, id).await?;
+    }
+    Ok(())
+}
