@@ -9,6 +9,8 @@ import { minify } from "terser";
 /** Bytes, for the tag with all its features. An advertiser's page should not load more for this than for a page counter. */
 const CORE = { gzip: 1950, brotli: 1750 };
 const ADD_ON = { gzip: 300 };
+/** Loaded on demand by the one who installs the tag. */
+const DEBUG = {};
 /** It stands in the page itself, before anything is packed. */
 const STUB = { raw: 550 };
 
@@ -23,6 +25,7 @@ const SCRIPTS = {
   "tag-anytrack": [ADD_ON, "(TAG)(CONFIG)"],
   "tag-consent-google": [ADD_ON, "(TAG)(CONFIG)"],
   "tag-consent-tcf": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-debug": [DEBUG, "(TAG)(CONFIG)"],
   "tag-stub": [STUB, ""],
 };
 
@@ -50,7 +53,7 @@ const isCheck = process.argv.includes("--check");
 for (const [name, [gate, call]] of Object.entries(SCRIPTS)) {
   const source = new URL(`../../static/${name}.js`, import.meta.url);
   const target = new URL(`../../static/${name}.min.js`, import.meta.url);
-  const { code } = await minify(readFileSync(source, "utf8").trimEnd() + call, gate === ADD_ON ? ADD_ON_OPTIONS : OPTIONS);
+  const { code } = await minify(readFileSync(source, "utf8").trimEnd() + call, call.startsWith("(TAG)") ? ADD_ON_OPTIONS : OPTIONS);
   const ending = `${call};`;
   if (!code?.startsWith("(") || !code.endsWith(ending)) throw new Error(`${name}: not one expression: ${code}`);
   const minified = code.slice(0, -ending.length);
