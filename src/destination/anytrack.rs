@@ -6,7 +6,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Message, Outgoing, Skip};
+use super::{Message, News, Outgoing, Skip};
+use crate::money::Money;
 use crate::settings::DestinationOptions;
 
 /// Lengths of AnyTrack's click IDs: property (12) and client (14), with or without an event (8).
@@ -28,13 +29,17 @@ struct Body<'a> {
     event_name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ref_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_value: Option<Box<RawValue>>,
 }
 
 pub(super) fn compose(options: &DestinationOptions, outgoing: &Outgoing) -> Result<Message, Skip> {
-    let event_name = match outgoing.kind.as_str() {
-        "purchase" | "renewal" => "Purchase",
-        "trial" if options.sends_trials => "Lead",
-        "lead" if options.sends_leads => "Lead",
+    let event_name = match (outgoing.news, outgoing.kind.as_str()) {
+        (News::Refund(_), _) if options.sends_refunds => "Refund",
+        (News::Chargeback, _) if options.sends_disputes => "Chargeback",
+        (News::Paid, "purchase" | "renewal") => "Purchase",
+        (News::Paid, "trial") if options.sends_trials => "Lead",
+        (News::Paid, "lead") if options.sends_leads => "Lead",
         _ => return Err(Skip::KindOff),
     };
     if event_name == "Purchase" && outgoing.value.is_some_and(|value| value.minor == 0) {
@@ -51,17 +56,29 @@ pub(super) fn compose(options: &DestinationOptions, outgoing: &Outgoing) -> Resu
         return Err(Skip::NoIdentity);
     }
     // Digits as they are: through a float, 102.60 would become 102.6.
-    let digits = outgoing.value.and_then(|value| RawValue::from_string(value.decimal()).ok());
-    let currency = outgoing.value.map(|value| value.currency);
+    let digits = |value: Money| RawValue::from_string(value.decimal()).ok();
+    // AnyTrack counts every positive value as revenue, so what was given back stands in a field of its own.
+    let value = match outgoing.news {
+        News::Paid => outgoing.value,
+        News::Refund(_) | News::Chargeback => {
+            outgoing.value.map(|value| Money { minor: 0, ..value })
+        }
+    };
+    let refund_value = match outgoing.news {
+        News::Refund(growth) => digits(growth),
+        News::Paid | News::Chargeback => None,
+    };
+    let currency = value.map(|value| value.currency);
     let body = Body {
         clickid,
-        value: digits,
+        value: value.and_then(digits),
         currency: currency.as_ref().map(|currency| currency.code()),
         email,
-        status: (outgoing.status == "paid").then_some("paid"),
+        status: (outgoing.news == News::Paid && outgoing.status == "paid").then_some("paid"),
         transaction_id: &outgoing.transaction_id,
         event_name,
         ref_id: ours,
+        refund_value,
     };
     Ok(Message {
         event_name: event_name.to_owned(),
@@ -93,6 +110,7 @@ pub(super) mod tests {
 
     pub(crate) fn purchase() -> Outgoing {
         Outgoing {
+            news: News::Paid,
             kind: "purchase".to_owned(),
             status: "paid".to_owned(),
             livemode: true,
@@ -117,6 +135,32 @@ pub(super) mod tests {
             r#"{{"clickid":"{OURS}","value":102.60,"currency":"USD","email":"jenny.rosen@example.com","status":"paid","transaction_id":"cs_live_1","event_name":"Purchase","ref_id":"{OURS}"}}"#
         );
         assert_eq!(body(&DestinationOptions::default(), &purchase()), expected);
+    }
+
+    #[test]
+    fn refunds_and_chargebacks_are_told_only_where_wanted_and_never_as_revenue() {
+        let options = DestinationOptions {
+            sends_refunds: true,
+            sends_disputes: true,
+            ..DestinationOptions::default()
+        };
+        let growth = Money { minor: 2_600, currency: Currency::parse("usd").unwrap() };
+        let refund = Outgoing { news: News::Refund(growth), ..purchase() };
+        let lost = Outgoing { news: News::Chargeback, ..purchase() };
+        for news in [&refund, &lost] {
+            assert_eq!(compose(&DestinationOptions::default(), news), Err(Skip::KindOff));
+        }
+        let text = body(&options, &refund);
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Refund""#),
+            "{text}"
+        );
+        assert!(text.contains(r#""refund_value":26.00"#) && !text.contains("status"), "{text}");
+        let text = body(&options, &lost);
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Chargeback""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -12,9 +12,21 @@ pub(crate) use send::{Answer, Parcel, Sender};
 use crate::money::Money;
 use crate::settings::{Destination, DestinationKind};
 
+/// What there is to tell of a conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was paid.
+    Paid,
+    /// So much more was given back.
+    Refund(Money),
+    /// A dispute took it.
+    Chargeback,
+}
+
 /// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
+    pub(crate) news: News,
     /// `purchase`, `renewal`, `trial`, `lead` or a custom name.
     pub(crate) kind: String,
     /// `paid`, … as in the API.

@@ -236,7 +236,7 @@ async fn the_journey_tells_everything() {
     let events: Vec<_> = found.events.iter().map(|event| event.id.as_str()).collect();
     assert_eq!(events, ["sev_1", "sev_2"], "the charge is known by its object");
     assert_eq!(found.objects.len(), 3);
-    assert_eq!(found.payment, "{}");
+    assert_eq!(found.payment, r#"{"livemode":true}"#);
     assert!(conversion(&filled.store, "cnv_0").await.unwrap().is_none());
 }
 

@@ -22,13 +22,11 @@ use self::addons::{AddOns, Scripts};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::hosts;
-use crate::settings::{Consent, Site, Snapshot};
+use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 
 /// Payment pages that a buyer comes back from: no new source.
 const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
-/// Stripe's hosts of payment links; the tag knows them by itself while a site has no others.
-const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
 
 /// Pages whose part of the config is remembered. Beyond it, all are forgotten: somebody is making hosts up.
 const MAX_PAGES: usize = 1000;
