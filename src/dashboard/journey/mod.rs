@@ -18,7 +18,7 @@ use super::views::{Chip, words};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::money::Money;
-use crate::report::{self, Conversion, Visit};
+use crate::report::{self, Conversion, StripeEventRow, Visit};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -41,6 +41,7 @@ struct JourneyPage {
     story: Vec<way::Phrase>,
     zone: String,
     steps: Vec<Step>,
+    events: Vec<EventTold>,
     asides: Vec<Aside>,
     payment: String,
 }
@@ -139,8 +140,34 @@ fn journey_page(
         story: way::story(viewer, row),
         zone: viewer.times.place.clone(),
         steps,
+        events: found.events.iter().map(|event| event_told(viewer, event)).collect(),
         asides: asides(state, viewer, found, &payment),
         payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
+    }
+}
+
+/// One of Stripe's events about it.
+struct EventTold {
+    at: Moment,
+    href: String,
+    kind: String,
+    state: Chip,
+    read: String,
+    said: String,
+}
+
+fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
+    EventTold {
+        at: viewer.times.short_second(event.received_at, viewer.now),
+        href: viewer.link(&format!("/events/{}", event.id)).to_string(),
+        kind: if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() },
+        state: words::event_chip(&event.state),
+        read: event.summary.clone().unwrap_or_default(),
+        said: match event.state.as_str() {
+            "failed" => event.error.clone().unwrap_or_default(),
+            "ignored" => words::ignored(event.reason.as_deref().unwrap_or_default()).to_owned(),
+            _ => event.note.clone().unwrap_or_default(),
+        },
     }
 }
 
@@ -173,11 +200,6 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
     let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
     let before = found.way.last().map(|step| step.touch.at);
     let mut facts = Vec::new();
-    for event in &found.events {
-        let href = viewer.link(&format!("/events/{}", event.id)).to_string();
-        let kind = if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() };
-        facts.push(Fact { href: Some(href), ..Fact::text("Stripe event", kind) });
-    }
     facts.push(Fact::code("Transaction", row.transaction_id.clone()));
     facts.push(match &row.client_reference_id {
         Some(reference) => Fact::code("Came back with", reference.clone()),
