@@ -624,3 +624,84 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
     }
     app.leave_things_undone();
 }
+
+#[tokio::test]
+async fn a_match_by_hand_holds_is_lent_survives_a_replay_and_can_be_taken_back() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let click_id = app.visit(PAGE).await;
+    let lost = "--CLICK-ID--";
+    app.stripe_processed(&fixture("checkout.session.completed.subscription.dahlia", lost)).await;
+    app.stripe_processed(&fixture("invoice.paid.renewal.basil", lost)).await;
+    let path = app
+        .database
+        .texts("select '/conversions/' || id from conversions where kind = 'purchase'")
+        .await
+        .remove(0);
+    let by = |found: &[Conversion]| -> Vec<Option<String>> {
+        found.iter().map(|c| c.matched_by.clone()).collect()
+    };
+    assert_eq!(by(&app.conversions().await), [None, None]);
+    for (typed, wrong) in [
+        ("order-1", "wrong=no_click_id"),
+        (app.mint().await.as_str(), "wrong=no_visit"),
+        ("", "wrong=no_click_id"),
+    ] {
+        let led = owner.save(&format!("{path}/match"), &[("click_id", typed)]).await;
+        assert!(led.contains(wrong), "{typed}: {led}");
+        assert!(owner.page(led.split('#').next().unwrap()).await.contains("aria-invalid"));
+    }
+    assert_eq!(
+        owner.post("/conversions/cnv_none/match", &[("click_id", &click_id)]).await.status.as_u16(),
+        404
+    );
+    assert_eq!(owner.post(&format!("{path}/unmatch"), &[]).await.status.as_u16(), 404);
+    for _ in 0..2 {
+        owner.save(&format!("{path}/match"), &[("click_id", &format!(" {click_id} "))]).await;
+        let found = by(&app.conversions().await);
+        assert_eq!(
+            found,
+            [Some("manual".to_owned()), Some("stripe_object".to_owned())],
+            "its renewal follows"
+        );
+    }
+    assert!(owner.page(&path).await.contains("ada@example.com matched it by hand"));
+    // Whatever comes later, and a ledger written anew, say the same.
+    app.stripe_processed(&fixture("invoice.paid.first.basil", lost)).await;
+    app.rejoin().await;
+    let wanted = clickstamp::stripe::replay::Wanted { apply: true, ..Default::default() };
+    let replayed = app.app().replay(&wanted).await.unwrap();
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
+    assert_eq!(by(&app.conversions().await)[0].as_deref(), Some("manual"));
+    owner.save(&format!("{path}/unmatch"), &[]).await;
+    assert_eq!(by(&app.conversions().await), [None, None], "the rules decide again");
+    app.deliver_due().await;
+    let matched = app.send("POST", &format!("{path}/match"), &[], "click_id=x").await;
+    assert_eq!(matched.status.as_u16(), 303, "only who is signed in");
+    assert!(matched.header("location").contains("/login"));
+}
+
+#[tokio::test]
+async fn leaks_count_a_payment_once_and_say_what_disputes_and_abandoned_checkouts_took() {
+    let mut app = TestApp::owned(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:9/x")]).await;
+    app.leave_things_undone();
+    let owner = app.owner().await;
+    assert!(owner.page("/leaks").await.contains("There is no paid payment in this period"));
+    for name in [
+        "checkout.session.completed.dahlia",
+        "charge.refunded.partial.dahlia",
+        "charge.dispute.closed.lost.dahlia",
+        "checkout.session.expired.dahlia",
+    ] {
+        let mut event = fixture(name, "--CLICK-ID--");
+        event["created"] = (app.now().as_seconds() - 60).into();
+        app.stripe_processed(&event).await;
+    }
+    let page = owner.page("/leaks").await;
+    assert!(page.contains("Abandoned checkouts: 1") && page.contains("No visit known"), "{page}");
+    assert!(page.contains("Lost to disputes") && page.contains("$76.60"), "{page}");
+    assert!(
+        page.contains("<span class=\"count\">1<span"),
+        "one payment, unmatched and undelivered: {page}"
+    );
+}
