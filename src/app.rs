@@ -28,6 +28,7 @@ use crate::delivery::worker::Worker;
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
+use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings, SourceKind};
 use crate::state::{AppState, Bells, Handles};
@@ -144,6 +145,7 @@ impl App {
             // For browsers of visitors.
             .merge(tag::routes())
             .merge(visit::endpoint::routes(self.limit.clone()))
+            .merge(redirect::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For the owner.

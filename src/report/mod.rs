@@ -10,6 +10,7 @@ mod deliveries;
 mod health;
 mod journey;
 mod leaks;
+mod links;
 mod overview;
 mod page;
 mod ranking;
@@ -38,6 +39,7 @@ pub(crate) use deliveries::{
 pub(crate) use health::{Health, began_at, health};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
 pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
+pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};

@@ -46,6 +46,23 @@ pub(crate) struct Seen<'a> {
     pub(crate) is_automated: bool,
     pub(crate) wants_privacy: bool,
     pub(crate) is_adopted: bool,
+    /// The alias of the redirect link that was clicked; never of a browser's body.
+    pub(crate) link: Option<&'a str>,
+}
+
+impl<'a> Seen<'a> {
+    /// What a click on a redirect link says, held to the same lengths.
+    pub(crate) fn of_click(click: &'a super::Click) -> Self {
+        let cut = |text: &str, chars: usize| text.chars().take(chars).collect::<String>();
+        Self {
+            previous: click.previous.clone(),
+            url: Some(cut(&click.url, MAX_URL_CHARS).into()),
+            referrer: click.referrer.as_deref().map(|text| cut(text, MAX_REFERRER_CHARS).into()),
+            is_adopted: click.is_adopted,
+            link: Some(&click.alias),
+            ..Self::default()
+        }
+    }
 }
 
 /// The object as it stands in the text. Keys not named here are ignored.
@@ -192,6 +209,7 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
             is_automated: flags & 1 != 0,
             wants_privacy: flags & 2 != 0,
             is_adopted: flags & 4 != 0,
+            link: None,
         })
     } else {
         let note = object.a.text().filter(|text| {

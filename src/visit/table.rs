@@ -79,9 +79,14 @@ impl NewVisit<'_> {
     /// The row, in the order of `VISITS`, and the counter it adds to.
     pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
         let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
-        let landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        if let Some(alias) = seen.link {
+            // Whatever prefix our address has today, reports know a link by this.
+            landing.path = Some(format!("/p/{alias}"));
+        }
         let agent = agent::read(&around.user_agent);
         let is_known_host = site.domains.is_empty()
+            || seen.link.is_some()
             || landing
                 .host
                 .as_deref()
@@ -164,6 +169,8 @@ struct Details<'a> {
     browser: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
 }
 
 impl<'a> Details<'a> {
@@ -185,6 +192,7 @@ impl<'a> Details<'a> {
             language: some(&around.language),
             browser,
             tag_host: some(&around.tag_host),
+            link: seen.link,
         }
     }
 

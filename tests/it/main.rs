@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod journey;
 mod ledger;
+mod redirect;
 mod replay;
 mod replicas;
 mod sites;
