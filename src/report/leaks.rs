@@ -166,9 +166,19 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
     Ok(leaks)
 }
 
+#[derive(sqlx::FromRow)]
+struct AbandonedGroup {
+    name: Option<String>,
+    currency: Option<String>,
+    checkouts: i64,
+    recovered: i64,
+    worth: i64,
+}
+
 async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Abandoned>> {
-    let groups: Vec<(Option<String>, Option<String>, i64, i64, i64)> = sqlx::query_as(
-        "select name, currency, count(*), cast(sum(is_recovered) as bigint), cast(coalesce(sum(amount_minor), 0) as bigint)
+    let groups: Vec<AbandonedGroup> = sqlx::query_as(
+        "select name, currency, count(*) as checkouts, cast(sum(is_recovered) as bigint) as recovered,
+                cast(coalesce(sum(amount_minor), 0) as bigint) as worth
            from (select coalesce(a.campaign, a.source, a.channel) as name, a.currency, a.amount_minor,
                         case when exists (select 1
                                             from stripe_objects mine
@@ -188,16 +198,16 @@ async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<A
     .await
     .context("could not count abandoned checkouts")?;
     let mut by_name = BTreeMap::<Option<String>, Abandoned>::new();
-    for (campaign, currency, checkouts, recovered, minor) in groups {
-        let line = by_name.entry(campaign.clone()).or_insert_with(|| Abandoned {
-            campaign,
+    for group in groups {
+        let line = by_name.entry(group.name.clone()).or_insert_with(|| Abandoned {
+            campaign: group.name,
             checkouts: 0,
             recovered: 0,
             money: Totals::default(),
         });
-        line.checkouts += checkouts;
-        line.recovered += recovered;
-        add(&mut line.money, minor, currency.as_deref());
+        line.checkouts += group.checkouts;
+        line.recovered += group.recovered;
+        add(&mut line.money, group.worth, group.currency.as_deref());
     }
     let mut lines: Vec<Abandoned> = by_name.into_values().collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.checkouts));

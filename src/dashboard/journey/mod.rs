@@ -213,12 +213,13 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
     let row = &found.row;
     let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
     let before = found.way.last().map(|step| step.touch.at);
-    let mut facts = Vec::new();
-    facts.push(Fact::code("Transaction", row.transaction_id.clone()));
-    facts.push(match &row.client_reference_id {
-        Some(reference) => Fact::code("Came back with", reference.clone()),
-        None => Fact::text("Came back with", "nothing"),
-    });
+    let facts = vec![
+        Fact::code("Transaction", row.transaction_id.clone()),
+        match &row.client_reference_id {
+            Some(reference) => Fact::code("Came back with", reference.clone()),
+            None => Fact::text("Came back with", "nothing"),
+        },
+    ];
     let told = match found.events.first() {
         Some(first) if first.received_at > row.occurred_at => format!(
             "Stripe told us {} later. Its signature was right, and the message was stored before Stripe got its answer.",
