@@ -26,6 +26,10 @@ pub(super) async fn owe(
     if entry.pay_fact != PayFact::Paid {
         return Ok(());
     }
+    // An unknown amount is never told as 0; only what is reported can lack one.
+    if record.payment.reported.is_some() && entry.amount.is_none() && entry.kind == "purchase" {
+        return Ok(());
+    }
     let matched = match &line.result {
         Match::Matched { click_id, .. } => Some(click_id),
         Match::Unmatched(_) => None,
