@@ -20,6 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("redirect", &["visit", "settings", "state", "client"]),
     ("visit", &["settings", "state", "client"]),
     ("stripe", &["conversion", "settings", "state", "client"]),
+    ("custom", &["conversion", "settings", "state", "client"]),
     ("conversion", &["visit", "delivery", "destination", "settings", "state", "client"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
@@ -93,6 +94,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_objects",
         ],
     ),
+    ("custom", &["custom_requests"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("dashboard", &["users", "sessions"]),
 ];

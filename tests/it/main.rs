@@ -8,6 +8,7 @@ mod architecture;
 mod command;
 mod conversion;
 mod crash;
+mod custom;
 mod dashboard;
 mod delivery;
 mod demo;
