@@ -15,6 +15,7 @@ mod overview;
 mod page;
 mod ranking;
 mod stripe_events;
+mod tag_signs;
 mod visits;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };
+pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.

@@ -16,6 +16,7 @@ mod journey;
 mod redirect;
 mod replay;
 mod replicas;
+mod setup;
 mod sites;
 mod stripe;
 mod stripe_api;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 pub(super) use forms::{change_password, save_anytrack, save_stripe};
-pub(super) use site::{add_site, save_site, show_site};
+pub(super) use site::{add_site, read_hosts, save_site, show_site};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::views::{Field, numbers};
