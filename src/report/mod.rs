@@ -14,6 +14,7 @@ mod links;
 mod overview;
 mod page;
 mod ranking;
+mod sources;
 mod stripe_events;
 mod tag_signs;
 mod visits;
@@ -44,6 +45,7 @@ pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
+pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };
