@@ -56,6 +56,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/", get(overview::show_overview))
         .route("/conversions", get(conversions::list_conversions))
         .route("/conversions/{id}", get(journey::show_journey))
+        .route("/conversions/{id}/match", post(journey::match_conversion))
+        .route("/conversions/{id}/unmatch", post(journey::take_back_match))
         .route("/leaks", get(leaks::show_leaks))
         .route("/visits", get(visits::list_visits))
         .route("/deliveries", get(deliveries::list_deliveries))

@@ -39,8 +39,8 @@ pub(crate) use deliveries::{
     destination_totals,
 };
 pub(crate) use health::{Health, began_at, health};
-pub(crate) use journey::{Conversion, TouchVisit, conversion};
-pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
+pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
+pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
 pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};

@@ -13,6 +13,7 @@ mod delivery;
 mod demo;
 mod docs;
 mod journey;
+mod ledger;
 mod reconcile;
 mod redirect;
 mod replay;
