@@ -72,6 +72,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/links/{alias}/delete", post(links::delete_link))
         .route("/links/{alias}/qr.svg", get(links::draw_qr))
         .route("/setup", get(setup::show_setup))
+        .route("/setup/hosts", post(setup::accept_host))
         .route("/settings", get(settings::show_settings))
         .route("/settings/sites", post(settings::add_site))
         .route("/settings/sites/{key}", get(settings::show_site).post(settings::save_site))

@@ -16,6 +16,7 @@ mod page;
 mod ranking;
 mod sources;
 mod stripe_events;
+mod tag_signs;
 mod visits;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };
+pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.

@@ -43,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "dashboard",
         &[
             "report",
+            "visit",
             "settings",
             "state",
             "client",

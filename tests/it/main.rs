@@ -19,6 +19,7 @@ mod reconcile;
 mod redirect;
 mod replay;
 mod replicas;
+mod setup;
 mod sites;
 mod sources;
 mod stripe;

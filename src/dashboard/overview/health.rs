@@ -62,6 +62,14 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
 
 fn tag(viewer: &Viewer, health: &Health) -> Sign {
     let Some(at) = health.last_visit_at else {
+        if let Some(host) = &health.unknown_host {
+            return Sign {
+                href: format!("{}#hosts", viewer.link("/setup")),
+                class: "wait",
+                fact: format!("Tag seen on {host}"),
+                hint: "not counted: it is none of the site’s hosts".to_owned(),
+            };
+        }
         return Sign {
             href: viewer.link("/setup").to_string(),
             class: "",
