@@ -104,7 +104,12 @@ async fn a_click_id_of_ours_matches_from_either_parameter_and_anytracks_from_a_n
         assert_eq!(answer["match"], json!({"state": "matched", "by": "click_id"}), "{row}");
     }
     for conversion in app.conversions().await {
-        assert_eq!(conversion.touches, [click_id.clone()], "{}", conversion.transaction_id);
+        assert_eq!(
+            conversion.touches,
+            std::slice::from_ref(&click_id),
+            "{}",
+            conversion.transaction_id
+        );
     }
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 4);
