@@ -4,6 +4,7 @@
 //! Promise: running anything twice, or in another order, gives the same conversions.
 
 pub(crate) mod adjustment;
+mod by_hand;
 mod changes;
 mod entry;
 pub(crate) mod join;
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
 use self::join::Match;

@@ -52,7 +52,7 @@ pub(crate) struct Conversion {
 struct Match {
     /// matched, unmatched.
     state: String,
-    /// click_id, anytrack_click_id, metadata, stripe_object, email.
+    /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
     by: Option<String>,
     /// Why unmatched.
     reason: Option<String>,

@@ -40,6 +40,7 @@ pub(in crate::dashboard) fn reason_heading(reason: &str) -> &str {
 /// How it was matched: `Click ID`, `Earlier payment`.
 pub(in crate::dashboard) fn matched_by(by: &str) -> &str {
     match by {
+        "manual" => "By hand",
         "click_id" => "Click ID",
         "anytrack_click_id" => "AnyTrack ID",
         "metadata" => "Metadata",
@@ -172,6 +173,7 @@ pub(in crate::dashboard) fn ignored(reason: &str) -> &str {
     match reason {
         "unsupported_type" => "this type says nothing about a payment we count",
         "ping" => "Stripe’s own test of the connection",
+        "covered_by_snapshot" => "an ordinary event says the same",
         "setup_mode" => "a card was saved, nothing was paid",
         other => other,
     }
