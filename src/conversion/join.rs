@@ -35,7 +35,8 @@ pub(crate) fn is_unreplaced(text: &str) -> bool {
         [("{", "}"), ("${", "}"), ("[", "]"), ("%", "%"), ("--", "--"), ("<", ">"), ("#", "#")];
     let is_wrapped = |(begin, end): &(&str, &str)| {
         let inside = text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
-        inside.is_some_and(|inside| !inside.is_empty())
+        let is_name = |c: char| c.is_ascii_alphanumeric() || " _-.:{}[]|".contains(c);
+        inside.is_some_and(|inside| !inside.is_empty() && inside.chars().all(is_name))
     };
     is_placeholder(text) || AROUND.iter().any(is_wrapped)
 }
@@ -243,6 +244,27 @@ mod tests {
 
     fn keys() -> ClickIdKey {
         ClickIdKey::new(b"a key for tests")
+    }
+
+    #[test]
+    fn what_other_tools_left_unreplaced_is_known_too() {
+        for text in [
+            "{clickid}",
+            "{{ck.id}}",
+            "{{ steps.1.id }}",
+            "${subid}",
+            "[click_id]",
+            "[[x]]",
+            "%SUBID%",
+            "<sub1>",
+            "#aff_sub#",
+            "--SUB-ID--",
+        ] {
+            assert!(is_unreplaced(text), "{text}");
+        }
+        for text in ["{}", "%%", "--", "x{y}", "<script>alert(1)</script>", "p8qkMans", "--a/b--"] {
+            assert!(!is_unreplaced(text), "{text}");
+        }
     }
 
     #[test]

@@ -121,6 +121,26 @@ async fn process(
     Ok(Recorded { processed, warnings })
 }
 
+/// The parameters of a request as they are read, to be shown.
+pub(crate) fn listed(query: &str, content_type: &str, body: &[u8]) -> Vec<(String, String)> {
+    let read = parameters::read(query, content_type, body).unwrap_or_default();
+    read.all().map(|it| (it.name.clone(), it.value.clone())).collect()
+}
+
+/// A conversion as a sender would report it, marked as a test; without a click ID it has an e-mail address.
+pub(crate) fn test_request(now: Timestamp, click_id: &str, value: &str) -> Request {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    match click_id {
+        "" => query.append_pair("email", "test@example.com"),
+        click_id => query.append_pair("click_id", click_id),
+    };
+    query.append_pair("value", value);
+    query.append_pair("event_name", "Purchase");
+    query.append_pair("transaction_id", &format!("test-{}", now.as_ms()));
+    query.append_pair("test", "1");
+    Request { method: "GET".to_owned(), query: query.finish(), ..Request::default() }
+}
+
 /// A path as logs may show it: the token is a credential.
 pub(crate) fn hide_token(path: &str) -> String {
     const DOOR: &str = "/webhooks/custom/";

@@ -48,6 +48,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "state",
             "client",
             "stripe",
+            "custom",
             "conversion",
             "delivery",
             "destination",

@@ -345,3 +345,101 @@ async fn a_ledger_written_anew_has_the_same_custom_conversions() {
     app.deliver_due().await;
     assert_eq!((app.conversions().await, app.anytrack.received().len()), (before, sent));
 }
+
+async fn status(app: &TestApp, door: &str) -> StatusCode {
+    app.send("POST", door, &[("content-type", JSON)], ZAP).await.status
+}
+
+#[tokio::test]
+async fn a_new_token_works_at_once_and_the_old_one_until_its_overlap_ends() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let first = app.door().await;
+    let to = owner.save("/settings/custom/custom/rotate", &[("overlap", "day")]).await;
+    assert!(owner.page(&to).await.contains("works until"), "the page says until when");
+    let second = app.door().await;
+    assert_ne!(first, second);
+    for door in [&first, &second] {
+        assert_eq!(status(&app, door).await, StatusCode::OK, "{door}");
+    }
+    assert_eq!(app.conversions().await.len(), 1, "it is one source");
+    app.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(status(&app, &first).await, StatusCode::NOT_FOUND);
+    assert_eq!(status(&app, &second).await, StatusCode::OK);
+    owner.save("/settings/custom/custom/rotate", &[("overlap", "none")]).await;
+    assert_eq!(status(&app, &second).await, StatusCode::NOT_FOUND, "somebody else knew it");
+    let bad = owner.post("/settings/custom/custom/rotate", &[("overlap", "ever")]).await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn the_pages_show_what_came_what_was_refused_and_why() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let (door, path) = (app.door().await, "/settings/custom/custom");
+    assert!(owner.page("/settings").await.contains("/settings/custom"));
+    assert!(owner.page(path).await.contains(&door), "the address to copy");
+    let sale =
+        json!({"click_id": "aff-1", "value": "10.005", "transaction_id": "A-17", "sub1": "<b>"});
+    let answer = app.report(&sale).await;
+    app.get(&format!("{door}?click_id=a&value=1%2C5")).await;
+    let page = owner.page(path).await;
+    assert!(page.contains("no comma") && page.contains("rounded to 10.01"), "{page}");
+    let requests = app.database.texts("select id from custom_requests order by id").await;
+    let taken = owner.page(&format!("{path}/requests/{}", requests[0])).await;
+    assert!(taken.contains("A-17") && taken.contains("#60;b") && !taken.contains("<b>"), "{taken}");
+    let refused = owner.page(&format!("{path}/requests/{}", requests[1])).await;
+    let token = app.token().await;
+    assert!(
+        refused.contains("value: a value looks like") && !refused.contains(&token),
+        "{refused}"
+    );
+    let journey =
+        owner.page(&format!("/conversions/{}", answer["id"].as_str().expect("one"))).await;
+    for shown in ["custom reported it", "Further parameters", "sub1", "A-17", "/requests/crq_"] {
+        assert!(journey.contains(shown), "{shown} in {journey}");
+    }
+    assert!(owner.page("/conversions").await.contains("reported by custom"));
+    for nowhere in
+        ["/settings/custom/x", "/settings/custom/main", "/settings/custom/custom/requests/x"]
+    {
+        assert_eq!(owner.get(nowhere).await.status, StatusCode::NOT_FOUND, "{nowhere}");
+    }
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn a_test_conversion_and_the_forms_of_a_source() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let click_id = app.visit(PAGE).await;
+    let form = [("click_id", click_id.as_str()), ("value", "1.00")];
+    let to = owner.save("/settings/custom/custom/test", &form).await;
+    assert!(owner.page(&to).await.contains("TEST"));
+    let conversion = app.conversion().await;
+    assert_eq!((conversion.livemode, conversion.matched_by.as_deref()), (0, Some("click_id")));
+    let bad = owner.post("/settings/custom/custom/test", &[("value", "one")]).await;
+    assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(bad.text().contains("no currency sign"));
+    owner.save("/settings/custom/custom/test", &[("value", "1")]).await; // Without a click ID.
+
+    owner.save("/settings/custom/custom", &[("source_site", "main"), ("currency", "eur")]).await;
+    app.report(&json!({"click_id": "aff-1", "value": 5, "transaction_id": "t"})).await;
+    let currencies =
+        app.database.texts("select currency from conversions where livemode = 1").await;
+    assert_eq!(currencies, ["EUR"]);
+    let bad = [("source_site", "main"), ("currency", "euros")];
+    let bad = owner.post("/settings/custom/custom", &bad).await;
+    assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    owner.save("/settings/custom", &[("key", "affiliates"), ("source_site", "main")]).await;
+    for key in ["affiliates", "main", "No Key", ""] {
+        let bad = owner.post("/settings/custom", &[("key", key)]).await;
+        assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY, "{key}");
+    }
+    let sources = app.api("/api/v1/sources").await;
+    let tokens = sources["data"].as_array().expect("a list").iter();
+    assert_eq!(tokens.filter(|source| source["token"].is_string()).count(), 2);
+    app.deliver_due().await;
+}

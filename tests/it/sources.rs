@@ -187,7 +187,7 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
         post(&app, "/settings/sources", &cookie, &other).await.status,
         StatusCode::SEE_OTHER
     );
-    assert_eq!(app.api("/api/v1/sources").await["data"][1]["key"], "second");
+    assert_eq!(app.api("/api/v1/sources").await["data"][2]["key"], "second");
 }
 
 #[tokio::test]
