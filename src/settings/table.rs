@@ -2,6 +2,7 @@
 //! In: records. Out: rows, and records again. Private to this room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
@@ -431,8 +432,10 @@ pub(super) async fn ensure_custom_source(
     if known.fetch_optional(&mut *tx).await?.is_some() {
         return Ok(());
     }
-    if !insert_custom_source(tx, now, site_id, "custom", token).await? {
-        insert_custom_source(tx, now, site_id, "custom-conversions", token).await?;
+    // Lists are sorted by time, and the first source is Stripe's.
+    let after = now.plus(Duration::from_millis(1));
+    if !insert_custom_source(tx, after, site_id, "custom", token).await? {
+        insert_custom_source(tx, after, site_id, "custom-conversions", token).await?;
     }
     Ok(())
 }
