@@ -386,7 +386,7 @@ async fn the_pages_show_what_came_what_was_refused_and_why() {
     app.get(&format!("{door}?click_id=a&value=1%2C5")).await;
     let page = owner.page(path).await;
     assert!(page.contains("no comma") && page.contains("rounded to 10.01"), "{page}");
-    let requests = app.database.texts("select id from custom_requests order by id").await;
+    let requests = app.database.texts("select id from custom_requests order by state").await;
     let taken = owner.page(&format!("{path}/requests/{}", requests[0])).await;
     assert!(taken.contains("A-17") && taken.contains("#60;b") && !taken.contains("<b>"), "{taken}");
     let refused = owner.page(&format!("{path}/requests/{}", requests[1])).await;
