@@ -3,6 +3,7 @@
 //! Promise: running anything twice, or in another order, gives the same conversions.
 
 pub(crate) mod join;
+mod outgoing;
 pub(crate) mod payment;
 mod rebuild;
 mod table;
@@ -11,13 +12,13 @@ use anyhow::{Context as _, Result};
 
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
-use self::join::{By, Found, Match, Reason, Reference};
+use self::join::{Found, Match, Reason, Reference};
 use self::payment::{PayFact, Payment};
 use crate::clock::Timestamp;
-use crate::delivery::{self, Owed};
+use crate::delivery::{self, Owed, Retried};
 use crate::destination::Outgoing;
 use crate::ids::{self, ClickId, ClickIdKey};
-use crate::settings::{Snapshot, Source};
+use crate::settings::{Destination, Snapshot, Source};
 use crate::store::{AnyConnection, Store, Tx};
 use crate::visit::{self, Visit};
 
@@ -130,8 +131,28 @@ pub(crate) async fn join_again(
     tx.commit().await
 }
 
+/// What is known of a conversion's visitor.
+struct Judged {
+    /// Our genuine click ID that came back from Stripe.
+    genuine: Option<ClickId>,
+    /// The visitor's way, first touch first.
+    way: Vec<Visit>,
+    /// IDs whose visit or note may still arrive.
+    awaited: Vec<String>,
+}
+
 /// Judges a conversion from all that is known, and writes it with everything that follows.
 async fn settle(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<()> {
+    let judged = judge(tx, ledger, record).await?;
+    table::save(tx, ledger.now, record).await?;
+    table::save_touches(tx, &record.id, &judged.way).await?;
+    table::save_waits(tx, &record.id, judged.awaited.iter()).await?;
+    table::learn(tx, record).await?;
+    owe(tx, ledger, record, &judged).await
+}
+
+/// Which visit led to a conversion, and which site it so belongs to. Reads only.
+async fn judge(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<Judged> {
     let source =
         ledger.settings.source(&record.source_id).context("the conversion's source is gone")?;
     let payment = &record.payment;
@@ -153,27 +174,19 @@ async fn settle(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record)
         Match::Matched { click_id, .. } => visit::find(tx, click_id).await?,
         Match::Unmatched(_) => None,
     };
-    let genuine = match &reference.judged {
+    let genuine = match reference.judged {
         Some(Reference::Genuine(id)) if !id.is_client_made() => Some(id),
         _ => None,
     };
-    record.site_id = site_of(ledger, source, last.as_ref(), genuine);
+    record.site_id = site_of(ledger, source, last.as_ref(), genuine.as_ref());
     let (way, gap) = match last {
         Some(last) => visit::way_to(tx, last).await?,
         None => (Vec::new(), None),
     };
     let gap = gap.filter(|id| id.is_client_made() || ledger.keys.read(id).is_some());
     let gap = gap.map(|id| id.as_str().to_owned());
-    table::save(tx, ledger.now, record).await?;
-    table::save_touches(tx, &record.id, &way).await?;
-    table::save_waits(
-        tx,
-        &record.id,
-        [reference.awaited, tagged.awaited, gap].into_iter().flatten(),
-    )
-    .await?;
-    table::learn(tx, record).await?;
-    owe(tx, ledger, record, genuine).await
+    let awaited = [reference.awaited, tagged.awaited, gap].into_iter().flatten().collect();
+    Ok(Judged { genuine, way, awaited })
 }
 
 /// What a text from Stripe leads to.
@@ -223,51 +236,84 @@ fn site_of(
         .unwrap_or_else(|| source.site_id.clone())
 }
 
-/// What is owed because of this conversion. Nothing is owed before it is paid.
+/// What is owed because of this conversion. Nothing is owed before it is paid. A site that changed by joining again owes to the new
+/// site's destinations too; what the old one's were told, or are owed, stays as it is.
 async fn owe(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
     record: &Record,
-    genuine: Option<&ClickId>,
+    judged: &Judged,
 ) -> Result<()> {
-    let payment = &record.payment;
-    if payment.pay_fact != PayFact::Paid {
+    let mut destinations = ledger.settings.destinations_of(&record.site_id).peekable();
+    if record.payment.pay_fact != PayFact::Paid || destinations.peek().is_none() {
         return Ok(());
     }
-    let matched = match &record.result {
-        Match::Matched { click_id, .. } => Some(click_id),
-        Match::Unmatched(_) => None,
-    };
-    let anytrack_click_id = match matched {
-        Some(click_id) => visit::anytrack_id_of(tx, click_id).await?,
-        None => None,
-    };
-    let outgoing = Outgoing {
-        kind: payment.kind().to_owned(),
-        status: payment.status().to_owned(),
-        livemode: payment.livemode,
-        is_matched: matched.is_some(),
-        value: payment.amount(),
-        email: payment.email.clone(),
-        transaction_id: transaction_id(payment)?.to_owned(),
-        reference: payment.client_reference_id.clone(),
-        reference_was_captured: matches!(
-            record.result,
-            Match::Matched { by: By::AnytrackClickId, .. }
-        ),
-        click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
-        anytrack_click_id,
-    };
-    for destination in ledger.settings.destinations_of(&record.site_id) {
+    let outgoing = outgoing::gather(tx, ledger, record, judged).await?;
+    for destination in destinations {
         let owed = Owed {
             destination,
             conversion_id: &record.id,
             outgoing: &outgoing,
             waits_for_visit: record.result == Match::Unmatched(Reason::UnknownClickId),
+            recorded_at: record.recorded_at,
         };
         delivery::owe(tx, ledger.now, &owed).await?;
     }
     Ok(())
+}
+
+/// What destinations may know of a conversion today; `None` when there is no such conversion.
+pub(crate) async fn outgoing(
+    store: &Store,
+    ledger: Ledger<'_>,
+    id: &str,
+) -> Result<Option<Outgoing>> {
+    let mut connection = store.connection().await?;
+    if !table::exists(&mut connection, id).await? {
+        return Ok(None);
+    }
+    let mut record = table::load(&mut connection, id).await?;
+    let judged = judge(&mut connection, ledger, &mut record).await?;
+    outgoing::gather(&mut connection, ledger, &record, &judged).await.map(Some)
+}
+
+/// Owes a destination a paid conversion of the time before it existed. Answers false when there is nothing to owe.
+pub(crate) async fn owe_past(
+    store: &Store,
+    ledger: Ledger<'_>,
+    destination: &Destination,
+    id: &str,
+) -> Result<bool> {
+    let Some(outgoing) = outgoing(store, ledger, id).await? else { return Ok(false) };
+    let owed = Owed {
+        destination,
+        conversion_id: id,
+        outgoing: &outgoing,
+        waits_for_visit: false,
+        recorded_at: ledger.now, // Asked for now, so its age is no reason.
+    };
+    let mut tx = store.begin().await?;
+    delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Makes a delivery's message anew from today's mapping and match, and owes it again. Its transaction ID stays what it was.
+pub(crate) async fn rebuild_delivery(
+    store: &Store,
+    ledger: Ledger<'_>,
+    delivery_id: &str,
+) -> Result<Retried> {
+    let Some((destination_id, conversion_id)) = delivery::subject(store, delivery_id).await? else {
+        return Ok(Retried::NotFound);
+    };
+    let Some(destination) = ledger.settings.destination(&destination_id) else {
+        return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
+    };
+    let Some(outgoing) = outgoing(store, ledger, &conversion_id).await? else {
+        return Ok(Retried::NotFound);
+    };
+    delivery::rebuild(store, ledger.now, delivery_id, destination, &outgoing).await
 }
 
 fn transaction_id(payment: &Payment) -> Result<&str> {

@@ -54,6 +54,11 @@ pub(super) async fn conversion_of(
     Ok(None)
 }
 
+pub(super) async fn exists(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    let row = sqlx::query("select id from conversions where id = $1").bind(id).fetch_optional(tx);
+    Ok(row.await.context("could not look for a conversion")?.is_some())
+}
+
 pub(super) async fn load(tx: &mut AnyConnection, id: &str) -> Result<Record> {
     let row = sqlx::query(
         "select id, source_id, site_id, payment, recorded_at_ms from conversions where id = $1",
@@ -160,7 +165,7 @@ pub(super) async fn save_touches(
 pub(super) async fn save_waits(
     tx: &mut AnyConnection,
     conversion_id: &str,
-    awaited: impl Iterator<Item = String>,
+    awaited: impl Iterator<Item = &String>,
 ) -> Result<()> {
     sqlx::query("delete from waits where conversion_id = $1")
         .bind(conversion_id)

@@ -190,7 +190,7 @@ fn anytrack(
     action: String,
     error: Option<String>,
 ) -> SecretSetting {
-    let destination = snapshot.destinations_of(site_id).next();
+    let destination = snapshot.anytrack_of(site_id);
     SecretSetting {
         shown: destination.map(|found| settings::mask_url(&found.url)).unwrap_or_default(),
         from_environment: destination.is_some_and(|found| found.from_environment),
