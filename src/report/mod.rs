@@ -11,6 +11,7 @@ mod health;
 mod journey;
 mod leaks;
 mod overview;
+mod owing;
 mod page;
 mod ranking;
 mod stripe_events;
@@ -39,6 +40,7 @@ pub(crate) use health::{Health, began_at, health};
 pub(crate) use journey::{Conversion, TouchVisit, conversion};
 pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
 pub(crate) use overview::{Overview, overview};
+pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use stripe_events::{

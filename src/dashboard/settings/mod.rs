@@ -89,6 +89,8 @@ struct SettingsPage {
     new_site: NewSiteForm,
     stripe: SecretSetting,
     anytrack: SecretSetting,
+    /// The page of all destinations.
+    destinations: String,
     password: PasswordForm,
     email: String,
     fewest: usize,
@@ -157,6 +159,7 @@ async fn settings_page(
         sites: sites.collect(),
         new_site: NewSiteForm { action: action("sites"), name, key },
         stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
+        destinations: viewer.link("/settings/destinations").to_string(),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
         password: PasswordForm {
             action: action("password"),
