@@ -23,6 +23,10 @@ const CLICK_IDS: u32 = 400_000;
 /// About the size of the tag's compressed script.
 static ANSWER: [u8; 2048] = [b'/'; 2048];
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let directory = std::env::args().nth(1).context("usage: bench DIRECTORY")?;

@@ -28,9 +28,10 @@ use crate::delivery::worker::Worker;
 use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
+use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings, SourceKind};
-use crate::state::{AppState, Bells};
+use crate::state::{AppState, Bells, Handles};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
 use crate::stripe::replay::{Replayed, Wanted as Replay};
@@ -115,8 +116,8 @@ impl App {
         let api = config.stripe_api_key.clone();
         let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
         let limit = VisitLimit::new(config.visit_rate);
-        let bells = Arc::new(Bells::default());
-        let state = AppState { config: Arc::new(config), store, settings, clock, click_ids, bells };
+        let bells = Bells::default();
+        let state = AppState::new(Handles { config, store, settings, clock, click_ids, bells });
         Ok(Self {
             state,
             worker,
@@ -144,6 +145,7 @@ impl App {
             // For browsers of visitors.
             .merge(tag::routes())
             .merge(visit::endpoint::routes(self.limit.clone()))
+            .merge(redirect::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For the owner.

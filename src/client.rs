@@ -42,25 +42,19 @@ impl Client {
 
     /// Reads a request's head.
     pub fn read(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> Self {
-        let peer = peer.unwrap_or(Peer(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
-        // A dual socket writes IPv4 addresses as `::ffff:…`, which no IPv4 network would contain.
-        let peer = Peer(peer.0.map(|address| address.to_canonical()));
-        let trusted = |address: IpAddr| {
-            config.trusted_proxies.iter().any(|network| network.contains(&address))
-        };
-        let is_proxied = peer.0.is_none_or(trusted);
+        let peer = canonical(peer);
         let mut address = peer.0.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        if is_proxied {
+        if is_proxy(config, peer) {
             // From the right: each trusted proxy vouches for the entry before it; the first stranger is the client.
-            for hop in forwarded(headers, "x-forwarded-for").into_iter().rev() {
-                let Some(hop) = read_address(&hop) else { break };
+            for hop in forwarded(headers, "x-forwarded-for").rev() {
+                let Some(hop) = read_address(hop) else { break };
                 address = hop;
-                if !trusted(hop) {
+                if !is_trusted(config, hop) {
                     break;
                 }
             }
         }
-        let base = public_base(config, headers, is_proxied);
+        let base = public_base(config, peer, headers);
         let user_agent = headers
             .get(header::USER_AGENT)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -73,6 +67,25 @@ impl Client {
     }
 }
 
+/// [`Client::base`] alone, for who answers many and asks nothing else.
+pub(crate) fn base_of(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> String {
+    public_base(config, canonical(peer), headers)
+}
+
+/// A dual socket writes IPv4 addresses as `::ffff:…`, which no IPv4 network would contain.
+fn canonical(peer: Option<Peer>) -> Peer {
+    let peer = peer.unwrap_or(Peer(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
+    Peer(peer.0.map(|address| address.to_canonical()))
+}
+
+fn is_trusted(config: &Config, address: IpAddr) -> bool {
+    config.trusted_proxies.iter().any(|network| network.contains(&address))
+}
+
+fn is_proxy(config: &Config, Peer(address): Peer) -> bool {
+    address.is_none_or(|address| is_trusted(config, address))
+}
+
 /// An entry of `X-Forwarded-For`: some proxies add the port, some put IPv6 into brackets.
 fn read_address(entry: &str) -> Option<IpAddr> {
     let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -81,35 +94,31 @@ fn read_address(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn public_base(config: &Config, headers: &HeaderMap, is_proxied: bool) -> String {
+fn public_base(config: &Config, peer: Peer, headers: &HeaderMap) -> String {
     if let Some(url) = &config.public_url {
         return url.as_str().trim_end_matches('/').to_owned();
     }
-    let first = |name: &str| forwarded(headers, name).into_iter().next().filter(|_| is_proxied);
-    let host = first("x-forwarded-host").or_else(|| {
-        let host = headers.get(header::HOST)?.to_str().ok()?;
-        Some(host.to_owned())
-    });
-    let fits = |host: &String| {
+    let is_proxied = is_proxy(config, peer);
+    let first = |name| is_proxied.then(|| forwarded(headers, name).next()).flatten();
+    let host = first("x-forwarded-host").or_else(|| headers.get(header::HOST)?.to_str().ok());
+    let fits = |host: &&str| {
         !host.is_empty()
             && host.bytes().all(|b| {
                 b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_')
             })
     };
-    let host = host.filter(fits).unwrap_or_else(|| "localhost".to_owned());
-    let scheme =
-        if first("x-forwarded-proto").as_deref() == Some("https") { "https" } else { "http" };
+    let host = host.filter(fits).unwrap_or("localhost");
+    let scheme = if first("x-forwarded-proto") == Some("https") { "https" } else { "http" };
     format!("{scheme}://{host}")
 }
 
 /// The comma-separated entries of all headers of a name, trimmed, in order.
-fn forwarded(headers: &HeaderMap, name: &str) -> Vec<String> {
+fn forwarded<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> impl DoubleEndedIterator<Item = &'a str> {
     let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    texts
-        .flat_map(|text| text.split(','))
-        .map(|entry| entry.trim().to_owned())
-        .filter(|entry| !entry.is_empty())
-        .collect()
+    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 impl FromRequestParts<AppState> for Client {

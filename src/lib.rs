@@ -3,6 +3,7 @@
 //! ```text
 //! page ── GET /t/{site}.js ──▶ tag        mints a click ID, bakes it into the script
 //!      ── POST /v ───────────▶ visit      durable row, then 204
+//!      ── GET /p/{alias} ────▶ redirect   the same without a script, 302 to the payment link
 //! Stripe ─ POST /webhooks/stripe/{source} ─▶ stripe        verify → store raw → 200, then process:
 //!                                            └▶ conversion  payment + match + what is owed, one transaction
 //!                                               └▶ delivery  claim → send → settle ─▶ destination
@@ -25,6 +26,7 @@ pub mod user;
 mod conversion;
 pub mod delivery;
 pub mod destination;
+mod redirect;
 pub mod stripe;
 mod tag;
 mod visit;

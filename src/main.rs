@@ -18,6 +18,10 @@ use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
+/// A visit makes small pieces that another thread frees, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let matches = command().get_matches();
     match run(&matches) {

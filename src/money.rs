@@ -107,6 +107,15 @@ impl Money {
     }
 }
 
+/// `whole × part ÷ of`, rounded half up; all of it where there is nothing to divide by.
+pub fn share(whole: i64, part: i64, of: i64) -> i64 {
+    if of == 0 {
+        return whole;
+    }
+    let (whole, part, of) = (i128::from(whole), i128::from(part), i128::from(of));
+    i64::try_from((whole * part * 2 + of) / (of * 2)).unwrap_or(i64::MAX)
+}
+
 /// Sums, one per currency, in the order of their codes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals(BTreeMap<Currency, i64>);

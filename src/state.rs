@@ -2,6 +2,7 @@
 //! In: the parts that `app` built. Out: one cheap-to-clone handle.
 //! Promise: it holds handles and bells only; what must survive is in the database.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -12,11 +13,27 @@ use crate::ids::ClickIdKey;
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// Handles for the doors. Rooms below take what they need as arguments instead.
+/// What the doors are given; each request takes a copy, so it is one pointer. Rooms below take what they need as arguments instead.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Handles>);
+
+impl AppState {
+    pub(crate) fn new(handles: Handles) -> Self {
+        Self(Arc::new(handles))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Handles;
+    fn deref(&self) -> &Handles {
+        &self.0
+    }
+}
+
+/// Handles for the doors.
+pub struct Handles {
     /// The operator's configuration.
-    pub config: Arc<Config>,
+    pub config: Config,
     /// The database.
     pub store: Store,
     /// The owner's records, in memory.
@@ -26,7 +43,7 @@ pub struct AppState {
     /// Signs and checks click IDs.
     pub click_ids: ClickIdKey,
     /// Wakes the workers.
-    pub bells: Arc<Bells>,
+    pub bells: Bells,
 }
 
 /// Bells are hints: somebody else may have written too, so every loop also looks by itself.

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 
 use super::access::Access;
 use super::answers::{
-    Conversion, Delivery, Destination, List, Overview, Site, Source, StripeEvent, Visit,
+    Conversion, Delivery, Destination, Link, List, Overview, Site, Source, StripeEvent, Visit,
 };
 use super::parameters::Parameters;
 use super::problem::Problem;
@@ -233,6 +233,13 @@ pub(super) async fn retry_delivery(
 pub(super) async fn list_sites(_: Access, State(state): State<AppState>) -> Json<List<Site>> {
     let settings = state.settings.current();
     Json(List::whole(settings.sites.iter().map(Site::new).collect()))
+}
+
+/// All redirect links, newest first.
+#[utoipa::path(get, path = "/links", responses((status = 200, body = List<Link>)))]
+pub(super) async fn list_links(_: Access, State(state): State<AppState>) -> Json<List<Link>> {
+    let settings = state.settings.current();
+    Json(List::whole(settings.links.iter().map(|link| Link::new(link, &settings)).collect()))
 }
 
 /// All sources.

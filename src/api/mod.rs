@@ -29,6 +29,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/deliveries", get(endpoint::list_deliveries))
         .route("/deliveries/{id}/retry", post(endpoint::retry_delivery))
         .route("/sites", get(endpoint::list_sites))
+        .route("/links", get(endpoint::list_links))
         .route("/sources", get(endpoint::list_sources))
         .route("/destinations", get(endpoint::list_destinations))
         .route("/openapi.json", get(openapi::describe_api));

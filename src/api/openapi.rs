@@ -27,6 +27,7 @@ use crate::error::AppError;
         endpoint::list_deliveries,
         endpoint::retry_delivery,
         endpoint::list_sites,
+        endpoint::list_links,
         endpoint::list_sources,
         endpoint::list_destinations,
     ),

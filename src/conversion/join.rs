@@ -43,6 +43,8 @@ fn is_placeholder(text: &str) -> bool {
 /// The rule that matched, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum By {
+    /// Somebody said so.
+    Manual,
     /// Our click ID came back.
     ClickId,
     /// An AnyTrack click ID captured with a visit came back.
@@ -54,9 +56,36 @@ pub(crate) enum By {
 }
 
 impl By {
+    /// Every rule, strongest first.
+    const ALL: [Self; 5] =
+        [Self::Manual, Self::ClickId, Self::AnytrackClickId, Self::Metadata, Self::StripeObject];
+
+    /// True where the payment itself named its visit: only such a match is lent to other payments, so that who borrowed first
+    /// does not matter.
+    pub(crate) fn is_own(self) -> bool {
+        self != Self::StripeObject
+    }
+
+    /// The rule in plain words, after "matched by ".
+    pub(crate) fn plain(self) -> &'static str {
+        match self {
+            Self::Manual => "hand",
+            Self::ClickId => "its click ID",
+            Self::AnytrackClickId => "AnyTrack’s click ID",
+            Self::Metadata => "the click ID in its metadata",
+            Self::StripeObject => "an earlier payment of the same buyer",
+        }
+    }
+
+    /// The rule of a stored word.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.word() == word)
+    }
+
     /// The rule as stored.
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Manual => "manual",
             Self::ClickId => "click_id",
             Self::AnytrackClickId => "anytrack_click_id",
             Self::Metadata => "metadata",
@@ -78,9 +107,42 @@ pub(crate) enum Reason {
     UnknownClickId,
     /// Of our form, with a wrong MAC.
     ForgedClickId,
+    /// A renewal, refund or dispute of something that began before we looked.
+    FirstPaymentNotSeen,
+    /// Nothing to join on.
+    NoObject,
 }
 
 impl Reason {
+    /// Every reason.
+    const ALL: [Self; 7] = [
+        Self::NoReference,
+        Self::PlaceholderNotReplaced,
+        Self::ForeignReference,
+        Self::UnknownClickId,
+        Self::ForgedClickId,
+        Self::FirstPaymentNotSeen,
+        Self::NoObject,
+    ];
+
+    /// The reason of a stored word.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+
+    /// The reason in plain words, after "not matched: ".
+    pub(crate) fn plain(self) -> &'static str {
+        match self {
+            Self::NoReference => "the payment came without a reference",
+            Self::PlaceholderNotReplaced => "the placeholder came back, so the tag did not run",
+            Self::ForeignReference => "the reference is somebody else’s",
+            Self::UnknownClickId => "the visit of its click ID has not arrived",
+            Self::ForgedClickId => "its click ID is none that we made",
+            Self::FirstPaymentNotSeen => "the first payment it belongs to was not seen",
+            Self::NoObject => "it names nothing that leads to a visit",
+        }
+    }
+
     /// The reason as stored.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -89,6 +151,8 @@ impl Reason {
             Self::ForeignReference => "foreign_reference",
             Self::UnknownClickId => "unknown_click_id",
             Self::ForgedClickId => "forged_click_id",
+            Self::FirstPaymentNotSeen => "first_payment_not_seen",
+            Self::NoObject => "no_object",
         }
     }
 }
@@ -110,15 +174,37 @@ pub(crate) enum Match {
 /// What was found, rule by rule; each holds the click ID of a recorded visit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
+    pub(crate) by_hand: Option<ClickId>,
     pub(crate) by_click_id: Option<ClickId>,
     pub(crate) by_anytrack_id: Option<ClickId>,
     pub(crate) by_metadata: Option<ClickId>,
     pub(crate) by_stripe_object: Option<ClickId>,
 }
 
-/// The first rule that found a visit wins; without one, the reference says why.
-pub(crate) fn decide(reference: Option<&Reference>, found: Found) -> Match {
+impl Found {
+    /// True when no rule needs another payment's help.
+    pub(crate) fn has_own(&self) -> bool {
+        [&self.by_hand, &self.by_click_id, &self.by_anytrack_id, &self.by_metadata]
+            .into_iter()
+            .any(Option::is_some)
+    }
+}
+
+/// What came instead of a reference: where a payment without one would have got it from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A checkout, which could have carried one.
+    Checkout,
+    /// A contract's later payment, or an adjustment: its first payment would have it.
+    Earlier,
+    /// Neither.
+    Nothing,
+}
+
+/// The first rule that found a visit wins; without one, the reference says why, and without that, where it came from.
+pub(crate) fn decide(reference: Option<&Reference>, origin: Origin, found: Found) -> Match {
     let rules = [
+        (By::Manual, found.by_hand),
         (By::ClickId, found.by_click_id),
         (By::AnytrackClickId, found.by_anytrack_id),
         (By::Metadata, found.by_metadata),
@@ -128,12 +214,14 @@ pub(crate) fn decide(reference: Option<&Reference>, found: Found) -> Match {
     {
         return Match::Matched { by, click_id };
     }
-    Match::Unmatched(match reference {
-        None => Reason::NoReference,
-        Some(Reference::Placeholder) => Reason::PlaceholderNotReplaced,
-        Some(Reference::Foreign) => Reason::ForeignReference,
-        Some(Reference::Genuine(_)) => Reason::UnknownClickId,
-        Some(Reference::Forged) => Reason::ForgedClickId,
+    Match::Unmatched(match (reference, origin) {
+        (Some(Reference::Placeholder), _) => Reason::PlaceholderNotReplaced,
+        (Some(Reference::Foreign), _) => Reason::ForeignReference,
+        (Some(Reference::Genuine(_)), _) => Reason::UnknownClickId,
+        (Some(Reference::Forged), _) => Reason::ForgedClickId,
+        (None, Origin::Checkout) => Reason::NoReference,
+        (None, Origin::Earlier) => Reason::FirstPaymentNotSeen,
+        (None, Origin::Nothing) => Reason::NoObject,
     })
 }
 
@@ -193,6 +281,7 @@ mod tests {
     fn the_strongest_rule_wins_and_each_reason_has_its_cause() {
         let id = |site| keys().mint(Timestamp::from_ms(1), site);
         let found = |a, b, c, d| Found {
+            by_hand: None,
             by_click_id: a,
             by_anytrack_id: b,
             by_metadata: c,
@@ -222,17 +311,28 @@ mod tests {
             (found(None, None, None, Some(four.clone())), matched(By::StripeObject, &four)),
         ];
         for (found, expected) in rows {
-            assert_eq!(decide(Some(&genuine), found), expected);
+            assert_eq!(decide(Some(&genuine), Origin::Checkout, found), expected);
         }
+        let by_hand = Found { by_hand: Some(two.clone()), ..found(Some(one), None, None, None) };
+        assert_eq!(decide(None, Origin::Checkout, by_hand), matched(By::Manual, &two));
         let reasons = [
-            (None, Reason::NoReference),
-            (Some(Reference::Placeholder), Reason::PlaceholderNotReplaced),
-            (Some(Reference::Foreign), Reason::ForeignReference),
-            (Some(genuine), Reason::UnknownClickId),
-            (Some(Reference::Forged), Reason::ForgedClickId),
+            (None, Origin::Checkout, Reason::NoReference),
+            (None, Origin::Earlier, Reason::FirstPaymentNotSeen),
+            (None, Origin::Nothing, Reason::NoObject),
+            (Some(Reference::Placeholder), Origin::Checkout, Reason::PlaceholderNotReplaced),
+            (Some(Reference::Foreign), Origin::Nothing, Reason::ForeignReference),
+            (Some(genuine), Origin::Earlier, Reason::UnknownClickId),
+            (Some(Reference::Forged), Origin::Checkout, Reason::ForgedClickId),
         ];
-        for (reference, reason) in reasons {
-            assert_eq!(decide(reference.as_ref(), Found::default()), Match::Unmatched(reason));
+        for (reference, origin, reason) in reasons {
+            let decided = decide(reference.as_ref(), origin, Found::default());
+            assert_eq!(decided, Match::Unmatched(reason));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(Reason::of_word(reason.word()), Some(reason));
+        }
+        for by in By::ALL {
+            assert_eq!(By::of_word(by.word()), Some(by));
         }
     }
 }

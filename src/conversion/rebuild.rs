@@ -9,15 +9,18 @@ use crate::delivery;
 use crate::store::{AnyConnection, Tx};
 
 /// The tables that hold what events say, with the column that holds the conversion's ID, in the order they are written.
-pub(crate) const LEDGER: [(&str, &str); 4] = [
+pub(crate) const LEDGER: [(&str, &str); 6] = [
+    ("payments", "id"),
     ("conversions", "id"),
     ("touches", "conversion_id"),
     ("waits", "conversion_id"),
     ("stripe_objects", "conversion_id"),
+    ("abandoned", "payment_id"),
 ];
 
 /// Tables that are written beside it, by this room or by those it calls.
-pub(crate) const BESIDE_THE_LEDGER: [&str; 3] = ["ledgers", "deliveries", "attempts"];
+pub(crate) const BESIDE_THE_LEDGER: [&str; 4] =
+    ["ledgers", "subscriptions", "deliveries", "attempts"];
 
 /// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
 pub(crate) async fn take_turn(tx: &mut Tx, account: &str) -> Result<()> {

@@ -227,6 +227,7 @@ pub(super) async fn rebuild_delivery(
         Retried::NotRetryable(why) => {
             let line = match why.as_str() {
                 "sending" => "It is being sent right now. Try again in a minute.".to_owned(),
+                "adjustment" => "The message of a refund or a dispute cannot be made anew. Send it again as it is.".to_owned(),
                 "destination_deleted" => "Its destination was deleted.".to_owned(),
                 other => format!("Today nothing would be sent for it: {}.", words::skipped(other)),
             };

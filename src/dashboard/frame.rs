@@ -136,7 +136,12 @@ impl Viewer {
             Tab::Leaks => Count::open(leaks, "payments"),
             Tab::Deliveries => Count::open(health.deliveries_given_up, "given up"),
             Tab::Events => Count::open(health.events_failed, "failed"),
-            Tab::Overview | Tab::Conversions | Tab::Visits | Tab::Setup | Tab::Settings => None,
+            Tab::Overview
+            | Tab::Conversions
+            | Tab::Visits
+            | Tab::Links
+            | Tab::Setup
+            | Tab::Settings => None,
         };
         TabLink {
             href: self.link(tab.path()).to_string(),
@@ -157,17 +162,19 @@ pub(super) enum Tab {
     Visits,
     Deliveries,
     Events,
+    Links,
     Setup,
     Settings,
 }
 
-const ALL: [Tab; 8] = [
+const ALL: [Tab; 9] = [
     Tab::Overview,
     Tab::Conversions,
     Tab::Leaks,
     Tab::Visits,
     Tab::Deliveries,
     Tab::Events,
+    Tab::Links,
     Tab::Setup,
     Tab::Settings,
 ];
@@ -181,6 +188,7 @@ impl Tab {
             Self::Visits => "/visits",
             Self::Deliveries => "/deliveries",
             Self::Events => "/events",
+            Self::Links => "/links",
             Self::Setup => "/setup",
             Self::Settings => "/settings",
         }
@@ -194,6 +202,7 @@ impl Tab {
             Self::Visits => "Visits",
             Self::Deliveries => "Deliveries",
             Self::Events => "Stripe events",
+            Self::Links => "Links",
             Self::Setup => "Setup",
             Self::Settings => "Settings",
         }

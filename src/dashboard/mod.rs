@@ -15,6 +15,7 @@ mod journey;
 mod layers;
 mod leaks;
 mod limiter;
+mod links;
 mod login;
 mod overview;
 mod page;
@@ -70,6 +71,12 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/events", get(events::list_events))
         .route("/events/{id}", get(events::show_event))
         .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/links", get(links::list_links).post(links::add_link))
+        .route("/links/{alias}", get(links::show_link).post(links::save_link))
+        .route("/links/{alias}/pause", post(links::pause_link))
+        .route("/links/{alias}/resume", post(links::resume_link))
+        .route("/links/{alias}/delete", post(links::delete_link))
+        .route("/links/{alias}/qr.svg", get(links::draw_qr))
         .route("/setup", get(setup::show_setup))
         .route("/settings", get(settings::show_settings))
         .route("/settings/sites", post(settings::add_site))

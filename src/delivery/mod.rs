@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::Timestamp;
-use crate::destination::{self, Message, Outgoing, Skip, Unsent};
+use crate::destination::{self, Message, News, Outgoing, Skip, Unsent};
+use crate::money::Money;
 use crate::settings::{self, Destination, Settings};
 use crate::store::{AnyConnection, Store};
 
@@ -31,8 +32,10 @@ pub(crate) struct Owed<'a> {
     pub(crate) recorded_at: Timestamp,
 }
 
-/// What is told about a conversion; more kinds (refunds, disputes) have keys of their own.
+/// What is told about a conversion first; refunds and disputes have keys of their own.
 const PAID: &str = "paid";
+/// A lost dispute; told once.
+const DISPUTE: &str = "dispute";
 
 /// Writes what is owed, or corrects what has not been tried yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
@@ -83,9 +86,88 @@ async fn write(
     }
 }
 
+/// Writes that more money was given back than the destination was told of; `refunded` is all of it so far. Idempotent:
+/// only growth is owed, so partial refunds add up in whatever order they come.
+pub(crate) async fn owe_refund(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    owed: &Owed<'_>,
+    refunded: Money,
+) -> Result<()> {
+    let (destination_id, conversion_id) = (&owed.destination.id, owed.conversion_id);
+    let Some(told_as) = table::transaction_told(tx, destination_id, conversion_id, PAID).await?
+    else {
+        return Ok(()); // It was never told of the payment.
+    };
+    let before = table::highest_refund(tx, destination_id, conversion_id).await?;
+    if refunded.minor <= before {
+        return Ok(());
+    }
+    let growth = Money { minor: refunded.minor - before, ..refunded };
+    let outgoing = Outgoing {
+        news: News::Refund(growth),
+        transaction_id: format!("{told_as}-refund-{}", refunded.minor),
+        ..owed.outgoing.clone()
+    };
+    let key = format!("refund:{}", refunded.minor);
+    insert(tx, now, &key, &Owed { outgoing: &outgoing, ..*owed }).await
+}
+
+/// Writes that the money was lost to a dispute. Idempotent.
+pub(crate) async fn owe_chargeback(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    owed: &Owed<'_>,
+) -> Result<()> {
+    let (destination_id, conversion_id) = (&owed.destination.id, owed.conversion_id);
+    let told_as = table::transaction_told(tx, destination_id, conversion_id, PAID).await?;
+    let Some(told_as) = told_as else { return Ok(()) };
+    if table::find(tx, destination_id, conversion_id, DISPUTE).await?.is_some() {
+        return Ok(());
+    }
+    let outgoing = Outgoing {
+        news: News::Chargeback,
+        transaction_id: format!("{told_as}-dispute"),
+        ..owed.outgoing.clone()
+    };
+    insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, ..*owed }).await
+}
+
+async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'_>) -> Result<()> {
+    let composed = destination::compose(owed.destination, owed.outgoing);
+    table::insert(tx, now, now, key, owed, &composed).await
+}
+
 /// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
 pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
     table::forget_untold(tx, conversion_id).await
+}
+
+/// How much destinations know of a conversion; the greater, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ToldOf {
+    /// Nothing is owed for it.
+    Nothing,
+    /// A message waits, or was not meant to go.
+    Owed,
+    /// Somebody tried to send it.
+    Sent,
+}
+
+/// How much destinations know of a conversion.
+pub(crate) async fn told_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<ToldOf> {
+    let (rows, attempts) = table::count_of(tx, conversion_id).await?;
+    Ok(match (rows, attempts) {
+        (0, _) => ToldOf::Nothing,
+        (_, 0) => ToldOf::Owed,
+        _ => ToldOf::Sent,
+    })
+}
+
+/// Gives one conversion's messages to another one that turned out to be the same. What nobody tried to send and the other owes as well goes;
+/// what both sent stays, and can be seen.
+pub(crate) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
+    table::adopt(tx, from, into).await
 }
 
 /// The row that is there already.
@@ -166,8 +248,17 @@ pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) ->
     Ok(count)
 }
 
-/// Destination and conversion of a delivery.
-pub(crate) async fn subject(store: &Store, id: &str) -> Result<Option<(String, String)>> {
+/// What a delivery is about.
+pub(crate) struct Subject {
+    pub(crate) destination_id: String,
+    pub(crate) conversion_id: String,
+    pub(crate) transaction_id: String,
+    /// False for refunds and disputes.
+    pub(crate) tells_of_payment: bool,
+}
+
+/// What a delivery is about.
+pub(crate) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
     table::subject(store, id).await
 }
 

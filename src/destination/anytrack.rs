@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Outgoing;
+use crate::money::Money;
 use crate::settings::DestinationOptions;
 
 /// Lengths of AnyTrack's click IDs: property (12) and client (14), with or without an event (8).
@@ -28,21 +29,25 @@ struct Body<'a> {
     event_name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ref_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_value: Option<Box<RawValue>>,
 }
 
 /// The message when no rows replace it.
 pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name: &str) -> String {
     let conversion = &outgoing.conversion;
+    let digits = |value: Money| RawValue::from_string(value.decimal()).ok();
     let body = Body {
         clickid: click_id(options, outgoing),
         // Digits as they are: through a float, 102.60 would become 102.6.
-        value: outgoing.value.and_then(|value| RawValue::from_string(value.decimal()).ok()),
+        value: outgoing.told_value().and_then(digits),
         currency: outgoing.value.as_ref().map(|value| value.currency.code()),
         email: conversion.email.as_deref(),
-        status: (conversion.status == "paid").then_some("paid"),
-        transaction_id: &conversion.transaction_id,
+        status: (outgoing.status() == "paid").then_some("paid"),
+        transaction_id: &outgoing.transaction_id,
         event_name,
         ref_id: outgoing.click_id.as_deref(),
+        refund_value: outgoing.refund_amount().and_then(digits),
     };
     serde_json::to_string(&body).expect("text and numbers serialise")
 }
@@ -81,7 +86,7 @@ pub(super) mod tests {
     use super::*;
     use crate::destination::facts::{Conversion, Match};
     use crate::destination::presets::PRESETS;
-    use crate::destination::{Skip, Unsent, compose};
+    use crate::destination::{News, Skip, Unsent, compose};
     use crate::money::{Currency, Money};
     use crate::settings::Gpc;
 
@@ -90,6 +95,9 @@ pub(super) mod tests {
 
     pub(crate) fn purchase() -> Outgoing {
         Outgoing {
+            news: News::Paid,
+            transaction_id: "cs_live_1".to_owned(),
+            amount: Some(Money { minor: 10_260, currency: Currency::parse("usd").unwrap() }),
             conversion: Conversion {
                 id: "cnv_1".to_owned(),
                 site: "main".to_owned(),
@@ -151,6 +159,32 @@ pub(super) mod tests {
             r#"{{"clickid":"{OURS}","value":102.60,"currency":"USD","email":"jenny.rosen@example.com","status":"paid","transaction_id":"cs_live_1","event_name":"Purchase","ref_id":"{OURS}"}}"#
         );
         assert_eq!(body(&DestinationOptions::default(), &purchase()), expected);
+    }
+
+    #[test]
+    fn refunds_and_chargebacks_are_told_only_where_wanted_and_never_as_revenue() {
+        let options = DestinationOptions {
+            sends_refunds: true,
+            sends_disputes: true,
+            ..DestinationOptions::default()
+        };
+        let growth = Money { minor: 2_600, currency: Currency::parse("usd").unwrap() };
+        let refund = with(|found| found.news = News::Refund(growth));
+        let lost = with(|found| found.news = News::Chargeback);
+        for news in [&refund, &lost] {
+            assert_eq!(composed(&DestinationOptions::default(), news), Err(Skip::KindOff.into()));
+        }
+        let text = body(&options, &refund);
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Refund""#),
+            "{text}"
+        );
+        assert!(text.contains(r#""refund_value":26.00"#) && !text.contains("status"), "{text}");
+        let text = body(&options, &lost);
+        assert!(
+            text.contains(r#""value":0.00,"#) && text.contains(r#""event_name":"Chargeback""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -74,10 +74,27 @@ pub(crate) struct Touch {
     pub(crate) landing_path: Option<String>,
 }
 
+/// What there is to tell of a conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was paid.
+    Paid,
+    /// So much more was given back.
+    Refund(Money),
+    /// A dispute took it.
+    Chargeback,
+}
+
 /// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
+    pub(crate) news: News,
+    /// Of this message; a refund has one of its own.
+    pub(crate) transaction_id: String,
     pub(crate) conversion: Conversion,
+    /// What was paid.
+    pub(crate) amount: Option<Money>,
+    /// What the destination is told it was worth.
     pub(crate) value: Option<Money>,
     /// True when what came back from Stripe equals an AnyTrack click ID captured with a visit.
     pub(crate) reference_was_captured: bool,
@@ -98,6 +115,33 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// What stands as its value: a destination may count every positive value as revenue, so what was given back stands apart.
+    pub(crate) fn told_value(&self) -> Option<Money> {
+        match self.news {
+            News::Paid => self.value,
+            News::Refund(_) | News::Chargeback => {
+                self.value.map(|value| Money { minor: 0, ..value })
+            }
+        }
+    }
+
+    /// What was given back, in the message that tells of it.
+    pub(crate) fn refund_amount(&self) -> Option<Money> {
+        match self.news {
+            News::Refund(growth) => Some(growth),
+            News::Paid | News::Chargeback => None,
+        }
+    }
+
+    /// Where it stands, in the words of this message.
+    pub(crate) fn status(&self) -> &str {
+        match self.news {
+            News::Paid => &self.conversion.status,
+            News::Refund(_) => "refunded",
+            News::Chargeback => "disputed",
+        }
+    }
+
     pub(crate) fn is_matched(&self) -> bool {
         self.conversion.joined.state == "matched"
     }
@@ -128,12 +172,13 @@ impl Outgoing {
         let mut names = json!({
             "id": conversion.id,
             "kind": conversion.kind,
-            "status": conversion.status,
+            "status": self.status(),
             "event_name": event_name,
-            "transaction_id": conversion.transaction_id,
-            "value": self.value.map(Money::decimal),
+            "transaction_id": self.transaction_id,
+            "value": self.told_value().map(Money::decimal),
             "amount": conversion.amount,
-            "amount_minor": self.value.map(|value| value.minor),
+            "amount_minor": self.amount.map(|amount| amount.minor),
+            "refund_amount": self.refund_amount().map(Money::decimal),
             "currency": conversion.currency,
             "refunded": conversion.refunded,
             "occurred_at": conversion.occurred_at,

@@ -74,10 +74,10 @@ fn environment() -> Environment<'static> {
 
 /// A filter on text; the hash of nothing is nothing.
 fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Jinja {
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => Jinja::UNDEFINED,
-        _ => Jinja::from(make(value.as_str().unwrap_or(&value.to_string()))),
+    if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
+        return Jinja::UNDEFINED;
     }
+    Jinja::from(make(value.as_str().unwrap_or(&value.to_string())))
 }
 
 fn unix(text: &str) -> String {

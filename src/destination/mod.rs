@@ -10,7 +10,7 @@ pub(crate) mod presets;
 mod send;
 mod webhook;
 
-pub(crate) use facts::Outgoing;
+pub(crate) use facts::{News, Outgoing};
 pub use guard::check_url;
 pub(crate) use send::{Answer, Parcel, Sender};
 pub(crate) use webhook::new_secret;
@@ -88,7 +88,7 @@ pub(crate) const IN_THE_URL: &str = "query";
 pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<Message, Unsent> {
     let options = &destination.options;
     admit(destination, outgoing)?;
-    let event_name = event_name(&outgoing.conversion.kind);
+    let event_name = event_name(outgoing);
     let less = (outgoing.wants_privacy && options.gpc == Gpc::WithoutPersonal)
         .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
@@ -112,7 +112,7 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
     let encoding = if options.rows.is_some() { options.encoding } else { Encoding::Json };
     Ok(Message {
         event_name: event_name.to_owned(),
-        transaction_id: outgoing.conversion.transaction_id.clone(),
+        transaction_id: outgoing.transaction_id.clone(),
         body,
         content_type: match encoding {
             Encoding::Json => "application/json",
@@ -126,15 +126,17 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
 pub(crate) fn names(options: &DestinationOptions, outgoing: &Outgoing) -> Value {
     let anytracks = anytrack::anytracks(options, outgoing);
     let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
-    outgoing.names(event_name(&outgoing.conversion.kind), anytracks, ours)
+    outgoing.names(event_name(outgoing), anytracks, ours)
 }
 
 /// The destination's name for what happened.
-fn event_name(kind: &str) -> &str {
-    match kind {
-        "purchase" | "renewal" => "Purchase",
-        "trial" | "lead" => "Lead",
-        custom => custom,
+fn event_name(outgoing: &Outgoing) -> &str {
+    match (outgoing.news, outgoing.conversion.kind.as_str()) {
+        (News::Refund(_), _) => "Refund",
+        (News::Chargeback, _) => "Chargeback",
+        (News::Paid, "purchase" | "renewal") => "Purchase",
+        (News::Paid, "trial" | "lead") => "Lead",
+        (News::Paid, custom) => custom,
     }
 }
 
@@ -142,14 +144,17 @@ fn event_name(kind: &str) -> &str {
 fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
     let options = &destination.options;
     let conversion = &outgoing.conversion;
-    let is_wanted = match conversion.kind.as_str() {
-        "purchase" => options.sends_purchases,
-        "renewal" => options.sends_renewals,
-        "trial" => options.sends_trials,
-        "lead" => options.sends_leads,
-        _ => options.sends_custom,
+    let is_wanted = match (outgoing.news, conversion.kind.as_str()) {
+        (News::Refund(_), _) => options.sends_refunds,
+        (News::Chargeback, _) => options.sends_disputes,
+        (News::Paid, "purchase") => options.sends_purchases,
+        (News::Paid, "renewal") => options.sends_renewals,
+        (News::Paid, "trial") => options.sends_trials,
+        (News::Paid, "lead") => options.sends_leads,
+        (News::Paid, _) => options.sends_custom,
     };
-    let is_purchase = event_name(&conversion.kind) == "Purchase";
+    let is_paid = outgoing.news == News::Paid;
+    let is_purchase = event_name(outgoing) == "Purchase";
     let minimum = options.minimum_value.as_deref();
     let is_less = |value: Money| {
         let minimum = minimum.and_then(|text| Money::parse(text, value.currency));
@@ -161,7 +166,7 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
         Err(Skip::KindOff)
     } else if is_purchase && outgoing.value.is_some_and(|value| value.minor == 0) {
         Err(Skip::ZeroValue)
-    } else if outgoing.value.is_some_and(is_less) {
+    } else if is_paid && outgoing.value.is_some_and(is_less) {
         Err(Skip::BelowMinimum)
     } else if outgoing.wants_privacy && options.gpc == Gpc::Skip {
         Err(Skip::Gpc)

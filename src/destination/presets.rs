@@ -39,6 +39,7 @@ const ANYTRACK: &[(&str, RowKind, &str, bool)] = &[
     ("transaction_id", Text, "conversion.transaction_id", true),
     ("event_name", Text, "conversion.event_name", true),
     ("ref_id", Text, "conversion.ref_id", true),
+    ("refund_value", Number, "conversion.refund_amount", true),
     ("brand_name", Text, "payment.description", false),
 ];
 
@@ -113,7 +114,7 @@ pub(crate) fn sample() -> Value {
         "conversion": {
             "id": "cnv_sample", "kind": "purchase", "status": "paid", "event_name": "Purchase",
             "transaction_id": "cs_live_sample", "value": "102.60", "amount": "102.60", "amount_minor": 10260,
-            "currency": "USD", "refunded": "0.00", "occurred_at": "2026-09-21T14:13:20Z",
+            "currency": "USD", "refunded": "0.00", "refund_amount": "26.00", "occurred_at": "2026-09-21T14:13:20Z",
             "occurred_at_s": 1_790_000_000, "livemode": true,
             "client_reference_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "email": "jenny.rosen@example.com",
             "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "ref_id": "ck_0123456789abcdefghjkmnpqrstvwxyz",
@@ -121,7 +122,7 @@ pub(crate) fn sample() -> Value {
             "match_state": "matched", "match_by": "click_id", "match_reason": "none",
         },
         "payment": {
-            "session_id": "cs_live_sample", "payment_intent_id": "pi_sample", "invoice_id": "in_sample",
+            "session_id": "cs_live_sample", "charge_id": "ch_sample", "payment_intent_id": "pi_sample", "invoice_id": "in_sample",
             "subscription_id": "sub_sample", "customer_id": "cus_sample", "payment_link_id": "plink_sample",
             "name": "Jenny Rosen", "email": "jenny.rosen@example.com", "phone": "+4366012345", "country": "AT",
             "city": "Vienna", "postal_code": "1010", "description": "Annual plan",

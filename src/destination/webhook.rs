@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Serialize;
 use sha2::Sha256;
 
-use super::facts::{Conversion, Outgoing};
+use super::facts::{Conversion, News, Outgoing};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::SigningSecret;
@@ -28,7 +28,7 @@ struct Envelope<'a> {
 pub(super) fn body(outgoing: &Outgoing) -> String {
     let conversion = &outgoing.conversion;
     let envelope = Envelope {
-        r#type: event_type(&conversion.kind).to_owned(),
+        r#type: event_type(outgoing).to_owned(),
         timestamp: &conversion.occurred_at,
         data: conversion,
     };
@@ -36,13 +36,15 @@ pub(super) fn body(outgoing: &Outgoing) -> String {
 }
 
 /// `conversion.purchase`, …
-pub(super) fn event_type(kind: &str) -> &'static str {
-    match kind {
-        "purchase" => "conversion.purchase",
-        "renewal" => "conversion.renewal",
-        "trial" => "conversion.trial",
-        "lead" => "conversion.lead",
-        _ => "conversion.custom",
+fn event_type(outgoing: &Outgoing) -> &'static str {
+    match (outgoing.news, outgoing.conversion.kind.as_str()) {
+        (News::Refund(_), _) => "conversion.refunded",
+        (News::Chargeback, _) => "conversion.disputed",
+        (News::Paid, "purchase") => "conversion.purchase",
+        (News::Paid, "renewal") => "conversion.renewal",
+        (News::Paid, "trial") => "conversion.trial",
+        (News::Paid, "lead") => "conversion.lead",
+        (News::Paid, _) => "conversion.custom",
     }
 }
 

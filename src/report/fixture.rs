@@ -109,9 +109,9 @@ macro_rules! conversion {
         concat!(
             "insert into conversions (id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                                       refunded_minor, client_reference_id, email, match_state, match_by, match_reason,
-                                      click_id, account, site_id, source_id, transaction_id, payment, recorded_at_ms,
+                                      click_id, account, site_id, source_id, transaction_id, recorded_at_ms,
                                       updated_at_ms)
-             values (", $values, ", '', 'SITE', 'SOURCE', 'cs_of_it', '{}', NOON, NOON)"
+             values (", $values, ", '', 'SITE', 'SOURCE', 'cs_of_it', NOON, NOON)"
         )
     };
 }
@@ -156,6 +156,8 @@ const STORY: &[&str] = &[
             ('SITE', QUARTER, 'email', 'newsletter', 'email', '', '/', 'phone', 12),
             ('SITE', QUARTER, 'direct', '', '', '', '/', 'computer', 3),
             ('SITE', QUARTER, 'direct', '', '', '', '/', 'bot', 500)",
+    "insert into payments (id, account, facts, recorded_at_ms)
+     values ('cnv_1', '', '{\"livemode\":true}', NOON), ('cnv_9', '', '{}', NOON)",
     conversion!("'cnv_1', 1, 'purchase', 'paid', NOON, NOON, 10260, 'USD', 0, 'ck_2b', 'Jenny@Example.com',
                  'matched', 'click_id', null, 'ck_2b'"),
     conversion!("'cnv_2', 1, 'purchase', 'partially_refunded', NOON - 60000, NOON, 5000, 'USD', 1000, '--CLICK-ID--',

@@ -54,7 +54,7 @@ const MAX_TOUCHES: usize = 50;
 /// When the database does not answer.
 pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
-    let (payment,): (String,) = sqlx::query_as("select payment from conversions where id = $1")
+    let (payment,): (String,) = sqlx::query_as("select facts from payments where id = $1")
         .bind(id)
         .fetch_one(store.pool())
         .await

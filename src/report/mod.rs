@@ -10,6 +10,7 @@ mod deliveries;
 mod health;
 mod journey;
 mod leaks;
+mod links;
 mod overview;
 mod owing;
 mod page;
@@ -39,6 +40,7 @@ pub(crate) use deliveries::{
 pub(crate) use health::{Health, began_at, health};
 pub(crate) use journey::{Conversion, TouchVisit, conversion};
 pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
+pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};

@@ -236,7 +236,7 @@ async fn the_journey_tells_everything() {
     let events: Vec<_> = found.events.iter().map(|event| event.id.as_str()).collect();
     assert_eq!(events, ["sev_1", "sev_2"], "the charge is known by its object");
     assert_eq!(found.objects.len(), 3);
-    assert_eq!(found.payment, "{}");
+    assert_eq!(found.payment, r#"{"livemode":true}"#);
     assert!(conversion(&filled.store, "cnv_0").await.unwrap().is_none());
 }
 
@@ -299,6 +299,7 @@ async fn deliveries_are_listed_and_summed() {
     let (live, test) = (list(of_mode(true)).await, list(of_mode(false)).await);
     assert_eq!(live.len() + test.len(), 5, "each in one mode: {live:?} {test:?}");
     let here = DeliveryFilter {
+        reason: None,
         site_id: Some(filled.site_id.clone()),
         destination_id: Some(filled.destination_id.clone()),
         state: some("given_up"),

@@ -3,6 +3,7 @@
 //! Promise: a change is in the database before it is in memory, and no page or log ever shows a secret of these records.
 
 mod destination;
+mod link;
 mod table;
 
 pub use destination::{
@@ -21,6 +22,10 @@ use crate::config::{Config, Secret};
 use crate::ids::{self, ClickIdKey};
 use crate::money::Currency;
 use crate::store::Store;
+
+pub use link::{
+    Link, STRIPE_LINK_HOSTS, check_target, is_payment_host, placeholders, shows_existing_checkout,
+};
 
 /// One website.
 #[derive(Clone, Debug)]
@@ -181,6 +186,19 @@ pub struct Destination {
     pub created_at: Timestamp,
 }
 
+/// What of a payment's amount a destination is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueOption {
+    /// All that was paid.
+    #[default]
+    Total,
+    /// Without tax.
+    Net,
+    /// Before discount, tax and shipping.
+    Subtotal,
+}
+
 /// AnyTrack documents no limit, so we stay modest.
 const ANYTRACK_AT_A_TIME: i64 = 2;
 /// Webhook receivers are made for several at once.
@@ -227,6 +245,12 @@ pub struct DestinationOptions {
     pub sends_trials: bool,
     /// Whether leads are told, as `Lead`.
     pub sends_leads: bool,
+    /// Whether money given back is told, as `Refund`.
+    pub sends_refunds: bool,
+    /// Whether a lost dispute is told, as `Chargeback`.
+    pub sends_disputes: bool,
+    /// What of the amount is told.
+    pub value: ValueOption,
     /// Texts that turn a 2xx answer into a refusal, case ignored.
     pub refuse_if_body_contains: Vec<String>,
     /// Further statuses after which it is tried again.
@@ -255,6 +279,9 @@ impl Default for DestinationOptions {
             headers: Vec::new(),
             sends_trials: false,
             sends_leads: false,
+            sends_refunds: false,
+            sends_disputes: false,
+            value: ValueOption::Total,
             refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
             retry_also: Vec::new(),
             at_a_time: 0,
@@ -272,9 +299,16 @@ pub struct Snapshot {
     pub sources: Vec<Source>,
     /// In the order they were added.
     pub destinations: Vec<Arc<Destination>>,
+    /// Redirect links, newest first.
+    pub links: Vec<Link>,
 }
 
 impl Snapshot {
+    /// The redirect link with this alias.
+    pub fn link_by_alias(&self, alias: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.alias == alias)
+    }
+
     /// The site whose tag has this key.
     pub fn site_by_key(&self, key: &str) -> Option<&Site> {
         self.sites.iter().find(|site| site.key == key)
@@ -478,6 +512,61 @@ pub async fn add_site(
 pub async fn save_site(store: &Store, settings: &Settings, site: &Site) -> Result<()> {
     let mut tx = store.begin().await?;
     table::update_site(&mut tx, site).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Most redirect links of an installation: all of them are in memory.
+pub const MAX_LINKS: usize = 2000;
+
+/// What a redirect link is made of; its values were checked by the caller.
+#[derive(Clone, Debug)]
+pub struct LinkDraft {
+    /// `[a-z0-9-]`, 1–64.
+    pub alias: String,
+    /// The site whose visits it makes.
+    pub site_id: String,
+    /// What the owner calls it.
+    pub name: String,
+    /// See [`check_target`].
+    pub target: String,
+}
+
+/// Adds a redirect link. False when another link has this alias.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn add_link(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    draft: &LinkDraft,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let is_new = table::insert_link(&mut tx, now, draft).await?;
+    tx.commit().await?;
+    settings.reload(store).await?;
+    Ok(is_new)
+}
+
+/// Saves a redirect link's name, target and pause. Its alias stays: it may be printed on paper.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::update_link(&mut tx, link).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Deletes a redirect link; its visits stay.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn delete_link(store: &Store, settings: &Settings, id: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::delete_link(&mut tx, id).await?;
     tx.commit().await?;
     settings.reload(store).await
 }

@@ -8,8 +8,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::{
-    Consent, Destination, DestinationKind, DestinationOptions, NewDestination, Revision,
-    SigningSecret, Site, Snapshot, Source, SourceKind, TagSettings,
+    Consent, Destination, DestinationKind, DestinationOptions, Link, LinkDraft, NewDestination,
+    Revision, SigningSecret, Site, Snapshot, Source, SourceKind, TagSettings,
 };
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -36,6 +36,11 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
           where deleted_at_ms is null
           order by created_at_ms, id",
     );
+    let links = sqlx::query(
+        "select id, alias, site_id, name, target, is_paused
+           from links
+          order by created_at_ms desc, id desc",
+    );
     let read = |rows: Vec<AnyRow>| rows.into_iter();
     Ok(Snapshot {
         sites: read(sites.fetch_all(store.pool()).await?)
@@ -47,6 +52,20 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
         destinations: read(destinations.fetch_all(store.pool()).await?)
             .map(|row| destination(&row).map(Arc::new))
             .collect::<Result<_>>()?,
+        links: read(links.fetch_all(store.pool()).await?)
+            .map(|row| link(&row))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fn link(row: &AnyRow) -> Result<Link> {
+    Ok(Link {
+        id: row.try_get("id")?,
+        alias: row.try_get("alias")?,
+        site_id: row.try_get("site_id")?,
+        name: row.try_get("name")?,
+        target: row.try_get("target")?,
+        is_paused: row.try_get::<i64, _>("is_paused")? == 1,
     })
 }
 
@@ -439,5 +458,42 @@ pub(super) async fn update_site(tx: &mut AnyConnection, site: &Site) -> Result<(
     .bind(&site.id)
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+pub(super) async fn insert_link(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    draft: &LinkDraft,
+) -> Result<bool> {
+    let done = sqlx::query(
+        "insert into links (id, alias, site_id, name, target, is_paused, created_at_ms)
+         values ($1, $2, $3, $4, $5, 0, $6)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("lnk_", now))
+    .bind(&draft.alias)
+    .bind(&draft.site_id)
+    .bind(&draft.name)
+    .bind(&draft.target)
+    .bind(now.as_ms())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn update_link(tx: &mut AnyConnection, link: &Link) -> Result<()> {
+    sqlx::query("update links set name = $1, target = $2, is_paused = $3 where id = $4")
+        .bind(&link.name)
+        .bind(&link.target)
+        .bind(i64::from(link.is_paused))
+        .bind(&link.id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn delete_link(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    sqlx::query("delete from links where id = $1").bind(id).execute(tx).await?;
     Ok(())
 }

@@ -158,8 +158,18 @@ pub(super) struct Ended<'a> {
     pub(super) state: &'static str,
     pub(super) reason: Option<&'a str>,
     pub(super) error: Option<&'a str>,
+    /// What was read.
+    pub(super) summary: Option<&'a str>,
+    /// What it changed.
     pub(super) note: Option<&'a str>,
     pub(super) conversion_id: Option<&'a str>,
+}
+
+impl Ended<'_> {
+    /// An end in a state, of which nothing more is said.
+    pub(super) fn as_(state: &'static str) -> Self {
+        Self { state, reason: None, error: None, summary: None, note: None, conversion_id: None }
+    }
 }
 
 pub(super) async fn end(
@@ -171,8 +181,8 @@ pub(super) async fn end(
     sqlx::query(
         "update stripe_events
             set state = $1, reason = $2, error = $3, note = $4, conversion_id = coalesce($5, conversion_id),
-                processed_at_ms = $6
-          where id = $7 and state = 'received'  -- another replica may have been faster than our trouble with it
+                processed_at_ms = $6, summary = $7
+          where id = $8 and state = 'received'  -- another replica may have been faster than our trouble with it
        ",
     )
     .bind(ended.state)
@@ -181,6 +191,7 @@ pub(super) async fn end(
     .bind(ended.note)
     .bind(ended.conversion_id)
     .bind(now.as_ms())
+    .bind(ended.summary)
     .bind(id)
     .execute(tx)
     .await

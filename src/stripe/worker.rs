@@ -5,14 +5,14 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures_util::FutureExt as _;
 
 use super::event::{self, Reading};
 use super::table::{self, Ended, Waiting};
 use super::thin;
 use crate::clock::Timestamp;
-use crate::conversion::{self, Change, Ledger};
+use crate::conversion::{self, Ledger};
 use crate::store::{Store, Tx};
 
 /// Events read in one look.
@@ -63,56 +63,46 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
         return tx.commit().await;
     }
     thin::cover(&mut tx, ledger.now, event).await?;
-    match event::read(&event.body, event.received_at) {
+    let (reading, summary) = event::read(&event.body, &event.source_id, event.received_at);
+    let summary = summary.as_deref();
+    match reading {
         Reading::Ignored(reason) => {
-            let ended = Ended {
-                state: "ignored",
-                reason: Some(reason),
-                error: None,
-                note: None,
-                conversion_id: None,
-            };
+            let ended = Ended { reason: Some(reason), summary, ..Ended::as_("ignored") };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Unreadable(error) => {
-            let ended = Ended {
-                state: "failed",
-                reason: None,
-                error: Some(&error),
-                note: None,
-                conversion_id: None,
-            };
+            let ended = Ended { error: Some(&error), ..Ended::as_("failed") };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Payment(mut payment) => {
             // What we list of a connected account does not name it.
             payment.account.clone_from(&event.account);
-            let source =
-                ledger.settings.source(&event.source_id).context("the event's source is gone")?;
-            let processed = conversion::process(&mut tx, ledger, source, *payment).await?;
-            let note = note(&mut tx, event, processed.change).await?;
-            let ended = Ended {
-                state: "processed",
-                reason: None,
-                error: None,
-                note: Some(&note),
-                conversion_id: Some(&processed.conversion_id),
-            };
+            let processed = conversion::process(&mut tx, ledger, *payment).await?;
+            let note = note(&mut tx, event, processed.changes).await?;
+            let conversion_id = processed.conversion_id.as_deref();
+            let ended =
+                Ended { note: Some(&note), conversion_id, summary, ..Ended::as_("processed") };
+            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+        }
+        Reading::Contract(mut contract) => {
+            contract.account.clone_from(&event.account);
+            let changes = conversion::learn_contract(&mut tx, ledger, *contract).await?;
+            let note = note(&mut tx, event, changes).await?;
+            let ended = Ended { note: Some(&note), summary, ..Ended::as_("processed") };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
     }
     tx.commit().await
 }
 
-/// What the event changed, in a few words for the events page.
-async fn note(tx: &mut Tx, event: &Waiting, change: Change) -> Result<String> {
-    Ok(match change {
-        Change::Recorded => "recorded a new conversion".to_owned(),
-        Change::Completed => "completed what was known".to_owned(),
-        Change::Nothing => match table::earlier_of_same_object(tx, event).await? {
-            Some(earlier) => format!("repeats {earlier}"),
-            None => "changed nothing: all of it was known".to_owned(),
-        },
+/// What the event changed, in sentences for the events page; where nothing, why.
+async fn note(tx: &mut Tx, event: &Waiting, changes: Vec<String>) -> Result<String> {
+    if !changes.is_empty() {
+        return Ok(changes.join(" "));
+    }
+    Ok(match table::earlier_of_same_object(tx, event).await? {
+        Some(earlier) => format!("Changed nothing: it repeats {earlier}."),
+        None => "Changed nothing: all of it was known from other events.".to_owned(),
     })
 }
 
@@ -129,13 +119,7 @@ async fn trouble(store: &Store, now: Timestamp, event: &Waiting, error: &str) ->
 
 async fn fail(store: &Store, now: Timestamp, event: &Waiting, error: &str) -> Result<()> {
     let mut tx = store.begin().await?;
-    let ended = Ended {
-        state: "failed",
-        reason: None,
-        error: Some(error),
-        note: None,
-        conversion_id: None,
-    };
+    let ended = Ended { error: Some(error), ..Ended::as_("failed") };
     table::end(&mut tx, now, &event.id, &ended).await?;
     tx.commit().await
 }

@@ -5,46 +5,58 @@
 
 mod splice;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
 use self::splice::Script;
-use crate::client::Client;
+use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::hosts;
-use crate::ids::ClickId;
-use crate::settings::{Consent, Site};
+use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 
 /// The minified form of `static/tag.js`, one function expression; committed, so that building needs no Node.
 const TAG: &str = include_str!("../../static/tag.min.js");
 /// Payment pages that a buyer comes back from: no new source.
 const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
-/// Stripe's hosts of payment links; the tag knows them by itself while a site has no others.
-const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
+
+/// Pages whose part of the config is remembered. Beyond it, all are forgotten: somebody is making hosts up.
+const MAX_PAGES: usize = 1000;
+/// Longest name of a page that is remembered: a real one has two host names in it.
+const MAX_PAGE_BYTES: usize = 600;
 
 pub(crate) fn routes() -> Router<AppState> {
-    let script = Arc::new(Script::new(TAG.trim_end()));
-    let serve = move |state, path, client, query, headers| {
-        serve_tag(state, path, client, query, headers, script)
-    };
-    Router::new().route("/t/{file}", get(serve))
+    let tag = Arc::new(Tag { script: Script::new(TAG.trim_end()), pages: RwLock::default() });
+    Router::new().route("/t/{file}", get(move |state, request| serve_tag(state, request, tag)))
 }
 
-/// What the server fills in: the script's argument and the last bytes of the answer. Short keys, only what is needed.
+/// What is made once and used by every answer.
+struct Tag {
+    script: Script,
+    pages: RwLock<Pages>,
+}
+
+/// The part of the config that a site's settings and the page's address decide, as it was made for the last pages.
+#[derive(Default)]
+struct Pages {
+    /// The settings they were made from; with the next ones all begin anew.
+    settings: Arc<Snapshot>,
+    configs: HashMap<String, Arc<str>>,
+}
+
+/// What the server fills in behind the click ID (`i`) and its mint time in seconds (`t`): the script's argument and the last bytes
+/// of the answer. Short keys, only what is needed.
 #[derive(Serialize)]
 struct Baked<'a> {
-    /// A fresh click ID.
-    i: ClickId,
-    /// When it was minted, in seconds.
-    t: i64,
     /// The site's key.
     s: &'a str,
     /// Where the visit is posted.
@@ -73,46 +85,99 @@ struct Baked<'a> {
 /// `GET /t/{site}.js`. Unknown site: 404.
 async fn serve_tag(
     State(state): State<AppState>,
-    Path(file): Path<String>,
-    client: Client,
-    query: RawQuery,
-    headers: HeaderMap,
-    script: Arc<Script>,
+    request: Request,
+    tag: Arc<Tag>,
 ) -> Result<Response, AppError> {
     let settings = state.settings.current();
-    let site = file.strip_suffix(".js").and_then(|key| settings.site_by_key(key));
+    let file = request.uri().path().rsplit('/').next();
+    let site = file.and_then(|file| file.strip_suffix(".js"));
+    let site = site.and_then(|key| settings.site_by_key(key));
     let site = site.ok_or_else(|| AppError::not_found("there is no such site"))?;
+    let headers = request.headers();
+    let config = tag.config(&state, &settings, site, &request)?;
     let now = state.clock.now();
-    let page = text(&headers, header::REFERER)
-        .or_else(|| text(&headers, header::ORIGIN))
-        .and_then(PageAddress::read);
-    let baked = Baked {
-        i: state.click_ids.mint(now, site.number),
-        t: now.as_seconds(),
-        s: &site.key,
-        e: format!("{}/v", base_for(&client.base, page.as_ref())),
-        k: cookie_attributes(site, page.as_ref(), client.is_https),
-        o: own_referrers(site, page.as_ref()),
-        h: payment_links(site),
-        d: linked_pages(site),
-        u: site.tag.auto_stamp.then_some(1),
-        m: (site.tag.consent != Consent::Off || is_without_consent(&query)).then_some(1),
-        y: site.tag.yield_to_anytrack.then_some(1),
-    };
-    let config = escape(&serde_json::to_string(&baked).map_err(anyhow::Error::from)?);
+    let click_id = state.click_ids.mint(now, site.number);
+    let config = format!("({{\"i\":\"{click_id}\",\"t\":{},{config}", now.as_seconds());
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
-    let mut response = script.answer(&format!("({config})"), takes_gzip).into_response();
-    set_headers(response.headers_mut(), &headers, takes_gzip);
+    let mut response = Response::new(Body::from(tag.script.answer(&config, takes_gzip)));
+    *response.headers_mut() = if takes_gzip { GZIP_HEADERS.clone() } else { HEADERS.clone() };
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
     Ok(response)
 }
 
+impl Tag {
+    /// The config behind ID and time, up to the last parenthesis, as this page needs it.
+    fn config(
+        &self,
+        state: &AppState,
+        settings: &Arc<Snapshot>,
+        site: &Site,
+        request: &Request,
+    ) -> Result<Arc<str>, AppError> {
+        let (headers, peer) = (request.headers(), request.extensions().get::<Peer>().copied());
+        let base = client::base_of(&state.config, peer, headers);
+        let page = text(headers, header::REFERER).or_else(|| text(headers, header::ORIGIN));
+        let page = page.map_or("", origin_of);
+        let must_ask =
+            site.tag.consent != Consent::Off || is_without_consent(request.uri().query());
+        let name = format!("{} {base} {must_ask} {page}", site.key);
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&pages.settings, settings)
+            && let Some(config) = pages.configs.get(&name)
+        {
+            return Ok(config.clone());
+        }
+        drop(pages);
+        let config = bake(site, &base, PageAddress::read(page).as_ref(), must_ask)?;
+        if name.len() > MAX_PAGE_BYTES {
+            return Ok(config);
+        }
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&pages.settings, settings) || pages.configs.len() >= MAX_PAGES {
+            *pages = Pages { settings: settings.clone(), configs: HashMap::new() };
+        }
+        pages.configs.insert(name, config.clone());
+        Ok(config)
+    }
+}
+
+fn bake(
+    site: &Site,
+    base: &str,
+    page: Option<&PageAddress>,
+    must_ask: bool,
+) -> Result<Arc<str>, AppError> {
+    let baked = Baked {
+        s: &site.key,
+        e: format!("{}/v", base_for(base, page)),
+        k: cookie_attributes(site, page, base.starts_with("https://")),
+        o: own_referrers(site, page),
+        h: payment_links(site),
+        d: linked_pages(site),
+        u: site.tag.auto_stamp.then_some(1),
+        m: must_ask.then_some(1),
+        y: site.tag.yield_to_anytrack.then_some(1),
+    };
+    let json = escape(&serde_json::to_string(&baked).map_err(anyhow::Error::from)?);
+    Ok(format!("{})", json.trim_start_matches('{')).into())
+}
+
 /// `?nc=1`: on this page the visitor has not agreed yet, whatever the site's setting says.
-fn is_without_consent(RawQuery(query): &RawQuery) -> bool {
-    query.as_deref().is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
+fn is_without_consent(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
+}
+
+/// Scheme and authority of a URL, as they stand in it.
+fn origin_of(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let end = url[authority..].find(['/', '\\', '?', '#']).map_or(url.len(), |end| authority + end);
+    &url[..end]
 }
 
 /// Where the page lives, as far as the browser says.
@@ -218,7 +283,8 @@ fn accepts_gzip(value: &HeaderValue) -> bool {
     })
 }
 
-fn set_headers(answer: &mut HeaderMap, request: &HeaderMap, is_gzip: bool) {
+/// What every answer says about itself: nobody may keep it, every page may load it.
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         ("content-type", "text/javascript; charset=utf-8"),
         ("x-content-type-options", "nosniff"),
@@ -229,16 +295,16 @@ fn set_headers(answer: &mut HeaderMap, request: &HeaderMap, is_gzip: bool) {
         ("cross-origin-resource-policy", "cross-origin"),
         ("timing-allow-origin", "*"),
     ];
-    for (name, value) in fixed {
-        answer.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    if is_gzip {
-        answer.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    if let Some(origin) = request.get(header::ORIGIN) {
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    }
-}
+    let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    fixed.into_iter().map(pair).collect()
+});
+
+/// The same of a compressed one.
+static GZIP_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = HEADERS.clone();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers
+});
 
 #[cfg(test)]
 mod tests {
@@ -304,16 +370,27 @@ mod tests {
     }
 
     #[test]
+    fn the_origin_is_cut_out_of_any_url() {
+        let rows = [
+            ("https://www.shop.com/offer?a=b", "https://www.shop.com"),
+            ("https://www.shop.com?a=/b", "https://www.shop.com"),
+            ("https://www.shop.com", "https://www.shop.com"),
+            ("https://user@shop.com:8080\\x", "https://user@shop.com:8080"),
+            ("null", "null"),
+            ("", ""),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(origin_of(url), expected, "{url}");
+        }
+    }
+
+    #[test]
     fn consent_can_be_asked_for_by_one_page() {
         let rows = [(None, false), (Some("nc=1"), true), (Some("v=2&nc=1"), true)];
         for (query, expected) in
             rows.into_iter().chain([(Some("nc=10"), false), (Some("nc"), false)])
         {
-            assert_eq!(
-                is_without_consent(&RawQuery(query.map(str::to_owned))),
-                expected,
-                "{query:?}"
-            );
+            assert_eq!(is_without_consent(query), expected, "{query:?}");
         }
     }
 

@@ -12,8 +12,18 @@ pub(crate) struct Agent {
 
 /// Words of crawlers that run scripts and say who they are. Programs that run none never report a visit by themselves, and an
 /// automated browser is flagged by the tag instead: its owner may be testing his own page.
-const BOT_WORDS: [&str; 8] =
-    ["bot", "crawl", "spider", "slurp", "preview", "lighthouse", "facebookexternalhit", "monitor"];
+const BOT_WORDS: [&str; 10] = [
+    "bot",
+    "crawl",
+    "spider",
+    "slurp",
+    "preview",
+    "lighthouse",
+    "facebookexternalhit",
+    "monitor",
+    "whatsapp/",
+    "embedly",
+];
 
 /// Reads a `User-Agent`.
 pub(crate) fn read(user_agent: &str) -> Agent {
@@ -89,6 +99,7 @@ mod tests {
             ),
             ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "bot", ""),
             ("facebookexternalhit/1.1", "bot", ""),
+            ("WhatsApp/2.23.20.0 A", "bot", ""),
             ("python-requests/2.32", "unknown", ""),
             ("", "unknown", ""),
             ("\u{0}ümlaut", "unknown", ""),

@@ -21,8 +21,6 @@ use crate::state::AppState;
 
 /// Largest body read: the tag sends 250–700 bytes, and cuts what could make it longer.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// 400 days, the longest life browsers grant.
-const COOKIE_SECONDS: i64 = 34_560_000;
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
     let record =
@@ -53,7 +51,8 @@ async fn record_visit(
         }
         _ => AppError::bad_request("the body broke off"),
     })?;
-    let sent = body::parse(&bytes).map_err(AppError::bad_request)?;
+    let text = body::text(&bytes);
+    let sent = body::parse(&text).map_err(AppError::bad_request)?;
     let settings = state.settings.current();
     let site = settings
         .site_by_key(&sent.site_key)
@@ -96,7 +95,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn around(client: &Client, headers: &HeaderMap) -> Around {
+/// What the request around a visit says.
+pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
     let language = text(headers, "accept-language")
         .and_then(|list| list.split([',', ';']).next())
         .map(str::trim);
@@ -130,6 +130,9 @@ fn cookie(
         .flat_map(cookie::Cookie::split_parse)
         .filter_map(Result::ok)
         .any(|cookie| cookie.name() == "_ck" && cookie.value() == presented.as_str());
+    if !is_held {
+        return None;
+    }
     let own_host = hosts::without_port(client.base.split("://").nth(1)?.split('/').next()?)
         .to_ascii_lowercase();
     let page_host = page
@@ -139,20 +142,14 @@ fn cookie(
         Some(site) => matches!(site, "same-origin" | "same-site"),
         None => page_host.as_deref().is_some_and(|host| hosts::same_site(host, &own_host)),
     };
-    if !is_held || !is_same_site {
+    if !is_same_site {
         return None;
     }
-    let mut cookie = format!("_ck={click_id}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Lax");
-    if let Some(domain) = page_host.as_deref().and_then(hosts::cookie_domain)
-        && hosts::same_site(&domain, &own_host)
-    {
-        cookie.push_str("; Domain=");
-        cookie.push_str(&domain);
-    }
-    if page.is_some_and(|url| url.starts_with("https://")) {
-        cookie.push_str("; Secure");
-    }
-    HeaderValue::from_str(&cookie).ok()
+    // A domain that our own host is not below would be refused by the browser.
+    let host = page_host.as_deref().filter(|host| hosts::same_site(host, &own_host));
+    let is_secure = page.is_some_and(|url| url.starts_with("https://"));
+    HeaderValue::from_str(&super::cookie("_ck", click_id.as_str(), host.unwrap_or(""), is_secure))
+        .ok()
 }
 
 /// Echoes the origin of the site's own pages; the tag itself needs no CORS.

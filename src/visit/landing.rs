@@ -183,6 +183,9 @@ fn keep_first(list: &mut Vec<(String, String)>, name: &str, value: String) {
 
 /// Percent-decoded once, `+` is a space, broken sequences become U+FFFD, control characters go.
 fn decode(value: &str) -> String {
+    if value.bytes().all(|b| b.is_ascii_graphic() && b != b'%' && b != b'+') {
+        return cut(value, MAX_UTM_CHARS, MAX_UTM_BYTES); // The usual case: nothing to decode.
+    }
     let spaced = value.replace('+', " ");
     let text = percent_decode_str(&spaced).decode_utf8_lossy();
     cut(text.trim(), MAX_UTM_CHARS, MAX_UTM_BYTES)
@@ -192,7 +195,11 @@ fn decode(value: &str) -> String {
 }
 
 fn cut(text: &str, chars: usize, bytes: usize) -> String {
-    text[..text.floor_char_boundary(bytes)].chars().take(chars).collect()
+    let text = &text[..text.floor_char_boundary(bytes)];
+    if text.len() <= chars {
+        return text.to_owned();
+    }
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end]).to_owned()
 }
 
 fn classify(landing: &mut Landing, referrer: Option<&str>) {

@@ -17,6 +17,7 @@ pub(crate) use limit::VisitLimit;
 pub(crate) use table::{COUNTS, VISITS};
 
 use crate::clock::Timestamp;
+use crate::hosts;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{AnyConnection, Inserted, Store};
@@ -71,8 +72,8 @@ pub(crate) async fn record(
     keys: &ClickIdKey,
     now: Timestamp,
     site: &Site,
-    sent: &body::Sent,
-    seen: &body::Seen,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
     around: &Around,
 ) -> Result<Recorded> {
     let presented = &sent.click_id;
@@ -113,6 +114,66 @@ pub(crate) async fn record(
         return Ok(Recorded { click_id: known.unwrap_or(click_id), is_new: false });
     }
     Ok(Recorded { click_id, is_new: inserted == Inserted::New })
+}
+
+/// A click on a redirect link, as its door read it.
+pub(crate) struct Click {
+    /// The one it goes on with, or a fresh one.
+    pub(crate) click_id: ClickId,
+    /// The click ID before it.
+    pub(crate) previous: Option<ClickId>,
+    /// It was handed over by a linked page.
+    pub(crate) is_adopted: bool,
+    /// The link's.
+    pub(crate) alias: String,
+    /// The link's own address, with its query.
+    pub(crate) url: String,
+    pub(crate) referrer: Option<String>,
+}
+
+/// Makes the visit of a click on a redirect link durable.
+pub(crate) async fn record_click(
+    store: &Store,
+    keys: &ClickIdKey,
+    now: Timestamp,
+    site: &Site,
+    click: &Click,
+    around: &Around,
+) -> Result<Recorded> {
+    let seen = body::Seen::of_click(click);
+    let sent = body::Sent {
+        site_key: site.key.as_str().into(),
+        click_id: click.click_id.clone(),
+        sent_at_ms: now.as_ms(),
+        what: body::What::Visit(seen.clone()),
+    };
+    record(store, keys, now, site, &sent, &seen, around).await
+}
+
+/// True for crawlers and for programs that make previews of links.
+pub(crate) fn is_bot(user_agent: &str) -> bool {
+    agent::read(user_agent).device == "bot"
+}
+
+/// The host of an address, in small letters.
+pub(crate) fn host_of(url: &str) -> Option<String> {
+    landing::host_of(url)
+}
+
+/// 400 days, the longest life browsers grant.
+const COOKIE_SECONDS: i64 = 34_560_000;
+
+/// A cookie that pages may read, for the whole domain that `host` belongs to.
+pub(crate) fn cookie(name: &str, value: &str, host: &str, is_secure: bool) -> String {
+    let mut cookie = format!("{name}={value}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Lax");
+    if let Some(domain) = hosts::cookie_domain(host) {
+        cookie.push_str("; Domain=");
+        cookie.push_str(&domain);
+    }
+    if is_secure {
+        cookie.push_str("; Secure");
+    }
+    cookie
 }
 
 /// Makes a note durable: an AnyTrack click ID seen beside this click ID. At most 20 per click ID; further ones are ignored.

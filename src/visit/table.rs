@@ -1,7 +1,10 @@
 //! SQL of `visits`, `visit_counts` and `visit_notes`.
 //! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, Result};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
@@ -68,8 +71,8 @@ pub(super) struct NewVisit<'a> {
     pub(super) received_at: Timestamp,
     pub(super) flag: i64,
     pub(super) site: &'a Site,
-    pub(super) sent: &'a Sent,
-    pub(super) seen: &'a Seen,
+    pub(super) sent: &'a Sent<'a>,
+    pub(super) seen: &'a Seen<'a>,
     pub(super) around: &'a Around,
 }
 
@@ -77,9 +80,14 @@ impl NewVisit<'_> {
     /// The row, in the order of `VISITS`, and the counter it adds to.
     pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
         let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
-        let landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
+        if let Some(alias) = seen.link {
+            // Whatever prefix our address has today, reports know a link by this.
+            landing.path = Some(format!("/p/{alias}"));
+        }
         let agent = agent::read(&around.user_agent);
         let is_known_host = site.domains.is_empty()
+            || seen.link.is_some()
             || landing
                 .host
                 .as_deref()
@@ -87,47 +95,48 @@ impl NewVisit<'_> {
         let day = (received_at.as_ms() / 86_400_000).to_string();
         let visitor =
             keys.hash("visitor", &[&day, &around.address.to_string(), &around.user_agent]);
-        let details = details(&landing, seen, around, agent.browser).to_string();
+        let details = Details::of(&landing, seen, around, agent.browser).to_json();
         let flags = flag
             | set(seen.is_automated, flags::AUTOMATED)
             | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
             | set(seen.is_adopted, flags::ADOPTED)
             | set(!is_known_host, flags::UNKNOWN_HOST);
         let device = agent.device;
-        let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default());
+        let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default().into());
         let tally = is_known_host.then(|| {
             vec![
-                Cell::Text(site.id.clone()),
+                site.id.clone().into(),
                 Cell::Int(at.as_ms().div_euclid(QUARTER_MS)),
-                Cell::Text(landing.channel.to_owned()),
+                landing.channel.into(),
                 word(&landing.source),
                 word(&landing.medium),
                 word(&landing.campaign),
                 word(&landing.path),
-                Cell::Text(device.to_owned()),
+                device.into(),
             ]
         });
         let id = |id: &ClickId| id.as_str().to_owned();
+        let owned = |text: &Option<Cow<'_, str>>| Cell::from(text.as_deref().map(str::to_owned));
         let cells = vec![
-            Cell::Text(id(click_id)),
+            id(click_id).into(),
             Cell::Int(sent.sent_at_ms),
-            Cell::Text(site.id.clone()),
+            site.id.clone().into(),
             Cell::Int(at.as_ms()),
             Cell::Int(received_at.as_ms()),
             alias.map(id).into(),
             seen.previous.as_ref().map(id).into(),
-            seen.url.clone().into(),
-            seen.referrer.clone().into(),
-            Cell::Text(landing.channel.to_owned()),
+            owned(&seen.url),
+            owned(&seen.referrer),
+            landing.channel.into(),
             landing.source.into(),
             landing.medium.into(),
             landing.campaign.into(),
             landing.host.into(),
             landing.path.into(),
-            Cell::Text(device.to_owned()),
+            device.into(),
             Cell::Int(flags),
-            Cell::Text(visitor),
-            Cell::Text(details),
+            visitor.into(),
+            details.into(),
         ];
         Row { cells, tally }
     }
@@ -142,35 +151,74 @@ fn covers(domain: &str, host: &str) -> bool {
     host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
-fn details(landing: &landing::Landing, seen: &Seen, around: &Around, browser: &str) -> Value {
-    let object = |pairs: &[(String, String)]| -> Value {
-        Value::Object(
-            pairs.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
-        )
-    };
-    let cookies = seen.ad_cookies.as_deref().unwrap_or_default();
-    let cookies: Vec<_> = cookies
-        .split(',')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
-        .collect();
-    let mut details = Map::new();
-    let mut put = |name: &str, value: Value| {
-        let is_empty = value.as_str().is_some_and(str::is_empty)
-            || value.as_object().is_some_and(Map::is_empty);
-        if !value.is_null() && !is_empty {
-            details.insert(name.to_owned(), value);
+/// What is kept of a visit beside its columns, as JSON; what is empty is left out.
+#[derive(Serialize)]
+struct Details<'a> {
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    ad_click_ids: Pairs<'a>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    parameters: Pairs<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    term: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    ad_cookies: Pairs<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    browser: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<&'a str>,
+}
+
+impl<'a> Details<'a> {
+    fn of(
+        landing: &'a landing::Landing,
+        seen: &'a Seen<'_>,
+        around: &'a Around,
+        browser: &'a str,
+    ) -> Self {
+        let some = |text: &'a Option<String>| text.as_deref().filter(|text| !text.is_empty());
+        let cookies = seen.ad_cookies.as_deref().unwrap_or_default();
+        let cookies = cookies.split(',').filter_map(|pair| pair.split_once('='));
+        Self {
+            ad_click_ids: Pairs::of(&landing.ad_click_ids),
+            parameters: Pairs::of(&landing.parameters),
+            term: some(&landing.term),
+            content: some(&landing.content),
+            ad_cookies: Pairs(cookies.map(|(name, value)| (name.trim(), value)).collect()),
+            language: some(&around.language),
+            browser,
+            tag_host: some(&around.tag_host),
+            link: seen.link,
         }
-    };
-    put("ad_click_ids", object(&landing.ad_click_ids));
-    put("parameters", object(&landing.parameters));
-    put("term", landing.term.clone().into());
-    put("content", landing.content.clone().into());
-    put("ad_cookies", object(&cookies));
-    put("language", around.language.clone().into());
-    put("browser", browser.into());
-    put("tag_host", around.tag_host.clone().into());
-    Value::Object(details)
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("texts are JSON")
+    }
+}
+
+/// Names and values, written as an object. Of a name that stands twice a reader takes the last.
+struct Pairs<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Pairs<'a> {
+    fn of(pairs: &'a [(String, String)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
 }
 
 /// The signed click ID that a presented one stands for.

@@ -292,6 +292,7 @@ async fn the_description_names_every_path() {
         "/deliveries",
         "/deliveries/{id}/retry",
         "/destinations",
+        "/links",
         "/overview",
         "/sites",
         "/sources",

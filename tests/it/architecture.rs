@@ -79,7 +79,20 @@ const OWNERS: &[(&str, &[&str])] = &[
         "stripe",
         &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],
     ),
-    ("conversion", &["ledgers", "conversions", "waits", "touches", "stripe_objects"]),
+    (
+        "conversion",
+        &[
+            "ledgers",
+            "payments",
+            "subscriptions",
+            "conversions",
+            "abandoned",
+            "manual_matches",
+            "waits",
+            "touches",
+            "stripe_objects",
+        ],
+    ),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("dashboard", &["users", "sessions"]),
 ];

@@ -402,7 +402,7 @@ async fn one_conversion_that_cannot_be_joined_again_does_not_hold_up_the_others(
         app.stripe_processed(&session.completed()).await;
     }
     let pool = app.database.look().await;
-    sqlx::query("update conversions set payment = 'damaged' where transaction_id = 'cs_live_0'")
+    sqlx::query("update payments set facts = 'damaged' where id in (select id from conversions where transaction_id = 'cs_live_0')")
         .execute(&pool)
         .await
         .expect("a damage");

@@ -14,6 +14,7 @@ mod demo;
 mod destination;
 mod docs;
 mod journey;
+mod redirect;
 mod replay;
 mod replicas;
 mod sites;

@@ -110,7 +110,8 @@ async fn a_sale_that_was_lost_comes_back_and_one_that_no_event_makes_goes() {
         "delete from waits where conversion_id in (select id from conversions where transaction_id = 'cs_live_2')",
         "delete from stripe_objects where conversion_id in (select id from conversions where transaction_id = 'cs_live_2')",
         "delete from conversions where transaction_id = 'cs_live_2'",
-        "insert into conversions select 'cnv_invented', account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency, refunded_minor, 'cs_invented', client_reference_id, email, description, match_state, match_by, match_reason, click_id, payment, recorded_at_ms, updated_at_ms from conversions where transaction_id = 'cs_live_1'",
+        "delete from payments where facts like '%cs_live_2%'",
+        "insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency, refunded_minor, transaction_id, match_state, match_by, click_id, recorded_at_ms, updated_at_ms) select 'cnv_invented', account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency, refunded_minor, 'cs_invented', match_state, match_by, click_id, recorded_at_ms, updated_at_ms from conversions where transaction_id = 'cs_live_1'",
     ] {
         meddle(&app, statement).await;
     }

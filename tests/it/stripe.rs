@@ -131,7 +131,7 @@ async fn two_secrets_serve_while_rotating() {
 #[tokio::test]
 async fn other_events_are_kept_and_shown_as_ignored() {
     let app = TestApp::start().await;
-    app.stripe_processed(&Session::paid("cs_live_1").event("invoice.paid")).await;
+    app.stripe_processed(&Session::paid("cs_live_1").event("payout.paid")).await;
     app.stripe_processed(&json!({"id": "evt_x", "type": "a.type.of.tomorrow"})).await;
     app.stripe_processed(&json!({"anything": true})).await;
     let reasons =
@@ -146,7 +146,7 @@ async fn an_event_that_cannot_be_read_fails_visibly_and_can_run_again() {
     let broken = Session::paid("cs_live_1").with(json!({"amount_total": "102.60"})).completed();
     app.stripe_processed(&broken).await;
     let errors = app.database.texts("select error from stripe_events where state = 'failed'").await;
-    assert_eq!(errors, ["amount_total is text, not a number"]);
+    assert_eq!(errors, ["data.object.amount_total is text, not a number"]);
     let id = app.database.texts("select id from stripe_events").await.remove(0);
     let state = app.app().state();
     assert!(stripe::rerun(&state.store, app.now(), &id).await.unwrap());

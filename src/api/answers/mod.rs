@@ -23,7 +23,7 @@ use crate::settings::Snapshot;
 pub(super) use conversion::Conversion;
 pub(super) use delivery::Delivery;
 pub(super) use overview::Overview;
-pub(super) use settings::{Destination, Site, Source};
+pub(super) use settings::{Destination, Link, Site, Source};
 pub(super) use stripe_event::StripeEvent;
 pub(super) use visit::Visit;
 

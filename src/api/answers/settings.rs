@@ -46,6 +46,36 @@ impl Site {
     }
 }
 
+/// One redirect link.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Link {
+    /// `lnk_…`.
+    id: String,
+    /// The end of its address: `/p/{alias}`.
+    alias: String,
+    /// The site's key.
+    site: String,
+    /// What its owner calls it.
+    name: String,
+    /// The payment link it leads to.
+    target: String,
+    /// True while it leads nowhere.
+    paused: bool,
+}
+
+impl Link {
+    pub(crate) fn new(found: &settings::Link, settings: &Snapshot) -> Self {
+        Self {
+            id: found.id.clone(),
+            alias: found.alias.clone(),
+            site: site_key(settings, found.site_id.clone()),
+            name: found.name.clone(),
+            target: found.target.clone(),
+            paused: found.is_paused,
+        }
+    }
+}
+
 /// One source.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Source {

@@ -10,6 +10,7 @@ use crate::destination::{self, mapping::Fault, presets::Preset};
 use crate::money::{Currency, Money};
 use crate::settings::{
     Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind,
+    ValueOption,
 };
 
 /// Longest name of a destination.
@@ -119,6 +120,13 @@ pub(super) fn read(
     options.sends_trials = sent.is_on("sends_trials");
     options.sends_leads = sent.is_on("sends_leads");
     options.sends_custom = sent.is_on("sends_custom");
+    options.sends_refunds = sent.is_on("sends_refunds");
+    options.sends_disputes = sent.is_on("sends_disputes");
+    options.value = match sent.text("value").as_str() {
+        "net" => ValueOption::Net,
+        "subtotal" => ValueOption::Subtotal,
+        _ => ValueOption::Total,
+    };
     options.sends_unmatched = sent.is_on("sends_unmatched");
     options.falls_back_to_our_click_id = sent.is_on("falls_back_to_our_click_id");
     options.gpc = match sent.text("gpc").as_str() {

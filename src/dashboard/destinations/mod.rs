@@ -27,7 +27,9 @@ use crate::destination::mapping::{self, Cell, Fault};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, Encoding, Gpc, NewDestination};
+use crate::settings::{
+    self, Destination, DestinationKind, Encoding, Gpc, NewDestination, ValueOption,
+};
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -237,7 +239,8 @@ struct DestinationPage {
 /// The record as its form shows it.
 struct Shown {
     accepts_test: bool,
-    kinds: [(&'static str, &'static str, bool); 5],
+    kinds: [(&'static str, &'static str, bool); 7],
+    values: [(&'static str, &'static str, bool); 3],
     sends_unmatched: bool,
     falls_back: bool,
     property: String,
@@ -281,6 +284,17 @@ fn shown(found: &Destination) -> Shown {
             ("sends_trials", "Trials, as Lead", options.sends_trials),
             ("sends_leads", "Leads", options.sends_leads),
             ("sends_custom", "Events of your own", options.sends_custom),
+            ("sends_refunds", "Money given back, as Refund", options.sends_refunds),
+            ("sends_disputes", "Lost disputes, as Chargeback", options.sends_disputes),
+        ],
+        values: [
+            ("total", "All that was paid", options.value == ValueOption::Total),
+            ("net", "Without tax", options.value == ValueOption::Net),
+            (
+                "subtotal",
+                "Before discount, tax and shipping",
+                options.value == ValueOption::Subtotal,
+            ),
         ],
         sends_unmatched: options.sends_unmatched,
         falls_back: options.falls_back_to_our_click_id,
@@ -334,7 +348,8 @@ async fn samples(
     let mut samples = Vec::new();
     for row in newest.rows {
         let ledger = ledger(state, &snapshot);
-        let Some(outgoing) = conversion::outgoing(&state.store, ledger, &row.id).await? else {
+        let Some(outgoing) = conversion::outgoing(&state.store, ledger, found, &row.id).await?
+        else {
             continue;
         };
         samples.push(Sample {

@@ -115,7 +115,7 @@ fn journey_page(
 ) -> JourneyPage {
     let row = &found.row;
     let payment: Value = serde_json::from_str(&found.payment).unwrap_or_default();
-    let name = payment["name"].as_str().or(row.email.as_deref()).unwrap_or("Somebody").to_owned();
+    let name = told(&payment, "name").or(row.email.as_deref()).unwrap_or("Somebody").to_owned();
     let (big, small) = row.amount.map_or((NONE.to_owned(), String::new()), money_parts);
     let mut steps = way::steps(viewer, found, visit);
     steps.push(payment_step(viewer, found));
@@ -142,6 +142,13 @@ fn journey_page(
         asides: asides(state, viewer, found, &payment),
         payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
     }
+}
+
+/// What the object that knows best says of a payment.
+fn told<'a>(payment: &'a Value, key: &str) -> Option<&'a str> {
+    ["session", "invoice", "payment_intent", "charge"]
+        .iter()
+        .find_map(|teller| payment["told"][teller][key].as_str())
 }
 
 /// When something happened, as steps show it.
@@ -210,7 +217,7 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
         amounts.push(Fact::text("Refunded", money(refunded)));
         amounts.push(Fact::text("Net", money(net)));
     }
-    let said = |name, key: &str| Some(Fact::text(name, payment[key].as_str()?));
+    let said = |name, key: &str| Some(Fact::text(name, told(payment, key)?));
     let email = row.email.as_ref().map(|email| Fact::text("E-mail", email.clone()));
     let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
     let source = snapshot.source(&row.source_id).map_or("", |source| source.key.as_str());

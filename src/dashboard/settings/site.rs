@@ -242,7 +242,9 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
     let domains = hosts(&mut form.domains, MAX_HOSTS);
     let payment_hosts = hosts(&mut form.payment_hosts, MAX_BAKED_HOSTS);
     let linked_domains = hosts(&mut form.linked_domains, MAX_BAKED_HOSTS);
-    if let Some(checkout) = payment_hosts.iter().find(|host| is_no_payment_link(host)) {
+    if let Some(checkout) =
+        payment_hosts.iter().find(|host| settings::shows_existing_checkout(host))
+    {
         form.payment_hosts.error = Some(format!(
             "{checkout} shows checkouts that exist already, which no reference can be added to. Enter the host of your payment links."
         ));
@@ -274,11 +276,6 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
 fn name_fault(name: &str) -> Option<String> {
     (name.is_empty() || name.chars().count() > MAX_NAME_CHARS)
         .then(|| format!("A site needs a name of at most {MAX_NAME_CHARS} characters."))
-}
-
-/// Stripe's pages for checkouts and bills that exist already.
-fn is_no_payment_link(host: &str) -> bool {
-    ["checkout.stripe.com", "billing.stripe.com", "invoice.stripe.com"].contains(&host)
 }
 
 /// Host names, one a line; commas and blanks separate too. People paste whole addresses, so their host is taken; international
@@ -335,7 +332,7 @@ pub(in crate::dashboard) async fn add_site(
     name.error = name_fault(&name.value);
     key.error = key_fault(&key.value);
     if name.error.is_none() && key.error.is_none() {
-        let AppState { store, settings, .. } = &state;
+        let (store, settings) = (&state.store, &state.settings);
         match settings::add_site(store, settings, viewer.now, &key.value, &name.value).await? {
             Added::Done => {
                 let viewer = at(&state, viewer, &key.value)?;

@@ -6,7 +6,7 @@ pub(super) mod breakers;
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
-use super::{Chosen, Existing, Owed, frozen};
+use super::{Chosen, Existing, Owed, PAID, Subject, frozen};
 use crate::clock::Timestamp;
 use crate::destination::{Message, Unsent};
 use crate::ids;
@@ -62,7 +62,7 @@ pub(super) async fn insert(
     .bind(owed.conversion_id)
     .bind(event_key)
     .bind(message.map_or("", |message| &message.event_name))
-    .bind(&owed.outgoing.conversion.transaction_id)
+    .bind(&owed.outgoing.transaction_id)
     .bind(state)
     .bind(reason)
     .bind(message.map_or("", |message| &message.body))
@@ -89,8 +89,8 @@ pub(super) async fn freeze(
     sqlx::query(
         "update deliveries
             set state = $1, reason = null, request = $2, content_type = $3, event_name = $4, revision = $5, due_at_ms = $6,
-                settled_at_ms = null
-          where id = $7 and attempts = 0",
+                transaction_id = $7, settled_at_ms = null
+          where id = $8 and attempts = 0",
     )
     .bind(if destination.enabled { "pending" } else { "held" })
     .bind(&message.body)
@@ -98,10 +98,82 @@ pub(super) async fn freeze(
     .bind(&message.event_name)
     .bind(destination.revision)
     .bind(due.as_ms())
+    .bind(&message.transaction_id)
     .bind(id)
     .execute(tx)
     .await
     .context("could not freeze a message anew")?;
+    Ok(())
+}
+
+/// The transaction under which a destination was, or will be, told of this; none when it is not.
+pub(super) async fn transaction_told(
+    tx: &mut AnyConnection,
+    destination_id: &str,
+    conversion_id: &str,
+    event_key: &str,
+) -> Result<Option<String>> {
+    let row = sqlx::query(
+        "select transaction_id from deliveries
+          where destination_id = $1 and conversion_id = $2 and event_key = $3 and state <> 'skipped'",
+    )
+    .bind(destination_id)
+    .bind(conversion_id)
+    .bind(event_key)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// The most money given back that a destination was told of, in minor units; it stands in the key.
+pub(super) async fn highest_refund(
+    tx: &mut AnyConnection,
+    destination_id: &str,
+    conversion_id: &str,
+) -> Result<i64> {
+    let row = sqlx::query(
+        "select coalesce(max(cast(substr(event_key, 8) as bigint)), 0) as highest
+           from deliveries
+          where destination_id = $1 and conversion_id = $2 and substr(event_key, 1, 7) = 'refund:'
+            and substr(event_key, 8) not like '%:%'  -- one of a merged conversion",
+    )
+    .bind(destination_id)
+    .bind(conversion_id)
+    .fetch_one(tx)
+    .await
+    .context("could not read what a destination knows of refunds")?;
+    Ok(row.try_get(0)?)
+}
+
+/// How many messages a conversion has, and how often somebody tried to send them.
+pub(super) async fn count_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<(i64, i64)> {
+    let row = sqlx::query(
+        "select count(*) as messages, cast(coalesce(sum(attempts), 0) as bigint) as attempts
+           from deliveries where conversion_id = $1",
+    )
+    .bind(conversion_id)
+    .fetch_one(tx)
+    .await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
+    for text in [
+        "update deliveries set conversion_id = $2
+          where conversion_id = $1
+            and not exists (select 1 from deliveries o
+                             where o.conversion_id = $2 and o.destination_id = deliveries.destination_id
+                               and o.event_key = deliveries.event_key)",
+        "delete from deliveries where conversion_id = $1 and conversion_id <> $2 and attempts = 0",
+        "update deliveries set conversion_id = $2, event_key = event_key || ':' || $1 where conversion_id = $1",
+    ] {
+        sqlx::query(text)
+            .bind(from)
+            .bind(into)
+            .execute(&mut *tx)
+            .await
+            .context("could not hand over the messages of a merged payment")?;
+    }
     Ok(())
 }
 
@@ -138,13 +210,23 @@ pub(super) async fn owe_all_again(
     Ok(changed.rows_affected())
 }
 
-pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<(String, String)>> {
-    let row = sqlx::query("select destination_id, conversion_id from deliveries where id = $1")
-        .bind(id)
-        .fetch_optional(store.pool())
-        .await
-        .context("could not find a delivery")?;
-    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
+    let row = sqlx::query(
+        "select destination_id, conversion_id, transaction_id, event_key from deliveries where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find a delivery")?;
+    row.map(|row| {
+        Ok(Subject {
+            destination_id: row.try_get("destination_id")?,
+            conversion_id: row.try_get("conversion_id")?,
+            transaction_id: row.try_get("transaction_id")?,
+            tells_of_payment: row.try_get::<String, _>("event_key")? == PAID,
+        })
+    })
+    .transpose()
 }
 
 /// False while somebody is sending it, or when there is no such delivery.

@@ -90,6 +90,7 @@ struct Outcome {
     state: String,
     reason: Option<String>,
     error: Option<String>,
+    summary: Option<String>,
     note: Option<String>,
     conversion_id: Option<String>,
 }
@@ -180,8 +181,9 @@ async fn compare(store: &Store, shadow: &Shadow) -> Result<Compared> {
         }
         now.conversion_id =
             now.conversion_id.map(|rebuilt| pairs.get(&rebuilt).cloned().unwrap_or(rebuilt));
-        let same = (&before.state, &before.reason, &before.error, &before.conversion_id)
-            == (&now.state, &now.reason, &now.error, &now.conversion_id);
+        // Which conversion it belonged to when it was read depends on what had come before.
+        let same =
+            (&before.state, &before.reason, &before.error) == (&now.state, &now.reason, &now.error);
         if !same {
             outcomes.insert(id, (before.clone(), now));
         }

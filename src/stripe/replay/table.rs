@@ -93,7 +93,7 @@ pub(super) async fn ownership(store: &Store) -> Result<Ownership> {
 /// How the events ended, by ID.
 pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>> {
     let rows = sqlx::query(
-        "select id, type, state, reason, error, note, conversion_id from stripe_events",
+        "select id, type, state, reason, error, summary, note, conversion_id from stripe_events",
     )
     .fetch_all(store.pool())
     .await
@@ -105,6 +105,7 @@ pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>>
                 state: row.try_get("state")?,
                 reason: row.try_get("reason")?,
                 error: row.try_get("error")?,
+                summary: row.try_get("summary")?,
                 note: row.try_get("note")?,
                 conversion_id: row.try_get("conversion_id")?,
             };
@@ -127,14 +128,15 @@ pub(super) async fn mark(connection: &mut AnyConnection) -> Result<(i64, i64, i6
 pub(super) async fn set_outcome(tx: &mut AnyConnection, id: &str, outcome: &Outcome) -> Result<()> {
     sqlx::query(
         "update stripe_events
-            set state = $1, reason = $2, error = $3, note = $4, conversion_id = $5
-          where id = $6",
+            set state = $1, reason = $2, error = $3, note = $4, conversion_id = $5, summary = $6
+          where id = $7",
     )
     .bind(&outcome.state)
     .bind(outcome.reason.as_deref())
     .bind(outcome.error.as_deref())
     .bind(outcome.note.as_deref())
     .bind(outcome.conversion_id.as_deref())
+    .bind(outcome.summary.as_deref())
     .bind(id)
     .execute(tx)
     .await

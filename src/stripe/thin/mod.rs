@@ -83,13 +83,7 @@ pub(super) async fn settle(
     event: &Waiting,
     thin: &Thin,
 ) -> Result<()> {
-    let ignored = |reason| Ended {
-        state: "ignored",
-        reason: Some(reason),
-        error: None,
-        note: None,
-        conversion_id: None,
-    };
+    let ignored = |reason| Ended { reason: Some(reason), ..Ended::as_("ignored") };
     if thin.kind == "v2.core.event_destination.ping" {
         return events::end(tx, now, &event.id, &ignored("ping")).await;
     }
@@ -109,7 +103,7 @@ pub(super) async fn settle(
 }
 
 fn failed(error: &str) -> Ended<'_> {
-    Ended { state: "failed", reason: None, error: Some(error), note: None, conversion_id: None }
+    Ended { error: Some(error), ..Ended::as_("failed") }
 }
 
 /// An ordinary event was read: what said the same in the thin form has nothing to add.
@@ -177,13 +171,7 @@ async fn keep(
     };
     events::insert(&mut tx, &fetched).await?;
     let note = format!("fetched as {}", envelope.event_id);
-    let ended = Ended {
-        state: "processed",
-        reason: None,
-        error: None,
-        note: Some(&note),
-        conversion_id: None,
-    };
+    let ended = Ended { note: Some(&note), ..Ended::as_("processed") };
     events::end(&mut tx, now, &event.id, &ended).await?;
     tx.commit().await
 }

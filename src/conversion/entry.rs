@@ -1,0 +1,267 @@
+//! What the ledger writes for a payment.
+//! In: all facts known of it, and which metadata key the seller uses. Out: kind, status, amounts, times; nothing while the facts only teach.
+//! Promise: a pure function of the facts, computed anew each time.
+
+use super::adjustment::{self, Adjusted};
+use super::payment::{Mode, PayFact, Payment, Teller, Told};
+use crate::clock::Timestamp;
+use crate::money::Money;
+use crate::settings::ValueOption;
+
+/// One line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// purchase, renewal, trial, lead.
+    pub(crate) kind: &'static str,
+    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    pub(crate) status: &'static str,
+    pub(crate) pay_fact: PayFact,
+    /// What was paid; unknown while only a refund or dispute told of it.
+    pub(crate) amount: Option<Money>,
+    pub(crate) adjusted: Adjusted,
+    /// When the payment was first stated, else first adjusted.
+    pub(crate) occurred_at: Option<Timestamp>,
+    /// When it was first stated as paid; without it nothing counts as revenue.
+    pub(crate) paid_at: Option<Timestamp>,
+    pub(crate) transaction_id: String,
+    /// Its checkout may still come, and would change the transaction ID.
+    pub(crate) may_have_checkout: bool,
+}
+
+/// Reasons of invoices that no checkout began.
+const WITHOUT_CHECKOUT: [&str; 3] =
+    ["subscription_cycle", "subscription_update", "subscription_threshold"];
+
+impl Payment {
+    /// The ledger's line, once the facts state a payment or an adjustment of one.
+    pub(crate) fn entry(&self, metadata_key: &str) -> Option<Entry> {
+        let stating: Vec<&Told> = self
+            .told
+            .iter()
+            .filter(|(teller, told)| states(**teller, told, metadata_key))
+            .map(|(_, told)| told)
+            .collect();
+        let is_adjusted = !self.refunds.is_empty()
+            || !self.disputes.is_empty()
+            || self.charges.values().any(|charge| charge.refunded > 0);
+        if stating.is_empty() && !is_adjusted {
+            return None;
+        }
+        let pay_fact = stating.iter().map(|told| told.pay_fact).max().unwrap_or_default();
+        let amount = self
+            .amounts()
+            .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
+        let adjusted = adjustment::adjusted(self);
+        let stated_at = stating.iter().filter_map(|told| told.stated_at).min();
+        Some(Entry {
+            kind: self.kind(),
+            status: status(pay_fact, amount, &adjusted),
+            pay_fact,
+            amount,
+            adjusted,
+            occurred_at: stated_at.or(self.adjusted_at),
+            paid_at: stating.iter().filter_map(|told| told.paid_at).min(),
+            transaction_id: self.transaction_id()?.to_owned(),
+            may_have_checkout: self.sessions.is_empty() && !self.is_renewal(),
+        })
+    }
+
+    /// A zero amount never becomes a purchase: ad platforms would count an empty sale.
+    fn kind(&self) -> &'static str {
+        let is_free = self.amounts().is_none_or(|amounts| amounts.total == 0);
+        if self.told.get(&Teller::Session).is_some_and(|told| told.pay_fact != PayFact::Unknown) {
+            let is_subscription = match self.mode {
+                Some(mode) => mode == Mode::Subscription,
+                None => self.subscription.is_some(),
+            };
+            return match (self.mode, is_free) {
+                (Some(Mode::Setup), _) => "lead",
+                (_, false) => "purchase",
+                (_, true) if is_subscription => "trial",
+                (_, true) => "lead",
+            };
+        }
+        match self.billing_reason.as_deref() {
+            Some("subscription_create") if is_free && self.amounts().is_some() => "trial",
+            Some("subscription_create") => "purchase",
+            Some(_) if self.is_renewal() || self.subscription.is_some() => "renewal",
+            Some(_) | None => "purchase",
+        }
+    }
+
+    /// A payment of a subscription that no checkout began.
+    fn is_renewal(&self) -> bool {
+        self.billing_reason.as_deref().is_some_and(|reason| WITHOUT_CHECKOUT.contains(&reason))
+    }
+
+    /// What a destination is told it was worth; a field nobody named falls back to the total.
+    pub(crate) fn value(&self, option: ValueOption) -> Option<Money> {
+        let amounts = self.amounts()?;
+        let minor = match option {
+            ValueOption::Total => None,
+            ValueOption::Net => amounts.net_of_tax,
+            ValueOption::Subtotal => amounts.subtotal,
+        };
+        Some(Money { minor: minor.unwrap_or(amounts.total), currency: amounts.currency })
+    }
+}
+
+/// Charges only teach; a bare payment intent does too, unless its metadata says that the seller wants it recorded.
+fn states(teller: Teller, told: &Told, metadata_key: &str) -> bool {
+    let is_wanted = match teller {
+        Teller::Session | Teller::Invoice => true,
+        Teller::PaymentIntent => told.metadata.contains_key(metadata_key),
+        Teller::Charge => false,
+    };
+    is_wanted && told.pay_fact != PayFact::Unknown
+}
+
+/// The first line that holds.
+fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> &'static str {
+    let is_all = amount.is_some_and(|amount| amount.minor > 0 && adjusted.refunded >= amount.minor);
+    match pay_fact {
+        _ if adjusted.is_disputed => "disputed",
+        _ if is_all => "refunded",
+        _ if adjusted.refunded > 0 => "partially_refunded",
+        PayFact::Paid => "paid",
+        PayFact::Failed => "failed",
+        PayFact::Pending | PayFact::Unknown => "pending",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversion::adjustment::{Charge, Dispute, DisputeState};
+    use crate::conversion::payment::Amounts;
+    use crate::money::Currency;
+
+    fn amounts(total: i64) -> Option<Amounts> {
+        Some(Amounts::of(Money { minor: total, currency: Currency::parse("usd").unwrap() }))
+    }
+
+    fn told(pay_fact: PayFact, total: i64) -> Told {
+        Told { pay_fact, amounts: amounts(total), ..Told::default() }
+    }
+
+    fn session(mode: Option<Mode>, total: i64) -> Payment {
+        Payment {
+            mode,
+            sessions: ["cs_1".to_owned()].into(),
+            told: [(Teller::Session, told(PayFact::Paid, total))].into(),
+            ..Payment::default()
+        }
+    }
+
+    fn invoice(reason: &str, subscription: Option<&str>, total: i64) -> Payment {
+        Payment {
+            billing_reason: Some(reason.to_owned()),
+            subscription: subscription.map(str::to_owned),
+            invoices: ["in_1".to_owned()].into(),
+            told: [(Teller::Invoice, told(PayFact::Paid, total))].into(),
+            ..Payment::default()
+        }
+    }
+
+    #[test]
+    fn kinds_follow_mode_reason_and_amount() {
+        let of_subscription =
+            |payment| Payment { subscription: Some("sub_1".to_owned()), ..payment };
+        let sub = Some("sub_1");
+        let mut both = of_subscription(session(Some(Mode::Subscription), 0));
+        both.absorb(invoice("subscription_create", sub, 0));
+        let rows = [
+            ("paid once", session(Some(Mode::Payment), 100), "purchase"),
+            ("full discount", session(Some(Mode::Payment), 0), "lead"),
+            ("subscription", of_subscription(session(Some(Mode::Subscription), 100)), "purchase"),
+            ("trial", session(Some(Mode::Subscription), 0), "trial"),
+            ("card saved", session(Some(Mode::Setup), 0), "lead"),
+            ("no mode, subscription", of_subscription(session(None, 0)), "trial"),
+            ("no mode", session(None, 5), "purchase"),
+            ("first invoice", invoice("subscription_create", sub, 5), "purchase"),
+            ("first invoice of a trial", invoice("subscription_create", sub, 0), "trial"),
+            ("trial and its invoice", both, "trial"),
+            ("cycle", invoice("subscription_cycle", sub, 5), "renewal"),
+            ("update", invoice("subscription_update", sub, 5), "renewal"),
+            ("threshold", invoice("subscription_threshold", sub, 5), "renewal"),
+            ("unknown, of a subscription", invoice("word_of_tomorrow", sub, 5), "renewal"),
+            ("manual", invoice("manual", None, 5), "purchase"),
+            ("no reason", invoice("unknown", None, 5), "purchase"),
+        ];
+        for (name, payment, kind) in rows {
+            assert_eq!(payment.entry("click_id").unwrap().kind, kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_status_is_the_first_line_that_holds() {
+        let sale = |fact| {
+            let mut payment = session(Some(Mode::Payment), 100);
+            payment.told.insert(Teller::Session, told(fact, 100));
+            payment
+        };
+        let refunded = |minor, payment: Payment| {
+            let amount = Some((100, Currency::parse("usd").unwrap()));
+            let charge = Charge { amount, refunded: minor };
+            Payment { charges: [("ch_1".to_owned(), charge)].into(), ..payment }
+        };
+        let disputed = |state, payment: Payment| {
+            let dispute = Dispute { state, ..Dispute::default() };
+            Payment { disputes: [("du_1".to_owned(), dispute)].into(), ..payment }
+        };
+        let rows = [
+            ("paid", sale(PayFact::Paid), "paid"),
+            ("pending", sale(PayFact::Pending), "pending"),
+            ("failed", sale(PayFact::Failed), "failed"),
+            ("part back", refunded(1, sale(PayFact::Paid)), "partially_refunded"),
+            ("all back", refunded(100, sale(PayFact::Paid)), "refunded"),
+            ("back, though pending", refunded(1, sale(PayFact::Pending)), "partially_refunded"),
+            ("inquiry", disputed(DisputeState::Inquiry, sale(PayFact::Paid)), "paid"),
+            ("open", disputed(DisputeState::Open, refunded(100, sale(PayFact::Paid))), "disputed"),
+            ("lost", disputed(DisputeState::Lost, sale(PayFact::Paid)), "disputed"),
+            ("won", disputed(DisputeState::Won, refunded(100, sale(PayFact::Paid))), "refunded"),
+        ];
+        for (name, payment, status) in rows {
+            assert_eq!(payment.entry("click_id").unwrap().status, status, "{name}");
+        }
+    }
+
+    #[test]
+    fn amounts_come_from_the_object_that_knows_best_and_bare_intents_only_teach() {
+        let intent = |key: Option<&str>| {
+            let mut told = told(PayFact::Paid, 7);
+            told.metadata.extend(key.map(|key| (key.to_owned(), "ck_x".to_owned())));
+            Payment {
+                payment_intents: ["pi_1".to_owned()].into(),
+                told: [(Teller::PaymentIntent, told)].into(),
+                ..Payment::default()
+            }
+        };
+        assert_eq!(intent(None).entry("click_id"), None);
+        assert_eq!(intent(Some("click_id")).entry("other"), None);
+        let mut payment = intent(Some("click_id"));
+        assert_eq!(payment.entry("click_id").unwrap().amount.unwrap().minor, 7);
+        payment.absorb(invoice("manual", None, 9));
+        assert_eq!(payment.entry("click_id").unwrap().amount.unwrap().minor, 9);
+        assert_eq!(payment.entry("click_id").unwrap().transaction_id, "in_1");
+        payment.absorb(session(Some(Mode::Payment), 8));
+        let entry = payment.entry("click_id").unwrap();
+        assert_eq!((entry.amount.unwrap().minor, entry.transaction_id.as_str()), (8, "cs_1"));
+        assert!(!entry.may_have_checkout);
+    }
+
+    #[test]
+    fn values_fall_back_to_the_total() {
+        let mut payment = session(Some(Mode::Payment), 10_260);
+        let value = |payment: &Payment, option| payment.value(option).unwrap().minor;
+        for option in [ValueOption::Total, ValueOption::Net, ValueOption::Subtotal] {
+            assert_eq!(value(&payment, option), 10_260, "{option:?}");
+        }
+        let known =
+            Amounts { net_of_tax: Some(9_500), subtotal: Some(10_000), ..amounts(10_260).unwrap() };
+        payment.told.entry(Teller::Session).or_default().amounts = Some(known);
+        assert_eq!(value(&payment, ValueOption::Total), 10_260);
+        assert_eq!(value(&payment, ValueOption::Net), 9_500);
+        assert_eq!(value(&payment, ValueOption::Subtotal), 10_000);
+    }
+}

@@ -1,0 +1,58 @@
+//! What is owed because of a conversion.
+//! In: a line of the ledger. Out: messages for each destination of its site, in the same transaction.
+//! Promise: a site that changed by joining again owes to the new site's destinations too; what the old one's were told, or are owed, stays.
+//! Nothing is owed before it is paid and its transaction ID is final; refunds and lost disputes only where a destination asks for them.
+
+use anyhow::Result;
+
+use super::entry::Entry;
+use super::join::{Match, Reason};
+use super::payment::PayFact;
+use super::{Ledger, Line, Record, outgoing};
+use crate::delivery::{self, Owed};
+use crate::destination::Outgoing;
+use crate::ids::ClickId;
+use crate::money::Money;
+use crate::store::AnyConnection;
+
+pub(super) async fn owe(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    record: &Record,
+    line: &Line,
+    entry: &Entry,
+    genuine: Option<&ClickId>,
+) -> Result<()> {
+    if entry.pay_fact != PayFact::Paid {
+        return Ok(());
+    }
+    let mut destinations = ledger.settings.destinations_of(&line.site_id).peekable();
+    if destinations.peek().is_none() {
+        return Ok(());
+    }
+    let gathered = outgoing::gather(tx, ledger, record, line, genuine).await?;
+    for destination in destinations {
+        let value = record.payment.value(destination.options.value);
+        let outgoing = Outgoing { value, ..gathered.clone() };
+        let owed = Owed {
+            destination,
+            conversion_id: &record.id,
+            outgoing: &outgoing,
+            waits_for_visit: line.result == Match::Unmatched(Reason::UnknownClickId),
+            recorded_at: line.recorded_at,
+        };
+        delivery::owe(tx, ledger.now, &owed).await?;
+        let currency = entry.amount.map(|amount| amount.currency);
+        if let Some(currency) = currency
+            && destination.options.sends_refunds
+            && entry.adjusted.refunded > 0
+        {
+            let refunded = Money { minor: entry.adjusted.refunded, currency };
+            delivery::owe_refund(tx, ledger.now, &owed, refunded).await?;
+        }
+        if destination.options.sends_disputes && entry.adjusted.lost > 0 {
+            delivery::owe_chargeback(tx, ledger.now, &owed).await?;
+        }
+    }
+    Ok(())
+}

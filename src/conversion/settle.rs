@@ -1,0 +1,321 @@
+//! Judging a payment from all that is known.
+//! In: a payment's facts. Out: its line in the ledger, its touches, what it waits for, what it taught, what it owes.
+//! Promise: everything is computed anew and written only where it differs; whoever borrows a click ID from it is judged again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::entry::Entry;
+use super::join::{self, Found, Match, Origin, Reference};
+use super::payment::Payment;
+use super::{Ledger, Line, Record, owed, table};
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::settings::Source;
+use crate::store::AnyConnection;
+use crate::visit::{self, Visit};
+
+/// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
+const SHORT_HOLD: Duration = Duration::from_secs(3);
+/// How long any other payment that may have a checkout waits for it.
+const LONG_HOLD: Duration = Duration::from_secs(60);
+
+/// Every object a payment is to be found by, and in which role.
+pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
+    let (payment, contract) = (&record.payment, &record.contract);
+    let identity = payment.identity().into_iter().map(|id| (id, "identity"));
+    let lineage = payment.lineage().into_iter().map(|id| (id, "lineage"));
+    let of_contract = [&contract.customer, &contract.customer_account]
+        .into_iter()
+        .filter_map(|id| Some((id.as_deref()?, "lineage")));
+    identity.chain(lineage).chain(of_contract).collect()
+}
+
+/// Judges a payment from all that is known, and writes it with everything that follows.
+pub(super) async fn settle(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    record: &mut Record,
+) -> Result<()> {
+    let source = record.payment.source_id.as_deref().and_then(|id| ledger.settings.source(id));
+    let source = source.context("the payment's source is gone, or its events are being read")?;
+    if let Some(subscription) = &record.payment.subscription {
+        let contract = table::contract(tx, &record.payment.account, subscription).await?;
+        record.contract = contract.unwrap_or_default();
+    }
+    table::save_payment(tx, record).await?;
+    for (object_id, role) in objects(record) {
+        table::learn(tx, record, object_id, role).await?;
+    }
+    let was_stored = std::mem::replace(&mut record.is_stored, true);
+    match record.payment.entry(&source.metadata_key) {
+        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await,
+        None => match record.payment.expired_at {
+            Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await,
+            None => Ok(()), // It only teaches.
+        },
+    }
+}
+
+async fn write(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    source: &Source,
+    record: &mut Record,
+    entry: Entry,
+    was_stored: bool,
+) -> Result<()> {
+    let recorded_at = record.line.as_ref().map_or(ledger.now, |line| line.recorded_at);
+    let occurred_at = entry.occurred_at.unwrap_or(recorded_at);
+    let mut looked = look(tx, ledger.keys, source, record).await?;
+    looked.found.by_hand = match table::manual_click_id(tx, &record.id).await? {
+        // Only a recorded visit can be matched to.
+        Some(click_id) => visit::find(tx, &click_id).await?.map(|visit| visit.click_id),
+        None => None,
+    };
+    if !looked.found.has_own() {
+        looked.found.by_stripe_object = table::lent_click_id(tx, record, occurred_at).await?;
+    }
+    let origin = origin(&record.payment);
+    let result = join::decide(looked.judged.as_ref(), origin, looked.found);
+    let last = match &result {
+        Match::Matched { click_id, .. } => visit::find(tx, click_id).await?,
+        Match::Unmatched(_) => None,
+    };
+    let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
+    let (way, gap) = match last {
+        Some(last) => visit::way_to(tx, last).await?,
+        None => (Vec::new(), None),
+    };
+    let gap = gap.filter(|id| id.is_client_made() || ledger.keys.read(id).is_some());
+    looked.awaited.extend(gap.map(|id| id.as_str().to_owned()));
+
+    let is_own = matches!(result, Match::Matched { by, .. } if by.is_own());
+    let hold = if is_own { SHORT_HOLD } else { LONG_HOLD };
+    let owed_from = Some(recorded_at.plus(hold))
+        .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
+    let currency = entry.amount.map(|amount| amount.currency).or(entry.adjusted.currency);
+    let payment = &record.payment;
+    let line = Line {
+        site_id,
+        source_id: source.id.clone(),
+        livemode: payment.livemode,
+        kind: entry.kind.to_owned(),
+        status: entry.status.to_owned(),
+        occurred_at,
+        paid_at: entry.paid_at,
+        amount_minor: entry.amount.map(|amount| amount.minor),
+        currency: currency.map(|currency| currency.code().to_owned()),
+        refunded_minor: entry.adjusted.refunded,
+        disputed_minor: entry.adjusted.disputed,
+        lost_minor: entry.adjusted.lost,
+        transaction_id: entry.transaction_id.clone(),
+        client_reference_id: payment.client_reference_id.clone(),
+        email: payment.email().map(str::to_owned),
+        description: payment.description().map(str::to_owned),
+        result,
+        owed_from,
+        recorded_at,
+    };
+    let is_new = record.line.is_none();
+    if record.line.as_ref() != Some(&line) {
+        table::save_line(tx, ledger.now, record, &line).await?;
+    }
+    if is_new && payment.expired_at.is_some() {
+        table::forget_abandoned(tx, &record.id).await?;
+    }
+    if !is_new || !way.is_empty() {
+        table::save_touches(tx, &record.id, &way).await?;
+    }
+    wait_for(tx, record, was_stored, &looked.awaited).await?;
+    record.line = Some(line.clone());
+    if owed_from.is_none() {
+        owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// An expired checkout: no conversion, but the campaign that led to it is known.
+async fn count_abandoned(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    source: &Source,
+    record: &Record,
+    expired_at: Timestamp,
+) -> Result<()> {
+    let looked = look(tx, ledger.keys, source, record).await?;
+    let found = join::decide(looked.judged.as_ref(), Origin::Checkout, looked.found);
+    let last = match &found {
+        Match::Matched { click_id, .. } => visit::find(tx, click_id).await?,
+        Match::Unmatched(_) => None,
+    };
+    let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
+    table::save_abandoned(tx, record, &site_id, expired_at, last.as_ref()).await?;
+    wait_for(tx, record, true, &looked.awaited).await
+}
+
+async fn wait_for(
+    tx: &mut AnyConnection,
+    record: &Record,
+    was_stored: bool,
+    awaited: &BTreeSet<String>,
+) -> Result<()> {
+    let before = match was_stored {
+        true => table::awaited_by(tx, &record.id).await?,
+        false => BTreeSet::new(),
+    };
+    if before == *awaited {
+        return Ok(());
+    }
+    table::save_waits(tx, &record.id, awaited).await
+}
+
+/// What the payment's own texts lead to.
+#[derive(Default)]
+struct Looked {
+    found: Found,
+    /// What came back from Stripe, judged.
+    judged: Option<Reference>,
+    /// Our click ID, where one came back.
+    genuine: Option<ClickId>,
+    /// Texts for which a visit or a note may still arrive.
+    awaited: BTreeSet<String>,
+}
+
+/// The reference, then the metadata, in the order in which they are believed.
+async fn look(
+    tx: &mut AnyConnection,
+    keys: &ClickIdKey,
+    source: &Source,
+    record: &Record,
+) -> Result<Looked> {
+    let payment = &record.payment;
+    let mut looked = Looked::default();
+    let reference = look_up(tx, keys, payment.client_reference_id.as_deref()).await?;
+    looked.found.by_click_id = reference.visit_of_ours;
+    looked.found.by_anytrack_id = reference.visit_of_note;
+    looked.awaited.extend(reference.awaited);
+    looked.judged = reference.judged;
+    let texts: Vec<&String> = payment
+        .metadata(&record.contract)
+        .into_iter()
+        .filter_map(|metadata| metadata.get(&source.metadata_key))
+        .collect();
+    for (at, text) in texts.iter().enumerate() {
+        if looked.found.by_metadata.is_some() || texts[..at].contains(text) {
+            continue;
+        }
+        let tagged = look_up(tx, keys, Some(text)).await?;
+        looked.found.by_metadata = tagged.visit_of_ours.or(tagged.visit_of_note);
+        looked.awaited.extend(tagged.awaited);
+        looked.judged = looked.judged.or(tagged.judged);
+    }
+    looked.genuine = match &looked.judged {
+        Some(Reference::Genuine(id)) if !id.is_client_made() => Some(id.clone()),
+        _ => None,
+    };
+    Ok(looked)
+}
+
+/// What a text from Stripe leads to.
+#[derive(Default)]
+struct LookedUp {
+    judged: Option<Reference>,
+    visit_of_ours: Option<ClickId>,
+    visit_of_note: Option<ClickId>,
+    /// The text itself, when a visit or a note may still arrive for it.
+    awaited: Option<String>,
+}
+
+async fn look_up(
+    tx: &mut AnyConnection,
+    keys: &ClickIdKey,
+    text: Option<&str>,
+) -> Result<LookedUp> {
+    let Some(text) = text else { return Ok(LookedUp::default()) };
+    let judged = join::judge(keys, text);
+    let signed = |visit: Visit| visit.click_id;
+    let (mut ours, mut note) = (None, None);
+    match &judged {
+        Reference::Genuine(id) => ours = visit::find(tx, id).await?.map(signed),
+        Reference::Foreign => note = visit::find_by_anytrack_id(tx, text).await?.map(signed),
+        Reference::Placeholder | Reference::Forged => {}
+    }
+    let may_arrive = matches!(judged, Reference::Genuine(_))
+        || (judged == Reference::Foreign && text.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let awaited = (may_arrive && ours.is_none() && note.is_none()).then(|| text.to_owned());
+    Ok(LookedUp { judged: Some(judged), visit_of_ours: ours, visit_of_note: note, awaited })
+}
+
+/// Where a payment without a reference would have got one from.
+fn origin(payment: &Payment) -> Origin {
+    let is_adjusted = payment.adjusted_at.is_some();
+    if !payment.sessions.is_empty() {
+        Origin::Checkout
+    } else if is_adjusted || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
+        Origin::Earlier
+    } else {
+        Origin::Nothing
+    }
+}
+
+/// The visit's site; else the one its click ID was minted for; else the source's.
+fn site_of(
+    ledger: Ledger<'_>,
+    source: &Source,
+    visit: Option<&Visit>,
+    genuine: Option<&ClickId>,
+) -> String {
+    let minted = || {
+        let minted = ledger.keys.read(genuine?)?;
+        ledger.settings.site_by_number(minted.site_number).map(|site| site.id.clone())
+    };
+    visit
+        .map(|visit| visit.site_id.clone())
+        .or_else(minted)
+        .unwrap_or_else(|| source.site_id.clone())
+}
+
+/// What a line lends to others: nothing, unless its payment named its visit itself.
+fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
+    let line = line?;
+    match &line.result {
+        Match::Matched { by, click_id } if by.is_own() => {
+            Some((click_id, line.occurred_at, &line.transaction_id))
+        }
+        Match::Matched { .. } | Match::Unmatched(_) => None,
+    }
+}
+
+/// Judges again what may borrow from this payment, where what it lends has changed: unmatched ones, and ones that borrowed already.
+pub(super) async fn settle_borrowers(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    before: Option<&Line>,
+    record: &Record,
+    facts_before: &Payment,
+) -> Result<()> {
+    let payment = &record.payment;
+    let is_abandoned = record.line.is_none() && payment.expired_at.is_some();
+    let (lent_before, lends) = (lent(before), lent(record.line.as_ref()));
+    let is_same = lent_before == lends
+        && payment.lineage() == facts_before.lineage()
+        && payment.sessions == facts_before.sessions;
+    if !is_abandoned && (is_same || (lends.is_none() && lent_before.is_none())) {
+        return Ok(());
+    }
+    let mut borrowers = BTreeSet::new();
+    let through = objects(record)
+        .into_iter()
+        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id));
+    for (object_id, _) in through {
+        borrowers.extend(table::borrowers(tx, record, object_id).await?);
+    }
+    for id in borrowers {
+        let mut borrower = table::load(tx, &id).await?;
+        settle(tx, ledger, &mut borrower).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! SQL of what leads from one payment to another: `stripe_objects` and `waits`.
+//! In: IDs of Stripe's objects, click IDs that have no visit yet. Out: payments that share them, and what they lend each other.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use sqlx::{AnyConnection, Row as _};
+
+use crate::clock::Timestamp;
+use crate::conversion::Record;
+use crate::ids::ClickId;
+use crate::store::Store;
+
+/// IDs asked for in one statement.
+const IDS_AT_A_TIME: usize = 8;
+/// Borrowers settled because of one lender. Whoever has more payments than that has them matched already.
+const MAX_BORROWERS: i64 = 5_000;
+
+/// The payments that these identities name, oldest first.
+pub(in crate::conversion) async fn groups_of(
+    tx: &mut AnyConnection,
+    account: &str,
+    ids: &BTreeSet<&str>,
+) -> Result<BTreeSet<String>> {
+    let ids: Vec<&str> = ids.iter().copied().collect();
+    let mut found = BTreeSet::new();
+    for eight in ids.chunks(IDS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "select distinct conversion_id from stripe_objects
+              where account = $1 and role = 'identity' and object_id in ($2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(account);
+        // What is missing to eight repeats the first.
+        for at in 0..IDS_AT_A_TIME {
+            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
+        }
+        for row in query.fetch_all(&mut *tx).await.context("could not look for a payment")? {
+            found.insert(row.try_get(0)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Remembers which payment an object of Stripe's belongs to.
+pub(in crate::conversion) async fn learn(
+    tx: &mut AnyConnection,
+    record: &Record,
+    object_id: &str,
+    role: &str,
+) -> Result<()> {
+    sqlx::query(
+        "insert into stripe_objects (account, object_id, conversion_id, role) values ($1, $2, $3, $4)
+             on conflict do nothing",
+    )
+    .bind(&record.payment.account)
+    .bind(object_id)
+    .bind(&record.id)
+    .bind(role)
+    .execute(tx)
+    .await
+    .context("could not remember an object of Stripe's")?;
+    Ok(())
+}
+
+/// A subscription lends the click ID of its first conversion.
+const OF_SUBSCRIPTION: &str = "
+    select c.click_id
+      from stripe_objects o
+      join conversions c on c.id = o.conversion_id
+     where o.account = $1 and o.object_id = $2 and o.role = 'lineage'
+       and c.id <> $3 and c.livemode = $4 and cast($5 as bigint) is not null
+       and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
+     order by c.occurred_at_ms, c.transaction_id
+     limit 1";
+/// A customer lends that of the latest one that occurred no later.
+const OF_CUSTOMER: &str = "
+    select c.click_id
+      from stripe_objects o
+      join conversions c on c.id = o.conversion_id
+     where o.account = $1 and o.object_id = $2 and o.role = 'lineage'
+       and c.id <> $3 and c.livemode = $4 and c.occurred_at_ms <= $5
+       and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
+     order by c.occurred_at_ms desc, c.transaction_id desc
+     limit 1";
+/// A checkout that this one goes on with lends its own, whether it was paid or expired.
+const OF_CHECKOUT: &str = "
+    select coalesce(c.click_id, a.click_id)
+      from stripe_objects o
+      left join conversions c on c.id = o.conversion_id
+       and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
+      left join abandoned a on a.payment_id = o.conversion_id
+     where o.account = $1 and o.object_id = $2 and o.role = 'identity'
+       and o.conversion_id <> $3 and cast($4 as bigint) is not null and cast($5 as bigint) is not null
+       and coalesce(c.click_id, a.click_id) is not null
+     limit 1";
+
+/// The click ID that another payment lends: an earlier checkout, the subscription's first, the customer's latest.
+/// Only payments that are matched by themselves lend, so the answer does not depend on who borrowed first.
+pub(in crate::conversion) async fn lent_click_id(
+    tx: &mut AnyConnection,
+    record: &Record,
+    occurred_at: Timestamp,
+) -> Result<Option<ClickId>> {
+    let (payment, contract) = (&record.payment, &record.contract);
+    let asked = [
+        (&payment.recovered_from, OF_CHECKOUT),
+        (&payment.subscription, OF_SUBSCRIPTION),
+        (&payment.customer, OF_CUSTOMER),
+        (&contract.customer, OF_CUSTOMER),
+        (&payment.customer_account, OF_CUSTOMER),
+        (&contract.customer_account, OF_CUSTOMER),
+    ];
+    let mut before = None;
+    for (object_id, text) in asked {
+        let Some(object_id) = object_id else { continue };
+        if before.replace(object_id) == Some(object_id) {
+            continue; // The subscription's customer is nearly always the payment's.
+        }
+        let row = sqlx::query(text)
+            .bind(&payment.account)
+            .bind(object_id)
+            .bind(&record.id)
+            .bind(i64::from(payment.livemode))
+            .bind(occurred_at.as_ms())
+            .fetch_optional(&mut *tx)
+            .await
+            .context("could not look for an earlier payment")?;
+        if let Some(row) = row {
+            return Ok(ClickId::parse(&row.try_get::<String, _>(0)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Other conversions that may borrow through this ID: unmatched ones, and ones that borrowed already.
+pub(in crate::conversion) async fn borrowers(
+    tx: &mut AnyConnection,
+    record: &Record,
+    object_id: &str,
+) -> Result<Vec<String>> {
+    let rows = sqlx::query(
+        "select c.id
+           from stripe_objects o
+           join conversions c on c.id = o.conversion_id
+          where o.account = $1 and o.object_id = $2 and o.role = 'lineage' and c.id <> $3
+            and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
+          order by c.occurred_at_ms
+          limit $4",
+    )
+    .bind(&record.payment.account)
+    .bind(object_id)
+    .bind(&record.id)
+    .bind(MAX_BORROWERS)
+    .fetch_all(tx)
+    .await
+    .context("could not look for payments that borrow")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Every payment of a subscription.
+pub(in crate::conversion) async fn payments_of_subscription(
+    tx: &mut AnyConnection,
+    account: &str,
+    subscription: &str,
+) -> Result<Vec<String>> {
+    let rows = sqlx::query(
+        "select conversion_id from stripe_objects
+          where account = $1 and object_id = $2 and role = 'lineage'
+          order by conversion_id
+          limit $3",
+    )
+    .bind(account)
+    .bind(subscription)
+    .bind(MAX_BORROWERS)
+    .fetch_all(tx)
+    .await
+    .context("could not look for a subscription's payments")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+pub(in crate::conversion) async fn save_waits(
+    tx: &mut AnyConnection,
+    id: &str,
+    awaited: &BTreeSet<String>,
+) -> Result<()> {
+    sqlx::query("delete from waits where conversion_id = $1").bind(id).execute(&mut *tx).await?;
+    for awaited in awaited {
+        sqlx::query(
+            "insert into waits (awaited, conversion_id) values ($1, $2) on conflict do nothing",
+        )
+        .bind(awaited)
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .context("could not note what a payment waits for")?;
+    }
+    Ok(())
+}
+
+/// What a payment waits for.
+pub(in crate::conversion) async fn awaited_by(
+    tx: &mut AnyConnection,
+    id: &str,
+) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query("select awaited from waits where conversion_id = $1")
+        .bind(id)
+        .fetch_all(tx)
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
+pub(in crate::conversion) async fn payments_to_settle(
+    store: &Store,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<(String, String)>> {
+    let rows = sqlx::query(
+        "select distinct p.account, p.id
+           from waits w
+           join payments p on p.id = w.conversion_id
+          where exists (select 1 from visits v where v.click_id = w.awaited)
+             or (substr(w.awaited, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = w.awaited))
+             or exists (select 1 from visit_notes n
+                          join visits v on v.click_id = n.click_id
+                         where n.anytrack_click_id = w.awaited)
+             or exists (select 1 from visit_notes n
+                          join visits v on v.alias = n.click_id
+                         where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
+          limit $1",
+    )
+    .bind(limit)
+    .fetch_all(store.pool())
+    .await
+    .context("could not look for late visits")?;
+    let held = sqlx::query(
+        "select account, id from conversions
+          where owed_from_ms is not null and owed_from_ms <= $1
+          order by owed_from_ms
+          limit $2",
+    )
+    .bind(now.as_ms())
+    .bind(limit)
+    .fetch_all(store.pool())
+    .await
+    .context("could not look for conversions that were held")?;
+    rows.iter().chain(&held).map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}

@@ -1,0 +1,370 @@
+//! Redirect links: an address that needs no script, for e-mails, PDFs and posters.
+//! In: what was entered. Out: the list with what each link brought; one link with its QR code; a record saved, or why not.
+//! Promise: an address that may be printed on paper never changes; a target is checked before it is saved.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use qrcode::QrCode;
+use qrcode::render::svg;
+use serde::Deserialize;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::views::numbers::{NONE, count, totals};
+use super::views::{Chip, Field, entered};
+use crate::error::AppError;
+use crate::ids;
+use crate::report::{self, LinkNumbers};
+use crate::settings::{self, Link, LinkDraft, MAX_LINKS};
+use crate::state::AppState;
+
+const MAX_NAME_CHARS: usize = 80;
+const MAX_ALIAS_CHARS: usize = 64;
+
+/// The form. A new link without an alias gets one.
+#[derive(Default, Deserialize)]
+pub(super) struct LinkSent {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    alias: String,
+    #[serde(default)]
+    target: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DoneQuery {
+    saved: Option<String>,
+}
+
+#[derive(Default)]
+struct LinkForm {
+    action: String,
+    name: Field,
+    alias: Field,
+    target: Field,
+}
+
+struct LinkItem {
+    name: String,
+    href: String,
+    address: String,
+    state: Option<Chip>,
+    numbers: Numbers,
+}
+
+struct Numbers {
+    clicks: String,
+    conversions: String,
+    net: String,
+}
+
+#[derive(Template)]
+#[template(path = "links.html")]
+struct LinksPage {
+    frame: Frame,
+    subtitle: String,
+    period: PeriodMenu,
+    done: Option<&'static str>,
+    rows: Vec<LinkItem>,
+    form: LinkForm,
+}
+
+#[derive(Template)]
+#[template(path = "link.html")]
+struct LinkPage {
+    frame: Frame,
+    done: Option<&'static str>,
+    title: String,
+    address: String,
+    qr: String,
+    state: Chip,
+    is_paused: bool,
+    numbers: Numbers,
+    range: String,
+    back: String,
+    form: LinkForm,
+    pause: String,
+    delete: String,
+}
+
+/// `GET /links`.
+pub(super) async fn list_links(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Query(period): Query<PeriodQuery>,
+    Query(query): Query<DoneQuery>,
+) -> Result<Response, AppError> {
+    let span = Span::read(&period, &viewer.times, viewer.now);
+    let done = (query.saved.as_deref() == Some("deleted"))
+        .then_some("The link was deleted. Its visits and payments stay in the books.");
+    page::show(&links_page(&state, &viewer, &span, done, LinkForm::default()).await?)
+}
+
+async fn links_page(
+    state: &AppState,
+    viewer: &Viewer,
+    span: &Span,
+    done: Option<&'static str>,
+    form: LinkForm,
+) -> Result<LinksPage, AppError> {
+    let brought = report::links(&state.store, &viewer.scope(), span.period).await?;
+    let snapshot = state.settings.current();
+    let links = snapshot.links.iter().filter(|link| link.site_id == viewer.site.id);
+    let rows = links.map(|link| LinkItem {
+        name: link.name.clone(),
+        href: viewer.link(&format!("/links/{}", link.alias)).to_string(),
+        address: address(viewer, link),
+        state: link.is_paused.then(|| chip(link)),
+        numbers: numbers(viewer, brought.get(&link.alias)),
+    });
+    let here = span.on(&viewer.link("/links"));
+    Ok(LinksPage {
+        frame: viewer.frame(state, Tab::Links).await?,
+        subtitle: format!("{}, {}", span.range(), viewer.times.named()),
+        period: span.menu(&here),
+        done,
+        rows: rows.collect(),
+        form: LinkForm { action: viewer.link("/links").to_string(), ..form },
+    })
+}
+
+fn address(viewer: &Viewer, link: &Link) -> String {
+    format!("{}/p/{}", viewer.client.base, link.alias)
+}
+
+fn chip(link: &Link) -> Chip {
+    if link.is_paused { Chip::quiet("Paused") } else { Chip::ok("Works") }
+}
+
+fn numbers(viewer: &Viewer, brought: Option<&LinkNumbers>) -> Numbers {
+    let some = |number: i64| if number == 0 { NONE.to_owned() } else { count(number) };
+    Numbers {
+        clicks: some(brought.map_or(0, |brought| brought.clicks)),
+        conversions: some(brought.map_or(0, |brought| brought.conversions)),
+        net: brought
+            .filter(|brought| !brought.net.is_empty())
+            .map_or(NONE.to_owned(), |brought| totals(&brought.net, viewer.site.currency)),
+    }
+}
+
+/// `POST /links`.
+pub(super) async fn add_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<LinkSent>,
+) -> Result<Response, AppError> {
+    let mut form = read(&viewer, &sent);
+    if form.alias.value.is_empty() {
+        form.alias.value = ids::new_secret()[..6].to_owned();
+    }
+    form.alias.error = alias_fault(&form.alias.value);
+    if state.settings.current().links.len() >= MAX_LINKS {
+        form.alias.error = Some(format!("There are {MAX_LINKS} links already. Delete one first."));
+    }
+    if is_right(&form) {
+        let draft = LinkDraft {
+            alias: form.alias.value.clone(),
+            site_id: viewer.site.id.clone(),
+            name: form.name.value.clone(),
+            target: form.target.value.clone(),
+        };
+        if settings::add_link(&state.store, &state.settings, viewer.now, &draft).await? {
+            let there = viewer.link(&format!("/links/{}", draft.alias)).with("saved", "added");
+            return Ok(page::see_other(&there.to_string()));
+        }
+        form.alias.error = Some("Another link has this ending. Choose another one.".to_owned());
+    }
+    let span = Span::default_of(&viewer.times, viewer.now);
+    let page = links_page(&state, &viewer, &span, None, form).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+fn read(viewer: &Viewer, sent: &LinkSent) -> LinkForm {
+    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
+    let (mut name, mut target) = (field(&sent.name), field(&sent.target));
+    if name.value.is_empty() || name.value.chars().count() > MAX_NAME_CHARS {
+        name.error = Some(format!("A link needs a name of at most {MAX_NAME_CHARS} characters."));
+    }
+    target.error = settings::check_target(&viewer.site, &target.value).err();
+    let alias = Field::of(entered(Some(&sent.alias)).unwrap_or_default().to_lowercase());
+    LinkForm { action: String::new(), name, alias, target }
+}
+
+fn is_right(form: &LinkForm) -> bool {
+    [&form.name, &form.alias, &form.target].iter().all(|field| field.error.is_none())
+}
+
+fn alias_fault(alias: &str) -> Option<String> {
+    let fits = (1..=MAX_ALIAS_CHARS).contains(&alias.len())
+        && alias.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    (!fits).then(|| {
+        format!("The ending has small letters, digits and dashes, at most {MAX_ALIAS_CHARS}.")
+    })
+}
+
+/// `GET /links/{alias}`.
+pub(super) async fn show_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+    Query(query): Query<DoneQuery>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    let done = match query.saved.as_deref() {
+        Some("added") => Some("The link was added. It works right away."),
+        Some("saved") => Some("The link was saved. The next click follows it."),
+        Some("paused") => {
+            Some("The link is paused: whoever follows it sees that it leads nowhere.")
+        }
+        Some("resumed") => Some("The link works again."),
+        _ => None,
+    };
+    let form = form_of(&link);
+    page::show(&link_page(&state, &viewer, &link, done, form).await?)
+}
+
+fn form_of(link: &Link) -> LinkForm {
+    LinkForm {
+        action: String::new(),
+        name: Field::of(link.name.as_str()),
+        alias: Field::of(link.alias.as_str()),
+        target: Field::of(link.target.as_str()),
+    }
+}
+
+/// The link, and the viewer before its site.
+fn at(state: &AppState, viewer: Viewer, alias: &str) -> Result<(Viewer, Link), AppError> {
+    let snapshot = state.settings.current();
+    let missing = || AppError::not_found("There is no such link.");
+    let link = snapshot.link_by_alias(alias).cloned().ok_or_else(missing)?;
+    let site = snapshot.site(&link.site_id).cloned().ok_or_else(missing)?;
+    Ok((viewer.looking_at(site), link))
+}
+
+async fn link_page(
+    state: &AppState,
+    viewer: &Viewer,
+    link: &Link,
+    done: Option<&'static str>,
+    form: LinkForm,
+) -> Result<LinkPage, AppError> {
+    let span = Span::default_of(&viewer.times, viewer.now);
+    let brought = report::links(&state.store, &viewer.scope(), span.period).await?;
+    let here = |end: &str| viewer.link(&format!("/links/{}{end}", link.alias)).to_string();
+    Ok(LinkPage {
+        frame: viewer.frame(state, Tab::Links).await?,
+        done,
+        title: link.name.clone(),
+        address: address(viewer, link),
+        qr: here("/qr.svg"),
+        state: chip(link),
+        is_paused: link.is_paused,
+        numbers: numbers(viewer, brought.get(&link.alias)),
+        range: span.range(),
+        back: viewer.link("/links").to_string(),
+        form: LinkForm { action: here(""), ..form },
+        pause: here(if link.is_paused { "/resume" } else { "/pause" }),
+        delete: here("/delete"),
+    })
+}
+
+/// `POST /links/{alias}`.
+pub(super) async fn save_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+    Form(sent): Form<LinkSent>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    let form = LinkForm { alias: Field::of(alias), ..read(&viewer, &sent) };
+    if !is_right(&form) {
+        let page = link_page(&state, &viewer, &link, None, form).await?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response());
+    }
+    let changed = Link { name: form.name.value, target: form.target.value, ..link };
+    save(&state, &viewer, &changed, "saved").await
+}
+
+/// `POST /links/{alias}/pause`.
+pub(super) async fn pause_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    save(&state, &viewer, &Link { is_paused: true, ..link }, "paused").await
+}
+
+/// `POST /links/{alias}/resume`.
+pub(super) async fn resume_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    save(&state, &viewer, &Link { is_paused: false, ..link }, "resumed").await
+}
+
+async fn save(
+    state: &AppState,
+    viewer: &Viewer,
+    link: &Link,
+    word: &str,
+) -> Result<Response, AppError> {
+    settings::save_link(&state.store, &state.settings, link).await?;
+    let there = viewer.link(&format!("/links/{}", link.alias)).with("saved", word);
+    Ok(page::see_other(&there.to_string()))
+}
+
+/// `POST /links/{alias}/delete`.
+pub(super) async fn delete_link(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    settings::delete_link(&state.store, &state.settings, &link.id).await?;
+    Ok(page::see_other(&viewer.link("/links").with("saved", "deleted").to_string()))
+}
+
+/// `GET /links/{alias}/qr.svg`: the address as a QR code, black on white whatever the page's colours: scanners want contrast.
+pub(super) async fn draw_qr(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(alias): Path<String>,
+) -> Result<Response, AppError> {
+    let (viewer, link) = at(&state, viewer, &alias)?;
+    let code = QrCode::new(address(&viewer, &link)).map_err(anyhow::Error::from)?;
+    let picture = code
+        .render::<svg::Color<'_>>()
+        .min_dimensions(480, 480)
+        .dark_color(svg::Color("#000"))
+        .light_color(svg::Color("#fff"))
+        .build();
+    let file = format!("inline; filename=\"{}.svg\"", link.alias);
+    let file = HeaderValue::from_str(&file).map_err(anyhow::Error::from)?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("image/svg+xml")),
+        (header::CONTENT_DISPOSITION, file),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, picture).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_is_short_and_plain() {
+        for wrong in ["", "a b", "ä", "a/b", "a.b", &"a".repeat(65)] {
+            assert!(alias_fault(wrong).is_some(), "{wrong}");
+        }
+        assert_eq!(alias_fault("spring-mail-2"), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Which click ID a redirect goes on with: the rules of the tag, for a request instead of a page.
+//! In: what the browser holds and brings along. Out: a click ID to go on with, or the wish for a new one.
+//! Promise: a new ad click or campaign starts a new one, a return goes on with the old; nobody can push an ID of his own. Pure.
+
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+
+/// A handed-over click ID is believed for this long.
+const HANDED_OVER_SECONDS: i64 = 120;
+/// A session lives this long without activity.
+const SESSION_SECONDS: i64 = 1800;
+
+/// What the browser sent.
+#[derive(Default)]
+pub(super) struct Held<'a> {
+    /// Cookie `_ck`.
+    pub(super) click_id: Option<&'a str>,
+    /// Cookie `_ck_s`: signature and last activity.
+    pub(super) session: Option<&'a str>,
+    /// Parameter `_ck` of the address: click ID and seconds.
+    pub(super) handed_over: Option<&'a str>,
+}
+
+/// What to go on with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// The click ID to keep; without one, a new one is minted.
+    pub(super) kept: Option<ClickId>,
+    /// The click ID before this visit.
+    pub(super) previous: Option<ClickId>,
+    /// True when it came from a linked page.
+    pub(super) is_adopted: bool,
+}
+
+/// Chooses. `signature` is of the request's own query; `from_outside` says that the referrer is none of the owner's pages.
+pub(super) fn choose(
+    keys: &ClickIdKey,
+    site_number: i64,
+    now: Timestamp,
+    held: &Held<'_>,
+    signature: &str,
+    from_outside: bool,
+) -> Choice {
+    let genuine =
+        |id: &ClickId| keys.read(id).is_some_and(|minted| minted.site_number == site_number);
+    let stored =
+        held.click_id.and_then(ClickId::parse).filter(|id| id.is_client_made() || genuine(id));
+    let handed_over = held.handed_over.and_then(|text| {
+        let (id, seconds) = text.split_once('.')?;
+        let age = now.as_seconds() - seconds.parse::<i64>().ok()?;
+        let id = ClickId::parse(id).filter(genuine)?;
+        (age.abs() < HANDED_OVER_SECONDS).then_some(id)
+    });
+    if let Some(id) = handed_over {
+        let previous = stored.or(Some(id.clone()));
+        return Choice { kept: Some(id), previous, is_adopted: true };
+    }
+    let (last_signature, last_active) =
+        held.session.and_then(|text| text.split_once('.')).unwrap_or_default();
+    let is_live =
+        last_active.parse::<i64>().is_ok_and(|at| now.as_seconds() - at < SESSION_SECONDS);
+    let is_new_click =
+        if signature.is_empty() { from_outside && !is_live } else { signature != last_signature };
+    let kept = stored.clone().filter(|_| !is_new_click);
+    Choice { kept, previous: stored, is_adopted: false }
+}
+
+/// The tag's signature of a query: one number for all its ad click IDs and UTM parameters, empty if there are none.
+pub(super) fn signature(query: &str) -> String {
+    let pairs: Vec<&str> = query.split('&').filter(|pair| is_signed(pair)).collect();
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let hash = pairs
+        .join(",")
+        .encode_utf16()
+        .fold(0_u32, |hash, unit| (hash ^ u32::from(unit)).wrapping_mul(65_599));
+    hash.to_string()
+}
+
+/// The tag's pattern: `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=.`, without regard to case.
+fn is_signed(pair: &str) -> bool {
+    let Some((name, value)) = pair.split_once('=') else { return false };
+    let name = name.to_ascii_lowercase();
+    if value.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return false;
+    }
+    let click = ["clid", "clkid", "click_id", "clickid", "clk_id", "cl_id", "clicid", "clic_id"];
+    let whole = ["gbraid", "wbraid", "rdt_cid", "sccid", "epik", "_epik", "li_fat_id", "tblci"];
+    name.strip_prefix("utm_").is_some_and(|rest| !rest.is_empty())
+        || click.iter().any(|end| name.ends_with(end))
+        || whole.contains(&name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+
+    fn keys() -> ClickIdKey {
+        ClickIdKey::new(b"a key for tests")
+    }
+
+    #[test]
+    fn the_table_of_landings_holds_for_redirects() {
+        let old = keys().mint(NOW, 1);
+        let mine = signature("gclid=A");
+        let live = format!("{mine}.{}", NOW.as_seconds() - 60);
+        let over = format!("{mine}.{}", NOW.as_seconds() - 3600);
+        let rows = [
+            ("direct, live", &live, "", false, true),
+            ("direct, over", &over, "", false, true),
+            ("the same ad click", &live, "gclid=A", true, true),
+            ("the same ad click, over", &over, "gclid=A", true, true),
+            ("another ad click", &live, "gclid=B", false, false),
+            ("a campaign", &live, "utm_source=x", false, false),
+            ("an empty gclid", &live, "gclid=", false, true),
+            ("from outside, live", &live, "", true, true),
+            ("from outside, over", &over, "", true, false),
+        ];
+        for (name, session, query, from_outside, is_kept) in rows {
+            let held =
+                Held { click_id: Some(old.as_str()), session: Some(session), handed_over: None };
+            let choice = choose(&keys(), 1, NOW, &held, &signature(query), from_outside);
+            assert_eq!(choice.kept.is_some(), is_kept, "{name}");
+            assert_eq!(choice.previous.as_ref(), Some(&old), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_pushes_an_id_of_his_own() {
+        let seconds = NOW.as_seconds();
+        let genuine = keys().mint(NOW, 1);
+        let foreign_site = keys().mint(NOW, 2);
+        let forged = ClickIdKey::new(b"another key").mint(NOW, 1);
+        let made = format!("ck_z{}", "7".repeat(32));
+        let rows = [
+            (format!("{genuine}.{seconds}"), true),
+            (format!("{genuine}.{}", seconds - 119), true),
+            (format!("{genuine}.{}", seconds - 120), false),
+            (format!("{genuine}.{}", seconds + 500), false),
+            (format!("{genuine}"), false),
+            (format!("{foreign_site}.{seconds}"), false),
+            (format!("{forged}.{seconds}"), false),
+            (format!("{made}.{seconds}"), false),
+            (".".to_owned(), false),
+        ];
+        for (text, is_adopted) in rows {
+            let held = Held { handed_over: Some(&text), ..Held::default() };
+            let choice = choose(&keys(), 1, NOW, &held, "", false);
+            assert_eq!(
+                (choice.is_adopted, choice.kept.is_some()),
+                (is_adopted, is_adopted),
+                "{text}"
+            );
+        }
+        let held = Held { click_id: Some(forged.as_str()), ..Held::default() };
+        assert_eq!(choose(&keys(), 1, NOW, &held, "", false).kept, None);
+    }
+
+    #[test]
+    fn signatures_are_the_tags() {
+        // The numbers are what static/tag.js makes of the same queries.
+        assert_eq!(signature("gclid=Cj0KCQ"), "2887367898");
+        assert_eq!(signature("x=1&utm_source=b%C3%BCro&gclid=A"), "1583572190");
+        assert_eq!(signature(""), "");
+        assert_eq!(signature("page=2&ref=x&gclid="), "");
+        assert_ne!(signature("gclid=A"), signature("gclid=a"));
+        assert_eq!(signature("x=1&gclid=A&y=2"), signature("gclid=A"));
+        for name in
+            ["gclid", "dclid", "fbclid", "irclickid", "ob_click_id", "WBRAID", "ScCid", "_epik"]
+        {
+            assert!(is_signed(&format!("{name}=1")), "{name}");
+        }
+        for name in ["mc_eid", "client_id", "utm", "utm_", "gclsrc", "a-clid"] {
+            assert!(!is_signed(&format!("{name}=1")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `GET /p/{alias}`: a payment link that needs no script.
+//! In: a click in an e-mail, a PDF, a QR code, or on a page whose tag did not run. Out: 302 to the stored payment link with the click ID.
+//! Promise: it leads nowhere but to what the owner saved, the visit is durable before the answer, and a database that cannot be
+//! written costs the visit, never the sale.
+
+mod identity;
+mod target;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use self::identity::{Choice, Held};
+use crate::client::Client;
+use crate::error::AppError;
+use crate::hosts;
+use crate::ids::ClickId;
+use crate::settings::{Consent, Link, Site};
+use crate::state::AppState;
+use crate::visit::{self, Click, VisitLimit};
+
+/// How long a buyer waits for his visit to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest query read; browsers cut addresses far above.
+const MAX_QUERY_BYTES: usize = 6000;
+/// Payment pages that a buyer comes back from: no new source.
+const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
+
+pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
+    let follow = move |state, method, path, client, query, headers| {
+        follow_link(state, method, path, client, query, headers, limit)
+    };
+    Router::new().route("/p/{alias}", get(follow))
+}
+
+/// `GET /p/{alias}`. Unknown or paused: 404 with a plain page.
+async fn follow_link(
+    State(state): State<AppState>,
+    method: Method,
+    Path(alias): Path<String>,
+    client: Client,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    limit: VisitLimit,
+) -> Result<Response, AppError> {
+    let settings = state.settings.current();
+    let link = settings.link_by_alias(&alias.to_ascii_lowercase());
+    let site = link.and_then(|link| settings.site(&link.site_id));
+    let (Some(link), Some(site)) = (link, site) else { return Ok(nowhere(UNKNOWN)) };
+    if link.is_paused {
+        return Ok(nowhere(PAUSED));
+    }
+    let query = query.filter(|query| query.len() <= MAX_QUERY_BYTES).unwrap_or_default();
+    let jar = Jar::read(&headers);
+    let held = Held {
+        click_id: jar.get("_ck"),
+        session: jar.get("_ck_s"),
+        handed_over: parameter(&query, "_ck"),
+    };
+    let waits_for_consent =
+        site.tag.consent != Consent::Off && held.click_id.is_none() && held.handed_over.is_none();
+    // Whoever only looks ahead is no buyer.
+    let looks_ahead = method == Method::HEAD
+        || headers.contains_key("sec-purpose")
+        || visit::is_bot(&client.user_agent);
+    if waits_for_consent || looks_ahead {
+        return answer(&target::address(site, &link.target, None, &query));
+    }
+    let signature = identity::signature(&query);
+    let referrer = text(&headers, header::REFERER);
+    let from_outside = referrer.is_some_and(|referrer| is_outside(site, &client, referrer));
+    let now = state.clock.now();
+    let choice =
+        identity::choose(&state.click_ids, site.number, now, &held, &signature, from_outside);
+    let click_id = if limit.allows(client.address, now) {
+        record(&state, site, link, &client, &headers, &query, &choice).await
+    } else {
+        None
+    };
+    let presented = choice.kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
+    let click_id = click_id.unwrap_or(presented);
+    let mut response = answer(&target::address(site, &link.target, Some(&click_id), &query))?;
+    if held.click_id != Some(click_id.as_str()) {
+        let session = format!("{signature}.{}", now.as_seconds());
+        for (name, value) in [("_ck", click_id.as_str()), ("_ck_s", &session)] {
+            let cookie = visit::cookie(name, value, &own_host(&client), client.is_https);
+            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+        }
+    }
+    Ok(response)
+}
+
+/// Makes the click's visit durable; answers its signed click ID, or nothing when it could not be written.
+async fn record(
+    state: &AppState,
+    site: &Site,
+    link: &Link,
+    client: &Client,
+    headers: &HeaderMap,
+    query: &str,
+    choice: &Choice,
+) -> Option<ClickId> {
+    let now = state.clock.now();
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("_ck=")).collect();
+    let mut url = format!("{}/p/{}", client.base, link.alias);
+    if !kept.concat().is_empty() {
+        url.push('?');
+        url.push_str(&kept.join("&"));
+    }
+    let click = Click {
+        click_id: choice.kept.clone().unwrap_or_else(|| state.click_ids.mint(now, site.number)),
+        previous: choice.previous.clone(),
+        is_adopted: choice.is_adopted,
+        alias: link.alias.clone(),
+        url,
+        referrer: text(headers, header::REFERER).map(str::to_owned),
+    };
+    let minted = click.click_id.clone();
+    let around = visit::endpoint::around(client, headers);
+    let written = visit::record_click(&state.store, &state.click_ids, now, site, &click, &around);
+    match tokio::time::timeout(WRITE_TIMEOUT, written).await {
+        Ok(Ok(recorded)) => {
+            state.bells.visit_recorded.notify_one();
+            Some(recorded.click_id)
+        }
+        Ok(Err(error)) => {
+            tracing::error!(
+                error = format!("{error:#}"),
+                link = link.alias,
+                "could not write a click's visit; the buyer went on"
+            );
+            Some(minted)
+        }
+        Err(_) => {
+            tracing::error!(
+                link = link.alias,
+                "writing a click's visit took too long; the buyer went on"
+            );
+            Some(minted)
+        }
+    }
+}
+
+/// True for a referrer that is none of the owner's pages and no payment page.
+fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
+    let Some(host) = visit::host_of(referrer) else { return false };
+    let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
+    let is_own = own.map(String::as_str).chain(PAYMENT_HOSTS).any(|domain| {
+        host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    });
+    !is_own && !hosts::same_site(&host, &own_host(client))
+}
+
+fn own_host(client: &Client) -> String {
+    let authority = client.base.split_once("://").map_or("", |(_, rest)| rest);
+    hosts::without_port(authority.split('/').next().unwrap_or_default()).to_ascii_lowercase()
+}
+
+/// The request's cookies.
+struct Jar(Vec<(String, String)>);
+
+impl Jar {
+    fn read(headers: &HeaderMap) -> Self {
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let cookies = lines.flat_map(cookie::Cookie::split_parse).filter_map(Result::ok);
+        Self(cookies.map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned())).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn parameter<'a>(query: &'a str, wanted: &str) -> Option<&'a str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == wanted))
+        .map(|(_, value)| value)
+}
+
+fn answer(address: &str) -> Result<Response, AppError> {
+    let address = HeaderValue::from_str(address).map_err(anyhow::Error::from)?;
+    let headers = [
+        (header::LOCATION, address),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    Ok((StatusCode::FOUND, headers).into_response())
+}
+
+const UNKNOWN: &str = "There is no such link. Ask whoever gave it to you for the right one.";
+const PAUSED: &str = "This link leads nowhere at the moment. Ask whoever gave it to you.";
+
+/// 404 with a plain page, for buyers.
+fn nowhere(line: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ];
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><title>No such link</title><p>{line}</p>\n"
+    );
+    (StatusCode::NOT_FOUND, headers, page).into_response()
+}

@@ -1,0 +1,204 @@
+//! From a stored payment link to the address a visitor is sent to.
+//! In: the stored link, the visitor's click ID or none, the query of the request. Out: the address.
+//! Promise: scheme, host and path are the stored ones, whatever the request says; a reference that the owner wrote stays byte for byte. Pure.
+
+use std::ops::Range;
+
+use crate::ids::ClickId;
+use crate::settings::{Site, is_payment_host, placeholders};
+
+/// Parameters of Stripe's payment links that the request may bring along, beside `utm_*`.
+const COPIED: [&str; 3] = ["prefilled_email", "prefilled_promo_code", "locale"];
+/// Longest value copied, and most of them: the address must stay one that every proxy takes.
+const MAX_VALUE_BYTES: usize = 500;
+const MAX_COPIED: usize = 12;
+
+/// The address for a visitor; without a click ID, the link without a reference of ours.
+pub(super) fn address(
+    site: &Site,
+    target: &str,
+    click_id: Option<&ClickId>,
+    query: &str,
+) -> String {
+    let (before_hash, hash) = match target.find('#') {
+        Some(at) => target.split_at(at),
+        None => (target, ""),
+    };
+    let (path, stored) = before_hash.split_once('?').unwrap_or((before_hash, ""));
+    let mut pairs: Vec<String> =
+        stored.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
+    let mut path = path.to_owned();
+    let mut hash = hash.to_owned();
+    match click_id {
+        Some(click_id) => {
+            let had_placeholder = !placeholders(target).is_empty();
+            for text in pairs.iter_mut().chain([&mut path, &mut hash]) {
+                *text = replace(text, &placeholders(text), click_id.as_str());
+            }
+            if !had_placeholder && is_payment_host(site, host(target)) {
+                refer(&mut pairs, click_id);
+            }
+        }
+        None => pairs.retain(|pair| placeholders(pair).is_empty()),
+    }
+    let given: Vec<String> = query.split('&').filter_map(|pair| copied(&pairs, pair)).collect();
+    for pair in given.into_iter().take(MAX_COPIED) {
+        if !has(&pairs, name(&pair)) {
+            pairs.push(pair);
+        }
+    }
+    let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
+    format!("{path}{query}{hash}")
+}
+
+/// The host of a checked target.
+fn host(target: &str) -> &str {
+    let authority = target.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    crate::hosts::without_port(authority)
+}
+
+fn replace(text: &str, spans: &[Range<usize>], with: &str) -> String {
+    let mut replaced = text.to_owned();
+    for span in spans.iter().rev() {
+        replaced.replace_range(span.clone(), with);
+    }
+    replaced
+}
+
+/// Puts the click ID where Stripe reads it, unless the owner wrote something of his own there.
+fn refer(pairs: &mut Vec<String>, click_id: &ClickId) {
+    let reference = format!("client_reference_id={click_id}");
+    match pairs.iter_mut().find(|pair| name(pair) == "client_reference_id") {
+        Some(empty) if matches!(empty.split_once('='), None | Some((_, ""))) => *empty = reference,
+        Some(_) => {}
+        None => pairs.push(reference),
+    }
+}
+
+fn name(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or_default()
+}
+
+fn has(pairs: &[String], wanted: &str) -> bool {
+    pairs.iter().any(|pair| name(pair) == wanted)
+}
+
+/// A parameter of the request, if it may be copied and the link has none of its name. Its value stays as it came, except for
+/// what does not belong into an address.
+fn copied(stored: &[String], pair: &str) -> Option<String> {
+    let (name, value) = pair.split_once('=')?;
+    let is_utm = name.strip_prefix("utm_").is_some_and(|rest| {
+        (1..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    });
+    let fits =
+        (is_utm || COPIED.contains(&name)) && !value.is_empty() && value.len() <= MAX_VALUE_BYTES;
+    if !fits || has(stored, name) {
+        return None;
+    }
+    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'#' | b'\\');
+    let value = value.bytes().fold(String::new(), |mut text, byte| {
+        if is_plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(percent_encoding::percent_encode_byte(byte));
+        }
+        text
+    });
+    Some(format!("{name}={value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::Currency;
+    use crate::settings::TagSettings;
+    use proptest::prelude::*;
+
+    const ID: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
+
+    fn site() -> Site {
+        Site {
+            id: "site_1".to_owned(),
+            number: 1,
+            key: "main".to_owned(),
+            name: "Shop".to_owned(),
+            timezone: "UTC".to_owned(),
+            currency: Currency::parse("usd").unwrap(),
+            domains: Vec::new(),
+            tag: TagSettings::default(),
+        }
+    }
+
+    #[test]
+    fn the_click_id_goes_where_it_belongs() {
+        let id = ClickId::parse(ID).unwrap();
+        let rows = [
+            ("https://buy.stripe.com/a", "", "https://buy.stripe.com/a?client_reference_id=ID"),
+            ("https://buy.stripe.com/a#b", "", "https://buy.stripe.com/a?client_reference_id=ID#b"),
+            (
+                "https://buy.stripe.com/a?client_reference_id=--CLICK-ID--&x=1",
+                "",
+                "https://buy.stripe.com/a?client_reference_id=ID&x=1",
+            ),
+            (
+                "https://buy.stripe.com/a?client_reference_id=",
+                "",
+                "https://buy.stripe.com/a?client_reference_id=ID",
+            ),
+            (
+                "https://buy.stripe.com/a?client_reference_id=user-7",
+                "",
+                "https://buy.stripe.com/a?client_reference_id=user-7",
+            ),
+            ("https://x.example/?sub5=%2D%2Dclick-id--", "", "https://x.example/?sub5=ID"),
+            ("https://x.example/--CLICK-ID--", "", "https://x.example/ID"),
+            (
+                "https://buy.stripe.com/a?locale=de",
+                "locale=fr&utm_source=mail&prefilled_email=a%2Bb@c.de&next=https://evil.example&utm_source=two",
+                "https://buy.stripe.com/a?locale=de&client_reference_id=ID&utm_source=mail&prefilled_email=a%2Bb@c.de",
+            ),
+            (
+                "https://buy.stripe.com/a",
+                "client_reference_id=mine&utm_Evil=1&utm_=2&utm_x=a%0d%0ab<&gclid=1",
+                "https://buy.stripe.com/a?client_reference_id=ID&utm_x=a%0d%0ab%3C",
+            ),
+        ];
+        for (target, query, expected) in rows {
+            assert_eq!(
+                address(&site(), target, Some(&id), query),
+                expected.replace("ID", ID),
+                "{target} {query}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_click_id_no_reference_of_ours_is_left() {
+        let rows = [
+            (
+                "https://buy.stripe.com/a?client_reference_id=--CLICK-ID--&x=1",
+                "https://buy.stripe.com/a?x=1",
+            ),
+            (
+                "https://buy.stripe.com/a?client_reference_id=user-7",
+                "https://buy.stripe.com/a?client_reference_id=user-7",
+            ),
+            ("https://buy.stripe.com/a", "https://buy.stripe.com/a"),
+        ];
+        for (target, expected) in rows {
+            assert_eq!(address(&site(), target, None, ""), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_changes_where_it_leads(query in "[ -~\u{80}-\u{2ff}\r\n]{0,200}") {
+            let id = ClickId::parse(ID).unwrap();
+            let there = address(&site(), "https://buy.stripe.com/a?x=1#z", Some(&id), &query);
+            prop_assert!(there.starts_with("https://buy.stripe.com/a?x=1&client_reference_id=ck_"));
+            prop_assert!(there.ends_with("#z") && there.matches('#').count() == 1);
+            prop_assert!(there.bytes().all(|b| b.is_ascii_graphic()), "{there}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What redirect links brought.
+//! In: a scope, a period. Out: clicks, conversions and money by alias.
+//! Promise: a payment counts once for every link whose visit led up to it; links do not add up to the whole, and nobody says so.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::{Period, Scope, add};
+use crate::money::Totals;
+use crate::store::Store;
+
+/// A payment's time is in whole seconds, a visit's is not.
+const ROUNDING_MS: i64 = 1000;
+
+/// What one link brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkNumbers {
+    /// Clicks of people; each is a visit.
+    pub(crate) clicks: i64,
+    /// Paid conversions of those people, from their click on.
+    pub(crate) conversions: i64,
+    /// What was paid, without what was given back.
+    pub(crate) net: Totals,
+}
+
+/// Numbers by alias; links without any are left out.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn links(
+    store: &Store,
+    scope: &Scope,
+    period: Period,
+) -> Result<BTreeMap<String, LinkNumbers>> {
+    let (first_quarter, after_quarter) = period.quarters();
+    let clicks: Vec<(String, i64)> = sqlx::query_as(
+        "select landing_path, cast(sum(visits) as bigint)
+           from visit_counts
+          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
+            and substr(landing_path, 1, 3) = '/p/'
+          group by landing_path",
+    )
+    .bind(&scope.site_id)
+    .bind(first_quarter)
+    .bind(after_quarter)
+    .fetch_all(store.pool())
+    .await
+    .context("could not count the clicks of links")?;
+    let conversions: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
+        "select landing_path, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
+           from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor as net_minor, v.landing_path
+                   from conversions c
+                   join visits v on v.click_id = c.click_id
+                  where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                    and c.paid_at_ms is not null
+                    and substr(v.landing_path, 1, 3) = '/p/' and v.at_ms < c.occurred_at_ms + $5) as led
+          group by landing_path, currency",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .bind(ROUNDING_MS)
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum the conversions of links")?;
+    let mut numbers = BTreeMap::<String, LinkNumbers>::new();
+    let alias = |path: String| path.trim_start_matches("/p/").to_owned();
+    for (path, clicks) in clicks {
+        numbers.entry(alias(path)).or_default().clicks += clicks;
+    }
+    for (path, currency, conversions, net_minor) in conversions {
+        let link = numbers.entry(alias(path)).or_default();
+        link.conversions += conversions;
+        add(&mut link.net, net_minor, currency.as_deref());
+    }
+    Ok(numbers)
+}

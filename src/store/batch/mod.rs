@@ -1,0 +1,257 @@
+//! The group-commit writer: many requests, one transaction, each acknowledged only after the commit.
+//! In: rows for one hot table, with the counters they add to. Out: `New` or `Duplicate` per row, after the commit.
+//! Promise: an acknowledged row is durable, is there once, and is counted once; one bad row never fails its neighbours.
+//!
+//! One task gathers rows and acknowledges them; `sqlite` and `postgres` write a group each in their own way. The task lives beside
+//! the requests on purpose: waking another thread for each row and each answer cost as much as the insert.
+
+mod postgres;
+mod sqlite;
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+
+/// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
+/// costs nothing over `normal`.
+pub(super) const SQLITE_PRAGMAS: &[&str] = &[
+    "pragma busy_timeout = 10000",
+    "pragma journal_mode = wal",
+    "pragma synchronous = full",
+    "pragma foreign_keys = on",
+    "pragma temp_store = memory",
+    "pragma cache_size = -4000",
+];
+
+/// What every PostgreSQL connection is told, whatever the server's own default is.
+pub(super) const POSTGRES_SETTINGS: &[&str] =
+    &["set synchronous_commit = on", "set lock_timeout = '10s'"];
+
+/// Most rows in one transaction: enough that the commit's cost disappears, few enough that nobody waits long behind it.
+const GROUP_ROWS: usize = 256;
+/// A group of at least this many was written while others queued, so the next one is worth a moment's wait.
+const BUSY_ROWS: usize = 8;
+/// The moment: long enough for those just answered to come again, short beside the commit it saves.
+const LINGER: Duration = Duration::from_millis(2);
+/// Rows that may wait. Beyond it the request waits at the door, which bounds memory in a flood.
+const QUEUE_ROWS: usize = 4096;
+
+/// Type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Int,
+    Text,
+}
+
+/// The table the writer fills: its columns in order, and which of them are its unique key.
+pub(crate) struct Batch {
+    pub(crate) table: &'static str,
+    pub(crate) columns: &'static [(&'static str, Kind)],
+    /// Names of the unique key's columns. A row that any unique key of the table refuses is a duplicate.
+    pub(crate) key: &'static [&'static str],
+}
+
+/// The counters it keeps beside: one row per distinct key, and the column that counts.
+pub(crate) struct Tally {
+    pub(crate) table: &'static str,
+    pub(crate) columns: &'static [(&'static str, Kind)],
+    pub(crate) count: &'static str,
+}
+
+/// One value of a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Cell {
+    Null,
+    Int(i64),
+    Text(Cow<'static, str>),
+}
+
+impl From<i64> for Cell {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<String> for Cell {
+    fn from(value: String) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<&'static str> for Cell {
+    fn from(value: &'static str) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One row, and the counter it adds one to when it is new, if any.
+pub(crate) struct Row {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) tally: Option<Vec<Cell>>,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    New,
+    Duplicate,
+}
+
+struct Job {
+    row: Row,
+    done: oneshot::Sender<Result<Inserted>>,
+}
+
+/// Hands rows to the one place that writes them.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: Arc<std::sync::Mutex<Option<mpsc::Sender<Job>>>>,
+    /// Closed when the writer has ended, in whatever way: its sender lives as long as the writer.
+    ended: watch::Receiver<()>,
+}
+
+impl Writer {
+    /// Starts the writer on a SQLite file.
+    pub(super) fn on_sqlite(
+        path: &Path,
+        gate: Arc<Mutex<()>>,
+        batch: &'static Batch,
+        tally: &'static Tally,
+    ) -> Result<Self> {
+        Ok(Self::start(Engine::Sqlite(sqlite::Thread::start(path, gate, batch, tally)?)))
+    }
+
+    /// Starts the writer on a PostgreSQL server, with a connection of its own.
+    pub(super) async fn on_postgres(
+        url: &str,
+        batch: &'static Batch,
+        tally: &'static Tally,
+    ) -> Result<Self> {
+        let connection = postgres::Connection::open(url, batch, tally).await?;
+        Ok(Self::start(Engine::Postgres(connection)))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the writer belongs to the store, which stops it in close()"
+    )]
+    fn start(engine: Engine) -> Self {
+        let (sender, jobs) = mpsc::channel(QUEUE_ROWS);
+        let (end, ended) = watch::channel(());
+        tokio::spawn(async move {
+            if let Err(error) = gather(jobs, &engine).await {
+                tracing::error!(error = format!("{error:#}"), "the visit writer ended");
+            }
+            engine.close().await;
+            drop(end); // A panic drops it too.
+        });
+        Self { jobs: Arc::new(std::sync::Mutex::new(Some(sender))), ended }
+    }
+
+    /// Queues a row and waits until its group is committed.
+    pub(super) async fn insert(&self, row: Row) -> Result<Inserted> {
+        let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = sender.context("the visit writer is closed")?;
+        let (done, answer) = oneshot::channel();
+        sender.send(Job { row, done }).await.map_err(|_| anyhow!("the visit writer is gone"))?;
+        answer.await.context("the visit writer ended before it answered")?
+    }
+
+    /// Lets the writer finish what is queued and waits for its end.
+    pub(super) async fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ended().await;
+    }
+
+    /// Resolves when the writer has ended.
+    pub(super) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+/// Who writes a group.
+enum Engine {
+    Sqlite(sqlite::Thread),
+    Postgres(postgres::Connection),
+}
+
+impl Engine {
+    /// Writes a group and answers for each of its rows, after the commit. An error is the end of the writer.
+    async fn write(&self, rows: Vec<Row>) -> Result<Vec<Result<Inserted>>> {
+        match self {
+            Self::Sqlite(thread) => thread.write(rows).await,
+            Self::Postgres(connection) => Ok(connection.write(&rows).await),
+        }
+    }
+
+    /// Resolves when it cannot write any more.
+    async fn broken(&self) {
+        match self {
+            Self::Sqlite(thread) => thread.ended().await,
+            Self::Postgres(_) => std::future::pending().await, // Its pool connects again.
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Sqlite(thread) => thread.close().await,
+            Self::Postgres(connection) => connection.close().await,
+        }
+    }
+}
+
+/// Takes what is queued, writes it as one group, answers, and so on until nobody can queue any more.
+async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
+    let mut group = Vec::with_capacity(GROUP_ROWS);
+    let mut last_rows = 0;
+    loop {
+        let queued = tokio::select! {
+            biased;
+            queued = jobs.recv_many(&mut group, GROUP_ROWS) => queued,
+            () = engine.broken() => bail!("its thread has ended"),
+        };
+        if queued == 0 {
+            return Ok(());
+        }
+        if last_rows >= BUSY_ROWS {
+            linger(&mut jobs, &mut group, last_rows).await;
+        }
+        last_rows = group.len();
+        let (rows, waiting): (Vec<_>, Vec<_>) =
+            group.drain(..).map(|job| (job.row, job.done)).unzip();
+        for (done, answer) in waiting.into_iter().zip(engine.write(rows).await?) {
+            let _ = done.send(answer); // The client may have gone; the row stays.
+        }
+    }
+}
+
+/// Waits a moment for a group as large as the last one. Alone, a request is never held up.
+async fn linger(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, rows: usize) {
+    let mut moment = std::pin::pin!(tokio::time::sleep(LINGER));
+    while group.len() < rows {
+        let room = GROUP_ROWS - group.len();
+        let more = tokio::select! {
+            biased;
+            more = jobs.recv_many(group, room) => more,
+            () = &mut moment => 0,
+        };
+        if more == 0 {
+            return;
+        }
+    }
+}
+
+fn names(columns: &[(&str, Kind)]) -> String {
+    columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}

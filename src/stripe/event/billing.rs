@@ -1,0 +1,123 @@
+//! Invoices, their payments, and subscriptions.
+//! In: an object of an `invoice.*`, `invoice_payment.*` or `customer.subscription.*` event, of any API version. Out: the payment it states, or what it teaches.
+//! Promise: the newer path first, then the older one; the version itself is never asked.
+//! Source: docs.stripe.com/api/invoices/object, /api/invoice-payment/object, /changelog/basil.
+
+use serde_json::Value;
+
+use super::Around;
+use super::fields::{
+    amount, email, metadata, needed_amount, needed_currency, needed_id, one, reference, text,
+};
+use crate::conversion::payment::{Amounts, Contract, PayFact, Payment, Teller, Told};
+use crate::money::share;
+
+/// Reads a paid invoice; `None` when it is over nothing and begins no subscription.
+pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Payment>, String> {
+    let reason = text(&object["billing_reason"]);
+    let amounts = invoice_amounts(object)?;
+    if amounts.total == 0 && reason.as_deref() != Some("subscription_create") {
+        return Ok(None);
+    }
+    let parent = &object["parent"]["subscription_details"];
+    let address = &object["customer_address"];
+    let told = Told {
+        pay_fact: PayFact::Paid,
+        stated_at: Some(around.at),
+        paid_at: Some(around.at),
+        amounts: Some(amounts),
+        metadata: metadata(&object["metadata"]),
+        email: email(&object["customer_email"]),
+        name: text(&object["customer_name"]),
+        phone: text(&object["customer_phone"]),
+        country: text(&address["country"]),
+        city: text(&address["city"]),
+        postal_code: text(&address["postal_code"]),
+        description: text(&object["lines"]["data"][0]["description"])
+            .or_else(|| text(&object["description"])),
+    };
+    let mut subscription_metadata = metadata(&parent["metadata"]);
+    if subscription_metadata.is_empty() {
+        subscription_metadata = metadata(&object["subscription_details"]["metadata"]);
+    }
+    Ok(Some(Payment {
+        told: [(Teller::Invoice, told)].into(),
+        // An invoice without a reason is an invoice nevertheless.
+        billing_reason: Some(reason.unwrap_or_else(|| "unknown".to_owned())),
+        invoices: one(Some(needed_id(object)?)),
+        payment_intents: one(reference(&object["payment_intent"])),
+        charges: reference(&object["charge"])
+            .map(|id| (id, Default::default()))
+            .into_iter()
+            .collect(),
+        subscription: reference(&parent["subscription"])
+            .or_else(|| reference(&object["subscription"]))
+            .or_else(|| of_lines(object)),
+        customer: reference(&object["customer"]),
+        customer_account: reference(&object["customer_account"]),
+        subscription_metadata,
+        ..around.payment()
+    }))
+}
+
+/// The subscription that an invoice's lines name.
+fn of_lines(object: &Value) -> Option<String> {
+    object["lines"]["data"].as_array()?.iter().find_map(|line| {
+        reference(&line["parent"]["subscription_item_details"]["subscription"])
+            .or_else(|| reference(&line["subscription"]))
+    })
+}
+
+/// What was paid. Up to 2025-02-24 money paid outside Stripe is not in `amount_paid`.
+fn invoice_amounts(object: &Value) -> Result<Amounts, String> {
+    let currency = needed_currency(object)?;
+    let whole = amount(object, "total")?;
+    let paid = if object["paid_out_of_band"] == true {
+        whole.ok_or("data.object.total is missing")?
+    } else {
+        needed_amount(object, "amount_paid")?
+    };
+    let without_tax = amount(object, "total_excluding_tax")?;
+    let net_of_tax = match (without_tax, whole) {
+        (Some(without_tax), Some(whole)) if paid == whole => Some(without_tax),
+        (Some(without_tax), Some(whole)) if whole > 0 => Some(share(paid, without_tax, whole)),
+        _ => None,
+    };
+    let tax = whole.zip(without_tax).map(|(whole, without_tax)| (whole - without_tax).max(0));
+    Ok(Amounts {
+        total: paid,
+        currency,
+        subtotal: amount(object, "subtotal")?,
+        net_of_tax,
+        tax,
+        shipping: None,
+        discount: None,
+    })
+}
+
+/// Reads what ties an invoice to the payment intent or charge that paid it.
+pub(super) fn read_invoice_payment(object: &Value, around: &Around) -> Result<Payment, String> {
+    let invoice = reference(&object["invoice"]).ok_or("data.object.invoice is missing")?;
+    let payment = &object["payment"];
+    Ok(Payment {
+        ties: one(text(&object["id"])),
+        invoices: one(Some(invoice)),
+        payment_intents: one(reference(&payment["payment_intent"])),
+        charges: reference(&payment["charge"])
+            .map(|id| (id, Default::default()))
+            .into_iter()
+            .collect(),
+        ..around.payment()
+    })
+}
+
+/// Reads whose subscription it is.
+pub(super) fn read_subscription(object: &Value, around: &Around) -> Result<Contract, String> {
+    Ok(Contract {
+        account: around.account.clone(),
+        subscription: needed_id(object)?,
+        customer: reference(&object["customer"]),
+        customer_account: reference(&object["customer_account"]),
+        metadata: metadata(&object["metadata"]),
+    })
+}

@@ -1,0 +1,133 @@
+//! Payment intents, charges, refunds and disputes.
+//! In: an object of such an event, of any API version. Out: what it states, teaches, or takes back.
+//! Promise: an adjustment names its payment by charge and payment intent only; nothing is guessed by amount.
+//! Source: docs.stripe.com/api/payment_intents/object, /api/charges/object, /api/refunds/object, /api/disputes/object.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Around;
+use super::fields::{
+    amount, currency, email, metadata, needed_amount, needed_currency, needed_id, one, reference,
+    text,
+};
+use crate::conversion::adjustment::{Charge, Dispute, DisputeState, Refund};
+use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
+use crate::money::{Currency, Money};
+
+/// Reads a payment intent that succeeded.
+pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Payment, String> {
+    let received = match amount(object, "amount_received")? {
+        Some(received) => received,
+        None => needed_amount(object, "amount")?,
+    };
+    let told = Told {
+        pay_fact: PayFact::Paid,
+        stated_at: Some(around.at),
+        paid_at: Some(around.at),
+        amounts: Some(Amounts::of(Money { minor: received, currency: needed_currency(object)? })),
+        metadata: metadata(&object["metadata"]),
+        email: email(&object["receipt_email"]),
+        description: text(&object["description"]),
+        ..Told::default()
+    };
+    Ok(Payment {
+        told: [(Teller::PaymentIntent, told)].into(),
+        payment_intents: one(Some(needed_id(object)?)),
+        charges: bare(reference(&object["latest_charge"])),
+        invoices: one(reference(&object["invoice"])),
+        customer: reference(&object["customer"]),
+        customer_account: reference(&object["customer_account"]),
+        ..around.payment()
+    })
+}
+
+/// Reads a charge: it states nothing by itself, but ties objects together and knows what was given back of it.
+pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, String> {
+    let (id, whole) = (needed_id(object)?, needed_amount(object, "amount")?);
+    let currency = needed_currency(object)?;
+    let refunded = amount(object, "amount_refunded")?.unwrap_or(0);
+    let details = &object["billing_details"];
+    let address = &details["address"];
+    let told = Told {
+        amounts: Some(Amounts::of(Money { minor: whole, currency })),
+        metadata: metadata(&object["metadata"]),
+        email: email(&details["email"]).or_else(|| email(&object["receipt_email"])),
+        name: text(&details["name"]),
+        phone: text(&details["phone"]),
+        country: text(&address["country"]),
+        city: text(&address["city"]),
+        postal_code: text(&address["postal_code"]),
+        description: text(&object["description"]),
+        ..Told::default()
+    };
+    Ok(Payment {
+        told: [(Teller::Charge, told)].into(),
+        charges: [(id, Charge { amount: Some((whole, currency)), refunded })].into(),
+        payment_intents: one(reference(&object["payment_intent"])),
+        invoices: one(reference(&object["invoice"])),
+        customer: reference(&object["customer"]),
+        customer_account: reference(&object["customer_account"]),
+        adjusted_at: (refunded > 0).then_some(around.at),
+        ..around.payment()
+    })
+}
+
+/// Reads a refund.
+pub(super) fn read_refund(object: &Value, around: &Around) -> Result<Payment, String> {
+    let amount = (needed_amount(object, "amount")?, needed_currency(object)?);
+    let charge = reference(&object["charge"]);
+    let refund = Refund {
+        amount: Some(amount),
+        charge: charge.clone(),
+        has_failed: around.kind == "refund.failed"
+            || matches!(object["status"].as_str(), Some("failed" | "canceled")),
+    };
+    let refunds = [(needed_id(object)?, refund)].into();
+    Ok(Payment { refunds, ..adjustment(object, charge, around)? })
+}
+
+/// Reads a dispute.
+pub(super) fn read_dispute(object: &Value, around: &Around) -> Result<Payment, String> {
+    let charge = reference(&object["charge"]);
+    let dispute = Dispute {
+        state: match object["status"].as_str() {
+            Some("won") => DisputeState::Won,
+            Some("lost") => DisputeState::Lost,
+            Some("prevented") => DisputeState::Inquiry,
+            Some(word) if word.starts_with("warning_") => DisputeState::Inquiry,
+            _ => DisputeState::Open,
+        },
+        amount: sum(object)?,
+        charge: charge.clone(),
+        reason: text(&object["reason"]),
+    };
+    let disputes = [(needed_id(object)?, dispute)].into();
+    Ok(Payment { disputes, ..adjustment(object, charge, around)? })
+}
+
+/// An amount with its currency, where there is one.
+fn sum(object: &Value) -> Result<Option<(i64, Currency)>, String> {
+    Ok(amount(object, "amount")?.zip(currency(&object["currency"])))
+}
+
+/// What refunds and disputes have in common: the payment they are about. Both references may be expanded, and then know more.
+fn adjustment(object: &Value, charge: Option<String>, around: &Around) -> Result<Payment, String> {
+    let intent = reference(&object["payment_intent"])
+        .or_else(|| reference(&object["charge"]["payment_intent"]));
+    if charge.is_none() && intent.is_none() {
+        return Err("data.object.charge and data.object.payment_intent are missing".to_owned());
+    }
+    Ok(Payment {
+        charges: bare(charge),
+        payment_intents: one(intent),
+        adjusted_at: Some(around.at),
+        ..around.payment()
+    })
+}
+
+/// A charge of which only the ID is known.
+fn bare(id: Option<String>) -> BTreeMap<String, Charge> {
+    id.map(|id| (id, Charge::default())).into_iter().collect()
+}

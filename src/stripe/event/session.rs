@@ -1,0 +1,138 @@
+//! Checkout sessions.
+//! In: a session of a `checkout.session.*` event. Out: the payment it states, or the abandoned checkout it was.
+//! Source: docs.stripe.com/api/checkout/sessions/object.
+
+use serde_json::Value;
+
+use super::Around;
+use super::fields::{
+    amount, currency, email, metadata, needed_currency, needed_id, one, reference, text,
+};
+use crate::conversion::payment::{Amounts, Mode, PayFact, Payment, Presented, Teller, Told};
+use crate::money::share;
+
+/// Reads a session; `fact` is what the event's type says of the money, `None` where the session says it itself.
+pub(super) fn read(
+    object: &Value,
+    around: &Around,
+    fact: Option<PayFact>,
+) -> Result<Payment, String> {
+    let pay_fact = fact.unwrap_or_else(|| match object["payment_status"].as_str() {
+        Some("paid" | "no_payment_required") => PayFact::Paid,
+        _ => PayFact::Pending,
+    });
+    let mode = match object["mode"].as_str() {
+        Some("payment") => Some(Mode::Payment),
+        Some("setup") => Some(Mode::Setup),
+        Some("subscription") => Some(Mode::Subscription),
+        _ => None,
+    };
+    let details = &object["customer_details"];
+    let address = &details["address"];
+    let told = Told {
+        pay_fact,
+        stated_at: Some(around.at),
+        paid_at: (pay_fact == PayFact::Paid).then_some(around.at),
+        amounts: amounts(object, mode)?,
+        metadata: metadata(&object["metadata"]),
+        email: email(&details["email"]).or_else(|| email(&object["customer_email"])),
+        name: text(&details["name"]),
+        phone: text(&details["phone"]),
+        country: text(&address["country"]),
+        city: text(&address["city"]),
+        postal_code: text(&address["postal_code"]),
+        description: description(object),
+    };
+    Ok(Payment {
+        mode,
+        told: [(Teller::Session, told)].into(),
+        sessions: one(Some(needed_id(object)?)),
+        payment_intents: one(reference(&object["payment_intent"])),
+        invoices: one(reference(&object["invoice"])),
+        subscription: reference(&object["subscription"]),
+        customer: reference(&object["customer"]),
+        customer_account: reference(&object["customer_account"]),
+        payment_link: reference(&object["payment_link"]),
+        recovered_from: reference(&object["recovered_from"]),
+        client_reference_id: text(&object["client_reference_id"]),
+        presented: presented(object),
+        ..around.payment()
+    })
+}
+
+/// Reads a session that expired: it states no payment, but whose checkout it was.
+pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, String> {
+    let told = Told {
+        // What it would have been worth; unreadable, it is no less abandoned.
+        amounts: amounts(object, None).ok().flatten(),
+        metadata: metadata(&object["metadata"]),
+        ..Told::default()
+    };
+    Ok(Payment {
+        told: [(Teller::Session, told)].into(),
+        sessions: one(Some(needed_id(object)?)),
+        expired_at: Some(around.at),
+        recovered_from: reference(&object["recovered_from"]),
+        client_reference_id: text(&object["client_reference_id"]),
+        payment_link: reference(&object["payment_link"]),
+        ..around.payment()
+    })
+}
+
+/// The seller's amounts. Null is fine only where nothing could be paid.
+fn amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String> {
+    let total = amount(object, "amount_total")?;
+    let Some(total) = total else {
+        return if mode == Some(Mode::Setup) {
+            Ok(None)
+        } else {
+            Err("data.object.amount_total is missing".to_owned())
+        };
+    };
+    let bought_in = needed_currency(object)?;
+    let totals = &object["total_details"];
+    let tax = amount(totals, "amount_tax")?;
+    // The old form of adaptive pricing: the session is in the buyer's currency, and the seller's stands apart.
+    let conversion = &object["currency_conversion"];
+    if let Some(converted) = amount(conversion, "amount_total")? {
+        let seller = currency(&conversion["source_currency"])
+            .ok_or("data.object.currency_conversion.source_currency is no currency code")?;
+        let tax = tax.map(|tax| if total == 0 { tax } else { share(converted, tax, total) });
+        return Ok(Some(Amounts {
+            total: converted,
+            currency: seller,
+            subtotal: amount(conversion, "amount_subtotal")?,
+            net_of_tax: tax.map(|tax| (converted - tax).max(0)),
+            tax,
+            shipping: None,
+            discount: None,
+        }));
+    }
+    Ok(Some(Amounts {
+        total,
+        currency: bought_in,
+        subtotal: amount(object, "amount_subtotal")?,
+        net_of_tax: tax.map(|tax| (total - tax).max(0)),
+        tax,
+        shipping: amount(totals, "amount_shipping")?,
+        discount: amount(totals, "amount_discount")?,
+    }))
+}
+
+/// What the buyer saw and paid in, where that is not the seller's currency.
+fn presented(object: &Value) -> Option<Presented> {
+    let details = &object["presentment_details"];
+    let new =
+        details["presentment_amount"].as_i64().zip(currency(&details["presentment_currency"]));
+    let old = || {
+        object["currency_conversion"].is_object().then_some(())?;
+        object["amount_total"].as_i64().zip(currency(&object["currency"]))
+    };
+    new.or_else(old).map(|(minor, currency)| Presented { minor, currency })
+}
+
+/// What was bought, where the event says so (only when line items were expanded by the sender, or the session is described).
+fn description(object: &Value) -> Option<String> {
+    let item = &object["line_items"]["data"][0];
+    text(&item["description"]).or_else(|| text(&object["description"]))
+}

@@ -1,0 +1,96 @@
+//! What was read of an event, in one sentence for the owner.
+//! In: the object and what it came to. Out: a sentence with the IDs and amounts that matter. Pure.
+
+use serde_json::Value;
+
+use super::fields::{currency, reference, text};
+use super::{Around, Reading};
+use crate::money::Money;
+
+/// The sentence; none for events that are not read.
+pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<String> {
+    if matches!(reading, Reading::Ignored("unsupported_type") | Reading::Unreadable(_)) {
+        return None;
+    }
+    let id = text(&object["id"]).unwrap_or_else(|| "without an ID".to_owned());
+    let about = |key: &str| reference(&object[key]).unwrap_or_else(|| "unknown".to_owned());
+    let word = |key: &str| text(&object[key]).unwrap_or_else(|| "no status".to_owned());
+    let sentence = match around.kind.as_str() {
+        "checkout.session.completed" => format!(
+            "Checkout {id}: {}, {}, {}.",
+            money(object, "amount_total"),
+            word("payment_status").replace('_', " "),
+            came_with(object)
+        ),
+        "checkout.session.async_payment_succeeded" => {
+            format!("The money of checkout {id} has come: {}.", money(object, "amount_total"))
+        }
+        "checkout.session.async_payment_failed" => {
+            format!("The money of checkout {id} did not come: {}.", money(object, "amount_total"))
+        }
+        "checkout.session.expired" => format!(
+            "Checkout {id} over {} expired unpaid; it had {}.",
+            money(object, "amount_total"),
+            came_with(object)
+        ),
+        "invoice.paid" => format!(
+            "Invoice {id} ({}): {} paid.",
+            word("billing_reason").replace('_', " "),
+            money(object, "amount_paid")
+        ),
+        "invoice_payment.paid" => {
+            let payment = &object["payment"];
+            let by = reference(&payment["payment_intent"])
+                .or_else(|| reference(&payment["charge"]))
+                .unwrap_or_else(|| "money outside Stripe".to_owned());
+            format!("Invoice {} was paid by {by}.", about("invoice"))
+        }
+        "customer.subscription.created" => {
+            format!("Subscription {id} is one of customer {}.", about("customer"))
+        }
+        "payment_intent.succeeded" => {
+            format!("Payment intent {id}: {} received.", money(object, "amount_received"))
+        }
+        "charge.succeeded" => {
+            format!(
+                "Charge {id} of payment intent {}: {}.",
+                about("payment_intent"),
+                money(object, "amount")
+            )
+        }
+        "charge.refunded" => format!(
+            "Of charge {id}, {} of {} were given back so far.",
+            money(object, "amount_refunded"),
+            money(object, "amount")
+        ),
+        kind if kind.contains("refund") => {
+            format!(
+                "Refund {id} of charge {}: {}, {}.",
+                about("charge"),
+                money(object, "amount"),
+                word("status")
+            )
+        }
+        _ => format!(
+            "Dispute {id} about charge {}: {}, {}.",
+            about("charge"),
+            money(object, "amount"),
+            word("status").replace('_', " ")
+        ),
+    };
+    Some(sentence)
+}
+
+fn came_with(object: &Value) -> String {
+    text(&object["client_reference_id"])
+        .map_or_else(|| "no reference".to_owned(), |reference| format!("reference {reference}"))
+}
+
+fn money(object: &Value, key: &str) -> String {
+    match object[key].as_i64().zip(currency(&object["currency"])) {
+        Some((minor, currency)) => {
+            format!("{} {currency}", Money { minor, currency }.decimal())
+        }
+        None => "no amount".to_owned(),
+    }
+}
