@@ -14,6 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use hyper_util::server::graceful::GracefulShutdown;
+use jiff::tz::TimeZone;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -34,6 +35,7 @@ use crate::settings::{self, Settings, SourceKind};
 use crate::state::{AppState, Bells, Handles};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
+use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
 use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::stripe::{self, Rejections};
 use crate::tag;
@@ -220,9 +222,49 @@ impl App {
     /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
     pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
         let snapshot = self.state.settings.current();
-        let replayed = stripe::replay::run(&self.state.store, self.ledger(&snapshot), wanted).await;
-        self.state.bells.delivery_owed.notify_one();
-        replayed
+        let ledger = self.ledger(&snapshot);
+        let replayed = stripe::replay::run(&self.state.store, ledger, wanted).await?;
+        if replayed.applied {
+            self.process_events().await?;
+            self.state.bells.delivery_owed.notify_one();
+        }
+        Ok(replayed)
+    }
+
+    /// Compares the ledger with Stripe's own books, and fetches what is missing if wanted.
+    ///
+    /// # Errors
+    /// As [`App::backfill`].
+    pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let source = self.source(&snapshot, &wanted.source)?;
+        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
+        let zone = zone_of(&snapshot, source);
+        let (store, clock) = (&state.store, &state.clock);
+        let mut found = stripe::reconcile::run(store, api, clock, &zone, source, wanted).await?;
+        if wanted.repair && found.repaired > 0 {
+            self.process_events().await?;
+            let repaired = found.repaired;
+            let again = Reconcile { repair: false, ..wanted.clone() };
+            found = stripe::reconcile::run(store, api, clock, &zone, source, &again).await?;
+            found.repaired = repaired;
+        }
+        if wanted.from.is_none() && wanted.until.is_none() && wanted.account.is_empty() {
+            stripe::reconcile::keep(store, clock, &zone, source, Ok(found.clone())).await?;
+        }
+        Ok(found)
+    }
+
+    /// The daily comparison with Stripe's books, when it is due. True when it was done.
+    ///
+    /// # Errors
+    /// When the database does not answer; that Stripe does not is kept as the result.
+    pub async fn reconcile_daily(&self) -> Result<bool> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let Some(api) = &self.api else { return Ok(false) };
+        let Some(source) = snapshot.stripe_source("main") else { return Ok(false) };
+        let zone = zone_of(&snapshot, source);
+        stripe::reconcile::daily(&state.store, api, &state.clock, &zone, source).await
     }
 
     fn source<'a>(
@@ -368,6 +410,7 @@ impl App {
         workers.spawn(self.clone().process_forever(stopped.clone()));
         workers.spawn(self.clone().rejoin_forever(stopped.clone()));
         workers.spawn(self.clone().fetch_forever(stopped.clone()));
+        workers.spawn(self.clone().reconcile_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
         workers.spawn(self.clone().refresh_forever(stopped.clone()));
         workers
@@ -405,6 +448,21 @@ impl App {
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
             };
             let wait = pause.after(fetched, "fetch thin events");
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks every minute whether the daily comparison is due.
+    async fn reconcile_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let done = tokio::select! {
+                done = self.reconcile_daily() => done,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
+            };
+            let wait = pause.after(done, "compare with Stripe's books") * 60;
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }
@@ -452,6 +510,12 @@ impl App {
             }
         }
     }
+}
+
+/// The time zone of a source's site.
+fn zone_of(snapshot: &settings::Snapshot, source: &settings::Source) -> TimeZone {
+    let site = snapshot.site(&source.site_id);
+    site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// Growing pauses while something does not work, capped at a minute.

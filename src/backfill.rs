@@ -16,7 +16,7 @@ use crate::stripe::ApiError;
 use crate::stripe::backfill::{Backfilled, EVENT_DAYS, Wanted};
 
 /// Stripe gave no answer that helps.
-pub(crate) const NO_ANSWER: u8 = 2;
+const NO_ANSWER: u8 = 2;
 /// Days of a run that does not say.
 const DEFAULT_DAYS: &str = "30";
 
@@ -89,21 +89,23 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let (said, code) = match &done {
         Ok(done) if arguments.get_flag("json") => (json!(done).to_string(), ExitCode::SUCCESS),
         Ok(done) => (tell(&wanted, done), ExitCode::SUCCESS),
-        Err(error) => match error.downcast_ref::<ApiError>() {
-            Some(api) => {
-                writeln!(std::io::stderr(), "clickstamp: {api}").context("could not print")?;
-                if matches!(api, ApiError::NoAnswer(_)) {
-                    let hint =
-                        "What was fetched is stored; run the command again to go on from there.";
-                    writeln!(std::io::stderr(), "{hint}").context("could not print")?;
-                }
-                return Ok(ExitCode::from(NO_ANSWER));
-            }
-            None => return done.map(|_| ExitCode::FAILURE),
-        },
+        Err(_) => return no_answer(done.map(|_| ())),
     };
     writeln!(std::io::stdout(), "{said}").context("could not print")?;
     Ok(code)
+}
+
+/// How a command ends that Stripe gave no answer that helps: its own exit code.
+pub(crate) fn no_answer(done: Result<()>) -> Result<ExitCode> {
+    let Err(error) = done else { return Ok(ExitCode::SUCCESS) };
+    let Some(api) = error.downcast_ref::<ApiError>() else { return Err(error) };
+    let mut told = std::io::stderr();
+    writeln!(told, "clickstamp: {api}").context("could not print")?;
+    if matches!(api, ApiError::NoAnswer(_)) {
+        writeln!(told, "Nothing is lost: run the command again, and it goes on from there.")
+            .context("could not print")?;
+    }
+    Ok(ExitCode::from(NO_ANSWER))
 }
 
 fn tell(wanted: &Wanted, done: &Backfilled) -> String {

@@ -138,6 +138,13 @@ pub(crate) fn first_click_id(at: Timestamp) -> String {
     text
 }
 
+/// The same for record IDs.
+pub(crate) fn first_record_id(prefix: &str, at: Timestamp) -> String {
+    let mut text = prefix.to_owned();
+    push_number(&mut text, at.as_ms().max(0), TIME_CHARS);
+    text
+}
+
 /// Compares without telling by its duration where the difference is.
 pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0_u8, |seen, (x, y)| seen | (x ^ y)) == 0

@@ -18,6 +18,7 @@ pub mod app;
 pub mod backfill;
 pub mod demo;
 pub mod healthcheck;
+pub mod reconcile;
 pub mod replay;
 pub mod server;
 pub mod user;

@@ -13,7 +13,7 @@ use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
-use clickstamp::{backfill, dashboard, healthcheck, replay};
+use clickstamp::{backfill, dashboard, healthcheck, reconcile, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -69,6 +69,7 @@ fn command() -> Command {
                 .subcommand(Command::new("passwd").about("Change a password").arg(email())),
         )
         .subcommand(backfill::command())
+        .subcommand(reconcile::command())
         .subcommand(replay::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
@@ -93,6 +94,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let runtime = runtime()?;
     let done = match name {
         "backfill" => return runtime.block_on(backfill::run(config, arguments)),
+        "reconcile" => return runtime.block_on(reconcile::run(config, arguments)),
         "replay" => return runtime.block_on(replay::run(config, arguments)),
         "user" => {
             let (action, arguments) =

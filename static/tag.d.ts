@@ -3,8 +3,12 @@
  * A page that calls it early defines the queue stub first; what it queued runs once, in order.
  */
 interface Clickstamp {
-  /** Calls back with the click ID: at once if there is one, else as soon as there is. */
+  /** Calls back with the click ID: at once if there is one, else as soon as there is; never without consent. */
   (command: "ready", callback: (clickId: string) => void): void;
+  /** The visitor's word, where the site asks for it. `false` deletes everything and puts the placeholders back. */
+  (command: "consent", granted: boolean): void;
+  /** Something the visitor did, such as "Lead". It waits until there is a click ID. */
+  (command: "event", name: string, props?: Record<string, string | number | boolean>): void;
   /** Stamps what the tag cannot see by itself: closed shadow roots, same-origin frames. */
   (command: "scan", root?: ParentNode): void;
   /** The URL stamped; unchanged without a click ID; undefined from the queue stub. */

@@ -15,8 +15,7 @@
  * @property {number} [t] its mint time, in seconds
  * @property {unknown} [m] consent is required and not given
  * @property {unknown} [y] tokens are left to AnyTrack's tag until they are used or somebody asks for a scan
- * @property {string} [a] click ID adopted by an add-on for this landing
- * @property {any} [f] further bits for the visit
+ * @property {any} [a] click ID adopted by an add-on for this landing
  * @property {string} [q] how selectors of places end, when an add-on must see values without token
  * @property {(value: any, id: string, element?: Element) => string | false | undefined} [l] an add-on's word on a value: another one, or none
  */
@@ -174,12 +173,13 @@
 
       let next = config.a || previous;
       if (
-        !next ||
-        signature != lastSignature ||
-        (!isLive &&
-          referrer &&
-          entry?.type == "navigate" &&
-          !RegExp(`${config.o}|//${location.host}/`).test(referrer))
+        !config.a &&
+        (!next ||
+          signature != lastSignature ||
+          (!isLive &&
+            referrer &&
+            entry?.type == "navigate" &&
+            !RegExp(`${config.o}|//${location.host}/`).test(referrer)))
       ) {
         // A click ID nobody has: the baked one, once; then client-made ones, which start with ck_z.
         next = config.i || "ck_z" + crypto.getRandomValues(new Uint32Array(9)).join("").slice(0, 32);
@@ -205,9 +205,9 @@
           f:
             /** @type {any} */ (navigator).webdriver |
               (/** @type {any} */ (navigator).globalPrivacyControl << 1) |
-              config.f || undefined,
+              (config.a && 4) || undefined,
         });
-      entry = referrer = config.a = config.f = "";
+      entry = referrer = config.a = "";
 
       if (isFirst) {
         drain();

@@ -6,7 +6,7 @@ use super::adjustment::{self, Adjusted};
 use super::payment::{Mode, PayFact, Payment, Teller, Told};
 use crate::clock::Timestamp;
 use crate::money::Money;
-use crate::settings::ValueOption;
+use crate::settings::{Source, ValueOption};
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +34,11 @@ const WITHOUT_CHECKOUT: [&str; 3] =
 
 impl Payment {
     /// The ledger's line, once the facts state a payment or an adjustment of one.
-    pub(crate) fn entry(&self, metadata_key: &str) -> Option<Entry> {
+    pub(crate) fn entry(&self, source: &Source) -> Option<Entry> {
         let stating: Vec<&Told> = self
             .told
             .iter()
-            .filter(|(teller, told)| states(**teller, told, metadata_key))
+            .filter(|(teller, told)| states(**teller, told, source))
             .map(|(_, told)| told)
             .collect();
         let is_adjusted = !self.refunds.is_empty()
@@ -106,11 +106,13 @@ impl Payment {
     }
 }
 
-/// Charges only teach; a bare payment intent does too, unless its metadata says that the seller wants it recorded.
-fn states(teller: Teller, told: &Told, metadata_key: &str) -> bool {
+/// Charges only teach; a bare payment intent does too, unless its metadata or its source says that the seller wants it recorded.
+fn states(teller: Teller, told: &Told, source: &Source) -> bool {
     let is_wanted = match teller {
         Teller::Session | Teller::Invoice => true,
-        Teller::PaymentIntent => told.metadata.contains_key(metadata_key),
+        Teller::PaymentIntent => {
+            source.record_bare_payment_intents || told.metadata.contains_key(&source.metadata_key)
+        }
         Teller::Charge => false,
     };
     is_wanted && told.pay_fact != PayFact::Unknown
@@ -189,7 +191,7 @@ mod tests {
             ("no reason", invoice("unknown", None, 5), "purchase"),
         ];
         for (name, payment, kind) in rows {
-            assert_eq!(payment.entry("click_id").unwrap().kind, kind, "{name}");
+            assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().kind, kind, "{name}");
         }
     }
 
@@ -222,7 +224,11 @@ mod tests {
             ("won", disputed(DisputeState::Won, refunded(100, sale(PayFact::Paid))), "refunded"),
         ];
         for (name, payment, status) in rows {
-            assert_eq!(payment.entry("click_id").unwrap().status, status, "{name}");
+            assert_eq!(
+                payment.entry(&Source::sample("click_id")).unwrap().status,
+                status,
+                "{name}"
+            );
         }
     }
 
@@ -237,15 +243,17 @@ mod tests {
                 ..Payment::default()
             }
         };
-        assert_eq!(intent(None).entry("click_id"), None);
-        assert_eq!(intent(Some("click_id")).entry("other"), None);
+        assert_eq!(intent(None).entry(&Source::sample("click_id")), None);
+        let every = Source { record_bare_payment_intents: true, ..Source::sample("click_id") };
+        assert_eq!(intent(None).entry(&every).unwrap().amount.unwrap().minor, 7);
+        assert_eq!(intent(Some("click_id")).entry(&Source::sample("other")), None);
         let mut payment = intent(Some("click_id"));
-        assert_eq!(payment.entry("click_id").unwrap().amount.unwrap().minor, 7);
+        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().amount.unwrap().minor, 7);
         payment.absorb(invoice("manual", None, 9));
-        assert_eq!(payment.entry("click_id").unwrap().amount.unwrap().minor, 9);
-        assert_eq!(payment.entry("click_id").unwrap().transaction_id, "in_1");
+        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().amount.unwrap().minor, 9);
+        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().transaction_id, "in_1");
         payment.absorb(session(Some(Mode::Payment), 8));
-        let entry = payment.entry("click_id").unwrap();
+        let entry = payment.entry(&Source::sample("click_id")).unwrap();
         assert_eq!((entry.amount.unwrap().minor, entry.transaction_id.as_str()), (8, "cs_1"));
         assert!(!entry.may_have_checkout);
     }

@@ -50,7 +50,7 @@ pub(super) async fn settle(
         table::learn(tx, record, object_id, role).await?;
     }
     let was_stored = std::mem::replace(&mut record.is_stored, true);
-    match record.payment.entry(&source.metadata_key) {
+    match record.payment.entry(source) {
         Some(entry) => write(tx, ledger, source, record, entry, was_stored).await,
         None => match record.payment.expired_at {
             Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await,

@@ -167,10 +167,10 @@ async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -
         crate::hosts::without_port(world.clickstamp_url().trim_start_matches("http://")).to_owned();
     site.domains = vec!["northlight.example".to_owned(), own_host];
     settings::save_site(&state.store, &state.settings, &site).await?;
+    let (now, url) = (state.clock.now(), world.collect_url());
     let source = current.stripe_source("main").context("a new database has a source")?;
     let secrets = std::slice::from_ref(secret);
-    settings::save_webhook_secrets(&state.store, &state.settings, source, secrets).await?;
-    let (now, url) = (state.clock.now(), world.collect_url());
+    settings::save_webhook_secrets(&state.store, &state.settings, now, source, secrets).await?;
     settings::save_anytrack_url(&state.store, &state.settings, now, &site.id, &url).await
 }
 

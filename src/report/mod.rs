@@ -15,6 +15,7 @@ mod overview;
 mod owing;
 mod page;
 mod ranking;
+mod sources;
 mod stripe_events;
 mod visits;
 
@@ -45,6 +46,7 @@ pub(crate) use overview::{Overview, overview};
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
+pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };

@@ -144,6 +144,64 @@ pub struct Source {
     pub metadata_key: String,
     /// True when the environment sets its secrets.
     pub from_environment: bool,
+    /// Payment intents without our metadata are recorded too: the seller takes payments without a checkout.
+    pub record_bare_payment_intents: bool,
+    /// Its own `acct_…`, where the owner told it: events that name it are this account's own. Empty if unknown.
+    pub account: String,
+    /// Which mode the endpoint was made for.
+    pub mode: SourceMode,
+    /// When its secrets last changed; the positions of secrets that events name count from here.
+    pub secrets_changed_at: Timestamp,
+}
+
+#[cfg(test)]
+impl Source {
+    /// One for tests of what is pure.
+    pub(crate) fn sample(metadata_key: &str) -> Self {
+        Self {
+            id: "src_1".to_owned(),
+            key: "main".to_owned(),
+            site_id: "site_1".to_owned(),
+            kind: SourceKind::Stripe,
+            secrets: Vec::new(),
+            metadata_key: metadata_key.to_owned(),
+            from_environment: false,
+            record_bare_payment_intents: false,
+            account: String::new(),
+            mode: SourceMode::Any,
+            secrets_changed_at: Timestamp::default(),
+        }
+    }
+}
+
+/// Which of Stripe's modes an endpoint was made for. What comes is recorded by its own mode all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceMode {
+    /// Nobody said.
+    Any,
+    /// Real money.
+    Live,
+    /// Stripe's test mode or a sandbox.
+    Test,
+}
+
+impl SourceMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Live, Self::Test];
+
+    /// The word as stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+
+    /// Reads the word as stored.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
 }
 
 /// Kind of a destination.
@@ -336,6 +394,12 @@ impl Snapshot {
             .find(|source| source.site_id == site_id && source.kind == SourceKind::Stripe)
     }
 
+    /// The account as the ledger knows it: an account that is a source's own has no name there, however its event reached us.
+    pub fn ledger_account(&self, account: String) -> String {
+        let is_own = !account.is_empty() && self.sources.iter().any(|own| own.account == account);
+        if is_own { String::new() } else { account }
+    }
+
     /// The source with this record ID.
     pub fn source(&self, id: &str) -> Option<&Source> {
         self.sources.iter().find(|source| source.id == id)
@@ -402,7 +466,7 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
     let site_id = table::ensure_first_site(&mut tx, now).await?;
     table::ensure_source(&mut tx, now, &site_id, "main", SourceKind::Stripe).await?;
     if !config.stripe_webhook_secrets.is_empty() {
-        table::set_secrets(&mut tx, "main", &config.stripe_webhook_secrets, true).await?;
+        table::set_secrets(&mut tx, now, "main", &config.stripe_webhook_secrets, true).await?;
     } else {
         table::release_from_environment(&mut tx, "main").await?;
     }
@@ -435,11 +499,12 @@ fn read_key(key: &str) -> Result<ClickIdKey> {
 pub async fn save_webhook_secrets(
     store: &Store,
     settings: &Settings,
+    now: Timestamp,
     source: &Source,
     secrets: &[Secret],
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    table::set_secrets(&mut tx, &source.key, secrets, false).await?;
+    table::set_secrets(&mut tx, now, &source.key, secrets, false).await?;
     tx.commit().await?;
     settings.reload(store).await
 }
@@ -463,6 +528,8 @@ pub async fn save_anytrack_url(
 
 /// Most sites of an installation. A site's number has fifteen bits in a click ID; every page lists all of them.
 pub const MAX_SITES: usize = 200;
+/// Most sources.
+pub const MAX_SOURCES: usize = 200;
 
 /// What became of a new site.
 #[derive(Debug, PartialEq, Eq)]
@@ -503,6 +570,45 @@ pub async fn add_site(
     tx.commit().await?;
     settings.reload(store).await?;
     Ok(Added::Done)
+}
+
+/// Adds a Stripe source of a site.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn add_source(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    key: &str,
+    site_id: &str,
+) -> Result<Added> {
+    let snapshot = settings.current();
+    if snapshot.sources.len() >= MAX_SOURCES {
+        return Ok(Added::TooMany);
+    }
+    // A site brings a source of its key, so its key is taken too.
+    if snapshot.sources.iter().any(|source| source.key == key)
+        || snapshot.site_by_key(key).is_some()
+    {
+        return Ok(Added::KeyTaken);
+    }
+    let mut tx = store.begin().await?;
+    table::ensure_source(&mut tx, now, site_id, key, SourceKind::Stripe).await?;
+    tx.commit().await?;
+    settings.reload(store).await?;
+    Ok(Added::Done)
+}
+
+/// Saves what an owner says of a source: its site, metadata key, mode, account, and whether bare payment intents count.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_source(store: &Store, settings: &Settings, source: &Source) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::update_source(&mut tx, source).await?;
+    tx.commit().await?;
+    settings.reload(store).await
 }
 
 /// Saves a site: its name, its timezone (IANA, checked by the caller), its first currency, its domains, its tag.

@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::{
     Consent, Destination, DestinationKind, DestinationOptions, Link, LinkDraft, NewDestination,
-    Revision, SigningSecret, Site, Snapshot, Source, SourceKind, TagSettings,
+    Revision, SigningSecret, Site, Snapshot, Source, SourceKind, SourceMode, TagSettings,
 };
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -25,7 +25,8 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
           order by number",
     );
     let sources = sqlx::query(
-        "select id, key, site_id, kind, secrets, metadata_key, from_environment
+        "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
+                secrets_changed_at_ms
            from sources
           order by created_at_ms, id",
     );
@@ -98,6 +99,7 @@ fn site(row: &AnyRow) -> Result<Site> {
 
 fn source(row: &AnyRow) -> Result<Source> {
     let kind: String = row.try_get("kind")?;
+    let mode: String = row.try_get("mode")?;
     let secrets: String = row.try_get("secrets")?;
     Ok(Source {
         id: row.try_get("id")?,
@@ -107,6 +109,10 @@ fn source(row: &AnyRow) -> Result<Source> {
         secrets: secrets.split(',').filter(|text| !text.is_empty()).map(Secret::new).collect(),
         metadata_key: row.try_get("metadata_key")?,
         from_environment: row.try_get::<i64, _>("from_environment")? == 1,
+        record_bare_payment_intents: row.try_get::<i64, _>("record_bare_payment_intents")? == 1,
+        account: row.try_get("account")?,
+        mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
+        secrets_changed_at: Timestamp::from_ms(row.try_get("secrets_changed_at_ms")?),
     })
 }
 
@@ -199,17 +205,42 @@ pub(super) async fn ensure_source(
 
 pub(super) async fn set_secrets(
     tx: &mut AnyConnection,
+    now: Timestamp,
     key: &str,
     secrets: &[Secret],
     from_environment: bool,
 ) -> Result<()> {
     let joined = secrets.iter().map(Secret::expose).collect::<Vec<_>>().join(",");
-    sqlx::query("update sources set secrets = $1, from_environment = $2 where key = $3")
-        .bind(joined)
-        .bind(i64::from(from_environment))
-        .bind(key)
-        .execute(tx)
-        .await?;
+    sqlx::query(
+        "update sources
+            set secrets_changed_at_ms = case when secrets = $1 then secrets_changed_at_ms else $4 end,
+                secrets = $1, from_environment = $2
+          where key = $3",
+    )
+    .bind(joined)
+    .bind(i64::from(from_environment))
+    .bind(key)
+    .bind(now.as_ms())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update_source(tx: &mut AnyConnection, source: &Source) -> Result<()> {
+    sqlx::query(
+        "update sources
+            set site_id = $1, metadata_key = $2, mode = $3, account = $4, record_bare_payment_intents = $5
+          where id = $6",
+    )
+    .bind(&source.site_id)
+    .bind(&source.metadata_key)
+    .bind(source.mode.word())
+    .bind(&source.account)
+    .bind(i64::from(source.record_bare_payment_intents))
+    .bind(&source.id)
+    .execute(tx)
+    .await
+    .context("could not save a source")?;
     Ok(())
 }
 

@@ -168,7 +168,8 @@ async fn insert(
     let (names_text, places) = (names.join(", "), places.join(", "));
     let mut text = format!("insert into {table} ({names_text}) values ({places})");
     if key == "id" {
-        let corrected = names.iter().filter(|name| **name != key);
+        // When a row was first written stays as it is.
+        let corrected = names.iter().filter(|name| **name != key && **name != "recorded_at_ms");
         let corrected: Vec<String> =
             corrected.map(|name| format!("{name} = excluded.{name}")).collect();
         text.push_str(&format!(" on conflict (id) do update set {}", corrected.join(", ")));

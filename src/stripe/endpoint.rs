@@ -58,7 +58,7 @@ async fn receive_event(
                 rejections.count(now, &source.id, error.word());
                 refuse(source, &error, body.len())
             })?;
-    let envelope = event::envelope(&body).ok_or_else(|| {
+    let mut envelope = event::envelope(&body).ok_or_else(|| {
         rejections.count(now, &source.id, "json");
         tracing::warn!(
             source = source.key,
@@ -67,6 +67,7 @@ async fn receive_event(
         );
         AppError::bad_request("this webhook cannot be accepted")
     })?;
+    envelope.account = settings.ledger_account(envelope.account);
     let event = NewEvent {
         source_id: &source.id,
         envelope: &envelope,

@@ -6,6 +6,7 @@ mod api;
 pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
+pub mod reconcile;
 mod rejections;
 pub mod replay;
 pub(crate) mod signature;

@@ -3,6 +3,7 @@
 //! Promise: no two answers share a click ID, nothing of the request enters the script but the cookie domain computed from it, and
 //! what costs time (compression) is done once at start.
 
+pub(crate) mod addons;
 mod splice;
 
 use std::collections::HashMap;
@@ -17,15 +18,13 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use self::splice::Script;
+use self::addons::{AddOns, Scripts};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::hosts;
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 
-/// The minified form of `static/tag.js`, one function expression; committed, so that building needs no Node.
-const TAG: &str = include_str!("../../static/tag.min.js");
 /// Payment pages that a buyer comes back from: no new source.
 const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
 
@@ -35,13 +34,14 @@ const MAX_PAGES: usize = 1000;
 const MAX_PAGE_BYTES: usize = 600;
 
 pub(crate) fn routes() -> Router<AppState> {
-    let tag = Arc::new(Tag { script: Script::new(TAG.trim_end()), pages: RwLock::default() });
+    let tag = Arc::new(Tag::default());
     Router::new().route("/t/{file}", get(move |state, request| serve_tag(state, request, tag)))
 }
 
 /// What is made once and used by every answer.
+#[derive(Default)]
 struct Tag {
-    script: Script,
+    scripts: Scripts,
     pages: RwLock<Pages>,
 }
 
@@ -99,7 +99,8 @@ async fn serve_tag(
     let click_id = state.click_ids.mint(now, site.number);
     let config = format!("({{\"i\":\"{click_id}\",\"t\":{},{config}", now.as_seconds());
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
-    let mut response = Response::new(Body::from(tag.script.answer(&config, takes_gzip)));
+    let script = tag.scripts.get(AddOns::of(&settings, site, is_debugged(&request)));
+    let mut response = Response::new(Body::from(script.answer(&config, takes_gzip)));
     *response.headers_mut() = if takes_gzip { GZIP_HEADERS.clone() } else { HEADERS.clone() };
     if let Some(origin) = headers.get(header::ORIGIN) {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -155,7 +156,7 @@ fn bake(
         k: cookie_attributes(site, page, base.starts_with("https://")),
         o: own_referrers(site, page),
         h: payment_links(site),
-        d: linked_pages(site),
+        d: linked_pages(site, page),
         u: site.tag.auto_stamp.then_some(1),
         m: must_ask.then_some(1),
         y: site.tag.yield_to_anytrack.then_some(1),
@@ -167,6 +168,16 @@ fn bake(
 /// `?nc=1`: on this page the visitor has not agreed yet, whatever the site's setting says.
 fn is_without_consent(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
+}
+
+/// `?debug=1` on the script's URL, or `ck_debug` in the page's: the person who installs the tag wants to see what it does.
+fn is_debugged(request: &Request) -> bool {
+    let asks = |query: Option<&str>, word: &str| {
+        query.is_some_and(|query| query.split(['&', '#']).any(|pair| pair == word))
+    };
+    let page =
+        text(request.headers(), header::REFERER).and_then(|url| Some(url.split_once('?')?.1));
+    asks(request.uri().query(), "debug=1") || asks(page, "ck_debug") || asks(page, "ck_debug=1")
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
@@ -240,11 +251,15 @@ fn payment_links(site: &Site) -> Option<String> {
     (!own.is_empty()).then(|| format!("^https?://({})(:\\d+)?/", one_of(all)))
 }
 
-/// A pattern that fits pages of linked domains, their subdomains too.
-fn linked_pages(site: &Site) -> Option<String> {
+/// A pattern that fits pages of the owner's other domains, their subdomains too. The page's own domain shares the cookie; and a page
+/// whose address we are not told could neither be recognised by the others nor recognise them.
+fn linked_pages(site: &Site, page: Option<&PageAddress>) -> Option<String> {
     let linked = &site.tag.linked_domains;
-    (!linked.is_empty())
-        .then(|| format!("^https?://([^/]+\\.)?({})(:\\d+)?/", one_of(linked.iter().cloned())))
+    let page = page.filter(|_| !linked.is_empty())?;
+    let others =
+        site.domains.iter().chain(linked).filter(|domain| !hosts::same_site(domain, &page.host));
+    let others = one_of(others.cloned());
+    (!others.is_empty()).then(|| format!("^https?://([^/]+\\.)?({others})(:\\d+)?/"))
 }
 
 /// Alternatives of a pattern. Host names only hold letters, digits, dots and dashes; anything else is left out.
@@ -356,7 +371,8 @@ mod tests {
     #[test]
     fn patterns_fit_the_owners_hosts_and_nothing_that_looks_like_them() {
         let mut site = site(&[]);
-        assert_eq!((payment_links(&site), linked_pages(&site)), (None, None));
+        let page = PageAddress::read("https://www.shop.com/");
+        assert_eq!((payment_links(&site), linked_pages(&site, page.as_ref())), (None, None));
         site.tag.payment_hosts = vec!["pay.shop.com".to_owned(), "e|vil".to_owned()];
         site.tag.linked_domains = vec!["shop.fr".to_owned()];
         assert_eq!(
@@ -365,7 +381,11 @@ mod tests {
                 r"^https?://(book\.stripe\.com|buy\.stripe\.com|donate\.stripe\.com|pay\.shop\.com)(:\d+)?/"
             )
         );
-        assert_eq!(linked_pages(&site).as_deref(), Some(r"^https?://([^/]+\.)?(shop\.fr)(:\d+)?/"));
+        let linked = |page: &str| linked_pages(&site, PageAddress::read(page).as_ref());
+        let french = r"^https?://([^/]+\.)?(shop\.fr)(:\d+)?/";
+        assert_eq!(linked("https://www.shop.com/").as_deref(), Some(french));
+        assert_eq!(linked("https://shop.fr/"), None, "a page's own domain is no linked one");
+        assert_eq!(linked("no page"), None);
         assert!(own_referrers(&site, None).contains(r"pay\.shop\.com|paypal\.com|shop\.fr|stripe"));
     }
 

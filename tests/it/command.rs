@@ -192,3 +192,44 @@ async fn a_replay_prints_what_differs_and_corrects_it_when_told_to() {
         run(&["replay", "--from=2026-02-02", "--to=2026-02-01"], &environment, "").await;
     assert!(!succeeded && said.contains("--from is after --to"), "{said}");
 }
+
+#[tokio::test]
+async fn a_reconciliation_tells_its_gap_by_its_exit_code_too() {
+    let app = TestApp::start().await;
+    let stripe = FakeStripe::start().await;
+    let [key, base] = stripe.settings();
+    let environment = [("CLICKSTAMP_DATABASE_URL", app.database.url.as_str()), key, base];
+    let made = Clock::system().now().as_seconds() - 3600;
+    let paid =
+        Session::paid("cs_live_1").with(json!({"status": "complete", "created": made})).at(made);
+    stripe.has("/v1/checkout/sessions", [paid.completed()["data"]["object"].clone()]);
+    let code = async |arguments: &[&str]| {
+        let status = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+            .args(arguments)
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.await.expect("it runs").code()
+    };
+    let (succeeded, said) = run(&["reconcile"], &environment, "").await;
+    assert!(
+        !succeeded && said.contains("Stripe: 1 paid, 102.60 USD; here: 0, 0.00; gap 1"),
+        "{said}"
+    );
+    assert!(said.contains("cs_live_1 · Stripe: 102.60 USD · here: nothing"), "{said}");
+    assert_eq!(code(&["reconcile"]).await, Some(1));
+    assert_eq!(code(&["reconcile", "--repair"]).await, Some(0));
+    let (succeeded, said) = run(&["reconcile", "--json"], &environment, "").await;
+    assert!(succeeded && said.contains(r#""gap":0"#), "{said}");
+    stripe.key_expires();
+    assert_eq!(code(&["reconcile"]).await, Some(2));
+    assert_eq!(
+        code(&["reconcile", "--from", "yesterday"]).await,
+        Some(2),
+        "as all wrong arguments"
+    );
+    app.deliver_due().await;
+}

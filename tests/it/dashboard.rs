@@ -11,7 +11,7 @@ use crate::harness::{Reply, Session, TestApp};
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "watercolor-2026";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     "/",
     "/conversions",
     "/leaks",
@@ -22,9 +22,11 @@ const PAGES: [&str; 10] = [
     "/setup",
     "/settings",
     "/settings/sites/main",
+    "/settings/sources",
+    "/settings/sources/main",
 ];
 
-async fn with_admin(further: &[(&str, &str)]) -> TestApp {
+pub(crate) async fn with_admin(further: &[(&str, &str)]) -> TestApp {
     let mut settings =
         vec![("CLICKSTAMP_ADMIN_EMAIL", EMAIL), ("CLICKSTAMP_ADMIN_PASSWORD", PASSWORD)];
     settings.extend_from_slice(further);
@@ -35,7 +37,7 @@ fn encode(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-async fn post(app: &TestApp, path: &str, cookie: &str, pairs: &[(&str, &str)]) -> Reply {
+pub(crate) async fn post(app: &TestApp, path: &str, cookie: &str, pairs: &[(&str, &str)]) -> Reply {
     app.send("POST", path, &[FORM, ("cookie", cookie)], encode(pairs)).await
 }
 
@@ -44,7 +46,7 @@ async fn sign_in_as(app: &TestApp, email: &str, password: &str) -> Reply {
 }
 
 /// Signs in; answers the cookie.
-async fn sign_in(app: &TestApp) -> String {
+pub(crate) async fn sign_in(app: &TestApp) -> String {
     let reply = sign_in_as(app, EMAIL, PASSWORD).await;
     assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
     cookie_of(&reply)
@@ -54,7 +56,7 @@ fn cookie_of(reply: &Reply) -> String {
     reply.header("set-cookie").split(';').next().expect("a cookie").to_owned()
 }
 
-async fn page(app: &TestApp, cookie: &str, path: &str) -> Reply {
+pub(crate) async fn page(app: &TestApp, cookie: &str, path: &str) -> Reply {
     app.send("GET", path, &[("cookie", cookie)], "").await
 }
 

@@ -8,7 +8,8 @@ use crate::harness::TestApp;
 const SITE: [(&str, &str); 3] = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
 
 async fn baked(app: &TestApp, path: &str) -> Value {
-    let script = app.get(path).await;
+    let page = [("referer", "https://www.shop.example/")];
+    let script = app.send("GET", path, &page, "").await;
     let text = script.text();
     let at = text.rfind("({").expect("the baked config") + 1;
     serde_json::from_str(&text[at..text.len() - 1]).expect("the config is JSON")

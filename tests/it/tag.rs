@@ -21,7 +21,10 @@ async fn every_answer_has_its_own_id_and_nobody_may_keep_it() {
 
 #[tokio::test]
 async fn gzip_and_plain_hold_the_same_script() {
-    let app = TestApp::start().await;
+    // Without add-ons: the form does not name AnyTrack's.
+    let app = TestApp::owned(&[]).await;
+    let usual = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
+    app.owner().await.save("/settings/sites/main", &usual).await;
     let zipped = app.send("GET", "/t/main.js", &[("accept-encoding", "gzip, br")], "").await;
     assert_eq!(zipped.header("content-encoding"), "gzip");
     let mut text = String::new();
@@ -72,5 +75,51 @@ async fn visits_of_https_pages_are_posted_over_https() {
     ] {
         let reply = app.send("GET", "/t/main.js", &[("host", host), ("referer", page)], "").await;
         assert!(reply.text().contains(&format!(r#""e":"{expected}""#)), "{host} {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_gets_the_add_ons_its_site_needs_and_no_other() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let usual = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
+    let (auto, linked) = ("[publishable-key]:not(", "history.replaceState(");
+    let (anytrack, google, tcf) = ("AnyTrack", "dataLayer", "__tcfapi");
+    let all = [auto, linked, anytrack, google, tcf];
+    for (further, expected) in [
+        (&[][..], &[][..]),
+        (&[("consent", "required")], &[]),
+        (&[("consent", "off"), ("auto_stamp", "1")], &[auto]),
+        (&[("linked_domains", "shop.fr")], &[linked]),
+        (&[("consent", "google"), ("yield_to_anytrack", "1")], &[anytrack, google]),
+        (
+            &[("consent", "tcf"), ("auto_stamp", "1"), ("linked_domains", "shop.fr")],
+            &[auto, linked, tcf],
+        ),
+    ] {
+        let form: Vec<_> = usual.iter().chain(further).copied().collect();
+        owner.save("/settings/sites/main", &form).await;
+        let headers = [("accept-encoding", "gzip")];
+        let zipped = app.send("GET", "/t/main.js", &headers, "").await;
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).expect("gzip");
+        let found: Vec<_> = all.iter().filter(|part| text.contains(**part)).collect();
+        assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{further:?}");
+        assert!(!text.contains("clickstamp-debug"));
+    }
+}
+
+#[tokio::test]
+async fn the_debug_add_on_comes_only_on_demand() {
+    let app = TestApp::start().await;
+    for (path, page, is_there) in [
+        ("/t/main.js", "https://www.shop.com/?a=1&ck_debug", true),
+        ("/t/main.js", "https://www.shop.com/?ck_debug=1#top", true),
+        ("/t/main.js?debug=1", "https://www.shop.com/", true),
+        ("/t/main.js", "https://www.shop.com/ck_debug", false),
+        ("/t/main.js?debug=2", "https://www.shop.com/?x=ck_debug", false),
+    ] {
+        let reply = app.send("GET", path, &[("referer", page)], "").await;
+        assert_eq!(reply.text().contains("clickstamp-debug"), is_there, "{path} {page}");
     }
 }

@@ -1,19 +1,33 @@
-// Minifies the browser tag.
-// In: static/tag.js. Out: static/tag.min.js; with --check nothing is written.
-// Promise: the committed file is exactly what the pinned minifier makes of the source, and within the size gate; else exit code 1.
+// Minifies the browser tag, its add-ons and the race stub.
+// In: static/tag*.js. Out: static/tag*.min.js; with --check nothing is written.
+// Promise: the committed files are exactly what the pinned minifier makes of the sources, and within the size gates; else exit code 1.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { minify } from "terser";
 
-const SOURCE = new URL("../../static/tag.js", import.meta.url);
-const TARGET = new URL("../../static/tag.min.js", import.meta.url);
-
 /** Bytes, for the tag with all its features. An advertiser's page should not load more for this than for a page counter. */
-const GATE = { gzip: 1950, brotli: 1750 };
+const CORE = { gzip: 1950, brotli: 1750 };
+const ADD_ON = { gzip: 300 };
+/** Loaded on demand by the one who installs the tag. */
+const DEBUG = {};
+/** It stands in the page itself, before anything is packed. */
+const STUB = { raw: 550 };
 
-/** The server appends "(config)". The minifier has to see the call too: to it, a function nobody calls is nothing. */
-const CALL = "(CONFIG)";
+/**
+ * Every script: its gate, and what is appended to it while it is minified. The server appends "(config)" to the tag, and
+ * "((tag))(config)" to an add-on. The minifier has to see the call too: to it, a function nobody calls is nothing.
+ */
+const SCRIPTS = {
+  tag: [CORE, "(CONFIG)"],
+  "tag-auto": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-linked": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-anytrack": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-consent-google": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-consent-tcf": [ADD_ON, "(TAG)(CONFIG)"],
+  "tag-debug": [DEBUG, "(TAG)(CONFIG)"],
+  "tag-stub": [STUB, ""],
+};
 
 const OPTIONS = {
   ecma: 2020,
@@ -21,25 +35,33 @@ const OPTIONS = {
   compress: { ecma: 2020, passes: 4, negate_iife: false, unsafe_arrows: true, booleans_as_integers: true },
   format: { ecma: 2020, semicolons: true },
 };
+/** A call of a call must not be merged into one: the add-on and the tag are put together by the server. */
+const ADD_ON_OPTIONS = { ...OPTIONS, compress: { ...OPTIONS.compress, inline: 0, reduce_funcs: false } };
 
-const { code } = await minify(readFileSync(SOURCE, "utf8") + CALL, OPTIONS);
-const ending = `${CALL};`;
-if (!code?.startsWith("(") || !code.endsWith(ending)) throw new Error(`not one function expression: ${code}`);
-const minified = code.slice(0, -ending.length);
+const sizes = (text) => ({
+  raw: text.length,
+  gzip: gzipSync(text, { level: 9 }).length,
+  brotli: brotliCompressSync(text, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length,
+});
 
-const size = {
-  raw: minified.length,
-  gzip: gzipSync(minified, { level: 9 }).length,
-  brotli: brotliCompressSync(minified, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length,
+const fail = (why) => {
+  console.error(why);
+  process.exitCode = 1;
 };
-console.log(`tag.min.js: ${size.raw} B raw, ${size.gzip} B gzip-9 (gate ${GATE.gzip}), ${size.brotli} B brotli-11 (gate ${GATE.brotli})`);
 
-if (size.gzip > GATE.gzip || size.brotli > GATE.brotli) {
-  console.error("tag.min.js is above the size gate");
-  process.exitCode = 1;
-}
-if (!process.argv.includes("--check")) writeFileSync(TARGET, minified);
-else if (readFileSync(TARGET, "utf8") !== minified) {
-  console.error("static/tag.min.js is not what static/tag.js gives: run `npm run build` in tests/");
-  process.exitCode = 1;
+const isCheck = process.argv.includes("--check");
+for (const [name, [gate, call]] of Object.entries(SCRIPTS)) {
+  const source = new URL(`../../static/${name}.js`, import.meta.url);
+  const target = new URL(`../../static/${name}.min.js`, import.meta.url);
+  const { code } = await minify(readFileSync(source, "utf8").trimEnd() + call, call.startsWith("(TAG)") ? ADD_ON_OPTIONS : OPTIONS);
+  const ending = `${call};`;
+  if (!code?.startsWith("(") || !code.endsWith(ending)) throw new Error(`${name}: not one expression: ${code}`);
+  const minified = code.slice(0, -ending.length);
+  const size = sizes(minified);
+  const told = Object.entries(size).map(([unit, bytes]) => `${bytes} B ${unit}${gate[unit] ? ` (gate ${gate[unit]})` : ""}`);
+  console.log(`${name}.min.js: ${told.join(", ")}`);
+  if (Object.entries(gate).some(([unit, most]) => size[unit] > most)) fail(`${name}.min.js is above its size gate`);
+  if (!isCheck) writeFileSync(target, minified);
+  else if (readFileSync(target, "utf8") !== minified)
+    fail(`static/${name}.min.js is not what static/${name}.js gives: run \`npm run build\` in tests/`);
 }

@@ -89,6 +89,12 @@ pub(crate) struct Source {
     metadata_key: String,
     /// How many signing secrets it has; the secrets themselves are never shown.
     secrets: usize,
+    /// What its endpoint was made for: live, test, any.
+    mode: &'static str,
+    /// Its own `acct_…`, where the owner told it.
+    account: Option<String>,
+    /// Payment intents without a checkout count too.
+    record_bare_payment_intents: bool,
 }
 
 impl Source {
@@ -102,6 +108,9 @@ impl Source {
             },
             metadata_key: found.metadata_key.clone(),
             secrets: found.secrets.len(),
+            mode: found.mode.word(),
+            account: Some(found.account.clone()).filter(|account| !account.is_empty()),
+            record_bare_payment_intents: found.record_bare_payment_intents,
         }
     }
 }

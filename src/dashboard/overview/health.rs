@@ -1,9 +1,10 @@
-//! The health strip: four sentences, each a fact and a link.
-//! In: signs of life. Out: what the strip shows. Pure.
+//! The health strip: sentences, each a fact and a link.
+//! In: signs of life, and the last comparison with Stripe's books. Out: what the strip shows. Pure.
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::counted;
-use crate::report::Health;
+use crate::report::{Comparison, Health};
+use crate::stripe::reconcile::Reconciled;
 
 /// One sentence.
 pub(super) struct Sign {
@@ -17,14 +18,46 @@ pub(super) struct Sign {
 /// Visits come by the minute on a page that is paid for; a day of silence deserves a look.
 const QUIET_AFTER_SECONDS: u64 = 86_400;
 
-/// The four sentences.
-pub(super) fn signs(viewer: &Viewer, health: &Health) -> Vec<Sign> {
-    vec![
+/// The sentences; the last one only where there is a key to compare with.
+pub(super) fn signs(
+    viewer: &Viewer,
+    health: &Health,
+    comparison: Option<&Comparison>,
+) -> Vec<Sign> {
+    let mut signs = vec![
         tag(viewer, health),
         stripe(viewer, health),
         deliveries(viewer, health),
         events(viewer, health),
-    ]
+    ];
+    signs.extend(comparison.map(|found| books(viewer, found)));
+    signs
+}
+
+fn books(viewer: &Viewer, found: &Comparison) -> Sign {
+    let href = viewer.link("/settings/sources").to_string();
+    let result = found.result.as_deref();
+    let result = result.and_then(|text| serde_json::from_str::<Reconciled>(text).ok());
+    let checked = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
+    match (result, &found.error) {
+        (_, Some(_)) | (None, None) => Sign {
+            href,
+            class: "bad",
+            fact: "Not compared with Stripe".to_owned(),
+            hint: "its API gave no answer; see why".to_owned(),
+        },
+        (Some(books), None) if books.gap > 0 => {
+            let gap = counted(i64::try_from(books.gap).unwrap_or(i64::MAX), "payment", "payments");
+            let fact = format!("{gap} unlike Stripe’s books");
+            Sign { href, class: "bad", fact, hint: format!("compared {checked}") }
+        }
+        (Some(books), None) => {
+            let paid: u64 = books.totals.iter().map(|sums| sums.here_count).sum();
+            let paid = counted(i64::try_from(paid).unwrap_or(i64::MAX), "payment", "payments");
+            let fact = "Stripe’s books agree".to_owned();
+            Sign { href, class: "ok", fact, hint: format!("{paid}, gap 0, compared {checked}") }
+        }
+    }
 }
 
 fn tag(viewer: &Viewer, health: &Health) -> Sign {

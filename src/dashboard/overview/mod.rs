@@ -96,13 +96,18 @@ pub(super) async fn show_overview(
         ..ConversionFilter::default()
     };
     let latest = report::conversions(store, &filter, None, LATEST).await?;
+    let comparisons = report::comparisons(store).await?;
+    let of_site =
+        |id: &str| state.settings.current().source(id).map(|source| source.site_id.clone());
+    let comparison =
+        comparisons.iter().find(|found| of_site(&found.source_id).as_ref() == Some(&scope.site_id));
     let metric = cards::Metric::read(query.chart.as_deref());
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&here),
         currencies: currency_menu(&here, &now, currency),
-        health: health::signs(&viewer, &frame.health),
+        health: health::signs(&viewer, &frame.health, comparison),
         lost: lost(&now, currency, &leaks_href),
         cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,

@@ -17,12 +17,12 @@ use crate::error::AppError;
 use crate::settings;
 use crate::state::AppState;
 
-const FROM_ENVIRONMENT: &str = "The environment sets this value, so it cannot be changed here. Change it there and start again.";
+pub(super) const FROM_ENVIRONMENT: &str = "The environment sets this value, so it cannot be changed here. Change it there and start again.";
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SecretSent {
     #[serde(default)]
-    value: String,
+    pub(super) value: String,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +54,8 @@ pub(in crate::dashboard) async fn save_stripe(
     };
     match secrets {
         Ok(secrets) => {
-            settings::save_webhook_secrets(&state.store, &state.settings, source, &secrets).await?;
+            let (store, settings) = (&state.store, &state.settings);
+            settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
             Ok(saved(&viewer, "stripe"))
         }
         Err(fault) => {
@@ -63,7 +64,7 @@ pub(in crate::dashboard) async fn save_stripe(
     }
 }
 
-fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
+pub(super) fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
     let text = entered(Some(text)).unwrap_or_default();
     let secrets = parse_webhook_secrets(&text)
         .map_err(|fault| format!("{fault} What you entered was not kept."))?;

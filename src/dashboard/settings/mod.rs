@@ -4,6 +4,7 @@
 
 mod forms;
 mod site;
+mod source;
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -13,6 +14,9 @@ use serde::Deserialize;
 
 pub(super) use forms::{change_password, save_anytrack, save_stripe};
 pub(super) use site::{add_site, save_site, show_site};
+pub(super) use source::{
+    add_secret, add_source, list_sources, remove_secret, save_source, show_source,
+};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::views::{Field, numbers};
@@ -88,6 +92,7 @@ struct SettingsPage {
     sites: Vec<SiteItem>,
     new_site: NewSiteForm,
     stripe: SecretSetting,
+    sources_href: String,
     anytrack: SecretSetting,
     /// The page of all destinations.
     destinations: String,
@@ -160,6 +165,7 @@ async fn settings_page(
         new_site: NewSiteForm { action: action("sites"), name, key },
         stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
         destinations: viewer.link("/settings/destinations").to_string(),
+        sources_href: viewer.link("/settings/sources").to_string(),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
         password: PasswordForm {
             action: action("password"),

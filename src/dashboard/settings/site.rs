@@ -354,7 +354,7 @@ pub(in crate::dashboard) async fn add_site(
     refuse(&state, &viewer, Refused { new_site: Some([name, key]), ..Refused::default() }).await
 }
 
-fn key_fault(key: &str) -> Option<String> {
+pub(super) fn key_fault(key: &str) -> Option<String> {
     let fits = (1..=MAX_KEY_CHARS).contains(&key.len())
         && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     (!fits).then(|| {

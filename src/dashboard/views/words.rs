@@ -178,6 +178,7 @@ pub(in crate::dashboard) fn ignored(reason: &str) -> &str {
     match reason {
         "unsupported_type" => "this type says nothing about a payment we count",
         "ping" => "Stripe’s own test of the connection",
+        "covered_by_snapshot" => "an ordinary event says the same",
         "setup_mode" => "a card was saved, nothing was paid",
         other => other,
     }

@@ -279,7 +279,7 @@ mod tests {
         }
         let setup = paid(json!({"mode": "setup", "amount_total": null, "currency": null}));
         let setup = payment("checkout.session.completed", &setup);
-        assert_eq!(setup.entry("click_id").unwrap().kind, "lead");
+        assert_eq!(setup.entry(&crate::settings::Source::sample("click_id")).unwrap().kind, "lead");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
             ("evt_1M5sv6JhmZq84NMqbCfCcgRL", true, None)
         );
         let Reading::Payment(payment) = reading(body) else { panic!("a payment") };
-        let entry = payment.entry("click_id").unwrap();
+        let entry = payment.entry(&crate::settings::Source::sample("click_id")).unwrap();
         assert_eq!(payment.value(ValueOption::Total).unwrap().decimal(), "100.00");
         assert_eq!((entry.kind, entry.status, payment.email()), ("purchase", "paid", None));
         assert_eq!(payment.transaction_id(), Some("evt_1M5sv6JhmZq84NMqbCfCcgRL"));

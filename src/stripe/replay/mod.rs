@@ -90,8 +90,6 @@ struct Outcome {
     state: String,
     reason: Option<String>,
     error: Option<String>,
-    summary: Option<String>,
-    note: Option<String>,
     conversion_id: Option<String>,
 }
 
@@ -296,7 +294,8 @@ async fn apply(
         if !is_whole && !is_written {
             continue; // Its conversion is outside of what is corrected.
         }
-        table::set_outcome(&mut tx, id, now).await?;
+        // What it teaches beside its conversion was not copied.
+        table::put_back(&mut tx, ledger.now, id).await?;
     }
     tx.commit().await?;
     for (account, id) in &written {

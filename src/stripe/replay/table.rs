@@ -1,5 +1,5 @@
 //! SQL of a replay.
-//! In: a store, or its shadow. Out: what the ledger and the events say there, to be compared; and the events' new states. Private to this room.
+//! In: a store, or its shadow. Out: what the ledger and the events say there, to be compared; and events put back. Private to this room.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,12 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Column as _, Row as _};
 
 use super::{Line, Outcome, Ownership};
+use crate::clock::Timestamp;
 use crate::store::{Shadow, Store};
 
-/// What a line may differ in without saying anything else: our own numbers and times, and the facts it was made from.
-const NOT_COMPARED: [&str; 6] =
-    ["id", "account", "payment", "recorded_at_ms", "updated_at_ms", "owed_from_ms"];
+/// What a line may differ in without saying anything else: our own numbers and times.
+const NOT_COMPARED: [&str; 5] =
+    ["id", "account", "recorded_at_ms", "updated_at_ms", "owed_from_ms"];
 
 /// Lets the copied events wait to be processed, oldest first.
 pub(super) async fn forget_outcomes(shadow: &Shadow) -> Result<()> {
@@ -92,12 +93,11 @@ pub(super) async fn ownership(store: &Store) -> Result<Ownership> {
 
 /// How the events ended, by ID.
 pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>> {
-    let rows = sqlx::query(
-        "select id, type, state, reason, error, summary, note, conversion_id from stripe_events",
-    )
-    .fetch_all(store.pool())
-    .await
-    .context("could not read the events")?;
+    let rows =
+        sqlx::query("select id, type, state, reason, error, conversion_id from stripe_events")
+            .fetch_all(store.pool())
+            .await
+            .context("could not read the events")?;
     rows.iter()
         .map(|row| {
             let outcome = Outcome {
@@ -105,8 +105,6 @@ pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>>
                 state: row.try_get("state")?,
                 reason: row.try_get("reason")?,
                 error: row.try_get("error")?,
-                summary: row.try_get("summary")?,
-                note: row.try_get("note")?,
                 conversion_id: row.try_get("conversion_id")?,
             };
             Ok((row.try_get("id")?, outcome))
@@ -125,21 +123,17 @@ pub(super) async fn mark(connection: &mut AnyConnection) -> Result<(i64, i64, i6
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
-pub(super) async fn set_outcome(tx: &mut AnyConnection, id: &str, outcome: &Outcome) -> Result<()> {
+/// Lets an event be processed once more, by the worker and in its usual way.
+pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<()> {
     sqlx::query(
         "update stripe_events
-            set state = $1, reason = $2, error = $3, note = $4, conversion_id = $5, summary = $6
-          where id = $7",
+            set state = 'received', reason = null, error = null, due_at_ms = $1
+          where id = $2",
     )
-    .bind(&outcome.state)
-    .bind(outcome.reason.as_deref())
-    .bind(outcome.error.as_deref())
-    .bind(outcome.note.as_deref())
-    .bind(outcome.conversion_id.as_deref())
-    .bind(outcome.summary.as_deref())
+    .bind(now.as_ms())
     .bind(id)
     .execute(tx)
     .await
-    .context("could not write how an event ended")?;
+    .context("could not put an event back")?;
     Ok(())
 }

@@ -11,6 +11,9 @@ export const TAGS = ["tag.js", "tag.min.js"].map((name) => ({
   text: readFileSync(new URL(`../../../static/${name}`, import.meta.url), "utf8"),
 }));
 
+const addOnText = (name, tag) =>
+  readFileSync(new URL(`../../../static/tag-${name}${tag.name.endsWith(".min.js") ? ".min.js" : ".js"}`, import.meta.url), "utf8").trimEnd();
+
 export const CLICK_ID = /^ck_[a-z0-9]{29,37}$/;
 
 export class StubElement {
@@ -29,12 +32,14 @@ export class StubElement {
   /** Understands the tag's own selectors: an optional element, an optional type, one attribute that contains a text. */
   matches(selectors) {
     if (selectors === ":defined") return this.isDefined ?? true;
+    if (selectors === "[publishable-key]:not([client-reference-id])")
+      return this.attributes.has("publishable-key") && !this.attributes.has("client-reference-id");
     return selectors.split(",").some((selector) => {
-      const [, element, type, name, text] = /^([a-z]*)(?:\[type=(\w+)\])?\[([\w-]+)\*=(\w+) i\]$/.exec(selector);
+      const [, element, type, name, text] = /^([a-z]*)(?:\[type=(\w+)\])?\[([\w-]+)(?:\*=(\w+) i)?\]$/.exec(selector);
       return (
         (!element || element === this.localName) &&
         (!type || type === this.getAttribute("type")) &&
-        (this.getAttribute(name) ?? "").toLowerCase().includes(text)
+        (text ? (this.getAttribute(name) ?? "").toLowerCase().includes(text) : this.attributes.has(name))
       );
     });
   }
@@ -88,9 +93,9 @@ export class Visitor {
    * Opens a page and runs the tag in it.
    * `type` is the navigation type, `change` may alter the page's globals and `before` is the page's own script, `answer` is what fetch gives.
    */
-  open(url, { referrer = "", type = "navigate", elements = [], config = {}, stub, change, before, answer } = {}) {
+  open(url, { referrer = "", type = "navigate", elements = [], config = {}, addOns = [], stub, change, before, answer } = {}) {
     const visitor = this;
-    const page = { posts: [], requests: [], said: [], opened: [], went: [], ready: [], listeners: {}, elements };
+    const page = { posts: [], requests: [], said: [], opened: [], went: [], ready: [], timers: [], listeners: {}, elements };
     const listen = (place) => (name, listener) => (page.listeners[`${place}${name}`] ??= []).push(listener);
 
     const body = new StubElement("body", {}, elements);
@@ -114,6 +119,9 @@ export class Visitor {
       location: {
         href: url,
         host: new URL(url).host,
+        toString() {
+          return this.href;
+        },
       },
       navigator: { webdriver: false },
       performance: { getEntriesByType: () => [{ name: url, type }] },
@@ -127,6 +135,9 @@ export class Visitor {
         page.posts.push(JSON.parse(options.body));
         return answer ? answer() : Promise.resolve();
       },
+      URL,
+      history: { state: { kept: true }, replaceState: (state, _, to) => ((page.replaced = [state, to]), (globals.location.href = to)) },
+      setTimeout: (work, wait, ...args) => page.timers.push([wait, () => work(...args)]),
       CustomEvent: class {
         constructor(name, { detail }) {
           Object.assign(this, { name, detail });
@@ -149,15 +160,21 @@ export class Visitor {
     page.globals = globals;
     page.config = { ...bake(this), ...config };
     vm.createContext(globals);
-    page.run = () => vm.runInContext(`${this.tag.text}(${JSON.stringify(page.config)})`, globals);
+    // As the server puts it together: each add-on around what stands within.
+    const script = addOns.reduce((inner, name) => `${addOnText(name, this.tag)}(${inner})`, this.tag.text);
+    page.run = () => vm.runInContext(`${script}(${JSON.stringify(page.config)})`, globals);
     if (before) vm.runInContext(before, globals);
     page.run();
 
     /** Fires what was listened for: "click", "navigation navigate", "document prerenderingchange". */
     page.fire = (name, event = {}) => {
       if (name === "document prerenderingchange") document.prerendering = false;
+      globals.event = event;
       for (const listener of page.listeners[name] ?? []) listener(event);
+      globals.event = undefined;
     };
+    /** Time passes for what the page has set up. */
+    page.tick = () => page.timers.splice(0).forEach(([, work]) => work());
     /** A single-page app changed the URL. */
     page.route = (to) => {
       globals.location.href = to;

@@ -1,0 +1,102 @@
+//! `clickstamp reconcile`: our books against Stripe's.
+//! In: a range of days. Out: a line per day and currency, every difference by name; exit code 0 at gap 0, 1 otherwise, 2 without an answer.
+//! Promise: it changes nothing; with `--repair` it fetches what is missing and compares again.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::json;
+
+use crate::app::App;
+use crate::backfill::{no_answer, whose};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::replay::{days, range};
+use crate::stripe::reconcile::{Reconciled, Sums, Wanted};
+
+/// How it is called.
+pub fn command() -> Command {
+    Command::new("reconcile")
+        .about("Compare the ledger with Stripe's own books, payment by payment")
+        .after_help(
+            "Needs CLICKSTAMP_STRIPE_API_KEY, a restricted key that may read Checkout Sessions and Invoices. Without days it compares the \
+             last seven and today until ten minutes ago; the server does the same every night. Exit code: 0 no gap, 1 a gap, 2 no answer \
+             from Stripe.",
+        )
+        .args(days())
+        .arg(
+            Arg::new("repair")
+                .long("repair")
+                .action(ArgAction::SetTrue)
+                .help("fetch what is missing here, and compare again"),
+        )
+        .args(whose())
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A sentence for the operator: what is wrong with the database or the source.
+pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
+    let text = |name: &str| arguments.get_one::<String>(name).cloned().unwrap_or_default();
+    let app = App::beside(config, Clock::system()).await?;
+    let (from, until) = range(arguments, &app.state().settings.current())?;
+    let (source, account) = (text("source"), text("account"));
+    let wanted = Wanted { source, account, from, until, repair: arguments.get_flag("repair") };
+    let found = app.reconcile(&wanted).await;
+    app.close().await;
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return no_answer(Err(error)),
+    };
+    let said = if arguments.get_flag("json") { json!(found).to_string() } else { tell(&found) };
+    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    Ok(if found.gap == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(found: &Reconciled) -> String {
+    let mut said = String::new();
+    if !found.livemode {
+        said.push_str("Test mode: the key sees no live payment.\n");
+    }
+    if found.repaired > 0 {
+        said.push_str(&format!("Fetched {} that were missing.\n", found.repaired));
+    }
+    for sums in &found.days {
+        said.push_str(&line(sums));
+    }
+    for sums in &found.totals {
+        said.push_str(&line(sums));
+    }
+    if found.totals.is_empty() {
+        said.push_str("Neither side has a payment in these days; gap 0\n");
+    }
+    for difference in &found.differences {
+        let none = "nothing".to_owned();
+        said.push_str(&format!(
+            "\n{} {} · Stripe: {} · here: {}{}\n  {}.\n",
+            difference.day,
+            difference.stripe_id,
+            difference.stripe.as_ref().unwrap_or(&none),
+            difference.here.as_ref().unwrap_or(&none),
+            difference.conversion_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default(),
+            difference.fix
+        ));
+    }
+    said.trim_end().to_owned()
+}
+
+fn line(sums: &Sums) -> String {
+    let day = if sums.day.is_empty() { "all       " } else { &sums.day };
+    format!(
+        "{day}  Stripe: {} paid, {} {}; here: {}, {}; gap {}\n",
+        sums.stripe_count,
+        sums.stripe_amount,
+        sums.currency,
+        sums.here_count,
+        sums.here_amount,
+        sums.gap
+    )
+}

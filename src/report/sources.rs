@@ -1,0 +1,93 @@
+//! What is known of the sources beside their events: who was heard last, by which secret, and how the books compare.
+//! In: a source. Out: times, counts, and the last comparison as it was stored.
+//! Promise: each statement reads the end of an index, however many events there are.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+
+use crate::clock::Timestamp;
+use crate::store::Store;
+
+/// The last event that a signing secret believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// `sev_…`.
+    pub(crate) id: String,
+    /// When it came.
+    pub(crate) at: Timestamp,
+    /// Its type.
+    pub(crate) kind: String,
+    /// False in test mode.
+    pub(crate) livemode: bool,
+}
+
+/// The last event of a source that its secret at `position` believed since `since`.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn last_heard(
+    store: &Store,
+    source_id: &str,
+    position: i64,
+    since: Timestamp,
+) -> Result<Option<Heard>> {
+    let row = sqlx::query(
+        "select id, received_at_ms, type, livemode
+           from stripe_events
+          where source_id = $1 and secret_position = $2 and received_at_ms >= $3
+          order by received_at_ms desc
+          limit 1",
+    )
+    .bind(source_id)
+    .bind(position)
+    .bind(since.as_ms())
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find a source's last event")?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Heard {
+        id: row.try_get("id")?,
+        at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        kind: row.try_get("type")?,
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+    }))
+}
+
+/// The last comparison with Stripe's books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    /// `src_…`.
+    pub(crate) source_id: String,
+    /// When it last came to a result.
+    pub(crate) checked_at: Option<Timestamp>,
+    /// The result, as `stripe::reconcile` wrote it.
+    pub(crate) result: Option<String>,
+    /// Why the last try came to none.
+    pub(crate) error: Option<String>,
+}
+
+/// The comparisons of all sources, the latest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
+    let rows = sqlx::query(
+        "select source_id, checked_at_ms, result, error
+           from stripe_reconciliations
+          where checked_at_ms is not null or error is not null
+          order by coalesce(checked_at_ms, 0) desc",
+    )
+    .fetch_all(store.pool())
+    .await
+    .context("could not read the comparisons with Stripe's books")?;
+    rows.iter()
+        .map(|row| {
+            Ok(Comparison {
+                source_id: row.try_get("source_id")?,
+                checked_at: row.try_get::<Option<i64>, _>("checked_at_ms")?.map(Timestamp::from_ms),
+                result: row.try_get("result")?,
+                error: row.try_get("error")?,
+            })
+        })
+        .collect()
+}

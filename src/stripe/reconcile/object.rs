@@ -1,0 +1,120 @@
+//! What Stripe's own lists say was paid.
+//! In: a session or an invoice as its API wrote it. Out: the payment in it, if one counts. Pure.
+//! Promise: read apart from the reader of events, so that a mistake there shows as a gap here.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::clock::Timestamp;
+use crate::money::{Currency, Money};
+
+/// Which list it is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Session,
+    Invoice,
+}
+
+impl Kind {
+    /// The event that tells of it.
+    pub(super) fn event(self) -> &'static str {
+        match self {
+            Self::Session => "checkout.session.completed",
+            Self::Invoice => "invoice.paid",
+        }
+    }
+}
+
+/// A payment in Stripe's books.
+#[derive(Debug)]
+pub(super) struct Paid {
+    pub(super) kind: Kind,
+    pub(super) id: String,
+    pub(super) created: Timestamp,
+    pub(super) money: Money,
+    /// Of a session: the invoice that is the same payment.
+    pub(super) invoice: Option<String>,
+    pub(super) raw: Box<RawValue>,
+}
+
+/// Reads a completed session; `None` when nothing was paid in it, not even zero.
+pub(super) fn session(raw: Box<RawValue>) -> Option<Paid> {
+    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    if object["payment_status"] == "unpaid" {
+        return None;
+    }
+    // In the old form of adaptive pricing the session is in the buyer's currency, and the seller's stands apart.
+    let converted = &object["currency_conversion"];
+    let money = money(&converted["amount_total"], &converted["source_currency"])
+        .or_else(|| money(&object["amount_total"], &object["currency"]))?;
+    let invoice = &object["invoice"];
+    let invoice = invoice.as_str().or_else(|| invoice["id"].as_str()).map(str::to_owned);
+    let (id, created) = named(&object)?;
+    Some(Paid { kind: Kind::Session, id, created, money, invoice, raw })
+}
+
+/// Reads a paid invoice; `None` for one over nothing.
+pub(super) fn invoice(raw: Box<RawValue>) -> Option<Paid> {
+    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    let money = money(&object["amount_paid"], &object["currency"]).filter(|paid| paid.minor > 0)?;
+    let (id, created) = named(&object)?;
+    Some(Paid { kind: Kind::Invoice, id, created, money, invoice: None, raw })
+}
+
+fn named(object: &Value) -> Option<(String, Timestamp)> {
+    Some((object["id"].as_str()?.to_owned(), Timestamp::from_seconds(object["created"].as_i64()?)))
+}
+
+fn money(amount: &Value, currency: &Value) -> Option<Money> {
+    Some(Money { minor: amount.as_i64()?, currency: Currency::parse(currency.as_str()?)? })
+}
+
+/// When the object of a stored event was created.
+pub(super) fn created_in(body: &[u8]) -> Option<Timestamp> {
+    let event: Value = serde_json::from_slice(body).ok()?;
+    event["data"]["object"]["created"].as_i64().map(Timestamp::from_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn raw(object: &Value) -> Box<RawValue> {
+        RawValue::from_string(object.to_string()).unwrap()
+    }
+
+    #[test]
+    fn what_counts_is_read_with_the_sellers_money() {
+        let base = json!({"id": "cs_1", "created": 5, "amount_total": 100, "currency": "usd", "payment_status": "paid"});
+        let with = |key: &str, value: Value| {
+            let mut object = base.clone();
+            object[key] = value;
+            session(raw(&object))
+                .map(|paid| format!("{} {}", paid.money.minor, paid.money.currency))
+        };
+        let rows = [
+            ("mode", json!("payment"), Some("100 USD")),
+            ("payment_status", json!("unpaid"), None),
+            ("payment_status", json!("a word of tomorrow"), Some("100 USD")),
+            ("amount_total", json!(0), Some("0 USD")),
+            ("amount_total", json!(null), None),
+            (
+                "currency_conversion",
+                json!({"amount_total": 90, "source_currency": "eur"}),
+                Some("90 EUR"),
+            ),
+        ];
+        for (key, value, expected) in rows {
+            assert_eq!(with(key, value.clone()).as_deref(), expected, "{key} {value}");
+        }
+        assert!(
+            invoice(raw(&json!({"id": "in_1", "created": 5, "amount_paid": 0, "currency": "usd"})))
+                .is_none()
+        );
+        assert!(
+            invoice(raw(&json!({"id": "in_1", "created": 5, "amount_paid": 7, "currency": "usd"})))
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,34 @@
+// Add-on for sites with AnyTrack: keeps the click IDs that AnyTrack's own tag uses on the page.
+// In: the tag and its config; AnyTrack's function, should it be there. Out: notes beside our click ID; with `y` also the word to stamp what is left.
+// Promise: each ID is told once, and only while AnyTrack's tag is on the page: others use such strings as user IDs.
+
+((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
+  core(config);
+
+  const page = /** @type {any} */ (window);
+  /** @type {Record<string, unknown>} */
+  const told = {};
+  /** Tells an ID, and whether it is one: letters and digits alone, so never ours. */
+  const note = (/** @type {any} */ a) =>
+    page.AnyTrack && /^[^\W_]{14,64}$/.test(a) && (told[a] = told[a] || page.clickstamp("post", { a }));
+  let rounds = 0;
+  /** Asks AnyTrack; before it has loaded, its stub answers nothing. The tag calls back, so that nothing is thrown. */
+  const ask = () =>
+    page.clickstamp("ready", () => {
+      if (!note(page.AnyTrack?.("atclid")) && rounds++ < 10) setTimeout(ask, 1000);
+      else if (config.y) page.clickstamp("scan");
+    });
+  ask();
+
+  addEventListener(
+    "click",
+    (event) => {
+      ask();
+      // What AnyTrack put in the placeholder's stead.
+      event.composedPath().map((/** @type {any} */ node) =>
+        note(/client_reference_id=(\w{26,40})(&|#|$)/.exec(node.href)?.[1]),
+      );
+    },
+    true,
+  );
+})

@@ -1,0 +1,27 @@
+// Add-on for sites whose payment links have no placeholder: gives every payment link without a reference the click ID.
+// In: the tag and its config; with the site's own pattern of payment links as `h`, if it has one. Out: links with client_reference_id.
+// Promise: a reference that is there stays as it is, and only the payment hosts themselves get one, never a look-alike.
+
+((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
+  const other = config.l;
+
+  // Values without placeholder must be seen too, and Stripe's elements, which all have a publishable key.
+  config.q = "],[publishable-key]";
+  config.l = (/** @type {any} */ value, /** @type {string} */ id, /** @type {Element | undefined} */ element) => {
+    // The attribute is one of the tag's places: it goes on to fill it.
+    if (element?.matches("[publishable-key]:not([client-reference-id])"))
+      element.setAttribute("client-reference-id", "--CLICK-ID--");
+    // Tested on the URL as the browser reads it; what is no URL throws, and the tag takes that for a no.
+    return RegExp(config.h || "^https?://(buy|book|donate)\\.stripe\\.com/").test(
+      /** @type {any} */ (new URL(value, /** @type {any} */ (location))),
+    )
+      ? value.replace(
+          /([^#]*?)([?&]client_reference_id=|(?=#|$))([^&#]?)/,
+          (/** @type {string} */ all, /** @type {string} */ head, /** @type {string} */ name, /** @type {string} */ text) =>
+            text ? all : head + (name || (/\?/.test(head) ? "&" : "?") + "client_reference_id=") + id,
+        )
+      : other?.(value, id, element);
+  };
+
+  core(config);
+})

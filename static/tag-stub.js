@@ -1,0 +1,25 @@
+// The race stub, inline and above the tag: for pages where a visitor may click within the first moments.
+// In: clicks before the tag is there. Out: the queue for early calls; a plain click on a link with the placeholder waits for the tag.
+// Promise: no click waits longer than 1.5 s, and one that the page handles itself is left to it.
+
+((w, d) => {
+  const stub = (w.clickstamp = w.clickstamp || function () { (stub.q = stub.q || []).push(arguments); });
+  // Last of all listeners: what the page prevents stays prevented.
+  w.addEventListener("click", (event) => {
+    const link = event.target.closest?.('a[href*="CLICK-ID" i]');
+    if (
+      !link || "id" in w.clickstamp || event.defaultPrevented || event.button ||
+      event.metaKey || event.ctrlKey || event.shiftKey || event.altKey ||
+      (link.target && link.target != "_self")
+    )
+      return;
+    const go = () => {
+      clearTimeout(timer);
+      d.removeEventListener("clickstamp:ready", go);
+      location.href = link.href;
+    };
+    const timer = setTimeout(go, 1500);
+    event.preventDefault();
+    d.addEventListener("clickstamp:ready", go);
+  });
+})(window, document);

@@ -1,0 +1,267 @@
+//! Several sources: added in the dashboard, each with its secrets, heard or refused.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::dashboard::{page, post, sign_in, with_admin};
+use crate::harness::{FakeStripe, Session, TestApp, sign};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn text(app: &TestApp, cookie: &str, path: &str) -> String {
+    let reply = page(app, cookie, path).await;
+    assert_eq!(reply.status, StatusCode::OK, "{path}");
+    reply.text().to_owned()
+}
+
+/// A webhook to a source, signed with a secret.
+async fn send(app: &TestApp, source: &str, secret: &str, event: &Value) -> StatusCode {
+    let body = event.to_string();
+    let signature = sign(secret, app.now().as_seconds(), body.as_bytes());
+    let path = format!("/webhooks/stripe/{source}");
+    app.send("POST", &path, &[("stripe-signature", &signature)], body).await.status
+}
+
+#[tokio::test]
+async fn a_second_account_is_added_waited_for_and_heard() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let reply = post(&app, "/settings/sources", &cookie, &[("key", "shop-test")]).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
+    assert_eq!(reply.header("location"), "/settings/sources/shop-test?saved=added");
+    let there = "/settings/sources/shop-test";
+    let shown = text(&app, &cookie, there).await;
+    for expected in [
+        "Waiting for its signing secret",
+        "http://go.shop.localhost/webhooks/stripe/shop-test",
+        "The 19 events",
+        "charge.dispute.funds_reinstated",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing");
+    }
+    assert_eq!(
+        send(&app, "shop-test", "whsec_shop", &json!({"id": "evt_0"})).await,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let secret = [("value", "whsec_shop_0123456789abk7Qe")];
+    assert_eq!(
+        post(&app, &format!("{there}/secrets"), &cookie, &secret).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let waiting = page(&app, &cookie, &format!("{there}?watch=1")).await;
+    assert_eq!(waiting.header("refresh"), "5", "it looks again without a script");
+    assert!(waiting.text().contains("Waiting for the first event"));
+    assert!(page(&app, &cookie, there).await.header("refresh").is_empty());
+    // A wrong secret is refused, and the page says so.
+    let event = Session::paid("cs_test_1").with(json!({"livemode": false})).completed();
+    assert_eq!(send(&app, "shop-test", "whsec_other", &event).await, StatusCode::BAD_REQUEST);
+    app.app().flush_counts().await.expect("it can be counted");
+    let shown = text(&app, &cookie, there).await;
+    assert!(
+        shown.contains("its signature did not fit our signing secret")
+            && shown.contains("no signing secret is set here"),
+        "{shown}"
+    );
+    assert_eq!(
+        send(&app, "shop-test", "whsec_shop_0123456789abk7Qe", &event).await,
+        StatusCode::OK
+    );
+    app.process_events().await;
+    let heard = page(&app, &cookie, &format!("{there}?watch=1")).await;
+    assert!(
+        heard.text().contains("Received: checkout.session.completed")
+            && heard.header("refresh").is_empty()
+    );
+    assert!(
+        !text(&app, &cookie, "/settings/sources/main").await.contains("Received:"),
+        "the other one was not heard"
+    );
+    assert!(text(&app, &cookie, "/settings/sources").await.contains("shop-test"));
+    let shown = text(&app, &cookie, there).await;
+    assert!(
+        shown.contains("whsec_…k7Qe") && !shown.contains("0123456789"),
+        "only its end is shown"
+    );
+}
+
+#[tokio::test]
+async fn a_roll_of_secrets_says_when_the_old_one_can_go() {
+    let app = with_admin(&[("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "")]).await;
+    let cookie = sign_in(&app).await;
+    let secrets = "/settings/sources/main/secrets";
+    let (old, new) = ("whsec_0123456789abcdef_old1", "whsec_0123456789abcdef_new2");
+    for secret in [old, new] {
+        let reply = post(&app, secrets, &cookie, &[("value", secret)]).await;
+        assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    }
+    let event = |n: i64| json!({"id": format!("evt_{n}"), "type": "price.created"});
+    assert_eq!(send(&app, "main", old, &event(1)).await, StatusCode::OK);
+    assert_eq!(send(&app, "main", new, &event(2)).await, StatusCode::OK);
+    assert!(!text(&app, &cookie, "/settings/sources/main").await.contains("can go"));
+    app.advance(DAY * 2);
+    assert_eq!(send(&app, "main", new, &event(3)).await, StatusCode::OK);
+    let shown = text(&app, &cookie, "/settings/sources/main").await;
+    assert_eq!(shown.matches("this one can go").count(), 1, "{shown}");
+    assert!(shown.contains("last used on 21 Sep at 14:13"), "{shown}");
+    let remove = "/settings/sources/main/secrets/remove";
+    let stale = post(&app, remove, &cookie, &[("position", "0"), ("shown", "whsec_…new2")]).await;
+    assert_eq!(stale.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let gone = post(&app, remove, &cookie, &[("position", "0"), ("shown", "whsec_…old1")]).await;
+    assert_eq!(gone.status, StatusCode::SEE_OTHER);
+    assert_eq!(send(&app, "main", old, &event(4)).await, StatusCode::BAD_REQUEST);
+    assert_eq!(send(&app, "main", new, &event(5)).await, StatusCode::OK);
+    let last = post(&app, remove, &cookie, &[("position", "0"), ("shown", "whsec_…new2")]).await;
+    assert!(last.text().contains("It is the only one"), "{}", last.text());
+    app.process_events().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kept() {
+    let app = with_admin(&[("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "")]).await;
+    let cookie = sign_in(&app).await;
+    let main = "/settings/sources/main";
+    let secrets = "/settings/sources/main/secrets";
+    let right = [
+        ("source_site", "main"),
+        ("metadata_key", "ref"),
+        ("source_mode", "live"),
+        ("account", "acct_1"),
+        ("record_bare_payment_intents", "1"),
+    ];
+    let with = |name: &'static str, value: &'static str| {
+        let mut pairs = right;
+        pairs.iter_mut().filter(|(known, _)| *known == name).for_each(|pair| pair.1 = value);
+        pairs.to_vec()
+    };
+    type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+    let rows: Vec<Row<'_>> = vec![
+        ("/settings/sources", vec![("key", "main")], "Another webhook or site has this key"),
+        ("/settings/sources", vec![("key", "Not A Key")], "small letters"),
+        ("/settings/sources", vec![("key", "")], "small letters"),
+        (secrets, vec![("value", "sk_live_hunter2")], "That was an API key: it started with sk_."),
+        (secrets, vec![("value", "rk_live_hunter2")], "it started with rk_."),
+        (secrets, vec![("value", "pk_live_hunter2")], "it started with pk_."),
+        (secrets, vec![("value", "we_hunter2")], "That was no signing secret"),
+        (secrets, vec![("value", "whsec_1,whsec_2,whsec_3,whsec_4,whsec_5")], "At most four"),
+        (main, with("metadata_key", ""), "1 to 40 characters"),
+        (main, with("account", "hunter"), "starts with acct_"),
+        (main, with("source_site", "nowhere"), "Choose one of the sites"),
+        (main, with("source_mode", "pretend"), "Choose one of the modes"),
+    ];
+    for (path, pairs, expected) in rows {
+        let reply = post(&app, path, &cookie, &pairs).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {pairs:?}");
+        assert!(
+            reply.text().contains(expected) && !reply.text().contains("hunter2"),
+            "{path} {pairs:?}"
+        );
+    }
+    for path in [
+        "/settings/sources/none",
+        "/settings/sources/none/secrets",
+        "/settings/sources/none/secrets/remove",
+    ] {
+        assert_eq!(post(&app, path, &cookie, &right).await.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(
+            post(&app, path, "", &right).await.status,
+            StatusCode::SEE_OTHER,
+            "{path} is for who is signed in"
+        );
+    }
+    assert_eq!(post(&app, main, &cookie, &right).await.status, StatusCode::SEE_OTHER);
+    let sources = app.api("/api/v1/sources").await;
+    let source = &sources["data"][0];
+    assert_eq!(
+        (&source["mode"], &source["account"], &source["metadata_key"]),
+        (&json!("live"), &json!("acct_1"), &json!("ref"))
+    );
+    assert_eq!(
+        (&source["record_bare_payment_intents"], &source["secrets"]),
+        (&json!(true), &json!(0))
+    );
+    app.advance(Duration::from_secs(1));
+    let other = [("key", "second"), ("source_site", "main")];
+    assert_eq!(
+        post(&app, "/settings/sources", &cookie, &other).await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(app.api("/api/v1/sources").await["data"][1]["key"], "second");
+}
+
+#[tokio::test]
+async fn secrets_of_the_environment_are_read_only_here() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    for (path, pairs) in [
+        ("/settings/sources/main/secrets", vec![("value", "whsec_mine")]),
+        (
+            "/settings/sources/main/secrets/remove",
+            vec![("position", "0"), ("shown", "whsec_…cret")],
+        ),
+    ] {
+        let reply = post(&app, path, &cookie, &pairs).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        assert!(reply.text().contains("The environment sets this value"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_reached_as_platform_and_as_own_endpoint_counts_once() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let own = Session::paid("cs_live_1").completed();
+    let mut by_platform = own.clone();
+    by_platform["account"] = "acct_shop".into();
+    let pairs = [
+        ("source_site", "main"),
+        ("metadata_key", "click_id"),
+        ("source_mode", "any"),
+        ("account", "acct_shop"),
+    ];
+    assert_eq!(
+        post(&app, "/settings/sources/main", &cookie, &pairs).await.status,
+        StatusCode::SEE_OTHER
+    );
+    for event in [&own, &by_platform, &own] {
+        app.stripe_processed(event).await;
+    }
+    let mut another = by_platform.clone();
+    another["account"] = "acct_other".into();
+    app.stripe_processed(&another).await;
+    app.deliver_due().await;
+    assert_eq!(app.conversions().await.len(), 2, "the shop's, and the other account's");
+    assert_eq!(
+        app.database.number("select max(repeats) from stripe_events where account = ''").await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_how_the_books_compare() {
+    let stripe = FakeStripe::start().await;
+    let app = with_admin(&stripe.settings()).await;
+    let cookie = sign_in(&app).await;
+    assert!(!text(&app, &cookie, "/").await.contains("Stripe’s books"), "nothing was compared yet");
+    app.app().reconcile_daily().await.expect("it can be kept");
+    assert!(text(&app, &cookie, "/").await.contains("Stripe’s books agree"));
+    let object = json!({"id": "cs_live_1", "status": "complete", "payment_status": "paid", "created": app.now().as_seconds() + 3600, "amount_total": 10_260, "currency": "usd"});
+    stripe.has("/v1/checkout/sessions", [object]);
+    app.advance(DAY);
+    app.app().reconcile_daily().await.expect("it can be kept");
+    assert!(text(&app, &cookie, "/").await.contains("1 payment unlike Stripe’s books"));
+    let shown = text(&app, &cookie, "/settings/sources").await;
+    for expected in [
+        "Stripe: 1 paid, 102.60 USD; here: 0, 0.00; gap 1",
+        "cs_live_1",
+        "clickstamp reconcile --repair",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in {shown}");
+    }
+    stripe.key_expires();
+    app.advance(DAY);
+    app.app().reconcile_daily().await.expect("it can be kept");
+    assert!(text(&app, &cookie, "/").await.contains("Not compared with Stripe"));
+    assert!(text(&app, &cookie, "/settings/sources").await.contains("it has expired"));
+}
