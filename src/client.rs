@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -28,6 +29,33 @@ pub struct Client {
     pub is_https: bool,
     /// `User-Agent`, invalid bytes replaced; empty when absent.
     pub user_agent: String,
+    /// A neighbour that forwards requests and is not listed as a trusted proxy: all its clients look like one.
+    pub unlisted_proxy: Option<IpAddr>,
+}
+
+/// Said once: every request would say it again.
+static UNLISTED_PROXY_TOLD: AtomicBool = AtomicBool::new(false);
+
+/// The peer, if it forwards for others from a private address and nobody listed it.
+fn unlisted_proxy(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+    let address = peer.0.filter(|address| is_private(*address))?;
+    if is_trusted(config, address) || forwarded(headers, "x-forwarded-for").next().is_none() {
+        return None;
+    }
+    if !UNLISTED_PROXY_TOLD.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            proxy = %address,
+            "a proxy forwards requests and is not in CLICKSTAMP_TRUSTED_PROXIES: all its visitors count as one address"
+        );
+    }
+    Some(address)
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 impl Client {
@@ -63,6 +91,7 @@ impl Client {
             is_https: base.starts_with("https://"),
             base,
             user_agent: user_agent.unwrap_or_default(),
+            unlisted_proxy: unlisted_proxy(config, peer, headers),
         }
     }
 }
@@ -192,5 +221,21 @@ mod tests {
             let found = client(&proxies, Some(peer), &[("x-forwarded-for", header)]);
             assert_eq!(found.address.to_string(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_nobody_listed_is_noticed() {
+        let header = [("x-forwarded-for", "198.51.100.1")];
+        let listed = [("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/8")];
+        let noticed = |settings: &[(&str, &str)], peer, headers: &[(&'static str, &str)]| {
+            client(settings, peer, headers).unlisted_proxy.is_some()
+        };
+        assert!(
+            noticed(&[], Some("10.1.1.1"), &header) && noticed(&[], Some("127.0.0.1"), &header)
+        );
+        assert!(!noticed(&listed, Some("10.1.1.1"), &header));
+        assert!(!noticed(&[], Some("10.1.1.1"), &[]), "it forwards for nobody");
+        assert!(!noticed(&[], Some("203.0.113.9"), &header), "anybody may write a header");
+        assert!(!noticed(&[], None, &header), "a Unix socket is trusted");
     }
 }

@@ -46,6 +46,16 @@ pub fn same_site(a: &str, b: &str) -> bool {
         || matches!((registrable_domain(a), registrable_domain(b)), (Some(a), Some(b)) if a == b)
 }
 
+/// True when two addresses belong together as Safari sees it: the same 16 leading bits of IPv4, 64 of IPv6. Cookies that a server
+/// elsewhere sets for a page live 7 days there (WebKit's tracking prevention, "CNAME and third-party IP address cloaking").
+pub fn same_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..2] == b.octets()[..2],
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +98,20 @@ mod tests {
         assert!(!same_site("a.github.io", "b.github.io"));
         assert!(!same_site("shop.com", "shop.de"));
         assert!(same_site("127.0.0.1", "127.0.0.1"));
+    }
+
+    #[test]
+    fn networks_are_compared_as_safari_does() {
+        let rows = [
+            ("203.0.113.1", "203.0.1.2", true),
+            ("203.0.113.1", "203.1.113.1", false),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("203.0.113.1", "2001:db8::1", false),
+            ("::ffff:203.0.113.1", "203.0.1.2", true),
+        ];
+        for (a, b, expected) in rows {
+            assert_eq!(same_network(a.parse().unwrap(), b.parse().unwrap()), expected, "{a} {b}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! Promise: running anything twice, or in another order, gives the same conversions.
 
 pub(crate) mod adjustment;
+mod by_hand;
 mod changes;
 mod entry;
 pub(crate) mod join;
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 

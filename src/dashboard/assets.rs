@@ -1,4 +1,4 @@
-//! The stylesheet and the icon, compiled in.
+//! The stylesheet, the icon and the types of the tag, compiled in.
 //! In: a name with its checksum. Out: the bytes.
 //! Promise: the name changes with the bytes, so browsers may keep them forever and never show an old look.
 
@@ -34,6 +34,16 @@ static ICON: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("mark", "svg", "image/svg+xml", bytes)
 });
 
+static TYPES: LazyLock<Asset> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../static/tag.d.ts");
+    Asset::new("tag", "d.ts", "text/plain; charset=utf-8", bytes)
+});
+
+/// The path of the tag's types, for programmers of pages.
+pub(super) fn types() -> String {
+    format!("/static/{}", TYPES.name)
+}
+
 /// The stylesheet's path.
 pub(super) fn css() -> String {
     format!("/static/{}", CSS.name)
@@ -46,7 +56,7 @@ pub(super) fn icon() -> String {
 
 /// `GET /static/{name}`.
 pub(super) async fn serve_static(Path(name): Path<String>) -> Result<Response, AppError> {
-    let asset = [&CSS, &ICON]
+    let asset = [&CSS, &ICON, &TYPES]
         .into_iter()
         .find(|asset| asset.name == name)
         .ok_or_else(|| AppError::not_found("There is no such file."))?;

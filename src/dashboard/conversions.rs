@@ -184,8 +184,8 @@ fn sum(viewer: &Viewer, group: &[ConversionRow]) -> String {
     let mut net = Totals::default();
     for row in &paid {
         if let Some(amount) = row.amount {
-            let refunded = row.refunded.map_or(0, |refunded| refunded.minor);
-            net.add(Money { minor: amount.minor - refunded, ..amount });
+            let gone = [row.refunded, row.lost].into_iter().flatten().map(|sum| sum.minor);
+            net.add(Money { minor: amount.minor - gone.sum::<i64>(), ..amount });
         }
     }
     let count = i64::try_from(paid.len()).unwrap_or(i64::MAX);

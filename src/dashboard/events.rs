@@ -59,6 +59,8 @@ struct EventItem {
     object_id: String,
     is_test: bool,
     state: Chip,
+    /// What was read; may be empty.
+    read: String,
     /// What it changed, why it was not needed, or why it failed.
     said: String,
     /// Its conversion.
@@ -169,6 +171,7 @@ fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
         object_id: row.object_id.clone(),
         is_test: !row.livemode,
         state: words::event_chip(&row.state),
+        read: row.summary.clone().unwrap_or_default(),
         said,
         conversion: conversion.map(|id| viewer.link(&format!("/conversions/{id}")).to_string()),
         rerun: (row.state == "failed").then_some(rerun),
@@ -188,9 +191,60 @@ pub(super) async fn show_event(
         back: viewer.link("/events").to_string(),
         item: event_item(&viewer, &event.row),
         facts: facts(&state, &viewer, &event),
-        body: String::from_utf8_lossy(&event.body).into_owned(),
+        body: indented(&event.body),
     };
     page::show(&page)
+}
+
+/// JSON with line breaks, its numbers and the order of its fields untouched; other bytes as they are.
+fn indented(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
+        return text.into_owned();
+    }
+    let (mut out, mut depth, mut is_text, mut is_escaped) = (String::new(), 0_usize, false, false);
+    let mut rest = text.chars().peekable();
+    let new_line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(char) = rest.next() {
+        if is_text {
+            out.push(char);
+            is_text = is_escaped || char != '"';
+            is_escaped = char == '\\' && !is_escaped;
+            continue;
+        }
+        match char {
+            ' ' | '\n' | '\r' | '\t' => {}
+            '"' => {
+                is_text = true;
+                out.push(char);
+            }
+            '{' | '[' => {
+                out.push(char);
+                while rest.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if !matches!(rest.peek(), Some('}' | ']')) {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                if !out.ends_with(['{', '[']) {
+                    depth = depth.saturating_sub(1);
+                    new_line(&mut out, depth);
+                }
+                out.push(char);
+            }
+            ',' => {
+                out.push(char);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => out.push(char),
+        }
+    }
+    out
 }
 
 fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'static str, String)> {
@@ -234,4 +288,26 @@ pub(super) async fn rerun_event(
     }
     let line = "This event is not in a state to be read again: only failed ones are.";
     Err(AppError::new(StatusCode::CONFLICT, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::indented;
+
+    #[test]
+    fn bodies_are_shown_with_line_breaks_and_nothing_else_changed() {
+        let rows = [
+            (r#"{"b":1.50,"a":{}}"#, "{\n  \"b\": 1.50,\n  \"a\": {}\n}"),
+            (r#"[1,[ ],"a,\"{b"]"#, "[\n  1,\n  [],\n  \"a,\\\"{b\"\n]"),
+            (
+                r#"{"t":"\\","n":9007199254740993}"#,
+                "{\n  \"t\": \"\\\\\",\n  \"n\": 9007199254740993\n}",
+            ),
+            ("not json {", "not json {"),
+            ("", ""),
+        ];
+        for (body, expected) in rows {
+            assert_eq!(indented(body.as_bytes()), expected, "{body}");
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl Viewer {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
         let numbers = report::overview(&state.store, &self.scope(), span.period).await?;
-        let leaks = numbers.unmatched + numbers.undelivered;
+        let leaks = numbers.leaking;
         let Door { css, icon, .. } = Door::new(&self.client);
         let here = self.link(current.path());
         let snapshot = state.settings.current();

@@ -11,11 +11,11 @@ use axum::response::Response;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::views::numbers::{NONE, counted, in_order, money, money_parts};
+use super::views::numbers::{NONE, count, counted, in_order, money, money_parts};
 use super::views::words;
 use crate::error::AppError;
 use crate::money::{Currency, Money, Totals};
-use crate::report::{self, Leak, Leaks, Overview, Undelivered};
+use crate::report::{self, Abandoned, Leak, Leaks, Overview, Undelivered};
 use crate::settings::Snapshot;
 use crate::state::AppState;
 
@@ -33,6 +33,29 @@ struct LeaksPage {
     nothing_lost_to: String,
     undelivered_title: String,
     undelivered: Vec<LeakItem>,
+    /// What stands where no money is at risk.
+    nothing: &'static str,
+    taken: Vec<TakenRow>,
+    abandoned_title: String,
+    abandoned: Vec<AbandonedRow>,
+}
+
+/// What refunds and disputes took, in one currency.
+struct TakenRow {
+    currency: String,
+    gross: String,
+    refunded: String,
+    lost: String,
+    net: String,
+    disputed: String,
+}
+
+/// Abandoned checkouts of one campaign.
+struct AbandonedRow {
+    campaign: String,
+    checkouts: String,
+    recovered: String,
+    money: String,
 }
 
 /// Money at risk in one currency.
@@ -104,6 +127,17 @@ pub(super) async fn show_leaks(
         nothing_lost_to: nothing_lost_to(&leaks),
         undelivered_title: format!("Not delivered: {}", counted(messages, "message", "messages")),
         undelivered: undelivered.map(|line| undelivered_item(&viewer, &snapshot, line)).collect(),
+        nothing: if numbers.conversions == 0 {
+            "There is no paid payment in this period, so nothing can leak."
+        } else {
+            "None in this period: every payment was matched, and every message was accepted or not meant to go."
+        },
+        taken: taken_rows(&numbers, first),
+        abandoned_title: format!(
+            "Abandoned checkouts: {}",
+            count(leaks.abandoned.iter().map(|line| line.checkouts).sum())
+        ),
+        abandoned: leaks.abandoned.iter().map(|line| abandoned_row(line, first)).collect(),
     };
     page::show(&page)
 }
@@ -123,6 +157,40 @@ fn risk_rows(numbers: &Overview, before: Option<&Overview>, first: Currency) -> 
         }
     };
     in_order(&numbers.at_risk, first).into_iter().map(row).collect()
+}
+
+/// One row per currency in which something was given back, lost, or is in dispute.
+fn taken_rows(numbers: &Overview, first: Currency) -> Vec<TakenRow> {
+    let is_taken = |currency: Currency| {
+        [&numbers.refunded, &numbers.lost, &numbers.disputed]
+            .iter()
+            .any(|sums| sums.of(currency).minor != 0)
+    };
+    let grosses = in_order(&numbers.gross, first).into_iter();
+    grosses
+        .filter(|gross| is_taken(gross.currency))
+        .map(|gross| {
+            let of = |sums: &Totals| money(sums.of(gross.currency));
+            TakenRow {
+                currency: gross.currency.to_string(),
+                gross: money(gross),
+                refunded: of(&numbers.refunded),
+                lost: of(&numbers.lost),
+                net: of(&numbers.net),
+                disputed: of(&numbers.disputed),
+            }
+        })
+        .collect()
+}
+
+fn abandoned_row(line: &Abandoned, first: Currency) -> AbandonedRow {
+    let sums: Vec<String> = in_order(&line.money, first).into_iter().map(money).collect();
+    AbandonedRow {
+        campaign: line.campaign.clone().unwrap_or_else(|| "No visit known".to_owned()),
+        checkouts: count(line.checkouts),
+        recovered: count(line.recovered),
+        money: if sums.is_empty() { NONE.to_owned() } else { sums.join(", ") },
+    }
 }
 
 /// The amount in parts, and further currencies.
@@ -165,7 +233,11 @@ fn advice(
     leak: &Leak,
     payments: &str,
 ) -> (String, String, (String, &'static str)) {
-    let last = viewer.times.ago(leak.last_at, viewer.now);
+    let last = format!(
+        "{}; the first of them {}",
+        viewer.times.ago(leak.last_at, viewer.now),
+        viewer.times.ago(leak.first_at, viewer.now)
+    );
     let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
     let copy = (viewer.link("/settings").to_string(), "Copy the tag");
     let ending = (viewer.link("/settings").to_string(), "Copy the right ending");
@@ -197,12 +269,12 @@ fn advice(
         ),
         "first_payment_not_seen" => (
             format!("{payments} belong to something that was bought before Clickstamp saw the first payment."),
-            "Nothing to mend: what begins from now on is matched.".to_owned(),
+            "What begins from now on is matched. Fetch what Stripe still knows of the time before with clickstamp backfill, or open a payment and match it by hand: its renewals follow.".to_owned(),
             setup,
         ),
         _ => (
             format!("{payments} came without anything that could be joined to a visit."),
-            "Look at the payments; the raw events show what Stripe knows.".to_owned(),
+            "Let your server put the click ID into the payment’s metadata under click_id. Single payments can be matched by hand on their page.".to_owned(),
             setup,
         ),
     }
@@ -231,6 +303,8 @@ fn nothing_lost_to(leaks: &Leaks) -> String {
         "foreign_reference",
         "unknown_click_id",
         "forged_click_id",
+        "first_payment_not_seen",
+        "no_object",
     ];
     let none =
         all.into_iter().filter(|reason| leaks.unmatched.iter().all(|leak| leak.reason != *reason));

@@ -49,7 +49,7 @@ pub(crate) struct Conversion {
 pub(crate) struct Match {
     /// matched, unmatched.
     pub(crate) state: String,
-    /// click_id, anytrack_click_id, metadata, stripe_object, email.
+    /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
     pub(crate) by: Option<String>,
     /// Why unmatched.
     pub(crate) reason: Option<String>,

@@ -62,6 +62,10 @@ pub(crate) struct ConversionRow {
     pub(crate) amount: Option<Money>,
     /// What was given back.
     pub(crate) refunded: Option<Money>,
+    /// What open disputes withhold.
+    pub(crate) disputed: Option<Money>,
+    /// What lost disputes took.
+    pub(crate) lost: Option<Money>,
     /// What destinations know it by.
     pub(crate) transaction_id: String,
     /// What Stripe brought back.
@@ -142,7 +146,7 @@ macro_rules! selected {
     ($rest:literal) => {
         concat!(
             "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
-                refunded_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
+                refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
                 match_reason, click_id, recorded_at_ms
                from conversions c ",
             $rest
@@ -264,6 +268,8 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
         paid_at: row.try_get::<Option<i64>, _>("paid_at_ms")?.map(Timestamp::from_ms),
         amount: money(row.try_get("amount_minor")?, currency.as_deref()),
         refunded: money(Some(row.try_get("refunded_minor")?), currency.as_deref()),
+        disputed: money(Some(row.try_get("disputed_minor")?), currency.as_deref()),
+        lost: money(Some(row.try_get("lost_minor")?), currency.as_deref()),
         transaction_id: row.try_get("transaction_id")?,
         client_reference_id: row.try_get("client_reference_id")?,
         email: row.try_get("email")?,

@@ -54,7 +54,7 @@ pub(crate) async fn days(
     let conversions: Vec<ConversionQuarter> = sqlx::query_as(
         "select occurred_at_ms / 900000 as quarter, currency, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
-                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded
+                cast(coalesce(sum(refunded_minor + lost_minor), 0) as bigint) as refunded
            from conversions
           where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
             and paid_at_ms is not null

@@ -172,6 +172,7 @@ const STORY: &[&str] = &[
                  'ck_9z'"),
     conversion!("'cnv_7', 1, 'purchase', 'paid', NOON - 8640000000, NOON, 1, 'USD', 0, null, null, 'unmatched', null,
                  'no_object', null"),
+    "update conversions set disputed_minor = 700 where id = 'cnv_3'",
     "insert into touches (conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
                           landing_path, device)
      values ('cnv_1', 0, 0, 'ck_1a', NOON - 86400000, 'paid_search', 'google', 'cpc', 'spring', '/offer', 'phone'),

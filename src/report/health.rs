@@ -15,6 +15,8 @@ use crate::store::Store;
 pub(crate) struct Health {
     /// The newest visit that is no bot's: exact for a new click ID, to the quarter hour for a returning one.
     pub(crate) last_visit_at: Option<Timestamp>,
+    /// While no visit was counted: the host of one that came from a page none of the site's.
+    pub(crate) unknown_host: Option<String>,
     /// The newest Stripe event of the mode.
     pub(crate) last_event_at: Option<Timestamp>,
     /// Events not processed yet, of both modes.
@@ -71,8 +73,14 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     .await
     .context("could not count what is owed")?;
 
+    let last_visit_at = last_visit_at(store, &scope.site_id).await?;
+    let unknown_host = match last_visit_at {
+        Some(_) => None,
+        None => unknown_host(store, &scope.site_id).await?,
+    };
     let mut health = Health {
-        last_visit_at: last_visit_at(store, &scope.site_id).await?,
+        last_visit_at,
+        unknown_host,
         last_event_at: last_event.map(|(ms,)| Timestamp::from_ms(ms)),
         events_waiting: waiting,
         events_failed: failed,
@@ -103,6 +111,23 @@ pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Time
             .await
             .context("could not find the first counted visit")?;
     Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
+}
+
+/// The host of the newest visit, when nothing was ever counted: its page is none that the owner named.
+async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
+    let newest: Option<(Option<String>,)> = sqlx::query_as(
+        "select landing_host
+           from visits
+          where click_id < $2 and site_id = $1 and device <> 'bot'
+          order by click_id desc
+          limit 1",
+    )
+    .bind(site_id)
+    .bind(AFTER_ALL_IDS)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find a visit that was not counted")?;
+    Ok(newest.and_then(|(host,)| host))
 }
 
 /// The counters know the quarter hour; inside it the newest click ID knows the rest.

@@ -25,6 +25,8 @@ pub(crate) struct Conversion {
     pub(crate) events: Vec<StripeEventRow>,
     /// The objects of Stripe's that belong to it.
     pub(crate) objects: Vec<LearnedObject>,
+    /// Who matched it by hand, if somebody did.
+    pub(crate) by_hand: Option<ByHand>,
 }
 
 /// A touch and the visit it comes from.
@@ -36,6 +38,15 @@ pub(crate) struct TouchVisit {
     pub(crate) visit: Option<VisitRow>,
 }
 
+/// A match made by hand.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct ByHand {
+    /// The user's e-mail address.
+    pub(crate) made_by: String,
+    /// When, ms since 1970, UTC.
+    pub(crate) made_at_ms: i64,
+}
+
 /// An object of Stripe's that we learned.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct LearnedObject {
@@ -43,6 +54,21 @@ pub(crate) struct LearnedObject {
     pub(crate) object_id: String,
     /// identity: names the payment; lineage: only lends a click ID.
     pub(crate) role: String,
+}
+
+/// Where the story of a conversion goes on that turned out to be part of another one.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String>> {
+    let row: Option<(String,)> = sqlx::query_as(
+        "select merged_into from payments where id = $1 and merged_into is not null",
+    )
+    .bind(id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not look for a merged conversion")?;
+    Ok(row.map(|(into,)| into))
 }
 
 /// Most touches whose visits are read; a way is rarely longer than ten.
@@ -69,6 +95,18 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
     .fetch_all(store.pool())
     .await
     .context("could not list a conversion's objects")?;
+    let by_hand: Option<ByHand> = sqlx::query_as(
+        "select m.made_by, m.made_at_ms
+           from stripe_objects o
+           join manual_matches m on m.account = o.account and m.object_id = o.object_id
+          where o.conversion_id = $1 and o.role = 'identity'
+          order by m.made_at_ms desc
+          limit 1",
+    )
+    .bind(id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not read who matched a conversion")?;
     let mut way = Vec::with_capacity(row.touches.len());
     for touch in &row.touches {
         let visits = if way.len() < MAX_TOUCHES {
@@ -87,6 +125,7 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         deliveries: deliveries::of_conversion(store, id).await?,
         events: stripe_events::of_conversion(store, id).await?,
         objects,
+        by_hand,
         row,
     }))
 }

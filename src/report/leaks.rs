@@ -18,6 +18,21 @@ pub(crate) struct Leaks {
     pub(crate) unmatched: Vec<Leak>,
     /// Recorded but not with a destination, by destination and state.
     pub(crate) undelivered: Vec<Undelivered>,
+    /// Checkouts that expired unpaid, by campaign, most first. No conversions, so no money is lost from the numbers.
+    pub(crate) abandoned: Vec<Abandoned>,
+}
+
+/// Checkouts that expired unpaid.
+#[derive(Clone, Debug)]
+pub(crate) struct Abandoned {
+    /// The campaign, else the source, that led to them; `None` where no visit is known.
+    pub(crate) campaign: Option<String>,
+    /// How many.
+    pub(crate) checkouts: i64,
+    /// How many of them a later checkout went on with.
+    pub(crate) recovered: i64,
+    /// What they would have been worth.
+    pub(crate) money: Totals,
 }
 
 /// Unmatched conversions of one reason.
@@ -75,6 +90,7 @@ pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Resul
     Ok(Leaks {
         unmatched: unmatched(store, scope, period).await?,
         undelivered: undelivered(store, scope, period).await?,
+        abandoned: abandoned(store, scope, period).await?,
     })
 }
 
@@ -91,7 +107,7 @@ struct UnmatchedGroup {
 async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Leak>> {
     let groups: Vec<UnmatchedGroup> = sqlx::query_as(
         "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
-                cast(coalesce(sum(amount_minor - refunded_minor), 0) as bigint) as net,
+                cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
                 min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
            from conversions
           where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
@@ -151,6 +167,54 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
 }
 
 #[derive(sqlx::FromRow)]
+struct AbandonedGroup {
+    name: Option<String>,
+    currency: Option<String>,
+    checkouts: i64,
+    recovered: i64,
+    worth: i64,
+}
+
+async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Abandoned>> {
+    let groups: Vec<AbandonedGroup> = sqlx::query_as(
+        "select name, currency, count(*) as checkouts, cast(sum(is_recovered) as bigint) as recovered,
+                cast(coalesce(sum(amount_minor), 0) as bigint) as worth
+           from (select coalesce(a.campaign, a.source, a.channel) as name, a.currency, a.amount_minor,
+                        case when exists (select 1
+                                            from stripe_objects mine
+                                            join stripe_objects later on later.account = mine.account
+                                             and later.object_id = mine.object_id and later.role = 'lineage'
+                                           where mine.conversion_id = a.payment_id and mine.role = 'identity')
+                             then 1 else 0 end as is_recovered
+                   from abandoned a
+                  where a.site_id = $1 and a.livemode = $2 and a.expired_at_ms >= $3 and a.expired_at_ms < $4) as expired
+          group by name, currency",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(period.from.as_ms())
+    .bind(period.to.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not count abandoned checkouts")?;
+    let mut by_name = BTreeMap::<Option<String>, Abandoned>::new();
+    for group in groups {
+        let line = by_name.entry(group.name.clone()).or_insert_with(|| Abandoned {
+            campaign: group.name,
+            checkouts: 0,
+            recovered: 0,
+            money: Totals::default(),
+        });
+        line.checkouts += group.checkouts;
+        line.recovered += group.recovered;
+        add(&mut line.money, group.worth, group.currency.as_deref());
+    }
+    let mut lines: Vec<Abandoned> = by_name.into_values().collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.checkouts));
+    Ok(lines)
+}
+
+#[derive(sqlx::FromRow)]
 struct UndeliveredGroup {
     destination_id: String,
     state: String,
@@ -166,16 +230,16 @@ async fn undelivered(store: &Store, scope: &Scope, period: Period) -> Result<Vec
     let groups: Vec<UndeliveredGroup> = sqlx::query_as(
         "select destination_id, state, currency,
                 cast(sum(messages) as bigint) as deliveries,
-                cast(coalesce(sum(amount_minor - refunded_minor), 0) as bigint) as net,
+                cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
                 min(oldest_ms) as oldest_ms, max(newest_id) as newest_id
-           from (select c.id, c.currency, c.amount_minor, c.refunded_minor, d.destination_id, d.state,
+           from (select c.id, c.currency, c.amount_minor, c.refunded_minor, c.lost_minor, d.destination_id, d.state,
                         count(*) as messages, min(d.created_at_ms) as oldest_ms, max(d.id) as newest_id
                    from conversions c
                    join deliveries d on d.conversion_id = c.id
                   where c.site_id = $1 and c.livemode = $2
                     and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
                     and c.paid_at_ms is not null and d.state in ('pending', 'given_up', 'held')
-                  group by c.id, c.currency, c.amount_minor, c.refunded_minor, d.destination_id, d.state) as owed
+                  group by c.id, c.currency, c.amount_minor, c.refunded_minor, c.lost_minor, d.destination_id, d.state) as owed
           group by destination_id, state, currency
           order by destination_id, state, currency nulls last",
     )

@@ -49,7 +49,7 @@ pub(crate) async fn links(
     .context("could not count the clicks of links")?;
     let conversions: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
         "select landing_path, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
-           from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor as net_minor, v.landing_path
+           from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor, v.landing_path
                    from conversions c
                    join visits v on v.click_id = c.click_id
                   where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4

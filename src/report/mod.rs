@@ -17,6 +17,7 @@ mod page;
 mod ranking;
 mod sources;
 mod stripe_events;
+mod tag_signs;
 mod visits;
 
 #[cfg(test)]
@@ -39,8 +40,8 @@ pub(crate) use deliveries::{
     destination_totals,
 };
 pub(crate) use health::{Health, began_at, health};
-pub(crate) use journey::{Conversion, TouchVisit, conversion};
-pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks};
+pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
+pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
 pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use owing::{Down, down, given_up, past};
@@ -50,6 +51,7 @@ pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
     EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
 };
+pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.

@@ -23,9 +23,11 @@ pub(crate) struct Overview {
     pub(crate) gross: Totals,
     /// What of it was given back.
     pub(crate) refunded: Totals,
-    /// `gross` without `refunded`.
+    /// What lost disputes took.
+    pub(crate) lost: Totals,
+    /// `gross` without `refunded` and `lost`.
     pub(crate) net: Totals,
-    /// What of `net` is in an open or lost dispute.
+    /// What of `net` is withheld by open disputes.
     pub(crate) disputed: Totals,
     /// Matched conversions of all.
     pub(crate) match_rate: Share,
@@ -37,6 +39,8 @@ pub(crate) struct Overview {
     pub(crate) undelivered: i64,
     /// Their net money.
     pub(crate) undelivered_money: Totals,
+    /// How many conversions are unmatched or undelivered, each counted once.
+    pub(crate) leaking: i64,
     /// Net money of conversions that are unmatched or undelivered, each counted once.
     pub(crate) at_risk: Totals,
     /// How many came with the placeholder unreplaced: the tag did not run.
@@ -79,12 +83,14 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
     .context("could not count deliveries")?;
 
     let groups: Vec<Group> = sqlx::query_as(
-        "select currency, match_state, is_placeholder, is_disputed, is_undelivered, count(*) as conversions,
+        "select currency, match_state, is_placeholder, is_undelivered, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
-                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded
-           from (select c.currency, c.match_state, c.amount_minor, c.refunded_minor,
+                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded,
+                cast(coalesce(sum(disputed_minor), 0) as bigint) as disputed,
+                cast(coalesce(sum(lost_minor), 0) as bigint) as lost
+           from (select c.currency, c.match_state, c.amount_minor, c.refunded_minor, c.disputed_minor,
+                        c.lost_minor,
                         case when c.match_reason = 'placeholder_not_replaced' then 1 else 0 end as is_placeholder,
-                        case when c.status = 'disputed' then 1 else 0 end as is_disputed,
                         case when exists (select 1
                                             from deliveries d
                                            where d.conversion_id = c.id
@@ -94,7 +100,7 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
                   where c.site_id = $1 and c.livemode = $2
                     and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
                     and c.paid_at_ms is not null) as paid
-          group by currency, match_state, is_placeholder, is_disputed, is_undelivered",
+          group by currency, match_state, is_placeholder, is_undelivered",
     )
     .bind(&scope.site_id)
     .bind(i64::from(scope.livemode))
@@ -122,17 +128,18 @@ struct Group {
     currency: Option<String>,
     match_state: String,
     is_placeholder: i64,
-    is_disputed: i64,
     is_undelivered: i64,
     conversions: i64,
     gross: i64,
     refunded: i64,
+    disputed: i64,
+    lost: i64,
 }
 
 impl Overview {
     fn take(&mut self, group: &Group) {
         let currency = group.currency.as_deref();
-        let net = group.gross.saturating_sub(group.refunded);
+        let net = group.gross.saturating_sub(group.refunded).saturating_sub(group.lost);
         let is_unmatched = group.match_state != "matched";
         self.conversions += group.conversions;
         add(&mut self.gross, group.gross, currency);
@@ -148,14 +155,14 @@ impl Overview {
             self.lost_to_missing_tag += group.conversions;
             add(&mut self.lost_to_missing_tag_money, net, currency);
         }
-        if group.is_disputed == 1 {
-            add(&mut self.disputed, net, currency);
-        }
+        add(&mut self.disputed, group.disputed, currency);
+        add(&mut self.lost, group.lost, currency);
         if group.is_undelivered == 1 {
             self.undelivered += group.conversions;
             add(&mut self.undelivered_money, net, currency);
         }
         if is_unmatched || group.is_undelivered == 1 {
+            self.leaking += group.conversions;
             add(&mut self.at_risk, net, currency);
         }
     }

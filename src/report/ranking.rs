@@ -105,7 +105,7 @@ macro_rules! statements {
                    from (select case when t.conversion_id is null then null else coalesce(t.",
                 $column,
                 ", '') end as name,
-                                c.currency, c.amount_minor - c.refunded_minor as net_minor
+                                c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor
                            from conversions c
                            left join touches t on t.conversion_id = c.id and t.is_last = 1
                           where c.site_id = $1 and c.livemode = $2

@@ -54,6 +54,8 @@ pub(crate) struct StripeEventRow {
     pub(crate) reason: Option<String>,
     /// Why failed.
     pub(crate) error: Option<String>,
+    /// What was read.
+    pub(crate) summary: Option<String>,
     /// What it changed.
     pub(crate) note: Option<String>,
     /// `cnv_…`, where it belongs to one.
@@ -100,8 +102,13 @@ macro_rules! list {
     ($more:literal, $rest:expr) => {
         concat!(
             "select e.id, e.account, e.event_id, e.source_id, e.type, e.object_id, e.livemode, e.api_version,
-                    e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.note,
-                    e.conversion_id, e.attempts, e.processed_at_ms, e.repeats",
+                    e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.summary, e.note,
+                    e.attempts, e.processed_at_ms, e.repeats,
+                    coalesce((select c.id
+                                from stripe_objects o
+                                join conversions c on c.id = o.conversion_id
+                               where o.account = e.account and o.object_id = e.object_id and o.role = 'identity'),
+                             (select c.id from conversions c where c.id = e.conversion_id)) as conversion_id",
             $more,
             " from stripe_events e ",
             $rest
@@ -241,6 +248,7 @@ fn read_row(row: &AnyRow) -> Result<StripeEventRow> {
         state: row.try_get("state")?,
         reason: row.try_get("reason")?,
         error: row.try_get("error")?,
+        summary: row.try_get("summary")?,
         note: row.try_get("note")?,
         conversion_id: row.try_get("conversion_id")?,
         attempts: row.try_get("attempts")?,

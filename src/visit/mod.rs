@@ -10,6 +10,7 @@ mod limit;
 mod table;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -148,6 +149,22 @@ pub(crate) async fn record_click(
         what: body::What::Visit(seen.clone()),
     };
     record(store, keys, now, site, &sent, &seen, around).await
+}
+
+/// How far back a host that was accepted late counts.
+const COUNTED_DAYS: u64 = 90;
+
+/// Counts the visits that came from a host, or from one below it, before the owner named it.
+pub(crate) async fn count_host(
+    store: &Store,
+    now: Timestamp,
+    site_id: &str,
+    host: &str,
+) -> Result<()> {
+    let since = now.minus(Duration::from_secs(COUNTED_DAYS * 86_400));
+    let mut tx = store.begin().await?;
+    table::count_host(&mut tx, since, site_id, host).await?;
+    tx.commit().await
 }
 
 /// True for crawlers and for programs that make previews of links.

@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Row as _};
 use super::body::{Seen, Sent};
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
-use crate::ids::{ClickId, ClickIdKey};
+use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
 
@@ -219,6 +219,47 @@ impl Serialize for Pairs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().copied())
     }
+}
+
+/// Moves visits of an unknown host over to those that count.
+pub(super) async fn count_host(
+    tx: &mut AnyConnection,
+    since: Timestamp,
+    site_id: &str,
+    host: &str,
+) -> Result<()> {
+    // The landing path of one visit is its key in the roll-up too, so grouping here gives the rows that were left out.
+    sqlx::query(
+        "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
+         select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
+                coalesce(landing_path, ''), device, count(*)
+           from visits
+          where click_id >= $1 and site_id = $2 and (flags & $3) = $3
+            and (landing_host = $4 or landing_host like '%.' || $4)
+          group by 1, 2, 3, 4, 5, 6, 7, 8
+             on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
+             do update set visits = visit_counts.visits + excluded.visits",
+    )
+    .bind(ids::first_click_id(since))
+    .bind(site_id)
+    .bind(flags::UNKNOWN_HOST)
+    .bind(host)
+    .execute(&mut *tx)
+    .await
+    .context("could not count the visits of a host")?;
+    sqlx::query(
+        "update visits set flags = flags - $3
+          where click_id >= $1 and site_id = $2 and (flags & $3) = $3
+            and (landing_host = $4 or landing_host like '%.' || $4)",
+    )
+    .bind(ids::first_click_id(since))
+    .bind(site_id)
+    .bind(flags::UNKNOWN_HOST)
+    .bind(host)
+    .execute(tx)
+    .await
+    .context("could not mark the visits of a host as counted")?;
+    Ok(())
 }
 
 /// The signed click ID that a presented one stands for.

@@ -30,7 +30,7 @@ scene("F54 F55 F56 the rest of the URL is identical; every spelling, any paramet
 scene("F57 every place", async ({ web, page }) => {
   const url = web.pay();
   web.page("/", `
-    <map name="m"><area href="${url}"></map><img usemap="#m" alt="">
+    <map name="m"><area shape="default" href="${url}"></map><img usemap="#m" alt="">
     <form action="${url}"><input type="hidden" name="ref" value="${TOKEN}"><button formaction="${url}">Buy</button></form>
     <iframe src="${url}"></iframe><p data-href="${url}" data-url="${url}" data-at-value="${TOKEN}"></p>
     <b onclick="window.went = '${url}'">Buy</b><svg><a href="${url}"><text>Buy</text></a></svg>

@@ -3,7 +3,7 @@
 // Promise: whatever the page or the tag host does, the console stays empty and the link works. Each test names its row of the acceptance list.
 
 import assert from "node:assert/strict";
-import { openVisitor } from "./lib/browser.mjs";
+import { isFirefox, openVisitor } from "./lib/browser.mjs";
 import { CLICK_ID, TOKEN, age, assertStamped, browser, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 import { openWeb } from "./lib/web.mjs";
 
@@ -36,7 +36,7 @@ scene("A4 the same tag twice: one post, one ID", async ({ web, page }) => {
 
 const BROKEN = [
   ["500", (response) => response.writeHead(500).end("oops"), [/500/]],
-  ["an HTML page with 404", (response) => response.writeHead(404, { "content-type": "text/html", "x-content-type-options": "nosniff" }).end("<h1>404</h1>"), []],
+  ["an HTML page with 404", (response) => response.writeHead(404, { "content-type": "text/html", "x-content-type-options": "nosniff" }).end("<h1>404</h1>"), [/^uncaught: The resource .* was blocked due to MIME type/]],
   ["nothing at all", () => {}, []],
   ["a cut connection", (response) => response.destroy(), [/ERR_EMPTY_RESPONSE/]],
 ];
@@ -45,7 +45,8 @@ for (const [name, answer, console] of BROKEN)
     web.answerScript = answer;
     web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
     await goto(page, web.shop(), { waitUntil: name === "nothing at all" ? "domcontentloaded" : "load" });
-    for (const text of console) await visitor.heard(text);
+    // Firefox says nothing of a script that did not come, Chromium nothing of one with the wrong type.
+    if (!isFirefox && !name.includes("HTML")) for (const text of console) await visitor.heard(text);
     await page.click("a");
     assert.equal(referenceOf(await web.payments.next()), TOKEN);
   }, { console });
@@ -55,7 +56,7 @@ scene("A6 the tag host refuses the connection: the page works, the link is uncha
   closed.close();
   web.page("/", `${closed.tag}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
-  await visitor.heard(/ERR_CONNECTION_REFUSED/);
+  if (!isFirefox) await visitor.heard(/ERR_CONNECTION_REFUSED/);
   await page.click("a");
   assert.equal(referenceOf(await web.payments.next()), TOKEN);
 }, { console: [/ERR_CONNECTION_REFUSED/] });
@@ -191,7 +192,7 @@ for (const [minutes, isNew] of [[31, true], [5, false]])
     const posts = await postsSoFar({ web, page });
     assert.equal(posts.length, isNew ? 2 : 1);
     if (isNew) assert.equal(posts[1].r, "https://www.google.com/");
-  });
+  }, { chromiumOnly: "BiDi cannot set a foreign referrer" });
 
 for (const [row, referer] of [
   ["D39", "https://checkout.stripe.com/c/pay/x"],
@@ -204,7 +205,7 @@ for (const [row, referer] of [
     await age(page, 31);
     assert.equal(await openReady(page, web.shop("/?thanks"), { referer, referrerPolicy: "unsafeUrl" }), id);
     assert.deepEqual((await postsSoFar({ web, page })).map(({ p, r }) => [p, r]), [[undefined, undefined], [id, referer]]);
-  });
+  }, { chromiumOnly: "BiDi cannot set a foreign referrer" });
 
 scene("D42 a router strips the query before a late tag: the gclid is still recorded", async ({ web, page }) => {
   let release;
@@ -219,7 +220,7 @@ scene("D42 a router strips the query before a late tag: the gclid is still recor
 
 scene("E44 E48 E50 one simple request of type fetch, small, text/plain, valid JSON", async ({ web, page }) => {
   const types = [];
-  page.on("request", (request) => request.method() !== "GET" && types.push([request.method(), request.resourceType()]));
+  page.on("request", (request) => !isFirefox && request.method() !== "GET" && types.push([request.method(), request.resourceType()]));
   web.page("/", web.tag);
   const id = await openReady(page, web.shop("/?gclid=one&utm_source=x&utm_campaign=spring"));
   const post = await web.posts.next();
@@ -229,7 +230,9 @@ scene("E44 E48 E50 one simple request of type fetch, small, text/plain, valid JS
   assert.ok(post.bytes < 1536);
   assert.match(post.headers["content-type"], /^text\/plain/);
   assert.deepEqual((await postsSoFar({ web, page })).length, 1);
-  assert.deepEqual(new Set(types.map(String)), new Set(["POST,fetch"]));
+  // BiDi does not tell a request's type; what Firefox would send with a ping it says itself.
+  if (isFirefox) assert.equal(post.headers["ping-to"], undefined);
+  else assert.deepEqual(new Set(types.map(String)), new Set(["POST,fetch"]));
   assert.deepEqual(web.tagRequests.filter(({ method }) => method === "OPTIONS"), []);
 });
 
@@ -280,7 +283,7 @@ scene("E49 the post has URL, referrer, previous ID and the ad cookies", async ({
   const { u, r, p, k } = await web.posts.next();
   assert.deepEqual([u, r, p], [web.shop("/?fbclid=abc"), "https://m.facebook.com/", first]);
   assert.deepEqual(k.split(",").sort(), ["_fbc=fb.1.2.abc", "_fbp=fb.1.2.3", "_gcl_aw=GCL.1.x"]);
-});
+}, { chromiumOnly: "BiDi cannot set a foreign referrer" });
 
 scene("E51 the bits for automation and Global Privacy Control are set", async ({ web, page }) => {
   await page.evaluateOnNewDocument(() => Object.defineProperty(navigator, "globalPrivacyControl", { value: true }));
@@ -299,4 +302,4 @@ scene("E52 a page from the back-forward cache is no second visit, and takes the 
   assert.ok(await page.evaluate(() => window.isTheSame), "it came from the cache");
   await page.waitForFunction((id) => clickstamp.id === id && document.querySelector("a").href.endsWith(id), {}, id);
   assert.equal((await postsSoFar({ web, page })).length, 2);
-});
+}, { chromiumOnly: "Firefox under BiDi keeps no pages in its back-forward cache" });

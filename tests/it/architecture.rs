@@ -42,6 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "dashboard",
         &[
             "report",
+            "visit",
             "settings",
             "state",
             "client",

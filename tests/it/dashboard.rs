@@ -294,7 +294,9 @@ async fn every_link_leads_somewhere() {
     )
     .await;
     assert!(full.len() > 60, "only {} pages were reached", full.len());
-    let all: String = full.into_iter().map(|(_, text)| text).collect();
+    // The types of the tag are for programmers; they speak of attributes of elements.
+    let pages = full.into_iter().filter(|(path, _)| !path.starts_with("/static/"));
+    let all: String = pages.map(|(_, text)| text).collect();
     for words in [
         "Unmatched: tag did not run",
         "Revenue lost to a missing tag: $102.60",

@@ -41,7 +41,9 @@ pub(crate) struct StripeEvent {
     reason: Option<String>,
     /// Why failed.
     error: Option<String>,
-    /// What it changed.
+    /// What was read, in a sentence.
+    summary: Option<String>,
+    /// What it changed, in sentences.
     note: Option<String>,
     /// `cnv_…`, where it belongs to one.
     conversion_id: Option<String>,
@@ -68,6 +70,7 @@ impl StripeEvent {
             state: found.state,
             reason: found.reason,
             error: found.error,
+            summary: found.summary,
             note: found.note,
             conversion_id: found.conversion_id,
             attempts: found.attempts,

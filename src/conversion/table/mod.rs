@@ -347,3 +347,41 @@ pub(super) async fn manual_click_id(tx: &mut AnyConnection, id: &str) -> Result<
     let Some(row) = row else { return Ok(None) };
     Ok(ClickId::parse(&row.try_get::<String, _>(0)?))
 }
+
+pub(super) async fn save_manual_match(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    record: &Record,
+    click_id: &ClickId,
+    made_by: &str,
+) -> Result<()> {
+    let object_id = record.payment.transaction_id().context("a payment has an identity")?;
+    sqlx::query(
+        "insert into manual_matches (account, object_id, click_id, made_by, made_at_ms) values ($1, $2, $3, $4, $5)
+             on conflict (account, object_id) do update
+            set click_id = excluded.click_id, made_by = excluded.made_by, made_at_ms = excluded.made_at_ms",
+    )
+    .bind(&record.payment.account)
+    .bind(object_id)
+    .bind(click_id.as_str())
+    .bind(made_by)
+    .bind(now.as_ms())
+    .execute(tx)
+    .await
+    .context("could not write a match made by hand")?;
+    Ok(())
+}
+
+/// Forgets what somebody matched this payment to; false when nobody did.
+pub(super) async fn forget_manual_match(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    let forgotten = sqlx::query(
+        "delete from manual_matches
+          where (account, object_id) in (select account, object_id from stripe_objects
+                                          where conversion_id = $1 and role = 'identity')",
+    )
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not forget a match made by hand")?;
+    Ok(forgotten.rows_affected() > 0)
+}

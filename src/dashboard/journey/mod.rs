@@ -2,13 +2,16 @@
 //! In: a conversion's ID. Out: its touches, its visit, its payment, its match with the reason, every delivery with every try.
 //! Promise: read top to bottom it is a story; everything we know and everything we sent can be seen from here.
 
+mod by_hand;
 mod deliveries;
 mod way;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde_json::Value;
+
+pub(super) use by_hand::{match_conversion, take_back_match};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
@@ -18,7 +21,7 @@ use super::views::{Chip, words};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::money::Money;
-use crate::report::{self, Conversion, Visit};
+use crate::report::{self, Conversion, StripeEventRow, Visit};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -41,6 +44,8 @@ struct JourneyPage {
     story: Vec<way::Phrase>,
     zone: String,
     steps: Vec<Step>,
+    by_hand: by_hand::Form,
+    events: Vec<EventTold>,
     asides: Vec<Aside>,
     payment: String,
 }
@@ -95,15 +100,23 @@ pub(super) async fn show_journey(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(id): Path<String>,
+    Query(tried): Query<by_hand::Tried>,
 ) -> Result<Response, AppError> {
-    let found = report::conversion(&state.store, &id).await?;
-    let found = found.ok_or_else(|| AppError::not_found("There is no such conversion."))?;
+    let Some(found) = report::conversion(&state.store, &id).await? else {
+        return match report::merged_into(&state.store, &id).await? {
+            Some(into) => {
+                Ok(page::see_other(&viewer.link(&format!("/conversions/{into}")).to_string()))
+            }
+            None => Err(AppError::not_found("There is no such conversion.")),
+        };
+    };
     let visit = match &found.row.click_id {
         Some(click_id) => report::visit(&state.store, click_id).await?,
         None => None,
     };
     let frame = viewer.frame(&state, Tab::Conversions).await?;
-    page::show(&journey_page(&state, &viewer, frame, &found, visit.as_ref()))
+    let by_hand = by_hand::Form::new(&viewer, &found, tried);
+    page::show(&journey_page(&state, &viewer, frame, &found, visit.as_ref(), by_hand))
 }
 
 fn journey_page(
@@ -112,6 +125,7 @@ fn journey_page(
     frame: Frame,
     found: &Conversion,
     visit: Option<&Visit>,
+    by_hand: by_hand::Form,
 ) -> JourneyPage {
     let row = &found.row;
     let payment: Value = serde_json::from_str(&found.payment).unwrap_or_default();
@@ -139,8 +153,35 @@ fn journey_page(
         story: way::story(viewer, row),
         zone: viewer.times.place.clone(),
         steps,
+        by_hand,
+        events: found.events.iter().map(|event| event_told(viewer, event)).collect(),
         asides: asides(state, viewer, found, &payment),
         payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
+    }
+}
+
+/// One of Stripe's events about it.
+struct EventTold {
+    at: Moment,
+    href: String,
+    kind: String,
+    state: Chip,
+    read: String,
+    said: String,
+}
+
+fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
+    EventTold {
+        at: viewer.times.short_second(event.received_at, viewer.now),
+        href: viewer.link(&format!("/events/{}", event.id)).to_string(),
+        kind: if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() },
+        state: words::event_chip(&event.state),
+        read: event.summary.clone().unwrap_or_default(),
+        said: match event.state.as_str() {
+            "failed" => event.error.clone().unwrap_or_default(),
+            "ignored" => words::ignored(event.reason.as_deref().unwrap_or_default()).to_owned(),
+            _ => event.note.clone().unwrap_or_default(),
+        },
     }
 }
 
@@ -172,17 +213,13 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
     let row = &found.row;
     let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
     let before = found.way.last().map(|step| step.touch.at);
-    let mut facts = Vec::new();
-    for event in &found.events {
-        let href = viewer.link(&format!("/events/{}", event.id)).to_string();
-        let kind = if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() };
-        facts.push(Fact { href: Some(href), ..Fact::text("Stripe event", kind) });
-    }
-    facts.push(Fact::code("Transaction", row.transaction_id.clone()));
-    facts.push(match &row.client_reference_id {
-        Some(reference) => Fact::code("Came back with", reference.clone()),
-        None => Fact::text("Came back with", "nothing"),
-    });
+    let facts = vec![
+        Fact::code("Transaction", row.transaction_id.clone()),
+        match &row.client_reference_id {
+            Some(reference) => Fact::code("Came back with", reference.clone()),
+            None => Fact::text("Came back with", "nothing"),
+        },
+    ];
     let told = match found.events.first() {
         Some(first) if first.received_at > row.occurred_at => format!(
             "Stripe told us {} later. Its signature was right, and the message was stored before Stripe got its answer.",
@@ -212,10 +249,19 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
     let mut amounts = Vec::new();
     if let Some(amount) = row.amount {
         let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
-        let net = Money { minor: amount.minor - refunded.minor, ..amount };
+        let lost = row.lost.unwrap_or(Money { minor: 0, ..amount });
+        let net = Money { minor: amount.minor - refunded.minor - lost.minor, ..amount };
         amounts.push(Fact::text("Paid", money(amount)));
         amounts.push(Fact::text("Refunded", money(refunded)));
+        if lost.minor > 0 {
+            amounts.push(Fact::text("Lost to disputes", money(lost)));
+        }
         amounts.push(Fact::text("Net", money(net)));
+        amounts.extend(
+            row.disputed
+                .filter(|disputed| disputed.minor > 0)
+                .map(|disputed| Fact::text("Of it in dispute", money(disputed))),
+        );
     }
     let said = |name, key: &str| Some(Fact::text(name, told(payment, key)?));
     let email = row.email.as_ref().map(|email| Fact::text("E-mail", email.clone()));

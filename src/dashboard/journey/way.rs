@@ -193,6 +193,10 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow) -> Step {
     }
     let by = row.match_by.as_deref().unwrap_or_default();
     let (heading, text) = match by {
+        "manual" => (
+            "Matched by hand",
+            "Somebody said that it came from the visit above; below stands who, and it can be taken back.",
+        ),
         "click_id" => (
             "Matched by click ID",
             "Stripe brought back the click ID of the visit above. It is one of ours, its signature is right, and \

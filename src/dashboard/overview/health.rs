@@ -47,9 +47,10 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
             hint: "its API gave no answer; see why".to_owned(),
         },
         (Some(books), None) if books.gap > 0 => {
-            let gap = counted(i64::try_from(books.gap).unwrap_or(i64::MAX), "payment", "payments");
-            let fact = format!("{gap} unlike Stripe’s books");
-            Sign { href, class: "bad", fact, hint: format!("compared {checked}") }
+            let gap = i64::try_from(books.gap).unwrap_or(i64::MAX);
+            let fact = counted(gap, "payment differs", "payments differ");
+            let hint = format!("from Stripe’s books, compared {checked}");
+            Sign { href, class: "bad", fact, hint }
         }
         (Some(books), None) => {
             let paid: u64 = books.totals.iter().map(|sums| sums.here_count).sum();
@@ -62,6 +63,14 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
 
 fn tag(viewer: &Viewer, health: &Health) -> Sign {
     let Some(at) = health.last_visit_at else {
+        if let Some(host) = &health.unknown_host {
+            return Sign {
+                href: format!("{}#hosts", viewer.link("/setup")),
+                class: "wait",
+                fact: format!("Tag seen on {host}"),
+                hint: "not counted: it is none of the site’s hosts".to_owned(),
+            };
+        }
         return Sign {
             href: viewer.link("/setup").to_string(),
             class: "",

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 pub(super) use forms::{change_password, save_anytrack, save_stripe};
-pub(super) use site::{add_site, save_site, show_site};
+pub(super) use site::{add_site, read_hosts, save_site, show_site};
 pub(super) use source::{
     add_secret, add_source, list_sources, remove_secret, save_source, show_source,
 };

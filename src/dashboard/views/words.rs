@@ -40,6 +40,7 @@ pub(in crate::dashboard) fn reason_heading(reason: &str) -> &str {
 /// How it was matched: `Click ID`, `Earlier payment`.
 pub(in crate::dashboard) fn matched_by(by: &str) -> &str {
     match by {
+        "manual" => "By hand",
         "click_id" => "Click ID",
         "anytrack_click_id" => "AnyTrack ID",
         "metadata" => "Metadata",

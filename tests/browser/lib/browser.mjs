@@ -1,5 +1,5 @@
-// The installed Chromium, driven over its debugging protocol.
-// In: nothing but the browser itself (CHROMIUM names another one). Out: visitors, each with cookies and storage of their own.
+// An installed browser: Chromium, driven over its debugging protocol, or Firefox over WebDriver BiDi.
+// In: nothing but the browser itself (FIREFOX names one and chooses it, CHROMIUM names another Chromium). Out: visitors, each with cookies and storage of their own.
 // Promise: everything a page said or threw is heard, and nothing of a run stays behind.
 
 import { once } from "node:events";
@@ -8,9 +8,19 @@ import puppeteer from "puppeteer-core";
 const ARGUMENTS =
   "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
 
+/** True when the tests run in Firefox; some rows are about things that only one engine has. */
+export const isFirefox = Boolean(process.env.FIREFOX);
+
 /** Starts the browser with an empty profile, which goes when it closes. */
 export const launchBrowser = () =>
-  puppeteer.launch({
+  isFirefox
+    ? puppeteer.launch({
+        browser: "firefox",
+        executablePath: process.env.FIREFOX,
+        // Nothing but the tests' own loopback hosts is asked for anything.
+        extraPrefsFirefox: { "network.proxy.type": 0, "dom.disable_open_during_load": false },
+      })
+    : puppeteer.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     // Root has no sandbox; anybody else keeps it.
     args: [...ARGUMENTS.split(" "), ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],

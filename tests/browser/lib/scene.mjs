@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launchBrowser, openVisitor } from "./browser.mjs";
+import { isFirefox, launchBrowser, openVisitor } from "./browser.mjs";
 import { startServer } from "./server.mjs";
 import { openWeb } from "./web.mjs";
 
@@ -23,9 +23,12 @@ after(async () => {
   await server?.stop();
 });
 
-/** One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said. */
-export const scene = (name, play, { console: expected = [] } = {}) =>
-  test(name, { timeout: 30_000 }, async ({ signal }) => {
+/**
+ * One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said.
+ * `chromiumOnly` is the reason why Firefox cannot be driven through it; then the test is skipped there, and says so.
+ */
+export const scene = (name, play, { console: expected = [], chromiumOnly } = {}) =>
+  test(name, { timeout: 30_000, skip: isFirefox && chromiumOnly }, async ({ signal }) => {
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);

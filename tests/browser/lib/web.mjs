@@ -43,6 +43,7 @@ const standIn = async (request) => {
     e: `http://${host}/v`,
     k: ";domain=shop.localhost",
     o: "^https?://([^/]+\\.)?(shop\\.localhost|stripe\\.localhost|stripe\\.com|paypal\\.com)[:/]",
+    ...(request.url.includes("nc=1") && { m: 1 }),
   };
   return {
     status: 200,

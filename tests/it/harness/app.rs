@@ -33,6 +33,10 @@ pub(crate) struct Conversion {
     pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) amount_minor: Option<i64>,
+    pub(crate) refunded_minor: i64,
+    pub(crate) disputed_minor: i64,
+    pub(crate) lost_minor: i64,
+    pub(crate) account: String,
     pub(crate) currency: Option<String>,
     pub(crate) livemode: i64,
     pub(crate) matched_by: Option<String>,
@@ -225,7 +229,7 @@ impl TestApp {
     pub(crate) async fn conversions(&self) -> Vec<Conversion> {
         let pool = self.database.look().await;
         let rows = sqlx::query(
-            "select id, transaction_id, kind, status, amount_minor, currency, livemode, match_by, match_reason, click_id, email
+            "select id, account, transaction_id, kind, status, amount_minor, refunded_minor, disputed_minor, lost_minor, currency, livemode, match_by, match_reason, click_id, email
                from conversions",
         )
         .fetch_all(&pool)
@@ -246,6 +250,10 @@ impl TestApp {
                 kind: row.get("kind"),
                 status: row.get("status"),
                 amount_minor: row.get("amount_minor"),
+                refunded_minor: row.get("refunded_minor"),
+                disputed_minor: row.get("disputed_minor"),
+                lost_minor: row.get("lost_minor"),
+                account: row.get("account"),
                 currency: row.get("currency"),
                 livemode: row.get("livemode"),
                 matched_by: row.get("match_by"),

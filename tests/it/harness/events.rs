@@ -72,3 +72,10 @@ impl Session {
         self.event("checkout.session.completed")
     }
 }
+
+/// A full-size event of `tests/fixtures/stripe`, with a click ID in the place of `CLICK_ID`.
+pub(crate) fn fixture(name: &str, click_id: &str) -> Value {
+    let path = format!("{}/tests/fixtures/stripe/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text.replace("CLICK_ID", click_id)).expect("the fixture is JSON")
+}

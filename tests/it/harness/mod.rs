@@ -13,7 +13,7 @@ mod stripe_api;
 pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
 pub(crate) use destination::FakeDestination;
-pub(crate) use events::{SECRET, Session, sign};
+pub(crate) use events::{SECRET, Session, fixture, sign};
 pub(crate) use http::{Reply, request};
 pub(crate) use server::Server;
 pub(crate) use stripe_api::{FakeStripe, KEY, Trouble};

@@ -47,6 +47,15 @@ impl Owner<'_> {
         reply.text().to_owned()
     }
 
+    /// A page that must be there, asked for with further headers.
+    pub(crate) async fn page_with(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        let headers: Vec<_> =
+            [("cookie", self.cookie.as_str())].into_iter().chain(headers.iter().copied()).collect();
+        let reply = self.app.send("GET", path, &headers, "").await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text());
+        reply.text().to_owned()
+    }
+
     /// A form, whatever becomes of it.
     pub(crate) async fn post(&self, path: &str, pairs: &[(&str, &str)]) -> Reply {
         self.app.send("POST", path, &[FORM, ("cookie", &self.cookie)], form(pairs)).await

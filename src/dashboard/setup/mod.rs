@@ -2,28 +2,34 @@
 //! In: the settings and the signs of life. Out: steps with their evidence or with what to copy.
 //! Promise: nothing is ticked because somebody clicked; every tick names its evidence.
 
+mod place;
+
 use std::time::Duration;
 
 use anyhow::Result;
 use askama::Template;
-use axum::extract::State;
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Deserialize;
 
-use super::frame::{Frame, Tab, Viewer};
-use super::page;
-use super::settings::{Copied, copied};
-use super::views::times::Moment;
-use super::views::{Chip, numbers, words};
 use crate::clock::Timestamp;
+use crate::dashboard::frame::{Frame, Tab, Viewer, prefix};
+use crate::dashboard::settings::{Copied, copied, read_hosts};
+use crate::dashboard::views::times::Moment;
+use crate::dashboard::views::{Chip, numbers, words};
+use crate::dashboard::{assets, page};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
 use crate::state::AppState;
+use crate::{settings, visit};
 
 /// How far somebody is, for the empty overview.
-pub(super) struct Progress {
-    pub(super) href: String,
-    pub(super) done: usize,
-    pub(super) steps: usize,
+pub(in crate::dashboard) struct Progress {
+    pub(in crate::dashboard) href: String,
+    pub(in crate::dashboard) done: usize,
+    pub(in crate::dashboard) steps: usize,
 }
 
 /// How long a refused webhook explains why none was believed.
@@ -52,15 +58,29 @@ struct Step {
 struct SetupPage {
     frame: Frame,
     summary: String,
+    /// What was just done.
+    done: Option<&'static str>,
+    alarms: Vec<place::Alarm>,
     steps: Vec<Step>,
+    place: place::Place,
+    unknown_hosts: Vec<place::UnknownHost>,
+    extras: Vec<place::Extra>,
+    types: String,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct SetupQuery {
+    saved: Option<String>,
 }
 
 /// `GET /setup`.
-pub(super) async fn show_setup(
+pub(in crate::dashboard) async fn show_setup(
     State(state): State<AppState>,
     viewer: Viewer,
+    Query(query): Query<SetupQuery>,
 ) -> Result<Response, AppError> {
     let frame = viewer.frame(&state, Tab::Setup).await?;
+    let signs = report::tag_signs(&state.store, &viewer.site.id, viewer.now).await?;
     let steps = steps(&state, &viewer, &frame.health).await?;
     let done = steps.iter().filter(|step| step.is_done).count();
     let summary = if done == steps.len() {
@@ -71,11 +91,49 @@ pub(super) async fn show_setup(
             steps.len()
         )
     };
-    page::show(&SetupPage { frame, summary, steps })
+    let done = (query.saved.as_deref() == Some("host"))
+        .then_some("The host was accepted. Its visits are counted, those of the last 90 days too.");
+    page::show(&SetupPage {
+        frame,
+        summary,
+        done,
+        alarms: place::alarms(&viewer, &signs),
+        steps,
+        place: place::place(&viewer, &signs).await,
+        unknown_hosts: place::unknown_hosts(&viewer, &signs),
+        extras: place::extras(&viewer),
+        types: format!("{}{}", prefix(&viewer.client.base), assets::types()),
+    })
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct HostSent {
+    #[serde(default)]
+    host: String,
+}
+
+/// `POST /setup/hosts`: a host whose visits came counts from now on.
+pub(in crate::dashboard) async fn accept_host(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<HostSent>,
+) -> Result<Response, AppError> {
+    let hosts = read_hosts(&sent.host)
+        .map_err(|fault| AppError::new(StatusCode::UNPROCESSABLE_ENTITY, fault))?;
+    let [host] = <[String; 1]>::try_from(hosts)
+        .map_err(|_| AppError::bad_request("One host was expected."))?;
+    let mut site = viewer.site.clone();
+    // While a site names no host, it counts all of them.
+    if !site.domains.is_empty() && !site.domains.contains(&host) {
+        site.domains.push(host.clone());
+        settings::save_site(&state.store, &state.settings, &site).await?;
+    }
+    visit::count_host(&state.store, viewer.now, &site.id, &host).await?;
+    Ok(page::see_other(&viewer.link("/setup").with("saved", "host").to_string()))
 }
 
 /// How far the setup is, while nothing was ever seen; `None` afterwards.
-pub(super) async fn progress_if_new(
+pub(in crate::dashboard) async fn progress_if_new(
     state: &AppState,
     viewer: &Viewer,
     health: &Health,

@@ -1,0 +1,117 @@
+//! Matching a payment by hand.
+//! In: a click ID that somebody types in, or the wish to take it back. Out: the same page, matched or with what was wrong.
+//! Promise: who did it and when can be seen, and it can always be undone.
+
+use axum::extract::{Form as Sent, Path, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::conversion::{self, Ledger, MatchedByHand};
+use crate::dashboard::frame::Viewer;
+use crate::dashboard::page;
+use crate::error::AppError;
+use crate::report::Conversion;
+use crate::state::AppState;
+
+/// What is shown again after a try that did not work.
+#[derive(Default, Deserialize)]
+pub(in crate::dashboard) struct Tried {
+    /// Why it did not work.
+    wrong: Option<String>,
+    /// What was typed in.
+    click_id: Option<String>,
+}
+
+/// The form on the journey page.
+pub(super) struct Form {
+    /// Where to post a click ID.
+    pub(super) action: String,
+    /// Where to post the wish to take a match by hand back; empty where there is none.
+    pub(super) undo: String,
+    /// `Matched by hand by ada@example.org on …`; empty where nobody did.
+    pub(super) told: String,
+    pub(super) is_open: bool,
+    pub(super) value: String,
+    pub(super) wrong: String,
+    /// To the visits.
+    pub(super) visits: String,
+}
+
+impl Form {
+    pub(super) fn new(viewer: &Viewer, found: &Conversion, tried: Tried) -> Self {
+        let path =
+            |verb: &str| viewer.link(&format!("/conversions/{}/{verb}", found.row.id)).to_string();
+        let wrong = match tried.wrong.as_deref() {
+            Some("no_click_id") => {
+                "That is no click ID of ours. One begins with ck_ and stands beside every visit."
+            }
+            Some("no_visit") => "No visit with this click ID is recorded.",
+            Some(_) | None => "",
+        };
+        let told = found.by_hand.as_ref().map(|by| {
+            let at = viewer.times.second(Timestamp::from_ms(by.made_at_ms)).title;
+            format!(
+                "{} matched it by hand, {at}. It holds whatever Stripe sends later.",
+                by.made_by
+            )
+        });
+        Self {
+            action: path("match"),
+            undo: if told.is_some() { path("unmatch") } else { String::new() },
+            told: told.unwrap_or_default(),
+            is_open: found.row.match_state != "matched" || !wrong.is_empty(),
+            value: tried.click_id.unwrap_or_default(),
+            wrong: wrong.to_owned(),
+            visits: viewer.link("/visits").to_string(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct Wanted {
+    click_id: String,
+}
+
+/// `POST /conversions/{id}/match`.
+pub(in crate::dashboard) async fn match_conversion(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Sent(wanted): Sent<Wanted>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let (store, who) = (&state.store, viewer.user.email.as_str());
+    let done = conversion::match_by_hand(store, ledger, &id, &wanted.click_id, who).await?;
+    let here = viewer.link(&format!("/conversions/{id}"));
+    let wrong = match done {
+        MatchedByHand::Done => {
+            state.bells.delivery_owed.notify_one();
+            return Ok(page::see_other(&here.to_string()));
+        }
+        MatchedByHand::NoConversion => {
+            return Err(AppError::not_found("There is no such conversion."));
+        }
+        MatchedByHand::NoClickId => "no_click_id",
+        MatchedByHand::NoVisit => "no_visit",
+    };
+    let typed: String = wanted.click_id.chars().take(80).collect();
+    let here = here.with("wrong", wrong).with("click_id", typed);
+    Ok(page::see_other(&format!("{here}#by-hand")))
+}
+
+/// `POST /conversions/{id}/unmatch`.
+pub(in crate::dashboard) async fn take_back_match(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    if !conversion::take_back_match(&state.store, ledger, &id).await? {
+        return Err(AppError::not_found("Nobody has matched this conversion by hand."));
+    }
+    state.bells.delivery_owed.notify_one();
+    Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))
+}

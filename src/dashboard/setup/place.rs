@@ -1,0 +1,302 @@
+//! Where the tag comes from, what is wrong with that, and what else a page may need.
+//! In: the signs of the tag, the site, our own address. Out: sentences, and texts to copy.
+//! Promise: what Safari makes of the tag's host is said from what browsers told and from addresses looked up, never guessed.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tokio::net::lookup_host;
+
+use crate::dashboard::frame::Viewer;
+use crate::dashboard::views::Chip;
+use crate::dashboard::views::numbers::{count, counted};
+use crate::hosts;
+use crate::ids;
+use crate::report::TagSigns;
+use crate::settings::Consent;
+
+/// How long the page waits for a name server.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Holds a click on an unstamped link until the tag is there; committed like the tag itself.
+const RACE_STUB: &str = include_str!("../../../static/tag-stub.min.js");
+
+/// How a policy names an inline script: its SHA-256, so that a changed letter shuts it out.
+fn csp_hash(script: &str) -> String {
+    let digest = ids::unhex(&ids::sha256_hex(script.as_bytes())).unwrap_or_default();
+    format!("'sha256-{}'", BASE64_STANDARD.encode(digest))
+}
+
+/// Something that needs the owner.
+pub(super) struct Alarm {
+    pub(super) title: String,
+    pub(super) text: String,
+}
+
+/// Where the tag comes from, and how to bring it nearer.
+pub(super) struct Place {
+    pub(super) chip: Chip,
+    pub(super) text: String,
+    /// True when it could remember visitors longer.
+    pub(super) can_improve: bool,
+    pub(super) ways: Vec<Extra>,
+}
+
+/// A host that visits came from and that nobody named.
+pub(super) struct UnknownHost {
+    pub(super) host: String,
+    pub(super) visits: String,
+    pub(super) action: String,
+}
+
+/// A text to copy.
+pub(super) struct Extra {
+    pub(super) title: &'static str,
+    pub(super) text: String,
+    /// May be empty.
+    pub(super) copy: String,
+}
+
+/// What is wrong.
+pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
+    let mut alarms = Vec::new();
+    if signs.is_cached() {
+        let what = if signs.shared > 0 {
+            format!("{} came from two visitors", counted(signs.shared, "click ID", "click IDs"))
+        } else {
+            format!(
+                "{} of the last {} visits came with an old copy of the tag",
+                count(signs.client_made),
+                count(signs.visits)
+            )
+        };
+        alarms.push(Alarm {
+            title: "Your tag is cached by a CDN or an optimiser".to_owned(),
+            text: format!(
+                "{what}. Payments still match, but two visitors may be taken for one. Let nothing keep, combine or host a copy of \
+                 {}/t/: exclude it in your CDN and in plugins such as WP Rocket, LiteSpeed or Perfmatters.",
+                viewer.client.base
+            ),
+        });
+    }
+    if let Some(proxy) = viewer.client.unlisted_proxy {
+        alarms.push(Alarm {
+            title: "All visitors look like one".to_owned(),
+            text: format!(
+                "Requests come through a proxy at {proxy} that is not listed, so its address is taken for everybody’s, and busy \
+                 minutes are turned away. Start with CLICKSTAMP_TRUSTED_PROXIES={proxy}/{}.",
+                if proxy.is_ipv4() { 32 } else { 128 }
+            ),
+        });
+    }
+    alarms
+}
+
+/// Hosts to accept, or to look into.
+pub(super) fn unknown_hosts(viewer: &Viewer, signs: &TagSigns) -> Vec<UnknownHost> {
+    let action = viewer.link("/setup/hosts").to_string();
+    signs
+        .unknown_hosts
+        .iter()
+        .map(|(host, visits)| UnknownHost {
+            host: host.clone(),
+            visits: counted(*visits, "visit", "visits"),
+            action: action.clone(),
+        })
+        .collect()
+}
+
+/// Where the tag comes from.
+pub(super) async fn place(viewer: &Viewer, signs: &TagSigns) -> Place {
+    let own = own_host(&viewer.client.base);
+    let page = signs.page_host.clone().or_else(|| viewer.site.domains.first().cloned());
+    let page = page.unwrap_or_else(|| "www.example.com".to_owned());
+    let days = "Safari remembers visitors up to 400 days";
+    let (chip, text) = match signs.tag_host.as_deref() {
+        Some("same-origin") => (
+            Chip::ok("Best place"),
+            format!("It comes from the same address as your page, {page}: {days}."),
+        ),
+        Some("same-site") => match share_network(&own, &page).await {
+            Some(true) => (
+                Chip::ok("Good place"),
+                format!("It comes from {own}, in the same network as {page}: {days}."),
+            ),
+            Some(false) => (
+                Chip::wait("7 days in Safari"),
+                format!(
+                    "It comes from {own}, of your domain but in another network than {page}: Safari remembers visitors for 7 \
+                     days. Everything else works in full."
+                ),
+            ),
+            None => (
+                Chip::quiet("Not known"),
+                format!(
+                    "It comes from {own}, of the same domain as {page}. Their addresses could not be looked up: in one network \
+                     {days}, else 7 days."
+                ),
+            ),
+        },
+        Some(_) => (
+            Chip::wait("7 days in Safari"),
+            format!(
+                "It comes from {own}, another domain than {page}: Safari remembers visitors for 7 days, and for one day after an \
+                 ad click."
+            ),
+        ),
+        None => (
+            Chip::quiet("Not known"),
+            "No browser has told yet where the tag comes from. They tell with the first visit over https.".to_owned(),
+        ),
+    };
+    let can_improve = chip.class != "chip ok";
+    Place { ways: ways(&viewer.client.base, &page), chip, text, can_improve }
+}
+
+fn own_host(base: &str) -> String {
+    let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
+    hosts::without_port(authority.split('/').next().unwrap_or_default()).to_owned()
+}
+
+/// Whether two hosts are in one network as Safari compares them; `None` when one cannot be looked up in time.
+async fn share_network(a: &str, b: &str) -> Option<bool> {
+    let (a, b) = tokio::join!(addresses(a), addresses(b));
+    let (a, b) = (a?, b?);
+    Some(a.iter().any(|one| b.iter().any(|other| hosts::same_network(*one, *other))))
+}
+
+async fn addresses(host: &str) -> Option<Vec<IpAddr>> {
+    let bare = host.trim_matches(['[', ']']);
+    let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup_host((bare, 443))).await.ok()?.ok()?;
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// How the tag is served from a path of the page's own host.
+fn ways(base: &str, page: &str) -> Vec<Extra> {
+    let own = own_host(base);
+    let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+    let way = |title, copy: String| Extra { title, text: String::new(), copy };
+    vec![
+        way(
+            "nginx, in the server of your page",
+            format!(
+                "location /k/ {{\n    proxy_pass {origin};\n    proxy_set_header Host {own};\n    proxy_set_header \
+                 X-Forwarded-Host $host;\n    proxy_set_header X-Forwarded-Proto $scheme;\n    proxy_set_header X-Forwarded-For \
+                 $remote_addr;\n    proxy_cache off;\n}}"
+            ),
+        ),
+        way(
+            "Caddy, in the site of your page",
+            format!(
+                "handle /k/* {{\n    reverse_proxy {origin} {{\n        header_up Host {own}\n    }}\n}}"
+            ),
+        ),
+        way(
+            "Cloudflare, a Worker on the route of /k/*",
+            format!(
+                "export default {{\n  fetch(request) {{\n    const url = new URL(request.url);\n    url.host = \"{own}\";\n    return \
+                 fetch(new Request(url, request), {{ cf: {{ cacheTtl: 0 }} }});\n  }}\n}};"
+            ),
+        ),
+        way(
+            "Then start Clickstamp with",
+            format!(
+                "CLICKSTAMP_PUBLIC_URL=https://{page}/k\nCLICKSTAMP_TRUSTED_PROXIES=the proxy’s address"
+            ),
+        ),
+    ]
+}
+
+/// What pages may need beside the tag's line.
+pub(super) fn extras(viewer: &Viewer) -> Vec<Extra> {
+    let base = &viewer.client.base;
+    let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+    let consent = match viewer.site.tag.consent {
+        Consent::Off => {
+            "Nobody is asked: the tag works as soon as the page opens. The site’s settings can make it wait."
+        }
+        Consent::Required => {
+            "The tag waits for this call. Before it, and after a refusal, it stores, stamps and sends nothing, and payments come with \
+             --CLICK-ID-- unreplaced."
+        }
+        Consent::Google => {
+            "The tag waits until Google’s consent mode grants ad_storage. Before it, and after a refusal, it stores, stamps and sends \
+             nothing."
+        }
+        Consent::Tcf => {
+            "The tag waits until your consent tool reports purposes 1 and 7. Before it, and after a refusal, it stores, stamps and \
+             sends nothing."
+        }
+    };
+    vec![
+        Extra {
+            title: "Content Security Policy",
+            text: "Where your page has one, these two entries let the tag in. A tag on your page’s own host needs none.".to_owned(),
+            copy: format!("script-src {origin}; connect-src {origin}"),
+        },
+        Extra {
+            title: "WordPress with an optimiser",
+            text: "With these additions the line stays as it is. Also exclude the address from “combine”, “host locally” and “delay JavaScript”.".to_owned(),
+            copy: format!(
+                "<script async fetchpriority=\"high\" referrerpolicy=\"no-referrer-when-downgrade\" data-no-optimize=\"1\" \
+                 data-no-defer=\"1\" data-cfasync=\"false\" src=\"{base}/t/{}.js\"></script>",
+                viewer.site.key
+            ),
+        },
+        Extra {
+            title: "Calls before the tag is there",
+            text: "This line lets your own scripts call clickstamp(…) at any time; what they said is done when the tag arrives.".to_owned(),
+            copy: "<script>window.clickstamp = window.clickstamp || function () { (clickstamp.q = clickstamp.q || []).push(arguments) }</script>".to_owned(),
+        },
+        Extra {
+            title: "Clicks before the tag is there",
+            text: format!(
+                "For pages where somebody may click within the first moments: a click on a payment link waits for the tag, at most \
+                 1.5 seconds. It takes the place of the line above. In a Content Security Policy it is {}.",
+                csp_hash(RACE_STUB.trim_end())
+            ),
+            copy: format!("<script>{}</script>", RACE_STUB.trim_end()),
+        },
+        Extra {
+            title: "Consent",
+            text: consent.to_owned(),
+            copy: if viewer.site.tag.consent == Consent::Required {
+                "clickstamp(\"consent\", true)".to_owned()
+            } else {
+                String::new()
+            },
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ways_name_our_host_and_the_page() {
+        assert_eq!(own_host("https://go.shop.com:8443/k"), "go.shop.com");
+        let ways = ways("https://go.shop.com:8443/k", "www.shop.com");
+        assert!(ways[0].copy.contains("proxy_pass https://go.shop.com:8443;"), "{}", ways[0].copy);
+        assert!(ways[3].copy.contains("CLICKSTAMP_PUBLIC_URL=https://www.shop.com/k"));
+    }
+
+    #[test]
+    fn a_policy_names_a_script_by_its_hash() {
+        // The example of the Content Security Policy specification, level 3.
+        assert_eq!(
+            csp_hash("alert('Hello, world.');"),
+            "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
+        );
+    }
+
+    #[tokio::test]
+    async fn addresses_need_no_name_server() {
+        assert_eq!(share_network("127.0.0.1", "127.0.9.9").await, Some(true));
+        assert_eq!(share_network("127.0.0.1", "10.0.0.1").await, Some(false));
+        assert_eq!(share_network("not a host", "10.0.0.1").await, None);
+    }
+}
