@@ -249,6 +249,11 @@ pub(crate) async fn anytrack_id_of(
     table::note_of(tx, click_id).await
 }
 
+/// Everything a destination may know of a visit, by the names that mappings use; null when there is none.
+pub(crate) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<serde_json::Value> {
+    table::facts(tx, click_id).await
+}
+
 /// The visitor's way that ends with `last`: first touch first. Follows `previous`, stops at a gap or a circle.
 /// Answers also the click ID whose visit is the gap, because it may still arrive.
 pub(crate) async fn way_to(

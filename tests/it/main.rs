@@ -11,6 +11,7 @@ mod crash;
 mod dashboard;
 mod delivery;
 mod demo;
+mod destination;
 mod docs;
 mod journey;
 mod ledger;

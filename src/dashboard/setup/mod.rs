@@ -342,7 +342,7 @@ async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let title = "A destination answers";
     let snapshot = state.settings.current();
     let settings = format!("{}#anytrack", viewer.link("/settings"));
-    let Some(destination) = snapshot.destinations_of(&viewer.site.id).next() else {
+    let Some(destination) = snapshot.anytrack_of(&viewer.site.id) else {
         let text = "Where should conversions go? Enter the webhook address that AnyTrack shows for your custom integration.";
         let link = Some((settings, "Enter the AnyTrack address"));
         return Ok(Step { link, ..step(title, false, text.to_owned()) });
