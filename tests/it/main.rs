@@ -12,6 +12,7 @@ mod custom;
 mod dashboard;
 mod delivery;
 mod demo;
+mod destination;
 mod docs;
 mod journey;
 mod ledger;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ struct Shared {
     /// Requests that are to wait until they are let go.
     holds: Arc<Mutex<VecDeque<Arc<Notify>>>>,
     came: Arc<Notify>,
+    heads: Arc<Mutex<Vec<(HeaderMap, String)>>>,
 }
 
 /// A fake AnyTrack on a port of its own. Answers 200 unless told otherwise.
@@ -68,14 +69,34 @@ impl FakeDestination {
         self.shared.came.notified().await;
     }
 
+    /// Headers received so far, oldest first.
+    pub(crate) fn headers(&self) -> Vec<HeaderMap> {
+        let heads = self.shared.heads.lock().expect("nobody panics holding it");
+        heads.iter().map(|(headers, _)| headers.clone()).collect()
+    }
+
+    /// Queries received so far, oldest first.
+    pub(crate) fn queries(&self) -> Vec<String> {
+        let heads = self.shared.heads.lock().expect("nobody panics holding it");
+        heads.iter().map(|(_, query)| query.clone()).collect()
+    }
+
     /// Bodies received so far, oldest first.
     pub(crate) fn received(&self) -> Vec<String> {
         self.shared.received.lock().expect("nobody panics holding it").clone()
     }
 }
 
-async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
-    assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+async fn receive(
+    State(shared): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let query = uri.query().unwrap_or_default().to_owned();
+    // What is not in the URL is JSON.
+    assert!(!query.is_empty() || headers[header::CONTENT_TYPE] == "application/json");
+    shared.heads.lock().expect("nobody panics holding it").push((headers, query));
     shared.received.lock().expect("nobody panics holding it").push(body);
     let held = shared.holds.lock().expect("nobody panics holding it").pop_front();
     shared.came.notify_one();
