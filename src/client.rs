@@ -59,6 +59,15 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 impl Client {
+    /// True for a URL of this server, as this client reaches it.
+    pub fn is_ours(&self, url: &str) -> bool {
+        let place = |text: &str| {
+            let url = url::Url::parse(text).ok()?;
+            Some((url.host_str()?.to_owned(), url.port_or_known_default()))
+        };
+        place(url).is_some_and(|there| Some(there) == place(&self.base))
+    }
+
     /// Reads a request's head.
     pub fn read(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> Self {
         let peer = canonical(peer);

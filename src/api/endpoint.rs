@@ -187,6 +187,7 @@ pub(super) async fn list_deliveries(
 ) -> Answer<List<Delivery>> {
     let settings = state.settings.current();
     let filter = DeliveryFilter {
+        reason: None,
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         destination_id: given.destination(&settings)?,
         state: given.word("state", DELIVERY_STATES)?,

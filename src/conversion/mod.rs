@@ -8,6 +8,7 @@ mod by_hand;
 mod changes;
 mod entry;
 pub(crate) mod join;
+mod outgoing;
 mod owed;
 pub(crate) mod payment;
 mod rebuild;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
+pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
 use self::join::Match;

@@ -1,19 +1,19 @@
 //! What is owed because of a conversion.
 //! In: a line of the ledger. Out: messages for each destination of its site, in the same transaction.
-//! Promise: nothing is owed before it is paid and its transaction ID is final; refunds and lost disputes only where a destination asks for them.
+//! Promise: a site that changed by joining again owes to the new site's destinations too; what the old one's were told, or are owed, stays.
+//! Nothing is owed before it is paid and its transaction ID is final; refunds and lost disputes only where a destination asks for them.
 
 use anyhow::Result;
 
 use super::entry::Entry;
-use super::join::{By, Match, Reason};
+use super::join::{Match, Reason};
 use super::payment::PayFact;
-use super::{Ledger, Line, Record};
+use super::{Ledger, Line, Record, outgoing};
 use crate::delivery::{self, Owed};
-use crate::destination::{News, Outgoing};
+use crate::destination::Outgoing;
 use crate::ids::ClickId;
 use crate::money::Money;
 use crate::store::AnyConnection;
-use crate::visit;
 
 pub(super) async fn owe(
     tx: &mut AnyConnection,
@@ -26,35 +26,20 @@ pub(super) async fn owe(
     if entry.pay_fact != PayFact::Paid {
         return Ok(());
     }
-    let matched = match &line.result {
-        Match::Matched { click_id, .. } => Some(click_id),
-        Match::Unmatched(_) => None,
-    };
-    let anytrack_click_id = match matched {
-        Some(click_id) => visit::anytrack_id_of(tx, click_id).await?,
-        None => None,
-    };
-    let is_captured = matches!(line.result, Match::Matched { by: By::AnytrackClickId, .. });
-    for destination in ledger.settings.destinations_of(&line.site_id) {
-        let outgoing = Outgoing {
-            news: News::Paid,
-            kind: line.kind.clone(),
-            status: line.status.clone(),
-            livemode: line.livemode,
-            is_matched: matched.is_some(),
-            value: record.payment.value(destination.options.value),
-            email: line.email.clone(),
-            transaction_id: line.transaction_id.clone(),
-            reference: line.client_reference_id.clone(),
-            reference_was_captured: is_captured,
-            click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
-            anytrack_click_id: anytrack_click_id.clone(),
-        };
+    let mut destinations = ledger.settings.destinations_of(&line.site_id).peekable();
+    if destinations.peek().is_none() {
+        return Ok(());
+    }
+    let gathered = outgoing::gather(tx, ledger, record, line, genuine).await?;
+    for destination in destinations {
+        let value = record.payment.value(destination.options.value);
+        let outgoing = Outgoing { value, ..gathered.clone() };
         let owed = Owed {
             destination,
             conversion_id: &record.id,
             outgoing: &outgoing,
             waits_for_visit: line.result == Match::Unmatched(Reason::UnknownClickId),
+            recorded_at: line.recorded_at,
         };
         delivery::owe(tx, ledger.now, &owed).await?;
         let currency = entry.amount.map(|amount| amount.currency);

@@ -27,6 +27,8 @@ const ROWS: i64 = 50;
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
     state: Option<String>,
+    destination: Option<String>,
+    reason: Option<String>,
     after: Option<String>,
 }
 
@@ -38,9 +40,47 @@ struct DeliveriesPage {
     notice: Option<Notice>,
     destinations: Vec<DestinationItem>,
     settings_href: String,
+    filters: Filters,
     tabs: Vec<Choice>,
     rows: Vec<DeliveryItem>,
     pager: Pager,
+}
+
+/// What the list is narrowed to.
+struct Filters {
+    action: String,
+    hidden: Vec<(&'static str, String)>,
+    /// Key, name, whether it is chosen.
+    destinations: Vec<(String, String, bool)>,
+    /// Word, in plain words, whether it is chosen.
+    reasons: Vec<(&'static str, String, bool)>,
+}
+
+/// Why deliveries are given up or skipped.
+const REASONS: [&str; 14] = [
+    "exhausted",
+    "refused",
+    "blocked_address",
+    "mapping_error",
+    "expired",
+    "destination_deleted",
+    "test_mode",
+    "kind_off",
+    "no_identity",
+    "unmatched",
+    "zero_value",
+    "below_minimum",
+    "gpc",
+    "before_destination",
+];
+
+fn reason_label(word: &str) -> String {
+    let given_up = words::given_up(word);
+    if given_up == word {
+        format!("Not sent: {}", words::skipped(word))
+    } else {
+        format!("Given up: {given_up}")
+    }
 }
 
 /// What was given up, above everything else.
@@ -51,6 +91,7 @@ struct Notice {
 
 struct DestinationItem {
     name: String,
+    href: String,
     address: String,
     state: Chip,
     accepted: String,
@@ -95,25 +136,44 @@ pub(super) async fn list_deliveries(
     let current =
         STATES.iter().map(|(word, _)| *word).find(|word| query.state.as_deref() == Some(word));
     let current = current.unwrap_or_default();
-    let here = viewer.link("/deliveries").with("state", current);
+    let snapshot = state.settings.current();
+    let chosen = query.destination.as_deref();
+    let chosen =
+        snapshot.destinations_of(&viewer.site.id).find(|it| Some(it.key.as_str()) == chosen);
+    let reason = REASONS.iter().find(|word| query.reason.as_deref() == Some(word)).copied();
+    let key = chosen.map_or("", |found| found.key.as_str());
+    let here = viewer.link("/deliveries").with("state", current).with("destination", key);
+    let here = here.with("reason", reason.unwrap_or_default());
     let filter = DeliveryFilter {
         site_id: Some(viewer.site.id.clone()),
-        destination_id: None,
+        destination_id: chosen.map(|found| found.id.clone()),
+        reason: reason.map(str::to_owned),
         state: (!current.is_empty()).then(|| current.to_owned()),
         livemode: viewer.is_test.then_some(false), // Live shows what test mode held back, too.
     };
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::deliveries(&state.store, &filter, after.as_ref(), ROWS).await?;
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
-    let snapshot = state.settings.current();
     let destinations = snapshot.destinations_of(&viewer.site.id);
     let page = DeliveriesPage {
         frame,
         subtitle: subtitle(&viewer, &sums),
         notice: notice(&viewer, &sums),
         destinations: destinations.map(|found| destination_item(&viewer, found, &sums)).collect(),
-        settings_href: format!("{}#anytrack", viewer.link("/settings")),
-        tabs: tabs(&here, current, &sums),
+        settings_href: viewer.link("/settings/destinations").to_string(),
+        filters: Filters {
+            action: here.path(),
+            hidden: here.pairs_without(&["destination", "reason", "after"]),
+            destinations: snapshot
+                .destinations_of(&viewer.site.id)
+                .map(|it| (it.key.clone(), it.name.clone(), it.key == key))
+                .collect(),
+            reasons: REASONS
+                .iter()
+                .map(|word| (*word, reason_label(word), reason == Some(*word)))
+                .collect(),
+        },
+        tabs: tabs(&here.with("reason", ""), current, &sums),
         rows: found.rows.iter().map(|row| delivery_item(&viewer, row)).collect(),
         pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
     };
@@ -209,6 +269,7 @@ fn destination_item(
     };
     DestinationItem {
         name: destination.name.clone(),
+        href: viewer.link(&format!("/settings/destinations/{}", destination.key)).to_string(),
         address: settings::mask_url(&destination.url),
         state,
         accepted: count(sum.accepted),
@@ -228,7 +289,7 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
     };
     DeliveryItem {
         at: viewer.times.short_second(row.created_at, viewer.now),
-        href: viewer.link(&format!("/conversions/{}#{}", row.conversion_id, row.id)).to_string(),
+        href: viewer.link(&format!("/deliveries/{}", row.id)).to_string(),
         amount: row.amount.map_or_else(|| NONE.to_owned(), money),
         is_test: !row.livemode,
         destination: row.destination_name.clone(),

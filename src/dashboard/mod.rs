@@ -7,6 +7,8 @@ mod assets;
 mod chart;
 mod conversions;
 mod deliveries;
+mod delivery;
+mod destinations;
 mod events;
 mod frame;
 mod journey;
@@ -35,6 +37,10 @@ use axum::{Extension, Router};
 
 pub(crate) use limiter::LoginLimit;
 
+use self::destinations::{
+    add_destination, change_destination, list_destinations, show_destination,
+};
+
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -61,6 +67,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/leaks", get(leaks::show_leaks))
         .route("/visits", get(visits::list_visits))
         .route("/deliveries", get(deliveries::list_deliveries))
+        .route("/deliveries/{id}", get(delivery::show_delivery))
+        .route("/deliveries/{id}/rebuild", post(delivery::rebuild_delivery))
         .route("/deliveries/{id}/retry", post(deliveries::retry_delivery))
         .route("/events", get(events::list_events))
         .route("/events/{id}", get(events::show_event))
@@ -82,6 +90,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/settings/sources/{key}/secrets/remove", post(settings::remove_secret))
         .route("/settings/stripe", post(settings::save_stripe))
         .route("/settings/anytrack", post(settings::save_anytrack))
+        .route("/settings/destinations", get(list_destinations).post(add_destination))
+        .route("/settings/destinations/{key}", get(show_destination).post(change_destination))
         .route("/settings/password", post(settings::change_password))
         .layer(Extension(limit));
     layers::protect(routes, state)

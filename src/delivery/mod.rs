@@ -13,9 +13,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::Timestamp;
-use crate::destination::{self, Message, News, Outgoing, Skip};
+use crate::destination::{self, Message, News, Outgoing, Skip, Unsent};
 use crate::money::Money;
-use crate::settings::Destination;
+use crate::settings::{self, Destination, Settings};
 use crate::store::{AnyConnection, Store};
 
 /// How long a first attempt waits for a visit that may still be on its way.
@@ -28,6 +28,8 @@ pub(crate) struct Owed<'a> {
     pub(crate) outgoing: &'a Outgoing,
     /// True while the visit of a genuine click ID has not arrived.
     pub(crate) waits_for_visit: bool,
+    /// When the first event of it arrived.
+    pub(crate) recorded_at: Timestamp,
 }
 
 /// What is told about a conversion first; refunds and disputes have keys of their own.
@@ -37,12 +39,40 @@ const DISPUTE: &str = "dispute";
 
 /// Writes what is owed, or corrects what has not been tried yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
+    let composed = if owed.recorded_at < owed.destination.created_at {
+        Err(Unsent::Skipped(Skip::BeforeDestination))
+    } else {
+        destination::compose(owed.destination, owed.outgoing)
+    };
+    write(tx, now, owed, &composed, &[Skip::NoIdentity, Skip::Unmatched]).await
+}
+
+/// The same for what somebody asked for: that it is older than the destination is no reason.
+pub(crate) async fn owe_anyway(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    owed: &Owed<'_>,
+) -> Result<()> {
     let composed = destination::compose(owed.destination, owed.outgoing);
+    let cured = [Skip::NoIdentity, Skip::Unmatched, Skip::BeforeDestination];
+    write(tx, now, owed, &composed, &cured).await
+}
+
+/// `cured` are the reasons that no longer hold. A setting changed later changes nothing that was decided.
+async fn write(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    owed: &Owed<'_>,
+    composed: &Result<Message, Unsent>,
+    cured: &[Skip],
+) -> Result<()> {
     let due = if owed.waits_for_visit { now.plus(WAIT_FOR_VISIT) } else { now };
+    let is_cured =
+        |reason: &Option<String>| cured.iter().any(|skip| reason.as_deref() == Some(skip.word()));
     match table::find(tx, &owed.destination.id, owed.conversion_id, PAID).await? {
-        None => table::insert(tx, now, due, PAID, owed, &composed).await,
-        Some(existing) => match (existing.state.as_str(), &composed) {
-            ("skipped", Ok(message)) if existing.may_become_owed() => {
+        None => table::insert(tx, now, due, PAID, owed, composed).await,
+        Some(existing) => match (existing.state.as_str(), composed) {
+            ("skipped", Ok(message)) if is_cured(&existing.reason) => {
                 table::freeze(tx, &existing.id, due, owed.destination, message).await
             }
             ("pending" | "held", Ok(message))
@@ -154,22 +184,16 @@ impl Existing {
     fn is_untouched(&self) -> bool {
         self.attempts == 0
     }
-
-    /// A match can only cure these; a setting changed later changes nothing that was decided.
-    fn may_become_owed(&self) -> bool {
-        [Skip::NoIdentity, Skip::Unmatched]
-            .iter()
-            .any(|skip| self.reason.as_deref() == Some(skip.word()))
-    }
 }
 
-/// The frozen text and the reason, as the row has them.
+/// State, reason, message and error, as the row has them.
 fn frozen(
-    composed: &Result<Message, Skip>,
-) -> (&'static str, Option<&'static str>, Option<&Message>) {
+    composed: &Result<Message, Unsent>,
+) -> (&'static str, Option<&'static str>, Option<&Message>, Option<&str>) {
     match composed {
-        Ok(message) => ("pending", None, Some(message)),
-        Err(skip) => ("skipped", Some(skip.word()), None),
+        Ok(message) => ("pending", None, Some(message), None),
+        Err(Unsent::Skipped(skip)) => ("skipped", Some(skip.word()), None, None),
+        Err(Unsent::Broken(error)) => ("given_up", Some("mapping_error"), None, Some(error)),
     }
 }
 
@@ -202,13 +226,108 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     Ok(retried)
 }
 
-/// Makes everything given up for a destination owed again; answers how many. For the button beside a corrected URL.
+/// Which given-up deliveries of a destination to owe again.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    /// `dst_…`.
+    pub(crate) destination_id: String,
+    /// Only those given up for this reason.
+    pub(crate) reason: Option<String>,
+    /// Only those owed since then.
+    pub(crate) since: Timestamp,
+}
+
+/// Makes what was given up for a destination owed again; answers how many. The rate limit spreads them.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn retry_all(store: &Store, now: Timestamp, destination_id: &str) -> Result<u64> {
+pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
     let mut tx = store.begin().await?;
-    let count = table::owe_all_again(&mut tx, now, destination_id).await?;
+    let count = table::owe_all_again(&mut tx, now, chosen).await?;
     tx.commit().await?;
     Ok(count)
+}
+
+/// What a delivery is about.
+pub(crate) struct Subject {
+    pub(crate) destination_id: String,
+    pub(crate) conversion_id: String,
+    pub(crate) transaction_id: String,
+    /// False for refunds and disputes.
+    pub(crate) tells_of_payment: bool,
+}
+
+/// What a delivery is about.
+pub(crate) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
+    table::subject(store, id).await
+}
+
+/// Freezes a message anew, whatever was sent before; the earlier body is kept beside it.
+pub(crate) async fn rebuild(
+    store: &Store,
+    now: Timestamp,
+    id: &str,
+    destination: &Destination,
+    outgoing: &Outgoing,
+) -> Result<Retried> {
+    let message = match destination::compose(destination, outgoing) {
+        Ok(message) => message,
+        Err(Unsent::Skipped(skip)) => return Ok(Retried::NotRetryable(skip.word().to_owned())),
+        Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
+    };
+    let mut tx = store.begin().await?;
+    let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
+    tx.commit().await?;
+    Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
+}
+
+/// Disables a destination: what is owed to it waits as `held`, and so does what is still to come. Enabling makes all of it due, oldest first.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn set_enabled(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    destination_id: &str,
+    enabled: bool,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    settings::set_enabled(&mut tx, destination_id, enabled).await?;
+    if enabled {
+        table::release(&mut tx, destination_id).await?;
+        table::breakers::reset(&mut tx, destination_id).await?;
+    } else {
+        table::hold(&mut tx, destination_id).await?;
+    }
+    tx.commit().await?;
+    tracing::info!(destination_id, enabled, at = now.to_rfc3339(), "a destination was switched");
+    settings.reload(store).await
+}
+
+/// Deletes a destination. What is owed to it is given up, visibly.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn delete_destination(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    settings::delete_destination(&mut tx, now, destination_id).await?;
+    table::give_up_all(&mut tx, now, destination_id).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Forgets that a destination was down: its address or credential was changed, so it is tried at once.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn reset_breaker(store: &Store, destination_id: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::breakers::reset(&mut tx, destination_id).await?;
+    tx.commit().await
 }

@@ -388,7 +388,12 @@ async fn settle_alone(worker: &Worker, now: Timestamp, ended: &Ended) -> Result<
 
 async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) -> Ended {
     let stopwatch = Clock::stopwatch();
-    let parcel = destination::Parcel { content_type: &claim.content_type, body: &claim.request };
+    let parcel = destination::Parcel {
+        id: &claim.id,
+        at: worker.clock.now(),
+        content_type: &claim.content_type,
+        body: &claim.request,
+    };
     let answer = worker.sender.send(&destination, parcel).await;
     let took_ms = i64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(i64::MAX);
     Ended { destination, claim, answer, took_ms, settle_tries: 0 }

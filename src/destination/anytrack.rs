@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Message, News, Outgoing, Skip};
+use super::Outgoing;
 use crate::money::Money;
 use crate::settings::DestinationOptions;
 
@@ -33,64 +33,45 @@ struct Body<'a> {
     refund_value: Option<Box<RawValue>>,
 }
 
-pub(super) fn compose(options: &DestinationOptions, outgoing: &Outgoing) -> Result<Message, Skip> {
-    let event_name = match (outgoing.news, outgoing.kind.as_str()) {
-        (News::Refund(_), _) if options.sends_refunds => "Refund",
-        (News::Chargeback, _) if options.sends_disputes => "Chargeback",
-        (News::Paid, "purchase" | "renewal") => "Purchase",
-        (News::Paid, "trial") if options.sends_trials => "Lead",
-        (News::Paid, "lead") if options.sends_leads => "Lead",
-        _ => return Err(Skip::KindOff),
-    };
-    if event_name == "Purchase" && outgoing.value.is_some_and(|value| value.minor == 0) {
-        return Err(Skip::ZeroValue);
-    }
-    if !outgoing.is_matched && !options.sends_unmatched {
-        return Err(Skip::Unmatched);
-    }
-    let ours = outgoing.click_id.as_deref();
-    let anytracks = came_back(options, outgoing).or(outgoing.anytrack_click_id.as_deref());
-    let clickid = anytracks.or(ours.filter(|_| options.falls_back_to_our_click_id));
-    let email = outgoing.email.as_deref();
-    if clickid.is_none() && ours.is_none() && email.is_none() {
-        return Err(Skip::NoIdentity);
-    }
-    // Digits as they are: through a float, 102.60 would become 102.6.
+/// The message when no rows replace it.
+pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name: &str) -> String {
+    let conversion = &outgoing.conversion;
     let digits = |value: Money| RawValue::from_string(value.decimal()).ok();
-    // AnyTrack counts every positive value as revenue, so what was given back stands in a field of its own.
-    let value = match outgoing.news {
-        News::Paid => outgoing.value,
-        News::Refund(_) | News::Chargeback => {
-            outgoing.value.map(|value| Money { minor: 0, ..value })
-        }
-    };
-    let refund_value = match outgoing.news {
-        News::Refund(growth) => digits(growth),
-        News::Paid | News::Chargeback => None,
-    };
-    let currency = value.map(|value| value.currency);
     let body = Body {
-        clickid,
-        value: value.and_then(digits),
-        currency: currency.as_ref().map(|currency| currency.code()),
-        email,
-        status: (outgoing.news == News::Paid && outgoing.status == "paid").then_some("paid"),
+        clickid: click_id(options, outgoing),
+        // Digits as they are: through a float, 102.60 would become 102.6.
+        value: outgoing.told_value().and_then(digits),
+        currency: outgoing.value.as_ref().map(|value| value.currency.code()),
+        email: conversion.email.as_deref(),
+        status: (outgoing.status() == "paid").then_some("paid"),
         transaction_id: &outgoing.transaction_id,
         event_name,
-        ref_id: ours,
-        refund_value,
+        ref_id: outgoing.click_id.as_deref(),
+        refund_value: outgoing.refund_amount().and_then(digits),
     };
-    Ok(Message {
-        event_name: event_name.to_owned(),
-        transaction_id: outgoing.transaction_id.clone(),
-        body: serde_json::to_string(&body).expect("text and numbers serialise"),
-        content_type: "application/json",
-    })
+    serde_json::to_string(&body).expect("text and numbers serialise")
+}
+
+/// What AnyTrack gets as `clickid`.
+pub(super) fn click_id<'a>(
+    options: &DestinationOptions,
+    outgoing: &'a Outgoing,
+) -> Option<&'a str> {
+    let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
+    anytracks(options, outgoing).or(ours)
+}
+
+/// AnyTrack's own ID, where one is known.
+pub(super) fn anytracks<'a>(
+    options: &DestinationOptions,
+    outgoing: &'a Outgoing,
+) -> Option<&'a str> {
+    came_back(options, outgoing).or(outgoing.anytrack_click_id.as_deref())
 }
 
 /// What came back from Stripe, if it is an AnyTrack click ID: their tag replaced the placeholder before ours did.
 fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option<&'a str> {
-    let reference = outgoing.reference.as_deref()?;
+    let reference = outgoing.conversion.client_reference_id.as_deref()?;
     let is_alphanumeric = reference.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_theirs =
         match options.anytrack_property.as_deref().filter(|property| !property.is_empty()) {
@@ -103,7 +84,11 @@ fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::destination::facts::{Conversion, Match};
+    use crate::destination::presets::PRESETS;
+    use crate::destination::{News, Skip, Unsent, compose};
     use crate::money::{Currency, Money};
+    use crate::settings::Gpc;
 
     const OURS: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
     const THEIRS: &str = "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys";
@@ -111,22 +96,61 @@ pub(super) mod tests {
     pub(crate) fn purchase() -> Outgoing {
         Outgoing {
             news: News::Paid,
-            kind: "purchase".to_owned(),
-            status: "paid".to_owned(),
-            livemode: true,
-            is_matched: true,
-            value: Some(Money { minor: 10_260, currency: Currency::parse("usd").unwrap() }),
-            email: Some("jenny.rosen@example.com".to_owned()),
             transaction_id: "cs_live_1".to_owned(),
-            reference: Some(OURS.to_owned()),
+            amount: Some(Money { minor: 10_260, currency: Currency::parse("usd").unwrap() }),
+            conversion: Conversion {
+                id: "cnv_1".to_owned(),
+                site: "main".to_owned(),
+                source: "main".to_owned(),
+                kind: "purchase".to_owned(),
+                status: "paid".to_owned(),
+                livemode: true,
+                occurred_at: "2026-09-21T14:13:20Z".to_owned(),
+                amount: Some("102.60".to_owned()),
+                currency: Some("USD".to_owned()),
+                refunded: Some("0.00".to_owned()),
+                transaction_id: "cs_live_1".to_owned(),
+                client_reference_id: Some(OURS.to_owned()),
+                email: Some("jenny.rosen@example.com".to_owned()),
+                joined: Match {
+                    state: "matched".to_owned(),
+                    by: Some("click_id".to_owned()),
+                    reason: None,
+                    click_id: Some(OURS.to_owned()),
+                },
+                touches: Vec::new(),
+            },
+            value: Some(Money { minor: 10_260, currency: Currency::parse("usd").unwrap() }),
             reference_was_captured: false,
             click_id: Some(OURS.to_owned()),
             anytrack_click_id: None,
+            wants_privacy: false,
+            occurred_at_s: 1_790_000_000,
+            payment: serde_json::Value::Null,
+            visit: serde_json::Value::Null,
+            site: serde_json::Value::Null,
         }
     }
 
+    fn with(change: impl FnOnce(&mut Outgoing)) -> Outgoing {
+        let mut outgoing = purchase();
+        change(&mut outgoing);
+        outgoing
+    }
+
+    /// By the fixed message and by the default rows: they are the same to the byte.
+    fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, Unsent> {
+        let mut destination = crate::destination::tests::destination();
+        destination.options = options.clone();
+        let fixed = compose(&destination, outgoing);
+        destination.options.rows = Some(PRESETS[0].rows());
+        let mapped = compose(&destination, outgoing);
+        assert_eq!(fixed, mapped);
+        fixed.map(|message| message.body)
+    }
+
     fn body(options: &DestinationOptions, outgoing: &Outgoing) -> String {
-        compose(options, outgoing).unwrap().body
+        composed(options, outgoing).unwrap()
     }
 
     #[test]
@@ -145,10 +169,10 @@ pub(super) mod tests {
             ..DestinationOptions::default()
         };
         let growth = Money { minor: 2_600, currency: Currency::parse("usd").unwrap() };
-        let refund = Outgoing { news: News::Refund(growth), ..purchase() };
-        let lost = Outgoing { news: News::Chargeback, ..purchase() };
+        let refund = with(|found| found.news = News::Refund(growth));
+        let lost = with(|found| found.news = News::Chargeback);
         for news in [&refund, &lost] {
-            assert_eq!(compose(&DestinationOptions::default(), news), Err(Skip::KindOff));
+            assert_eq!(composed(&DestinationOptions::default(), news), Err(Skip::KindOff.into()));
         }
         let text = body(&options, &refund);
         assert!(
@@ -169,7 +193,11 @@ pub(super) mod tests {
             [("jpy", 12_800, "12800"), ("kwd", 7_250, "7.250"), ("usd", 5_000, "50.00")]
         {
             let value = Some(Money { minor, currency: Currency::parse(code).unwrap() });
-            let text = body(&DestinationOptions::default(), &Outgoing { value, ..purchase() });
+            let outgoing = with(|found| {
+                found.value = value;
+                found.conversion.currency = Some(code.to_uppercase());
+            });
+            let text = body(&DestinationOptions::default(), &outgoing);
             assert!(text.contains(&format!("\"value\":{digits},")), "{text}");
         }
     }
@@ -185,14 +213,15 @@ pub(super) mod tests {
             anytrack_property: Some("p8qkMansHXKG".to_owned()),
             ..DestinationOptions::default()
         };
-        let theirs = Outgoing {
-            reference: Some(THEIRS.to_owned()),
-            click_id: None,
-            is_matched: false,
-            ..purchase()
+        let referred = |reference: &str| {
+            with(|found| {
+                found.conversion.client_reference_id = Some(reference.to_owned());
+                found.click_id = None;
+            })
         };
-        let captured = Outgoing { anytrack_click_id: Some(THEIRS.to_owned()), ..purchase() };
-        let odd = Outgoing { reference: Some("aff2291".to_owned()), click_id: None, ..purchase() };
+        let theirs = referred(THEIRS);
+        let captured = with(|found| found.anytrack_click_id = Some(THEIRS.to_owned()));
+        let odd = referred("aff2291");
         let rows = [
             ("came back from Stripe, also unmatched", &options, &theirs, Some(THEIRS), None),
             ("begins with the property", &property, &theirs, Some(THEIRS), None),
@@ -219,30 +248,39 @@ pub(super) mod tests {
     fn what_cannot_or_must_not_be_sent_says_why() {
         let options = DestinationOptions::default();
         let strict = DestinationOptions { sends_unmatched: false, ..DestinationOptions::default() };
-        let nobody = Outgoing {
-            reference: Some("--CLICK-ID--".to_owned()),
-            click_id: None,
-            email: None,
-            is_matched: false,
-            ..purchase()
-        };
+        let nobody = with(|found| {
+            found.conversion.client_reference_id = Some("--CLICK-ID--".to_owned());
+            found.conversion.email = None;
+            found.conversion.joined.state = "unmatched".to_owned();
+            found.click_id = None;
+        });
         let zero = Some(Money { minor: 0, currency: Currency::parse("usd").unwrap() });
+        let kind = |kind: &str| with(|found| found.conversion.kind = kind.to_owned());
+        let private = with(|found| found.wants_privacy = true);
+        let dear = DestinationOptions {
+            minimum_value: Some("102.61".to_owned()),
+            ..DestinationOptions::default()
+        };
+        let shy = DestinationOptions { gpc: Gpc::Skip, ..DestinationOptions::default() };
+        let unmatched = with(|found| found.conversion.joined.state = "unmatched".to_owned());
         let rows = [
             ("no identity", &options, nobody.clone(), Skip::NoIdentity),
-            (
-                "unmatched, not wanted",
-                &strict,
-                Outgoing { is_matched: false, ..purchase() },
-                Skip::Unmatched,
-            ),
-            ("trial", &options, Outgoing { kind: "trial".to_owned(), ..purchase() }, Skip::KindOff),
-            ("lead", &options, Outgoing { kind: "lead".to_owned(), ..purchase() }, Skip::KindOff),
-            ("zero", &options, Outgoing { value: zero, ..purchase() }, Skip::ZeroValue),
+            ("unmatched, not wanted", &strict, unmatched, Skip::Unmatched),
+            ("trial", &options, kind("trial"), Skip::KindOff),
+            ("lead", &options, kind("lead"), Skip::KindOff),
+            ("custom", &options, kind("Webinar"), Skip::KindOff),
+            ("zero", &options, with(|found| found.value = zero), Skip::ZeroValue),
+            ("too little", &dear, purchase(), Skip::BelowMinimum),
+            ("privacy", &shy, private.clone(), Skip::Gpc),
         ];
         for (name, options, outgoing, skip) in rows {
-            assert_eq!(compose(options, &outgoing), Err(skip), "{name}");
+            assert_eq!(composed(options, &outgoing), Err(skip.into()), "{name}");
         }
-        let mail_only = Outgoing { email: Some("a@b.example".to_owned()), ..nobody };
+        let less =
+            DestinationOptions { gpc: Gpc::WithoutPersonal, ..DestinationOptions::default() };
+        assert!(!body(&less, &private).contains("jenny"));
+        let mut mail_only = nobody;
+        mail_only.conversion.email = Some("a@b.example".to_owned());
         assert!(!body(&options, &mail_only).contains("CLICK-ID"));
     }
 }

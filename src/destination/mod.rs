@@ -3,48 +3,22 @@
 //! Promise: the message is a pure function of what is known, and nothing is ever sent to a private address unless the operator allows it.
 
 mod anytrack;
+pub(crate) mod facts;
 mod guard;
+pub(crate) mod mapping;
+pub(crate) mod presets;
 mod send;
+mod webhook;
 
+pub(crate) use facts::{News, Outgoing};
 pub use guard::check_url;
 pub(crate) use send::{Answer, Parcel, Sender};
+pub(crate) use webhook::new_secret;
+
+use serde_json::Value;
 
 use crate::money::Money;
-use crate::settings::{Destination, DestinationKind};
-
-/// What there is to tell of a conversion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// It was paid.
-    Paid,
-    /// So much more was given back.
-    Refund(Money),
-    /// A dispute took it.
-    Chargeback,
-}
-
-/// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
-    pub(crate) news: News,
-    /// `purchase`, `renewal`, `trial`, `lead` or a custom name.
-    pub(crate) kind: String,
-    /// `paid`, … as in the API.
-    pub(crate) status: String,
-    pub(crate) livemode: bool,
-    pub(crate) is_matched: bool,
-    pub(crate) value: Option<Money>,
-    pub(crate) email: Option<String>,
-    pub(crate) transaction_id: String,
-    /// What came back from Stripe, whatever it is.
-    pub(crate) reference: Option<String>,
-    /// True when that equals an AnyTrack click ID captured with a visit.
-    pub(crate) reference_was_captured: bool,
-    /// Our genuine click ID, if one is known.
-    pub(crate) click_id: Option<String>,
-    /// The AnyTrack click ID captured with the matched visit.
-    pub(crate) anytrack_click_id: Option<String>,
-}
+use crate::settings::{Destination, DestinationKind, DestinationOptions, Encoding, Gpc};
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +42,12 @@ pub(crate) enum Skip {
     Unmatched,
     /// The value is zero, which is no purchase.
     ZeroValue,
+    /// The value is less than the destination wants to hear of.
+    BelowMinimum,
+    /// The visitor's browser asked for privacy.
+    Gpc,
+    /// It came before the destination was added.
+    BeforeDestination,
 }
 
 impl Skip {
@@ -79,17 +59,121 @@ impl Skip {
             Self::NoIdentity => "no_identity",
             Self::Unmatched => "unmatched",
             Self::ZeroValue => "zero_value",
+            Self::BelowMinimum => "below_minimum",
+            Self::Gpc => "gpc",
+            Self::BeforeDestination => "before_destination",
         }
     }
 }
 
-/// The message for a destination, or why there is none.
-pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<Message, Skip> {
-    if !outgoing.livemode && !destination.accepts_test {
-        return Err(Skip::TestMode);
+/// Why there is no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// It is not wanted.
+    Skipped(Skip),
+    /// The mapping fails on this conversion: which field, and why.
+    Broken(String),
+}
+
+impl From<Skip> for Unsent {
+    fn from(skip: Skip) -> Self {
+        Self::Skipped(skip)
     }
-    match destination.kind {
-        DestinationKind::AnyTrack => anytrack::compose(&destination.options, outgoing),
+}
+
+/// Content type of a message that stands in the URL.
+pub(crate) const IN_THE_URL: &str = "query";
+
+/// The message for a destination, or why there is none.
+pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<Message, Unsent> {
+    let options = &destination.options;
+    admit(destination, outgoing)?;
+    let event_name = event_name(outgoing);
+    let less = (outgoing.wants_privacy && options.gpc == Gpc::WithoutPersonal)
+        .then(|| outgoing.without_personal());
+    let outgoing = less.as_ref().unwrap_or(outgoing);
+    let has_identity = anytrack::click_id(options, outgoing).is_some()
+        || outgoing.click_id.is_some()
+        || outgoing.conversion.email.is_some();
+    if destination.kind == DestinationKind::AnyTrack && !has_identity {
+        return Err(Skip::NoIdentity.into());
+    }
+    let body = match (&options.rows, destination.kind) {
+        (Some(rows), _) => {
+            let broken = |fault: mapping::Fault| {
+                let field = rows.get(fault.row).map_or("", |row| row.field.as_str());
+                Unsent::Broken(format!("the mapping of “{field}” fails: {}", fault.message))
+            };
+            mapping::build(rows, &names(options, outgoing), options.encoding).map_err(broken)?
+        }
+        (None, DestinationKind::AnyTrack) => anytrack::body(options, outgoing, event_name),
+        (None, DestinationKind::Webhook) => webhook::body(outgoing),
+    };
+    let encoding = if options.rows.is_some() { options.encoding } else { Encoding::Json };
+    Ok(Message {
+        event_name: event_name.to_owned(),
+        transaction_id: outgoing.transaction_id.clone(),
+        body,
+        content_type: match encoding {
+            Encoding::Json => "application/json",
+            Encoding::Form => "application/x-www-form-urlencoded",
+            Encoding::Query => IN_THE_URL,
+        },
+    })
+}
+
+/// The names that a destination's rows may use for a conversion.
+pub(crate) fn names(options: &DestinationOptions, outgoing: &Outgoing) -> Value {
+    let anytracks = anytrack::anytracks(options, outgoing);
+    let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
+    outgoing.names(event_name(outgoing), anytracks, ours)
+}
+
+/// The destination's name for what happened.
+fn event_name(outgoing: &Outgoing) -> &str {
+    match (outgoing.news, outgoing.conversion.kind.as_str()) {
+        (News::Refund(_), _) => "Refund",
+        (News::Chargeback, _) => "Chargeback",
+        (News::Paid, "purchase" | "renewal") => "Purchase",
+        (News::Paid, "trial" | "lead") => "Lead",
+        (News::Paid, custom) => custom,
+    }
+}
+
+/// The owner's conditions.
+fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
+    let options = &destination.options;
+    let conversion = &outgoing.conversion;
+    let is_wanted = match (outgoing.news, conversion.kind.as_str()) {
+        (News::Refund(_), _) => options.sends_refunds,
+        (News::Chargeback, _) => options.sends_disputes,
+        (News::Paid, "purchase") => options.sends_purchases,
+        (News::Paid, "renewal") => options.sends_renewals,
+        (News::Paid, "trial") => options.sends_trials,
+        (News::Paid, "lead") => options.sends_leads,
+        (News::Paid, _) => options.sends_custom,
+    };
+    let is_paid = outgoing.news == News::Paid;
+    let is_purchase = event_name(outgoing) == "Purchase";
+    let minimum = options.minimum_value.as_deref();
+    let is_less = |value: Money| {
+        let minimum = minimum.and_then(|text| Money::parse(text, value.currency));
+        minimum.is_some_and(|minimum| value.minor < minimum.minor)
+    };
+    if !conversion.livemode && !destination.accepts_test {
+        Err(Skip::TestMode)
+    } else if !is_wanted {
+        Err(Skip::KindOff)
+    } else if is_purchase && outgoing.value.is_some_and(|value| value.minor == 0) {
+        Err(Skip::ZeroValue)
+    } else if is_paid && outgoing.value.is_some_and(is_less) {
+        Err(Skip::BelowMinimum)
+    } else if outgoing.wants_privacy && options.gpc == Gpc::Skip {
+        Err(Skip::Gpc)
+    } else if !outgoing.is_matched() && !options.sends_unmatched {
+        Err(Skip::Unmatched)
+    } else {
+        Ok(())
     }
 }
 
@@ -150,7 +234,10 @@ pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Opt
 
 /// An answer with our own secrets taken out: some destinations repeat what they were asked.
 pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
-    answer.replace(destination.url.expose(), "***")
+    let headers = destination.options.headers.iter().map(|header| header.value.as_str());
+    let secrets =
+        [destination.url.expose()].into_iter().chain(headers).filter(|text| text.len() > 3);
+    secrets.fold(answer.to_owned(), |answer, secret| answer.replace(secret, "***"))
 }
 
 #[cfg(test)]
@@ -172,6 +259,8 @@ pub(crate) mod tests {
             options: DestinationOptions::default(),
             revision: 1,
             from_environment: false,
+            secrets: Vec::new(),
+            created_at: crate::clock::Timestamp::from_ms(0),
         }
     }
 
@@ -221,9 +310,9 @@ pub(crate) mod tests {
     #[test]
     fn test_mode_stays_here_unless_wanted() {
         let mut destination = destination();
-        let outgoing = anytrack::tests::purchase();
-        let test = Outgoing { livemode: false, ..outgoing };
-        assert_eq!(compose(&destination, &test), Err(Skip::TestMode));
+        let mut test = anytrack::tests::purchase();
+        test.conversion.livemode = false;
+        assert_eq!(compose(&destination, &test), Err(Skip::TestMode.into()));
         destination.accepts_test = true;
         assert!(compose(&destination, &test).is_ok());
     }

@@ -12,7 +12,9 @@ use reqwest::header;
 use reqwest::redirect::Policy;
 
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
-use crate::settings::Destination;
+use super::{IN_THE_URL, webhook};
+use crate::clock::Timestamp;
+use crate::settings::{Destination, DestinationKind};
 
 /// Until the connection stands, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +38,10 @@ pub(crate) enum Answer {
 
 /// What is sent in one attempt.
 pub(crate) struct Parcel<'a> {
+    /// The delivery's ID, the same at every attempt.
+    pub(crate) id: &'a str,
+    /// When this attempt begins.
+    pub(crate) at: Timestamp,
     pub(crate) content_type: &'a str,
     /// The frozen bytes.
     pub(crate) body: &'a str,
@@ -82,16 +88,36 @@ impl Sender {
             Ok(url) => url,
             Err(why) => return Answer::Blocked(why),
         };
-        let request = self
-            .client
-            .post(url)
-            .header(header::CONTENT_TYPE, parcel.content_type)
-            .body(parcel.body.to_owned());
+        let mut request = if parcel.content_type == IN_THE_URL {
+            self.client.get(with_query(url, parcel.body))
+        } else {
+            let request = self.client.post(url).header(header::CONTENT_TYPE, parcel.content_type);
+            request.body(parcel.body.to_owned())
+        };
+        for header in &destination.options.headers {
+            request = request.header(&header.name, &header.value);
+        }
+        if destination.kind == DestinationKind::Webhook {
+            let secrets = &destination.secrets;
+            for (name, value) in webhook::headers(secrets, parcel.id, parcel.at, parcel.body) {
+                request = request.header(name, value);
+            }
+        }
         match request.send().await {
             Ok(response) => read(response).await,
             Err(error) => explain(&error.without_url()),
         }
     }
+}
+
+/// The URL's own query stays; ours follows it.
+fn with_query(mut url: url::Url, query: &str) -> url::Url {
+    let whole = match url.query() {
+        Some(own) if !own.is_empty() => format!("{own}&{query}"),
+        _ => query.to_owned(),
+    };
+    url.set_query(Some(&whole));
+    url
 }
 
 /// A body that breaks off changes nothing: the status has been said.
@@ -201,7 +227,12 @@ mod tests {
     async fn answer(sender: &Sender, url: String) -> (Outcome, String) {
         let mut to = destination();
         to.url = crate::config::Secret::new(url);
-        let parcel = Parcel { content_type: "application/json", body: "{}" };
+        let parcel = Parcel {
+            id: "dlv_1",
+            at: Timestamp::from_ms(0),
+            content_type: "application/json",
+            body: "{}",
+        };
         let (outcome, error) = judge(&to, &sender.send(&to, parcel).await);
         (outcome, error.unwrap_or_default())
     }
@@ -316,7 +347,12 @@ mod tests {
         let sender = Sender::new(true).unwrap();
         let mut to = destination();
         to.url = crate::config::Secret::new(format!("http://127.0.0.1:{port}/"));
-        let parcel = Parcel { content_type: "application/json", body: "{}" };
+        let parcel = Parcel {
+            id: "dlv_1",
+            at: Timestamp::from_ms(0),
+            content_type: "application/json",
+            body: "{}",
+        };
         match sender.send(&to, parcel).await {
             Answer::Http { status, body, .. } => {
                 assert_eq!((status, body.len()), (200, KEPT_ANSWER_BYTES));

@@ -21,6 +21,8 @@ pub(crate) struct DeliveryFilter {
     pub(crate) destination_id: Option<String>,
     /// pending, delivered, given_up, held, skipped.
     pub(crate) state: Option<String>,
+    /// Why given up or skipped.
+    pub(crate) reason: Option<String>,
     /// Those of live or of test conversions.
     pub(crate) livemode: Option<bool>,
 }
@@ -69,6 +71,10 @@ pub(crate) struct Delivery {
     pub(crate) row: DeliveryRow,
     /// The frozen body, byte for byte.
     pub(crate) request: String,
+    /// Of the body; `query` for one that stands in the URL.
+    pub(crate) content_type: String,
+    /// The body before it was made anew.
+    pub(crate) earlier: Option<String>,
     /// Every try, oldest first.
     pub(crate) tries: Vec<Attempt>,
 }
@@ -132,6 +138,7 @@ macro_rules! list {
                 and (cast($2 as text) is null or t.site_id = $2)
                 and (cast($3 as text) is null or d.destination_id = $3)
                 and (cast($5 as bigint) is null or c.livemode = $5)
+                and (cast($7 as text) is null or d.reason = $7)
                 and ", $state, "
               order by d.id desc
               limit $6"
@@ -163,6 +170,7 @@ pub(crate) async fn deliveries(
         .bind(filter.state.as_deref())
         .bind(filter.livemode.map(i64::from))
         .bind(limit + 1)
+        .bind(filter.reason.as_deref())
         .fetch_all(store.pool())
         .await
         .context("could not list deliveries")?;
@@ -184,7 +192,7 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
             "select d.id, t.key as destination_key, t.name as destination_name,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -207,7 +215,7 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
             "select d.id, t.key as destination_key, t.name as destination_name,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -240,6 +248,8 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
         found.push(Delivery {
             row: delivery,
             request: row.try_get("request")?,
+            content_type: row.try_get("content_type")?,
+            earlier: row.try_get("earlier_request")?,
             tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
         });
     }

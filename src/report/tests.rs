@@ -300,6 +300,7 @@ async fn deliveries_are_listed_and_summed() {
     let (live, test) = (list(of_mode(true)).await, list(of_mode(false)).await);
     assert_eq!(live.len() + test.len(), 5, "each in one mode: {live:?} {test:?}");
     let here = DeliveryFilter {
+        reason: None,
         site_id: Some(filled.site_id.clone()),
         destination_id: Some(filled.destination_id.clone()),
         state: some("given_up"),

@@ -2,8 +2,15 @@
 //! In: the first start, the environment, the dashboard. Out: one `Snapshot` in memory that every door reads without a query.
 //! Promise: a change is in the database before it is in memory, and no page or log ever shows a secret of these records.
 
+mod destination;
 mod link;
 mod table;
+
+pub use destination::{
+    Encoding, Gpc, Header, MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind, SigningSecret,
+    add_destination, revisions, rotate_signing_secret, save_destination,
+};
+pub(crate) use destination::{delete as delete_destination, set_enabled};
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -202,6 +209,8 @@ impl SourceMode {
 pub enum DestinationKind {
     /// An AnyTrack custom integration.
     AnyTrack,
+    /// Any URL: Zapier, Make, n8n, Slack, a program of the owner's.
+    Webhook,
 }
 
 /// Where conversions go.
@@ -219,6 +228,8 @@ pub struct Destination {
     pub name: String,
     /// Where to send; a secret, since AnyTrack asks for no other credential.
     pub url: Secret,
+    /// What signs a webhook's messages, the present one first.
+    pub secrets: Vec<SigningSecret>,
     /// False holds everything owed to it; nothing is lost.
     pub enabled: bool,
     /// True sends test-mode conversions too.
@@ -229,6 +240,8 @@ pub struct Destination {
     pub revision: i64,
     /// True when the environment sets its URL.
     pub from_environment: bool,
+    /// Conversions before it owe it nothing by themselves.
+    pub created_at: Timestamp,
 }
 
 /// What of a payment's amount a destination is told.
@@ -246,19 +259,22 @@ pub enum ValueOption {
 
 /// AnyTrack documents no limit, so we stay modest.
 const ANYTRACK_AT_A_TIME: i64 = 2;
+/// Webhook receivers are made for several at once.
+const WEBHOOK_AT_A_TIME: i64 = 4;
 
 impl Destination {
     /// How many deliveries to it may be under way at a time.
     pub fn at_a_time(&self) -> i64 {
         match (self.options.at_a_time, self.kind) {
             (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
+            (0, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
             (chosen, _) => chosen.max(1),
         }
     }
 }
 
 /// Choices of a destination, stored as JSON; a missing one has its default.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DestinationOptions {
     /// Whether our own click ID goes out as `clickid` where AnyTrack's is not known.
@@ -267,6 +283,22 @@ pub struct DestinationOptions {
     pub anytrack_property: Option<String>,
     /// Whether unmatched conversions with another key (e-mail) are sent.
     pub sends_unmatched: bool,
+    /// Whether purchases are told.
+    pub sends_purchases: bool,
+    /// Whether renewals are told.
+    pub sends_renewals: bool,
+    /// Whether events of a name of their own are told.
+    pub sends_custom: bool,
+    /// Conversions of less are not told: decimal text, in whatever currency they have.
+    pub minimum_value: Option<String>,
+    /// What happens when the visitor asked for privacy.
+    pub gpc: Gpc,
+    /// The rows of the message; without them it is the kind's own.
+    pub rows: Option<Vec<Row>>,
+    /// The form of the message.
+    pub encoding: Encoding,
+    /// Sent with every message.
+    pub headers: Vec<Header>,
     /// Whether trials are told, as `Lead`.
     pub sends_trials: bool,
     /// Whether leads are told, as `Lead`.
@@ -295,6 +327,14 @@ impl Default for DestinationOptions {
             falls_back_to_our_click_id: true,
             anytrack_property: None,
             sends_unmatched: true,
+            sends_purchases: true,
+            sends_renewals: true,
+            sends_custom: false,
+            minimum_value: None,
+            gpc: Gpc::Send,
+            rows: None,
+            encoding: Encoding::Json,
+            headers: Vec::new(),
             sends_trials: false,
             sends_leads: false,
             sends_refunds: false,
@@ -368,6 +408,11 @@ impl Snapshot {
     /// The destination with this record ID.
     pub fn destination(&self, id: &str) -> Option<&Arc<Destination>> {
         self.destinations.iter().find(|destination| destination.id == id)
+    }
+
+    /// The AnyTrack destination of a site; the first, should there be several.
+    pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
+        self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
     }
 
     /// The destinations of a site.

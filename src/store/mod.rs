@@ -136,6 +136,11 @@ impl Store {
         &self.pool
     }
 
+    /// For several statements that read.
+    pub(crate) async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Any>> {
+        self.pool.acquire().await.context("could not get a connection")
+    }
+
     /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
     /// Who began it commits it; dropping it undoes everything.
     pub(crate) async fn begin(&self) -> Result<Tx> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
@@ -290,6 +291,46 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<
     .await
     .context("could not look for a visit")?;
     row.map(|row| visit(&row)).transpose()
+}
+
+pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Value> {
+    let row = sqlx::query(
+        "select at_ms, url, referrer, channel, source, medium, campaign, landing_path, device, flags, details
+           from visits
+          where click_id = $1
+          order by at_ms, received_at_ms, sent_at_ms
+          limit 1",
+    )
+    .bind(click_id.as_str())
+    .fetch_optional(tx)
+    .await
+    .context("could not read a visit")?;
+    let Some(row) = row else { return Ok(Value::Null) };
+    let details: String = row.try_get("details")?;
+    let details: Value = serde_json::from_str(&details).context("a visit's details")?;
+    let text = |column: &str| row.try_get::<Option<String>, _>(column).map(Value::from);
+    let (at, flags): (i64, i64) = (row.try_get("at_ms")?, row.try_get("flags")?);
+    let mut facts = Map::new();
+    facts.insert("click_id".to_owned(), click_id.as_str().into());
+    facts.insert("at".to_owned(), Timestamp::from_ms(at).to_rfc3339().into());
+    facts.insert("gpc".to_owned(), (flags & flags::GPC != 0).into());
+    for column in
+        ["url", "referrer", "channel", "source", "medium", "campaign", "landing_path", "device"]
+    {
+        facts.insert(column.to_owned(), text(column)?);
+    }
+    for name in ["term", "content", "language"] {
+        facts.insert(name.to_owned(), details[name].clone());
+    }
+    facts.insert("params".to_owned(), details["parameters"].clone());
+    for (name, value) in details["ad_click_ids"].as_object().into_iter().flatten() {
+        facts.insert(name.clone(), value.clone());
+    }
+    // `_fbp` is `fbp` here: expressions read better without the line.
+    for (name, value) in details["ad_cookies"].as_object().into_iter().flatten() {
+        facts.insert(name.trim_start_matches('_').to_owned(), value.clone());
+    }
+    Ok(Value::Object(facts))
 }
 
 fn visit(row: &AnyRow) -> Result<Visit> {

@@ -5,12 +5,14 @@ mod harness;
 
 mod api;
 mod architecture;
+mod at_least_once;
 mod command;
 mod conversion;
 mod crash;
 mod dashboard;
 mod delivery;
 mod demo;
+mod destination;
 mod docs;
 mod journey;
 mod ledger;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code, site_key, source_key, time};
+use crate::destination::facts;
 use crate::money::Money;
 use crate::report;
 use crate::settings::Snapshot;
@@ -12,69 +13,11 @@ use crate::settings::Snapshot;
 /// One conversion.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Conversion {
-    /// `cnv_…`.
-    id: String,
-    /// The site's key.
-    site: String,
-    /// The source's key.
-    source: String,
-    /// purchase, renewal, trial, lead, or a custom event name.
-    kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
-    status: String,
-    /// Live or test.
-    livemode: bool,
-    /// When it happened.
-    occurred_at: String,
-    /// Exact decimal text; null where no event told.
-    amount: Option<String>,
-    /// Three letters; null where no event told.
-    currency: Option<String>,
-    /// What was given back.
-    refunded: Option<String>,
-    /// What destinations know it by.
-    transaction_id: String,
-    /// What Stripe brought back.
-    client_reference_id: Option<String>,
-    /// The buyer's address.
-    email: Option<String>,
-    /// The answer of the join.
-    #[serde(rename = "match")]
-    joined: Match,
-    /// The visitor's way, first touch first.
-    touches: Vec<Touch>,
+    /// What webhooks carry too.
+    #[serde(flatten)]
+    facts: facts::Conversion,
     /// What became of its deliveries.
     deliveries: Vec<ConversionDelivery>,
-}
-
-/// The answer of the join.
-#[derive(Serialize, ToSchema)]
-struct Match {
-    /// matched, unmatched.
-    state: String,
-    /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
-    by: Option<String>,
-    /// Why unmatched.
-    reason: Option<String>,
-    /// Of the visit it is matched to.
-    click_id: Option<String>,
-}
-
-/// One step of a visitor's way.
-#[derive(Serialize, ToSchema)]
-struct Touch {
-    /// `ck_…`.
-    click_id: String,
-    /// When.
-    at: String,
-    /// google, newsletter, …
-    source: Option<String>,
-    /// cpc, email, …
-    medium: Option<String>,
-    /// The campaign's name.
-    campaign: Option<String>,
-    /// The path of the page.
-    landing_path: Option<String>,
 }
 
 /// What became of one delivery.
@@ -97,7 +40,7 @@ struct ConversionDelivery {
 
 impl Conversion {
     pub(crate) fn new(found: report::ConversionRow, settings: &Snapshot) -> Self {
-        let touch = |touch: report::Touch| Touch {
+        let touch = |touch: report::Touch| facts::Touch {
             click_id: touch.click_id,
             at: time(touch.at),
             source: touch.source,
@@ -113,7 +56,7 @@ impl Conversion {
             attempts: delivery.attempts,
             last_status: delivery.last_status,
         };
-        Self {
+        let facts = facts::Conversion {
             id: found.id,
             site: site_key(settings, found.site_id),
             source: source_key(settings, found.source_id),
@@ -127,14 +70,15 @@ impl Conversion {
             transaction_id: found.transaction_id,
             client_reference_id: found.client_reference_id,
             email: found.email,
-            joined: Match {
+            joined: facts::Match {
                 state: found.match_state,
                 by: found.match_by,
                 reason: found.match_reason,
                 click_id: found.click_id,
             },
             touches: found.touches.into_iter().map(touch).collect(),
-            deliveries: found.deliveries.into_iter().map(delivery).collect(),
-        }
+        };
+        let deliveries = found.deliveries.into_iter().map(delivery).collect();
+        Self { facts, deliveries }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::site_key;
-use crate::settings::{self, DestinationKind, Snapshot, SourceKind};
+use crate::settings::{self, Snapshot, SourceKind};
 
 /// One site.
 #[derive(Serialize, ToSchema)]
@@ -122,7 +122,7 @@ pub(crate) struct Destination {
     key: String,
     /// The site's key.
     site: String,
-    /// anytrack.
+    /// anytrack, webhook.
     kind: &'static str,
     /// What people call it.
     name: String,
@@ -140,9 +140,7 @@ impl Destination {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: match found.kind {
-                DestinationKind::AnyTrack => "anytrack",
-            },
+            kind: found.kind.word(),
             name: found.name.clone(),
             url: settings::mask_url(&found.url),
             enabled: found.enabled,

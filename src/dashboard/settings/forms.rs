@@ -89,7 +89,8 @@ pub(in crate::dashboard) async fn save_anytrack(
     Form(sent): Form<SecretSent>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let is_fixed = snapshot.destinations_of(&viewer.site.id).any(|found| found.from_environment);
+    let is_fixed =
+        snapshot.anytrack_of(&viewer.site.id).is_some_and(|found| found.from_environment);
     let url = if is_fixed {
         Err(FROM_ENVIRONMENT.to_owned())
     } else {

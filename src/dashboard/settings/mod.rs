@@ -94,6 +94,8 @@ struct SettingsPage {
     stripe: SecretSetting,
     sources_href: String,
     anytrack: SecretSetting,
+    /// The page of all destinations.
+    destinations: String,
     password: PasswordForm,
     email: String,
     fewest: usize,
@@ -162,6 +164,7 @@ async fn settings_page(
         sites: sites.collect(),
         new_site: NewSiteForm { action: action("sites"), name, key },
         stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
+        destinations: viewer.link("/settings/destinations").to_string(),
         sources_href: viewer.link("/settings/sources").to_string(),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
         password: PasswordForm {
@@ -196,7 +199,7 @@ fn anytrack(
     action: String,
     error: Option<String>,
 ) -> SecretSetting {
-    let destination = snapshot.destinations_of(site_id).next();
+    let destination = snapshot.anytrack_of(site_id);
     SecretSetting {
         shown: destination.map(|found| settings::mask_url(&found.url)).unwrap_or_default(),
         from_environment: destination.is_some_and(|found| found.from_environment),

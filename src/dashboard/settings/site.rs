@@ -191,7 +191,7 @@ async fn site_page(
         consents: Consent::ALL.map(|consent| consent_choice(consent, &form.consent.value)).into(),
         form,
         timezones: jiff::tz::db().available().map(|name| name.to_string()).collect(),
-        has_anytrack: state.settings.current().destinations_of(&site.id).next().is_some(),
+        has_anytrack: state.settings.current().anytrack_of(&site.id).is_some(),
     })
 }
 

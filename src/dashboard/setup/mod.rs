@@ -101,7 +101,7 @@ pub(in crate::dashboard) async fn show_setup(
         steps,
         place: place::place(&viewer, &signs).await,
         unknown_hosts: place::unknown_hosts(&viewer, &signs),
-        extras: place::extras(&viewer),
+        extras: place::extras(&viewer, &state.settings.current())?,
         types: format!("{}{}", prefix(&viewer.client.base), assets::types()),
     })
 }
@@ -342,7 +342,7 @@ async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let title = "A destination answers";
     let snapshot = state.settings.current();
     let settings = format!("{}#anytrack", viewer.link("/settings"));
-    let Some(destination) = snapshot.destinations_of(&viewer.site.id).next() else {
+    let Some(destination) = snapshot.anytrack_of(&viewer.site.id) else {
         let text = "Where should conversions go? Enter the webhook address that AnyTrack shows for your custom integration.";
         let link = Some((settings, "Enter the AnyTrack address"));
         return Ok(Step { link, ..step(title, false, text.to_owned()) });

@@ -106,6 +106,9 @@ pub(in crate::dashboard) fn skipped(reason: &str) -> &str {
         "no_identity" => "no click ID and no e-mail",
         "unmatched" => "not matched",
         "zero_value" => "no money",
+        "below_minimum" => "less than the least value",
+        "gpc" => "the visitor asked for privacy",
+        "before_destination" => "older than the destination",
         "" => "on purpose",
         other => other,
     }
@@ -117,6 +120,9 @@ pub(in crate::dashboard) fn given_up(reason: &str) -> &str {
         "exhausted" => "no try of the whole schedule was accepted",
         "refused" => "it was refused, and the same message would be refused again",
         "blocked_address" => "its address is private, where nothing is sent",
+        "mapping_error" => "its message could not be made from the rows",
+        "expired" => "it came too late to be worth sending",
+        "destination_deleted" => "the destination was deleted",
         other => other,
     }
 }

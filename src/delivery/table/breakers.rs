@@ -66,3 +66,12 @@ fn read(row: &AnyRow) -> Result<Breaker> {
         last_error: row.try_get("last_error")?,
     })
 }
+
+pub(crate) async fn reset(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
+    sqlx::query("delete from breakers where destination_id = $1")
+        .bind(destination_id)
+        .execute(tx)
+        .await
+        .context("could not reset a destination's breaker")?;
+    Ok(())
+}

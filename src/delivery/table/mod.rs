@@ -6,9 +6,9 @@ pub(super) mod breakers;
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
-use super::{Existing, Owed, frozen};
+use super::{Chosen, Existing, Owed, PAID, Subject, frozen};
 use crate::clock::Timestamp;
-use crate::destination::{Message, Skip};
+use crate::destination::{Message, Unsent};
 use crate::ids;
 use crate::settings::Destination;
 use crate::store::Store;
@@ -46,15 +46,15 @@ pub(super) async fn insert(
     due: Timestamp,
     event_key: &str,
     owed: &Owed<'_>,
-    composed: &Result<Message, Skip>,
+    composed: &Result<Message, Unsent>,
 ) -> Result<()> {
-    let (state, reason, message) = frozen(composed);
+    let (state, reason, message, error) = frozen(composed);
     let state = if state == "pending" && !owed.destination.enabled { "held" } else { state };
     sqlx::query(
         "insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
                                  request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
-                                 settled_at_ms)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14)
+                                 settled_at_ms, last_error)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15)
              on conflict (destination_id, conversion_id, event_key) do nothing",
     )
     .bind(ids::new_record_id("dlv_", now))
@@ -70,7 +70,8 @@ pub(super) async fn insert(
     .bind(owed.destination.revision)
     .bind(due.as_ms())
     .bind(now.as_ms())
-    .bind((state == "skipped").then_some(now.as_ms()))
+    .bind(matches!(state, "skipped" | "given_up").then_some(now.as_ms()))
+    .bind(error)
     .execute(tx)
     .await
     .context("could not write what is owed")?;
@@ -180,7 +181,7 @@ pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) 
     let changed = sqlx::query(
         "update deliveries
             set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
-          where id = $2 and state in ('given_up', 'pending')",
+          where id = $2 and state in ('given_up', 'pending') and request <> ''",
     )
     .bind(now.as_ms())
     .bind(id)
@@ -192,18 +193,108 @@ pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) 
 pub(super) async fn owe_all_again(
     tx: &mut AnyConnection,
     now: Timestamp,
-    destination_id: &str,
+    chosen: &Chosen,
 ) -> Result<u64> {
     let changed = sqlx::query(
         "update deliveries
             set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
-          where destination_id = $2 and state = 'given_up'",
+          where destination_id = $2 and state = 'given_up' and request <> ''
+            and created_at_ms >= $3 and (cast($4 as text) is null or reason = $4)",
+    )
+    .bind(now.as_ms())
+    .bind(&chosen.destination_id)
+    .bind(chosen.since.as_ms())
+    .bind(chosen.reason.as_deref())
+    .execute(tx)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
+pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
+    let row = sqlx::query(
+        "select destination_id, conversion_id, transaction_id, event_key from deliveries where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find a delivery")?;
+    row.map(|row| {
+        Ok(Subject {
+            destination_id: row.try_get("destination_id")?,
+            conversion_id: row.try_get("conversion_id")?,
+            transaction_id: row.try_get("transaction_id")?,
+            tells_of_payment: row.try_get::<String, _>("event_key")? == PAID,
+        })
+    })
+    .transpose()
+}
+
+/// False while somebody is sending it, or when there is no such delivery.
+pub(super) async fn refreeze(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    id: &str,
+    destination: &Destination,
+    message: &Message,
+) -> Result<bool> {
+    let changed = sqlx::query(
+        "update deliveries
+            set state = $1, reason = null, earlier_request = request, request = $2, content_type = $3, event_name = $4,
+                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null
+          where id = $7 and coalesce(claimed_until_ms, 0) <= $6",
+    )
+    .bind(if destination.enabled { "pending" } else { "held" })
+    .bind(&message.body)
+    .bind(message.content_type)
+    .bind(&message.event_name)
+    .bind(destination.revision)
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not freeze a message anew")?;
+    Ok(changed.rows_affected() == 1)
+}
+
+pub(super) async fn hold(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
+    sqlx::query(
+        "update deliveries set state = 'held' where destination_id = $1 and state = 'pending'",
+    )
+    .bind(destination_id)
+    .execute(tx)
+    .await
+    .context("could not hold what is owed")?;
+    Ok(())
+}
+
+/// What was held is due at once, the oldest first.
+pub(super) async fn release(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
+    sqlx::query(
+        "update deliveries set state = 'pending', due_at_ms = created_at_ms where destination_id = $1 and state = 'held'",
+    )
+    .bind(destination_id)
+    .execute(tx)
+    .await
+    .context("could not release what was held")?;
+    Ok(())
+}
+
+pub(super) async fn give_up_all(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries
+            set state = 'given_up', reason = 'destination_deleted', settled_at_ms = $1
+          where destination_id = $2 and state in ('pending', 'held')",
     )
     .bind(now.as_ms())
     .bind(destination_id)
     .execute(tx)
-    .await?;
-    Ok(changed.rows_affected())
+    .await
+    .context("could not give up what was owed")?;
+    Ok(())
 }
 
 pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<String>> {
@@ -231,6 +322,16 @@ pub(super) struct Claim {
     pub(super) is_probe: bool,
 }
 
+const CLAIM: &str =
+    "update deliveries
+        set claimed_until_ms = $2, attempts = attempts + 1
+      where id in (select id from deliveries
+                    where destination_id = $3 and state = 'pending' and due_at_ms <= $1
+                      and coalesce(claimed_until_ms, 0) <= $1
+                    order by due_at_ms limit $4)
+        and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
+     returning id, request, content_type, attempts, schedule_from, expires_at_ms";
+
 /// Claims up to `limit` due deliveries of a destination, oldest first, counting their attempts.
 pub(super) async fn claim(
     tx: &mut AnyConnection,
@@ -239,23 +340,14 @@ pub(super) async fn claim(
     destination_id: &str,
     limit: i64,
 ) -> Result<Vec<Claim>> {
-    let rows = sqlx::query(
-        "update deliveries
-            set claimed_until_ms = $2, attempts = attempts + 1
-          where id in (select id from deliveries
-                        where destination_id = $3 and state = 'pending' and due_at_ms <= $1
-                          and coalesce(claimed_until_ms, 0) <= $1
-                        order by due_at_ms limit $4)
-            and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
-         returning id, request, content_type, attempts, schedule_from, expires_at_ms",
-    )
-    .bind(now.as_ms())
-    .bind(lease.as_ms())
-    .bind(destination_id)
-    .bind(limit)
-    .fetch_all(tx)
-    .await
-    .context("could not claim due deliveries")?;
+    let rows = sqlx::query(CLAIM)
+        .bind(now.as_ms())
+        .bind(lease.as_ms())
+        .bind(destination_id)
+        .bind(limit)
+        .fetch_all(tx)
+        .await
+        .context("could not claim due deliveries")?;
     rows.iter()
         .map(|row| {
             let (n, schedule_from): (i64, i64) =
@@ -311,20 +403,21 @@ pub(super) async fn give_up_unsent(
     Ok(())
 }
 
+const LEASED: &str =
+    "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2";
+
 /// How many deliveries of a destination somebody is sending right now, on whatever replica.
 pub(super) async fn leased(
     tx: &mut AnyConnection,
     now: Timestamp,
     destination_id: &str,
 ) -> Result<i64> {
-    let row = sqlx::query(
-        "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2",
-    )
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .fetch_one(tx)
-    .await
-    .context("could not count the leases of a destination")?;
+    let row = sqlx::query(LEASED)
+        .bind(destination_id)
+        .bind(now.as_ms())
+        .fetch_one(tx)
+        .await
+        .context("could not count the leases of a destination")?;
     Ok(row.try_get(0)?)
 }
 
@@ -395,27 +488,28 @@ pub(super) async fn end_leases(store: &Store) -> Result<()> {
     tx.commit().await
 }
 
+const NEXT_DUE: &str =
+    "select min(at_ms)
+       from (select at_ms
+               from (select due_at_ms as at_ms from deliveries
+                      where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
+                      order by due_at_ms limit 1) as free
+             union all
+             select min(claimed_until_ms) from deliveries
+              where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds";
+
 /// When the earliest delivery of a destination wants attention: it falls due, or somebody's lease of it ends.
 pub(super) async fn next_due(
     store: &Store,
     now: Timestamp,
     destination_id: &str,
 ) -> Result<Option<Timestamp>> {
-    let row = sqlx::query(
-        "select min(at_ms)
-           from (select at_ms
-                   from (select due_at_ms as at_ms from deliveries
-                          where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
-                          order by due_at_ms limit 1) as free
-                 union all
-                 select min(claimed_until_ms) from deliveries
-                  where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds",
-    )
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .fetch_one(store.pool())
-    .await
-    .context("could not see what is due")?;
+    let row = sqlx::query(NEXT_DUE)
+        .bind(destination_id)
+        .bind(now.as_ms())
+        .fetch_one(store.pool())
+        .await
+        .context("could not see what is due")?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
 }
 
@@ -431,4 +525,49 @@ pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -
         .fetch_optional(tx)
         .await?;
     Ok(left.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::visit;
+
+    /// What a turn asks of a destination is answered from the index of that destination's due or leased rows, in their order,
+    /// so a backlog costs no turn anything, whether its own or another destination's.
+    #[tokio::test]
+    async fn a_turn_costs_the_same_whatever_is_owed() {
+        let directory = std::env::temp_dir().join(format!("plans_{}", ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
+        for (text, indexes) in [
+            (
+                NEXT_DUE,
+                &[
+                    "deliveries_due (destination_id=?)",
+                    "deliveries_leased (destination_id=? AND claimed_until_ms>?)",
+                ][..],
+            ),
+            (LEASED, &["deliveries_leased (destination_id=? AND claimed_until_ms>?)"]),
+            (CLAIM, &["(state=? AND id=?)", "deliveries_due (destination_id=? AND due_at_ms<?)"]),
+        ] {
+            let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))
+                .fetch_all(store.pool())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let reads: Vec<_> = plan.iter().filter(|step| step.contains(" deliveries")).collect();
+            assert_eq!(reads.len(), indexes.len(), "{plan:?}");
+            for index in indexes {
+                assert!(
+                    reads.iter().any(|step| step.starts_with("SEARCH") && step.ends_with(index)),
+                    "{index}: {plan:?}"
+                );
+            }
+            assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "it sorts: {plan:?}");
+        }
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+    }
 }

@@ -1,0 +1,186 @@
+//! What destinations may know of a conversion, gathered; and what its owner asks to be told anew.
+//! In: a line of the ledger. Out: the facts that messages are made of; past payments owed, deliveries made anew.
+//! Promise: gathering reads, and writes nothing.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::join::{self, By, Match, Reference};
+use super::payment::{Payment, Told};
+use super::{Ledger, Line, Record, table};
+use crate::delivery::{self, Owed, Retried};
+use crate::destination::{self, News, Outgoing};
+use crate::ids::ClickId;
+use crate::money::{Currency, Money};
+use crate::settings::{Destination, ValueOption};
+use crate::store::{AnyConnection, Store};
+use crate::visit::{self, Visit};
+
+pub(super) async fn gather(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    record: &Record,
+    line: &Line,
+    genuine: Option<&ClickId>,
+) -> Result<Outgoing> {
+    let payment = &record.payment;
+    let (matched, by, reason) = match &line.result {
+        Match::Matched { by, click_id } => (Some(click_id), Some(by.word()), None),
+        Match::Unmatched(reason) => (None, None, Some(reason.word())),
+    };
+    let (mut way, mut anytrack_click_id, mut visit) = (Vec::new(), None, Value::Null);
+    if let Some(click_id) = matched {
+        anytrack_click_id = visit::anytrack_id_of(tx, click_id).await?;
+        visit = visit::facts(tx, click_id).await?;
+        if let Some(last) = visit::find(tx, click_id).await? {
+            way = visit::way_to(tx, last).await?.0;
+        }
+    }
+    let site = ledger.settings.site(&line.site_id).context("the conversion's site is gone")?;
+    let source = ledger.settings.source(&line.source_id);
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let currency = line.currency.as_deref().and_then(Currency::parse);
+    let money = |minor: i64| currency.map(|currency| Money { minor, currency });
+    let amount = line.amount_minor.and_then(money);
+    let conversion = destination::facts::Conversion {
+        id: record.id.clone(),
+        site: site.key.clone(),
+        source: source.map(|source| source.key.clone()).unwrap_or_default(),
+        kind: line.kind.clone(),
+        status: line.status.clone(),
+        livemode: line.livemode,
+        occurred_at: line.occurred_at.to_rfc3339(),
+        amount: amount.map(Money::decimal),
+        currency: line.currency.clone(),
+        refunded: money(line.refunded_minor).map(Money::decimal),
+        transaction_id: line.transaction_id.clone(),
+        client_reference_id: line.client_reference_id.clone(),
+        email: line.email.clone(),
+        joined: destination::facts::Match {
+            state: if matched.is_some() { "matched" } else { "unmatched" }.to_owned(),
+            by: owned(by),
+            reason: owned(reason),
+            click_id: matched.map(|id| id.as_str().to_owned()),
+        },
+        touches: way.iter().map(touch).collect(),
+    };
+    Ok(Outgoing {
+        news: News::Paid,
+        transaction_id: line.transaction_id.clone(),
+        conversion,
+        amount,
+        value: payment.value(ValueOption::Total),
+        reference_was_captured: matches!(
+            line.result,
+            Match::Matched { by: By::AnytrackClickId, .. }
+        ),
+        click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
+        anytrack_click_id,
+        wants_privacy: visit["gpc"] == true,
+        occurred_at_s: line.occurred_at.as_seconds(),
+        payment: facts_of(payment),
+        visit,
+        site: json!({
+            "key": site.key, "name": site.name, "currency": site.currency.code(), "timezone": site.timezone,
+        }),
+    })
+}
+
+fn touch(visit: &Visit) -> destination::facts::Touch {
+    destination::facts::Touch {
+        click_id: visit.click_id.as_str().to_owned(),
+        at: visit.at.to_rfc3339(),
+        source: visit.source.clone(),
+        medium: visit.medium.clone(),
+        campaign: visit.campaign.clone(),
+        landing_path: visit.landing_path.clone(),
+    }
+}
+
+fn facts_of(payment: &Payment) -> Value {
+    let amounts = payment.amounts();
+    let text = |of: fn(&Told) -> Option<&String>| payment.told.values().find_map(of);
+    let metadata = payment.told.values().map(|told| &told.metadata).find(|found| !found.is_empty());
+    json!({
+        "session_id": payment.sessions.first(),
+        "payment_intent_id": payment.payment_intents.first(),
+        "invoice_id": payment.invoices.first(),
+        "charge_id": payment.charges.keys().next(),
+        "subscription_id": payment.subscription,
+        "customer_id": payment.customer,
+        "payment_link_id": payment.payment_link,
+        "name": text(|told| told.name.as_ref()),
+        "email": payment.email(),
+        "phone": text(|told| told.phone.as_ref()),
+        "country": text(|told| told.country.as_ref()),
+        "city": text(|told| told.city.as_ref()),
+        "postal_code": text(|told| told.postal_code.as_ref()),
+        "description": payment.description(),
+        "subtotal_minor": amounts.and_then(|amounts| amounts.subtotal),
+        "tax_minor": amounts.and_then(|amounts| amounts.tax),
+        "shipping_minor": amounts.and_then(|amounts| amounts.shipping),
+        "discount_minor": amounts.and_then(|amounts| amounts.discount),
+        "metadata": metadata,
+    })
+}
+
+/// What destinations may know of a conversion today; `None` when there is no such conversion.
+pub(crate) async fn outgoing(
+    store: &Store,
+    ledger: Ledger<'_>,
+    destination: &Destination,
+    id: &str,
+) -> Result<Option<Outgoing>> {
+    let mut connection = store.connection().await?;
+    let Some(record) = table::find(&mut connection, id).await? else { return Ok(None) };
+    let Some(line) = &record.line else { return Ok(None) };
+    let judged = line.client_reference_id.as_deref().map(|text| join::judge(ledger.keys, text));
+    let genuine = match judged {
+        Some(Reference::Genuine(id)) if !id.is_client_made() => Some(id),
+        _ => None,
+    };
+    let mut outgoing = gather(&mut connection, ledger, &record, line, genuine.as_ref()).await?;
+    outgoing.value = record.payment.value(destination.options.value);
+    Ok(Some(outgoing))
+}
+
+/// Owes a destination a paid conversion of the time before it existed.
+pub(crate) async fn owe_past(
+    store: &Store,
+    ledger: Ledger<'_>,
+    destination: &Destination,
+    id: &str,
+) -> Result<()> {
+    let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let owed = Owed {
+        destination,
+        conversion_id: id,
+        outgoing: &outgoing,
+        waits_for_visit: false,
+        recorded_at: ledger.now, // Asked for now, so its age is no reason.
+    };
+    let mut tx = store.begin().await?;
+    delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    tx.commit().await
+}
+
+/// Makes a delivery's message anew from today's mapping and match, and owes it again. Its transaction ID stays what it was.
+pub(crate) async fn rebuild_delivery(
+    store: &Store,
+    ledger: Ledger<'_>,
+    delivery_id: &str,
+) -> Result<Retried> {
+    let Some(subject) = delivery::subject(store, delivery_id).await? else {
+        return Ok(Retried::NotFound);
+    };
+    let Some(destination) = ledger.settings.destination(&subject.destination_id) else {
+        return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
+    };
+    if !subject.tells_of_payment {
+        return Ok(Retried::NotRetryable("adjustment".to_owned()));
+    }
+    let found = outgoing(store, ledger, destination, &subject.conversion_id).await?;
+    let Some(mut outgoing) = found else { return Ok(Retried::NotFound) };
+    outgoing.transaction_id = subject.transaction_id;
+    delivery::rebuild(store, ledger.now, delivery_id, destination, &outgoing).await
+}

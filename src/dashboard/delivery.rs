@@ -1,0 +1,237 @@
+//! One delivery: what exactly goes out, and what was answered each time.
+//! In: its ID; a wish to send it again, or to make it anew. Out: a page; the delivery owed again.
+//! Promise: the message is shown byte for byte and escaped; the address and the destination's secrets are not shown.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::views::numbers::{NONE, money};
+use super::views::times::{Moment, distance, took};
+use super::views::{Chip, words};
+use crate::conversion::{self, Ledger};
+use crate::delivery::Retried;
+use crate::error::AppError;
+use crate::report::{self, Attempt, Delivery};
+use crate::settings::{self, Destination, DestinationKind};
+use crate::state::AppState;
+
+#[derive(Template)]
+#[template(path = "delivery.html")]
+struct DeliveryPage {
+    frame: Frame,
+    amount: String,
+    is_test: bool,
+    event: String,
+    destination: String,
+    destination_href: Option<String>,
+    journey: String,
+    list: String,
+    state: Chip,
+    why: String,
+    since: Moment,
+    next: Option<(Moment, String)>,
+    /// `POST https://…k7Qe`.
+    request: String,
+    headers: Vec<String>,
+    body: String,
+    earlier: Option<String>,
+    curl: String,
+    tries: Vec<Try>,
+    retry: Option<String>,
+    retry_label: &'static str,
+    rebuild: Option<String>,
+    rebuild_warning: Option<&'static str>,
+    hint: Option<String>,
+}
+
+struct Try {
+    n: i64,
+    at: Moment,
+    took: String,
+    outcome: Chip,
+    error: String,
+    answer: String,
+}
+
+/// `GET /deliveries/{id}`.
+pub(super) async fn show_delivery(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    let missing = || AppError::not_found("There is no such delivery.");
+    let id = if id.contains('\0') { return Err(missing()) } else { id };
+    let found = report::delivery(&state.store, &id).await?.ok_or_else(missing)?;
+    let snapshot = state.settings.current();
+    let destination = snapshot.destinations.iter().find(|it| it.key == found.row.destination_key);
+    let frame = viewer.frame(&state, Tab::Deliveries).await?;
+    page::show(&delivery_page(&viewer, frame, found, destination.map(|found| &**found)))
+}
+
+fn delivery_page(
+    viewer: &Viewer,
+    frame: Frame,
+    found: Delivery,
+    destination: Option<&Destination>,
+) -> DeliveryPage {
+    let row = &found.row;
+    let is_query = found.content_type == "query";
+    let address = destination
+        .map_or_else(|| "a deleted destination".to_owned(), |found| settings::mask_url(&found.url));
+    let here = |path: &str| viewer.link(path).to_string();
+    let has_message = !found.request.is_empty();
+    let can_retry = has_message && matches!(row.state.as_str(), "given_up" | "pending");
+    let why = match (row.state.as_str(), row.reason.as_deref()) {
+        ("given_up", Some(reason)) => {
+            let said = row.last_error.as_deref().unwrap_or_default();
+            format!("Given up because {}. {said}", words::given_up(reason))
+        }
+        ("skipped", Some(reason)) => format!("Not sent: {}.", words::skipped(reason)),
+        ("held", _) => "It waits until the destination is enabled again.".to_owned(),
+        ("pending", _) if row.attempts > 0 => {
+            format!(
+                "Not accepted so far: {}.",
+                row.last_error.as_deref().unwrap_or("no answer is known")
+            )
+        }
+        _ => String::new(),
+    };
+    let is_anytrack = destination.is_some_and(|found| found.kind == DestinationKind::AnyTrack);
+    let hint = (is_anytrack && row.state == "delivered").then(|| {
+        format!(
+            "AnyTrack accepted it, and does not tell us whether it matched. See Integrations, Events Log, transaction {}.",
+            row.transaction_id
+        )
+    });
+    DeliveryPage {
+        frame,
+        amount: row.amount.map_or_else(|| NONE.to_owned(), money),
+        is_test: !row.livemode,
+        event: row.event_name.clone(),
+        destination: row.destination_name.clone(),
+        destination_href: destination
+            .map(|found| here(&format!("/settings/destinations/{}", found.key))),
+        journey: here(&format!("/conversions/{}", row.conversion_id)),
+        list: here("/deliveries"),
+        state: words::delivery_state(row),
+        why,
+        since: viewer.times.short_second(row.created_at, viewer.now),
+        next: (row.state == "pending").then(|| {
+            let wait = row.due_at.since(viewer.now);
+            let text = if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) };
+            (viewer.times.short_second(row.due_at, viewer.now), text)
+        }),
+        request: if is_query { format!("GET {address}") } else { format!("POST {address}") },
+        headers: headers(&found, destination),
+        curl: curl(&found, destination),
+        body: found.request.clone(),
+        earlier: found.earlier.clone(),
+        tries: found.tries.iter().map(|attempt| one_try(viewer, attempt)).collect(),
+        retry: can_retry.then(|| here(&format!("/deliveries/{}/retry", row.id))),
+        retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
+        rebuild: (destination.is_some() && row.state != "held")
+            .then(|| here(&format!("/deliveries/{}/rebuild", row.id))),
+        rebuild_warning: (row.state == "delivered").then_some(
+            "It was accepted already. AnyTrack discards a repeated transaction; another destination may count it twice.",
+        ),
+        hint,
+    }
+}
+
+fn headers(found: &Delivery, destination: Option<&Destination>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if found.content_type != "query" {
+        lines.push(format!("content-type: {}", found.content_type));
+    }
+    let Some(destination) = destination else { return lines };
+    lines.extend(destination.options.headers.iter().map(|header| format!("{}: ***", header.name)));
+    if destination.kind == DestinationKind::Webhook && !destination.secrets.is_empty() {
+        lines.push(format!("webhook-id: {}", found.row.id));
+        lines.push("webhook-timestamp: the time of the try".to_owned());
+        lines.push("webhook-signature: made from both and the message".to_owned());
+    }
+    lines
+}
+
+/// For a shell; the address and secret headers are variables, because they are not shown.
+fn curl(found: &Delivery, destination: Option<&Destination>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let secret = destination.into_iter().flat_map(|found| &found.options.headers);
+    let secret: String = secret
+        .map(|header| {
+            format!(" -H \"{}: ${}\"", header.name, header.name.to_uppercase().replace('-', "_"))
+        })
+        .collect();
+    if found.content_type == "query" {
+        return format!("curl -G \"$URL\"{secret} --data {}", quoted(&found.request));
+    }
+    let content_type = quoted(&format!("content-type: {}", found.content_type));
+    format!("curl \"$URL\" -H {content_type}{secret} --data-raw {}", quoted(&found.request))
+}
+
+fn one_try(viewer: &Viewer, attempt: &Attempt) -> Try {
+    let status = attempt.status.map(words::http_status);
+    let with = |word: &str| {
+        status.as_ref().map_or_else(|| word.to_owned(), |status| format!("{word} ({status})"))
+    };
+    Try {
+        n: attempt.n,
+        at: viewer.times.short_second(attempt.started_at, viewer.now),
+        took: attempt.took_ms.map_or_else(|| NONE.to_owned(), took),
+        outcome: match attempt.outcome.as_str() {
+            "accepted" => Chip::ok(with("Accepted")),
+            "retry" => Chip::wait(with("Not now")),
+            "refused" => Chip::bad(with("Refused")),
+            "blocked" => Chip::bad("Not sent"),
+            _ if attempt.took_ms.is_none() => Chip::quiet("Under way, or cut off"),
+            other => Chip::quiet(other),
+        },
+        error: attempt.error.clone().unwrap_or_default(),
+        answer: attempt.answer.clone().unwrap_or_default(),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RebuildSent {
+    sure: Option<String>,
+}
+
+/// `POST /deliveries/{id}/rebuild`: today's mapping and match, the same transaction ID.
+pub(super) async fn rebuild_delivery(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Form(sent): Form<RebuildSent>,
+) -> Result<Response, AppError> {
+    let missing = || AppError::not_found("There is no such delivery.");
+    let found = report::delivery(&state.store, &id.replace('\0', "")).await?.ok_or_else(missing)?;
+    if found.row.state == "delivered" && sent.sure.is_none() {
+        return Err(AppError::bad_request(
+            "It was accepted already. Tick the box beside the button to send it once more.",
+        ));
+    }
+    let snapshot = state.settings.current();
+    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    match conversion::rebuild_delivery(&state.store, ledger, &id).await? {
+        Retried::Owed => {
+            state.bells.delivery_owed.notify_one();
+            Ok(page::see_other(&viewer.link(&format!("/deliveries/{id}")).to_string()))
+        }
+        Retried::NotFound => Err(missing()),
+        Retried::NotRetryable(why) => {
+            let line = match why.as_str() {
+                "sending" => "It is being sent right now. Try again in a minute.".to_owned(),
+                "adjustment" => "The message of a refund or a dispute cannot be made anew. Send it again as it is.".to_owned(),
+                "destination_deleted" => "Its destination was deleted.".to_owned(),
+                other => format!("Today nothing would be sent for it: {}.", words::skipped(other)),
+            };
+            Err(AppError::new(StatusCode::CONFLICT, line))
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The form of a destination.
+//! In: what was entered, or a record. Out: a record, or the sentences that say what is wrong. Pure.
+//! Promise: a URL or header value that is set is never shown again; an empty field keeps it.
+
+use std::collections::HashMap;
+
+use crate::config::Secret;
+use crate::dashboard::views::entered;
+use crate::destination::{self, mapping::Fault, presets::Preset};
+use crate::money::{Currency, Money};
+use crate::settings::{
+    Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind,
+    ValueOption,
+};
+
+/// Longest name of a destination.
+const MAX_NAME_CHARS: usize = 80;
+/// Most deliveries under way at a time.
+const MAX_AT_A_TIME: i64 = 64;
+/// Most headers of its own.
+const MAX_HEADERS: usize = 20;
+/// Empty rows at the end, to write new ones in.
+const SPARE_ROWS: usize = 3;
+/// Headers that are ours to set.
+const OUR_HEADERS: [&str; 5] =
+    ["host", "content-length", "content-type", "connection", "transfer-encoding"];
+
+/// Fields as browsers send them.
+pub(super) struct Sent(HashMap<String, String>);
+
+impl Sent {
+    pub(super) fn read(body: &[u8]) -> Self {
+        let pairs = url::form_urlencoded::parse(body);
+        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// Trimmed, without NUL; empty when it is not there.
+    pub(super) fn text(&self, name: &str) -> String {
+        entered(self.0.get(name).map(String::as_str)).unwrap_or_default()
+    }
+
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The rows, without those that are empty.
+    fn rows(&self) -> Vec<Row> {
+        let row = |at: usize| {
+            self.0.get(&format!("field_{at}"))?;
+            Some(Row {
+                field: self.text(&format!("field_{at}")),
+                kind: row_kind(&self.text(&format!("kind_{at}"))),
+                expression: self.text(&format!("expression_{at}")),
+                is_on: self.is_on(&format!("on_{at}")),
+            })
+        };
+        let rows = (0..200).map_while(row);
+        rows.filter(|row| !row.field.is_empty() || !row.expression.is_empty()).collect()
+    }
+}
+
+pub(super) const KINDS: [(RowKind, &str); 5] = [
+    (RowKind::Text, "text"),
+    (RowKind::Number, "number"),
+    (RowKind::Integer, "integer"),
+    (RowKind::Boolean, "boolean"),
+    (RowKind::Json, "json"),
+];
+
+fn row_kind(word: &str) -> RowKind {
+    KINDS.iter().find(|(_, known)| *known == word).map_or(RowKind::Text, |(kind, _)| *kind)
+}
+
+/// What a new destination starts from.
+pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions) {
+    let plain = DestinationOptions::default();
+    match preset {
+        "anytrack" => (DestinationKind::AnyTrack, plain),
+        word => {
+            let preset = Preset::find(word);
+            let options = DestinationOptions {
+                rows: preset.map(Preset::rows),
+                encoding: preset.map_or(Encoding::Json, |preset| preset.encoding),
+                // AnyTrack's words mean nothing to others; Make answers 400 while its queue is full.
+                refuse_if_body_contains: Vec::new(),
+                retry_also: if word == "zapier" { vec![400] } else { Vec::new() },
+                ..plain
+            };
+            (DestinationKind::Webhook, options)
+        }
+    }
+}
+
+pub(super) fn name_fault(name: &str) -> Option<String> {
+    (name.is_empty() || name.chars().count() > MAX_NAME_CHARS)
+        .then(|| format!("A destination needs a name of at most {MAX_NAME_CHARS} characters."))
+}
+
+/// The destination as entered, and everything that is wrong with it beside its rows.
+pub(super) fn read(
+    old: &Destination,
+    sent: &Sent,
+    allow_private: bool,
+) -> (Destination, Vec<String>) {
+    let mut faults = Vec::new();
+    let mut new = old.clone();
+    new.name = sent.text("name");
+    faults.extend(name_fault(&new.name));
+    let url = sent.text("url");
+    if !url.is_empty() && !old.from_environment {
+        match destination::check_url(&url, allow_private) {
+            Ok(_) => new.url = Secret::new(url),
+            Err(fault) => faults.push(format!("{fault} The URL that was set before stays.")),
+        }
+    }
+    new.accepts_test = sent.is_on("accepts_test");
+    let options = &mut new.options;
+    options.sends_purchases = sent.is_on("sends_purchases");
+    options.sends_renewals = sent.is_on("sends_renewals");
+    options.sends_trials = sent.is_on("sends_trials");
+    options.sends_leads = sent.is_on("sends_leads");
+    options.sends_custom = sent.is_on("sends_custom");
+    options.sends_refunds = sent.is_on("sends_refunds");
+    options.sends_disputes = sent.is_on("sends_disputes");
+    options.value = match sent.text("value").as_str() {
+        "net" => ValueOption::Net,
+        "subtotal" => ValueOption::Subtotal,
+        _ => ValueOption::Total,
+    };
+    options.sends_unmatched = sent.is_on("sends_unmatched");
+    options.falls_back_to_our_click_id = sent.is_on("falls_back_to_our_click_id");
+    options.gpc = match sent.text("gpc").as_str() {
+        "without_personal" => Gpc::WithoutPersonal,
+        "skip" => Gpc::Skip,
+        _ => Gpc::Send,
+    };
+    options.minimum_value = Some(sent.text("minimum_value")).filter(|text| !text.is_empty());
+    if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))
+        && Money::parse(text, currency).is_none_or(|money| money.minor < 0)
+    {
+        faults
+            .push("The least value is a number such as 10 or 9.90, without a currency.".to_owned());
+    }
+    let property = sent.text("anytrack_property");
+    if !property.is_empty()
+        && (property.len() != 12 || !property.bytes().all(|b| b.is_ascii_alphanumeric()))
+    {
+        faults.push("AnyTrack’s property ID is 12 letters and digits.".to_owned());
+    }
+    options.anytrack_property = Some(property).filter(|text| !text.is_empty());
+    let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
+    match sent.text("at_a_time").as_str() {
+        "" => options.at_a_time = 0,
+        text => match number(text).filter(|slots| (1..=MAX_AT_A_TIME).contains(slots)) {
+            Some(slots) => options.at_a_time = slots,
+            None => faults.push(format!("At a time: a whole number from 1 to {MAX_AT_A_TIME}.")),
+        },
+    }
+    match sent.text("rate").as_str() {
+        "" => options.rate = None,
+        text => match number(text).and_then(|rate| u32::try_from(rate).ok()) {
+            Some(rate) => options.rate = Some(rate),
+            None => faults.push("Per second: a whole number; 0 is no limit.".to_owned()),
+        },
+    }
+    let statuses = sent.text("retry_also");
+    let statuses = statuses.split([',', ' ']).filter(|text| !text.is_empty());
+    match statuses.map(|text| text.parse().ok().filter(|code| (100..600).contains(code))).collect()
+    {
+        Some(codes) => options.retry_also = codes,
+        None => {
+            faults.push("Statuses are numbers such as 400, with commas between them.".to_owned())
+        }
+    }
+    let refusals = sent.0.get("refuse_if_body_contains").cloned().unwrap_or_default();
+    let lines = refusals.lines().filter_map(|line| entered(Some(line)));
+    options.refuse_if_body_contains = lines.take(20).collect();
+    read_headers(sent, options, &mut faults);
+    options.encoding = match sent.text("encoding").as_str() {
+        "form" => Encoding::Form,
+        "query" => Encoding::Query,
+        _ => Encoding::Json,
+    };
+    options.rows = (sent.text("message") == "rows").then(|| sent.rows());
+    (new, faults)
+}
+
+/// `Name: value`, one a line. A line with the name alone keeps the value that was set.
+fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Vec<String>) {
+    let text = sent.0.get("headers").cloned().unwrap_or_default();
+    let mut headers = Vec::new();
+    for line in text.lines().filter_map(|line| entered(Some(line))) {
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            faults.push("A header is written as Name: value, one a line.".to_owned());
+        } else if OUR_HEADERS.contains(&name.as_str()) || name.starts_with("webhook-") {
+            faults.push(format!("The header {name} is set by Clickstamp."));
+        } else if value.bytes().any(|b| !(0x20..0x7f).contains(&b)) || value.len() > 2000 {
+            faults.push(format!(
+                "The value of the header {name} holds a character that no header may hold."
+            ));
+        } else {
+            let known = options.headers.iter().find(|known| known.name == name);
+            let is_kept = value.is_empty() || value == "***";
+            let value = match known {
+                Some(known) if is_kept => known.value.clone(),
+                _ => value.to_owned(),
+            };
+            headers.push(Header { name, value });
+        }
+    }
+    if headers.len() > MAX_HEADERS {
+        faults.push(format!("At most {MAX_HEADERS} headers."));
+    }
+    options.headers = headers;
+}
+
+/// What AnyTrack needs of the rows.
+pub(super) fn anytrack_faults(kind: DestinationKind, rows: &[Row]) -> Vec<String> {
+    if kind != DestinationKind::AnyTrack {
+        return Vec::new();
+    }
+    // AnyTrack ignores case, `_` and `-` in these names.
+    let is_there = |names: &[&str]| {
+        let canonical = |row: &Row| row.field.to_lowercase().replace(['_', '-'], "");
+        rows.iter().any(|row| row.is_on && names.contains(&canonical(row).as_str()))
+    };
+    let rules = [
+        (
+            !is_there(&["clickid", "click", "refid", "ref", "email"]),
+            "AnyTrack needs a row clickid, ref_id or email.",
+        ),
+        (
+            !is_there(&["transactionid"]),
+            "AnyTrack needs a row transaction_id: it tells repeats apart.",
+        ),
+        (
+            !is_there(&["eventname"]),
+            "AnyTrack needs a row event_name: without it a sale may count as a lead.",
+        ),
+        (is_there(&["value"]) && !is_there(&["currency"]), "A value needs a row currency."),
+    ];
+    rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, said)| said.to_owned()).collect()
+}
+
+/// A row as the page shows it.
+pub(super) struct RowItem {
+    pub(super) at: usize,
+    pub(super) field: String,
+    pub(super) expression: String,
+    pub(super) is_on: bool,
+    /// Word, whether it is this row's.
+    pub(super) kinds: Vec<(&'static str, bool)>,
+    /// What it gives for the conversion chosen.
+    pub(super) result: String,
+    /// What is wrong, the expression before, at and after the place.
+    pub(super) fault: Option<(String, String, String, String)>,
+}
+
+pub(super) fn row_items(rows: &[Row], results: &[String], faults: &[Fault]) -> Vec<RowItem> {
+    let spare =
+        Row { field: String::new(), kind: RowKind::Text, expression: String::new(), is_on: true };
+    let spares = std::iter::repeat_n(&spare, SPARE_ROWS);
+    rows.iter()
+        .chain(spares)
+        .enumerate()
+        .map(|(at, row)| RowItem {
+            at,
+            field: row.field.clone(),
+            expression: row.expression.clone(),
+            is_on: row.is_on,
+            kinds: KINDS.iter().map(|(kind, word)| (*word, *kind == row.kind)).collect(),
+            result: results.get(at).cloned().unwrap_or_default(),
+            fault: faults.iter().find(|fault| fault.row == at).map(|fault| marked(row, fault)),
+        })
+        .collect()
+}
+
+fn marked(row: &Row, fault: &Fault) -> (String, String, String, String) {
+    let (start, end) = fault.place.unwrap_or((0, 0));
+    let part =
+        |range: std::ops::Range<usize>| row.expression.get(range).unwrap_or_default().to_owned();
+    let length = row.expression.len();
+    let (start, end) = (start.min(length), end.min(length));
+    if fault.place.is_none() {
+        return (fault.message.clone(), String::new(), String::new(), String::new());
+    }
+    (fault.message.clone(), part(0..start), part(start..end), part(end..length))
+}

@@ -1,0 +1,695 @@
+//! Destinations: where conversions go, what each gets, and how it is doing.
+//! In: forms. Out: the list, a destination's page with its message tried on a real conversion, changed records.
+//! Promise: nothing is saved that would fail on a conversion that is here; no URL, header value or secret is shown again but a new one, once.
+
+mod form;
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::form::{RowItem, Sent};
+use super::frame::{Frame, Tab, Viewer};
+use super::page;
+use super::views::numbers::{count, counted, totals};
+use super::views::times::Moment;
+use super::views::{Chip, words};
+use crate::config::Secret;
+use crate::conversion::{self, Ledger};
+use crate::delivery::{self, Chosen};
+use crate::destination::mapping::{self, Cell, Fault};
+use crate::destination::{self, presets};
+use crate::error::AppError;
+use crate::report::{self, ConversionFilter, DestinationTotals};
+use crate::settings::{
+    self, Destination, DestinationKind, Encoding, Gpc, NewDestination, ValueOption,
+};
+use crate::state::AppState;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Conversions that the message may be tried on.
+const SAMPLES: i64 = 10;
+
+#[derive(Template)]
+#[template(path = "destinations.html")]
+struct ListPage {
+    frame: Frame,
+    items: Vec<Item>,
+    action: String,
+    back: String,
+    name: String,
+    preset: String,
+    presets: Vec<(&'static str, &'static str)>,
+    faults: Vec<String>,
+}
+
+struct Item {
+    name: String,
+    href: String,
+    address: String,
+    kind: &'static str,
+    state: Chip,
+    note: String,
+    rate: String,
+    owed: String,
+    oldest: Option<Moment>,
+    given_up: String,
+    log: String,
+}
+
+fn ledger<'a>(state: &'a AppState, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
+    Ledger { keys: &state.click_ids, settings: snapshot, now: state.clock.now() }
+}
+
+/// `GET /settings/destinations`.
+pub(super) async fn list_destinations(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    page::show(&list_page(&state, &viewer, &Sent::read(b""), Vec::new()).await?)
+}
+
+async fn list_page(
+    state: &AppState,
+    viewer: &Viewer,
+    sent: &Sent,
+    faults: Vec<String>,
+) -> Result<ListPage, AppError> {
+    let snapshot = state.settings.current();
+    let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let down = report::down(&state.store).await?;
+    let item = |found: &Destination| {
+        let none = DestinationTotals::default();
+        let sum = sums.iter().find(|sum| sum.destination_id == found.id).unwrap_or(&none);
+        let down = down.iter().find(|(id, _)| *id == found.id).map(|(_, down)| down);
+        let (state, note) = health(viewer, found, sum, down);
+        Item {
+            name: found.name.clone(),
+            href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+            address: settings::mask_url(&found.url),
+            kind: kind_name(found.kind),
+            state,
+            note,
+            rate: success_rate(sum),
+            owed: count(sum.owed + sum.held),
+            oldest: sum.oldest_owed_at.map(|at| viewer.times.short(at, viewer.now)),
+            given_up: count(sum.given_up),
+            log: viewer.link("/deliveries").with("destination", found.key.as_str()).to_string(),
+        }
+    };
+    Ok(ListPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
+        action: viewer.link("/settings/destinations").to_string(),
+        back: viewer.link("/settings").to_string(),
+        name: sent.text("name"),
+        preset: sent.text("preset"),
+        presets: std::iter::once(("webhook", "Webhook (signed, the whole conversion)"))
+            .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
+            .collect(),
+        faults,
+    })
+}
+
+fn kind_name(kind: DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::AnyTrack => "AnyTrack",
+        DestinationKind::Webhook => "Webhook",
+    }
+}
+
+/// Accepted of all that ended.
+fn success_rate(sum: &DestinationTotals) -> String {
+    let ended = sum.accepted + sum.given_up;
+    if ended == 0 { "–".to_owned() } else { format!("{} %", sum.accepted * 100 / ended) }
+}
+
+fn health(
+    viewer: &Viewer,
+    found: &Destination,
+    sum: &DestinationTotals,
+    down: Option<&report::Down>,
+) -> (Chip, String) {
+    if !found.enabled {
+        let note =
+            format!("{} wait here, nothing is lost", counted(sum.held, "delivery", "deliveries"));
+        return (Chip::quiet("Held"), note);
+    }
+    if let Some(down) = down {
+        let since = viewer.times.ago(down.since, viewer.now);
+        let probe = down.probe_at.map(|at| super::views::times::distance(at.since(viewer.now)));
+        let next = probe.map_or_else(String::new, |probe| {
+            format!(" The next message goes out in {probe} to see whether it is back.")
+        });
+        let error = down.error.as_deref().unwrap_or_default();
+        return (Chip::bad("Failing"), format!("Since {since}: {error}.{next}"));
+    }
+    let chip = if sum.owed > 0 {
+        Chip::wait(format!("{} owed", count(sum.owed)))
+    } else if sum.last_accepted_at.is_some() {
+        Chip::ok("Answers")
+    } else {
+        Chip::quiet("Nothing sent yet")
+    };
+    (chip, String::new())
+}
+
+/// `POST /settings/destinations`: adds one.
+pub(super) async fn add_destination(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    body: Bytes,
+) -> Result<Response, AppError> {
+    let sent = Sent::read(&body);
+    let (name, url) = (sent.text("name"), sent.text("url"));
+    let mut faults: Vec<String> = form::name_fault(&name).into_iter().collect();
+    let checked = destination::check_url(&url, state.config.allow_private_destinations);
+    faults.extend(checked.err().map(|fault| format!("{fault} What you entered was not kept.")));
+    if viewer.client.is_ours(&url) {
+        faults.push(
+            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
+        );
+    }
+    if faults.is_empty() {
+        let (kind, options) = form::new_options(&sent.text("preset"));
+        let secret = Secret::new(destination::new_secret());
+        let new = NewDestination {
+            site_id: &viewer.site.id,
+            kind,
+            name: &name,
+            url: &Secret::new(url),
+            options: &options,
+            secret: (kind == DestinationKind::Webhook).then_some(&secret),
+        };
+        let by = &viewer.user.email;
+        let id =
+            settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
+        let snapshot = state.settings.current();
+        if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
+            let there = viewer.link(&format!("/settings/destinations/{}", added.key));
+            return Ok(page::see_other(&there.with("done", "added").to_string()));
+        }
+        faults.push(format!("There are {} destinations already.", settings::MAX_DESTINATIONS));
+    }
+    let page = list_page(&state, &viewer, &sent, faults).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct PageQuery {
+    done: Option<String>,
+    days: Option<u64>,
+}
+
+#[derive(Template)]
+#[template(path = "destination.html")]
+struct DestinationPage {
+    frame: Frame,
+    name: String,
+    action: String,
+    back: String,
+    log: String,
+    done: Option<String>,
+    faults: Vec<String>,
+    state: Chip,
+    note: String,
+    address: String,
+    is_anytrack: bool,
+    from_environment: bool,
+    enabled: bool,
+    form: Shown,
+    message: MessagePart,
+    /// A new signing secret, shown once.
+    secret: Option<String>,
+    secrets: usize,
+    given_up: Vec<(String, String, String, String)>,
+    past: String,
+    past_count: usize,
+    days: u64,
+    owes: String,
+    history: Vec<HistoryItem>,
+}
+
+/// The record as its form shows it.
+struct Shown {
+    accepts_test: bool,
+    kinds: [(&'static str, &'static str, bool); 7],
+    values: [(&'static str, &'static str, bool); 3],
+    sends_unmatched: bool,
+    falls_back: bool,
+    property: String,
+    minimum: String,
+    gpc: [(&'static str, &'static str, bool); 3],
+    at_a_time: String,
+    rate: String,
+    retry_also: String,
+    refusals: String,
+    headers: String,
+}
+
+struct MessagePart {
+    has_rows: bool,
+    rows: Vec<RowItem>,
+    encodings: [(&'static str, &'static str, bool); 3],
+    presets: Vec<(&'static str, &'static str)>,
+    names: Vec<String>,
+    samples: Vec<(String, String, bool)>,
+    /// `POST https://…k7Qe`.
+    request: String,
+    body: String,
+}
+
+struct HistoryItem {
+    number: i64,
+    at: Moment,
+    by: String,
+    what: String,
+}
+
+fn shown(found: &Destination) -> Shown {
+    let options = &found.options;
+    let gpc = |gpc| options.gpc == gpc;
+    let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
+    Shown {
+        accepts_test: found.accepts_test,
+        kinds: [
+            ("sends_purchases", "Purchases", options.sends_purchases),
+            ("sends_renewals", "Renewals of subscriptions", options.sends_renewals),
+            ("sends_trials", "Trials, as Lead", options.sends_trials),
+            ("sends_leads", "Leads", options.sends_leads),
+            ("sends_custom", "Events of your own", options.sends_custom),
+            ("sends_refunds", "Money given back, as Refund", options.sends_refunds),
+            ("sends_disputes", "Lost disputes, as Chargeback", options.sends_disputes),
+        ],
+        values: [
+            ("total", "All that was paid", options.value == ValueOption::Total),
+            ("net", "Without tax", options.value == ValueOption::Net),
+            (
+                "subtotal",
+                "Before discount, tax and shipping",
+                options.value == ValueOption::Subtotal,
+            ),
+        ],
+        sends_unmatched: options.sends_unmatched,
+        falls_back: options.falls_back_to_our_click_id,
+        property: options.anytrack_property.clone().unwrap_or_default(),
+        minimum: options.minimum_value.clone().unwrap_or_default(),
+        gpc: [
+            ("send", "Send as usual", gpc(Gpc::Send)),
+            ("without_personal", "Send without e-mail, name and phone", gpc(Gpc::WithoutPersonal)),
+            ("skip", "Do not send", gpc(Gpc::Skip)),
+        ],
+        at_a_time: number(options.at_a_time),
+        rate: options.rate.map(|rate| rate.to_string()).unwrap_or_default(),
+        retry_also: options.retry_also.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+        refusals: options.refuse_if_body_contains.join("\n"),
+        headers: options
+            .headers
+            .iter()
+            .map(|header| format!("{}: ***", header.name))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }
+}
+
+/// A conversion to try the message on.
+struct Sample {
+    id: String,
+    label: String,
+    names: Value,
+    outgoing: Option<destination::Outgoing>,
+}
+
+async fn samples(
+    state: &AppState,
+    viewer: &Viewer,
+    found: &Destination,
+) -> Result<Vec<Sample>, AppError> {
+    let filter = ConversionFilter {
+        site_id: Some(viewer.site.id.clone()),
+        livemode: None,
+        match_state: None,
+        reason: None,
+        delivery_state: None,
+        status: None,
+        only_paid: true,
+        search: None,
+        from: None,
+        to: None,
+    };
+    let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;
+    let snapshot = state.settings.current();
+    let mut samples = Vec::new();
+    for row in newest.rows {
+        let ledger = ledger(state, &snapshot);
+        let Some(outgoing) = conversion::outgoing(&state.store, ledger, found, &row.id).await?
+        else {
+            continue;
+        };
+        samples.push(Sample {
+            label: format!(
+                "{} {} {}",
+                words::kind(&row.kind),
+                row.amount.map(super::views::numbers::money).unwrap_or_default(),
+                row.transaction_id
+            ),
+            id: row.id,
+            names: destination::names(&found.options, &outgoing),
+            outgoing: Some(outgoing),
+        });
+    }
+    samples.push(Sample {
+        id: "sample".to_owned(),
+        label: "A made-up conversion with every name filled in".to_owned(),
+        names: presets::sample(),
+        outgoing: None,
+    });
+    Ok(samples)
+}
+
+/// `GET /settings/destinations/{key}`.
+pub(super) async fn show_destination(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Response, AppError> {
+    let found = find(&state, &viewer, &key)?;
+    let done = match query.done.as_deref() {
+        Some("added") => Some("The destination was added. It gets every conversion from now on."),
+        Some("saved") => Some("Saved. What is owed already keeps the message it has."),
+        Some("enabled") => Some("It is on. What was held goes out now, oldest first."),
+        Some("disabled") => Some("It is off. What is owed waits here; nothing is lost."),
+        Some("restored") => Some("The earlier message and conditions are back."),
+        Some("again") => Some("They are owed again and go out as fast as the rate allows."),
+        _ => None,
+    };
+    let shown = Draft { days: query.days, done: done.map(str::to_owned), ..Draft::of(&found) };
+    page::show(&destination_page(&state, &viewer, &found, shown).await?)
+}
+
+fn find(
+    state: &AppState,
+    viewer: &Viewer,
+    key: &str,
+) -> Result<std::sync::Arc<Destination>, AppError> {
+    let snapshot = state.settings.current();
+    let found = snapshot.destinations.iter();
+    let found =
+        found.clone().find(|found| found.key == key && found.site_id == viewer.site.id).cloned();
+    found.ok_or_else(|| AppError::not_found("There is no such destination."))
+}
+
+/// What the page shows beside the record.
+struct Draft {
+    destination: Destination,
+    faults: Vec<String>,
+    row_faults: Vec<Fault>,
+    sample: String,
+    secret: Option<String>,
+    done: Option<String>,
+    days: Option<u64>,
+}
+
+impl Draft {
+    fn of(found: &Destination) -> Self {
+        Self {
+            destination: found.clone(),
+            faults: Vec::new(),
+            row_faults: Vec::new(),
+            sample: String::new(),
+            secret: None,
+            done: None,
+            days: None,
+        }
+    }
+}
+
+async fn destination_page(
+    state: &AppState,
+    viewer: &Viewer,
+    found: &Destination,
+    draft: Draft,
+) -> Result<DestinationPage, AppError> {
+    let none = DestinationTotals::default();
+    let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let sum = sums.iter().find(|sum| sum.destination_id == found.id).unwrap_or(&none);
+    let down = report::down(&state.store).await?;
+    let down = down.iter().find(|(id, _)| *id == found.id).map(|(_, down)| down);
+    let (chip, note) = health(viewer, found, sum, down);
+    let days = draft.days.unwrap_or(30).clamp(1, 366);
+    let since = viewer.now.minus(DAY * u32::try_from(days).unwrap_or(30));
+    let first = viewer.site.currency;
+    let given_up = report::given_up(&state.store, &found.id, since).await?;
+    let past = report::past(&state.store, &found.id, &viewer.site.id, since).await?;
+    let log = viewer.link("/deliveries").with("destination", found.key.as_str());
+    let samples = samples(state, viewer, &draft.destination).await?;
+    let history = settings::revisions(&state.store, &found.id).await?;
+    let sends = |owed: i64| counted(owed, "delivery is owed", "deliveries are owed");
+    Ok(DestinationPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        name: draft.destination.name.clone(),
+        action: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+        back: viewer.link("/settings/destinations").to_string(),
+        log: log.to_string(),
+        done: draft.done,
+        state: chip,
+        note,
+        address: settings::mask_url(&found.url),
+        is_anytrack: found.kind == DestinationKind::AnyTrack,
+        from_environment: found.from_environment,
+        enabled: found.enabled,
+        form: shown(&draft.destination),
+        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample),
+        faults: draft.faults,
+        secret: draft.secret,
+        secrets: found.secrets.len(),
+        given_up: given_up
+            .iter()
+            .map(|group| {
+                let link = log.with("state", "given_up").with("reason", group.reason.as_str());
+                (
+                    group.reason.clone(),
+                    words::given_up(&group.reason).to_owned(),
+                    format!(
+                        "{} ({})",
+                        counted(group.count, "delivery", "deliveries"),
+                        totals(&group.money, first)
+                    ),
+                    link.to_string(),
+                )
+            })
+            .collect(),
+        past: format!(
+            "{} ({})",
+            counted(
+                i64::try_from(past.ids.len()).unwrap_or(0),
+                "matched conversion",
+                "matched conversions"
+            ),
+            totals(&past.money, first)
+        ),
+        past_count: past.ids.len(),
+        days,
+        owes: format!("{} ({})", sends(sum.owed + sum.held), totals(&sum.owed_money, first)),
+        history: history
+            .into_iter()
+            .filter(|entry| entry.number != found.revision)
+            .map(|entry| HistoryItem {
+                number: entry.number,
+                at: viewer.times.short(entry.saved_at, viewer.now),
+                by: entry.saved_by,
+                what: match &entry.options.rows {
+                    Some(rows) => counted(i64::try_from(rows.len()).unwrap_or(0), "row", "rows"),
+                    None => "the standard message".to_owned(),
+                },
+            })
+            .collect(),
+    })
+}
+
+fn message(draft: &Destination, faults: &[Fault], samples: &[Sample], chosen: &str) -> MessagePart {
+    let sample = samples.iter().find(|sample| sample.id == chosen).or(samples.first());
+    let names = sample.map(|sample| sample.names.clone()).unwrap_or_default();
+    let options = &draft.options;
+    let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
+    let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
+    let rows = options.rows.as_ref().unwrap_or(&standard);
+    let results = mapping::evaluate(rows, &names);
+    let result = |result: &Result<Cell, Fault>| match result {
+        Ok(Cell::Json(json)) => json.clone(),
+        Ok(Cell::LeftOut) => "left out: nothing is known".to_owned(),
+        Err(fault) => fault.message.clone(),
+    };
+    let body = match (sample.and_then(|sample| sample.outgoing.as_ref()), &options.rows) {
+        (Some(outgoing), _) => match destination::compose(draft, outgoing) {
+            Ok(message) => message.body,
+            Err(destination::Unsent::Skipped(skip)) => {
+                format!("Nothing is sent for this one: {}.", words::skipped(skip.word()))
+            }
+            Err(destination::Unsent::Broken(error)) => error,
+        },
+        (None, Some(rows)) => {
+            mapping::build(rows, &names, options.encoding).unwrap_or_else(|fault| fault.message)
+        }
+        (None, None) => mapping::build(&standard, &names, Encoding::Json).unwrap_or_default(),
+    };
+    let is_query = options.rows.is_some() && options.encoding == Encoding::Query;
+    let encoding = |encoding| options.encoding == encoding;
+    MessagePart {
+        has_rows: options.rows.is_some(),
+        rows: form::row_items(rows, &results.iter().map(result).collect::<Vec<_>>(), faults),
+        encodings: [
+            ("json", "JSON", encoding(Encoding::Json)),
+            ("form", "Form", encoding(Encoding::Form)),
+            ("query", "Parameters at the end of the URL (GET)", encoding(Encoding::Query)),
+        ],
+        presets: presets::PRESETS.iter().map(|preset| (preset.word, preset.name)).collect(),
+        names: mapping::names_of(&presets::sample()),
+        samples: samples
+            .iter()
+            .map(|found| {
+                let is_chosen = sample.is_some_and(|sample| sample.id == found.id);
+                (found.id.clone(), found.label.clone(), is_chosen)
+            })
+            .collect(),
+        request: format!(
+            "{} {}",
+            if is_query { "GET" } else { "POST" },
+            settings::mask_url(&draft.url)
+        ),
+        body,
+    }
+}
+
+/// `POST /settings/destinations/{key}`: the button says what is to be done.
+pub(super) async fn change_destination(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    body: Bytes,
+) -> Result<Response, AppError> {
+    let (found, sent) = (find(&state, &viewer, &key)?, Sent::read(&body));
+    let (store, records, now) = (&state.store, &state.settings, viewer.now);
+    let here = viewer.link(&format!("/settings/destinations/{key}"));
+    let done = |what: &str| Ok(page::see_other(&here.with("done", what).to_string()));
+    match sent.text("do").as_str() {
+        "save" | "preview" | "preset" => edit(&state, &viewer, &found, &sent).await,
+        "enable" | "disable" => {
+            let enabled = sent.text("do") == "enable";
+            delivery::set_enabled(store, records, now, &found.id, enabled).await?;
+            state.bells.delivery_owed.notify_one();
+            done(if enabled { "enabled" } else { "disabled" })
+        }
+        "delete" if found.from_environment => Err(AppError::new(
+            StatusCode::CONFLICT,
+            "The environment sets this destination (CLICKSTAMP_ANYTRACK_URL). Take it out there first, or disable it here.",
+        )),
+        "delete" if sent.is_on("sure") => {
+            delivery::delete_destination(store, records, now, &found.id).await?;
+            Ok(page::see_other(&viewer.link("/settings/destinations").to_string()))
+        }
+        "delete" => Err(AppError::bad_request("Tick the box beside the button to delete it.")),
+        "rotate" => {
+            let secret = destination::new_secret();
+            let new = Secret::new(secret.clone());
+            settings::rotate_signing_secret(store, records, now, &found, new).await?;
+            let found = find(&state, &viewer, &key)?;
+            let draft = Draft { secret: Some(secret), ..Draft::of(&found) };
+            page::show(&destination_page(&state, &viewer, &found, draft).await?)
+        }
+        "restore" => {
+            let number: i64 = sent.text("revision").parse().unwrap_or(0);
+            let history = settings::revisions(store, &found.id).await?;
+            let earlier = history.into_iter().find(|entry| entry.number == number);
+            let earlier =
+                earlier.ok_or_else(|| AppError::not_found("There is no such revision."))?;
+            let restored = Destination { options: earlier.options, ..(*found).clone() };
+            settings::save_destination(store, records, now, &restored, &viewer.user.email).await?;
+            done("restored")
+        }
+        "retry" => {
+            let days: u32 = sent.text("days").parse().unwrap_or(30);
+            let chosen = Chosen {
+                destination_id: found.id.clone(),
+                reason: Some(sent.text("reason")).filter(|reason| !reason.is_empty()),
+                since: now.minus(DAY * days.clamp(1, 366)),
+            };
+            delivery::retry_all(store, now, &chosen).await?;
+            state.bells.delivery_owed.notify_one();
+            done("again")
+        }
+        "past" => {
+            let days: u32 = sent.text("days").parse().unwrap_or(30);
+            let since = now.minus(DAY * days.clamp(1, 366));
+            let past = report::past(store, &found.id, &viewer.site.id, since).await?;
+            let snapshot = records.current();
+            for id in &past.ids {
+                conversion::owe_past(store, ledger(&state, &snapshot), &found, id).await?;
+            }
+            state.bells.delivery_owed.notify_one();
+            done("again")
+        }
+        _ => Err(AppError::bad_request("That button is not known.")),
+    }
+}
+
+async fn edit(
+    state: &AppState,
+    viewer: &Viewer,
+    found: &Destination,
+    sent: &Sent,
+) -> Result<Response, AppError> {
+    let (mut draft, mut faults) = form::read(found, sent, state.config.allow_private_destinations);
+    if viewer.client.is_ours(draft.url.expose()) {
+        faults.push(
+            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
+        );
+    }
+    let what = sent.text("do");
+    if what == "preset"
+        && let Some(preset) = presets::Preset::find(&sent.text("preset"))
+    {
+        draft.options.rows = Some(preset.rows());
+        draft.options.encoding = preset.encoding;
+    }
+    let mut row_faults = Vec::new();
+    if let Some(rows) = &draft.options.rows {
+        // The made-up conversion has every name, so it comes first.
+        let mut tried: Vec<Value> =
+            samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
+        tried.reverse();
+        row_faults = mapping::check(rows, &tried);
+        faults.extend(form::anytrack_faults(draft.kind, rows));
+        if rows.is_empty() {
+            faults.push(
+                "A message without rows says nothing. Write one, or choose the standard message."
+                    .to_owned(),
+            );
+        }
+    }
+    if what == "save" && faults.is_empty() && row_faults.is_empty() {
+        let (store, records) = (&state.store, &state.settings);
+        settings::save_destination(store, records, viewer.now, &draft, &viewer.user.email).await?;
+        if draft.url != found.url || draft.options.headers != found.options.headers {
+            delivery::reset_breaker(store, &found.id).await?;
+        }
+        state.bells.delivery_owed.notify_one();
+        let here = viewer.link(&format!("/settings/destinations/{}", found.key));
+        return Ok(page::see_other(&here.with("done", "saved").to_string()));
+    }
+    if !row_faults.is_empty() {
+        faults.push("Some rows are wrong; the reason stands below each of them.".to_owned());
+    }
+    let is_refused = what == "save";
+    let sample = sent.text("sample");
+    let draft = Draft { faults, row_faults, sample, ..Draft::of(&draft) };
+    let page = page::show(&destination_page(state, viewer, found, draft).await?)?;
+    Ok(if is_refused { (StatusCode::UNPROCESSABLE_ENTITY, page).into_response() } else { page })
+}

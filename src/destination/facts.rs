@@ -1,0 +1,219 @@
+//! What the outside may know of a conversion.
+//! In: what `conversion` fills in. Out: the one shape a conversion has in the API and in webhooks, and the names that mapping rows may use.
+//! Promise: nothing else of ours leaves; amounts are exact decimal text; what is not known is left out of the names, never null.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::money::Money;
+
+/// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Conversion {
+    /// `cnv_…`.
+    pub(crate) id: String,
+    /// The site's key.
+    pub(crate) site: String,
+    /// The source's key.
+    pub(crate) source: String,
+    /// purchase, renewal, trial, lead, or a custom event name.
+    pub(crate) kind: String,
+    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    pub(crate) status: String,
+    /// Live or test.
+    pub(crate) livemode: bool,
+    /// When it happened.
+    pub(crate) occurred_at: String,
+    /// Exact decimal text; null where no event told.
+    pub(crate) amount: Option<String>,
+    /// Three letters; null where no event told.
+    pub(crate) currency: Option<String>,
+    /// What was given back.
+    pub(crate) refunded: Option<String>,
+    /// What destinations know it by.
+    pub(crate) transaction_id: String,
+    /// What Stripe brought back.
+    pub(crate) client_reference_id: Option<String>,
+    /// The buyer's address.
+    pub(crate) email: Option<String>,
+    /// The answer of the join.
+    #[serde(rename = "match")]
+    pub(crate) joined: Match,
+    /// The visitor's way, first touch first.
+    pub(crate) touches: Vec<Touch>,
+}
+
+/// The answer of the join.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Match {
+    /// matched, unmatched.
+    pub(crate) state: String,
+    /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
+    pub(crate) by: Option<String>,
+    /// Why unmatched.
+    pub(crate) reason: Option<String>,
+    /// Of the visit it is matched to.
+    pub(crate) click_id: Option<String>,
+}
+
+/// One step of a visitor's way.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Touch {
+    /// `ck_…`.
+    pub(crate) click_id: String,
+    /// When.
+    pub(crate) at: String,
+    /// google, newsletter, …
+    pub(crate) source: Option<String>,
+    /// cpc, email, …
+    pub(crate) medium: Option<String>,
+    /// The campaign's name.
+    pub(crate) campaign: Option<String>,
+    /// The path of the page.
+    pub(crate) landing_path: Option<String>,
+}
+
+/// What there is to tell of a conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was paid.
+    Paid,
+    /// So much more was given back.
+    Refund(Money),
+    /// A dispute took it.
+    Chargeback,
+}
+
+/// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) news: News,
+    /// Of this message; a refund has one of its own.
+    pub(crate) transaction_id: String,
+    pub(crate) conversion: Conversion,
+    /// What was paid.
+    pub(crate) amount: Option<Money>,
+    /// What the destination is told it was worth.
+    pub(crate) value: Option<Money>,
+    /// True when what came back from Stripe equals an AnyTrack click ID captured with a visit.
+    pub(crate) reference_was_captured: bool,
+    /// Our genuine click ID, if one is known.
+    pub(crate) click_id: Option<String>,
+    /// The AnyTrack click ID captured with the matched visit.
+    pub(crate) anytrack_click_id: Option<String>,
+    /// The visitor's browser asked for privacy (GPC).
+    pub(crate) wants_privacy: bool,
+    /// When it happened, seconds since 1970, UTC.
+    pub(crate) occurred_at_s: i64,
+    /// What Stripe said of the payment.
+    pub(crate) payment: Value,
+    /// The visit it is matched to.
+    pub(crate) visit: Value,
+    /// The site it belongs to.
+    pub(crate) site: Value,
+}
+
+impl Outgoing {
+    /// What stands as its value: a destination may count every positive value as revenue, so what was given back stands apart.
+    pub(crate) fn told_value(&self) -> Option<Money> {
+        match self.news {
+            News::Paid => self.value,
+            News::Refund(_) | News::Chargeback => {
+                self.value.map(|value| Money { minor: 0, ..value })
+            }
+        }
+    }
+
+    /// What was given back, in the message that tells of it.
+    pub(crate) fn refund_amount(&self) -> Option<Money> {
+        match self.news {
+            News::Refund(growth) => Some(growth),
+            News::Paid | News::Chargeback => None,
+        }
+    }
+
+    /// Where it stands, in the words of this message.
+    pub(crate) fn status(&self) -> &str {
+        match self.news {
+            News::Paid => &self.conversion.status,
+            News::Refund(_) => "refunded",
+            News::Chargeback => "disputed",
+        }
+    }
+
+    pub(crate) fn is_matched(&self) -> bool {
+        self.conversion.joined.state == "matched"
+    }
+
+    /// The same without what names the person: e-mail, name, phone, and the ad networks' cookies.
+    pub(crate) fn without_personal(&self) -> Self {
+        let mut less = self.clone();
+        less.conversion.email = None;
+        for (place, names) in [
+            (&mut less.payment, &["email", "name", "phone", "city", "postal_code"][..]),
+            (&mut less.visit, &["fbp", "fbc", "ttp"][..]),
+        ] {
+            if let Some(object) = place.as_object_mut() {
+                names.iter().for_each(|name| drop(object.remove(*name)));
+            }
+        }
+        less
+    }
+
+    /// The names that mapping rows may use.
+    pub(crate) fn names(
+        &self,
+        event_name: &str,
+        anytrack_click_id: Option<&str>,
+        click_id: Option<&str>,
+    ) -> Value {
+        let conversion = &self.conversion;
+        let mut names = json!({
+            "id": conversion.id,
+            "kind": conversion.kind,
+            "status": self.status(),
+            "event_name": event_name,
+            "transaction_id": self.transaction_id,
+            "value": self.told_value().map(Money::decimal),
+            "amount": conversion.amount,
+            "amount_minor": self.amount.map(|amount| amount.minor),
+            "refund_amount": self.refund_amount().map(Money::decimal),
+            "currency": conversion.currency,
+            "refunded": conversion.refunded,
+            "occurred_at": conversion.occurred_at,
+            "occurred_at_s": self.occurred_at_s,
+            "livemode": conversion.livemode,
+            "client_reference_id": conversion.client_reference_id,
+            "email": conversion.email,
+            "click_id": click_id,
+            "ref_id": self.click_id,
+            "anytrack_click_id": anytrack_click_id,
+            "match_state": conversion.joined.state,
+            "match_by": conversion.joined.by,
+            "match_reason": conversion.joined.reason,
+        });
+        names = json!({
+            "conversion": names,
+            "payment": self.payment,
+            "visit": self.visit,
+            "touches": conversion.touches,
+            "site": self.site,
+        });
+        strip_nulls(&mut names);
+        names
+    }
+}
+
+/// A null would read as the text `none` in an expression; a name that is missing is undefined, and so is all that follows it.
+fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let kept = std::mem::take(object).into_iter().filter(|(_, value)| !value.is_null());
+            *object = kept.collect::<Map<_, _>>();
+            object.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,476 @@
+//! The mapping: rows *target field ← expression* make a message.
+//! In: rows, the names a conversion offers. Out: the frozen bytes, or which row is wrong, where, and how.
+//! Promise: an expression can neither loop nor grow without end; what is not known is left out, never sent empty; numbers keep their digits. Pure.
+
+use minijinja::value::{Serde, Value as Jinja, ValueKind};
+use minijinja::{Environment, Error, UndefinedBehavior};
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::money::{Currency, Money};
+use crate::settings::{Encoding, Row, RowKind};
+
+/// Steps of one expression; enough for any real one, milliseconds at most.
+const FUEL: u64 = 5_000;
+const MAX_ROWS: usize = 64;
+const MAX_EXPRESSION_CHARS: usize = 500;
+const MAX_FIELD_CHARS: usize = 100;
+const MAX_RESULT_BYTES: usize = 2 * 1024;
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// What expressions begin with.
+pub(crate) const ROOTS: [&str; 5] = ["conversion", "payment", "visit", "touches", "site"];
+
+/// A row that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Which row, from 0.
+    pub(crate) row: usize,
+    /// Which characters of the expression.
+    pub(crate) place: Option<(usize, usize)>,
+    pub(crate) message: String,
+}
+
+/// What a row gives for a conversion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// JSON, as it stands in a body.
+    Json(String),
+    /// Undefined or empty.
+    LeftOut,
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.set_fuel(Some(FUEL));
+    use minijinja::filters;
+    environment.add_filter("upper", |value: Jinja| on_text(value, |text| text.to_uppercase()));
+    environment.add_filter("lower", |value: Jinja| on_text(value, |text| text.to_lowercase()));
+    environment.add_filter("trim", |value: Jinja| on_text(value, |text| text.trim().to_owned()));
+    environment.add_filter("sha256", |value: Jinja| {
+        on_text(value, |text| ids::sha256_hex(text.as_bytes()))
+    });
+    environment.add_filter("normalize_email", |value: Jinja| {
+        on_text(value, |text| text.trim().to_lowercase())
+    });
+    environment.add_filter("digits", |value: Jinja| {
+        on_text(value, |text| text.chars().filter(char::is_ascii_digit).collect())
+    });
+    environment.add_filter("unix", |value: Jinja| on_text(value, unix));
+    environment.add_filter("date", date);
+    environment.add_filter("major", major);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("replace", filters::replace);
+    environment.add_filter("first", filters::first);
+    environment.add_filter("last", filters::last);
+    environment.add_filter("map", filters::map);
+    environment.add_filter("join", filters::join);
+    environment.add_filter("length", filters::length);
+    environment.add_filter("int", filters::int);
+    environment
+}
+
+/// A filter on text; the hash of nothing is nothing.
+fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Jinja {
+    if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
+        return Jinja::UNDEFINED;
+    }
+    Jinja::from(make(value.as_str().unwrap_or(&value.to_string())))
+}
+
+fn unix(text: &str) -> String {
+    Timestamp::parse(text).map(|at| at.as_seconds().to_string()).unwrap_or_default()
+}
+
+fn date(value: Jinja, format: &str) -> Result<Jinja, Error> {
+    let Some(at) = value.as_str().and_then(Timestamp::parse) else { return Ok(Jinja::UNDEFINED) };
+    let at = jiff::Timestamp::from_second(at.as_seconds()).map_err(invalid)?;
+    let text = jiff::fmt::strtime::format(format, at).map_err(invalid)?;
+    Ok(Jinja::from(text))
+}
+
+/// Minor units as exact decimal text.
+fn major(value: Jinja, currency: &str) -> Result<Jinja, Error> {
+    if value.is_undefined() {
+        return Ok(Jinja::UNDEFINED);
+    }
+    let minor = i64::try_from(value)
+        .map_err(|_| invalid("major takes whole minor units, such as conversion.amount_minor"))?;
+    let currency = Currency::parse(currency)
+        .ok_or_else(|| invalid("major takes a currency, such as conversion.currency"))?;
+    Ok(Jinja::from(Money { minor, currency }.decimal()))
+}
+
+fn invalid(why: impl ToString) -> Error {
+    Error::new(minijinja::ErrorKind::InvalidOperation, why.to_string())
+}
+
+/// What each row that is switched on gives.
+pub(crate) fn evaluate(rows: &[Row], names: &Value) -> Vec<Result<Cell, Fault>> {
+    let (environment, names) = (environment(), Jinja::from(Serde(names)));
+    let evaluate = |(at, row): (usize, &Row)| {
+        if !row.is_on {
+            return Ok(Cell::LeftOut);
+        }
+        let fault = |error: Error| Fault {
+            row: at,
+            place: error.range().map(|range| (range.start, range.end)),
+            message: words(&error),
+        };
+        let expression = environment.compile_expression(&row.expression).map_err(fault)?;
+        let value = expression.eval(&names).map_err(fault)?;
+        cell(row.kind, &value).map_err(|message| Fault { row: at, place: None, message })
+    };
+    rows.iter().enumerate().map(evaluate).collect()
+}
+
+fn words(error: &Error) -> String {
+    let said = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if error.kind() == minijinja::ErrorKind::OutOfFuel {
+        "it takes too many steps".to_owned()
+    } else {
+        said
+    }
+}
+
+fn cell(kind: RowKind, value: &Jinja) -> Result<Cell, String> {
+    if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
+        return Ok(Cell::LeftOut);
+    }
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    if kind != RowKind::Json && text.trim().is_empty() {
+        return Ok(Cell::LeftOut);
+    }
+    if text.len() > MAX_RESULT_BYTES {
+        return Err(format!("its result is longer than {MAX_RESULT_BYTES} bytes"));
+    }
+    let json = |value: &Value| value.to_string();
+    let made = match kind {
+        RowKind::Text => json(&Value::from(text)),
+        RowKind::Number if is_decimal(&text) && !is_float(value) => text,
+        RowKind::Number => {
+            return Err(format!(
+                "“{text}” is no exact number: use conversion.value, or major(currency) on minor units"
+            ));
+        }
+        RowKind::Integer => {
+            let number: i64 = text.parse().map_err(|_| format!("“{text}” is no whole number"))?;
+            number.to_string()
+        }
+        RowKind::Boolean => match text.as_str() {
+            "true" | "True" => "true".to_owned(),
+            "false" | "False" => "false".to_owned(),
+            _ => return Err(format!("“{text}” is neither true nor false")),
+        },
+        RowKind::Json => {
+            let value = serde_json::to_string(value).map_err(|error| error.to_string())?;
+            if value.len() > MAX_RESULT_BYTES * 8 {
+                return Err("its result is too long".to_owned());
+            }
+            value
+        }
+    };
+    Ok(Cell::Json(made))
+}
+
+/// A value that went through a float has lost its exact digits.
+fn is_float(value: &Jinja) -> bool {
+    value.kind() == ValueKind::Number && !value.is_integer()
+}
+
+/// `-12.30`: digits, at most one point between them.
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    all(whole) && all(rest) && (whole.len() == 1 || !whole.starts_with('0'))
+}
+
+/// The message, or the first row that fails.
+pub(crate) fn build(rows: &[Row], names: &Value, encoding: Encoding) -> Result<String, Fault> {
+    let mut fields = Vec::with_capacity(rows.len());
+    for (row, cell) in rows.iter().zip(evaluate(rows, names)) {
+        if let Cell::Json(json) = cell? {
+            fields.push((row.field.as_str(), json));
+        }
+    }
+    let body = encode(&fields, encoding);
+    if body.len() > MAX_BODY_BYTES {
+        let message = format!("the whole message is longer than {MAX_BODY_BYTES} bytes");
+        return Err(Fault { row: rows.len().saturating_sub(1), place: None, message });
+    }
+    Ok(body)
+}
+
+fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
+    // Text without its quotes, for parameters.
+    let plain = |json: &String| match serde_json::from_str(json) {
+        Ok(Value::String(text)) => text,
+        _ => json.clone(),
+    };
+    match encoding {
+        Encoding::Json => {
+            let field = |(name, json): &(&str, String)| format!("{}:{json}", Value::from(*name));
+            format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(","))
+        }
+        Encoding::Form => {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.extend_pairs(fields.iter().map(|(name, json)| (*name, plain(json))));
+            form.finish()
+        }
+        // RFC 3986: a blank is %20, because not every receiver reads a plus as one.
+        Encoding::Query => {
+            let escape =
+                |text: &str| percent_encoding::utf8_percent_encode(text, UNRESERVED).to_string();
+            let pair = |(name, json): &(&str, String)| {
+                format!("{}={}", escape(name), escape(&plain(json)))
+            };
+            fields.iter().map(pair).collect::<Vec<_>>().join("&")
+        }
+    }
+}
+
+/// Everything but letters, digits and `-._~`.
+const UNRESERVED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Everything that is wrong with rows, tried on these conversions.
+pub(crate) fn check(rows: &[Row], samples: &[Value]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if rows.len() > MAX_ROWS {
+        let message = format!("a message has at most {MAX_ROWS} fields");
+        faults.push(Fault { row: MAX_ROWS, place: None, message });
+    }
+    for at in 0..rows.len() {
+        faults.extend(check_row(rows, at, samples.first()));
+    }
+    if faults.is_empty() {
+        // minijinja tells of an unknown filter only when it is used, so every row is tried on every sample.
+        for fault in
+            samples.iter().flat_map(|sample| evaluate(rows, sample)).filter_map(Result::err)
+        {
+            if !faults.iter().any(|known: &Fault| known.row == fault.row) {
+                faults.push(fault);
+            }
+        }
+    }
+    faults
+}
+
+fn check_row(rows: &[Row], at: usize, sample: Option<&Value>) -> Option<Fault> {
+    let row = rows.get(at)?;
+    let is_again = |other: &Row| other.field == row.field && other.is_on && row.is_on;
+    let message = if row.field.is_empty() || row.field.chars().count() > MAX_FIELD_CHARS {
+        format!("a field has a name of at most {MAX_FIELD_CHARS} characters")
+    } else if row.field.chars().any(char::is_control) {
+        "a field's name holds no control characters".to_owned()
+    } else if rows[..at].iter().any(is_again) {
+        format!("“{}” stands twice", row.field)
+    } else if row.expression.chars().count() > MAX_EXPRESSION_CHARS {
+        format!("an expression has at most {MAX_EXPRESSION_CHARS} characters")
+    } else if row.expression.trim().is_empty() && row.is_on {
+        "its expression is missing, such as conversion.value".to_owned()
+    } else {
+        return unknown_name(at, row, sample?);
+    };
+    Some(Fault { row: at, place: None, message })
+}
+
+/// A name that no conversion has, with the nearest one that exists. Which metadata and parameters there are, only the owner knows.
+fn unknown_name(at: usize, row: &Row, sample: &Value) -> Option<Fault> {
+    let environment = environment();
+    let expression = environment.compile_expression(&row.expression).ok()?;
+    let mut names: Vec<String> = expression.undeclared_variables(true).into_iter().collect();
+    names.sort();
+    let known = names_of(sample);
+    let is_known = |name: &&String| {
+        let mut parts = name.split('.');
+        let (root, second) = (parts.next().unwrap_or_default(), parts.next());
+        let is_fixed = matches!(root, "conversion" | "payment" | "visit" | "site");
+        let is_open =
+            root == "visit" || second.is_none_or(|name| ["metadata", "params"].contains(&name));
+        ROOTS.contains(&root)
+            && (!is_fixed
+                || is_open
+                || known.contains(&format!("{root}.{}", second.unwrap_or_default())))
+    };
+    let name = names.iter().find(|name| !is_known(name))?;
+    let start = row.expression.find(name.as_str())?;
+    let near = known.iter().min_by_key(|known| distance(known, name))?;
+    Some(Fault {
+        row: at,
+        place: Some((start, start + name.len())),
+        message: format!(
+            "there is no “{name}”; did you mean {near}? A fixed text stands in quotes"
+        ),
+    })
+}
+
+/// How many letters lie between two words (Levenshtein); the last parts of dotted names count.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.rsplit('.').next().unwrap_or(a), b.rsplit('.').next().unwrap_or(b));
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let replaced = before + usize::from(x != y);
+            before = row[j + 1];
+            row[j + 1] = replaced.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+/// Every name that a conversion offers, for completion: `conversion.value`, `visit.gclid`, …
+pub(crate) fn names_of(sample: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    let roots = sample.as_object().into_iter().flatten();
+    for (root, value) in roots {
+        for (name, _) in value.as_object().into_iter().flatten() {
+            names.push(format!("{root}.{name}"));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::presets::{PRESETS, sample};
+
+    fn row(kind: RowKind, expression: &str) -> Row {
+        let (field, expression) = ("field".to_owned(), expression.to_owned());
+        Row { field, kind, expression, is_on: true }
+    }
+
+    fn one(kind: RowKind, expression: &str) -> Result<Cell, String> {
+        let cell = evaluate(&[row(kind, expression)], &sample()).remove(0);
+        cell.map_err(|fault| fault.message)
+    }
+
+    #[test]
+    fn expressions_give_exactly_what_is_written() {
+        use RowKind::{Boolean, Integer, Json, Number, Text};
+        let rows = [
+            (Text, "conversion.email", r#""jenny.rosen@example.com""#),
+            (Text, "'fixed'", r#""fixed""#),
+            (Text, "visit.nothing or conversion.kind", r#""purchase""#),
+            (Text, "conversion.email | sha256", r#""b9b8a5f6e4f0e7ab""#),
+            (Text, "'  A@B.c ' | normalize_email", r#""a@b.c""#),
+            (Text, "payment.phone | digits", r#""4366012345""#),
+            (Text, "conversion.occurred_at | date('%d.%m.%Y')", r#""21.09.2026""#),
+            (Integer, "conversion.occurred_at | unix", "1790000000"),
+            (Number, "conversion.value", "102.60"),
+            (Number, "(conversion.amount_minor * 80 // 100) | major(conversion.currency)", "82.08"),
+            (Integer, "conversion.amount_minor", "10260"),
+            (Boolean, "not conversion.livemode", "false"),
+            (Json, "touches", "["),
+        ];
+        for (kind, expression, expected) in rows {
+            match one(kind, expression) {
+                Ok(Cell::Json(json)) if expression.contains("sha256") => assert_eq!(json.len(), 66),
+                Ok(Cell::Json(json)) if kind == Json => assert!(json.starts_with(expected)),
+                other => assert_eq!(other, Ok(Cell::Json(expected.to_owned())), "{expression}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        for expression in [
+            "visit.nothing",
+            "visit.nothing.further",
+            "'' ",
+            "visit.nothing | sha256",
+            "visit.nothing | upper",
+            "'x' if conversion.status == 'failed'",
+            "visit.nothing | major('USD')",
+        ] {
+            assert_eq!(one(RowKind::Text, expression), Ok(Cell::LeftOut), "{expression}");
+        }
+    }
+
+    #[test]
+    fn expressions_that_loop_or_blow_up_end_soon() {
+        for expression in [
+            "'x' * 1000000000",
+            "range(1000000000)",
+            "('x' * 100000) ~ ('x' * 100000)",
+            "[1] * 1000000000",
+            "10 ** 10 ** 10",
+        ] {
+            let stopwatch = crate::clock::Clock::stopwatch();
+            let _ = one(RowKind::Json, expression); // Any answer will do, if it comes soon.
+            assert!(stopwatch.elapsed().as_millis() < 500, "{expression}");
+        }
+        assert!(one(RowKind::Text, "'x' * 3000").is_err(), "too long");
+    }
+
+    #[test]
+    fn wrong_rows_are_named_with_their_place() {
+        let rows = [
+            (RowKind::Text, "conversion.", None),
+            (
+                RowKind::Text,
+                "conversion.emial",
+                Some("there is no “conversion.emial”; did you mean conversion.email?"),
+            ),
+            (
+                RowKind::Text,
+                "convrsion.email",
+                Some("there is no “convrsion.email”; did you mean conversion.email?"),
+            ),
+            (RowKind::Text, "conversion.email | shout", None),
+            (RowKind::Number, "conversion.amount_minor / 100", Some("“102.6” is no exact number")),
+            (
+                RowKind::Number,
+                "conversion.email",
+                Some("“jenny.rosen@example.com” is no exact number"),
+            ),
+            (RowKind::Integer, "conversion.value", Some("“102.60” is no whole number")),
+            (RowKind::Text, "", Some("its expression is missing")),
+            (RowKind::Text, "{% for x in y %}", None),
+        ];
+        for (kind, expression, said) in rows {
+            let faults = check(&[row(kind, expression)], &[sample()]);
+            assert_eq!(faults.len(), 1, "{expression}");
+            if let Some(said) = said {
+                assert!(faults[0].message.starts_with(said), "{expression}: {}", faults[0].message);
+            }
+        }
+        let found = check(&[row(RowKind::Text, "conversion.emial | upper")], &[sample()]);
+        assert_eq!(found[0].place, Some((0, 16)));
+        let twice = [row(RowKind::Text, "'a'"), row(RowKind::Text, "'b'")];
+        assert_eq!(check(&twice, &[sample()])[0].message, "“field” stands twice");
+        let long = row(RowKind::Text, &format!("'{}'", "x".repeat(600)));
+        assert!(check(&[long], &[sample()])[0].message.contains("500 characters"));
+        let many: Vec<Row> = (0..70)
+            .map(|number| Row { field: number.to_string(), ..row(RowKind::Text, "'a'") })
+            .collect();
+        assert!(check(&many, &[sample()])[0].message.contains("64 fields"));
+    }
+
+    #[test]
+    fn every_preset_passes_its_own_check() {
+        for preset in &PRESETS {
+            let faults = check(&preset.rows(), &[sample()]);
+            assert_eq!(faults, [], "{}", preset.word);
+        }
+        let text = build(&PRESETS[3].rows(), &sample(), Encoding::Json).unwrap();
+        assert_eq!(text, r#"{"text":"Purchase: 102.60 USD from google, spring"}"#);
+    }
+
+    #[test]
+    fn parameters_are_encoded_for_every_receiver() {
+        let rows = [
+            Row { field: "a b".to_owned(), ..row(RowKind::Text, "'x y&z=ü'") },
+            Row { field: "v".to_owned(), ..row(RowKind::Number, "conversion.value") },
+        ];
+        let made = |encoding| build(&rows, &sample(), encoding).unwrap();
+        assert_eq!(made(Encoding::Query), "a%20b=x%20y%26z%3D%C3%BC&v=102.60");
+        assert_eq!(made(Encoding::Form), "a+b=x+y%26z%3D%C3%BC&v=102.60");
+        assert_eq!(made(Encoding::Json), r#"{"a b":"x y&z=ü","v":102.60}"#);
+    }
+}

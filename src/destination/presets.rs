@@ -1,0 +1,146 @@
+//! Rows to start from, and a conversion to try them on.
+//! In: a preset's word. Out: rows, method and encoding; a built-in sample for an empty installation. All of it can be edited afterwards.
+
+use serde_json::{Value, json};
+
+use crate::settings::{Encoding, Row, RowKind};
+
+/// What a destination may start from.
+pub(crate) struct Preset {
+    /// In forms.
+    pub(crate) word: &'static str,
+    /// On the page.
+    pub(crate) name: &'static str,
+    pub(crate) encoding: Encoding,
+    rows: &'static [(&'static str, RowKind, &'static str, bool)],
+}
+
+use RowKind::{Boolean, Integer, Number, Text};
+
+/// All presets. The first one is what AnyTrack gets by default.
+pub(crate) const PRESETS: [Preset; 4] = [
+    Preset { word: "anytrack", name: "AnyTrack", encoding: Encoding::Json, rows: ANYTRACK },
+    Preset { word: "zapier", name: "Zapier, Make or n8n", encoding: Encoding::Json, rows: ZAPIER },
+    Preset {
+        word: "postback",
+        name: "Query-string postback",
+        encoding: Encoding::Query,
+        rows: POSTBACK,
+    },
+    Preset { word: "slack", name: "Slack message per sale", encoding: Encoding::Json, rows: SLACK },
+];
+
+const ANYTRACK: &[(&str, RowKind, &str, bool)] = &[
+    ("clickid", Text, "conversion.anytrack_click_id or conversion.click_id", true),
+    ("value", Number, "conversion.value", true),
+    ("currency", Text, "conversion.currency", true),
+    ("email", Text, "conversion.email", true),
+    ("status", Text, "'paid' if conversion.status == 'paid'", true),
+    ("transaction_id", Text, "conversion.transaction_id", true),
+    ("event_name", Text, "conversion.event_name", true),
+    ("ref_id", Text, "conversion.ref_id", true),
+    ("refund_value", Number, "conversion.refund_amount", true),
+    ("brand_name", Text, "payment.description", false),
+];
+
+const ZAPIER: &[(&str, RowKind, &str, bool)] = &[
+    ("event", Text, "conversion.event_name", true),
+    ("conversion_id", Text, "conversion.id", true),
+    ("transaction_id", Text, "conversion.transaction_id", true),
+    ("kind", Text, "conversion.kind", true),
+    ("status", Text, "conversion.status", true),
+    ("value", Number, "conversion.value", true),
+    ("amount_minor", Integer, "conversion.amount_minor", true),
+    ("currency", Text, "conversion.currency", true),
+    ("email", Text, "conversion.email", true),
+    ("name", Text, "payment.name", true),
+    ("country", Text, "payment.country", true),
+    ("click_id", Text, "conversion.ref_id", true),
+    ("anytrack_click_id", Text, "conversion.anytrack_click_id", true),
+    ("utm_source", Text, "visit.source", true),
+    ("utm_medium", Text, "visit.medium", true),
+    ("utm_campaign", Text, "visit.campaign", true),
+    ("utm_term", Text, "visit.term", true),
+    ("utm_content", Text, "visit.content", true),
+    ("gclid", Text, "visit.gclid", true),
+    ("fbclid", Text, "visit.fbclid", true),
+    ("ttclid", Text, "visit.ttclid", true),
+    ("msclkid", Text, "visit.msclkid", true),
+    ("landing_url", Text, "visit.url", true),
+    ("referrer", Text, "visit.referrer", true),
+    ("first_source", Text, "(touches | first).source", true),
+    ("first_campaign", Text, "(touches | first).campaign", true),
+    ("occurred_at", Text, "conversion.occurred_at", true),
+    ("match", Text, "conversion.match_state", true),
+    ("test", Boolean, "not conversion.livemode", true),
+];
+
+const POSTBACK: &[(&str, RowKind, &str, bool)] = &[
+    ("clickid", Text, "conversion.anytrack_click_id or conversion.click_id", true),
+    ("value", Number, "conversion.value", true),
+    ("currency", Text, "conversion.currency", true),
+    ("txid", Text, "conversion.transaction_id", true),
+    ("event", Text, "conversion.event_name", true),
+];
+
+const SLACK: &[(&str, RowKind, &str, bool)] = &[(
+    "text",
+    Text,
+    "conversion.event_name ~ ': ' ~ conversion.value ~ ' ' ~ conversion.currency ~ (' from ' ~ visit.source if visit.source else ' (no visit known)') ~ (', ' ~ visit.campaign if visit.campaign else '')",
+    true,
+)];
+
+impl Preset {
+    /// The preset of this word.
+    pub(crate) fn find(word: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.word == word)
+    }
+
+    /// Its rows.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let row = |(field, kind, expression, is_on): &(&str, RowKind, &str, bool)| Row {
+            field: (*field).to_owned(),
+            kind: *kind,
+            expression: (*expression).to_owned(),
+            is_on: *is_on,
+        };
+        self.rows.iter().map(row).collect()
+    }
+}
+
+/// A conversion that never was, with every name filled in.
+pub(crate) fn sample() -> Value {
+    json!({
+        "conversion": {
+            "id": "cnv_sample", "kind": "purchase", "status": "paid", "event_name": "Purchase",
+            "transaction_id": "cs_live_sample", "value": "102.60", "amount": "102.60", "amount_minor": 10260,
+            "currency": "USD", "refunded": "0.00", "refund_amount": "26.00", "occurred_at": "2026-09-21T14:13:20Z",
+            "occurred_at_s": 1_790_000_000, "livemode": true,
+            "client_reference_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "email": "jenny.rosen@example.com",
+            "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "ref_id": "ck_0123456789abcdefghjkmnpqrstvwxyz",
+            "anytrack_click_id": "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys",
+            "match_state": "matched", "match_by": "click_id", "match_reason": "none",
+        },
+        "payment": {
+            "session_id": "cs_live_sample", "charge_id": "ch_sample", "payment_intent_id": "pi_sample", "invoice_id": "in_sample",
+            "subscription_id": "sub_sample", "customer_id": "cus_sample", "payment_link_id": "plink_sample",
+            "name": "Jenny Rosen", "email": "jenny.rosen@example.com", "phone": "+4366012345", "country": "AT",
+            "city": "Vienna", "postal_code": "1010", "description": "Annual plan",
+            "subtotal_minor": 10260, "tax_minor": 1710, "shipping_minor": 0, "discount_minor": 0,
+            "metadata": {"plan": "annual"},
+        },
+        "visit": {
+            "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "at": "2026-09-21T14:03:20Z",
+            "url": "https://www.example.com/offer?utm_source=google&gclid=Cj0K", "landing_path": "/offer",
+            "referrer": "https://www.google.com/", "channel": "paid_search", "source": "google", "medium": "cpc",
+            "campaign": "spring", "term": "shoes", "content": "ad1", "device": "phone", "language": "de-AT",
+            "gpc": false, "gclid": "Cj0K", "gbraid": "0AAA", "wbraid": "Cj8K", "fbclid": "IwAR", "ttclid": "E.C.P",
+            "msclkid": "0a1b", "fbp": "fb.1.1.2", "fbc": "fb.1.1.IwAR", "ttp": "2fG",
+        },
+        "touches": [{
+            "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "at": "2026-09-21T14:03:20Z", "source": "google",
+            "medium": "cpc", "campaign": "spring", "landing_path": "/offer",
+        }],
+        "site": {"key": "main", "name": "My site", "currency": "USD", "timezone": "UTC"},
+    })
+}

@@ -1,0 +1,135 @@
+//! What a destination's page asks before it offers something: how many, and how much money.
+//! In: a destination, since when. Out: given-up deliveries by reason, conversions it never heard of, whether it is down.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+
+use super::add;
+use crate::clock::Timestamp;
+use crate::money::Totals;
+use crate::store::Store;
+
+/// Most past conversions that are offered at once.
+const MAX_PAST: i64 = 10_000;
+
+/// Given-up deliveries of one reason.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivenUp {
+    pub(crate) reason: String,
+    pub(crate) count: i64,
+    pub(crate) money: Totals,
+}
+
+/// Conversions that a destination never heard of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    /// `cnv_…`, oldest first.
+    pub(crate) ids: Vec<String>,
+    pub(crate) money: Totals,
+}
+
+/// A destination that is only probed.
+#[derive(Clone, Debug)]
+pub(crate) struct Down {
+    pub(crate) since: Timestamp,
+    pub(crate) probe_at: Option<Timestamp>,
+    pub(crate) error: Option<String>,
+}
+
+/// What was given up for a destination and owed since then, by reason.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn given_up(
+    store: &Store,
+    destination_id: &str,
+    since: Timestamp,
+) -> Result<Vec<GivenUp>> {
+    let rows = sqlx::query(
+        "select coalesce(d.reason, '') as reason, c.currency, count(*) as deliveries,
+                cast(coalesce(sum(c.amount_minor), 0) as bigint) as amount
+           from deliveries d
+           join conversions c on c.id = d.conversion_id
+          where d.state = 'given_up' and d.destination_id = $1 and d.created_at_ms >= $2
+          group by coalesce(d.reason, ''), c.currency
+          order by coalesce(d.reason, '')",
+    )
+    .bind(destination_id)
+    .bind(since.as_ms())
+    .fetch_all(store.pool())
+    .await
+    .context("could not count what was given up")?;
+    let mut groups = Vec::<GivenUp>::new();
+    for row in rows {
+        let reason: String = row.try_get("reason")?;
+        if groups.last().is_none_or(|last| last.reason != reason) {
+            groups.push(GivenUp { reason, ..GivenUp::default() });
+        }
+        let Some(group) = groups.last_mut() else { continue };
+        group.count += row.try_get::<i64, _>("deliveries")?;
+        let currency: Option<String> = row.try_get("currency")?;
+        add(&mut group.money, row.try_get("amount")?, currency.as_deref());
+    }
+    Ok(groups)
+}
+
+/// Paid, matched live conversions of a site that a destination has no delivery for, or one that was left out as older than itself.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn past(
+    store: &Store,
+    destination_id: &str,
+    site_id: &str,
+    since: Timestamp,
+) -> Result<Past> {
+    let rows = sqlx::query(
+        "select c.id, c.amount_minor, c.currency
+           from conversions c
+          where c.site_id = $1 and c.occurred_at_ms >= $2 and c.paid_at_ms is not null and c.livemode = 1
+            and c.match_state = 'matched'
+            and not exists (select 1 from deliveries d
+                             where d.conversion_id = c.id and d.destination_id = $3
+                               and coalesce(d.reason, '') <> 'before_destination')
+          order by c.occurred_at_ms
+          limit $4",
+    )
+    .bind(site_id)
+    .bind(since.as_ms())
+    .bind(destination_id)
+    .bind(MAX_PAST)
+    .fetch_all(store.pool())
+    .await
+    .context("could not find past conversions")?;
+    let mut past = Past::default();
+    for row in rows {
+        past.ids.push(row.try_get("id")?);
+        let currency: Option<String> = row.try_get("currency")?;
+        let amount: Option<i64> = row.try_get("amount_minor")?;
+        add(&mut past.money, amount.unwrap_or(0), currency.as_deref());
+    }
+    Ok(past)
+}
+
+/// The destinations that are only probed at present.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn down(store: &Store) -> Result<Vec<(String, Down)>> {
+    let rows = sqlx::query(
+        "select destination_id, held_at_ms, probe_at_ms, last_error from breakers where held_at_ms is not null",
+    )
+    .fetch_all(store.pool())
+    .await
+    .context("could not see which destinations are down")?;
+    rows.iter()
+        .map(|row| {
+            let down = Down {
+                since: Timestamp::from_ms(row.try_get("held_at_ms")?),
+                probe_at: row.try_get::<Option<i64>, _>("probe_at_ms")?.map(Timestamp::from_ms),
+                error: row.try_get("last_error")?,
+            };
+            Ok((row.try_get("destination_id")?, down))
+        })
+        .collect()
+}

@@ -1,0 +1,401 @@
+//! Destinations: several of them, each with its conditions, its message and its log, through the dashboard's forms.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::harness::{FakeDestination, Session, TestApp};
+
+const PAGE: &str =
+    "https://www.shop.localhost/offer?utm_source=google&utm_campaign=spring&gclid=Cj0K";
+
+/// A signed-in owner's way to press a button; answers the page or where it led.
+async fn press(
+    app: &TestApp,
+    cookie: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> (StatusCode, String) {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("cookie", cookie),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let reply = app.send("POST", path, &headers, body).await;
+    (reply.status, reply.text().to_owned())
+}
+
+async fn sign_in(app: &TestApp) -> String {
+    let fields = [("email", "owner@shop.localhost"), ("password", "correct horse battery")];
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let reply = app.send("POST", "/login", &headers, body).await;
+    reply.header("set-cookie").split(';').next().expect("a cookie").to_owned()
+}
+
+async fn look(app: &TestApp, cookie: &str, path: &str) -> String {
+    let reply = app.send("GET", path, &[("cookie", cookie)], "").await;
+    assert_eq!(reply.status, StatusCode::OK, "{path}");
+    reply.text().to_owned()
+}
+
+/// An app with an owner signed in, and a second destination beside AnyTrack.
+async fn with_hook(preset: &str) -> (TestApp, String, FakeDestination) {
+    let app = TestApp::start_with(&[
+        ("CLICKSTAMP_ADMIN_EMAIL", "owner@shop.localhost"),
+        ("CLICKSTAMP_ADMIN_PASSWORD", "correct horse battery"),
+    ])
+    .await;
+    let cookie = sign_in(&app).await;
+    let hook = FakeDestination::start().await;
+    let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", preset)];
+    let (status, text) = press(&app, &cookie, "/settings/destinations", &fields).await;
+    assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+    (app, cookie, hook)
+}
+
+async fn sale(app: &TestApp, session: &str) -> String {
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid(session).reference(&click_id).completed()).await;
+    click_id
+}
+
+const HERE: &str = "/settings/destinations/my-hook";
+
+/// Every box that is ticked when nobody changed anything.
+const TICKED: [(&str, &str); 6] = [
+    ("do", "save"),
+    ("name", "My Hook"),
+    ("sends_purchases", "1"),
+    ("sends_renewals", "1"),
+    ("sends_unmatched", "1"),
+    ("falls_back_to_our_click_id", "1"),
+];
+
+#[tokio::test]
+async fn a_webhook_gets_the_conversion_as_the_api_shows_it_signed() {
+    let (app, _, hook) = with_hook("webhook").await;
+    sale(&app, "cs_live_1").await;
+    assert_eq!(app.deliver_due().await, 2, "AnyTrack and the hook");
+    let body: serde_json::Value = serde_json::from_str(&hook.received()[0]).unwrap();
+    let mut shown = app.api("/api/v1/conversions").await["data"][0].clone();
+    shown.as_object_mut().unwrap().remove("deliveries");
+    assert_eq!((body["type"].as_str(), &body["data"]), (Some("conversion.purchase"), &shown));
+    let secret = app
+        .database
+        .texts("select secrets from destinations where key = 'my-hook'")
+        .await
+        .remove(0);
+    let headers = hook.headers().remove(0);
+    let id = headers["webhook-id"].to_str().unwrap();
+    assert!(app.deliveries().await.iter().any(|found| found.id == id));
+    let at: i64 = headers["webhook-timestamp"].to_str().unwrap().parse().unwrap();
+    assert_eq!(at, app.now().as_seconds());
+    let webhook = standardwebhooks::Webhook::new(&secret).unwrap();
+    let signature = webhook.sign(id, at, hook.received()[0].as_bytes()).unwrap();
+    assert_eq!(headers["webhook-signature"], signature);
+}
+
+#[tokio::test]
+async fn a_slow_destination_holds_up_no_other() {
+    let (app, _, hook) = with_hook("webhook").await;
+    let holds: Vec<_> = (0..4).map(|_| hook.hold()).collect();
+    for number in 0..10 {
+        sale(&app, &format!("cs_live_{number}")).await;
+    }
+    let working = app.deliver_due();
+    let watching = async {
+        // All four slots of the hook hang; AnyTrack gets all ten meanwhile.
+        for _ in 0..10 {
+            app.anytrack.asked().await;
+        }
+        assert!(hook.received().len() <= 4);
+        holds.iter().for_each(|hold| hold.notify_one());
+    };
+    let (attempts, ()) = tokio::join!(working, watching);
+    assert_eq!((attempts, hook.received().len()), (20, 10));
+}
+
+#[tokio::test]
+async fn rows_make_the_message_and_wrong_ones_are_refused_with_their_place() {
+    let (app, cookie, hook) = with_hook("zapier").await;
+    let mut fields = TICKED.to_vec();
+    fields.extend([("message", "rows"), ("encoding", "json")]);
+    let wrong = [
+        ("field_0", "mail"),
+        ("kind_0", "text"),
+        ("expression_0", "conversion.emial"),
+        ("on_0", "1"),
+    ];
+    let (status, page) =
+        press(&app, &cookie, HERE, &[fields.clone(), wrong.to_vec()].concat()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        page.contains("did you mean conversion.email?")
+            && page.contains("<mark>conversion.emial</mark>"),
+        "{page}"
+    );
+    let bad = [
+        ("{% for x in y %}", "text"),
+        ("conversion.amount_minor / 100", "number"),
+        ("'x' * 100000000", "text"),
+        ("conversion.email | shout", "text"),
+        ("(", "text"),
+    ];
+    for (expression, kind) in bad {
+        let row = [("field_0", "a"), ("kind_0", kind), ("expression_0", expression), ("on_0", "1")];
+        let (status, _) =
+            press(&app, &cookie, HERE, &[fields.clone(), row.to_vec()].concat()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{expression}");
+    }
+    let right = [
+        ("field_0", "sum"),
+        ("kind_0", "number"),
+        ("expression_0", "conversion.value"),
+        ("on_0", "1"),
+        ("field_1", "ad"),
+        ("kind_1", "text"),
+        ("expression_1", "visit.gclid"),
+        ("on_1", "1"),
+        ("field_2", "nothing"),
+        ("kind_2", "text"),
+        ("expression_2", "visit.ttclid"),
+        ("on_2", "1"),
+    ];
+    let (status, page) = press(&app, &cookie, HERE, &[fields, right.to_vec()].concat()).await;
+    assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(hook.received(), [r#"{"sum":102.60,"ad":"Cj0K"}"#]);
+    // The earlier rows come back on demand.
+    let (status, _) = press(&app, &cookie, HERE, &[("do", "restore"), ("revision", "1")]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    assert!(hook.received()[1].contains(r#""utm_campaign":"spring""#), "{}", hook.received()[1]);
+}
+
+#[tokio::test]
+async fn rows_that_fail_on_a_conversion_give_its_delivery_up_and_a_rebuild_heals_it() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let pool = app.database.look().await;
+    let broken =
+        r#"{"rows":[{"field":"n","kind":"integer","expression":"conversion.email","is_on":true}]}"#;
+    sqlx::query("update destinations set options = $1 where key = 'my-hook'")
+        .bind(broken)
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    app.app().state().settings.reload(&app.app().state().store).await.unwrap();
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    let found = app.deliveries().await.into_iter().find(|found| found.reason.is_some()).unwrap();
+    assert_eq!(
+        (found.state.as_str(), found.reason.as_deref()),
+        ("given_up", Some("mapping_error"))
+    );
+    let page = look(&app, &cookie, &format!("/deliveries/{}", found.id)).await;
+    assert!(
+        page.contains("the mapping of “n” fails") && page.contains("is no whole number"),
+        "{page}"
+    );
+    let mut fields = TICKED.to_vec();
+    fields.push(("message", "standard"));
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    let (status, _) = press(&app, &cookie, &format!("/deliveries/{}/rebuild", found.id), &[]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert!(hook.received()[0].contains("cs_live_1"));
+    // Once more only for somebody who says so, and with both bodies kept.
+    let path = format!("/deliveries/{}/rebuild", found.id);
+    assert_eq!(press(&app, &cookie, &path, &[]).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(press(&app, &cookie, &path, &[("sure", "1")]).await.0, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert_eq!(hook.received()[0], hook.received()[1]);
+}
+
+#[tokio::test]
+async fn a_disabled_destination_holds_what_it_is_owed_and_gets_it_when_enabled() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    sale(&app, "cs_live_1").await;
+    assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    assert_eq!((hook.received().len(), app.anytrack.received().len()), (0, 2));
+    let held = app.deliveries().await.iter().filter(|found| found.state == "held").count();
+    assert_eq!(held, 2);
+    assert!(look(&app, &cookie, HERE).await.contains("2 deliveries wait here, nothing is lost"));
+    assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_deleted_destination_gives_up_what_it_is_owed_visibly() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    sale(&app, "cs_live_1").await;
+    assert_eq!(press(&app, &cookie, HERE, &[("do", "delete")]).await.0, StatusCode::BAD_REQUEST);
+    let (status, _) = press(&app, &cookie, HERE, &[("do", "delete"), ("sure", "1")]).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 0);
+    let reasons =
+        app.database.texts("select reason from deliveries where state = 'given_up'").await;
+    assert_eq!(reasons, ["destination_deleted"]);
+    let url = app.database.texts("select url from destinations where key = 'my-hook'").await;
+    assert_eq!(url, [""], "its secrets are gone");
+}
+
+#[tokio::test]
+async fn past_conversions_are_offered_and_never_sent_unasked() {
+    let app = TestApp::start_with(&[
+        ("CLICKSTAMP_ADMIN_EMAIL", "owner@shop.localhost"),
+        ("CLICKSTAMP_ADMIN_PASSWORD", "correct horse battery"),
+    ])
+    .await;
+    let cookie = sign_in(&app).await;
+    sale(&app, "cs_live_old").await;
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(3600));
+    let hook = FakeDestination::start().await;
+    let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", "webhook")];
+    assert_eq!(
+        press(&app, &cookie, "/settings/destinations", &fields).await.0,
+        StatusCode::SEE_OTHER
+    );
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 0);
+    let page = look(&app, &cookie, HERE).await;
+    assert!(page.contains("1 matched conversion ($102.60) of the last 30 days"), "{page}");
+    for _ in 0..2 {
+        let pressed = press(&app, &cookie, HERE, &[("do", "past"), ("days", "30")]).await;
+        assert_eq!(pressed.0, StatusCode::SEE_OTHER);
+    }
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 1, "once, however often it is asked for");
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_counted_with_its_money_and_sent_again_by_reason() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    hook.answers([400, 400]);
+    sale(&app, "cs_live_1").await;
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    let page = look(&app, &cookie, HERE).await;
+    assert!(page.contains("2 deliveries ($205.20)"), "{page}");
+    let wrong = [("do", "retry"), ("reason", "exhausted"), ("days", "30")];
+    press(&app, &cookie, HERE, &wrong).await;
+    assert_eq!(app.deliver_due().await, 0);
+    let right = [("do", "retry"), ("reason", "refused"), ("days", "30")];
+    press(&app, &cookie, HERE, &right).await;
+    assert_eq!(app.deliver_due().await, 2);
+    let log = look(&app, &cookie, "/deliveries?destination=my-hook&state=delivered").await;
+    assert_eq!(log.matches("/deliveries/dlv_").count() / 2, 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_postback_appends_its_parameters_and_headers_stay_secret() {
+    let (app, cookie, hook) = with_hook("postback").await;
+    let mut fields = TICKED.to_vec();
+    fields.extend([
+        ("message", "rows"),
+        ("encoding", "query"),
+        ("headers", "X-Key: hunter2-secret"),
+    ]);
+    fields.extend([
+        ("field_0", "tx"),
+        ("kind_0", "text"),
+        ("expression_0", "conversion.transaction_id"),
+        ("on_0", "1"),
+    ]);
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(hook.queries(), ["tx=cs_live_1"]);
+    assert_eq!(hook.headers()[0]["x-key"], "hunter2-secret");
+    let delivery =
+        app.deliveries().await.into_iter().find(|found| found.request.starts_with("tx=")).unwrap();
+    for path in [HERE.to_owned(), format!("/deliveries/{}", delivery.id)] {
+        let page = look(&app, &cookie, &path).await;
+        assert!(
+            page.contains("x-key: ***") && !page.contains("hunter2") && !page.contains("slug-k7Qe"),
+            "{path}"
+        );
+    }
+    // The name alone, or its stars, keep the value.
+    fields.retain(|(name, _)| *name != "headers");
+    fields.push(("headers", "x-key: ***"));
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    assert_eq!(hook.headers()[1]["x-key"], "hunter2-secret");
+}
+
+#[tokio::test]
+async fn wrong_forms_change_nothing_and_say_why() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let rows = [
+        ("name", "", "A destination needs a name"),
+        ("url", "https://user:pw@example.com/", "user name or password"),
+        ("minimum_value", "ten", "The least value is a number"),
+        ("at_a_time", "65", "a whole number from 1 to 64"),
+        ("rate", "-1", "Per second: a whole number"),
+        ("retry_also", "4x", "Statuses are numbers"),
+        ("headers", "host: elsewhere", "The header host is set by Clickstamp"),
+        ("headers", "webhook-id: 1", "The header webhook-id is set by Clickstamp"),
+        ("headers", "no header: at all", "A header is written as Name: value"),
+    ];
+    for (name, value, said) in rows {
+        let mut fields = TICKED.to_vec();
+        fields.retain(|(known, _)| *known != name);
+        fields.push((name, value));
+        let (status, page) = press(&app, &cookie, HERE, &fields).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+        assert!(page.contains(said), "{name}: {page}");
+    }
+    let anytrack = [
+        TICKED.to_vec(),
+        vec![
+            ("message", "rows"),
+            ("field_0", "value"),
+            ("expression_0", "conversion.value"),
+            ("kind_0", "number"),
+            ("on_0", "1"),
+        ],
+    ]
+    .concat();
+    let (status, page) = press(&app, &cookie, "/settings/destinations/anytrack", &anytrack).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    for said in [
+        "a row clickid, ref_id or email",
+        "a row transaction_id",
+        "a row event_name",
+        "A value needs a row currency",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    for (path, fields, expected) in [
+        (HERE, vec![("do", "dance")], StatusCode::BAD_REQUEST),
+        (HERE, vec![("do", "restore"), ("revision", "99")], StatusCode::NOT_FOUND),
+        ("/settings/destinations/nobody", vec![("do", "save")], StatusCode::NOT_FOUND),
+        (
+            "/settings/destinations/anytrack",
+            vec![("do", "delete"), ("sure", "1")],
+            StatusCode::CONFLICT,
+        ),
+        ("/deliveries/dlv_none/rebuild", vec![], StatusCode::NOT_FOUND),
+        (
+            "/settings/destinations",
+            vec![("name", "x"), ("url", "ftp://x"), ("preset", "webhook")],
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+    ] {
+        assert_eq!(press(&app, &cookie, path, &fields).await.0, expected, "{path} {fields:?}");
+    }
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 1, "it works as before");
+}
