@@ -15,6 +15,7 @@ mod demo;
 mod docs;
 mod journey;
 mod ledger;
+mod page_events;
 mod reconcile;
 mod redirect;
 mod replay;
