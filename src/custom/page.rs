@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::statement;
+use crate::clock::Timestamp;
 use crate::conversion::payment::{PayFact, Payment, Teller, Told};
 use crate::conversion::reported::Reported;
 use crate::conversion::{self, Ledger};
@@ -23,7 +24,7 @@ pub(crate) async fn round(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
-    now: crate::clock::Timestamp,
+    now: Timestamp,
 ) -> Result<usize> {
     let waiting = visit::events_waiting(store, EVENTS_AT_A_TIME).await?;
     let mut first_trouble = None;
@@ -40,7 +41,7 @@ async fn take(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
-    now: crate::clock::Timestamp,
+    now: Timestamp,
     event: &PageEvent,
 ) -> Result<()> {
     let mut snapshot = settings.current();
@@ -122,5 +123,42 @@ fn facts(source: &Source, event: &PageEvent, is_of_here: bool) -> Payment {
             ..Reported::default()
         }),
         ..Payment::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClickId;
+
+    #[test]
+    fn an_events_key_tells_repeats_from_new_ones_and_a_click_id_of_elsewhere_is_not_named() {
+        let event = PageEvent {
+            id: "pev_1".to_owned(),
+            site_id: "site_1".to_owned(),
+            click_id: ClickId::parse("ck_0123456789abcdefghjkmnpqrstvwxyz").unwrap(),
+            sent_at_ms: 1,
+            name: "LEAD".to_owned(),
+            received_at: Timestamp::from_ms(7),
+            url: Some("https://a/".to_owned()),
+            properties: [("page".to_owned(), "mine".to_owned())].into(),
+        };
+        let source = Source::sample("click_id");
+        let first = facts(&source, &event, true);
+        let reported = first.reported.clone().unwrap();
+        assert_eq!((reported.kind.as_str(), reported.params["page"].as_str()), ("lead", "mine"));
+        assert_eq!(first.client_reference_id.as_deref(), Some(event.click_id.as_str()));
+        assert!(first.told[&Teller::Report].amounts.is_none());
+        let again = PageEvent { id: "pev_2".to_owned(), ..event.clone() };
+        assert_eq!(facts(&source, &again, true), first);
+        assert_eq!(facts(&source, &event, false).client_reference_id, None);
+        for other in [
+            PageEvent { sent_at_ms: 2, ..event.clone() },
+            PageEvent { name: "Other".to_owned(), ..event.clone() },
+        ] {
+            let other = facts(&source, &other, true).reported.unwrap();
+            assert_ne!(other.key, reported.key);
+            assert_ne!(other.transaction_id, reported.transaction_id);
+        }
     }
 }
