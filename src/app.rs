@@ -173,11 +173,31 @@ impl App {
         Ledger { keys: &self.state.click_ids, settings: snapshot, now: self.state.clock.now() }
     }
 
-    /// Processes stored Stripe events until none is due. Answers how many it ended.
+    /// Processes stored events of Stripe and of pages until none is due. Answers how many it ended.
     ///
     /// # Errors
     /// When the database does not answer; nothing is lost, the next call goes on.
     pub async fn process_events(&self) -> Result<usize> {
+        let (of_stripe, of_pages) =
+            (self.process_stripe_events().await, self.process_page_events().await);
+        Ok(of_stripe? + of_pages?)
+    }
+
+    async fn process_page_events(&self) -> Result<usize> {
+        let (state, mut all) = (&self.state, 0);
+        loop {
+            let now = state.clock.now();
+            let ended =
+                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await?;
+            if ended == 0 {
+                return Ok(all);
+            }
+            state.bells.delivery_owed.notify_one();
+            all += ended;
+        }
+    }
+
+    async fn process_stripe_events(&self) -> Result<usize> {
         let snapshot = self.state.settings.current();
         let mut all = 0;
         loop {

@@ -49,7 +49,7 @@ pub struct Handles {
 /// Bells are hints: somebody else may have written too, so every loop also looks by itself.
 #[derive(Debug, Default)]
 pub struct Bells {
-    /// A Stripe event was stored.
+    /// An event of Stripe's or of a page was stored.
     pub event_stored: Notify,
     /// A visit was recorded, which some conversion may be waiting for.
     pub visit_recorded: Notify,

@@ -27,7 +27,8 @@ pub(super) async fn owe(
         return Ok(());
     }
     // An unknown amount is never told as 0; only what is reported can lack one.
-    if record.payment.reported.is_some() && entry.amount.is_none() && entry.kind == "purchase" {
+    let is_sale = matches!(entry.kind.as_str(), "purchase" | "renewal");
+    if record.payment.reported.is_some() && entry.amount.is_none() && is_sale {
         return Ok(());
     }
     let mut destinations = ledger.settings.destinations_of(&line.site_id).peekable();

@@ -4,6 +4,7 @@
 
 pub(crate) mod endpoint;
 mod limit;
+pub(crate) mod page;
 mod parameters;
 mod statement;
 mod table;
@@ -152,10 +153,10 @@ pub(crate) fn hide_token(path: &str) -> String {
     }
 }
 
-/// Records every kept request again, oldest first, in a ledger that is written anew. Answers how many. A request that today's rules
+/// Records every kept request and page event again, oldest first, in a ledger that is written anew. Answers how many. A request that today's rules
 /// would refuse, or whose source is gone, makes nothing.
 pub(crate) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
-    let (mut count, mut after) = (0, None);
+    let (mut count, mut after) = (page::replay(store, ledger).await?, None);
     while let Some(kept) = table::accepted_after(store, after.as_ref()).await? {
         if let Some(source) = ledger.settings.source(&kept.source_id)
             && let Ok(statement) = read(ledger, source, &kept)

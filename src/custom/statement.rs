@@ -212,6 +212,12 @@ impl Statement {
     }
 }
 
+/// Under which kind an event of this name counts: the ledger's own words in any letter case, else its name.
+pub(super) fn kind_of(event: &str) -> String {
+    let is_standard = |word: &&str| event.eq_ignore_ascii_case(word);
+    ["purchase", "lead"].into_iter().find(is_standard).unwrap_or(event).to_owned()
+}
+
 /// The ledger's account of a source: transaction IDs of two sources have nothing to do with each other.
 pub(crate) fn account(source_id: &str) -> String {
     format!("custom:{source_id}")
@@ -292,10 +298,7 @@ impl<'a> Reader<'a> {
                 return Err(Refusal::of(&it.name, error));
             }
             if !join::is_unreplaced(&it.value) {
-                let standard = ["purchase", "lead"];
-                let is_standard = |word: &&&str| it.value.eq_ignore_ascii_case(word);
-                let word = standard.iter().find(is_standard).map(|word| (*word).to_owned());
-                return Ok(Some(word.unwrap_or_else(|| it.value.clone())));
+                return Ok(Some(kind_of(&it.value)));
             }
             self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
         }

@@ -127,6 +127,24 @@ pub enum SourceKind {
     Stripe,
     /// The custom conversion endpoint.
     Custom,
+    /// What the pages of a site report by themselves.
+    Page,
+}
+
+impl SourceKind {
+    /// As the database and the API have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stripe => "stripe",
+            Self::Custom => "custom",
+            Self::Page => "page",
+        }
+    }
+
+    /// Reads such a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Stripe, Self::Custom, Self::Page].into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 /// Where payments come from.
@@ -138,7 +156,7 @@ pub struct Source {
     pub key: String,
     /// The site its conversions belong to when the click ID does not say.
     pub site_id: String,
-    /// Stripe or custom.
+    /// Stripe, custom or page.
     pub kind: SourceKind,
     /// Signing secrets, newest last; empty until somebody sets one.
     pub secrets: Vec<Secret>,
@@ -398,6 +416,13 @@ impl Snapshot {
             .find(|source| source.site_id == site_id && source.kind == SourceKind::Stripe)
     }
 
+    /// The source of what the pages of a site report; there is none before the first report.
+    pub fn page_source(&self, site_id: &str) -> Option<&Source> {
+        self.sources
+            .iter()
+            .find(|source| source.site_id == site_id && source.kind == SourceKind::Page)
+    }
+
     /// The account as the ledger knows it: an account that is a source's own has no name there, however its event reached us.
     pub fn ledger_account(&self, account: String) -> String {
         let is_own = !account.is_empty() && self.sources.iter().any(|own| own.account == account);
@@ -481,6 +506,23 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
     }
     tx.commit().await?;
     read_key(&key)
+}
+
+/// Adds the source of what the pages of a site report. Its key has a colon, so that no source of the owner's can have the same.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn add_page_source(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    site: &Site,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let key = format!("page:{}", site.key);
+    table::ensure_source(&mut tx, now, &site.id, &key, SourceKind::Page).await?;
+    tx.commit().await?;
+    settings.reload(store).await
 }
 
 /// The server's key for click IDs, of an installation that was prepared.

@@ -108,7 +108,7 @@ fn source(row: &AnyRow) -> Result<Source> {
         id: row.try_get("id")?,
         key: row.try_get("key")?,
         site_id: row.try_get("site_id")?,
-        kind: if kind == "custom" { SourceKind::Custom } else { SourceKind::Stripe },
+        kind: SourceKind::parse(&kind).context("a source's kind")?,
         secrets: secrets.split(',').filter(|text| !text.is_empty()).map(Secret::new).collect(),
         metadata_key: row.try_get("metadata_key")?,
         from_environment: row.try_get::<i64, _>("from_environment")? == 1,
@@ -199,7 +199,7 @@ pub(super) async fn ensure_source(
     .bind(ids::new_record_id("src_", now))
     .bind(key)
     .bind(site_id)
-    .bind(if kind == SourceKind::Custom { "custom" } else { "stripe" })
+    .bind(kind.word())
     .bind(now.as_ms())
     .execute(tx)
     .await?;

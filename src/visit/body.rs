@@ -3,10 +3,12 @@
 //! Promise: over-long optional values are cut, wrong-typed ones dropped, invalid UTF-8 replaced; only what can never be right is refused. Pure.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::ids::ClickId;
 
@@ -16,6 +18,14 @@ const MAX_URL_CHARS: usize = 4096;
 const MAX_REFERRER_CHARS: usize = 1024;
 /// Longest list of ad cookies read.
 const MAX_COOKIES_CHARS: usize = 1500;
+/// Longest name of a page event.
+const MAX_EVENT_CHARS: usize = 64;
+/// Most properties kept of a page event.
+const MAX_PROPERTIES: usize = 20;
+/// Longest name of a property.
+const MAX_PROPERTY_CHARS: usize = 40;
+/// Longest value of a property.
+const MAX_VALUE_CHARS: usize = 500;
 
 /// What the tag says, in the bytes it said it with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +37,23 @@ pub(crate) struct Sent<'a> {
     pub(crate) what: What<'a>,
 }
 
-/// A body with `a` is a note, else a visit.
+/// A body with `e` is an event, with `a` a note, else a visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What<'a> {
     Visit(Seen<'a>),
     /// An AnyTrack click ID, or the alphanumeric reference found in a payment link.
     Note(Cow<'a, str>),
+    /// Something the page says happened.
+    Event(Event<'a>),
+}
+
+/// Something the page says happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) url: Option<Cow<'a, str>>,
+    /// Texts, numbers as written, `true` and `false`.
+    pub(crate) properties: BTreeMap<String, String>,
 }
 
 /// A page was opened.
@@ -85,7 +106,11 @@ struct Object<'a> {
     f: Field<'a>,
     #[serde(borrow)]
     a: Field<'a>,
+    #[serde(borrow)]
     e: Field<'a>,
+    /// Read only where there is an event.
+    #[serde(borrow)]
+    v: Option<&'a RawValue>,
 }
 
 /// A value as far as this door cares.
@@ -196,10 +221,14 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
     let click_id =
         object.i.text().and_then(|id| ClickId::parse(&id)).ok_or("i is not a click ID")?;
     let sent_at_ms = object.t.int().filter(|ms| *ms >= 0).ok_or("t is not a time in ms")?;
-    if !matches!(object.e, Field::Absent) {
-        return Err("events of pages are not taken by this version");
-    }
-    let what = if matches!(object.a, Field::Absent) {
+    let what = if !matches!(object.e, Field::Absent) {
+        let name = object.e.text_of(MAX_EVENT_CHARS + 1).filter(|name| is_event_name(name));
+        What::Event(Event {
+            name: name.ok_or("e is not an event's name: 1-64 letters, digits, spaces, _ or -")?,
+            url: object.u.text_of(MAX_URL_CHARS),
+            properties: object.v.map(properties).unwrap_or_default(),
+        })
+    } else if matches!(object.a, Field::Absent) {
         let flags = object.f.int().filter(|bits| (0..=255).contains(bits)).unwrap_or(0);
         What::Visit(Seen {
             previous: object.p.text().and_then(|id| ClickId::parse(&id)),
@@ -218,6 +247,46 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
         What::Note(note.ok_or("a is not an AnyTrack click ID")?)
     };
     Ok(Sent { site_key, click_id, sent_at_ms, what })
+}
+
+/// A name of spaces alone names nothing.
+fn is_event_name(name: &str) -> bool {
+    name.len() <= MAX_EVENT_CHARS
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'_' | b'-'))
+        && name.bytes().any(|b| b != b' ')
+}
+
+/// The first properties by name: over-long ones cut, wrong-typed ones dropped.
+fn properties(raw: &RawValue) -> BTreeMap<String, String> {
+    let Ok(values) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        return BTreeMap::new(); // Not an object.
+    };
+    let mut kept = BTreeMap::new();
+    for (name, value) in values {
+        if kept.len() == MAX_PROPERTIES {
+            break;
+        }
+        let name = Field::Text(name.into()).text_of(MAX_PROPERTY_CHARS);
+        if let (Some(name), Some(value)) = (name, property(value)) {
+            kept.entry(name.into_owned()).or_insert(value);
+        }
+    }
+    kept
+}
+
+/// A number keeps the digits it was written with.
+fn property(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    match text.bytes().next()? {
+        b'"' => {
+            let text: String = serde_json::from_str(text).ok()?;
+            Some(Field::Text(text.into()).text_of(MAX_VALUE_CHARS)?.into_owned())
+        }
+        b't' | b'f' | b'-' | b'0'..=b'9' => {
+            (text.len() <= MAX_VALUE_CHARS).then(|| text.to_owned())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -252,7 +321,11 @@ mod tests {
             ("the placeholder", br#"{"s":"main","i":"--CLICK-ID--","t":1}"#.to_vec()),
             ("no time", format!(r#"{{"s":"main","i":"{ID}"}}"#).into_bytes()),
             ("time as text", format!(r#"{{"s":"main","i":"{ID}","t":"1"}}"#).into_bytes()),
-            ("an event", body(r#","e":"Lead""#).into_bytes()),
+            ("an event without a name", body(r#","e":"""#).into_bytes()),
+            ("an event of spaces", body(r#","e":"  ""#).into_bytes()),
+            ("an event's name of another type", body(r#","e":7"#).into_bytes()),
+            ("an event's name with a line break", body(r#","e":"a\nb""#).into_bytes()),
+            ("a long event's name", body(&format!(r#","e":"{}""#, "a".repeat(65))).into_bytes()),
             ("a bad note", body(r#","a":"no-dashes-here!""#).into_bytes()),
             ("deep nesting", "[".repeat(5000).into_bytes()),
         ];
@@ -282,6 +355,30 @@ mod tests {
         let text = text(&bytes);
         let What::Visit(seen) = parse(&text).unwrap().what else { panic!("a visit") };
         assert_eq!(seen.url.as_deref(), Some("https://a/\u{fffd}\u{fffd}"));
+    }
+
+    #[test]
+    fn properties_of_an_event_are_cut_or_dropped_and_numbers_keep_their_digits() {
+        let (long_name, long) = ("n".repeat(50), "ä".repeat(600));
+        let text = body(&format!(
+            r#","e":"Signed up","a":"beside","u":"https://a/","v":{{"plan":"pro","m":1.50,"ok":true,"no":null,"list":[1],
+                "deep":{{"a":1}},"":"x","nul":"a\u0000","{long_name}":"{long}"}}"#
+        ));
+        let What::Event(event) = parse(&text).unwrap().what else { panic!("an event") };
+        assert_eq!((&*event.name, event.url.as_deref()), ("Signed up", Some("https://a/")));
+        let kept = [("m", "1.50"), ("nul", "a\u{fffd}"), ("ok", "true"), ("plan", "pro")];
+        let mut kept: BTreeMap<_, _> = kept.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        kept.insert("n".repeat(40), "ä".repeat(500));
+        assert_eq!(event.properties, kept);
+        let many: Vec<String> = (0..30).map(|n| format!(r#""p{n:02}":{n}"#)).collect();
+        let text = body(&format!(r#","e":"x","v":{{{}}}"#, many.join(",")));
+        let What::Event(event) = parse(&text).unwrap().what else { panic!("an event") };
+        assert_eq!(event.properties.len(), MAX_PROPERTIES);
+        for odd in ["null", "7", r#""text""#, "[1]"] {
+            let text = body(&format!(r#","e":"x","v":{odd}"#));
+            let What::Event(event) = parse(&text).unwrap().what else { panic!("an event") };
+            assert!(event.properties.is_empty(), "{odd}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::routing::post;
 use bytes::Bytes;
 
 use super::body::{self, What};
-use super::{Around, VisitLimit, landing, note, record};
+use super::{Around, VisitLimit, keep_event, landing, note, record};
 use crate::client::Client;
 use crate::error::AppError;
 use crate::hosts;
@@ -31,7 +31,7 @@ pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
-/// `POST /v`: a page was opened. 204 once the visit is durable.
+/// `POST /v`: a page was opened, or says that something happened. 204 once that is durable.
 async fn record_visit(
     State(state): State<AppState>,
     client: Client,
@@ -67,6 +67,11 @@ async fn record_visit(
             note(&state.store, now, &sent.click_id, anytrack_click_id)
                 .await
                 .map_err(unavailable)?;
+        }
+        What::Event(event) => {
+            if keep_event(&state.store, now, site, &sent, event).await.map_err(unavailable)? {
+                state.bells.event_stored.notify_one();
+            }
         }
         What::Visit(seen) => {
             let has_fixed_tag = query.as_deref() == Some("fixed");

@@ -9,6 +9,7 @@ mod landing;
 mod limit;
 mod table;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -208,6 +209,60 @@ pub(crate) async fn note(
     let mut tx = store.begin().await?;
     table::insert_note(&mut tx, now, click_id, anytrack_click_id).await?;
     tx.commit().await
+}
+
+/// Makes an event of a page durable; false for a repeat.
+pub(crate) async fn keep_event(
+    store: &Store,
+    now: Timestamp,
+    site: &Site,
+    sent: &body::Sent<'_>,
+    event: &body::Event<'_>,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let is_new = table::insert_event(&mut tx, now, site, sent, event).await?;
+    tx.commit().await?;
+    Ok(is_new)
+}
+
+/// An event of a page, as it was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct PageEvent {
+    /// `pev_…`.
+    pub(crate) id: String,
+    pub(crate) site_id: String,
+    /// As the page presented it.
+    pub(crate) click_id: ClickId,
+    /// The browser's; with the click ID and the name it recognises a repeat.
+    pub(crate) sent_at_ms: i64,
+    pub(crate) name: String,
+    pub(crate) received_at: Timestamp,
+    pub(crate) url: Option<String>,
+    /// Texts by name.
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// The oldest events of pages that the ledger has not got yet.
+pub(crate) async fn events_waiting(store: &Store, limit: i64) -> Result<Vec<PageEvent>> {
+    table::events_waiting(store, limit).await
+}
+
+/// The events of pages after this one that the ledger has, in the order of arrival.
+pub(crate) async fn events_after(
+    store: &Store,
+    after: Option<&PageEvent>,
+    limit: i64,
+) -> Result<Vec<PageEvent>> {
+    table::events_after(store, after, limit).await
+}
+
+/// Notes which conversion an event became; false when somebody did so before.
+pub(crate) async fn settle_event(
+    tx: &mut AnyConnection,
+    id: &str,
+    conversion_id: &str,
+) -> Result<bool> {
+    table::settle_event(tx, id, conversion_id).await
 }
 
 /// A recorded visit, as the join needs it.

@@ -2,6 +2,7 @@
 //! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
@@ -9,8 +10,8 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::body::{Seen, Sent};
-use super::{Around, Visit, agent, flags, landing};
+use super::body::{Event, Seen, Sent};
+use super::{Around, PageEvent, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
@@ -409,4 +410,99 @@ pub(super) async fn note_of(tx: &mut AnyConnection, click_id: &ClickId) -> Resul
     .fetch_optional(tx)
     .await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+pub(super) async fn insert_event(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site: &Site,
+    sent: &Sent<'_>,
+    event: &Event<'_>,
+) -> Result<bool> {
+    let inserted = sqlx::query(
+        "insert into page_events (id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("pev_", now))
+    .bind(&site.id)
+    .bind(sent.click_id.as_str())
+    .bind(sent.sent_at_ms)
+    .bind(&*event.name)
+    .bind(now.as_ms())
+    .bind(event.url.as_deref())
+    .bind(serde_json::to_string(&event.properties)?)
+    .execute(tx)
+    .await
+    .context("could not keep an event of a page")?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+pub(super) async fn events_waiting(store: &Store, limit: i64) -> Result<Vec<PageEvent>> {
+    let rows = sqlx::query(
+        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties
+           from page_events
+          where conversion_id is null
+          order by received_at_ms, id
+          limit $1",
+    )
+    .bind(limit)
+    .fetch_all(store.pool())
+    .await
+    .context("could not look for events of pages")?;
+    rows.iter().map(page_event).collect()
+}
+
+pub(super) async fn events_after(
+    store: &Store,
+    after: Option<&PageEvent>,
+    limit: i64,
+) -> Result<Vec<PageEvent>> {
+    let (at, id) = after.map_or((i64::MIN, ""), |it| (it.received_at.as_ms(), it.id.as_str()));
+    let rows = sqlx::query(
+        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties
+           from page_events
+          where conversion_id is not null and (received_at_ms, id) > ($1, $2)
+          order by received_at_ms, id
+          limit $3",
+    )
+    .bind(at)
+    .bind(id)
+    .bind(limit)
+    .fetch_all(store.pool())
+    .await
+    .context("could not read the events of pages")?;
+    rows.iter().map(page_event).collect()
+}
+
+fn page_event(row: &AnyRow) -> Result<PageEvent> {
+    let properties: String = row.try_get("properties")?;
+    let properties: BTreeMap<String, String> =
+        serde_json::from_str(&properties).context("the properties of a page event")?;
+    Ok(PageEvent {
+        id: row.try_get("id")?,
+        site_id: row.try_get("site_id")?,
+        click_id: click_id(row, "click_id")?,
+        sent_at_ms: row.try_get("sent_at_ms")?,
+        name: row.try_get("name")?,
+        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        url: row.try_get("url")?,
+        properties,
+    })
+}
+
+pub(super) async fn settle_event(
+    tx: &mut AnyConnection,
+    id: &str,
+    conversion_id: &str,
+) -> Result<bool> {
+    let settled = sqlx::query(
+        "update page_events set conversion_id = $1 where id = $2 and conversion_id is null",
+    )
+    .bind(conversion_id)
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not settle an event of a page")?;
+    Ok(settled.rows_affected() == 1)
 }

@@ -20,7 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("redirect", &["visit", "settings", "state", "client"]),
     ("visit", &["settings", "state", "client"]),
     ("stripe", &["conversion", "settings", "state", "client"]),
-    ("custom", &["conversion", "settings", "state", "client"]),
+    ("custom", &["conversion", "visit", "settings", "state", "client"]),
     ("conversion", &["visit", "delivery", "destination", "settings", "state", "client"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
@@ -79,7 +79,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "api_tokens",
         ],
     ),
-    ("visit", &["visits", "visit_counts", "visit_notes"]),
+    ("visit", &["visits", "visit_counts", "visit_notes", "page_events"]),
     (
         "stripe",
         &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],

@@ -17,6 +17,7 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod page_events;
 mod reconcile;
 mod redirect;
 mod replay;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::site_key;
-use crate::settings::{self, Snapshot, SourceKind};
+use crate::settings::{self, Snapshot};
 
 /// One site.
 #[derive(Serialize, ToSchema)]
@@ -109,10 +109,7 @@ impl Source {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: match found.kind {
-                SourceKind::Stripe => "stripe",
-                SourceKind::Custom => "custom",
-            },
+            kind: found.kind.word(),
             metadata_key: found.metadata_key.clone(),
             secrets: found.secrets.len(),
             mode: found.mode.word(),

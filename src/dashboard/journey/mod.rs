@@ -24,6 +24,7 @@ use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::money::Money;
 use crate::report::{self, Conversion, ConversionRow, CustomRequest, StripeEventRow, Visit};
+use crate::settings::SourceKind;
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -85,11 +86,11 @@ struct Fact {
 }
 
 impl Fact {
-    fn text(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name: Cow::Borrowed(name), value: value.into(), is_code: false, href: None }
+    fn text(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), is_code: false, href: None }
     }
 
-    fn code(name: &'static str, value: impl Into<String>) -> Self {
+    fn code(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         Self { is_code: true, ..Self::text(name, value) }
     }
 }
@@ -137,7 +138,11 @@ fn journey_page(
     let name = told(&payment, "name").or(row.email.as_deref()).unwrap_or("Somebody").to_owned();
     let (big, small) = row.amount.map_or((NONE.to_owned(), String::new()), money_parts);
     let mut steps = way::steps(viewer, found, visit);
-    steps.push(payment_step(viewer, found));
+    let is_page_event = is_page_event(state, row);
+    steps.push(match is_page_event {
+        true => page_event_step(viewer, found),
+        false => payment_step(viewer, found),
+    });
     steps.push(way::match_step(viewer, row));
     steps.extend(deliveries::steps(viewer, &found.deliveries));
     let mut chips = vec![words::status_chip(&row.status), words::match_chip(row)];
@@ -148,8 +153,15 @@ fn journey_page(
         title: format!("{} from {name}", row.amount.map_or(NONE.to_owned(), money)),
         big,
         small,
-        who: format!("{name} {}", if row.paid_at.is_some() { "bought" } else { "began to buy" }),
-        bought: row.description.clone().unwrap_or_else(|| "something".to_owned()),
+        who: match (is_page_event, row.paid_at) {
+            (true, _) => format!("{name} did"),
+            (false, Some(_)) => format!("{name} bought"),
+            (false, None) => format!("{name} began to buy"),
+        },
+        bought: match is_page_event {
+            true => words::kind(&row.kind),
+            false => row.description.clone().unwrap_or_else(|| "something".to_owned()),
+        },
         day: long_day(viewer.times.date(row.occurred_at)),
         at: viewer.times.minute_and_zone(row.occurred_at),
         is_test: !row.livemode,
@@ -239,6 +251,30 @@ fn later(before: Option<Timestamp>, at: Timestamp) -> String {
     }
 }
 
+/// True for what a page of the owner's reported; money is then out of the question.
+fn is_page_event(state: &AppState, row: &ConversionRow) -> bool {
+    let settings = state.settings.current();
+    settings.source(&row.source_id).is_some_and(|source| source.kind == SourceKind::Page)
+}
+
+fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step {
+    let row = &found.row;
+    let before = found.way.last().map(|step| step.touch.at);
+    let came_with = match &row.client_reference_id {
+        Some(reference) => Fact::code("Came with", reference.clone()),
+        None => Fact::text("Came with", "a click ID of another site"),
+    };
+    Step {
+        class: "stamp",
+        kind: format!("On your page{}", later(before, row.occurred_at)),
+        heading: words::kind(&row.kind),
+        text: "Your page told us. Browsers can be made to say anything, so it counts as no money."
+            .to_owned(),
+        facts: vec![Fact::code("Transaction", row.transaction_id.clone()), came_with],
+        ..timed(viewer, row.occurred_at)
+    }
+}
+
 fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
     let row = &found.row;
     let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
@@ -312,15 +348,13 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
     for object in found.objects.iter().filter(|it| is_stripes && it.role == "identity") {
         sale.push(Fact::code("In Stripe", object.object_id.clone()));
     }
-    let params = payment["reported"]["params"].as_object();
-    let params = params.into_iter().flatten().map(|(name, value)| Fact {
-        name: name.clone().into(),
-        ..Fact::text("", value.as_str().unwrap_or_default())
-    });
+    let said = payment["reported"]["params"].as_object().into_iter().flatten();
+    let said =
+        said.filter_map(|(name, value)| Some(Fact::text(name.clone(), value.as_str()?))).collect();
     vec![
         Aside { title: "Money", facts: amounts },
         Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
-        Aside { title: "Sale", facts: sale },
-        Aside { title: "Further parameters", facts: params.collect() },
+        Aside { title: if is_page_event(state, row) { "Event" } else { "Sale" }, facts: sale },
+        Aside { title: "Further parameters", facts: said },
     ]
 }

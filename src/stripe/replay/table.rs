@@ -34,7 +34,7 @@ pub(super) async fn lines(store: &Store) -> Result<BTreeMap<String, Line>> {
         "select c.*
            from conversions c
            join sources s on s.id = c.source_id
-          where s.kind in ('stripe', 'custom')",
+          where s.kind in ('stripe', 'custom', 'page')",
     )
     .fetch_all(store.pool())
     .await
@@ -112,10 +112,11 @@ pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>>
         .collect()
 }
 
-/// Changes whenever an event was processed or a custom request recorded: what was rebuilt before is then out of date.
+/// Changes whenever an event was processed or what was reported recorded: what was rebuilt before is then out of date.
 pub(super) async fn mark(connection: &mut AnyConnection) -> Result<(i64, i64, i64)> {
     let row = sqlx::query(
-        "select count(*) + (select count(*) from custom_requests where state <> 'refused'),
+        "select count(*) + (select count(*) from custom_requests where state <> 'refused')
+                         + (select count(*) from page_events where conversion_id is not null),
                 coalesce(max(processed_at_ms), 0), cast(coalesce(sum(attempts), 0) as bigint)
            from stripe_events",
     )

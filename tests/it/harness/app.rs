@@ -313,6 +313,7 @@ impl Drop for TestApp {
                 let pool = database.look().await;
                 let row = sqlx::query(
                     "select (select count(*) from stripe_events where state = 'received')
+                          + (select count(*) from page_events where conversion_id is null)
                           + (select count(*) from deliveries where state = 'pending' and due_at_ms <= $1)",
                 )
                 .bind(now)

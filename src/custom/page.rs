@@ -1,0 +1,164 @@
+//! What the owner's own pages report: `clickstamp("event", …)`.
+//! In: events that the tag's door kept. Out: conversions of that name, matched by their click ID, in one transaction with what they owe.
+//! Promise: a browser is not trusted with money, so none is read from it; an event that came twice is one conversion.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::statement;
+use crate::clock::Timestamp;
+use crate::conversion::payment::{PayFact, Payment, Teller, Told};
+use crate::conversion::reported::Reported;
+use crate::conversion::{self, Ledger};
+use crate::ids::{self, ClickIdKey};
+use crate::settings::{self, Settings, Snapshot, Source};
+use crate::store::Store;
+use crate::visit::{self, PageEvent};
+
+/// Events read in one go; the rest waits for the next round.
+const EVENTS_AT_A_TIME: i64 = 100;
+
+/// Gives the ledger the events that wait. Answers how many.
+pub(crate) async fn round(
+    store: &Store,
+    settings: &Settings,
+    keys: &ClickIdKey,
+    now: Timestamp,
+) -> Result<usize> {
+    let waiting = visit::events_waiting(store, EVENTS_AT_A_TIME).await?;
+    let mut first_trouble = None;
+    for event in &waiting {
+        // The others must not wait behind one that the ledger cannot take.
+        if let Err(error) = take(store, settings, keys, now, event).await {
+            first_trouble.get_or_insert(error.context(format!("page event {}", event.id)));
+        }
+    }
+    first_trouble.map_or(Ok(waiting.len()), Err)
+}
+
+async fn take(
+    store: &Store,
+    settings: &Settings,
+    keys: &ClickIdKey,
+    now: Timestamp,
+    event: &PageEvent,
+) -> Result<()> {
+    let mut snapshot = settings.current();
+    if snapshot.page_source(&event.site_id).is_none()
+        && let Some(site) = snapshot.site(&event.site_id)
+    {
+        settings::add_page_source(store, settings, now, site).await?;
+        snapshot = settings.current();
+    }
+    let ledger = Ledger { keys, settings: &snapshot, now };
+    let payment = payment(keys, &snapshot, event)?;
+    let mut tx = store.begin().await?;
+    let processed = conversion::process(&mut tx, ledger, payment).await?;
+    let Some(conversion_id) = processed.conversion_id else {
+        anyhow::bail!("it states no conversion");
+    };
+    // Another copy of the program may have been faster; it wrote the same.
+    if visit::settle_event(&mut tx, &event.id, &conversion_id).await? {
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Records every kept event again in a ledger that is written anew. Answers how many.
+pub(super) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let events = visit::events_after(store, after.as_ref(), EVENTS_AT_A_TIME).await?;
+        for event in &events {
+            let mut tx = store.begin().await?;
+            let payment = payment(ledger.keys, ledger.settings, event)?;
+            conversion::process(&mut tx, ledger, payment).await?;
+            tx.commit().await?;
+        }
+        count += events.len();
+        match events.into_iter().last() {
+            Some(last) => after = Some(last),
+            None => return Ok(count),
+        }
+    }
+}
+
+/// The facts of an event: the click ID, its name, its properties.
+fn payment(keys: &ClickIdKey, settings: &Snapshot, event: &PageEvent) -> Result<Payment> {
+    let source = settings.page_source(&event.site_id);
+    let source = source.ok_or_else(|| anyhow::anyhow!("the event's site is gone"))?;
+    // A click ID of another site says nothing here, like one that was made up.
+    let is_of_here = keys.read(&event.click_id).is_none_or(|minted| {
+        settings.site(&event.site_id).is_some_and(|site| site.number == minted.site_number)
+    });
+    Ok(facts(source, event, is_of_here))
+}
+
+fn facts(source: &Source, event: &PageEvent, is_of_here: bool) -> Payment {
+    let click_id = event.click_id.as_str();
+    let key = format!("live:{}:{click_id}:{}", event.name, event.sent_at_ms);
+    let name = ids::sha256_hex(format!("{}:{key}", source.id).as_bytes());
+    let mut params = event.properties.clone();
+    if let Some(url) = &event.url {
+        params.entry("page".to_owned()).or_insert_with(|| url.clone());
+    }
+    let told = Told {
+        pay_fact: PayFact::Paid,
+        stated_at: Some(event.received_at),
+        paid_at: Some(event.received_at),
+        ..Told::default()
+    };
+    Payment {
+        account: statement::account(&source.id),
+        livemode: true,
+        source_id: Some(source.id.clone()),
+        told: BTreeMap::from([(Teller::Report, told)]),
+        client_reference_id: is_of_here.then(|| click_id.to_owned()),
+        reported: Some(Reported {
+            key,
+            kind: statement::kind_of(&event.name),
+            transaction_id: format!("page_{}", &name[..24]),
+            params,
+            ..Reported::default()
+        }),
+        ..Payment::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClickId;
+
+    #[test]
+    fn an_events_key_tells_repeats_from_new_ones_and_a_click_id_of_elsewhere_is_not_named() {
+        let event = PageEvent {
+            id: "pev_1".to_owned(),
+            site_id: "site_1".to_owned(),
+            click_id: ClickId::parse("ck_0123456789abcdefghjkmnpqrstvwxyz").unwrap(),
+            sent_at_ms: 1,
+            name: "LEAD".to_owned(),
+            received_at: Timestamp::from_ms(7),
+            url: Some("https://a/".to_owned()),
+            properties: [("page".to_owned(), "mine".to_owned())].into(),
+        };
+        let source = Source::sample("click_id");
+        let first = facts(&source, &event, true);
+        let reported = first.reported.clone().unwrap();
+        assert_eq!((reported.kind.as_str(), reported.params["page"].as_str()), ("lead", "mine"));
+        assert_eq!(first.client_reference_id.as_deref(), Some(event.click_id.as_str()));
+        assert!(first.told[&Teller::Report].amounts.is_none());
+        let again = PageEvent { id: "pev_2".to_owned(), ..event.clone() };
+        assert_eq!(facts(&source, &again, true), first);
+        assert_eq!(facts(&source, &event, false).client_reference_id, None);
+        for other in [
+            PageEvent { sent_at_ms: 2, ..event.clone() },
+            PageEvent { name: "Other".to_owned(), ..event.clone() },
+        ] {
+            let other = facts(&source, &other, true).reported.unwrap();
+            assert_ne!(other.key, reported.key);
+            assert_ne!(other.transaction_id, reported.transaction_id);
+        }
+    }
+}
