@@ -1,15 +1,17 @@
 //! `GET /t/{site}.js`: the tag, with a fresh click ID baked in.
 //! In: a script request from somebody's page. Out: the static script and one small config, as one `no-store` answer that sets no cookie.
-//! Promise: no two answers share a click ID, nothing of the request enters the script but the cookie domain computed from it, and
+//! Promise: no two answers share a click ID (the static variant, in `fixed`, has none), nothing of the request enters the script but the cookie domain computed from it, and
 //! what costs time (compression) is done once at start.
 
 pub(crate) mod addons;
+mod fixed;
 mod splice;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -18,7 +20,10 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
 
+pub(crate) use self::fixed::Fixed;
+
 use self::addons::{AddOns, Scripts};
+use self::fixed::FixedScripts;
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::hosts;
@@ -42,6 +47,7 @@ pub(crate) fn routes() -> Router<AppState> {
 #[derive(Default)]
 struct Tag {
     scripts: Scripts,
+    fixed: FixedScripts,
     pages: RwLock<Pages>,
 }
 
@@ -82,7 +88,7 @@ struct Baked<'a> {
     y: Option<u8>,
 }
 
-/// `GET /t/{site}.js`. Unknown site: 404.
+/// `GET /t/{site}.js`, or `{site}.static.js`. Unknown site: 404.
 async fn serve_tag(
     State(state): State<AppState>,
     request: Request,
@@ -90,9 +96,13 @@ async fn serve_tag(
 ) -> Result<Response, AppError> {
     let settings = state.settings.current();
     let file = request.uri().path().rsplit('/').next();
-    let site = file.and_then(|file| file.strip_suffix(".js"));
-    let site = site.and_then(|key| settings.site_by_key(key));
+    let name = file.and_then(|file| file.strip_suffix(".js")).unwrap_or_default();
+    let fixed = name.strip_suffix(".static");
+    let site = settings.site_by_key(fixed.unwrap_or(name));
     let site = site.ok_or_else(|| AppError::not_found("there is no such site"))?;
+    if fixed.is_some() {
+        return tag.fixed.answer(&state, &settings, site, &request);
+    }
     let headers = request.headers();
     let config = tag.config(&state, &settings, site, &request)?;
     let now = state.clock.now();
@@ -131,7 +141,7 @@ impl Tag {
             return Ok(config.clone());
         }
         drop(pages);
-        let config = bake(site, &base, PageAddress::read(page).as_ref(), must_ask)?;
+        let config = bake(site, &base, PageAddress::read(page).as_ref(), "/v", must_ask)?;
         if name.len() > MAX_PAGE_BYTES {
             return Ok(config);
         }
@@ -144,15 +154,17 @@ impl Tag {
     }
 }
 
+/// The config behind ID and time, with `door` as the path of the visit's POST.
 fn bake(
     site: &Site,
     base: &str,
     page: Option<&PageAddress>,
+    door: &str,
     must_ask: bool,
-) -> Result<Arc<str>, AppError> {
+) -> Result<Arc<str>> {
     let baked = Baked {
         s: &site.key,
-        e: format!("{}/v", base_for(base, page)),
+        e: format!("{}{door}", base_for(base, page)),
         k: cookie_attributes(site, page, base.starts_with("https://")),
         o: own_referrers(site, page),
         h: payment_links(site),
@@ -161,7 +173,7 @@ fn bake(
         m: must_ask.then_some(1),
         y: site.tag.yield_to_anytrack.then_some(1),
     };
-    let json = escape(&serde_json::to_string(&baked).map_err(anyhow::Error::from)?);
+    let json = escape(&serde_json::to_string(&baked)?);
     Ok(format!("{})", json.trim_start_matches('{')).into())
 }
 

@@ -4,7 +4,7 @@
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -23,8 +23,9 @@ use crate::state::AppState;
 const MAX_BODY_BYTES: usize = 8 * 1024;
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
-    let record =
-        move |state, client, headers, bytes| record_visit(state, client, headers, bytes, limit);
+    let record = move |state, client, query, headers, bytes| {
+        record_visit(state, client, query, headers, bytes, limit)
+    };
     Router::new()
         .route("/v", post(record).options(preflight_visit))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -34,6 +35,7 @@ pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
 async fn record_visit(
     State(state): State<AppState>,
     client: Client,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
     limit: VisitLimit,
@@ -67,7 +69,8 @@ async fn record_visit(
                 .map_err(unavailable)?;
         }
         What::Visit(seen) => {
-            let around = around(&client, &headers);
+            let has_fixed_tag = query.as_deref() == Some("fixed");
+            let around = Around { has_fixed_tag, ..around(&client, &headers) };
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
@@ -113,6 +116,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         language: language.filter(is_tag).map(str::to_owned),
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
         tag_host: site.map(str::to_owned),
+        has_fixed_tag: false,
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) mod flags {
     pub(crate) const UNKNOWN_HOST: i64 = 1024;
     /// The click ID was made in the browser, because its copy of the tag was stale.
     pub(crate) const CLIENT_MADE: i64 = 2048;
+    /// The click ID was made in the browser, because the page has the static variant of the tag.
+    pub(crate) const FIXED_TAG: i64 = 4096;
 }
 
 /// What the request around the body says.
@@ -56,6 +58,8 @@ pub(crate) struct Around {
     pub(crate) wants_privacy: bool,
     /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
     pub(crate) tag_host: Option<String>,
+    /// It came from the static variant of the tag.
+    pub(crate) has_fixed_tag: bool,
 }
 
 /// What became of a visit.
@@ -80,7 +84,8 @@ pub(crate) async fn record(
     let presented = &sent.click_id;
     let (click_id, minted_at, flag) = if presented.is_client_made() {
         let known = table::signed_for(store, presented).await?;
-        (known.unwrap_or_else(|| keys.mint(now, site.number)), None, flags::CLIENT_MADE)
+        let flag = if around.has_fixed_tag { flags::FIXED_TAG } else { flags::CLIENT_MADE };
+        (known.unwrap_or_else(|| keys.mint(now, site.number)), None, flag)
     } else {
         match keys.read(presented) {
             Some(minted) if minted.site_number == site.number => {

@@ -99,6 +99,21 @@ scene("B20 the same visitor on a second page keeps the ID", async ({ web, page }
   assert.equal((await postsSoFar({ web, page })).length, 1);
 });
 
+scene("B26 the static variant: one script for two visitors, whose browsers make their IDs", async ({ web, page }) => {
+  web.page("/", `${web.tag.replace("main.js", "main.static.js")}<a href="${web.pay()}">Buy</a>`);
+  const scripts = new Set();
+  web.alterScript = (text) => (scripts.add(text), text);
+  const other = await openVisitor(browser);
+  const pages = [page, await other.openPage()];
+  for (const each of pages) await openReady(each, web.shop());
+  const ids = [(await web.posts.next()).i, (await web.posts.next()).i];
+  await other.close();
+  assert.equal(scripts.size, 1);
+  assert.equal(new Set(ids).size, 2);
+  for (const id of ids) assert.match(id, /^ck_z\d{32}$/);
+  assert.equal(web.tagRequests.find(({ method }) => method === "GET").url, "/t/main.static.js");
+});
+
 scene("B22 a copy of the script 10 minutes old gives two visitors two IDs, neither the baked one", async ({ web, page }) => {
   let baked, copy;
   web.alterScript = (text) => {

@@ -42,6 +42,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "dashboard",
         &[
             "report",
+            // Setup shows the scripts' hashes, which only the tag knows.
+            "tag",
             "visit",
             "settings",
             "state",

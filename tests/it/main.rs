@@ -5,6 +5,7 @@ mod harness;
 
 mod api;
 mod architecture;
+mod at_least_once;
 mod command;
 mod conversion;
 mod crash;

@@ -123,3 +123,102 @@ async fn the_debug_add_on_comes_only_on_demand() {
         assert_eq!(reply.text().contains("clickstamp-debug"), is_there, "{path} {page}");
     }
 }
+
+/// The line that Setup shows for the static variant: its address on our host, and its `integrity`.
+async fn fixed_line(app: &TestApp) -> (String, String) {
+    let page = app.owner().await.page("/setup").await.replace("&#34;", "\"").replace("&#38;", "&");
+    let at = page.find("/t/main.static.js?v=").expect("the static variant's address");
+    let address = page[at..].split('"').next().expect("its end").to_owned();
+    let integrity = page.split("integrity=\"").nth(1).and_then(|rest| rest.split('"').next());
+    (address, integrity.expect("an integrity attribute").to_owned())
+}
+
+#[tokio::test]
+async fn the_static_variant_is_one_script_for_all_and_kept_for_a_year() {
+    let app = TestApp::owned(&[]).await;
+    let (address, integrity) = fixed_line(&app).await;
+    let one = app.send("GET", &address, &[("referer", "https://www.shop.com/?ck_debug")], "").await;
+    let two = app.send("GET", &address, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(one.header("cache-control"), "public, max-age=31536000, immutable");
+    assert_eq!(one.header("vary"), "Accept-Encoding");
+    assert_eq!(one.header("access-control-allow-origin"), "*");
+    assert_eq!(one.header("x-content-type-options"), "nosniff");
+    assert!(one.headers.get("set-cookie").is_none());
+    assert_eq!((one.header("content-encoding"), two.header("content-encoding")), ("", "gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&two.body[..]).read_to_string(&mut text).expect("valid gzip");
+    assert_eq!(text, one.text(), "neither the page nor the encoding changes it");
+    let config = &text[text.rfind("({").expect("a config")..];
+    assert!(
+        config.starts_with(r#"({"s":"main","e":"http://go.shop.localhost/v?fixed""#),
+        "{config}"
+    );
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let digest = sha2::Sha384::digest(one.body.as_ref());
+    let expected = base64::engine::general_purpose::STANDARD.encode(digest);
+    assert_eq!(integrity, format!("sha384-{expected}"));
+
+    // Asked again, it is not sent again; the two forms have names of their own.
+    assert_ne!(one.header("etag"), two.header("etag"));
+    let known = [("if-none-match", one.header("etag"))];
+    let again = app.send("GET", &address, &known, "").await;
+    assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    let other = [("if-none-match", one.header("etag")), ("accept-encoding", "gzip")];
+    assert_eq!(app.send("GET", &address, &other, "").await.status, StatusCode::OK);
+    assert_eq!(app.send("HEAD", &address, &[], "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_old_address_of_the_static_variant_works_for_a_short_life() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let (old, _) = fixed_line(&app).await;
+    let form = [
+        ("name", "Shop"),
+        ("timezone", "UTC"),
+        ("currency", "USD"),
+        ("domains", "shop.de"),
+        ("auto_stamp", "1"),
+    ];
+    owner.save("/settings/sites/main", &form).await;
+    assert!(owner.page("/setup").await.contains("for pages of shop.de"));
+    let (new, _) = fixed_line(&app).await;
+    assert_ne!(old, new, "a setting changes the script");
+    for path in [&*old, "/t/main.static.js", "/t/main.static.js?v=", "/t/main.static.js?v=%00"] {
+        let reply = app.get(path).await;
+        assert_eq!(
+            (reply.status, reply.header("cache-control")),
+            (StatusCode::OK, "public, max-age=300")
+        );
+        assert!(reply.text().contains(";domain=shop.de") && reply.text().contains(r#""u":1"#));
+    }
+    // What an address asks for makes another script, with another hash.
+    let without_consent = app.get(&format!("{new}&nc=1")).await;
+    assert!(without_consent.text().contains(r#""m":1"#));
+    assert_eq!(without_consent.header("cache-control"), "public, max-age=300");
+    assert!(app.get(&format!("{new}&debug=1")).await.text().contains("clickstamp-debug"));
+    assert_eq!(app.get(&new).await.header("cache-control"), "public, max-age=31536000, immutable");
+    for path in
+        ["/t/other.static.js", "/t/.static.js", "/t/main.static", "/t/main.static.static.js"]
+    {
+        assert_eq!(app.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn visits_of_the_static_variant_are_no_sign_of_a_cache() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    for t in 0..3 {
+        let id = format!("ck_z{t}{}", "7".repeat(31));
+        let body = serde_json::json!({"s": "main", "i": id, "t": t, "u": "https://shop.example/"});
+        let reply = app.send("POST", "/v?fixed", &[], body.to_string()).await;
+        assert_eq!(reply.status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(
+        app.database.number("select count(*) from visits where alias like 'ck_z%'").await,
+        3
+    );
+    assert!(!owner.page("/setup").await.contains("cached by a CDN"));
+}

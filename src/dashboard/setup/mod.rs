@@ -101,7 +101,7 @@ pub(in crate::dashboard) async fn show_setup(
         steps,
         place: place::place(&viewer, &signs).await,
         unknown_hosts: place::unknown_hosts(&viewer, &signs),
-        extras: place::extras(&viewer),
+        extras: place::extras(&viewer, &state.settings.current())?,
         types: format!("{}{}", prefix(&viewer.client.base), assets::types()),
     })
 }

@@ -5,29 +5,20 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use anyhow::Result;
 use tokio::net::lookup_host;
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::Chip;
 use crate::dashboard::views::numbers::{count, counted};
 use crate::hosts;
-use crate::ids;
 use crate::report::TagSigns;
-use crate::settings::Consent;
+use crate::settings::{Consent, Snapshot};
+use crate::tag::Fixed;
+use crate::tag::addons::{RACE_STUB, race_stub_hash};
 
 /// How long the page waits for a name server.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Holds a click on an unstamped link until the tag is there; committed like the tag itself.
-const RACE_STUB: &str = include_str!("../../../static/tag-stub.min.js");
-
-/// How a policy names an inline script: its SHA-256, so that a changed letter shuts it out.
-fn csp_hash(script: &str) -> String {
-    let digest = ids::unhex(&ids::sha256_hex(script.as_bytes())).unwrap_or_default();
-    format!("'sha256-{}'", BASE64_STANDARD.encode(digest))
-}
 
 /// Something that needs the owner.
 pub(super) struct Alarm {
@@ -211,7 +202,10 @@ fn ways(base: &str, page: &str) -> Vec<Extra> {
 }
 
 /// What pages may need beside the tag's line.
-pub(super) fn extras(viewer: &Viewer) -> Vec<Extra> {
+///
+/// # Errors
+/// When the static tag cannot be put together.
+pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>> {
     let base = &viewer.client.base;
     let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
     let consent = match viewer.site.tag.consent {
@@ -231,7 +225,7 @@ pub(super) fn extras(viewer: &Viewer) -> Vec<Extra> {
              sends nothing."
         }
     };
-    vec![
+    Ok(vec![
         Extra {
             title: "Content Security Policy",
             text: "Where your page has one, these two entries let the tag in. A tag on your page’s own host needs none.".to_owned(),
@@ -256,7 +250,7 @@ pub(super) fn extras(viewer: &Viewer) -> Vec<Extra> {
             text: format!(
                 "For pages where somebody may click within the first moments: a click on a payment link waits for the tag, at most \
                  1.5 seconds. It takes the place of the line above. In a Content Security Policy it is {}.",
-                csp_hash(RACE_STUB.trim_end())
+                race_stub_hash()
             ),
             copy: format!("<script>{}</script>", RACE_STUB.trim_end()),
         },
@@ -269,7 +263,31 @@ pub(super) fn extras(viewer: &Viewer) -> Vec<Extra> {
                 String::new()
             },
         },
-    ]
+        fixed_tag(viewer, settings)?,
+    ])
+}
+
+/// The static variant of the tag, for pages whose policy allows no script that changes.
+fn fixed_tag(viewer: &Viewer, settings: &Snapshot) -> Result<Extra> {
+    let (site, base) = (&viewer.site, &viewer.client.base);
+    let script = Fixed::of(settings, site, base)?;
+    let cookie = site.domains.first().map_or_else(
+        || "The site names no host yet, so its cookie stays on the host that sets it.".to_owned(),
+        |domain| format!("Its cookie is for pages of {domain}, the first of the site’s hosts, and for no other."),
+    );
+    Ok(Extra {
+        title: "A tag that never changes",
+        text: format!(
+            "Only for pages whose policy demands that: browsers may keep it, it is pinned by its hash, and you may copy the file \
+             to your own host. {cookie} Visitors’ browsers make the click IDs. After a change of the site’s settings, of our \
+             address or of Clickstamp itself, take this line anew: a browser refuses a script whose hash is another."
+        ),
+        copy: format!(
+            "<script async fetchpriority=\"high\" crossorigin=\"anonymous\" integrity=\"{}\" \
+             src=\"{base}/t/{}.static.js?v={}\"></script>",
+            script.integrity, site.key, script.version
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -282,15 +300,6 @@ mod tests {
         let ways = ways("https://go.shop.com:8443/k", "www.shop.com");
         assert!(ways[0].copy.contains("proxy_pass https://go.shop.com:8443;"), "{}", ways[0].copy);
         assert!(ways[3].copy.contains("CLICKSTAMP_PUBLIC_URL=https://www.shop.com/k"));
-    }
-
-    #[test]
-    fn a_policy_names_a_script_by_its_hash() {
-        // The example of the Content Security Policy specification, level 3.
-        assert_eq!(
-            csp_hash("alert('Hello, world.');"),
-            "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
-        );
     }
 
     #[tokio::test]

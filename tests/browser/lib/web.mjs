@@ -38,9 +38,12 @@ const readBody = async (request) => {
 const standIn = async (request) => {
   const host = request.headers.host;
   if (request.method === "POST") return { status: 204, headers: { "cache-control": "no-store" }, body: "" };
+  const isFixed = request.url.includes(".static.js");
   const config = {
-    i: "ck_0" + [...randomBytes(31)].map((byte) => (byte % 32).toString(32)).join(""),
-    t: Math.floor(Date.now() / 1000),
+    ...(!isFixed && {
+      i: "ck_0" + [...randomBytes(31)].map((byte) => (byte % 32).toString(32)).join(""),
+      t: Math.floor(Date.now() / 1000),
+    }),
     s: "main",
     e: `http://${host}/v`,
     k: ";domain=shop.localhost",
@@ -52,7 +55,7 @@ const standIn = async (request) => {
     headers: {
       "content-type": "text/javascript; charset=utf-8",
       "x-content-type-options": "nosniff",
-      "cache-control": "private, no-store, no-transform",
+      "cache-control": isFixed ? "public, max-age=300" : "private, no-store, no-transform",
       "cross-origin-resource-policy": "cross-origin",
       ...(request.headers.origin && { "access-control-allow-origin": request.headers.origin }),
     },
