@@ -9,6 +9,7 @@ mod at_least_once;
 mod command;
 mod conversion;
 mod crash;
+mod custom;
 mod dashboard;
 mod delivery;
 mod demo;
