@@ -177,6 +177,8 @@ fn cookie(
 fn allow_origin(response: &mut Response, headers: &HeaderMap, sites: &[Site]) -> bool {
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A page with `Cross-Origin-Embedder-Policy: require-corp` would take a report that arrived for one that failed, and send it again.
+    answer.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
     let host = text(headers, "origin").and_then(landing::host_of);
     let belongs = host.is_some_and(|host| {

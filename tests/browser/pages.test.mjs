@@ -71,8 +71,7 @@ scene("A12 an isolated page (COEP require-corp) loads the tag, and its visit arr
   assert.ok(await page.evaluate(() => crossOriginIsolated));
   await assertStamped(page, "a", "href", web.pay(), id);
   assert.equal((await web.posts.next()).i, id);
-  // The post's answer has no Cross-Origin-Resource-Policy, so the browser may keep it from the page; the post itself has arrived.
-}, { console: [/NotSameOriginAfterDefaultedToSameOriginByCoep/] });
+});
 
 scene("A13 the crossorigin attribute on the tag", async ({ web, page }) => {
   web.page("/", `${web.tag.replace("async", "async crossorigin")}<a href="${web.pay()}">Buy</a>`);
