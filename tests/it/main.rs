@@ -5,6 +5,7 @@ mod harness;
 
 mod api;
 mod architecture;
+mod check;
 mod command;
 mod conversion;
 mod crash;
