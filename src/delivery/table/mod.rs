@@ -322,6 +322,16 @@ pub(super) struct Claim {
     pub(super) is_probe: bool,
 }
 
+const CLAIM: &str =
+    "update deliveries
+        set claimed_until_ms = $2, attempts = attempts + 1
+      where id in (select id from deliveries
+                    where destination_id = $3 and state = 'pending' and due_at_ms <= $1
+                      and coalesce(claimed_until_ms, 0) <= $1
+                    order by due_at_ms limit $4)
+        and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
+     returning id, request, content_type, attempts, schedule_from, expires_at_ms";
+
 /// Claims up to `limit` due deliveries of a destination, oldest first, counting their attempts.
 pub(super) async fn claim(
     tx: &mut AnyConnection,
@@ -330,23 +340,14 @@ pub(super) async fn claim(
     destination_id: &str,
     limit: i64,
 ) -> Result<Vec<Claim>> {
-    let rows = sqlx::query(
-        "update deliveries
-            set claimed_until_ms = $2, attempts = attempts + 1
-          where id in (select id from deliveries
-                        where destination_id = $3 and state = 'pending' and due_at_ms <= $1
-                          and coalesce(claimed_until_ms, 0) <= $1
-                        order by due_at_ms limit $4)
-            and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
-         returning id, request, content_type, attempts, schedule_from, expires_at_ms",
-    )
-    .bind(now.as_ms())
-    .bind(lease.as_ms())
-    .bind(destination_id)
-    .bind(limit)
-    .fetch_all(tx)
-    .await
-    .context("could not claim due deliveries")?;
+    let rows = sqlx::query(CLAIM)
+        .bind(now.as_ms())
+        .bind(lease.as_ms())
+        .bind(destination_id)
+        .bind(limit)
+        .fetch_all(tx)
+        .await
+        .context("could not claim due deliveries")?;
     rows.iter()
         .map(|row| {
             let (n, schedule_from): (i64, i64) =
@@ -402,20 +403,21 @@ pub(super) async fn give_up_unsent(
     Ok(())
 }
 
+const LEASED: &str =
+    "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2";
+
 /// How many deliveries of a destination somebody is sending right now, on whatever replica.
 pub(super) async fn leased(
     tx: &mut AnyConnection,
     now: Timestamp,
     destination_id: &str,
 ) -> Result<i64> {
-    let row = sqlx::query(
-        "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2",
-    )
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .fetch_one(tx)
-    .await
-    .context("could not count the leases of a destination")?;
+    let row = sqlx::query(LEASED)
+        .bind(destination_id)
+        .bind(now.as_ms())
+        .fetch_one(tx)
+        .await
+        .context("could not count the leases of a destination")?;
     Ok(row.try_get(0)?)
 }
 
@@ -486,27 +488,28 @@ pub(super) async fn end_leases(store: &Store) -> Result<()> {
     tx.commit().await
 }
 
+const NEXT_DUE: &str =
+    "select min(at_ms)
+       from (select at_ms
+               from (select due_at_ms as at_ms from deliveries
+                      where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
+                      order by due_at_ms limit 1) as free
+             union all
+             select min(claimed_until_ms) from deliveries
+              where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds";
+
 /// When the earliest delivery of a destination wants attention: it falls due, or somebody's lease of it ends.
 pub(super) async fn next_due(
     store: &Store,
     now: Timestamp,
     destination_id: &str,
 ) -> Result<Option<Timestamp>> {
-    let row = sqlx::query(
-        "select min(at_ms)
-           from (select at_ms
-                   from (select due_at_ms as at_ms from deliveries
-                          where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
-                          order by due_at_ms limit 1) as free
-                 union all
-                 select min(claimed_until_ms) from deliveries
-                  where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds",
-    )
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .fetch_one(store.pool())
-    .await
-    .context("could not see what is due")?;
+    let row = sqlx::query(NEXT_DUE)
+        .bind(destination_id)
+        .bind(now.as_ms())
+        .fetch_one(store.pool())
+        .await
+        .context("could not see what is due")?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
 }
 
@@ -522,4 +525,49 @@ pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -
         .fetch_optional(tx)
         .await?;
     Ok(left.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::visit;
+
+    /// What a turn asks of a destination is answered from the index of that destination's due or leased rows, in their order,
+    /// so a backlog costs no turn anything, whether its own or another destination's.
+    #[tokio::test]
+    async fn a_turn_costs_the_same_whatever_is_owed() {
+        let directory = std::env::temp_dir().join(format!("plans_{}", ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
+        for (text, indexes) in [
+            (
+                NEXT_DUE,
+                &[
+                    "deliveries_due (destination_id=?)",
+                    "deliveries_leased (destination_id=? AND claimed_until_ms>?)",
+                ][..],
+            ),
+            (LEASED, &["deliveries_leased (destination_id=? AND claimed_until_ms>?)"]),
+            (CLAIM, &["(state=? AND id=?)", "deliveries_due (destination_id=? AND due_at_ms<?)"]),
+        ] {
+            let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))
+                .fetch_all(store.pool())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let reads: Vec<_> = plan.iter().filter(|step| step.contains(" deliveries")).collect();
+            assert_eq!(reads.len(), indexes.len(), "{plan:?}");
+            for index in indexes {
+                assert!(
+                    reads.iter().any(|step| step.starts_with("SEARCH") && step.ends_with(index)),
+                    "{index}: {plan:?}"
+                );
+            }
+            assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "it sorts: {plan:?}");
+        }
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+    }
 }

@@ -10,13 +10,24 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Status, body, and the value of the header that goes with the status.
-type Scripted = (u16, String, Option<String>);
+/// What it does with a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reaction {
+    /// Status, body, and the value of the header that goes with the status.
+    Answer(u16, String, Option<String>),
+    /// Reads the request and closes the connection.
+    Cut,
+    /// Reads the request and never says a word.
+    Stall,
+}
 
 #[derive(Clone, Default)]
 struct Shared {
-    answers: Arc<Mutex<VecDeque<Scripted>>>,
+    reactions: Arc<Mutex<VecDeque<Reaction>>>,
     received: Arc<Mutex<Vec<String>>>,
+    /// Bodies that were answered, with the answer's status and text.
+    answered: Arc<Mutex<Vec<(String, u16, String)>>>,
+    stalled: Arc<Notify>,
     /// Requests that are to wait until they are let go.
     holds: Arc<Mutex<VecDeque<Arc<Notify>>>>,
     came: Arc<Notify>,
@@ -50,11 +61,22 @@ impl FakeDestination {
 
     /// One answer with a body and a `Retry-After` or `Location`.
     pub(crate) fn answer(&self, status: u16, body: &str, header: Option<&str>) {
-        self.shared.answers.lock().expect("nobody panics holding it").push_back((
-            status,
-            body.to_owned(),
-            header.map(str::to_owned),
-        ));
+        self.reacts([Reaction::Answer(status, body.to_owned(), header.map(str::to_owned))]);
+    }
+
+    /// What it does with the next requests, in order; afterwards it answers 200 again.
+    pub(crate) fn reacts(&self, reactions: impl IntoIterator<Item = Reaction>) {
+        self.shared.reactions.lock().expect("nobody panics holding it").extend(reactions);
+    }
+
+    /// Waits until a request has come that it will never answer.
+    pub(crate) async fn stalled(&self) {
+        self.shared.stalled.notified().await;
+    }
+
+    /// Bodies that were answered, with the answer's status and text, oldest first.
+    pub(crate) fn answered(&self) -> Vec<(String, u16, String)> {
+        self.shared.answered.lock().expect("nobody panics holding it").clone()
     }
 
     /// The next request gets no answer until the returned bell rings.
@@ -97,19 +119,25 @@ async fn receive(
     // What is not in the URL is JSON.
     assert!(!query.is_empty() || headers[header::CONTENT_TYPE] == "application/json");
     shared.heads.lock().expect("nobody panics holding it").push((headers, query));
-    shared.received.lock().expect("nobody panics holding it").push(body);
+    shared.received.lock().expect("nobody panics holding it").push(body.clone());
     let held = shared.holds.lock().expect("nobody panics holding it").pop_front();
     shared.came.notify_one();
     if let Some(bell) = held {
         bell.notified().await;
     }
-    let (status, body, value) = shared
-        .answers
-        .lock()
-        .expect("nobody panics holding it")
-        .pop_front()
-        .unwrap_or((200, String::new(), None));
-    let mut response = (StatusCode::from_u16(status).expect("a status"), body).into_response();
+    let reaction = shared.reactions.lock().expect("nobody panics holding it").pop_front();
+    let (status, text, value) = match reaction {
+        None => (200, String::new(), None),
+        Some(Reaction::Answer(status, text, value)) => (status, text, value),
+        // Ends the connection's task as a panic would, without a message among the test's own.
+        Some(Reaction::Cut) => std::panic::resume_unwind(Box::new("cut")),
+        Some(Reaction::Stall) => {
+            shared.stalled.notify_one();
+            std::future::pending().await
+        }
+    };
+    shared.answered.lock().expect("nobody panics holding it").push((body, status, text.clone()));
+    let mut response = (StatusCode::from_u16(status).expect("a status"), text).into_response();
     if let Some(value) = value {
         let name =
             if (300..400).contains(&status) { header::LOCATION } else { header::RETRY_AFTER };

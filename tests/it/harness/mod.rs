@@ -12,7 +12,7 @@ mod stripe_api;
 
 pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
-pub(crate) use destination::FakeDestination;
+pub(crate) use destination::{FakeDestination, Reaction};
 pub(crate) use events::{SECRET, Session, fixture, sign};
 pub(crate) use http::{Reply, request};
 pub(crate) use server::Server;
