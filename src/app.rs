@@ -24,6 +24,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::conversion::{self, Ledger};
+use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::Worker;
 use crate::destination::Sender;
@@ -59,6 +60,7 @@ pub struct App {
     rejections: Rejections,
     limit: VisitLimit,
     logins: LoginLimit,
+    requests: RequestLimit,
     /// Stripe's own API, when there is a key for it.
     api: Option<stripe::Api>,
 }
@@ -126,6 +128,7 @@ impl App {
             rejections: Rejections::default(),
             limit,
             logins: LoginLimit::default(),
+            requests: RequestLimit::default(),
             api,
         })
     }
@@ -150,6 +153,8 @@ impl App {
             .merge(redirect::routes(self.limit.clone()))
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
+            // For Zaps, shops and affiliate networks.
+            .merge(custom::endpoint::routes(self.requests.clone()))
             // For the owner.
             .merge(dashboard::routes(&self.state, self.logins.clone()))
             // For programs of the owner.
@@ -222,8 +227,8 @@ impl App {
     /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
     pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
         let snapshot = self.state.settings.current();
-        let ledger = self.ledger(&snapshot);
-        let replayed = stripe::replay::run(&self.state.store, ledger, wanted).await?;
+        let (store, ledger) = (&self.state.store, self.ledger(&snapshot));
+        let replayed = stripe::replay::run(store, ledger, wanted, custom::replay).await?;
         if replayed.applied {
             self.process_events().await?;
             self.state.bells.delivery_owed.notify_one();
@@ -553,7 +558,7 @@ async fn wait_for(
 
 /// Logs a fault's cause once: ours at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), custom::hide_token(request.uri().path()));
     let response = next.run(request).await;
     if let Some(fault) = response.extensions().get::<Fault>() {
         let status = response.status().as_u16();

@@ -7,6 +7,7 @@
 //! Stripe ─ POST /webhooks/stripe/{source} ─▶ stripe        verify → store raw → 200, then process:
 //!                                            └▶ conversion  payment + match + what is owed, one transaction
 //!                                               └▶ delivery  claim → send → settle ─▶ destination
+//! Zap ──── GET|POST /webhooks/custom/{token} ─▶ custom    raw request + conversion, one transaction → 200
 //! dashboard, api ◀─ report (read only)
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod user;
 
 // The flow: page → destination.
 mod conversion;
+mod custom;
 pub mod delivery;
 pub mod destination;
 mod redirect;

@@ -22,6 +22,9 @@ const NO_DECIMALS: [&str; 15] = [
 const THREE_DECIMALS: [&str; 5] = ["BHD", "JOD", "KWD", "OMR", "TND"];
 
 impl Currency {
+    /// The dollar: what a site counts in before its owner says otherwise.
+    pub const USD: Self = Self(*b"USD");
+
     /// Reads a code in any case; `None` unless it is three ASCII letters. Unknown codes are fine: they have two decimals.
     pub fn parse(code: &str) -> Option<Self> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;

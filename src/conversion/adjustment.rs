@@ -131,6 +131,11 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
         }
         sum.is_disputed |= matches!(dispute.state, DisputeState::Open | DisputeState::Lost);
     }
+    if let (Some(reported), Some((total, _))) = (&payment.reported, amount) {
+        sum.refunded = if reported.is_refunded { total.max(0) } else { 0 };
+        sum.disputed = if reported.is_disputed { total.max(0) } else { 0 };
+        sum.is_disputed = reported.is_disputed;
+    }
     // What was given back cannot be taken as well.
     if let Some((total, _)) = amount {
         sum.lost = sum.lost.min((total - sum.refunded).max(0));

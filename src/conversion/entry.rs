@@ -11,8 +11,8 @@ use crate::settings::{Source, ValueOption};
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// purchase, renewal, trial, lead.
-    pub(crate) kind: &'static str,
+    /// purchase, renewal, trial, lead, or the name of a reported event.
+    pub(crate) kind: String,
     /// pending, paid, failed, partially_refunded, refunded, disputed.
     pub(crate) status: &'static str,
     pub(crate) pay_fact: PayFact,
@@ -41,7 +41,10 @@ impl Payment {
             .filter(|(teller, told)| states(**teller, told, source))
             .map(|(_, told)| told)
             .collect();
-        let is_adjusted = !self.refunds.is_empty()
+        let reported = self.reported.as_ref();
+        let is_taken_back = reported.is_some_and(|it| it.is_refunded || it.is_disputed);
+        let is_adjusted = is_taken_back
+            || !self.refunds.is_empty()
             || !self.disputes.is_empty()
             || self.charges.values().any(|charge| charge.refunded > 0);
         if stating.is_empty() && !is_adjusted {
@@ -52,17 +55,23 @@ impl Payment {
             .amounts()
             .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
         let adjusted = adjustment::adjusted(self);
+        let status = match reported {
+            // Without the amount it still came back.
+            Some(reported) if reported.is_disputed => "disputed",
+            Some(reported) if reported.is_refunded => "refunded",
+            Some(_) | None => status(pay_fact, amount, &adjusted),
+        };
         let stated_at = stating.iter().filter_map(|told| told.stated_at).min();
         Some(Entry {
-            kind: self.kind(),
-            status: status(pay_fact, amount, &adjusted),
+            kind: reported.map_or_else(|| self.kind().to_owned(), |it| it.kind.clone()),
+            status,
             pay_fact,
             amount,
             adjusted,
             occurred_at: stated_at.or(self.adjusted_at),
             paid_at: stating.iter().filter_map(|told| told.paid_at).min(),
             transaction_id: self.transaction_id()?.to_owned(),
-            may_have_checkout: self.sessions.is_empty() && !self.is_renewal(),
+            may_have_checkout: reported.is_none() && self.sessions.is_empty() && !self.is_renewal(),
         })
     }
 
@@ -109,7 +118,7 @@ impl Payment {
 /// Charges only teach; a bare payment intent does too, unless its metadata or its source says that the seller wants it recorded.
 fn states(teller: Teller, told: &Told, source: &Source) -> bool {
     let is_wanted = match teller {
-        Teller::Session | Teller::Invoice => true,
+        Teller::Session | Teller::Invoice | Teller::Report => true,
         Teller::PaymentIntent => {
             source.record_bare_payment_intents || told.metadata.contains_key(&source.metadata_key)
         }

@@ -19,7 +19,7 @@ pub(crate) enum Reference {
 
 /// Judges a text.
 pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
-    if is_placeholder(text) {
+    if is_unreplaced(text) {
         return Reference::Placeholder;
     }
     match ClickId::parse(text) {
@@ -27,6 +27,18 @@ pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
         Some(id) if id.is_client_made() || keys.read(&id).is_some() => Reference::Genuine(id),
         Some(_) => Reference::Forged,
     }
+}
+
+/// A text that a tool should have filled in and did not: `{clickid}`, `{{…}}`, `[click_id]`, `%…%`, `--CLICK-ID--`.
+pub(crate) fn is_unreplaced(text: &str) -> bool {
+    const AROUND: [(&str, &str); 7] =
+        [("{", "}"), ("${", "}"), ("[", "]"), ("%", "%"), ("--", "--"), ("<", ">"), ("#", "#")];
+    let is_wrapped = |(begin, end): &(&str, &str)| {
+        let inside = text.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+        let is_name = |c: char| c.is_ascii_alphanumeric() || " _-.:{}[]|".contains(c);
+        inside.is_some_and(|inside| !inside.is_empty() && inside.chars().all(is_name))
+    };
+    is_placeholder(text) || AROUND.iter().any(is_wrapped)
 }
 
 /// `--CLICK-ID--` in any letter case, percent-encoded, HTML-escaped, cut at either end, or with typographic dashes:
@@ -232,6 +244,27 @@ mod tests {
 
     fn keys() -> ClickIdKey {
         ClickIdKey::new(b"a key for tests")
+    }
+
+    #[test]
+    fn what_other_tools_left_unreplaced_is_known_too() {
+        for text in [
+            "{clickid}",
+            "{{ck.id}}",
+            "{{ steps.1.id }}",
+            "${subid}",
+            "[click_id]",
+            "[[x]]",
+            "%SUBID%",
+            "<sub1>",
+            "#aff_sub#",
+            "--SUB-ID--",
+        ] {
+            assert!(is_unreplaced(text), "{text}");
+        }
+        for text in ["{}", "%%", "--", "x{y}", "<script>alert(1)</script>", "p8qkMans", "--a/b--"] {
+            assert!(!is_unreplaced(text), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod outgoing;
 mod owed;
 pub(crate) mod payment;
 mod rebuild;
+pub(crate) mod reported;
 mod settle;
 mod table;
 
@@ -88,6 +89,28 @@ pub(crate) struct Processed {
     pub(crate) conversion_id: Option<String>,
     /// What it changed, in sentences; empty when all of it was known.
     pub(crate) changes: Vec<String>,
+    /// True when the conversion was there before and its status stayed what it was.
+    pub(crate) is_repeat: bool,
+    /// Which visit it is matched to, or why to none.
+    pub(crate) result: Option<Match>,
+}
+
+impl Processed {
+    fn new(before: Option<&Line>, id: String, now: Option<Line>, changes: Vec<String>) -> Self {
+        let status = |line: Option<&Line>| line.map(|line| line.status.clone());
+        Self {
+            is_repeat: before.is_some() && status(before) == status(now.as_ref()),
+            conversion_id: now.as_ref().map(|_| id),
+            result: now.map(|line| line.result),
+            changes,
+        }
+    }
+}
+
+/// True when a reported conversion with this key is known.
+pub(crate) async fn is_reported(tx: &mut Tx, account: &str, key: &str) -> Result<bool> {
+    table::take_turn(tx, account).await?;
+    Ok(!table::groups_of(tx, account, &BTreeSet::from([key])).await?.is_empty())
 }
 
 /// Writes what a payment means: conversion, match, touches, learned objects, and what is owed.
@@ -103,14 +126,14 @@ pub(crate) async fn process(
     let facts = record.payment.clone();
     record.payment.absorb(payment);
     if is_one && record.payment == facts {
-        let conversion_id = record.line.map(|_| record.id);
-        return Ok(Processed { conversion_id, changes: Vec::new() });
+        let before = record.line.clone();
+        return Ok(Processed::new(before.as_ref(), record.id, record.line, Vec::new()));
     }
     let before = record.clone();
     settle::settle(tx, ledger, &mut record).await?;
     settle::settle_borrowers(tx, ledger, before.line.as_ref(), &record, &facts).await?;
     let changes = changes::told(ledger.settings, before.line.as_ref(), &facts, &record);
-    Ok(Processed { conversion_id: record.line.map(|_| record.id), changes })
+    Ok(Processed::new(before.line.as_ref(), record.id, record.line, changes))
 }
 
 /// The one payment that these groups are: the stored one, a new one, or several that turn out to be one.

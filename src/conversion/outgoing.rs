@@ -121,6 +121,7 @@ fn facts_of(payment: &Payment) -> Value {
         "shipping_minor": amounts.and_then(|amounts| amounts.shipping),
         "discount_minor": amounts.and_then(|amounts| amounts.discount),
         "metadata": metadata,
+        "params": payment.reported.as_ref().map(|reported| &reported.params),
     })
 }
 

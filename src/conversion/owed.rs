@@ -26,6 +26,10 @@ pub(super) async fn owe(
     if entry.pay_fact != PayFact::Paid {
         return Ok(());
     }
+    // An unknown amount is never told as 0; only what is reported can lack one.
+    if record.payment.reported.is_some() && entry.amount.is_none() && entry.kind == "purchase" {
+        return Ok(());
+    }
     let mut destinations = ledger.settings.destinations_of(&line.site_id).peekable();
     if destinations.peek().is_none() {
         return Ok(());

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::adjustment::{Charge, Dispute, Refund};
+use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 
@@ -77,7 +78,7 @@ pub(crate) enum Mode {
     Subscription,
 }
 
-/// Which of Stripe's objects says something, the one that knows best first: that is how amounts are chosen, never by arrival.
+/// Who says something: which of Stripe's objects, the one that knows best first: that is how amounts are chosen, never by arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Teller {
@@ -89,6 +90,8 @@ pub(crate) enum Teller {
     PaymentIntent,
     /// A charge.
     Charge,
+    /// Somebody other than Stripe: then nothing else tells of it.
+    Report,
 }
 
 /// Metadata as text by key.
@@ -191,6 +194,9 @@ pub(crate) struct Payment {
     pub(crate) payment_link: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) presented: Option<Presented>,
+    /// What makes it a conversion that Stripe did not tell of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reported: Option<Reported>,
 }
 
 /// What is known of a subscription itself.
@@ -222,7 +228,7 @@ pub(super) fn earlier<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
 }
 
 /// Per key the greater value.
-fn united(mine: &mut Metadata, other: Metadata) {
+pub(super) fn united(mine: &mut Metadata, other: Metadata) {
     for (key, value) in other {
         let mine = mine.entry(key).or_default();
         *mine = std::mem::take(mine).max(value);
@@ -280,6 +286,11 @@ impl Payment {
         united(&mut self.subscription_metadata, other.subscription_metadata);
         later(&mut self.payment_link, other.payment_link);
         later(&mut self.presented, other.presented);
+        match (&mut self.reported, other.reported) {
+            (Some(mine), Some(other)) => mine.absorb(other),
+            (mine @ None, other) => *mine = other,
+            (Some(_), None) => {}
+        }
     }
 
     /// IDs that name this payment.
@@ -290,6 +301,7 @@ impl Payment {
             .flatten()
             .chain(self.charges.keys())
             .chain(adjustments)
+            .chain(self.reported.iter().map(|reported| &reported.key))
             .map(String::as_str)
             .collect()
     }
@@ -302,8 +314,17 @@ impl Payment {
             .collect()
     }
 
-    /// The one ID this payment has at every destination, for ever: a function of Stripe's objects.
+    /// The texts that may name the visit, the best first.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &str> {
+        let second = self.reported.as_ref().and_then(|reported| reported.reference.as_deref());
+        self.client_reference_id.as_deref().into_iter().chain(second)
+    }
+
+    /// The one ID this payment has at every destination, for ever: a function of Stripe's objects, or of what was reported.
     pub(crate) fn transaction_id(&self) -> Option<&str> {
+        if let Some(reported) = &self.reported {
+            return Some(&reported.transaction_id);
+        }
         self.sessions
             .first()
             .or_else(|| self.invoices.first())

@@ -102,7 +102,7 @@ async fn write(
         site_id,
         source_id: source.id.clone(),
         livemode: payment.livemode,
-        kind: entry.kind.to_owned(),
+        kind: entry.kind.clone(),
         status: entry.status.to_owned(),
         occurred_at,
         paid_at: entry.paid_at,
@@ -193,11 +193,17 @@ async fn look(
 ) -> Result<Looked> {
     let payment = &record.payment;
     let mut looked = Looked::default();
-    let reference = look_up(tx, keys, payment.client_reference_id.as_deref()).await?;
-    looked.found.by_click_id = reference.visit_of_ours;
-    looked.found.by_anytrack_id = reference.visit_of_note;
-    looked.awaited.extend(reference.awaited);
-    looked.judged = reference.judged;
+    for text in payment.references() {
+        let reference = look_up(tx, keys, Some(text)).await?;
+        looked.found.by_click_id = looked.found.by_click_id.or(reference.visit_of_ours);
+        looked.found.by_anytrack_id = looked.found.by_anytrack_id.or(reference.visit_of_note);
+        looked.awaited.extend(reference.awaited);
+        // A click ID of ours says more than somebody else's text before it.
+        let is_ours = |judged: &Option<Reference>| matches!(judged, Some(Reference::Genuine(_)));
+        if looked.judged.is_none() || (is_ours(&reference.judged) && !is_ours(&looked.judged)) {
+            looked.judged = reference.judged;
+        }
+    }
     let texts: Vec<&String> = payment
         .metadata(&record.contract)
         .into_iter()
@@ -252,7 +258,7 @@ async fn look_up(
 /// Where a payment without a reference would have got one from.
 fn origin(payment: &Payment) -> Origin {
     let is_adjusted = payment.adjusted_at.is_some();
-    if !payment.sessions.is_empty() {
+    if !payment.sessions.is_empty() || payment.reported.is_some() {
         Origin::Checkout
     } else if is_adjusted || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
         Origin::Earlier

@@ -38,6 +38,9 @@ pub(super) fn conversion_item(viewer: &Viewer, row: &ConversionRow) -> Conversio
     } else if row.kind == "renewal" {
         bought.push_str(", renewal");
     }
+    if let Some(source) = &row.reported_by {
+        bought.push_str(&format!(", reported by {source}"));
+    }
     let chip = |delivery| words::delivery_chip(delivery, &viewer.times, viewer.now);
     ConversionItem {
         href: viewer.link(&format!("/conversions/{}", row.id)).to_string(),

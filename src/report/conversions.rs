@@ -82,6 +82,8 @@ pub(crate) struct ConversionRow {
     pub(crate) match_reason: Option<String>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
+    /// The custom source that reported it; none for Stripe's.
+    pub(crate) reported_by: Option<String>,
     /// When we first heard of it.
     pub(crate) recorded_at: Timestamp,
     /// The visitor's way, first touch first.
@@ -147,7 +149,8 @@ macro_rules! selected {
         concat!(
             "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
-                match_reason, click_id, recorded_at_ms
+                match_reason, click_id, recorded_at_ms,
+                (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by
                from conversions c ",
             $rest
         )
@@ -278,6 +281,7 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
         match_by: row.try_get("match_by")?,
         match_reason: row.try_get("match_reason")?,
         click_id: row.try_get("click_id")?,
+        reported_by: row.try_get("reported_by")?,
         recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
         touches: Vec::new(),
         deliveries: Vec::new(),

@@ -5,6 +5,7 @@
 use anyhow::{Context as _, Result};
 
 use super::conversions::{ConversionRow, Touch, conversion_row};
+use super::custom_requests::{self, CustomRequest};
 use super::deliveries::{self, Delivery};
 use super::stripe_events::{self, StripeEventRow};
 use super::visits::{self, VisitRow};
@@ -23,6 +24,8 @@ pub(crate) struct Conversion {
     pub(crate) deliveries: Vec<Delivery>,
     /// The Stripe events that told it, in the order of arrival; bodies by [`super::stripe_event`].
     pub(crate) events: Vec<StripeEventRow>,
+    /// The requests of a custom source that told it, in the order of arrival.
+    pub(crate) requests: Vec<CustomRequest>,
     /// The objects of Stripe's that belong to it.
     pub(crate) objects: Vec<LearnedObject>,
     /// Who matched it by hand, if somebody did.
@@ -124,6 +127,7 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         way,
         deliveries: deliveries::of_conversion(store, id).await?,
         events: stripe_events::of_conversion(store, id).await?,
+        requests: custom_requests::of_conversion(store, id).await?,
         objects,
         by_hand,
         row,

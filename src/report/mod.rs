@@ -5,6 +5,7 @@
 //! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
 
 mod conversions;
+mod custom_requests;
 mod days;
 mod deliveries;
 mod health;
@@ -34,6 +35,7 @@ use crate::money::{Currency, Money, Totals};
 pub(crate) use conversions::{
     ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
 };
+pub(crate) use custom_requests::{CustomRequest, CustomRequests, custom_request, custom_requests};
 pub(crate) use days::{Day, days};
 pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,

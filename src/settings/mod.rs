@@ -3,6 +3,7 @@
 //! Promise: a change is in the database before it is in memory, and no page or log ever shows a secret of these records.
 
 mod destination;
+mod door;
 mod link;
 mod table;
 
@@ -23,6 +24,7 @@ use crate::ids::{self, ClickIdKey};
 use crate::money::Currency;
 use crate::store::Store;
 
+pub use door::{Door, MAX_CUSTOM_SOURCES, OldToken, add_custom_source, rotate_token, save_door};
 pub use link::{
     Link, STRIPE_LINK_HOSTS, check_target, is_payment_host, placeholders, shows_existing_checkout,
 };
@@ -359,6 +361,8 @@ pub struct Snapshot {
     pub destinations: Vec<Arc<Destination>>,
     /// Redirect links, newest first.
     pub links: Vec<Link>,
+    /// One per custom source.
+    pub doors: Vec<Door>,
 }
 
 impl Snapshot {
@@ -465,6 +469,7 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
     let key = table::get_or_set(&mut tx, "click_id_key", &ids::hex(&ids::new_key())).await?;
     let site_id = table::ensure_first_site(&mut tx, now).await?;
     table::ensure_source(&mut tx, now, &site_id, "main", SourceKind::Stripe).await?;
+    table::ensure_custom_source(&mut tx, now, &site_id, &ids::new_secret()).await?;
     if !config.stripe_webhook_secrets.is_empty() {
         table::set_secrets(&mut tx, now, "main", &config.stripe_webhook_secrets, true).await?;
     } else {

@@ -2,14 +2,16 @@
 //! In: records. Out: rows, and records again. Private to this room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use super::{
-    Consent, Destination, DestinationKind, DestinationOptions, Link, LinkDraft, NewDestination,
-    Revision, SigningSecret, Site, Snapshot, Source, SourceKind, SourceMode, TagSettings,
+    Consent, Destination, DestinationKind, DestinationOptions, Door, Link, LinkDraft,
+    NewDestination, OldToken, Revision, SigningSecret, Site, Snapshot, Source, SourceKind,
+    SourceMode, TagSettings,
 };
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -56,6 +58,7 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
         links: read(links.fetch_all(store.pool()).await?)
             .map(|row| link(&row))
             .collect::<Result<_>>()?,
+        doors: doors(store).await?,
     })
 }
 
@@ -526,5 +529,109 @@ pub(super) async fn update_link(tx: &mut AnyConnection, link: &Link) -> Result<(
 
 pub(super) async fn delete_link(tx: &mut AnyConnection, id: &str) -> Result<()> {
     sqlx::query("delete from links where id = $1").bind(id).execute(tx).await?;
+    Ok(())
+}
+
+async fn doors(store: &Store) -> Result<Vec<Door>> {
+    let rows = sqlx::query(
+        "select id, token, old_token, old_token_until_ms, currency
+           from sources
+          where kind = 'custom' and token is not null
+          order by created_at_ms, id",
+    );
+    let rows = rows.fetch_all(store.pool()).await?;
+    rows.iter()
+        .map(|row| {
+            let old: Option<String> = row.try_get("old_token")?;
+            let until: Option<i64> = row.try_get("old_token_until_ms")?;
+            let currency: Option<String> = row.try_get("currency")?;
+            Ok(Door {
+                source_id: row.try_get("id")?,
+                token: Secret::new(row.try_get::<String, _>("token")?),
+                old: old.zip(until).map(|(token, until)| OldToken {
+                    token: Secret::new(token),
+                    until: Timestamp::from_ms(until),
+                }),
+                currency: currency.as_deref().and_then(Currency::parse),
+            })
+        })
+        .collect()
+}
+
+/// Adds a custom source; false when another source has its key.
+pub(super) async fn insert_custom_source(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site_id: &str,
+    key: &str,
+    token: &str,
+) -> Result<bool> {
+    let inserted = sqlx::query(
+        "insert into sources (id, key, site_id, kind, secrets, metadata_key, token, from_environment, created_at_ms)
+         values ($1, $2, $3, 'custom', '', 'click_id', $4, 0, $5)
+             on conflict do nothing",
+    )
+    .bind(ids::new_record_id("src_", now))
+    .bind(key)
+    .bind(site_id)
+    .bind(token)
+    .bind(now.as_ms())
+    .execute(tx)
+    .await
+    .context("could not add a custom source")?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// The custom source that is there from the first start; another key only where a site took `custom` before.
+pub(super) async fn ensure_custom_source(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site_id: &str,
+    token: &str,
+) -> Result<()> {
+    let known = sqlx::query("select id from sources where kind = 'custom' limit 1");
+    if known.fetch_optional(&mut *tx).await?.is_some() {
+        return Ok(());
+    }
+    // Lists are sorted by time, and the first source is Stripe's.
+    let after = now.plus(Duration::from_millis(1));
+    if !insert_custom_source(tx, after, site_id, "custom", token).await? {
+        insert_custom_source(tx, after, site_id, "custom-conversions", token).await?;
+    }
+    Ok(())
+}
+
+/// The present token becomes the old one.
+pub(super) async fn rotate_token(
+    tx: &mut AnyConnection,
+    source_id: &str,
+    token: &str,
+    old_until: Timestamp,
+) -> Result<()> {
+    sqlx::query(
+        "update sources set old_token = token, old_token_until_ms = $1, token = $2 where id = $3 and kind = 'custom'",
+    )
+    .bind(old_until.as_ms())
+    .bind(token)
+    .bind(source_id)
+    .execute(tx)
+    .await
+    .context("could not change a token")?;
+    Ok(())
+}
+
+pub(super) async fn update_door(
+    tx: &mut AnyConnection,
+    source_id: &str,
+    site_id: &str,
+    currency: Option<Currency>,
+) -> Result<()> {
+    sqlx::query("update sources set site_id = $1, currency = $2 where id = $3 and kind = 'custom'")
+        .bind(site_id)
+        .bind(currency.map(|currency| currency.code().to_owned()))
+        .bind(source_id)
+        .execute(tx)
+        .await
+        .context("could not save a custom source")?;
     Ok(())
 }

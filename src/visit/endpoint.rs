@@ -84,14 +84,26 @@ async fn record_visit(
             }
         }
     }
-    allow_origin(&mut response, &headers, site);
+    allow_origin(&mut response, &headers, std::slice::from_ref(site));
     Ok(response)
 }
 
 /// `OPTIONS /v`: the tag needs no preflight; other callers from the site's own pages may send one.
-async fn preflight_visit() -> Response {
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::ALLOW, "POST, OPTIONS")];
-    (StatusCode::NO_CONTENT, headers).into_response()
+/// A preflight names no site, so the origin may be any site's.
+async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let mut response = (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]).into_response();
+    if allow_origin(&mut response, &headers, &state.settings.current().sites) {
+        let answer = response.headers_mut();
+        let allowed = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type"),
+            (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+        ];
+        for (name, value) in allowed {
+            answer.insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -156,16 +168,19 @@ fn cookie(
         .ok()
 }
 
-/// Echoes the origin of the site's own pages; the tag itself needs no CORS.
-fn allow_origin(response: &mut Response, headers: &HeaderMap, site: &Site) {
+/// Echoes the origin of the sites' own pages, and answers whether it was one; the tag itself needs no CORS.
+fn allow_origin(response: &mut Response, headers: &HeaderMap, sites: &[Site]) -> bool {
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
     let host = text(headers, "origin").and_then(landing::host_of);
-    let belongs =
-        host.is_some_and(|host| site.domains.iter().any(|domain| hosts::same_site(domain, &host)));
+    let belongs = host.is_some_and(|host| {
+        let mut domains = sites.iter().flat_map(|site| &site.domains);
+        domains.any(|domain| hosts::same_site(domain, &host))
+    });
     if let Some(origin) = headers.get(header::ORIGIN).filter(|_| belongs) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
+    belongs
 }

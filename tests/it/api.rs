@@ -166,7 +166,7 @@ async fn lists_are_filtered_and_paged() {
         ("deliveries?state=skipped", 1),
         ("deliveries?destination=anytrack", 3),
         ("sites", 1),
-        ("sources", 1),
+        ("sources", 2),
         ("destinations", 1),
     ];
     for (query, expected) in rows {

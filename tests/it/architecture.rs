@@ -20,6 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("redirect", &["visit", "settings", "state", "client"]),
     ("visit", &["settings", "state", "client"]),
     ("stripe", &["conversion", "settings", "state", "client"]),
+    ("custom", &["conversion", "settings", "state", "client"]),
     ("conversion", &["visit", "delivery", "destination", "settings", "state", "client"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
@@ -49,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "state",
             "client",
             "stripe",
+            "custom",
             "conversion",
             "delivery",
             "destination",
@@ -106,6 +108,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_objects",
         ],
     ),
+    ("custom", &["custom_requests"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("dashboard", &["users", "sessions"]),
 ];

@@ -27,6 +27,7 @@ struct Acknowledged {
 /// A visitor who lands, pays, lands again, until the server is gone. Reports each acknowledged answer.
 async fn visit_and_pay(
     url: String,
+    token: String,
     client: reqwest::Client,
     done: Acknowledged,
     answered: mpsc::Sender<()>,
@@ -56,6 +57,19 @@ async fn visit_and_pay(
         assert_eq!(answer.status().as_u16(), 200);
         done.events.lock().expect("no visitor panics").insert(session);
         let _ = answered.send(()).await; // As above.
+
+        let transaction = format!("order_{click_id}");
+        let report = json!({"click_id": click_id, "value": 5, "transaction_id": transaction});
+        let post = client.post(format!("{url}/webhooks/custom/{token}"));
+        let Ok(answer) = post.body(report.to_string()).send().await else { return };
+        match answer.status().as_u16() {
+            200 => done.events.lock().expect("no visitor panics").insert(transaction),
+            status => {
+                assert_eq!(status, 429, "more than fifty within a second");
+                continue;
+            }
+        };
+        let _ = answered.send(()).await; // As above.
     }
 }
 
@@ -66,11 +80,13 @@ async fn what_was_acknowledged_survives_many_kills_under_load() {
     let client = http_client();
     for killed_after in KILLED_AFTER {
         let mut server = Server::start(&database, &anytrack).await;
+        let token = database.texts("select token from sources where kind = 'custom'").await;
         let (answered, mut answers) = mpsc::channel(1024);
         let mut visitors = JoinSet::new();
         for _ in 0..VISITORS {
             visitors.spawn(visit_and_pay(
                 server.url.clone(),
+                token[0].clone(),
                 client.clone(),
                 done.clone(),
                 answered.clone(),

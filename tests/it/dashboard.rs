@@ -11,7 +11,7 @@ use crate::harness::{Reply, Session, TestApp};
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "watercolor-2026";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 14] = [
     "/",
     "/conversions",
     "/leaks",
@@ -24,6 +24,8 @@ const PAGES: [&str; 12] = [
     "/settings/sites/main",
     "/settings/sources",
     "/settings/sources/main",
+    "/settings/custom",
+    "/settings/custom/custom",
 ];
 
 pub(crate) async fn with_admin(further: &[(&str, &str)]) -> TestApp {

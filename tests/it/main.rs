@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod conversion;
 mod crash;
+mod custom;
 mod dashboard;
 mod delivery;
 mod demo;

@@ -187,7 +187,7 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
         post(&app, "/settings/sources", &cookie, &other).await.status,
         StatusCode::SEE_OTHER
     );
-    assert_eq!(app.api("/api/v1/sources").await["data"][1]["key"], "second");
+    assert_eq!(app.api("/api/v1/sources").await["data"][2]["key"], "second");
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn the_dashboard_shows_how_the_books_compare() {
     stripe.has("/v1/checkout/sessions", [object]);
     app.advance(DAY);
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("1 payment differs"));
+    assert!(text(&app, &cookie, "/").await.contains("1 payment unlike Stripe’s books"));
     let shown = text(&app, &cookie, "/settings/sources").await;
     for expected in [
         "Stripe: 1 paid, 102.60 USD; here: 0, 0.00; gap 1",

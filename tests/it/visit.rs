@@ -190,6 +190,36 @@ async fn only_post_and_options_are_answered() {
 }
 
 #[tokio::test]
+async fn a_preflight_of_the_sites_own_pages_is_allowed_and_no_other() {
+    let app = TestApp::start().await;
+    let database = &app.database.look().await;
+    sqlx::query("update sites set domains = 'shop.localhost'")
+        .execute(database)
+        .await
+        .expect("a domain");
+    app.app().state().settings.reload(&app.app().state().store).await.expect("it reloads");
+    let rows = [
+        (Some("https://www.shop.localhost"), true),
+        (Some("https://shop.localhost:8443"), true),
+        (Some("https://evil.example"), false),
+        (Some("null"), false),
+        (None, false),
+    ];
+    for (origin, is_allowed) in rows {
+        let headers: Vec<(&str, &str)> =
+            origin.map(|origin| ("origin", origin)).into_iter().collect();
+        let reply = app.send("OPTIONS", "/v", &headers, "").await;
+        assert_eq!((reply.status, reply.text()), (StatusCode::NO_CONTENT, ""), "{origin:?}");
+        let allowed = if is_allowed { origin.unwrap_or_default() } else { "" };
+        assert_eq!(reply.header("access-control-allow-origin"), allowed, "{origin:?}");
+        let (methods, names) = if is_allowed { ("POST", "Content-Type") } else { ("", "") };
+        assert_eq!(reply.header("access-control-allow-methods"), methods, "{origin:?}");
+        assert_eq!(reply.header("access-control-allow-headers"), names, "{origin:?}");
+        assert_eq!((reply.header("vary"), reply.header("cache-control")), ("Origin", "no-store"));
+    }
+}
+
+#[tokio::test]
 async fn a_later_body_never_takes_the_place_of_a_click_ids_first_visit() {
     let app = TestApp::start().await;
     let id = app.visit(PAGE).await;

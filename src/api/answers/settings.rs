@@ -79,7 +79,7 @@ impl Link {
 /// One source.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Source {
-    /// Stands in the webhook's URL.
+    /// Its short name; stands in the URL of a Stripe webhook.
     key: String,
     /// The site's key.
     site: String,
@@ -95,10 +95,17 @@ pub(crate) struct Source {
     account: Option<String>,
     /// Payment intents without a checkout count too.
     record_bare_payment_intents: bool,
+    /// Of a custom source: stands in its URL, `/webhooks/custom/{token}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// Of a custom source: what an amount without a currency is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
 }
 
 impl Source {
     pub(crate) fn new(found: &settings::Source, settings: &Snapshot) -> Self {
+        let door = settings.door(&found.id);
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
@@ -111,6 +118,8 @@ impl Source {
             mode: found.mode.word(),
             account: Some(found.account.clone()).filter(|account| !account.is_empty()),
             record_bare_payment_intents: found.record_bare_payment_intents,
+            token: door.map(|door| door.token.expose().to_owned()),
+            currency: door.map(|_| settings.currency_of(found).code().to_owned()),
         }
     }
 }

@@ -6,6 +6,8 @@ mod by_hand;
 mod deliveries;
 mod way;
 
+use std::borrow::Cow;
+
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -21,7 +23,7 @@ use super::views::{Chip, words};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::money::Money;
-use crate::report::{self, Conversion, StripeEventRow, Visit};
+use crate::report::{self, Conversion, ConversionRow, CustomRequest, StripeEventRow, Visit};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -46,6 +48,9 @@ struct JourneyPage {
     steps: Vec<Step>,
     by_hand: by_hand::Form,
     events: Vec<EventTold>,
+    requests: Vec<RequestTold>,
+    /// Who told it: `Stripe`, or the custom source’s key.
+    teller: String,
     asides: Vec<Aside>,
     payment: String,
 }
@@ -73,7 +78,7 @@ struct Step {
 
 /// One line of facts.
 struct Fact {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: String,
     is_code: bool,
     href: Option<String>,
@@ -81,7 +86,7 @@ struct Fact {
 
 impl Fact {
     fn text(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name, value: value.into(), is_code: false, href: None }
+        Self { name: Cow::Borrowed(name), value: value.into(), is_code: false, href: None }
     }
 
     fn code(name: &'static str, value: impl Into<String>) -> Self {
@@ -155,6 +160,8 @@ fn journey_page(
         steps,
         by_hand,
         events: found.events.iter().map(|event| event_told(viewer, event)).collect(),
+        requests: found.requests.iter().map(|it| request_told(viewer, row, it)).collect(),
+        teller: row.reported_by.clone().unwrap_or_else(|| "Stripe".to_owned()),
         asides: asides(state, viewer, found, &payment),
         payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
     }
@@ -185,9 +192,32 @@ fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
     }
 }
 
+/// One of a custom source's requests about it.
+struct RequestTold {
+    at: Moment,
+    href: String,
+    state: &'static str,
+    line: String,
+    said: String,
+}
+
+fn request_told(viewer: &Viewer, row: &ConversionRow, request: &CustomRequest) -> RequestTold {
+    let source = row.reported_by.as_deref().unwrap_or_default();
+    let line = format!("{} {}", request.query, request.body);
+    RequestTold {
+        at: viewer.times.short_second(request.received_at, viewer.now),
+        href: viewer
+            .link(&format!("/settings/custom/{source}/requests/{}", request.id))
+            .to_string(),
+        state: if request.state == "repeated" { "Repeat" } else { "Recorded" },
+        line: line.split_whitespace().collect::<Vec<_>>().join(" "),
+        said: request.warnings.join("; "),
+    }
+}
+
 /// What the object that knows best says of a payment.
 fn told<'a>(payment: &'a Value, key: &str) -> Option<&'a str> {
-    ["session", "invoice", "payment_intent", "charge"]
+    ["session", "invoice", "payment_intent", "charge", "report"]
         .iter()
         .find_map(|teller| payment["told"][teller][key].as_str())
 }
@@ -221,6 +251,10 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
         },
     ];
     let told = match found.events.first() {
+        None if row.reported_by.is_some() => format!(
+            "{} reported it. The request was stored, with all that follows from it, before the sender got its answer.",
+            row.reported_by.as_deref().unwrap_or_default()
+        ),
         Some(first) if first.received_at > row.occurred_at => format!(
             "Stripe told us {} later. Its signature was right, and the message was stored before Stripe got its answer.",
             distance(first.received_at.since(row.occurred_at))
@@ -274,12 +308,19 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
         Fact::text("Source", format!("{source}, {mode}")),
         Fact::code("Conversion", row.id.clone()),
     ];
-    for object in found.objects.iter().filter(|object| object.role == "identity") {
+    let is_stripes = row.reported_by.is_none();
+    for object in found.objects.iter().filter(|it| is_stripes && it.role == "identity") {
         sale.push(Fact::code("In Stripe", object.object_id.clone()));
     }
+    let params = payment["reported"]["params"].as_object();
+    let params = params.into_iter().flatten().map(|(name, value)| Fact {
+        name: name.clone().into(),
+        ..Fact::text("", value.as_str().unwrap_or_default())
+    });
     vec![
         Aside { title: "Money", facts: amounts },
         Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
         Aside { title: "Sale", facts: sale },
+        Aside { title: "Further parameters", facts: params.collect() },
     ]
 }

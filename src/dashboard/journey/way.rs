@@ -199,12 +199,12 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow) -> Step {
         ),
         "click_id" => (
             "Matched by click ID",
-            "Stripe brought back the click ID of the visit above. It is one of ours, its signature is right, and \
+            "The click ID of the visit above came back. It is one of ours, its signature is right, and \
              that visit is recorded. No guess was needed.",
         ),
         "anytrack_click_id" => (
             "Matched by AnyTrack’s click ID",
-            "Stripe brought back a click ID of AnyTrack. It was seen on the page during the visit above.",
+            "A click ID of AnyTrack came back. It was seen on the page during the visit above.",
         ),
         "metadata" => (
             "Matched by metadata",

@@ -47,10 +47,9 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
             hint: "its API gave no answer; see why".to_owned(),
         },
         (Some(books), None) if books.gap > 0 => {
-            let gap = i64::try_from(books.gap).unwrap_or(i64::MAX);
-            let fact = counted(gap, "payment differs", "payments differ");
-            let hint = format!("from Stripe’s books, compared {checked}");
-            Sign { href, class: "bad", fact, hint }
+            let gap = counted(i64::try_from(books.gap).unwrap_or(i64::MAX), "payment", "payments");
+            let fact = format!("{gap} unlike Stripe’s books");
+            Sign { href, class: "bad", fact, hint: format!("compared {checked}") }
         }
         (Some(books), None) => {
             let paid: u64 = books.totals.iter().map(|sums| sums.here_count).sum();

@@ -2,6 +2,7 @@
 //! In: the records and forms. Out: changed records, or the form again with the reason beside the field.
 //! Promise: no secret is ever shown again, not even a refused one; what the environment sets is read-only here.
 
+mod custom;
 mod forms;
 mod site;
 mod source;
@@ -12,6 +13,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
+pub(super) use custom::{
+    add_door, change_door, list_doors, rotate_custom_token, send_test_conversion,
+    show_custom_request, show_door,
+};
 pub(super) use forms::{change_password, save_anytrack, save_stripe};
 pub(super) use site::{add_site, read_hosts, save_site, show_site};
 pub(super) use source::{
@@ -93,6 +98,7 @@ struct SettingsPage {
     new_site: NewSiteForm,
     stripe: SecretSetting,
     sources_href: String,
+    custom_href: String,
     anytrack: SecretSetting,
     /// The page of all destinations.
     destinations: String,
@@ -166,6 +172,7 @@ async fn settings_page(
         stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
         destinations: viewer.link("/settings/destinations").to_string(),
         sources_href: viewer.link("/settings/sources").to_string(),
+        custom_href: viewer.link("/settings/custom").to_string(),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
         password: PasswordForm {
             action: action("password"),

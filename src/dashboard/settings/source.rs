@@ -309,8 +309,7 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         numbers::counted(i64::try_from(count).unwrap_or(i64::MAX), "payment", "payments")
     };
     let mode = if result.livemode { "" } else { ", test mode" };
-    let (from, until) =
-        (viewer.times.short(result.from, viewer.now), viewer.times.short(result.until, viewer.now));
+    let (from, until) = (viewer.times.minute(result.from), viewer.times.minute(result.until));
     let compared = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
     let total = |sums: &crate::stripe::reconcile::Sums| {
         format!(
@@ -486,7 +485,12 @@ async fn secrets(
             shown: mask(secret),
             used: match heard {
                 Some(heard) => format!("last used {}", viewer.times.ago(heard.at, viewer.now)),
-                None if since.as_ms() > 0 => "not since the last change".to_owned(),
+                None if since.as_ms() > 0 => {
+                    format!(
+                        "not used since the secrets changed, {}",
+                        viewer.times.ago(since, viewer.now)
+                    )
+                }
                 None => "not used yet".to_owned(),
             },
             can_go: others && is_old,

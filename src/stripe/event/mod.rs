@@ -305,7 +305,10 @@ mod tests {
         let Reading::Payment(payment) = reading(body) else { panic!("a payment") };
         let entry = payment.entry(&crate::settings::Source::sample("click_id")).unwrap();
         assert_eq!(payment.value(ValueOption::Total).unwrap().decimal(), "100.00");
-        assert_eq!((entry.kind, entry.status, payment.email()), ("purchase", "paid", None));
+        assert_eq!(
+            (entry.kind.as_str(), entry.status, payment.email()),
+            ("purchase", "paid", None)
+        );
         assert_eq!(payment.transaction_id(), Some("evt_1M5sv6JhmZq84NMqbCfCcgRL"));
         assert_eq!(entry.paid_at, Some(Timestamp::from_ms(7)));
     }

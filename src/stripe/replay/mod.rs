@@ -32,7 +32,7 @@ pub struct Wanted {
 /// What a replay found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Replayed {
-    /// Events read.
+    /// Events and custom requests read.
     pub events: usize,
     /// Conversions they make.
     pub conversions: usize,
@@ -49,7 +49,7 @@ pub struct Replayed {
 pub struct Difference {
     /// `cnv_…`; none for one that is not here yet.
     pub conversion_id: Option<String>,
-    /// Stripe's ID of the payment.
+    /// What the payment is known by: Stripe's ID, or the custom request's.
     pub transaction_id: String,
     /// What about it.
     pub what: What,
@@ -103,11 +103,16 @@ struct Compared {
     outcomes: BTreeMap<String, (Outcome, Outcome)>,
 }
 
-/// Rebuilds, compares, and corrects if wanted.
+/// Rebuilds, compares, and corrects if wanted. `others` records what did not come from Stripe, and answers how many requests that was.
 ///
 /// # Errors
 /// When the database does not answer, or events keep arriving while it works: nothing was changed then, and it may run again.
-pub(crate) async fn run(store: &Store, ledger: Ledger<'_>, wanted: &Wanted) -> Result<Replayed> {
+pub(crate) async fn run(
+    store: &Store,
+    ledger: Ledger<'_>,
+    wanted: &Wanted,
+    others: impl AsyncFn(&Store, Ledger<'_>) -> Result<usize>,
+) -> Result<Replayed> {
     let mark = table::mark(&mut *store.pool().acquire().await?).await?;
     let tables = conversion::LEDGER.iter().map(|(table, _)| *table);
     let tables = tables.chain(conversion::BESIDE_THE_LEDGER.iter().copied());
@@ -115,7 +120,7 @@ pub(crate) async fn run(store: &Store, ledger: Ledger<'_>, wanted: &Wanted) -> R
     let shadow = store.shadow(&tables).await?;
     shadow.fill("stripe_events").await?;
     table::forget_outcomes(&shadow).await?;
-    let mut events = 0;
+    let mut events = others(&shadow, ledger).await?;
     loop {
         match worker::round(&shadow, ledger).await? {
             0 => break,

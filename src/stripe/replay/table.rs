@@ -28,13 +28,13 @@ pub(super) async fn forget_outcomes(shadow: &Shadow) -> Result<()> {
     tx.commit().await
 }
 
-/// All lines of the ledger that come from Stripe, by ID.
+/// All lines of the ledger that are made from raw events and requests, by ID.
 pub(super) async fn lines(store: &Store) -> Result<BTreeMap<String, Line>> {
     let rows = sqlx::query(
         "select c.*
            from conversions c
            join sources s on s.id = c.source_id
-          where s.kind = 'stripe'",
+          where s.kind in ('stripe', 'custom')",
     )
     .fetch_all(store.pool())
     .await
@@ -112,10 +112,12 @@ pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>>
         .collect()
 }
 
-/// Changes whenever an event was processed: what was rebuilt before is then out of date.
+/// Changes whenever an event was processed or a custom request recorded: what was rebuilt before is then out of date.
 pub(super) async fn mark(connection: &mut AnyConnection) -> Result<(i64, i64, i64)> {
     let row = sqlx::query(
-        "select count(*), coalesce(max(processed_at_ms), 0), cast(coalesce(sum(attempts), 0) as bigint) from stripe_events",
+        "select count(*) + (select count(*) from custom_requests where state <> 'refused'),
+                coalesce(max(processed_at_ms), 0), cast(coalesce(sum(attempts), 0) as bigint)
+           from stripe_events",
     )
     .fetch_one(connection)
     .await

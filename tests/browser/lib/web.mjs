@@ -6,7 +6,9 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import http from "node:http";
 
-const TAG = readFileSync(new URL("../../../static/tag.min.js", import.meta.url), "utf8");
+const read = (name) => readFileSync(new URL(`../../../static/${name}`, import.meta.url), "utf8");
+const TAG = read("tag.min.js");
+const DEBUG = read("tag-debug.min.js");
 
 /** A list that can be waited on: `next` gives the entries one by one, those to come included. */
 class Arrivals {
@@ -55,8 +57,9 @@ const standIn = async (request) => {
       "x-content-type-options": "nosniff",
       "cache-control": isFixed ? "public, max-age=300" : "private, no-store, no-transform",
       "cross-origin-resource-policy": "cross-origin",
+      ...(request.headers.origin && { "access-control-allow-origin": request.headers.origin }),
     },
-    body: `${TAG}(${JSON.stringify(config)})`,
+    body: `${request.url.includes("debug=1") ? `${DEBUG}(${TAG})` : TAG}(${JSON.stringify(config)})`,
   };
 };
 
@@ -127,7 +130,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
       web.payments.add(request.url);
       response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
     } else {
-      const { html = "", headers } = pages.get(path) ?? {};
+      const { html = "", headers, script } = pages.get(path) ?? {};
+      if (script) return response.writeHead(200, { "content-type": "text/javascript; charset=utf-8" }).end(script);
       response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers });
       response.end(`<!doctype html><title>Shop</title>${html}`);
     }
@@ -142,6 +146,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   web.tag = `<script async src="${web.url("go.shop", "/t/main.js")}"></script>`;
   /** Puts a page under a path of every shop host. */
   web.page = (path, html, headers) => pages.set(path, { html, headers });
+  /** Puts a script of the shop's own under a path. */
+  web.file = (path, script) => pages.set(path, { script });
   web.close = () => {
     server.close();
     server.closeAllConnections();

@@ -1,0 +1,169 @@
+//! `GET|POST /webhooks/custom/{token}`, the door for everybody but Stripe.
+//! In: AnyTrack's parameters, in the query or a body. Out: JSON: the conversion's ID, or what is wrong with which parameter.
+//! Promise: 200 only after the commit; the token stands in no log; asking what is allowed (HEAD, OPTIONS) records nothing.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Recorded, Refusal, Request, RequestLimit, record, refuse};
+use crate::conversion::Ledger;
+use crate::conversion::join::Match;
+use crate::error;
+use crate::settings::Source;
+use crate::state::AppState;
+
+/// Largest body read; a conversion is a few hundred bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+#[rustfmt::skip] // The route in one line, for the test that compares it with the documentation.
+pub(crate) fn routes(limit: RequestLimit) -> Router<AppState> {
+    let receive = move |state, path, query, method, headers, body| {
+        receive_conversion(state, path, query, method, headers, body, limit)
+    };
+    Router::new()
+        .route("/webhooks/custom/{token}", get(receive.clone()).post(receive).head(answer_head).options(answer_options))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// What a recorded request is answered.
+#[derive(Serialize)]
+struct Answer {
+    id: Option<String>,
+    duplicate: bool,
+    #[serde(rename = "match")]
+    matched: Option<MatchAnswer>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct MatchAnswer {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Answer {
+    fn new(recorded: Recorded) -> Self {
+        let matched = recorded.processed.result.map(|result| match result {
+            Match::Matched { by, .. } => {
+                MatchAnswer { state: "matched", by: Some(by.word()), reason: None }
+            }
+            Match::Unmatched(reason) => {
+                MatchAnswer { state: "unmatched", by: None, reason: Some(reason.word()) }
+            }
+        });
+        Self {
+            id: recorded.processed.conversion_id,
+            duplicate: recorded.processed.is_repeat,
+            matched,
+            warnings: recorded.warnings,
+        }
+    }
+}
+
+/// What a request that was not recorded is answered.
+#[derive(Serialize)]
+struct Fault {
+    error: String,
+    parameter: Option<String>,
+}
+
+/// `GET|POST /webhooks/custom/{token}`: 200 recorded or repeated · 400 states no conversion · 404 unknown token · 413 too large ·
+/// 429 too many · 503 ours.
+async fn receive_conversion(
+    State(state): State<AppState>,
+    Path(token): Path<String>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    limit: RequestLimit,
+) -> Response {
+    let (settings, now) = (state.settings.current(), state.clock.now());
+    let Some(source) = settings.custom_source(&token, now) else { return unknown() };
+    if !limit.allows(&source.id, now) {
+        let response = fault(StatusCode::TOO_MANY_REQUESTS, "more than 50 requests a second");
+        return ([(header::RETRY_AFTER, "1")], response).into_response();
+    }
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let mut request = Request {
+        method: method.as_str().to_owned(),
+        query: query.unwrap_or_default(),
+        content_type: text(header::CONTENT_TYPE).unwrap_or_default().into_owned(),
+        body: Vec::new(),
+    };
+    match body {
+        Ok(bytes) => request.body = bytes.to_vec(),
+        Err(rejection) => {
+            let (status, error) = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB")
+                }
+                _ => (StatusCode::BAD_REQUEST, "the body broke off"),
+            };
+            let refusal = Refusal { error: error.to_owned(), parameter: None };
+            return match refuse(&state.store, now, source, request, &refusal).await {
+                Ok(()) => fault(status, error),
+                Err(cause) => ours(source, cause),
+            };
+        }
+    }
+    let ledger = Ledger { keys: &state.click_ids, settings: &settings, now };
+    match record(&state.store, ledger, source, request).await {
+        Ok(Ok(recorded)) => {
+            state.bells.delivery_owed.notify_one();
+            answer(StatusCode::OK, Answer::new(recorded))
+        }
+        Ok(Err(refusal)) => {
+            tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+            let Refusal { error, parameter } = refusal;
+            answer(StatusCode::BAD_REQUEST, Fault { error, parameter })
+        }
+        Err(cause) => ours(source, cause),
+    }
+}
+
+/// HEAD: whether there is such an address. Records nothing.
+async fn answer_head(State(state): State<AppState>, Path(token): Path<String>) -> StatusCode {
+    match state.settings.current().custom_source(&token, state.clock.now()) {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::NOT_FOUND,
+    }
+}
+
+/// OPTIONS: which methods there are. Records nothing.
+async fn answer_options() -> Response {
+    (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS, POST")]).into_response()
+}
+
+fn unknown() -> Response {
+    fault(StatusCode::NOT_FOUND, "there is no such address: copy it from the settings again")
+}
+
+fn fault(status: StatusCode, error: &str) -> Response {
+    answer(status, Fault { error: error.to_owned(), parameter: None })
+}
+
+fn answer(status: StatusCode, body: impl Serialize) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+/// Nothing was recorded, and the sender should try again. The cause is for our log.
+fn ours(source: &Source, cause: anyhow::Error) -> Response {
+    let line = "could not be recorded; send it again";
+    let cause = cause.context(format!("custom source {}", source.key));
+    let mut response = fault(StatusCode::SERVICE_UNAVAILABLE, line);
+    let logged = error::Fault { line: line.into(), cause: Some(Arc::new(cause)) };
+    response.extensions_mut().insert(logged);
+    response
+}

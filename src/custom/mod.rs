@@ -1,0 +1,171 @@
+//! Conversions from elsewhere: a drop-in for AnyTrack's custom integration.
+//! In: requests of an existing Zap, scenario or affiliate postback. Out: conversions in the same ledger as Stripe's payments.
+//! Promise: the raw request, the conversion, its match and what it owes are one transaction, committed before the answer.
+
+pub(crate) mod endpoint;
+mod limit;
+mod parameters;
+mod statement;
+mod table;
+
+use anyhow::Result;
+
+pub(crate) use limit::RequestLimit;
+pub(crate) use parameters::Refusal;
+
+use self::statement::Statement;
+use crate::clock::Timestamp;
+use crate::conversion::{self, Ledger, Processed};
+use crate::ids;
+use crate::settings::Source;
+use crate::store::{Store, Tx};
+
+/// Refused requests kept of each source, for whoever looks for the fault.
+const REFUSED_KEPT: i64 = 200;
+
+/// A request as received.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// GET or POST.
+    pub(crate) method: String,
+    /// Percent-encoded.
+    pub(crate) query: String,
+    pub(crate) content_type: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A request that was kept.
+struct Kept {
+    id: String,
+    source_id: String,
+    received_at: Timestamp,
+    request: Request,
+}
+
+/// What became of a request.
+pub(crate) struct Recorded {
+    pub(crate) processed: Processed,
+    /// What the sender should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Records what a request states, in one transaction; a refused one is kept for diagnosis.
+pub(crate) async fn record(
+    store: &Store,
+    ledger: Ledger<'_>,
+    source: &Source,
+    request: Request,
+) -> Result<Result<Recorded, Refusal>> {
+    let kept = Kept {
+        id: ids::new_record_id("crq_", ledger.now),
+        source_id: source.id.clone(),
+        received_at: ledger.now,
+        request,
+    };
+    let statement = match read(ledger, source, &kept) {
+        Ok(statement) => statement,
+        Err(refusal) => {
+            keep_refused(store, &kept, &refusal).await?;
+            return Ok(Err(refusal));
+        }
+    };
+    let mut tx = store.begin().await?;
+    let recorded = process(&mut tx, ledger, &kept, statement).await?;
+    let state = if recorded.processed.is_repeat { "repeated" } else { "recorded" };
+    let conversion_id = recorded.processed.conversion_id.as_deref();
+    table::insert(&mut tx, &kept, state, conversion_id, &recorded.warnings).await?;
+    tx.commit().await?;
+    Ok(Ok(recorded))
+}
+
+/// Keeps a request that states no conversion, and forgets the oldest of them.
+pub(crate) async fn refuse(
+    store: &Store,
+    now: Timestamp,
+    source: &Source,
+    request: Request,
+    refusal: &Refusal,
+) -> Result<()> {
+    let id = ids::new_record_id("crq_", now);
+    let source_id = source.id.clone();
+    keep_refused(store, &Kept { id, source_id, received_at: now, request }, refusal).await
+}
+
+async fn keep_refused(store: &Store, kept: &Kept, refusal: &Refusal) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::insert_refused(&mut tx, kept, refusal).await?;
+    table::forget_refused(&mut tx, &kept.source_id, REFUSED_KEPT).await?;
+    tx.commit().await
+}
+
+fn read(ledger: Ledger<'_>, source: &Source, kept: &Kept) -> Result<Statement, Refusal> {
+    let request = &kept.request;
+    let parameters = parameters::read(&request.query, &request.content_type, &request.body)?;
+    statement::read(&parameters, ledger.settings.currency_of(source), kept.received_at)
+}
+
+async fn process(
+    tx: &mut Tx,
+    ledger: Ledger<'_>,
+    kept: &Kept,
+    statement: Statement,
+) -> Result<Recorded> {
+    let has_sale = match statement.key_of_sale() {
+        Some(key) => {
+            conversion::is_reported(tx, &statement::account(&kept.source_id), &key).await?
+        }
+        None => false,
+    };
+    let (payment, warnings) = statement.payment(&kept.source_id, &kept.id, has_sale);
+    let processed = conversion::process(tx, ledger, payment).await?;
+    Ok(Recorded { processed, warnings })
+}
+
+/// The parameters of a request as they are read, to be shown.
+pub(crate) fn listed(query: &str, content_type: &str, body: &[u8]) -> Vec<(String, String)> {
+    let read = parameters::read(query, content_type, body).unwrap_or_default();
+    read.all().map(|it| (it.name.clone(), it.value.clone())).collect()
+}
+
+/// A conversion as a sender would report it, marked as a test; without a click ID it has an e-mail address.
+pub(crate) fn test_request(now: Timestamp, click_id: &str, value: &str) -> Request {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    match click_id {
+        "" => query.append_pair("email", "test@example.com"),
+        click_id => query.append_pair("click_id", click_id),
+    };
+    query.append_pair("value", value);
+    query.append_pair("event_name", "Purchase");
+    query.append_pair("transaction_id", &format!("test-{}", now.as_ms()));
+    query.append_pair("test", "1");
+    Request { method: "GET".to_owned(), query: query.finish(), ..Request::default() }
+}
+
+/// A path as logs may show it: the token is a credential.
+pub(crate) fn hide_token(path: &str) -> String {
+    const DOOR: &str = "/webhooks/custom/";
+    match path.split_once(DOOR) {
+        Some((before, token)) => {
+            format!("{before}{DOOR}{}…", token.chars().take(4).collect::<String>())
+        }
+        None => path.to_owned(),
+    }
+}
+
+/// Records every kept request again, oldest first, in a ledger that is written anew. Answers how many. A request that today's rules
+/// would refuse, or whose source is gone, makes nothing.
+pub(crate) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
+    let (mut count, mut after) = (0, None);
+    while let Some(kept) = table::accepted_after(store, after.as_ref()).await? {
+        if let Some(source) = ledger.settings.source(&kept.source_id)
+            && let Ok(statement) = read(ledger, source, &kept)
+        {
+            let mut tx = store.begin().await?;
+            process(&mut tx, ledger, &kept, statement).await?;
+            tx.commit().await?;
+        }
+        count += 1;
+        after = Some((kept.received_at, kept.id));
+    }
+    Ok(count)
+}

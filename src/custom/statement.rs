@@ -1,0 +1,683 @@
+//! What a request states.
+//! In: its parameters, the source's currency, the time of arrival. Out: a conversion's facts, or the reason why it states none.
+//! Promise: exact decimals without a float; a text that a tool forgot to fill in never passes for an ID. Pure.
+//! Source of AnyTrack's names and rules: readme.anytrack.io, custom-integration-parameters and standard-events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::parameters::{Parameter, Parameters, Refusal};
+use crate::clock::Timestamp;
+use crate::conversion::join;
+use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
+use crate::conversion::reported::Reported;
+use crate::ids;
+use crate::money::{Currency, Money};
+
+// Names in canonical form: AnyTrack's first, then ours.
+const CLICK_ID: &[&str] = &["clickid", "click", "clientreferenceid", "atclid", "subid"];
+const REFERENCE: &[&str] = &["refid", "ref"];
+const EMAIL: &[&str] = &["email", "customeremail"];
+const VALUE: &[&str] = &["value", "commission", "amount", "payout", "revenue"];
+const AMOUNT_MINOR: &[&str] = &["amountminor"];
+const AMOUNT_TOTAL: &[&str] = &["amounttotal"];
+const CURRENCY: &[&str] = &["currency"];
+const TRANSACTION: &[&str] = &["transactionid", "txid", "orderid", "paymentid"];
+const EVENT: &[&str] = &["eventname", "event"];
+const CONVERSION_TYPE: &[&str] = &["conversiontype"];
+const STATUS: &[&str] = &["status"];
+const OCCURRED_AT: &[&str] = &["occurredat"];
+const TEST: &[&str] = &["test"];
+
+/// Longest ID taken; Facebook's click IDs have more than 200 characters.
+const MAX_ID_CHARS: usize = 500;
+/// Longest name of an event.
+const MAX_EVENT_CHARS: usize = 64;
+/// What is kept of each further parameter: its name and its value.
+const MAX_PARAM_CHARS: usize = 200;
+/// Largest amount in minor units, so that no sum overflows: a hundred thousand million dollars.
+const MAX_MINOR: i128 = 10_000_000_000_000;
+/// How far a sender's clock may be ahead.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// AnyTrack's words, by which its users know the fault.
+pub(super) const NO_IDENTITY: &str = "Missing click_id, ref_id and email";
+
+/// What became of the money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Paid,
+    Pending,
+    Failed,
+    Refunded,
+    Disputed,
+}
+
+const STATUS_WORDS: [(Status, &[&str]); 5] = [
+    (
+        Status::Paid,
+        &["paid", "approved", "confirmed", "complete", "completed", "success", "succeeded"],
+    ),
+    (Status::Pending, &["pending", "unpaid", "processing"]),
+    (Status::Failed, &["rejected", "declined", "failed", "canceled", "cancelled"]),
+    (Status::Refunded, &["refunded", "reversed"]),
+    (Status::Disputed, &["chargeback", "disputed"]),
+];
+
+/// What a request states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    click_id: Option<String>,
+    reference: Option<String>,
+    email: Option<String>,
+    /// purchase, lead, or the event's own name; none when nothing in the request says.
+    kind: Option<String>,
+    amount: Option<Money>,
+    transaction: Option<String>,
+    status: Status,
+    occurred_at: Timestamp,
+    is_test: bool,
+    params: BTreeMap<String, String>,
+    /// What the sender should know, in sentences.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads what a request states.
+pub(crate) fn read(
+    parameters: &Parameters,
+    currency: Currency,
+    received_at: Timestamp,
+) -> Result<Statement, Refusal> {
+    let mut reader = Reader { parameters, taken: Vec::new(), warnings: Vec::new() };
+    if let Some(it) = parameters.find(AMOUNT_TOTAL) {
+        let error = "Stripe's minor units: send amount_minor, or value";
+        return Err(Refusal::of(&it.name, error));
+    }
+    let click_id = reader.id(CLICK_ID)?;
+    let reference = reader.id(REFERENCE)?;
+    let email = reader.filled_in(EMAIL, "left out")?;
+    if click_id.is_none() && reference.is_none() && email.is_none() {
+        return Err(Refusal::new(NO_IDENTITY));
+    }
+    let currency = match reader.take(CURRENCY) {
+        None => currency,
+        Some(it) => Currency::parse(&it.value)
+            .ok_or_else(|| Refusal::of(&it.name, "a currency has three letters, such as USD"))?,
+    };
+    let amount = reader.amount(currency)?;
+    let statement = Statement {
+        click_id,
+        reference,
+        email,
+        kind: reader.kind(amount)?,
+        amount,
+        transaction: reader.filled_in(TRANSACTION, "taken as missing")?,
+        status: reader.status()?,
+        occurred_at: reader.occurred_at(received_at)?,
+        is_test: reader.is_test()?,
+        params: reader.params(),
+        warnings: reader.warnings,
+    };
+    Ok(statement)
+}
+
+impl Statement {
+    /// Under which event the conversion counts. A request that says only what became of a transaction means the sale, if there is one.
+    pub(crate) fn kind(&self, has_sale: bool) -> &str {
+        match &self.kind {
+            Some(kind) => kind,
+            None if has_sale => "purchase",
+            None => "lead",
+        }
+    }
+
+    /// The key of the sale that it may be about, where it does not say which event it means.
+    pub(crate) fn key_of_sale(&self) -> Option<String> {
+        let transaction = self.transaction.as_deref().filter(|_| self.kind.is_none())?;
+        Some(self.key("purchase", &format!("transaction:{transaction}")))
+    }
+
+    fn key(&self, kind: &str, what: &str) -> String {
+        format!("{}:{kind}:{what}", if self.is_test { "test" } else { "live" })
+    }
+
+    /// The facts, for the ledger of this source. `request_id` names what nothing else names.
+    pub(crate) fn payment(
+        mut self,
+        source_id: &str,
+        request_id: &str,
+        has_sale: bool,
+    ) -> (Payment, Vec<String>) {
+        let kind = self.kind(has_sale).to_owned();
+        let click_id = self.click_id.as_deref().filter(|text| !join::is_unreplaced(text));
+        let (key, transaction_id) = match (&self.transaction, click_id) {
+            (Some(transaction), _) => {
+                (self.key(&kind, &format!("transaction:{transaction}")), transaction.clone())
+            }
+            // The same for every repeat, so that destinations can tell one too.
+            (None, Some(click_id)) if kind == "lead" => {
+                let key = self.key(&kind, &format!("click:{click_id}"));
+                let name = ids::sha256_hex(format!("{source_id}:{key}").as_bytes());
+                (key, format!("lead_{}", &name[..24]))
+            }
+            (None, _) => {
+                self.warnings.push(
+                    "no transaction_id: a repeat of this request cannot be recognised and counts again"
+                        .to_owned(),
+                );
+                (self.key(&kind, &format!("request:{request_id}")), request_id.to_owned())
+            }
+        };
+        if kind == "purchase" && self.amount.is_none() && self.status == Status::Paid && !has_sale {
+            self.warnings.push(
+                "a purchase without a value: it is listed, and sent nowhere until a value comes"
+                    .to_owned(),
+            );
+        }
+        let pay_fact = match self.status {
+            Status::Paid => PayFact::Paid,
+            Status::Pending => PayFact::Pending,
+            Status::Failed => PayFact::Failed,
+            Status::Refunded | Status::Disputed => PayFact::Unknown,
+        };
+        let is_taken_back = pay_fact == PayFact::Unknown;
+        let told = Told {
+            pay_fact,
+            stated_at: (!is_taken_back).then_some(self.occurred_at),
+            paid_at: (pay_fact == PayFact::Paid).then_some(self.occurred_at),
+            amounts: self.amount.map(Amounts::of),
+            email: self.email,
+            ..Told::default()
+        };
+        let reported = Reported {
+            key,
+            kind,
+            transaction_id,
+            reference: self.reference.clone().filter(|_| self.click_id.is_some()),
+            is_refunded: self.status == Status::Refunded,
+            is_disputed: self.status == Status::Disputed,
+            params: self.params,
+        };
+        let payment = Payment {
+            account: account(source_id),
+            livemode: !self.is_test,
+            source_id: Some(source_id.to_owned()),
+            told: BTreeMap::from([(Teller::Report, told)]),
+            adjusted_at: is_taken_back.then_some(self.occurred_at),
+            client_reference_id: self.click_id.or(self.reference),
+            reported: Some(reported),
+            ..Payment::default()
+        };
+        (payment, self.warnings)
+    }
+}
+
+/// The ledger's account of a source: transaction IDs of two sources have nothing to do with each other.
+pub(crate) fn account(source_id: &str) -> String {
+    format!("custom:{source_id}")
+}
+
+/// Takes parameters one by one, and remembers which were taken.
+struct Reader<'a> {
+    parameters: &'a Parameters,
+    taken: Vec<*const Parameter>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, names: &[&str]) -> Option<&'a Parameter> {
+        let found = self.parameters.find(names)?;
+        self.taken.push(found);
+        Some(found)
+    }
+
+    fn id(&mut self, names: &[&str]) -> Result<Option<String>, Refusal> {
+        let Some(it) = self.take(names) else { return Ok(None) };
+        if it.value.chars().count() > MAX_ID_CHARS {
+            return Err(Refusal::of(&it.name, format!("longer than {MAX_ID_CHARS} characters")));
+        }
+        if join::is_unreplaced(&it.value) {
+            let shown: String = it.value.chars().take(MAX_EVENT_CHARS).collect();
+            self.warnings.push(format!("{} was not filled in: {shown}", it.name));
+        }
+        Ok(Some(it.value.clone()))
+    }
+
+    /// A text that does not count unless it was filled in.
+    fn filled_in(&mut self, names: &[&str], else_: &str) -> Result<Option<String>, Refusal> {
+        let before = self.warnings.len();
+        let found = self.id(names)?;
+        if let Some(warning) = self.warnings.get_mut(before) {
+            warning.push_str(&format!("; {else_}"));
+            return Ok(None);
+        }
+        Ok(found)
+    }
+
+    fn amount(&mut self, currency: Currency) -> Result<Option<Money>, Refusal> {
+        if let Some(it) = self.take(VALUE) {
+            let (money, is_rounded) = decimal(&it.value, currency)
+                .map_err(|fault| Refusal::of(&it.name, fault.sentence()))?;
+            if is_rounded {
+                self.warnings.push(format!(
+                    "{} {} has more digits than {currency}: rounded to {}",
+                    it.name,
+                    it.value,
+                    money.decimal()
+                ));
+                self.taken.pop(); // The original is kept beside it.
+            }
+            return Ok(Some(money));
+        }
+        let Some(it) = self.take(AMOUNT_MINOR) else { return Ok(None) };
+        let digits = it.value.strip_prefix('-').unwrap_or(&it.value);
+        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if !is_number {
+            return Err(Refusal::of(&it.name, "a whole number of minor units, such as 10260"));
+        }
+        match it.value.parse::<i128>() {
+            Ok(minor) if minor.abs() <= MAX_MINOR => {
+                let minor = i64::try_from(minor).expect("it is within the limit");
+                Ok(Some(Money { minor, currency }))
+            }
+            _ => Err(Refusal::of(&it.name, Fault::TooLarge.sentence())),
+        }
+    }
+
+    /// The event's name, else its type, else the value. None when nothing of it is there.
+    fn kind(&mut self, amount: Option<Money>) -> Result<Option<String>, Refusal> {
+        if let Some(it) = self.take(EVENT) {
+            if it.value.chars().count() > MAX_EVENT_CHARS {
+                let error = format!("an event's name has at most {MAX_EVENT_CHARS} characters");
+                return Err(Refusal::of(&it.name, error));
+            }
+            if !join::is_unreplaced(&it.value) {
+                let standard = ["purchase", "lead"];
+                let is_standard = |word: &&&str| it.value.eq_ignore_ascii_case(word);
+                let word = standard.iter().find(is_standard).map(|word| (*word).to_owned());
+                return Ok(Some(word.unwrap_or_else(|| it.value.clone())));
+            }
+            self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
+        }
+        if let Some(it) = self.take(CONVERSION_TYPE) {
+            match it.value.to_ascii_lowercase().as_str() {
+                "sale" => return Ok(Some("purchase".to_owned())),
+                "lead" => return Ok(Some("lead".to_owned())),
+                "acquisition" => return Ok(Some("CompleteRegistration".to_owned())),
+                _ => {
+                    self.warnings.push(format!(
+                        "{} is none of sale, lead, acquisition: the value decides",
+                        it.name
+                    ));
+                    self.taken.pop();
+                }
+            }
+        }
+        Ok(amount.map(|amount| if amount.minor == 0 { "lead" } else { "purchase" }.to_owned()))
+    }
+
+    fn status(&mut self) -> Result<Status, Refusal> {
+        let Some(it) = self.take(STATUS) else { return Ok(Status::Paid) };
+        let word = it.value.to_ascii_lowercase();
+        let found = STATUS_WORDS.iter().find(|(_, words)| words.contains(&word.as_str()));
+        let error = || {
+            let all: Vec<&str> =
+                STATUS_WORDS.iter().flat_map(|(_, words)| words.iter().copied()).collect();
+            Refusal::of(&it.name, format!("a status is one of: {}", all.join(", ")))
+        };
+        found.map(|(status, _)| *status).ok_or_else(error)
+    }
+
+    fn occurred_at(&mut self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
+        let Some(it) = self.take(OCCURRED_AT) else { return Ok(received_at) };
+        let number = it.value.parse::<i64>().ok().filter(|number| *number > 0);
+        let at = match (number, it.value.len()) {
+            (Some(seconds), 9..=10) => Some(Timestamp::from_seconds(seconds)),
+            (Some(ms), 12..=13) => Some(Timestamp::from_ms(ms)),
+            (Some(_), _) => None,
+            // A time without its zone would be taken for the day's begin.
+            (None, chars) => Timestamp::parse(&it.value).filter(|at| {
+                let rest = it.value.get(10..).unwrap_or_default();
+                at.as_ms() > 0 && (chars == 10 || rest.contains(['Z', 'z', '+', '-']))
+            }),
+        };
+        let error = "a time looks like 2026-09-21T14:13:20Z, or is in seconds since 1970";
+        let at = at.ok_or_else(|| Refusal::of(&it.name, error))?;
+        if at > received_at.plus(MAX_AHEAD) {
+            return Err(Refusal::of(&it.name, "it lies in the future"));
+        }
+        Ok(at)
+    }
+
+    fn is_test(&mut self) -> Result<bool, Refusal> {
+        let Some(it) = self.take(TEST) else { return Ok(false) };
+        match it.value.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" => Ok(true),
+            "0" | "false" | "no" => Ok(false),
+            _ => Err(Refusal::of(&it.name, "test is true or false")),
+        }
+    }
+
+    /// Everything that was not taken.
+    fn params(&self) -> BTreeMap<String, String> {
+        let cut = |text: &str| text.chars().take(MAX_PARAM_CHARS).collect::<String>();
+        let mut params = BTreeMap::new();
+        for it in self.parameters.all() {
+            let is_taken = self.taken.iter().any(|taken| std::ptr::eq(*taken, it));
+            if !is_taken && !it.value.is_empty() {
+                params.entry(cut(&it.name)).or_insert_with(|| cut(&it.value));
+            }
+        }
+        params
+    }
+}
+
+/// Why a text is no amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    NoNumber,
+    TooLarge,
+}
+
+impl Fault {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::NoNumber => {
+                "a value looks like 102.60: no currency sign, no comma, no thousands separator"
+            }
+            Self::TooLarge => "larger than any payment",
+        }
+    }
+}
+
+/// Reads decimal text. What is beyond the currency's digits is rounded half away from zero; true when that changed it.
+fn decimal(text: &str, currency: Currency) -> Result<(Money, bool), Fault> {
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
+        Some(_) => return Err(Fault::NoNumber),
+        None => (digits, ""),
+    };
+    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
+        return Err(Fault::NoNumber);
+    }
+    let exponent = currency.exponent();
+    let (kept, beyond) = fraction.split_at(fraction.len().min(exponent));
+    let minor: i128 = format!("{whole}{kept:0<exponent$}").parse().map_err(|_| Fault::TooLarge)?;
+    let minor = minor.saturating_add(i128::from(beyond.as_bytes().first() >= Some(&b'5')));
+    if minor > MAX_MINOR {
+        return Err(Fault::TooLarge);
+    }
+    let minor = i64::try_from(minor).expect("it is within the limit");
+    let is_rounded = beyond.bytes().any(|digit| digit != b'0');
+    Ok((Money { minor: if is_negative { -minor } else { minor }, currency }, is_rounded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parameters;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+
+    fn usd() -> Currency {
+        Currency::USD
+    }
+
+    fn read_query(query: &str) -> Result<Statement, Refusal> {
+        read(&parameters::read(query, "", b"").unwrap(), usd(), NOW)
+    }
+
+    fn payment(query: &str) -> Payment {
+        read_query(query).unwrap().payment("src_1", "crq_1", false).0
+    }
+
+    fn reported(query: &str) -> Reported {
+        payment(query).reported.unwrap()
+    }
+
+    /// A name as people write it.
+    fn spellings(name: &str) -> Vec<String> {
+        let words: Vec<&str> = name.split('_').collect();
+        let capital = |word: &str| format!("{}{}", word[..1].to_uppercase(), &word[1..]);
+        let capitals: Vec<String> = words.iter().map(|word| capital(word)).collect();
+        vec![
+            name.to_owned(),
+            words.concat(),
+            words.join("-"),
+            name.to_uppercase(),
+            words.concat().to_uppercase(),
+            capitals.join("-"),
+            capitals.join("_"),
+            capitals.concat(),
+            format!("{}{}", words[0], capitals[1..].concat()),
+        ]
+    }
+
+    #[test]
+    fn every_alias_is_known_in_every_spelling() {
+        type Seen = fn(&Statement) -> Option<String>;
+        let rows: [(&[&str], &str, Seen); 9] = [
+            (
+                &[
+                    "click_id",
+                    "clickid",
+                    "click",
+                    "client_reference_id",
+                    "atclid",
+                    "subid",
+                    "sub_id",
+                ],
+                "aff2291",
+                |it| it.click_id.clone(),
+            ),
+            (&["ref_id", "refid", "ref"], "aff2291", |it| it.reference.clone()),
+            (&["email", "customer_email"], "a@b.example", |it| it.email.clone()),
+            (&["value", "commission", "amount", "payout", "revenue"], "102.60", |it| {
+                Some(it.amount?.decimal())
+            }),
+            (&["currency"], "eur", |it| Some(it.amount?.currency.code().to_lowercase())),
+            (&["transaction_id", "txid", "order_id", "payment_id"], "t1", |it| {
+                it.transaction.clone()
+            }),
+            (&["event_name", "event"], "Upsell", |it| it.kind.clone()),
+            (&["occurred_at"], "1790000000", |it| Some(it.occurred_at.as_seconds().to_string())),
+            (&["test"], "1", |it| it.is_test.then(|| "1".to_owned())),
+        ];
+        for (names, value, seen) in rows {
+            for name in names.iter().flat_map(|name| spellings(name)) {
+                let rest = match names[0] {
+                    "click_id" | "ref_id" | "email" => "",
+                    "currency" => "&click_id=c&value=1",
+                    _ => "&click_id=c",
+                };
+                let statement = read_query(&format!("{name}={value}{rest}")).unwrap();
+                assert_eq!(seen(&statement).as_deref(), Some(value), "{name}");
+                assert!(!statement.params.contains_key(&name), "{name} was taken");
+            }
+        }
+        for name in spellings("amount_minor") {
+            let statement = read_query(&format!("{name}=10260&click_id=c")).unwrap();
+            assert_eq!(statement.amount.unwrap().decimal(), "102.60", "{name}");
+        }
+        for name in spellings("amount_total") {
+            let refusal = read_query(&format!("{name}=10260&click_id=c&value=1")).unwrap_err();
+            assert_eq!(refusal.parameter.as_deref(), Some(name.as_str()));
+            assert!(refusal.error.contains("send amount_minor, or value"), "{refusal:?}");
+        }
+        for name in spellings("conversion_type") {
+            assert_eq!(reported(&format!("{name}=Sale&click_id=c")).kind, "purchase", "{name}");
+        }
+    }
+
+    #[test]
+    fn anytracks_names_win_over_ours_and_what_is_not_taken_is_kept() {
+        let statement = read_query("subid=b&click_id=a&sub1=x&empty=&sub1=y").unwrap();
+        assert_eq!(statement.click_id.as_deref(), Some("a"));
+        let kept = [("sub1", "x"), ("subid", "b")];
+        assert_eq!(statement.params, kept.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+        let long = read_query(&format!("click_id=a&note={}", "ä".repeat(300))).unwrap();
+        assert_eq!(long.params["note"].chars().count(), 200);
+    }
+
+    #[test]
+    fn values_are_exact() {
+        let rows = [
+            ("102.60", "USD", Some("102.60")),
+            ("102", "USD", Some("102.00")),
+            ("-5", "USD", Some("-5.00")),
+            ("0", "USD", Some("0.00")),
+            ("007.5", "USD", Some("7.50")),
+            ("10.005", "USD", Some("10.01")),
+            ("10.0049", "USD", Some("10.00")),
+            ("-10.005", "USD", Some("-10.01")),
+            ("99.995", "USD", Some("100.00")),
+            ("500", "JPY", Some("500")),
+            ("500.5", "JPY", Some("501")),
+            ("5.12", "KWD", Some("5.120")),
+            ("5.1235", "KWD", Some("5.124")),
+            ("90071992547.40", "USD", Some("90071992547.40")),
+            ("1234567890123456789012345678901234567890123", "USD", None),
+            ("100000000000.01", "USD", None),
+            ("1,000", "USD", None),
+            ("1.000,50", "USD", None),
+            ("1 000", "USD", None),
+            ("$10", "USD", None),
+            ("10 USD", "USD", None),
+            ("1e3", "USD", None),
+            ("%2B10", "USD", None),
+            ("--5", "USD", None),
+            ("-", "USD", None),
+            (".5", "USD", None),
+            ("5.", "USD", None),
+            ("1.2.3", "USD", None),
+            ("NaN", "USD", None),
+            ("%D9%A1", "USD", None),
+            ("{payout}", "USD", None),
+        ];
+        for (value, currency, expected) in rows {
+            let read = read_query(&format!("click_id=c&value={value}&currency={currency}"));
+            let decimal = read.as_ref().ok().and_then(|it| it.amount).map(Money::decimal);
+            assert_eq!(decimal.as_deref(), expected, "{value} {currency}");
+            if let Err(refusal) = read {
+                assert_eq!(refusal.parameter.as_deref(), Some("value"));
+            }
+        }
+        let rounded = read_query("click_id=c&payout=10.005").unwrap();
+        assert_eq!(rounded.params["payout"], "10.005");
+        assert!(rounded.warnings[0].contains("rounded to 10.01"), "{:?}", rounded.warnings);
+        assert!(read_query("click_id=c&value=10.500").unwrap().warnings.is_empty());
+        for bad in ["1.5", "x", "", "-", "99999999999999", "1e2"] {
+            let read = read_query(&format!("click_id=c&amount_minor={bad}"));
+            assert_eq!(read.is_ok(), bad.is_empty(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_event_is_its_name_else_its_type_else_the_value() {
+        let rows = [
+            ("event_name=Purchase", "purchase"),
+            ("event_name=LEAD&value=5", "lead"),
+            ("event_name=AddToCart&value=5", "AddToCart"),
+            ("event_name=Upsell&conversion_type=lead", "Upsell"),
+            ("event_name={event}&value=5", "purchase"),
+            ("conversion_type=sale", "purchase"),
+            ("conversion_type=LEAD&value=5", "lead"),
+            ("conversion_type=acquisition", "CompleteRegistration"),
+            ("conversion_type=other&value=5", "purchase"),
+            ("", "lead"),
+            ("value=0", "lead"),
+            ("value=0.01", "purchase"),
+            ("value=-5", "purchase"),
+            ("amount_minor=1", "purchase"),
+        ];
+        for (query, kind) in rows {
+            assert_eq!(reported(&format!("click_id=c&{query}")).kind, kind, "{query}");
+        }
+        let long = read_query(&format!("click_id=c&event={}", "x".repeat(65))).unwrap_err();
+        assert_eq!(long.parameter.as_deref(), Some("event"));
+    }
+
+    #[test]
+    fn every_word_of_a_status_is_known() {
+        for (status, words) in STATUS_WORDS {
+            for word in words {
+                for word in [(*word).to_owned(), word.to_uppercase()] {
+                    let found = read_query(&format!("click_id=c&status={word}")).unwrap().status;
+                    assert_eq!(found, status, "{word}");
+                }
+            }
+        }
+        assert_eq!(read_query("click_id=c").unwrap().status, Status::Paid);
+        for bad in ["ok", "paid!", "{status}"] {
+            let refusal = read_query(&format!("click_id=c&status={bad}")).unwrap_err();
+            assert!(refusal.error.contains("paid, approved") && refusal.error.contains("disputed"));
+        }
+    }
+
+    #[test]
+    fn what_was_not_filled_in_is_no_identity_of_anything() {
+        let unreplaced = ["--CLICK-ID--", "{clickid}", "{{ck.id}}", "[click_id]", "%25SUBID%25"];
+        for text in unreplaced {
+            let statement = read_query(&format!("click_id={text}")).unwrap();
+            assert!(statement.click_id.is_some(), "it counts as present");
+            assert!(statement.warnings[0].contains("not filled in"), "{text}");
+            assert!(reported(&format!("click_id={text}")).key.contains("request:"), "{text}");
+            let sale = reported(&format!("click_id=c&value=1&transaction_id={text}"));
+            assert_eq!(sale.transaction_id, "crq_1", "{text}");
+        }
+        let refusal = read_query("email={email}&value=1").unwrap_err();
+        assert_eq!(refusal.error, NO_IDENTITY);
+        assert_eq!(read_query("value=1").unwrap_err().error, NO_IDENTITY);
+    }
+
+    #[test]
+    fn keys_tell_repeats_from_new_conversions() {
+        let key = |query: &str, request: &str| {
+            let (payment, warnings) = read_query(query).unwrap().payment("src_1", request, false);
+            (payment.reported.unwrap().key, warnings.len())
+        };
+        let rows = [
+            ("a transaction", "click_id=c&value=1&transaction_id=t", true, 0),
+            ("a lead of a click", "click_id=c", true, 0),
+            ("a lead of nobody's click", "email=a@b.example", false, 1),
+            ("a purchase", "click_id=c&value=1", false, 1),
+            ("another event", "click_id=c&event=Upsell", false, 1),
+        ];
+        for (name, query, is_same, warned) in rows {
+            let (first, second) = (key(query, "crq_1"), key(query, "crq_2"));
+            assert_eq!(first.0 == second.0, is_same, "{name}");
+            assert_eq!(first.1, warned, "{name}");
+        }
+        let other = |query: &str| key(query, "crq_1").0;
+        let sale = other("click_id=c&value=1&transaction_id=t");
+        assert_ne!(sale, other("click_id=c&value=1&transaction_id=u"));
+        assert_ne!(sale, other("click_id=c&event=Upsell&transaction_id=t"));
+        assert_ne!(sale, other("click_id=c&value=1&transaction_id=t&test=1"));
+    }
+
+    #[test]
+    fn times_are_dates_or_numbers_and_never_far_ahead() {
+        let rows = [
+            ("2026-09-21T14:13:20Z", Some(1_790_000_000)),
+            ("2026-09-21T16:13:20%2B02:00", Some(1_790_000_000)),
+            ("1790000000", Some(1_790_000_000)),
+            ("1790000000000", Some(1_790_000_000)),
+            ("2026-09-21", Some(1_789_948_800)),
+            ("2036-09-21", None),
+            ("17", None),
+            ("-1790000000", None),
+            ("yesterday", None),
+            ("2026-09-21 14:13", None),
+        ];
+        for (text, expected) in rows {
+            let read = read_query(&format!("click_id=c&occurred_at={text}"));
+            let at = read.ok().map(|it| it.occurred_at.as_seconds());
+            assert_eq!(at, expected, "{text}");
+        }
+        assert!(read_query("click_id=c&test=maybe").is_err());
+        assert!(read_query("click_id=c&currency=dollars").is_err());
+        assert!(read_query(&format!("click_id={}", "c".repeat(501))).is_err());
+    }
+}

@@ -1,0 +1,455 @@
+//! The custom sources: an address each for conversions from elsewhere.
+//! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
+//! Promise: the page shows what came and why something was refused, whole; the token stands in the address to copy and nowhere else.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+use super::site::key_fault;
+use crate::conversion::Ledger;
+use crate::custom;
+use crate::dashboard::frame::{Frame, Tab, Viewer};
+use crate::dashboard::page;
+use crate::dashboard::views::times::Moment;
+use crate::dashboard::views::{Chip, Field, entered};
+use crate::error::AppError;
+use crate::money::Currency;
+use crate::report::{self, CustomRequest, CustomRequests};
+use crate::settings::{self, Added, Door, Snapshot, Source, SourceKind};
+use crate::state::AppState;
+
+/// Requests shown of each kind.
+const SHOWN: i64 = 20;
+
+/// How long the old address goes on to work: the form's word, its label, hours.
+const OVERLAPS: [(&str, &str, u64); 4] = [
+    ("week", "for seven more days", 7 * 24),
+    ("day", "for one more day", 24),
+    ("month", "for thirty more days", 30 * 24),
+    ("none", "no longer: somebody else knows it", 0),
+];
+
+/// One custom source in the list.
+struct SourceItem {
+    key: String,
+    href: String,
+    site: String,
+    heard: String,
+}
+
+#[derive(Template)]
+#[template(path = "custom_sources.html")]
+struct SourcesPage {
+    frame: Frame,
+    back: String,
+    rows: Vec<SourceItem>,
+    action: String,
+    key: Field,
+    sites: Vec<Tick>,
+}
+
+/// One of several to choose from.
+struct Tick {
+    word: String,
+    label: String,
+    is_chosen: bool,
+}
+
+/// One request in a list.
+struct RequestItem {
+    href: String,
+    at: Moment,
+    state: Chip,
+    /// Its conversion's page.
+    conversion: Option<String>,
+    /// Why it was refused, or what its sender was warned of.
+    said: String,
+    /// Its parameters in one line.
+    sent: String,
+}
+
+/// The form of a test conversion.
+#[derive(Default)]
+struct TestForm {
+    click_id: Field,
+    value: Field,
+}
+
+#[derive(Template)]
+#[template(path = "custom_source.html")]
+struct SourcePage {
+    frame: Frame,
+    back: String,
+    key: String,
+    done: Option<&'static str>,
+    url: String,
+    old_until: Option<Moment>,
+    postback: String,
+    curl: String,
+    taken: Vec<RequestItem>,
+    refused: Vec<RequestItem>,
+    test_action: String,
+    test: TestForm,
+    rotate_action: String,
+    overlaps: Vec<Tick>,
+    action: String,
+    sites: Vec<Tick>,
+    currency: Field,
+    site_currency: String,
+}
+
+#[derive(Template)]
+#[template(path = "custom_request.html")]
+struct RequestPage {
+    frame: Frame,
+    back: String,
+    key: String,
+    at: Moment,
+    state: Chip,
+    error: String,
+    warnings: Vec<String>,
+    conversion: Option<String>,
+    content_type: String,
+    line: String,
+    parameters: Vec<(String, String)>,
+    body: String,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct SavedQuery {
+    saved: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct NewDoorSent {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    source_site: String,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct DoorSent {
+    #[serde(default)]
+    source_site: String,
+    #[serde(default)]
+    currency: String,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct RotateSent {
+    #[serde(default)]
+    overlap: String,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct TestSent {
+    #[serde(default)]
+    click_id: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// `GET /settings/custom`.
+pub(in crate::dashboard) async fn list_doors(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    let site = viewer.site.key.clone();
+    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
+}
+
+/// `POST /settings/custom`.
+pub(in crate::dashboard) async fn add_door(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<NewDoorSent>,
+) -> Result<Response, AppError> {
+    let mut key = Field::of(entered(Some(&sent.key)).unwrap_or_default());
+    key.error = key_fault(&key.value);
+    let snapshot = state.settings.current();
+    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
+    if key.error.is_none() {
+        let (store, settings) = (&state.store, &state.settings);
+        let added =
+            settings::add_custom_source(store, settings, viewer.now, &site.id, &key.value).await?;
+        match added {
+            Added::Done => return Ok(saved(&viewer, &key.value, "added")),
+            Added::KeyTaken => {
+                key.error = Some("Another source has this key. Choose another one.".to_owned());
+            }
+            Added::TooMany => {
+                key.error = Some(format!(
+                    "There are {} addresses already, and no room for more.",
+                    settings::MAX_CUSTOM_SOURCES
+                ));
+            }
+        }
+    }
+    let page = sources_page(&state, &viewer, key, &site.key).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+async fn sources_page(
+    state: &AppState,
+    viewer: &Viewer,
+    key: Field,
+    chosen_site: &str,
+) -> Result<SourcesPage, AppError> {
+    let snapshot = state.settings.current();
+    let mut rows = Vec::new();
+    for source in snapshot.sources.iter().filter(|source| source.kind == SourceKind::Custom) {
+        let last = report::custom_requests(&state.store, &source.id, CustomRequests::Taken, 1);
+        rows.push(SourceItem {
+            key: source.key.clone(),
+            href: viewer.link(&format!("/settings/custom/{}", source.key)).to_string(),
+            site: snapshot.site(&source.site_id).map_or_else(String::new, |site| site.name.clone()),
+            heard: match last.await?.first() {
+                Some(last) => viewer.times.ago(last.received_at, viewer.now),
+                None => "not yet".to_owned(),
+            },
+        });
+    }
+    Ok(SourcesPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        back: viewer.link("/settings").to_string(),
+        rows,
+        action: viewer.link("/settings/custom").to_string(),
+        key,
+        sites: sites(&snapshot, chosen_site),
+    })
+}
+
+fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
+    let tick = |site: &settings::Site| Tick {
+        word: site.key.clone(),
+        label: site.name.clone(),
+        is_chosen: site.key == chosen,
+    };
+    snapshot.sites.iter().map(tick).collect()
+}
+
+fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
+    let there = viewer.link(&format!("/settings/custom/{key}"));
+    page::see_other(&there.with("saved", what).to_string())
+}
+
+fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Door), AppError> {
+    let found = snapshot.custom_source_by_key(key);
+    found.ok_or_else(|| AppError::not_found("There is no such address."))
+}
+
+/// `GET /settings/custom/{key}`.
+pub(in crate::dashboard) async fn show_door(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Query(query): Query<SavedQuery>,
+) -> Result<Response, AppError> {
+    let mut page = source_page(&state, &viewer, &key).await?;
+    page.done = match query.saved.as_deref() {
+        Some("added") => Some("The address was made."),
+        Some("source") => Some("Saved."),
+        Some("rotated") => Some("Here is the new address. Put it wherever the old one stands."),
+        _ => None,
+    };
+    page::show(&page)
+}
+
+async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<SourcePage, AppError> {
+    let snapshot = state.settings.current();
+    let (source, door) = find(&snapshot, key)?;
+    let url = format!("{}/webhooks/custom/{}", viewer.client.base, door.token.expose());
+    let site = snapshot.site(&source.site_id);
+    let action = |rest: &str| viewer.link(&format!("/settings/custom/{key}{rest}")).to_string();
+    let mut lists = [Vec::new(), Vec::new()];
+    let kinds = [CustomRequests::Taken, CustomRequests::Refused];
+    for (list, which) in lists.iter_mut().zip(kinds) {
+        let found = report::custom_requests(&state.store, &source.id, which, SHOWN).await?;
+        list.extend(found.iter().map(|request| request_item(viewer, key, request)));
+    }
+    let [taken, refused] = lists;
+    Ok(SourcePage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        back: viewer.link("/settings/custom").to_string(),
+        key: key.to_owned(),
+        done: None,
+        old_until: door.old_until(viewer.now).map(|until| viewer.times.short(until, viewer.now)),
+        postback: format!(
+            "{url}?click_id={{clickid}}&value={{payout}}&currency=USD&transaction_id={{txid}}&event_name=Purchase"
+        ),
+        curl: format!(
+            "curl '{url}?email=test@example.com&value=1.00&transaction_id=test-1&test=1'"
+        ),
+        url,
+        taken,
+        refused,
+        test_action: action("/test"),
+        test: TestForm { value: Field::of("1.00"), ..TestForm::default() },
+        rotate_action: action("/rotate"),
+        overlaps: OVERLAPS
+            .iter()
+            .enumerate()
+            .map(|(at, (word, label, _))| Tick {
+                word: (*word).to_owned(),
+                label: (*label).to_owned(),
+                is_chosen: at == 0,
+            })
+            .collect(),
+        action: action(""),
+        sites: sites(&snapshot, site.map_or("", |site| &site.key)),
+        currency: Field::of(door.currency.map(|it| it.code().to_owned()).unwrap_or_default()),
+        site_currency: site.map_or_else(String::new, |site| site.currency.code().to_owned()),
+    })
+}
+
+fn request_item(viewer: &Viewer, key: &str, request: &CustomRequest) -> RequestItem {
+    RequestItem {
+        href: viewer.link(&format!("/settings/custom/{key}/requests/{}", request.id)).to_string(),
+        at: viewer.times.short_second(request.received_at, viewer.now),
+        state: state_chip(&request.state),
+        conversion: conversion_href(viewer, request),
+        said: match &request.error {
+            Some(_) => refusal(request),
+            None => request.warnings.join("; "),
+        },
+        sent: sent(request),
+    }
+}
+
+/// What came, in one line.
+fn sent(request: &CustomRequest) -> String {
+    let line = [request.query.as_str(), request.body.as_str()].join(" ");
+    line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
+}
+
+fn conversion_href(viewer: &Viewer, request: &CustomRequest) -> Option<String> {
+    let id = request.conversion_id.as_ref()?;
+    Some(viewer.link(&format!("/conversions/{id}")).to_string())
+}
+
+fn state_chip(state: &str) -> Chip {
+    match state {
+        "recorded" => Chip::ok("Recorded"),
+        "repeated" => Chip::quiet("Repeat"),
+        _ => Chip::bad("Refused"),
+    }
+}
+
+fn refusal(request: &CustomRequest) -> String {
+    let error = request.error.as_deref().unwrap_or_default();
+    match &request.parameter {
+        Some(parameter) => format!("{parameter}: {error}"),
+        None => error.to_owned(),
+    }
+}
+
+/// `GET /settings/custom/{key}/requests/{id}`.
+pub(in crate::dashboard) async fn show_custom_request(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path((key, id)): Path<(String, String)>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let (source, _) = find(&snapshot, &key)?;
+    let found = report::custom_request(&state.store, &id).await?;
+    let request = found.filter(|request| request.source_id == source.id);
+    let request = request.ok_or_else(|| {
+        AppError::not_found("There is no such request. Of refused ones the last 200 are kept.")
+    })?;
+    let query = if request.query.is_empty() { "" } else { "?" };
+    page::show(&RequestPage {
+        frame: viewer.frame(&state, Tab::Settings).await?,
+        back: viewer.link(&format!("/settings/custom/{key}")).to_string(),
+        key,
+        at: viewer.times.second(request.received_at),
+        state: state_chip(&request.state),
+        error: refusal(&request),
+        conversion: conversion_href(&viewer, &request),
+        line: format!("{} /webhooks/custom/…{query}{}", request.method, request.query),
+        parameters: custom::listed(&request.query, &request.content_type, request.body.as_bytes()),
+        warnings: request.warnings,
+        content_type: request.content_type,
+        body: request.body,
+    })
+}
+
+/// `POST /settings/custom/{key}`: the site and the currency.
+pub(in crate::dashboard) async fn change_door(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<DoorSent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let (source, _) = find(&snapshot, &key)?;
+    let text = entered(Some(&sent.currency)).unwrap_or_default();
+    let currency = Currency::parse(&text);
+    let site = snapshot.site_by_key(&sent.source_site);
+    if (currency.is_none() && !text.is_empty()) || site.is_none() {
+        let mut page = source_page(&state, &viewer, &key).await?;
+        page.currency = Field::of(text);
+        page.currency.error = Some("A currency has three letters, such as USD.".to_owned());
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response());
+    }
+    let site_id = site.map_or(&source.site_id, |site| &site.id);
+    settings::save_door(&state.store, &state.settings, &source.id, site_id, currency).await?;
+    Ok(saved(&viewer, &key, "source"))
+}
+
+/// `POST /settings/custom/{key}/rotate`: a new address, the old one for a while longer.
+pub(in crate::dashboard) async fn rotate_custom_token(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<RotateSent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let (source, _) = find(&snapshot, &key)?;
+    let chosen = OVERLAPS.iter().find(|(word, _, _)| *word == sent.overlap);
+    let (_, _, hours) = chosen
+        .ok_or_else(|| AppError::bad_request("Say how long the old address goes on to work."))?;
+    let overlap = Duration::from_secs(hours * 3600);
+    let (store, settings) = (&state.store, &state.settings);
+    settings::rotate_token(store, settings, viewer.now, &source.id, overlap).await?;
+    tracing::info!(source = source.key, hours, "a custom source has a new token");
+    Ok(saved(&viewer, &key, "rotated"))
+}
+
+/// `POST /settings/custom/{key}/test`: a conversion as a sender would report it, marked as a test.
+pub(in crate::dashboard) async fn send_test_conversion(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<TestSent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let (source, _) = find(&snapshot, &key)?;
+    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
+    let mut form = TestForm { click_id: field(&sent.click_id), value: field(&sent.value) };
+    let request = custom::test_request(viewer.now, &form.click_id.value, &form.value.value);
+    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let refusal = match custom::record(&state.store, ledger, source, request).await? {
+        Ok(recorded) => {
+            state.bells.delivery_owed.notify_one();
+            let id = recorded.processed.conversion_id.unwrap_or_default();
+            let there = viewer.link(&format!("/conversions/{id}")).with("mode", "test");
+            return Ok(page::see_other(&there.to_string()));
+        }
+        Err(refusal) => refusal,
+    };
+    let at_fault = match refusal.parameter.as_deref() {
+        Some("value") => &mut form.value,
+        _ => &mut form.click_id,
+    };
+    at_fault.error = Some(refusal.error);
+    let mut page = source_page(&state, &viewer, &key).await?;
+    page.test = form;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}

@@ -1,0 +1,139 @@
+// The tag beside frameworks: pages that a server rendered and a script takes over, and pages whose body is swapped.
+// In: React 18, Vue 3, Svelte, Turbo and htmx as npm has them, bundled for production. Out: the links as the framework leaves them.
+// Promise: the final link has the click ID, the framework works on, and the console stays empty. Each test names its row of the acceptance list.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { compile } from "svelte/compiler";
+import { goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const SHOP_SVELTE = `<script>let { href } = $props(); let count = $state(0)</script>
+  <main><a {href}>Buy</a><button onclick={() => count++}>{count}</button>{#each { length: count } as _}<a {href}>Again</a>{/each}</main>`;
+
+/** Compiles the Svelte page, for the browser or for the server. */
+const svelte = (generate) => ({
+  name: "svelte",
+  setup: ({ onResolve, onLoad }) => {
+    onResolve({ filter: /^shop\.svelte$/ }, ({ path }) => ({ path, namespace: "page" }));
+    onLoad({ filter: /.*/, namespace: "page" }, () => ({ contents: compile(SHOP_SVELTE, { generate, filename: "shop.svelte" }).js.code, resolveDir: HERE }));
+  },
+});
+
+/** One script out of this text and the packages it imports. */
+const bundle = async (contents, { platform = "browser", format = "iife" } = {}) => {
+  const { outputFiles } = await build({
+    stdin: { contents, resolveDir: HERE },
+    bundle: true,
+    write: false,
+    minify: true,
+    logLevel: "error",
+    platform,
+    format,
+    target: "es2022",
+    define: { "process.env.NODE_ENV": '"production"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" },
+    plugins: [svelte(platform === "browser" ? "client" : "server")],
+  });
+  return outputFiles[0].text;
+};
+/** What such a script exports as its html, run here as the shop's server would. */
+const render = async (contents) => {
+  const text = await bundle(contents, { platform: "node", format: "cjs" });
+  const module = { exports: {} };
+  new Function("module", "exports", "require", text)(module, module.exports, createRequire(import.meta.url));
+  return module.exports.html();
+};
+
+// Each is one page with a payment link, a button that counts, and as many more links as it has counted.
+const REACT = `import { createElement as e, useState } from "react";
+  const Shop = ({ href }) => {
+    const [count, setCount] = useState(0);
+    return e("main", null, e("a", { href }, "Buy"), e("button", { onClick: () => setCount(count + 1) }, count),
+      Array.from({ length: count }, (_, key) => e("a", { key, href }, "Again")));
+  };`;
+const VUE = `import { createSSRApp, h, ref } from "vue";
+  const Shop = { props: ["href"], setup: ({ href }) => {
+    const count = ref(0);
+    return () => h("main", [h("a", { href }, "Buy"), h("button", { onClick: () => count.value++ }, count.value),
+      Array.from({ length: count.value }, () => h("a", { href }, "Again"))]);
+  } };`;
+const FRAMEWORKS = {
+  "React 18": {
+    server: (href) => `${REACT} import { renderToString } from "react-dom/server"; export const html = () => renderToString(e(Shop, { href: "${href}" }))`,
+    client: (href) => `${REACT} import { hydrateRoot } from "react-dom/client";
+      window.hydrate = () => hydrateRoot(root, e(Shop, { href: "${href}" }), { onRecoverableError: (error) => console.error(error.message) })`,
+  },
+  "Vue 3": {
+    server: (href) => `${VUE} import { renderToString } from "vue/server-renderer"; export const html = () => renderToString(createSSRApp(Shop, { href: "${href}" }))`,
+    client: (href) => `${VUE} window.hydrate = () => createSSRApp(Shop, { href: "${href}" }).mount(root)`,
+  },
+  Svelte: {
+    server: (href) => `import Shop from "shop.svelte"; import { render } from "svelte/server"; export const html = () => render(Shop, { props: { href: "${href}" } }).body`,
+    client: (href) => `import Shop from "shop.svelte"; import { hydrate } from "svelte"; window.hydrate = () => hydrate(Shop, { target: root, props: { href: "${href}" } })`,
+  },
+};
+
+for (const [name, { server, client }] of Object.entries(FRAMEWORKS))
+  for (const when of ["after the tag", "before the tag"])
+    scene(`J84 ${name} takes over a page ${when}: the links are right, then and later`, async ({ web, page }) => {
+      const html = await render(server(web.pay()));
+      assert.ok(html.includes(web.pay()), "the server renders the placeholder");
+      let release;
+      web.holdScript = new Promise((resolve) => (release = resolve));
+      web.file("/app.js", await bundle(client(web.pay())));
+      web.page("/", `${web.tag}<div id="root">${html}</div><script src="/app.js"></script>`);
+      await goto(page, web.shop());
+      if (when === "before the tag") await page.evaluate(() => void window.hydrate());
+      release();
+      const id = await ready(page);
+      if (when === "after the tag") await page.evaluate(() => void window.hydrate());
+      const areStamped = (count) =>
+        page.waitForFunction((count, href) => {
+          const links = [...document.querySelectorAll("main a")];
+          return links.length === count && links.every((link) => link.getAttribute("href") === href);
+        }, {}, count, web.pay(id));
+      await areStamped(1);
+      // The framework is alive: it counts, and its new links are stamped too. Vue and React attach their listeners in a later task.
+      await page.waitForFunction(() => {
+        const button = document.querySelector("button");
+        if (button.textContent === "0") button.click();
+        return button.textContent !== "0";
+      });
+      await areStamped(2);
+      await page.click("main a");
+      assert.equal(referenceOf(await web.payments.next()), id);
+    });
+
+/** Goes to the next page by its link, which the page's script turns into a swap. */
+const swapped = async ({ web, page }) => {
+  const id = await ready(page);
+  await page.evaluate(() => (window.isTheSame = true));
+  await page.click("#next");
+  await page.waitForFunction((href) => document.querySelector("#pay")?.getAttribute("href") === href, {}, web.pay(id));
+  assert.ok(await page.evaluate(() => window.isTheSame), "the document stayed");
+  assert.equal(page.url(), web.shop("/next"));
+  assert.equal((await postsSoFar({ web, page })).length, 1);
+  await page.click("#pay");
+  assert.equal(referenceOf(await web.payments.next()), id);
+};
+
+scene("J83 Turbo swaps the body: the new links are stamped, no second visit", async ({ web, page }) => {
+  web.file("/app.js", await bundle('import "@hotwired/turbo"'));
+  const head = `<head>${web.tag}<script src="/app.js"></script></head>`;
+  web.page("/", `${head}<body><a id="next" href="/next">Next</a></body>`);
+  web.page("/next", `${head}<body><a id="pay" href="${web.pay()}">Buy</a></body>`);
+  await openReady(page, web.shop("/?gclid=one"));
+  await swapped({ web, page });
+});
+
+scene("J83 htmx swaps the body: the new links are stamped, no second visit", async ({ web, page }) => {
+  web.file("/app.js", await bundle('import htmx from "htmx.org"; window.htmx = htmx'));
+  const head = `${web.tag}<script src="/app.js"></script>`;
+  web.page("/", `${head}<body hx-boost="true"><a id="next" href="/next">Next</a></body>`);
+  web.page("/next", `${head}<body><a id="pay" href="${web.pay()}">Buy</a></body>`);
+  await openReady(page, web.shop("/?gclid=one"));
+  await page.waitForFunction(() => window.htmx);
+  await swapped({ web, page });
+});
