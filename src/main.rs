@@ -1,5 +1,5 @@
 //! The command line.
-//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments or no answer from Stripe.
+//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments, or no answer from Stripe or the page to check.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,7 +13,7 @@ use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
-use clickstamp::{backfill, dashboard, healthcheck, reconcile, replay};
+use clickstamp::{backfill, check, dashboard, healthcheck, reconcile, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -68,6 +68,7 @@ fn command() -> Command {
                 .subcommand(Command::new("add").about("Add a user").arg(email()))
                 .subcommand(Command::new("passwd").about("Change a password").arg(email())),
         )
+        .subcommand(check::command())
         .subcommand(backfill::command())
         .subcommand(reconcile::command())
         .subcommand(replay::command())
@@ -93,6 +94,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     start_logging(&config)?;
     let runtime = runtime()?;
     let done = match name {
+        "check" => return runtime.block_on(check::run(&config, arguments)),
         "backfill" => return runtime.block_on(backfill::run(config, arguments)),
         "reconcile" => return runtime.block_on(reconcile::run(config, arguments)),
         "replay" => return runtime.block_on(replay::run(config, arguments)),

@@ -6,6 +6,7 @@ mod harness;
 mod api;
 mod architecture;
 mod at_least_once;
+mod check;
 mod command;
 mod conversion;
 mod crash;
