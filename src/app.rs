@@ -151,7 +151,7 @@ impl App {
             // For Stripe.
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For the owner.
-            .merge(dashboard::routes(&self.state, self.logins.clone()))
+            .merge(dashboard::routes(&self.state, self.logins.clone(), self.worker.sender.clone()))
             // For programs of the owner.
             .merge(api::routes())
             // For whoever watches over us.
