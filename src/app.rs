@@ -156,7 +156,7 @@ impl App {
             // For Zaps, shops and affiliate networks.
             .merge(custom::endpoint::routes(self.requests.clone()))
             // For the owner.
-            .merge(dashboard::routes(&self.state, self.logins.clone()))
+            .merge(dashboard::routes(&self.state, self.logins.clone(), self.worker.sender.clone()))
             // For programs of the owner.
             .merge(api::routes())
             // For whoever watches over us.

@@ -2,6 +2,8 @@
 //! In: proof of a token, parameters. Out: the shapes of `answers`.
 //! Promise: none of them knows a table; what is asked for and not there is a 404.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -14,7 +16,10 @@ use super::parameters::Parameters;
 use super::problem::Problem;
 use crate::delivery::{self, Retried};
 use crate::error::AppError;
-use crate::report::{self, ConversionFilter, DeliveryFilter, EventFilter, Scope};
+use crate::report::{
+    self, ConversionFilter, DeliveryFilter, DestinationTotals, EventFilter, Scope,
+};
+use crate::settings;
 use crate::state::AppState;
 
 /// States of a delivery.
@@ -250,15 +255,23 @@ pub(super) async fn list_sources(_: Access, State(state): State<AppState>) -> Js
     Json(List::whole(settings.sources.iter().map(source).collect()))
 }
 
-/// All destinations.
+/// All destinations, and how they are doing.
 #[utoipa::path(get, path = "/destinations", responses((status = 200, body = List<Destination>)))]
 pub(super) async fn list_destinations(
     _: Access,
     State(state): State<AppState>,
-) -> Json<List<Destination>> {
+) -> Answer<List<Destination>> {
     let settings = state.settings.current();
-    let all = settings.destinations.iter();
-    Json(List::whole(all.map(|found| Destination::new(found, &settings)).collect()))
+    let mut sums = Vec::new();
+    for site in &settings.sites {
+        sums.extend(report::destination_totals(&state.store, &site.id).await?);
+    }
+    let none = DestinationTotals::default();
+    let shape = |found: &Arc<settings::Destination>| {
+        let sums = sums.iter().find(|sums| sums.destination_id == found.id).unwrap_or(&none);
+        Destination::new(found, sums, &settings)
+    };
+    Ok(Json(List::whole(settings.destinations.iter().map(shape).collect())))
 }
 
 /// PostgreSQL cannot hold NUL, so no record has such an ID.

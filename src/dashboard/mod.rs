@@ -44,6 +44,7 @@ use self::destinations::{
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::destination::Sender;
 use crate::state::AppState;
 use crate::store::Store;
 
@@ -53,7 +54,7 @@ pub(crate) async fn answer_unknown(client: Client, headers: HeaderMap) -> Respon
 }
 
 /// All pages, with their layers already around them. The state is needed for what layers must know: the public URL.
-pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
+pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Router<AppState> {
     let routes = Router::new()
         .route("/static/{name}", get(assets::serve_static))
         .route("/login", get(login::show_login).post(login::sign_in))
@@ -98,7 +99,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit) -> Router<AppState> {
         .route("/settings/destinations", get(list_destinations).post(add_destination))
         .route("/settings/destinations/{key}", get(show_destination).post(change_destination))
         .route("/settings/password", post(settings::change_password))
-        .layer(Extension(limit));
+        .layer(Extension(limit))
+        .layer(Extension(sender));
     layers::protect(routes, state)
 }
 

@@ -3,6 +3,7 @@
 //! Promise: the message is a pure function of what is known, and nothing is ever sent to a private address unless the operator allows it.
 
 mod anytrack;
+mod example;
 pub(crate) mod facts;
 mod guard;
 pub(crate) mod mapping;
@@ -10,6 +11,7 @@ pub(crate) mod presets;
 mod send;
 mod webhook;
 
+pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
 pub use guard::check_url;
 pub(crate) use send::{Answer, Parcel, Sender};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -125,7 +126,8 @@ async fn a_dead_destination_with_thousands_owed_leaves_another_one_untouched() {
     let hook = FakeDestination::start().await;
     let owner = app.owner().await;
     let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", "webhook")];
-    owner.save("/settings/destinations", &fields).await;
+    let added = owner.post("/settings/destinations", &fields).await;
+    assert_eq!(added.status, StatusCode::OK, "{}", added.text());
     for session in ["cs_live_a", "cs_live_b", "cs_live_c"] {
         app.stripe_processed(&Session::paid(session).reference(&click_id).completed()).await;
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use serde_json::json;
 
-use crate::harness::{FakeDestination, Session, TestApp};
+use crate::harness::{FakeDestination, Reaction, Session, TestApp};
 
 const PAGE: &str =
     "https://www.shop.localhost/offer?utm_source=google&utm_campaign=spring&gclid=Cj0K";
@@ -51,7 +52,7 @@ async fn with_hook(preset: &str) -> (TestApp, String, FakeDestination) {
     let hook = FakeDestination::start().await;
     let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", preset)];
     let (status, text) = press(&app, &cookie, "/settings/destinations", &fields).await;
-    assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+    assert_eq!(status, StatusCode::OK, "{text}");
     (app, cookie, hook)
 }
 
@@ -261,10 +262,7 @@ async fn past_conversions_are_offered_and_never_sent_unasked() {
     app.advance(Duration::from_secs(3600));
     let hook = FakeDestination::start().await;
     let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", "webhook")];
-    assert_eq!(
-        press(&app, &cookie, "/settings/destinations", &fields).await.0,
-        StatusCode::SEE_OTHER
-    );
+    assert_eq!(press(&app, &cookie, "/settings/destinations", &fields).await.0, StatusCode::OK);
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 0);
     let page = look(&app, &cookie, HERE).await;
@@ -398,4 +396,75 @@ async fn wrong_forms_change_nothing_and_say_why() {
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 1, "it works as before");
+}
+
+#[tokio::test]
+async fn a_new_webhooks_secret_is_shown_once() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let fields = [("name", "Other"), ("url", hook.url.as_str()), ("preset", "webhook")];
+    let (_, page) = press(&app, &cookie, "/settings/destinations", &fields).await;
+    let secret =
+        app.database.texts("select secrets from destinations where key = 'other'").await.remove(0);
+    assert!(secret.starts_with("whsec_") && page.contains(&secret), "{page}");
+    let again = look(&app, &cookie, "/settings/destinations/other").await;
+    assert!(!again.contains("whsec_"));
+}
+
+#[tokio::test]
+async fn a_test_conversion_is_sent_once_and_counts_nowhere() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let (_, page) = press(&app, &cookie, HERE, &[("do", "test")]).await;
+    assert!(page.contains("Accepted") && page.contains("It answered 200 OK"), "{page}");
+    let body: serde_json::Value = serde_json::from_str(&hook.received()[0]).unwrap();
+    let transaction = body["data"]["transaction_id"].as_str().unwrap();
+    assert!(transaction.starts_with("test_") && page.contains(transaction), "{page}");
+    assert_eq!(
+        (&body["data"]["livemode"], &body["data"]["amount"]),
+        (&false.into(), &"1.00".into())
+    );
+    assert_eq!(hook.headers()[0]["webhook-id"], transaction);
+    assert!(hook.headers()[0].contains_key("webhook-signature"));
+    assert!(app.deliveries().await.is_empty() && app.conversions().await.is_empty());
+    assert_eq!(app.deliver_due().await, 0);
+    assert_eq!(hook.received().len(), 1, "once");
+}
+
+#[tokio::test]
+async fn a_test_shows_what_went_wrong_and_hides_our_secrets() {
+    let (app, cookie, _hook) = with_hook("webhook").await;
+    let url = app.anytrack.url.clone();
+    app.anytrack.answer(400, &format!("<b>no match found</b> at {url}"), None);
+    app.anytrack.reacts([Reaction::Cut]);
+    let path = "/settings/destinations/anytrack";
+    let (status, page) = press(&app, &cookie, path, &[("do", "test")]).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("Refused") && page.contains("It answered 400 Bad Request"), "{page}");
+    assert!(page.contains("no match found&#60;/b&#62; at ***"), "{page}");
+    let (_, page) = press(&app, &cookie, path, &[("do", "test")]).await;
+    assert!(page.contains("Not now") && page.contains("No answer"), "{page}");
+    let ids: Vec<_> = app.anytrack.received();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "each test is a transaction of its own");
+    assert_eq!(
+        app.database.number("select count(*) from breakers").await,
+        0,
+        "a test says nothing of its health"
+    );
+}
+
+#[tokio::test]
+async fn the_api_says_how_a_destination_is_doing() {
+    let mut app = TestApp::start().await;
+    app.leave_things_undone();
+    let fields = async || {
+        let found = app.api("/api/v1/destinations").await["data"][0].clone();
+        ["success_rate", "owed", "oldest_owed_at"].map(|name| found[name].clone())
+    };
+    assert_eq!(fields().await, [json!(null), json!(0), json!(null)]);
+    app.anytrack.answers([200, 400]);
+    for session in ["cs_live_1", "cs_live_2"] {
+        sale(&app, session).await;
+        app.deliver_due().await;
+    }
+    sale(&app, "cs_live_3").await;
+    assert_eq!(fields().await, [json!(0.5), json!(1), json!("2026-09-21T14:13:20Z")]);
 }

@@ -4,7 +4,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::site_key;
+use super::{Rate, site_key, time};
+use crate::report::{DestinationTotals, Share};
 use crate::settings::{self, Snapshot};
 
 /// One site.
@@ -139,10 +140,21 @@ pub(crate) struct Destination {
     enabled: bool,
     /// True sends test-mode conversions too.
     accepts_test: bool,
+    /// Accepted of all that ended; null when nothing has.
+    success_rate: Option<Rate>,
+    /// Deliveries that are still owed; those held by a disabled destination are not among them.
+    owed: i64,
+    /// Since when the oldest of them waits; null when none does.
+    oldest_owed_at: Option<String>,
 }
 
 impl Destination {
-    pub(crate) fn new(found: &settings::Destination, settings: &Snapshot) -> Self {
+    pub(crate) fn new(
+        found: &settings::Destination,
+        sums: &DestinationTotals,
+        settings: &Snapshot,
+    ) -> Self {
+        let ended = sums.accepted + sums.given_up;
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
@@ -151,6 +163,9 @@ impl Destination {
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
             accepts_test: found.accepts_test,
+            success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
+            owed: sums.owed,
+            oldest_owed_at: sums.oldest_owed_at.map(time),
         }
     }
 }

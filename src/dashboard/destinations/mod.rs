@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use crate::config::Secret;
 use crate::conversion::{self, Ledger};
 use crate::delivery::{self, Chosen};
 use crate::destination::mapping::{self, Cell, Fault};
-use crate::destination::{self, presets};
+use crate::destination::{self, Outcome, Sender, Tried, Unsent, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, DestinationTotals};
 use crate::settings::{
@@ -192,6 +192,14 @@ pub(super) async fn add_destination(
             settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
+            if kind == DestinationKind::Webhook {
+                let done = Some(
+                    "The destination was added. It gets every conversion from now on.".to_owned(),
+                );
+                let draft =
+                    Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };
+                return page::show(&destination_page(&state, &viewer, &added, draft).await?);
+            }
             let there = viewer.link(&format!("/settings/destinations/{}", added.key));
             return Ok(page::see_other(&there.with("done", "added").to_string()));
         }
@@ -228,6 +236,7 @@ struct DestinationPage {
     /// A new signing secret, shown once.
     secret: Option<String>,
     secrets: usize,
+    tried: Option<TriedItem>,
     given_up: Vec<(String, String, String, String)>,
     past: String,
     past_count: usize,
@@ -263,6 +272,18 @@ struct MessagePart {
     /// `POST https://…k7Qe`.
     request: String,
     body: String,
+}
+
+/// A test that was just sent.
+struct TriedItem {
+    end: Chip,
+    note: String,
+    /// `POST https://…k7Qe`.
+    request: String,
+    body: String,
+    /// `200 OK`; empty when nothing came back.
+    status: String,
+    answer: String,
 }
 
 struct HistoryItem {
@@ -413,6 +434,7 @@ struct Draft {
     row_faults: Vec<Fault>,
     sample: String,
     secret: Option<String>,
+    tried: Option<TriedItem>,
     done: Option<String>,
     days: Option<u64>,
 }
@@ -425,6 +447,7 @@ impl Draft {
             row_faults: Vec::new(),
             sample: String::new(),
             secret: None,
+            tried: None,
             done: None,
             days: None,
         }
@@ -470,6 +493,7 @@ async fn destination_page(
         faults: draft.faults,
         secret: draft.secret,
         secrets: found.secrets.len(),
+        tried: draft.tried,
         given_up: given_up
             .iter()
             .map(|group| {
@@ -512,6 +536,38 @@ async fn destination_page(
             })
             .collect(),
     })
+}
+
+fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
+    let address = settings::mask_url(&found.url);
+    let unsent = |note: String| TriedItem {
+        end: Chip::bad("Nothing was sent"),
+        note,
+        request: String::new(),
+        body: String::new(),
+        status: String::new(),
+        answer: String::new(),
+    };
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(Unsent::Skipped(skip)) => return unsent(words::skipped(skip.word()).to_owned()),
+        Err(Unsent::Broken(error)) => return unsent(error),
+    };
+    let is_query = tried.message.content_type == destination::IN_THE_URL;
+    let (status, answer) = tried.answer.unwrap_or_default();
+    TriedItem {
+        end: match tried.outcome {
+            Outcome::Accepted => Chip::ok("Accepted"),
+            Outcome::Retry => Chip::wait("Not now"),
+            Outcome::Refused => Chip::bad("Refused"),
+            Outcome::Blocked => Chip::bad("Nothing was sent"),
+        },
+        note: tried.error.unwrap_or_default(),
+        request: format!("{} {address}", if is_query { "GET" } else { "POST" }),
+        body: tried.message.body,
+        status: if status == 0 { String::new() } else { words::http_status(i64::from(status)) },
+        answer,
+    }
 }
 
 fn message(draft: &Destination, faults: &[Fault], samples: &[Sample], chosen: &str) -> MessagePart {
@@ -572,6 +628,7 @@ fn message(draft: &Destination, faults: &[Fault], samples: &[Sample], chosen: &s
 pub(super) async fn change_destination(
     State(state): State<AppState>,
     viewer: Viewer,
+    Extension(sender): Extension<Sender>,
     Path(key): Path<String>,
     body: Bytes,
 ) -> Result<Response, AppError> {
@@ -581,6 +638,11 @@ pub(super) async fn change_destination(
     let done = |what: &str| Ok(page::see_other(&here.with("done", what).to_string()));
     match sent.text("do").as_str() {
         "save" | "preview" | "preset" => edit(&state, &viewer, &found, &sent).await,
+        "test" => {
+            let tried = destination::try_out(&sender, now, &found, &viewer.site.key).await;
+            let draft = Draft { tried: Some(tried_item(&found, tried)), ..Draft::of(&found) };
+            page::show(&destination_page(&state, &viewer, &found, draft).await?)
+        }
         "enable" | "disable" => {
             let enabled = sent.text("do") == "enable";
             delivery::set_enabled(store, records, now, &found.id, enabled).await?;

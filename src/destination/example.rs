@@ -1,0 +1,94 @@
+//! A test on demand: a message like a real one, plainly marked, sent once.
+//! In: a destination as it is now. Out: what was sent and what came back.
+//! Promise: nothing of it is kept, so it counts nowhere here; its transaction begins with `test_` and its person is nobody.
+
+use super::facts::{Conversion, Match, News, Outgoing};
+use super::send::Answer;
+use super::{Message, Outcome, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
+use crate::clock::Timestamp;
+use crate::ids;
+use crate::money::{Currency, Money};
+use crate::settings::{Destination, DestinationOptions};
+
+/// What a test came to.
+pub(crate) struct Tried {
+    pub(crate) message: Message,
+    pub(crate) outcome: Outcome,
+    /// Where it is not an acceptance: why.
+    pub(crate) error: Option<String>,
+    /// Status and text, our own secrets taken out; none when nothing came back.
+    pub(crate) answer: Option<(u16, String)>,
+}
+
+/// Sends a test by the present mapping. The owner's conditions do not apply: it was asked for.
+pub(crate) async fn try_out(
+    sender: &Sender,
+    now: Timestamp,
+    destination: &Destination,
+    site: &str,
+) -> Result<Tried, Unsent> {
+    let id = ids::new_record_id("test_", now);
+    let options = DestinationOptions {
+        sends_purchases: true,
+        minimum_value: None,
+        ..destination.options.clone()
+    };
+    let wanting = Destination { accepts_test: true, options, ..destination.clone() };
+    let message = compose(&wanting, &outgoing(&id, now, site))?;
+    let (content_type, body) = (message.content_type, message.body.as_str());
+    let answer = sender.send(destination, Parcel { id: &id, at: now, content_type, body }).await;
+    let (outcome, error) = judge(destination, &answer);
+    let answer = match answer {
+        Answer::Http { status, body, .. } => Some((status, hide_secrets(destination, &body))),
+        Answer::Nothing(_) | Answer::Blocked(_) => None,
+    };
+    Ok(Tried { message, outcome, error, answer })
+}
+
+fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
+    let mut names = presets::sample();
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let click_id = text(&names["conversion"]["click_id"]);
+    names["payment"]["name"] = "Clickstamp test".into();
+    names["payment"]["email"] = EMAIL.into();
+    let one = Money { minor: 100, currency: Currency::parse("usd").expect("it is one") };
+    Outgoing {
+        news: News::Paid,
+        transaction_id: id.to_owned(),
+        conversion: Conversion {
+            id: "cnv_test".to_owned(),
+            site: site.to_owned(),
+            source: "test".to_owned(),
+            kind: "purchase".to_owned(),
+            status: "paid".to_owned(),
+            livemode: false,
+            occurred_at: now.to_rfc3339(),
+            amount: Some(one.decimal()),
+            currency: Some("USD".to_owned()),
+            refunded: Some("0.00".to_owned()),
+            transaction_id: id.to_owned(),
+            client_reference_id: click_id.clone(),
+            email: Some(EMAIL.to_owned()),
+            joined: Match {
+                state: "matched".to_owned(),
+                by: Some("click_id".to_owned()),
+                reason: None,
+                click_id: click_id.clone(),
+            },
+            touches: Vec::new(),
+        },
+        amount: Some(one),
+        value: Some(one),
+        reference_was_captured: false,
+        click_id,
+        anytrack_click_id: None,
+        wants_privacy: false,
+        occurred_at_s: now.as_seconds(),
+        payment: names["payment"].take(),
+        visit: names["visit"].take(),
+        site: names["site"].take(),
+    }
+}
+
+/// Of nobody: the domain is reserved for examples.
+const EMAIL: &str = "clickstamp-test@example.com";
