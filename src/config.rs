@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use url::Url;
 
 /// One setting: what README's table, `--help` and `clickstamp config` say of it.
@@ -591,7 +591,7 @@ fn parse_networks(text: &str) -> Option<Vec<IpNet>> {
 }
 
 fn parse_log(text: &str) -> Option<String> {
-    EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+    text.parse::<Targets>().ok().map(|_| text.to_owned())
 }
 
 fn parse_log_format(text: &str) -> Option<LogFormat> {

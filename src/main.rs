@@ -16,7 +16,9 @@ use clickstamp::user::{self, Action};
 use clickstamp::{backfill, check, dashboard, healthcheck, reconcile, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A visit makes small pieces that another thread frees, which the system's allocator is slow at.
 #[global_allocator]
@@ -164,14 +166,14 @@ fn sources(matches: &ArgMatches) -> Result<Sources> {
 }
 
 fn start_logging(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log).context("CLICKSTAMP_LOG is no tracing filter")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter: Targets = config.log.parse().context("CLICKSTAMP_LOG is no tracing filter")?;
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => subscriber.with(log).init(),
+        LogFormat::Json => subscriber.with(log.json()).init(),
     }
     Ok(())
 }
