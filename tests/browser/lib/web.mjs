@@ -88,7 +88,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
     markPath: "/mark",
     payments: new Arrivals(),
-    /** Changes the script's text on its way to the page. */
+    /** Changes the script's text on its way to the page: (text, the request's path and query) => text. */
     alterScript: (text) => text,
     /** Answers the script request in place of the tag host: (response) => void. */
     answerScript: undefined,
@@ -116,7 +116,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
       await web.holdScript;
     }
     const answered = await answer(request, body);
-    const text = method === "GET" ? web.alterScript(answered.body) : answered.body;
+    const text = method === "GET" ? web.alterScript(answered.body, request.url) : answered.body;
     const { "content-length": _, ...kept } = answered.headers;
     response.writeHead(answered.status, kept).end(text);
   };
