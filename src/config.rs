@@ -110,6 +110,12 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Its last four characters, by which its owner tells it from another one.
+    pub fn tail(&self) -> &str {
+        let start = self.0.char_indices().rev().nth(3).map_or(0, |(start, _)| start);
+        &self.0[start..]
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -4,6 +4,9 @@
 
 use std::net::IpAddr;
 
+/// Payment pages that a buyer comes back from: no new source.
+pub const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
+
 /// The registrable domain of a host (`go.shop.co.uk` → `shop.co.uk`), or `None` where a cookie must stay on the host itself:
 /// IP addresses, names without a dot, and hosts that are a public suffix or unknown to any (`x.github.io` is its own domain).
 pub fn registrable_domain(host: &str) -> Option<String> {

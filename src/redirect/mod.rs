@@ -27,8 +27,6 @@ use crate::visit::{self, Click, VisitLimit};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Largest query read; browsers cut addresses far above.
 const MAX_QUERY_BYTES: usize = 6000;
-/// Payment pages that a buyer comes back from: no new source.
-const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
     let follow = move |state, method, path, client, query, headers| {
@@ -151,7 +149,7 @@ async fn record(
 fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
     let Some(host) = visit::host_of(referrer) else { return false };
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let is_own = own.map(String::as_str).chain(PAYMENT_HOSTS).any(|domain| {
+    let is_own = own.map(String::as_str).chain(hosts::PAYMENT_HOSTS).any(|domain| {
         host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     });
     !is_own && !hosts::same_site(&host, &own_host(client))

@@ -111,24 +111,9 @@ fn copied(stored: &[String], pair: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Currency;
-    use crate::settings::TagSettings;
     use proptest::prelude::*;
 
     const ID: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
-
-    fn site() -> Site {
-        Site {
-            id: "site_1".to_owned(),
-            number: 1,
-            key: "main".to_owned(),
-            name: "Shop".to_owned(),
-            timezone: "UTC".to_owned(),
-            currency: Currency::parse("usd").unwrap(),
-            domains: Vec::new(),
-            tag: TagSettings::default(),
-        }
-    }
 
     #[test]
     fn the_click_id_goes_where_it_belongs() {
@@ -166,7 +151,7 @@ mod tests {
         ];
         for (target, query, expected) in rows {
             assert_eq!(
-                address(&site(), target, Some(&id), query),
+                address(&Site::example(), target, Some(&id), query),
                 expected.replace("ID", ID),
                 "{target} {query}"
             );
@@ -187,7 +172,7 @@ mod tests {
             ("https://buy.stripe.com/a", "https://buy.stripe.com/a"),
         ];
         for (target, expected) in rows {
-            assert_eq!(address(&site(), target, None, ""), expected);
+            assert_eq!(address(&Site::example(), target, None, ""), expected);
         }
     }
 
@@ -195,7 +180,7 @@ mod tests {
         #[test]
         fn no_request_changes_where_it_leads(query in "[ -~\u{80}-\u{2ff}\r\n]{0,200}") {
             let id = ClickId::parse(ID).unwrap();
-            let there = address(&site(), "https://buy.stripe.com/a?x=1#z", Some(&id), &query);
+            let there = address(&Site::example(), "https://buy.stripe.com/a?x=1#z", Some(&id), &query);
             prop_assert!(there.starts_with("https://buy.stripe.com/a?x=1&client_reference_id=ck_"));
             prop_assert!(there.ends_with("#z") && there.matches('#').count() == 1);
             prop_assert!(there.bytes().all(|b| b.is_ascii_graphic()), "{there}");

@@ -122,23 +122,11 @@ fn placeholder_at(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Currency;
-    use crate::settings::TagSettings;
 
     fn site() -> Site {
-        Site {
-            id: "site_1".to_owned(),
-            number: 1,
-            key: "main".to_owned(),
-            name: "Shop".to_owned(),
-            timezone: "UTC".to_owned(),
-            currency: Currency::parse("usd").unwrap(),
-            domains: Vec::new(),
-            tag: TagSettings {
-                payment_hosts: vec!["pay.shop.example".to_owned()],
-                ..TagSettings::default()
-            },
-        }
+        let mut site = Site::example();
+        site.tag.payment_hosts = vec!["pay.shop.example".to_owned()];
+        site
     }
 
     #[test]

@@ -120,6 +120,23 @@ impl Consent {
     }
 }
 
+#[cfg(test)]
+impl Site {
+    /// One that accepts every host.
+    pub(crate) fn example() -> Self {
+        Self {
+            id: "site_1".to_owned(),
+            number: 1,
+            key: "main".to_owned(),
+            name: "Shop".to_owned(),
+            timezone: "UTC".to_owned(),
+            currency: Currency::parse("usd").expect("a currency"),
+            domains: Vec::new(),
+            tag: TagSettings::default(),
+        }
+    }
+}
+
 /// Kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
@@ -750,8 +767,7 @@ pub fn mask_url(url: &Secret) -> String {
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Some(format!("{}://{}{port}", url.scheme(), url.host_str()?))
     });
-    let tail: String = text.chars().skip(text.chars().count().saturating_sub(4)).collect();
-    format!("{}/…{tail}", shown.unwrap_or_default())
+    format!("{}/…{}", shown.unwrap_or_default(), url.tail())
 }
 
 #[cfg(test)]

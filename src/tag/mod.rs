@@ -30,9 +30,6 @@ use crate::hosts;
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 
-/// Payment pages that a buyer comes back from: no new source.
-const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
-
 /// Pages whose part of the config is remembered. Beyond it, all are forgotten: somebody is making hosts up.
 const MAX_PAGES: usize = 1000;
 /// Longest name of a page that is remembered: a real one has two host names in it.
@@ -251,7 +248,7 @@ fn cookie_attributes(site: &Site, page: Option<&PageAddress>, is_https: bool) ->
 fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
     let page_domain = page.and_then(|page| hosts::registrable_domain(&page.host));
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let own = own.cloned().chain(page_domain).chain(PAYMENT_HOSTS.map(str::to_owned));
+    let own = own.cloned().chain(page_domain).chain(hosts::PAYMENT_HOSTS.map(str::to_owned));
     format!("^https?://([^/]+\\.)?({})[:/]", one_of(own))
 }
 
@@ -336,20 +333,10 @@ static GZIP_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::money::Currency;
-    use crate::settings::TagSettings;
 
     fn site(domains: &[&str]) -> Site {
-        Site {
-            id: "site_1".to_owned(),
-            number: 1,
-            key: "main".to_owned(),
-            name: "Shop".to_owned(),
-            timezone: "UTC".to_owned(),
-            currency: Currency::parse("usd").unwrap(),
-            domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
-            tag: TagSettings::default(),
-        }
+        let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+        Site { domains, ..Site::example() }
     }
 
     #[test]

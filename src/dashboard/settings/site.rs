@@ -370,19 +370,6 @@ pub(super) fn key_fault(key: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn site() -> Site {
-        Site {
-            id: "site_1".to_owned(),
-            number: 1,
-            key: "main".to_owned(),
-            name: "My site".to_owned(),
-            timezone: "UTC".to_owned(),
-            currency: Currency::parse("usd").unwrap(),
-            domains: Vec::new(),
-            tag: TagSettings::default(),
-        }
-    }
-
     fn sent(name: &str, timezone: &str, currency: &str, domains: &str) -> SiteSent {
         SiteSent {
             name: name.to_owned(),
@@ -409,7 +396,7 @@ mod tests {
             auto_stamp: Some("1".to_owned()),
             ..sent(" Shop ", "america/new_york", "eur", domains)
         };
-        let read = read_site(&site(), &sent).ok().unwrap();
+        let read = read_site(&Site::example(), &sent).ok().unwrap();
         assert_eq!((read.name.as_str(), read.currency.code()), ("Shop", "EUR"));
         assert_eq!(read.timezone, "America/New_York");
         assert_eq!(
@@ -448,14 +435,15 @@ mod tests {
             linked_domains: "not_a_host".to_owned(),
             ..sent("", "Mars/Base", "dollar", "exa mple^.com")
         };
-        let form = read_site(&site(), &sent).err().unwrap();
+        let form = read_site(&Site::example(), &sent).err().unwrap();
         assert!(form.fields().iter().all(|field| field.error.is_some()));
         assert_eq!(form.timezone.value, "Mars/Base");
     }
 
     #[test]
     fn one_wrong_field_leaves_the_others_alone() {
-        let form = read_site(&site(), &sent("Shop", "Mars/Base", "USD", "")).err().unwrap();
+        let form =
+            read_site(&Site::example(), &sent("Shop", "Mars/Base", "USD", "")).err().unwrap();
         assert_eq!(form.fields().iter().filter(|field| field.error.is_some()).count(), 1);
     }
 

@@ -501,10 +501,8 @@ async fn secrets(
 
 /// The last four characters, of a secret long enough that they give nothing away.
 fn mask(secret: &Secret) -> String {
-    let text = secret.expose();
-    let count = text.chars().count();
-    let tail: String = text.chars().skip(count.saturating_sub(4)).collect();
-    if count >= 16 { format!("whsec_…{tail}") } else { "whsec_…".to_owned() }
+    let is_long = secret.expose().chars().count() >= 16;
+    format!("whsec_…{}", if is_long { secret.tail() } else { "" })
 }
 
 async fn rejections(
