@@ -17,6 +17,7 @@ use super::schedule::{asked_pause, pause_after, read_retry_after};
 use super::table::{self, Claim, Settlement, breakers};
 use crate::clock::{Clock, Timestamp};
 use crate::destination::{self, Answer, Outcome, Sender};
+use crate::failpoint;
 use crate::ids;
 use crate::settings::{Destination, Settings, Snapshot};
 use crate::store::{Engine, Store};
@@ -165,6 +166,9 @@ impl Shift {
         if self.ended.is_empty() && wanted.is_empty() {
             return Ok(0);
         }
+        if !wanted.is_empty() {
+            failpoint::pass("claiming").await;
+        }
         let mut tx = worker.store.begin().await?;
         // Always in the same order, so that replicas cannot wait for each other in a circle.
         let mut locked: BTreeMap<String, (Breaker, Breaker)> = BTreeMap::new();
@@ -197,7 +201,16 @@ impl Shift {
                 breakers::save(&mut tx, id, after).await?;
             }
         }
+        if !lines.is_empty() {
+            failpoint::pass("settling").await;
+        }
         tx.commit().await?;
+        if !lines.is_empty() {
+            failpoint::pass("settled").await;
+        }
+        if !claimed.is_empty() {
+            failpoint::pass("claimed").await;
+        }
         for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
             tell(ended, state, status, error.as_deref());
         }
@@ -395,6 +408,7 @@ async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) ->
         body: &claim.request,
     };
     let answer = worker.sender.send(&destination, parcel).await;
+    failpoint::pass("answered").await;
     let took_ms = i64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(i64::MAX);
     Ended { destination, claim, answer, took_ms, settle_tries: 0 }
 }
