@@ -447,8 +447,8 @@ mod tests {
     use super::*;
     use crate::visit;
 
-    #[tokio::test]
-    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+    /// A worker with one destination that is owed nothing.
+    async fn idle_worker() -> (Worker, std::path::PathBuf) {
         let directory = std::env::temp_dir().join(format!("worker_{}", ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
@@ -463,6 +463,33 @@ mod tests {
             schedule: Arc::from([]),
             rate: 10,
         };
+        (worker, directory)
+    }
+
+    #[tokio::test]
+    async fn an_idle_worker_looks_once_a_minute_and_asks_nothing_in_between() {
+        let (worker, directory) = idle_worker().await;
+        let mut shift = worker.shift();
+        assert_eq!(shift.turn().await.unwrap(), 0);
+        // From here on, every statement fails, so that each is counted.
+        worker.store.close().await;
+        let (mut seconds, mut statements) = (0, 0);
+        while seconds < 600 {
+            worker.clock.advance(Duration::from_secs(1));
+            seconds += 1;
+            if shift.turn().await.is_err() {
+                statements += 1;
+                let next = worker.clock.now().plus(LOOK_FOR_COMMANDS);
+                shift.looks.values_mut().for_each(|at| *at = next); // As if it had been answered.
+            }
+        }
+        assert_eq!(statements, 10, "in ten minutes, for its one destination");
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+    }
+
+    #[tokio::test]
+    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+        let (worker, directory) = idle_worker().await;
         let mut shift = worker.shift();
         assert_eq!(shift.rest(), Duration::ZERO, "it looks once");
         assert_eq!(shift.turn().await.unwrap(), 0);
