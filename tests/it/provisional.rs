@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{Session, TestApp};
 
 const LANDING: &str = "https://www.shop.example/offer?utm_source=google&utm_medium=cpc&gclid=AbC";
-type Headers = &'static [(&'static str, &'static str)];
+type Headers<'a> = &'a [(&'a str, &'a str)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -38,7 +38,7 @@ async fn only_landings_with_a_click_of_their_own_are_kept_and_only_where_that_is
     let app = TestApp::start().await;
     let plain = "https://www.shop.example/offer?color=red";
     let empty = "https://www.shop.example/offer?gclid=&utm_source=";
-    let rows: [(&str, Headers, usize); 9] = [
+    let rows: [(&str, Headers<'_>, usize); 9] = [
         ("/t/main.js", &[], 0),
         ("/t/main.js", &[("referer", "https://www.shop.example/")], 0),
         ("/t/main.js", &[("referer", plain)], 0),
