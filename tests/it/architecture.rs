@@ -17,7 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("client", &["state"]),
     ("server", &["client"]),
     // The flow, page → destination: arrows point down, and `conversion` looks back at `visit`, because that is what joining is.
-    ("tag", &["settings", "state", "client"]),
+    ("tag", &["visit", "settings", "state", "client"]),
     ("redirect", &["visit", "settings", "state", "client"]),
     ("visit", &["settings", "state", "client"]),
     ("stripe", &["conversion", "settings", "state", "client"]),
@@ -90,7 +90,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "api_tokens",
         ],
     ),
-    ("visit", &["visits", "visit_counts", "visit_notes", "page_events"]),
+    ("visit", &["visits", "provisional_visits", "visit_counts", "visit_notes", "page_events"]),
     (
         "stripe",
         &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],

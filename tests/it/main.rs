@@ -20,6 +20,7 @@ mod docs;
 mod journey;
 mod ledger;
 mod page_events;
+mod provisional;
 mod reconcile;
 mod redirect;
 mod replay;
