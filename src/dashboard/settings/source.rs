@@ -72,6 +72,7 @@ struct BooksDifference {
 struct SourcesPage {
     frame: Frame,
     back: String,
+    custom_href: String,
     rows: Vec<SourceItem>,
     has_key: bool,
     books: Vec<Books>,
@@ -249,6 +250,7 @@ async fn sources_page(
     Ok(SourcesPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         back: viewer.link("/settings").to_string(),
+        custom_href: viewer.link("/settings/custom").to_string(),
         rows,
         has_key: state.config.stripe_api_key.is_some(),
         books: comparisons.iter().map(|found| books(viewer, found)).collect(),
