@@ -304,6 +304,36 @@ pub(crate) async fn forget_provisional(tx: &mut AnyConnection, now: Timestamp) -
     table::delete_provisional(tx, until).await
 }
 
+/// A click ID that was last seen some time ago.
+pub(crate) struct OldClickId {
+    pub(crate) click_id: String,
+    pub(crate) site_id: String,
+    pub(crate) visits: i64,
+    pub(crate) first_at: Timestamp,
+    pub(crate) last_at: Timestamp,
+}
+
+/// Click IDs after this one, in their order, whose latest visit was before `until`.
+pub(crate) async fn last_seen_before(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<OldClickId>> {
+    table::last_seen_before(tx, until, after, limit).await
+}
+
+/// Deletes the visits, and the notes beside them, of the click IDs between these two, both included, that were last seen before `until`.
+/// What was counted stays counted.
+pub(crate) async fn delete_old(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    from: &str,
+    to: &str,
+) -> Result<()> {
+    table::delete_old(tx, until, from, to).await
+}
+
 /// The first visit under a click ID, or under the signed one that a client-made ID stands for.
 pub(crate) async fn find(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<Visit>> {
     table::find(tx, click_id).await

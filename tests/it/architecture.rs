@@ -68,6 +68,7 @@ const ABOVE_THE_ROOMS: &[&str] = &[
     "lib",
     "demo",
     "healthcheck",
+    "prune",
     "user",
     "check",
     "backfill",

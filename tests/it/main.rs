@@ -24,6 +24,7 @@ mod reconcile;
 mod redirect;
 mod replay;
 mod replicas;
+mod retention;
 mod setup;
 mod sites;
 mod sources;
