@@ -219,6 +219,18 @@ pub(crate) async fn note(
     tx.commit().await
 }
 
+/// Makes durable whose browser came back from this checkout.
+pub(crate) async fn note_session(
+    store: &Store,
+    now: Timestamp,
+    click_id: &ClickId,
+    session_id: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::insert_session(&mut tx, now, click_id, session_id).await?;
+    tx.commit().await
+}
+
 /// Makes an event of a page durable; false for a repeat.
 pub(crate) async fn keep_event(
     store: &Store,
@@ -345,6 +357,17 @@ pub(crate) async fn find_by_anytrack_id(
     anytrack_click_id: &str,
 ) -> Result<Option<Visit>> {
     match table::click_id_of_note(tx, anytrack_click_id).await? {
+        Some(click_id) => table::find(tx, &click_id).await,
+        None => Ok(None),
+    }
+}
+
+/// The visit whose browser came back from this checkout; the first one, should there be several.
+pub(crate) async fn find_by_session(
+    tx: &mut AnyConnection,
+    session_id: &str,
+) -> Result<Option<Visit>> {
+    match table::click_id_of_session(tx, session_id).await? {
         Some(click_id) => table::find(tx, &click_id).await,
         None => Ok(None),
     }

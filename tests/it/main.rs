@@ -31,4 +31,5 @@ mod sources;
 mod stripe;
 mod stripe_api;
 mod tag;
+mod thank_you;
 mod visit;

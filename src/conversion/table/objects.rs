@@ -300,6 +300,9 @@ pub(in crate::conversion) async fn payments_to_settle(
                           join visits v on v.alias = n.click_id
                          where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
              or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
+             or exists (select 1 from visit_sessions s
+                          join visits v on v.click_id = s.click_id
+                         where s.session_id = w.awaited)
              or (substr(w.awaited, 1, 6) = 'first:'
                  and exists (select 1 from visits v
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0
