@@ -7,8 +7,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { isFirefox, nextTab } from "./lib/browser.mjs";
-import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+import { nextTab } from "./lib/browser.mjs";
+import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 
 scene("A5 tags of two sites: the first wins, the second does nothing", async ({ web, page }) => {
   let served = 0;
@@ -181,11 +181,9 @@ scene("A18 no unload or beforeunload listener; the page stays eligible for the b
   assert.ok(listened.includes("pageshow"), "it is the tag's listeners that are seen");
   assert.deepEqual(listened.filter((type) => type.includes("unload")), []);
   assert.deepEqual(await page.evaluate(() => [window.onunload, window.onbeforeunload]), [null, null]);
-  // Firefox under BiDi keeps no page in its cache, with or without the tag.
-  if (isFirefox) return;
   await page.evaluate(() => (window.isTheSame = true));
   await goto(page, web.shop("/next"));
-  await page.goBack({ waitUntil: "domcontentloaded" });
+  await goBack(page, web.shop());
   assert.ok(await page.evaluate(() => window.isTheSame), "it came from the cache");
 });
 
