@@ -200,6 +200,26 @@ scene("E53 a tab opened in the background is recorded", async ({ web, page, visi
   assert.equal(await tab.evaluate(() => document.visibilityState), "hidden");
 });
 
+scene("a prerendered page lands when it is shown, and not before", async ({ web, page, visitor }) => {
+  const rules = { prerender: [{ source: "list", urls: ["/landing?gclid=one"], eagerness: "immediate" }] };
+  web.page("/", `<script type="speculationrules">${JSON.stringify(rules)}</script>`);
+  web.page("/landing", `${web.tag.replace("async", `async onload="fetch('${web.url("go.shop", web.markPath)}', { method: 'POST', mode: 'no-cors' })"`)}
+    <a href="${web.pay()}">Buy</a><script>window.wasPrerendered = document.prerendering</script>`);
+  await goto(page, web.shop());
+  assert.ok((await web.posts.next()).isMark, "the tag has run in the prerendered page, and posted nothing");
+  assert.match(web.tagRequests[0].headers["sec-purpose"], /prerender/);
+  assert.equal(web.tagRequests.length, 1);
+  await page.evaluate(() => void (location.href = "/landing?gclid=one"));
+  const post = await web.posts.next();
+  assert.equal(post.u, web.shop("/landing?gclid=one"));
+  // The driver's own tab is another one by now; what the visitor does there arrives at Stripe.
+  const [shown] = (await visitor.context.pages()).filter((tab) => tab.url().includes("/landing"));
+  assert.ok(await shown.evaluate(() => window.wasPrerendered && !document.prerendering));
+  assert.equal(await ready(shown), post.i);
+  await assertStamped(shown, "a", "href", web.pay(), post.i);
+  assert.equal(web.tagRequests.filter(({ method }) => method === "GET").length, 1);
+}, { firefoxLacks: "prerendering" });
+
 scene("F63 a link in a closed shadow root", async ({ web, page }) => {
   web.page("/", `${web.tag}<div id="host"></div><script>
     host.attachShadow({ mode: "closed" }).innerHTML = '<a style="display:block" href="${web.pay()}">Buy</a>'</script>`);
@@ -284,6 +304,20 @@ scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", 
     });
   await bestOfFive(measure, ({ spent, seen }) => seen >= 10_000 && spent < 50);
 });
+
+scene("a storage that is full: stamped, posted, and nothing is thrown, even when the post fails", async ({ web, page }) => {
+  const fill = `<script>const fill = (size) => { try { for (;;) localStorage["x" + localStorage.length] = "y".repeat(size) } catch {} }
+    for (const size of [1e6, 1e5, 1e4, 1e3, 100, 1]) fill(size)</script>`;
+  web.page("/", `${fill}${web.tag}<a href="${web.pay()}">Buy</a>`);
+  const id = await openReady(page, web.shop("/?gclid=one"));
+  await assertStamped(page, "a", "href", web.pay(), id);
+  assert.equal(await page.evaluate(() => localStorage._ck), undefined, "it was full");
+  assert.equal((await web.posts.next()).i, id);
+  assert.equal(await openReady(page, web.shop()), id);
+  web.dropPosts = true;
+  assert.notEqual(await openReady(page, web.shop("/?gclid=two")), id);
+  await postsSoFar({ web, page });
+}, { console: [/ERR_(EMPTY_RESPONSE|CONNECTION_RESET)/] });
 
 scene("H76 consent refused: silent across pages, and the link is left as it is", async ({ web, page }) => {
   const asks = web.tag.replace("main.js", "main.js?nc=1");

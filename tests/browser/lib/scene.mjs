@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launchBrowser, openVisitor } from "./browser.mjs";
+import { isFirefox, launchBrowser, openVisitor } from "./browser.mjs";
 import { startServer } from "./server.mjs";
 import { openWeb } from "./web.mjs";
 
@@ -31,10 +31,12 @@ after(async () => {
 
 /**
  * One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said.
- * `needsServer`: it is about an answer of the real binary, which the stand-in does not give.
+ * `needsServer`: it is about an answer of the real binary, which the stand-in does not give. `firefoxLacks`: what there is not in
+ * that engine, so that there is nothing to test.
  */
-export const scene = (name, play, { console: expected = [], needsServer } = {}) =>
-  test(name, { timeout: 30_000, skip: needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server" }, async ({ signal }) => {
+export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks } = {}) => {
+  const skip = (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") || (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`);
+  test(name, { timeout: 30_000, skip }, async ({ signal }) => {
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);
@@ -49,3 +51,4 @@ export const scene = (name, play, { console: expected = [], needsServer } = {}) 
       web.close();
     }
   });
+};

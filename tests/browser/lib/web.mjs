@@ -26,6 +26,13 @@ class Arrivals {
     if (this.#taken < this.all.length) return Promise.resolve(this.all[this.#taken++]);
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
+  /** The first entry like this; the ones before it are taken too. */
+  async until(isLike) {
+    for (;;) {
+      const entry = await this.next();
+      if (isLike(entry)) return entry;
+    }
+  }
 }
 
 const readBody = async (request) => {
@@ -46,7 +53,8 @@ const standIn = async (request) => {
     }),
     s: "main",
     e: `http://${host}/v`,
-    k: ";domain=shop.localhost",
+    // The page's domain, as far as the tests' own hosts go.
+    k: ";domain=" + (/[^./]+\.localhost(?=[:/])/.exec(request.headers.referer)?.[0] ?? "shop.localhost"),
     o: "^https?://([^/]+\\.)?(shop\\.localhost|stripe\\.localhost|stripe\\.com|paypal\\.com)[:/]",
     ...(request.url.includes("nc=1") && { m: 1 }),
   };
