@@ -36,7 +36,7 @@ after(async () => {
  */
 export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks } = {}) => {
   const skip = (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") || (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`);
-  test(name, { timeout: 30_000, skip }, async ({ signal }) => {
+  test(name, { timeout: 90_000, skip }, async ({ signal }) => {
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);
