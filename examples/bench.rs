@@ -1,5 +1,5 @@
-//! The server with two routes more, to be measured against itself; `tests/bench/run` drives it.
-//! In: an empty directory. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and the file
+//! The server with two routes more, to be measured against itself; `tests/bench/run` and `tests/bench/deliveries` drive it.
+//! In: a directory, and further settings as NAME=VALUE. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and the file
 //! `click_ids` in the directory, with genuine click IDs to post visits with.
 //! Promise: nothing of the environment is read, and the further routes have the same around them as the real ones.
 
@@ -29,16 +29,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let directory = std::env::args().nth(1).context("usage: bench DIRECTORY")?;
-    let config = Config::with(&[
-        ("CLICKSTAMP_DATA_DIR", &directory),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (directory, further) =
+        arguments.split_first().context("usage: bench DIRECTORY [NAME=VALUE…]")?;
+    let mut settings = vec![
+        ("CLICKSTAMP_DATA_DIR", directory.as_str()),
         ("CLICKSTAMP_LISTEN", "127.0.0.1:0"),
         ("CLICKSTAMP_VISIT_RATE", "0"),
-    ])?;
+    ];
+    settings.extend(further.iter().filter_map(|setting| setting.split_once('=')));
+    let config = Config::with(&settings)?;
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     let ids = mint(&app)?;
-    std::fs::write(Path::new(&directory).join("click_ids"), ids)?;
+    std::fs::write(Path::new(directory).join("click_ids"), ids)?;
     println!("{}", listener.describe());
     let baselines =
         Router::new().route("/bench/parse", post(parse)).route("/bench/static", get(answer));

@@ -40,7 +40,7 @@ use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
 use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::stripe::{self, Rejections};
 use crate::tag;
-use crate::visit::{self, VisitLimit};
+use crate::visit::{self, Landings, VisitLimit};
 
 /// The longest a request may take, its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,6 +50,8 @@ const MAX_CONNECTIONS: usize = 8192;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often loops look by themselves: bells are hints, and other replicas ring none here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often landings that nobody named are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// How long late visits are gathered before they are joined; a busy page must not cost a look each.
 const GATHER_VISITS: Duration = Duration::from_millis(250);
 
@@ -59,6 +61,8 @@ pub struct App {
     worker: Worker,
     rejections: Rejections,
     limit: VisitLimit,
+    /// What only requests for the tag's script told of.
+    landings: Landings,
     logins: LoginLimit,
     requests: RequestLimit,
     /// Stripe's own API, when there is a key for it.
@@ -120,6 +124,7 @@ impl App {
         let api = config.stripe_api_key.clone();
         let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
         let limit = VisitLimit::new(config.visit_rate);
+        let landings = Landings::new(VisitLimit::new(config.visit_rate));
         let bells = Bells::default();
         let state = AppState::new(Handles { config, store, settings, clock, click_ids, bells });
         Ok(Self {
@@ -127,6 +132,7 @@ impl App {
             worker,
             rejections: Rejections::default(),
             limit,
+            landings,
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
             api,
@@ -148,7 +154,7 @@ impl App {
         Router::new()
             .merge(further.with_state(()))
             // For browsers of visitors.
-            .merge(tag::routes())
+            .merge(tag::routes(self.landings.clone()))
             .merge(visit::endpoint::routes(self.limit.clone()))
             .merge(redirect::routes(self.limit.clone()))
             // For Stripe.
@@ -304,17 +310,40 @@ impl App {
         })
     }
 
-    /// Joins again what waited for a visit that has arrived. Answers how many conversions it looked at.
+    /// Joins again what waited for a visit that has arrived; visits that nobody reported count once a payment names them. Answers how many conversions it looked at.
     ///
     /// # Errors
     /// As [`App::process_events`].
     pub async fn rejoin_late_visits(&self) -> Result<usize> {
+        conversion::promote_named(&self.state.store).await?;
         let snapshot = self.state.settings.current();
         let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await?;
         if rejoined > 0 {
             self.state.bells.delivery_owed.notify_one();
         }
         Ok(rejoined)
+    }
+
+    /// Writes the landings whose page did not report them in time. Answers how many.
+    ///
+    /// # Errors
+    /// When the database does not answer; the landings taken so far are lost then.
+    pub async fn keep_landings(&self) -> Result<usize> {
+        let (state, settings) = (&self.state, self.state.settings.current());
+        let now = state.clock.now();
+        let kept = self.landings.write_due(&state.store, &state.click_ids, &settings, now).await?;
+        if kept > 0 {
+            state.bells.visit_recorded.notify_one();
+        }
+        Ok(kept)
+    }
+
+    /// Forgets landings that no report and no payment named within seven days. Answers how many.
+    ///
+    /// # Errors
+    /// When the database does not answer; nothing was forgotten then.
+    pub async fn forget_landings(&self) -> Result<u64> {
+        conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
     }
 
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
@@ -434,6 +463,7 @@ impl App {
         let mut workers = JoinSet::new();
         workers.spawn(self.clone().process_forever(stopped.clone()));
         workers.spawn(self.clone().rejoin_forever(stopped.clone()));
+        workers.spawn(self.clone().keep_forever(stopped.clone()));
         workers.spawn(self.clone().fetch_forever(stopped.clone()));
         workers.spawn(self.clone().reconcile_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
@@ -462,6 +492,31 @@ impl App {
                 return Ok(());
             }
         }
+    }
+
+    /// Writes landings every second, at the end all of them, and once an hour forgets the old ones.
+    async fn keep_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        let mut forgotten_at = None;
+        loop {
+            let now = self.state.clock.now();
+            let kept = async {
+                self.keep_landings().await?;
+                if forgotten_at.is_none_or(|at| now.since(at) >= FORGET_EVERY) {
+                    self.forget_landings().await?;
+                    forgotten_at = Some(now);
+                }
+                Ok(())
+            };
+            let wait = pause.after(kept.await, "keep landings");
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                break;
+            }
+        }
+        let (state, settings) = (&self.state, self.state.settings.current());
+        let all = self.landings.write(&state.store, &state.click_ids, &settings, state.clock.now());
+        pause.after(all.await, "keep the last landings");
+        Ok(())
     }
 
     /// A loop of its own, so that a slow answer of Stripe's holds up no ordinary event.

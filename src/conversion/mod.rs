@@ -11,6 +11,7 @@ pub(crate) mod join;
 mod outgoing;
 mod owed;
 pub(crate) mod payment;
+mod provisional;
 mod rebuild;
 pub(crate) mod reported;
 mod settle;
@@ -22,6 +23,7 @@ use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
+pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 
 use self::join::Match;

@@ -91,6 +91,7 @@ async fn write(
     };
     let gap = gap.filter(|id| id.is_client_made() || ledger.keys.read(id).is_some());
     looked.awaited.extend(gap.map(|id| id.as_str().to_owned()));
+    looked.awaited.extend(way.iter().filter_map(first_report));
 
     let is_own = matches!(result, Match::Matched { by, .. } if by.is_own());
     let hold = if is_own { SHORT_HOLD } else { LONG_HOLD };
@@ -242,17 +243,27 @@ async fn look_up(
 ) -> Result<LookedUp> {
     let Some(text) = text else { return Ok(LookedUp::default()) };
     let judged = join::judge(keys, text);
-    let signed = |visit: Visit| visit.click_id;
     let (mut ours, mut note) = (None, None);
     match &judged {
-        Reference::Genuine(id) => ours = visit::find(tx, id).await?.map(signed),
-        Reference::Foreign => note = visit::find_by_anytrack_id(tx, text).await?.map(signed),
+        Reference::Genuine(id) => ours = visit::find(tx, id).await?,
+        Reference::Foreign => note = visit::find_by_anytrack_id(tx, text).await?,
         Reference::Placeholder | Reference::Forged => {}
     }
     let may_arrive = matches!(judged, Reference::Genuine(_))
         || (judged == Reference::Foreign && text.bytes().all(|b| b.is_ascii_alphanumeric()));
-    let awaited = (may_arrive && ours.is_none() && note.is_none()).then(|| text.to_owned());
-    Ok(LookedUp { judged: Some(judged), visit_of_ours: ours, visit_of_note: note, awaited })
+    let awaited = match ours.as_ref().or(note.as_ref()) {
+        Some(visit) => first_report(visit),
+        None => may_arrive.then(|| text.to_owned()),
+    };
+    let signed = |visit: Visit| visit.click_id;
+    let (visit_of_ours, visit_of_note) = (ours.map(signed), note.map(signed));
+    Ok(LookedUp { judged: Some(judged), visit_of_ours, visit_of_note, awaited })
+}
+
+/// What is still awaited of a visit that only the request for the tag's script told of.
+fn first_report(visit: &Visit) -> Option<String> {
+    let awaited = || format!("{}{}", table::FIRST_REPORT, visit.click_id);
+    visit.is_provisional.then(awaited)
 }
 
 /// Where a payment without a reference would have got one from.

@@ -13,6 +13,9 @@ use crate::ids;
 use crate::money::Money;
 use crate::store::Store;
 
+/// Bit of `visits.flags`, as the visit's room sets it.
+const PROVISIONAL: i64 = 8192;
+
 /// Which visits; the default lists all but bots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VisitFilter {
@@ -63,6 +66,8 @@ pub(crate) struct VisitRow {
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
+    /// Only the request for the tag's script told of it; the page's report never came.
+    pub(crate) is_unreported: bool,
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     pub(crate) details: String,
 }
@@ -113,7 +118,7 @@ pub(crate) async fn visits(
         filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, details
+                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
            from visits
           where click_id >= $1 and click_id < $2
             and click_id <= $3 and (click_id < $3 or sent_at_ms < $4)
@@ -195,7 +200,7 @@ const MAX_VISITS: i64 = 200;
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
     let rows = sqlx::query(
         "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, details
+                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
            from visits
           where click_id = $1
           order by sent_at_ms
@@ -227,6 +232,7 @@ fn read_visit(row: &AnyRow) -> Result<VisitRow> {
         landing_host: row.try_get("landing_host")?,
         landing_path: row.try_get("landing_path")?,
         device: row.try_get("device")?,
+        is_unreported: row.try_get::<i64, _>("flags")? & PROVISIONAL != 0,
         details: row.try_get("details")?,
     })
 }

@@ -15,7 +15,7 @@ use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
@@ -29,23 +29,30 @@ use crate::error::AppError;
 use crate::hosts;
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
+use crate::visit::{self, Landings};
 
 /// Pages whose part of the config is remembered. Beyond it, all are forgotten: somebody is making hosts up.
 const MAX_PAGES: usize = 1000;
 /// Longest name of a page that is remembered: a real one has two host names in it.
 const MAX_PAGE_BYTES: usize = 600;
 
-pub(crate) fn routes() -> Router<AppState> {
-    let tag = Arc::new(Tag::default());
+pub(crate) fn routes(landings: Landings) -> Router<AppState> {
+    let tag = Arc::new(Tag {
+        scripts: Scripts::default(),
+        fixed: FixedScripts::default(),
+        pages: RwLock::default(),
+        landings,
+    });
     Router::new().route("/t/{file}", get(move |state, request| serve_tag(state, request, tag)))
 }
 
 /// What is made once and used by every answer.
-#[derive(Default)]
 struct Tag {
     scripts: Scripts,
     fixed: FixedScripts,
     pages: RwLock<Pages>,
+    /// Where landings wait that the page may not be able to report.
+    landings: Landings,
 }
 
 /// The part of the config that a site's settings and the page's address decide, as it was made for the last pages.
@@ -105,6 +112,10 @@ async fn serve_tag(
     let now = state.clock.now();
     let click_id = state.click_ids.mint(now, site.number);
     let config = format!("({{\"i\":\"{click_id}\",\"t\":{},{config}", now.as_seconds());
+    if let Some(page) = ad_landing(site, &request) {
+        let told = (page, &click_id, now);
+        visit::endpoint::hear_landing(&state, &tag.landings, site, &request, told);
+    }
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
     let script = tag.scripts.get(AddOns::of(&settings, site, is_debugged(&request)));
     let mut response = Response::new(Body::from(script.answer(&config, takes_gzip)));
@@ -177,6 +188,17 @@ fn bake(
 /// `?nc=1`: on this page the visitor has not agreed yet, whatever the site's setting says.
 fn is_without_consent(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
+}
+
+/// The page's address, where it tells of a click that may be kept though the page's report be blocked: with an ad click ID or a UTM
+/// parameter, not before consent, and not for a page that nobody looks at yet.
+fn ad_landing<'a>(site: &Site, request: &'a Request) -> Option<&'a str> {
+    let page = text(request.headers(), header::REFERER).filter(|page| page.contains('?'))?;
+    let may_keep = request.method() == Method::GET
+        && site.tag.consent == Consent::Off
+        && !is_without_consent(request.uri().query())
+        && !request.headers().contains_key("sec-purpose");
+    (may_keep && visit::names_ad_click(page)).then_some(page)
 }
 
 /// `?debug=1` on the script's URL, or `ck_debug` in the page's: the person who installs the tag wants to see what it does.

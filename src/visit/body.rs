@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::ids::ClickId;
 
 /// Longest page URL kept, in characters; the tag cuts there too.
-const MAX_URL_CHARS: usize = 4096;
+pub(super) const MAX_URL_CHARS: usize = 4096;
 /// Longest referrer kept.
 const MAX_REFERRER_CHARS: usize = 1024;
 /// Longest list of ad cookies read.

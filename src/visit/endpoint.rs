@@ -4,15 +4,17 @@
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 
 use super::body::{self, What};
+use super::provisional::{Landing, Landings};
 use super::{Around, VisitLimit, keep_event, landing, note, record};
-use crate::client::Client;
+use crate::client::{Client, Peer};
+use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
@@ -135,6 +137,25 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         tag_host: site.map(str::to_owned),
         has_fixed_tag: false,
     }
+}
+
+/// Lets the landing that a request for the tag's script tells of wait for its report.
+pub(crate) fn hear_landing(
+    state: &AppState,
+    landings: &Landings,
+    site: &Site,
+    request: &Request,
+    (page, click_id, now): (&str, &ClickId, Timestamp),
+) {
+    let (headers, peer) = (request.headers(), request.extensions().get::<Peer>().copied());
+    let client = Client::read(&state.config, peer, headers);
+    landings.hear(Landing {
+        click_id: click_id.clone(),
+        at: now,
+        site_id: site.id.clone(),
+        url: page.chars().take(body::MAX_URL_CHARS).collect(),
+        around: around(&client, headers),
+    });
 }
 
 /// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when the browser already holds the

@@ -128,6 +128,22 @@ pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     landing
 }
 
+/// True when a page's address names a click of its own: an ad click ID or a UTM parameter.
+pub(crate) fn names_ad_click(url: &str) -> bool {
+    let Some((_, query)) = url.split_once('?') else { return false };
+    query.split('#').next().unwrap_or_default().split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_utm = || name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("utm_"));
+        let is_ad = || {
+            let known = |(known, _, proof): &(&str, &str, Proof)| {
+                *proof != Proof::Nothing && known.eq_ignore_ascii_case(name)
+            };
+            AD_CLICK_IDS.iter().any(known)
+        };
+        !value.is_empty() && (is_utm() || is_ad())
+    })
+}
+
 /// `https://user@Host:8080/path` → host and path.
 fn split_address(address: &str) -> Option<(String, &str)> {
     let (scheme, rest) = address.split_once("://")?;

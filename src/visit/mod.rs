@@ -7,6 +7,7 @@ mod body;
 pub(crate) mod endpoint;
 mod landing;
 mod limit;
+mod provisional;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub(crate) use landing::names_ad_click;
 pub(crate) use limit::VisitLimit;
+pub(crate) use provisional::Landings;
 pub(crate) use table::{COUNTS, VISITS};
 
 use crate::clock::Timestamp;
@@ -47,6 +50,8 @@ pub(crate) mod flags {
     pub(crate) const CLIENT_MADE: i64 = 2048;
     /// The click ID was made in the browser, because the page has the static variant of the tag.
     pub(crate) const FIXED_TAG: i64 = 4096;
+    /// Known only from the request for the tag's script; its report has not arrived.
+    pub(crate) const PROVISIONAL: i64 = 8192;
 }
 
 /// What the request around the body says.
@@ -113,6 +118,9 @@ pub(crate) async fn record(
         around,
     };
     let inserted = store.insert(row.into_row(keys)).await?;
+    if is_first && minted_at.is_some_and(|at| now.since(at) >= provisional::REPORT_DUE) {
+        table::replace_provisional(store, &click_id).await?;
+    }
     if inserted == Inserted::Duplicate
         && let Some(alias) = &alias
     {
@@ -278,6 +286,22 @@ pub(crate) struct Visit {
     pub(crate) campaign: Option<String>,
     pub(crate) landing_path: Option<String>,
     pub(crate) device: String,
+    /// Only the request for the tag's script told of it; its report may still come.
+    pub(crate) is_provisional: bool,
+}
+
+/// Makes a provisional visit one that counts, because a payment names it; nothing, should its report have come.
+pub(crate) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
+    table::promote(tx, click_id).await
+}
+
+/// How long a provisional visit waits to be named.
+const PROVISIONAL_DAYS: u64 = 7;
+
+/// Forgets provisional visits that nobody named in time. Answers how many.
+pub(crate) async fn forget_provisional(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
+    let until = now.minus(Duration::from_secs(PROVISIONAL_DAYS * 86_400));
+    table::delete_provisional(tx, until).await
 }
 
 /// The first visit under a click ID, or under the signed one that a client-made ID stands for.

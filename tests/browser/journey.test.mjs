@@ -125,3 +125,35 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   assert.deepEqual([visitor.said, owner.said], [[], []]);
   await Promise.all([visitor.close(), owner.close()]);
 });
+
+test("a page whose policy stops the report: the payment still matches, by what the script request told", { timeout: 60_000 }, async () => {
+  const visitor = await openVisitor(browser);
+  const page = await visitor.openPage();
+  const { port } = new URL(server.url);
+  const tagHost = `http://go.shop.localhost:${port}`;
+  web.page(
+    "/strict",
+    `<script async referrerpolicy="no-referrer-when-downgrade" src="${tagHost}/t/main.js"></script><a href="${web.pay()}">Buy</a>`,
+    { "content-security-policy": `default-src 'none'; script-src ${tagHost}; connect-src 'self'` },
+  );
+  const clickId = await openReady(page, web.shop("/strict?utm_source=google&utm_medium=cpc&gclid=AbC-2"));
+  await page.click("a");
+  assert.equal(referenceOf(await web.payments.next()), clickId);
+
+  const event = structuredClone(COMPLETED);
+  event.id = "evt_strict";
+  event.created = Math.floor(Date.now() / 1000);
+  Object.assign(event.data.object, { id: "cs_live_strict", payment_intent: "pi_strict", customer: null });
+  event.data.object.client_reference_id = clickId;
+  assert.equal((await sendWebhook(event)).status, 200);
+  // The report has its time; then what the script request told is kept, and the payment finds it.
+  await server.heard(/a payment names a visit whose report never came/);
+  const { data } = await askApi("/conversions");
+  const conversion = data.find(({ transaction_id }) => transaction_id === "cs_live_strict");
+  assert.deepEqual(conversion.match, { state: "matched", by: "click_id", reason: null, click_id: clickId });
+  assert.deepEqual([conversion.touches[0].source, conversion.touches[0].medium], ["google", "cpc"]);
+  assert.equal((await askApi(`/visits/${clickId}`)).is_reported, false);
+  // The browser says why, and nothing else: the tag threw nothing.
+  assert.ok(visitor.said.length > 0 && visitor.said.every((text) => /Content Security Policy/.test(text)), visitor.said.join("\n"));
+  await visitor.close();
+});

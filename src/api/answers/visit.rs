@@ -52,6 +52,8 @@ struct OneVisit {
     landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     device: String,
+    /// False when only the request for the tag's script told of it.
+    is_reported: bool,
     /// Ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     #[schema(value_type = Object)]
     details: Option<Box<RawValue>>,
@@ -115,6 +117,7 @@ impl OneVisit {
             campaign: found.campaign,
             landing_path: found.landing_path,
             device: found.device,
+            is_reported: !found.is_unreported,
             details: RawValue::from_string(found.details).ok(),
         }
     }

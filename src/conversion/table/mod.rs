@@ -8,8 +8,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 pub(super) use objects::{
-    awaited_by, borrowers, groups_of, learn, lent_click_id, payments_of_subscription,
-    payments_to_settle, save_waits,
+    FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
+    named_provisional_in, payments_of_subscription, payments_to_settle, save_waits,
 };
 
 use super::join::{By, Match, Reason};
@@ -28,6 +28,15 @@ pub(super) async fn take_turn(tx: &mut AnyConnection, account: &str) -> Result<(
     .bind(account)
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+/// Waits until no transaction at all writes conversions, and keeps them waiting until this one ends.
+pub(super) async fn take_all_turns(tx: &mut AnyConnection) -> Result<()> {
+    sqlx::query("update ledgers set turn = turn + 1")
+        .execute(tx)
+        .await
+        .context("could not take the ledgers' turn")?;
     Ok(())
 }
 

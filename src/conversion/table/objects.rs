@@ -209,6 +209,30 @@ pub(in crate::conversion) async fn awaited_by(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// What stands before a click ID of which only the first visit's own report is awaited: its landing is known already.
+pub(in crate::conversion) const FIRST_REPORT: &str = "first:";
+
+/// Provisional visits that payments name.
+pub(in crate::conversion) async fn named_provisional(store: &Store) -> Result<Vec<String>> {
+    named_provisional_in(&mut *store.connection().await?).await
+}
+
+/// The same, within a transaction.
+pub(in crate::conversion) async fn named_provisional_in(
+    tx: &mut AnyConnection,
+) -> Result<Vec<String>> {
+    let rows = sqlx::query(
+        "select distinct p.click_id
+           from waits w
+           join provisional_visits p on p.click_id = substr(w.awaited, 7)
+          where substr(w.awaited, 1, 6) = 'first:'",
+    )
+    .fetch_all(tx)
+    .await
+    .context("could not look for provisional visits")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 /// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
 pub(in crate::conversion) async fn payments_to_settle(
     store: &Store,
@@ -227,6 +251,11 @@ pub(in crate::conversion) async fn payments_to_settle(
              or exists (select 1 from visit_notes n
                           join visits v on v.alias = n.click_id
                          where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
+             or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
+             or (substr(w.awaited, 1, 6) = 'first:'
+                 and exists (select 1 from visits v
+                              where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0
+                                and v.previous_click_id is distinct from v.click_id))
           limit $1",
     )
     .bind(limit)

@@ -87,7 +87,14 @@ fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> St
         facts.push(Fact::code("AnyTrack", id.clone()));
     }
     let again = visit.map_or(0, |visit| visit.visits.len());
-    let text = if again > 1 {
+    let text = if recorded.is_unreported {
+        format!(
+            "Only the request for the tag’s script told of it; the page’s own report never arrived. Most likely the \
+             page’s Content-Security-Policy or a blocker stopped it. The payment links carried the click ID all the same, but \
+             the visitor’s way before this visit is missing. Add {} to connect-src in the page’s Content-Security-Policy.",
+            origin(&viewer.client.base)
+        )
+    } else if again > 1 {
         let visits = count(i64::try_from(again).unwrap_or(i64::MAX));
         format!(
             "This click ID has {visits} visits. Every payment link on the page carried it to Stripe."
@@ -95,13 +102,22 @@ fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> St
     } else {
         "From here on, every payment link on the page carried this click ID to Stripe.".to_owned()
     };
+    let heading = match recorded.is_unreported {
+        true => "The visit was not reported",
+        false => "The visit was recorded",
+    };
     Step {
         kind: "Visit".to_owned(),
-        heading: "The visit was recorded".to_owned(),
+        heading: heading.to_owned(),
         text,
         facts,
         ..timed(viewer, recorded.received_at)
     }
+}
+
+/// Scheme and host of our address, as a policy names them.
+fn origin(base: &str) -> String {
+    url::Url::parse(base).map_or_else(|_| base.to_owned(), |url| url.origin().ascii_serialization())
 }
 
 fn details(visit: Option<&VisitRow>) -> Value {

@@ -161,7 +161,12 @@ impl TestApp {
 
     /// A click ID as the tag's script carries it.
     pub(crate) async fn mint(&self) -> String {
-        let script = self.get("/t/main.js").await;
+        self.load_tag("/t/main.js", &[]).await
+    }
+
+    /// A browser asks for the tag's script; answers the click ID in it.
+    pub(crate) async fn load_tag(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        let script = self.send("GET", path, headers, "").await;
         let text = script.text();
         let config = &text[text.rfind("({").expect("the baked config") + 1..text.len() - 1];
         let config: Value = serde_json::from_str(config).expect("the config is JSON");
@@ -219,6 +224,11 @@ impl TestApp {
 
     pub(crate) async fn rejoin(&self) -> usize {
         self.app.rejoin_late_visits().await.expect("late visits can be joined")
+    }
+
+    /// Writes the landings whose report should have come by now.
+    pub(crate) async fn keep_landings(&self) -> usize {
+        self.app.keep_landings().await.expect("landings can be written")
     }
 
     pub(crate) async fn deliver_due(&self) -> usize {

@@ -1,0 +1,208 @@
+//! Provisional visits: landings that only the request for the tag's script told of.
+//! In: the page's address, as that request named it. Out: a row of its own, once the page's report has had its time and has not come.
+//! Promise: no answer waits for it, and it is not promised: under load, or when the process dies, it may be lost.
+//!
+//! A page's Content-Security-Policy or a blocker can let the script through and stop its report. The payment then names a click ID
+//! whose visit never arrives; from here it is known all the same.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::body::{Seen, Sent, What};
+use super::{Around, VisitLimit, flags, table};
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::settings::Snapshot;
+use crate::store::Store;
+
+/// How long the page's report has before a landing is written. Nearly every one comes, and then nothing is.
+pub(super) const REPORT_DUE: Duration = Duration::from_secs(10);
+/// Landings that may wait, about a kibibyte each; beyond it new ones are dropped.
+const MAX_WAITING: usize = 4096;
+/// Written in one transaction; the visit writer waits no longer than that.
+const ROWS_AT_A_TIME: usize = 128;
+
+/// The browser's time of a report that never came; no browser can send it.
+pub(crate) const UNSENT_MS: i64 = -1;
+
+/// A landing as the request for the script tells of it.
+pub(crate) struct Landing {
+    /// The one that is baked into the answer.
+    pub(crate) click_id: ClickId,
+    /// When that was.
+    pub(crate) at: Timestamp,
+    pub(crate) site_id: String,
+    /// The page's address, with its query.
+    pub(crate) url: String,
+    pub(crate) around: Around,
+}
+
+/// Landings that wait for their page's report. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Landings {
+    limit: VisitLimit,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Oldest first.
+    landings: VecDeque<Landing>,
+    /// How many found no room since somebody was told.
+    dropped: u64,
+}
+
+impl Landings {
+    /// At most `limit` of one address are kept.
+    pub(crate) fn new(limit: VisitLimit) -> Self {
+        Self { limit, waiting: Arc::default() }
+    }
+
+    /// Lets a landing wait, if there is room.
+    pub(crate) fn hear(&self, landing: Landing) {
+        if !self.limit.allows(landing.around.address, landing.at) {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.landings.len() < MAX_WAITING {
+            waiting.landings.push_back(landing);
+        } else {
+            waiting.dropped += 1;
+        }
+    }
+
+    /// The oldest landings whose report should have come by then.
+    fn take(&self, until: Timestamp) -> (Vec<Landing>, u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = waiting.landings.iter().take(ROWS_AT_A_TIME).take_while(|it| it.at <= until);
+        let due = due.count();
+        let landings = waiting.landings.drain(..due).collect();
+        (landings, std::mem::take(&mut waiting.dropped))
+    }
+
+    /// Writes the landings whose report has not come by `until`. Answers how many.
+    pub(crate) async fn write(
+        &self,
+        store: &Store,
+        keys: &ClickIdKey,
+        settings: &Snapshot,
+        until: Timestamp,
+    ) -> Result<usize> {
+        let mut written = 0;
+        loop {
+            let (landings, dropped) = self.take(until);
+            if dropped > 0 {
+                tracing::warn!(
+                    dropped,
+                    "too many landings at once: those whose report does not come will stay unknown"
+                );
+            }
+            let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
+                return Ok(written);
+            };
+            let ids = landings.iter().map(|landing| landing.click_id.as_str());
+            let (from, to) = ids
+                .fold((first.click_id.as_str(), last.click_id.as_str()), |(from, to), id| {
+                    (from.min(id), to.max(id))
+                });
+            let reported: HashSet<String> = table::reported_between(store, from, to).await?;
+            let unreported: Vec<_> = landings
+                .iter()
+                .filter(|landing| !reported.contains(landing.click_id.as_str()))
+                .filter_map(|landing| landing.row(keys, settings))
+                .collect();
+            if !unreported.is_empty() {
+                let mut tx = store.begin().await?;
+                for row in &unreported {
+                    table::insert_provisional(&mut tx, row).await?;
+                }
+                tx.commit().await?;
+            }
+            written += unreported.len();
+        }
+    }
+
+    /// The same of those that had their time.
+    pub(crate) async fn write_due(
+        &self,
+        store: &Store,
+        keys: &ClickIdKey,
+        settings: &Snapshot,
+        now: Timestamp,
+    ) -> Result<usize> {
+        self.write(store, keys, settings, now.minus(REPORT_DUE)).await
+    }
+}
+
+impl Landing {
+    /// The row that its report would have made, as far as the request told. `None` when its site is gone.
+    fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::Row> {
+        let site = settings.site(&self.site_id)?;
+        let seen = Seen { url: Some(self.url.as_str().into()), ..Seen::default() };
+        let sent = Sent {
+            site_key: site.key.as_str().into(),
+            click_id: self.click_id.clone(),
+            sent_at_ms: UNSENT_MS,
+            what: What::Visit(seen.clone()),
+        };
+        let visit = table::NewVisit {
+            click_id: &self.click_id,
+            alias: None,
+            at: self.at,
+            received_at: self.at,
+            flag: flags::PROVISIONAL,
+            site,
+            sent: &sent,
+            seen: &seen,
+            around: &self.around,
+        };
+        Some(visit.into_row(keys))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn landing(at_ms: i64) -> Landing {
+        Landing {
+            click_id: ClickIdKey::new(b"a key").mint(Timestamp::from_ms(at_ms), 1),
+            at: Timestamp::from_ms(at_ms),
+            site_id: "site_1".to_owned(),
+            url: "https://shop.example/?gclid=a".to_owned(),
+            around: Around {
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                user_agent: String::new(),
+                language: None,
+                wants_privacy: false,
+                tag_host: None,
+                has_fixed_tag: false,
+            },
+        }
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_tells_what_it_dropped_once() {
+        let landings = Landings::new(VisitLimit::new(0));
+        for at in 0..MAX_WAITING + 3 {
+            landings.hear(landing(i64::try_from(at).unwrap()));
+        }
+        let (taken, dropped) = landings.take(Timestamp::from_ms(i64::MAX));
+        assert_eq!((taken.len(), dropped), (ROWS_AT_A_TIME, 3));
+        assert_eq!(landings.take(Timestamp::from_ms(i64::MAX)).1, 0);
+    }
+
+    #[test]
+    fn only_those_that_had_their_time_are_taken_and_one_address_cannot_fill_the_queue() {
+        let landings = Landings::new(VisitLimit::new(2));
+        for at in [1_000, 2_000, 3_000] {
+            landings.hear(landing(at));
+        }
+        assert_eq!(landings.take(Timestamp::from_ms(1_500)).0.len(), 1);
+        assert_eq!(landings.take(Timestamp::from_ms(9_000)).0.len(), 1, "the third was too much");
+    }
+}
