@@ -158,7 +158,7 @@ pub(crate) async fn owe_past(
         conversion_id: id,
         outgoing: &outgoing,
         waits_for_visit: false,
-        recorded_at: ledger.now, // Asked for now, so its age is no reason.
+        news_at: ledger.now, // Asked for now, so its age is no reason.
     };
     let mut tx = store.begin().await?;
     delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;

@@ -44,7 +44,7 @@ pub(super) async fn owe(
             conversion_id: &record.id,
             outgoing: &outgoing,
             waits_for_visit: line.result == Match::Unmatched(Reason::UnknownClickId),
-            recorded_at: line.recorded_at,
+            news_at: record.payment.paid_news_at.unwrap_or(line.recorded_at),
         };
         delivery::owe(tx, ledger.now, &owed).await?;
         let currency = entry.amount.map(|amount| amount.currency);

@@ -170,6 +170,9 @@ pub(crate) struct Payment {
     pub(crate) refunds: BTreeMap<String, Refund>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) disputes: BTreeMap<String, Dispute>,
+    /// From when on it was no news that it is paid: when a webhook first said so, or, where we asked Stripe ourselves, when it happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) paid_news_at: Option<Timestamp>,
     /// The earliest time of an adjustment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adjusted_at: Option<Timestamp>,
@@ -277,6 +280,7 @@ impl Payment {
         for (id, dispute) in other.disputes {
             self.disputes.entry(id).or_default().absorb(dispute);
         }
+        earlier(&mut self.paid_news_at, other.paid_news_at);
         earlier(&mut self.adjusted_at, other.adjusted_at);
         later(&mut self.subscription, other.subscription);
         later(&mut self.customer, other.customer);
@@ -312,6 +316,11 @@ impl Payment {
             .into_iter()
             .filter_map(|id| id.as_deref())
             .collect()
+    }
+
+    /// The earliest time at which anything states that it is paid.
+    pub(crate) fn stated_paid_at(&self) -> Option<Timestamp> {
+        self.told.values().filter_map(|told| told.paid_at).min()
     }
 
     /// The texts that may name the visit, the best first.

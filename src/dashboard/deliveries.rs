@@ -57,7 +57,7 @@ struct Filters {
 }
 
 /// Why deliveries are given up or skipped.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "exhausted",
     "refused",
     "blocked_address",
@@ -72,6 +72,7 @@ const REASONS: [&str; 14] = [
     "below_minimum",
     "gpc",
     "before_destination",
+    "too_old",
 ];
 
 fn reason_label(word: &str) -> String {

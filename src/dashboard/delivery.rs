@@ -46,6 +46,7 @@ struct DeliveryPage {
     retry: Option<String>,
     retry_label: &'static str,
     rebuild: Option<String>,
+    rebuild_label: &'static str,
     rebuild_warning: Option<&'static str>,
     hint: Option<String>,
 }
@@ -137,6 +138,10 @@ fn delivery_page(
         retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
         rebuild: (destination.is_some() && row.state != "held")
             .then(|| here(&format!("/deliveries/{}/rebuild", row.id))),
+        rebuild_label: match row.state.as_str() {
+            "skipped" => "Send it anyway",
+            _ => "Make it anew and send",
+        },
         rebuild_warning: (row.state == "delivered").then_some(
             "It was accepted already. AnyTrack discards a repeated transaction; another destination may count it twice.",
         ),

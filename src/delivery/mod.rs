@@ -28,8 +28,8 @@ pub(crate) struct Owed<'a> {
     pub(crate) outgoing: &'a Outgoing,
     /// True while the visit of a genuine click ID has not arrived.
     pub(crate) waits_for_visit: bool,
-    /// When the first event of it arrived.
-    pub(crate) recorded_at: Timestamp,
+    /// From when on it was no news: its age counts from here.
+    pub(crate) news_at: Timestamp,
 }
 
 /// What is told about a conversion first; refunds and disputes have keys of their own.
@@ -39,22 +39,25 @@ const DISPUTE: &str = "dispute";
 
 /// Writes what is owed, or corrects what has not been tried yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
-    let composed = if owed.recorded_at < owed.destination.created_at {
+    let too_old_after = owed.destination.options.max_age();
+    let composed = if owed.news_at < owed.destination.created_at {
         Err(Unsent::Skipped(Skip::BeforeDestination))
+    } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {
+        Err(Unsent::Skipped(Skip::TooOld))
     } else {
         destination::compose(owed.destination, owed.outgoing)
     };
     write(tx, now, owed, &composed, &[Skip::NoIdentity, Skip::Unmatched]).await
 }
 
-/// The same for what somebody asked for: that it is older than the destination is no reason.
+/// The same for what somebody asked for: its age is no reason.
 pub(crate) async fn owe_anyway(
     tx: &mut AnyConnection,
     now: Timestamp,
     owed: &Owed<'_>,
 ) -> Result<()> {
     let composed = destination::compose(owed.destination, owed.outgoing);
-    let cured = [Skip::NoIdentity, Skip::Unmatched, Skip::BeforeDestination];
+    let cured = [Skip::NoIdentity, Skip::Unmatched, Skip::BeforeDestination, Skip::TooOld];
     write(tx, now, owed, &composed, &cured).await
 }
 

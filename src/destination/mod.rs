@@ -50,6 +50,8 @@ pub(crate) enum Skip {
     Gpc,
     /// It came before the destination was added.
     BeforeDestination,
+    /// It is older than the destination wants to hear of.
+    TooOld,
 }
 
 impl Skip {
@@ -64,6 +66,7 @@ impl Skip {
             Self::BelowMinimum => "below_minimum",
             Self::Gpc => "gpc",
             Self::BeforeDestination => "before_destination",
+            Self::TooOld => "too_old",
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn given_up(
     Ok(groups)
 }
 
-/// Paid, matched live conversions of a site that a destination has no delivery for, or one that was left out as older than itself.
+/// Paid, matched live conversions of a site that a destination has no delivery for, or one that was left out for its age.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -90,7 +90,7 @@ pub(crate) async fn past(
             and c.match_state = 'matched'
             and not exists (select 1 from deliveries d
                              where d.conversion_id = c.id and d.destination_id = $3
-                               and coalesce(d.reason, '') <> 'before_destination')
+                               and coalesce(d.reason, '') not in ('before_destination', 'too_old'))
           order by c.occurred_at_ms
           limit $4",
     )

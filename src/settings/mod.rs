@@ -14,6 +14,7 @@ pub use destination::{
 pub(crate) use destination::{delete as delete_destination, set_enabled};
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -328,6 +329,8 @@ pub struct DestinationOptions {
     pub sends_custom: bool,
     /// Conversions of less are not told: decimal text, in whatever currency they have.
     pub minimum_value: Option<String>,
+    /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
+    pub max_age_days: Option<u32>,
     /// What happens when the visitor asked for privacy.
     pub gpc: Gpc,
     /// The rows of the message; without them it is the kind's own.
@@ -356,6 +359,13 @@ pub struct DestinationOptions {
     pub rate: Option<u32>,
 }
 
+impl DestinationOptions {
+    /// After what time a conversion is no longer told by itself.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
+    }
+}
+
 impl Default for DestinationOptions {
     fn default() -> Self {
         let refusals =
@@ -368,6 +378,8 @@ impl Default for DestinationOptions {
             sends_renewals: true,
             sends_custom: false,
             minimum_value: None,
+            // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
+            max_age_days: Some(7),
             gpc: Gpc::Send,
             rows: None,
             encoding: Encoding::Json,

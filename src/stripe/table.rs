@@ -106,6 +106,8 @@ pub(super) struct Waiting {
     pub(super) object_id: String,
     pub(super) source_id: String,
     pub(super) received_at: Timestamp,
+    /// False for what we asked Stripe for ourselves.
+    pub(super) is_webhook: bool,
     pub(super) body: Vec<u8>,
     pub(super) attempts: i64,
 }
@@ -113,7 +115,7 @@ pub(super) struct Waiting {
 /// The oldest events that are due.
 pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec<Waiting>> {
     let rows = sqlx::query(
-        "select id, event_id, account, type, object_id, source_id, received_at_ms, body, attempts
+        "select id, event_id, account, type, object_id, source_id, received_at_ms, origin, body, attempts
            from stripe_events
           where state = 'received' and due_at_ms <= $1 and fetch_path is null
           order by due_at_ms, id
@@ -134,6 +136,7 @@ pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec
                 object_id: row.try_get("object_id")?,
                 source_id: row.try_get("source_id")?,
                 received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+                is_webhook: row.try_get::<String, _>("origin")? == Origin::Webhook.word(),
                 body: row.try_get("body")?,
                 attempts: row.try_get("attempts")?,
             })

@@ -13,6 +13,7 @@ use super::table::{self, Ended, Waiting};
 use super::thin;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
+use crate::failpoint;
 use crate::store::{Store, Tx};
 
 /// Events read in one look.
@@ -77,6 +78,10 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
         Reading::Payment(mut payment) => {
             // What we list of a connected account does not name it.
             payment.account.clone_from(&event.account);
+            payment.paid_news_at = payment.stated_paid_at().map(|paid_at| match event.is_webhook {
+                true => event.received_at, // Stripe's clock may be a test's; it never meets ours.
+                false => paid_at,
+            });
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
             let note = note(&mut tx, event, processed.changes).await?;
             let conversion_id = processed.conversion_id.as_deref();
@@ -92,6 +97,7 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
     }
+    failpoint::pass("processing").await;
     tx.commit().await
 }
 

@@ -339,6 +339,8 @@ async fn wrong_forms_change_nothing_and_say_why() {
         ("name", "", "A destination needs a name"),
         ("url", "https://user:pw@example.com/", "user name or password"),
         ("minimum_value", "ten", "The least value is a number"),
+        ("max_age_days", "soon", "a whole number from 1 to 3650"),
+        ("max_age_days", "0", "a whole number from 1 to 3650"),
         ("at_a_time", "65", "a whole number from 1 to 64"),
         ("rate", "-1", "Per second: a whole number"),
         ("retry_also", "4x", "Statuses are numbers"),

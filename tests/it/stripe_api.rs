@@ -1,8 +1,10 @@
 //! What we ask Stripe for ourselves: missed events, and what thin events name.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
-use clickstamp::stripe::ApiError;
 use clickstamp::stripe::backfill::{Backfilled, Wanted};
+use clickstamp::stripe::{ApiError, replay};
 use serde_json::{Value, json};
 
 use crate::harness::{FakeStripe, KEY, Session, TestApp, Trouble};
@@ -34,6 +36,7 @@ fn events(app: &TestApp, count: i64) -> Vec<Value> {
 async fn missed_events_are_fetched_page_by_page_and_repeats_change_nothing() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start_with(&stripe.settings()).await;
+    app.advance(Duration::from_secs(86_400));
     let click_id = app.visit("https://shop.example/?gclid=abc").await;
     let missed = events(&app, 7);
     let mut first = missed[0].clone();
@@ -64,6 +67,75 @@ async fn missed_events_are_fetched_page_by_page_and_repeats_change_nothing() {
     // The webhook that comes after all is a repeat.
     assert_eq!(app.stripe(&missed[1]).await.status, StatusCode::OK);
     assert_eq!(app.process_events().await, 0);
+}
+
+#[tokio::test]
+async fn an_outage_is_told_and_history_only_when_asked_for() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::owned(&stripe.settings()).await;
+    app.advance(Duration::from_secs(20 * 86_400));
+    let now = app.now().as_seconds();
+    let click_id = app.visit("https://shop.example/?gclid=abc").await;
+    let sale = |id: &str, days: i64| {
+        Session::paid(id).reference(&click_id).at(now - days * DAY).completed()
+    };
+    let missed = [("night", 1), ("week", 6), ("late", 8), ("before", 25)];
+    stripe.has("/v1/events", missed.map(|(id, days)| sale(&format!("cs_live_{id}"), days)));
+    assert_eq!(backfill(&app, &days(30)).await.stored, 4);
+    app.deliver_due().await;
+    let reasons = "select c.transaction_id || ' ' || d.state || ' ' || coalesce(d.reason, '-')
+                     from deliveries d join conversions c on c.id = d.conversion_id order by 1";
+    let expected = [
+        "cs_live_before skipped before_destination",
+        "cs_live_late skipped too_old",
+        "cs_live_night delivered -",
+        "cs_live_week delivered -",
+    ];
+    assert_eq!(app.database.texts(reasons).await, expected);
+    // A webhook counts from when it came, whatever Stripe's clock says; a repeat of an old one is no news.
+    app.stripe_processed(&sale("cs_live_resent", 900)).await;
+    app.stripe_processed(
+        &Session::paid("cs_live_late")
+            .at(now - 8 * DAY)
+            .event("checkout.session.async_payment_succeeded"),
+    )
+    .await;
+    app.deliver_due().await;
+    assert_eq!(app.anytrack.received().len(), 3);
+    let wanted = replay::Wanted { apply: true, ..replay::Wanted::default() };
+    let replayed = app.app().replay(&wanted).await.expect("it can be rebuilt");
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
+    app.deliver_due().await;
+    assert_eq!(app.anytrack.received().len(), 3, "a replay tells nothing");
+    // One by one from its page, or all of a period from the destination's.
+    let owner = app.owner().await;
+    let late = "select d.id from deliveries d where d.reason = 'too_old'";
+    let late = format!("/deliveries/{}", app.database.texts(late).await[0]);
+    let page = owner.page(&late).await;
+    assert!(page.contains("too late to be told") && page.contains("Send it anyway"), "{page}");
+    owner.save(&format!("{late}/rebuild"), &[]).await;
+    app.deliver_due().await;
+    assert_eq!(app.anytrack.received().len(), 4);
+    let here = "/settings/destinations/anytrack";
+    let page = owner.page(here).await;
+    assert!(page.contains("1 matched conversion ($102.60) of the last 30 days"), "{page}");
+    owner.save(here, &[("do", "past"), ("days", "30")]).await;
+    app.deliver_due().await;
+    assert_eq!(app.anytrack.received().len(), 5);
+}
+
+#[tokio::test]
+async fn a_delayed_payment_is_news_when_the_money_comes() {
+    let app = TestApp::start().await;
+    let unpaid = Session::paid("cs_live_1").with(json!({"payment_status": "unpaid"}));
+    app.stripe_processed(&unpaid.completed()).await;
+    app.advance(Duration::from_secs(14 * 86_400));
+    app.stripe_processed(
+        &Session::paid("cs_live_1").event("checkout.session.async_payment_succeeded"),
+    )
+    .await;
+    app.deliver_due().await;
+    assert_eq!(app.anytrack.received().len(), 1);
 }
 
 #[tokio::test]

@@ -140,6 +140,8 @@ pub(crate) struct Destination {
     enabled: bool,
     /// True sends test-mode conversions too.
     accepts_test: bool,
+    /// Conversions that are no news any more after so many days are not told by themselves; null tells all.
+    max_age_days: Option<u32>,
     /// Accepted of all that ended; null when nothing has.
     success_rate: Option<Rate>,
     /// Deliveries that are still owed; those held by a disabled destination are not among them.
@@ -163,6 +165,7 @@ impl Destination {
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
             accepts_test: found.accepts_test,
+            max_age_days: found.options.max_age_days,
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
             owed: sums.owed,
             oldest_owed_at: sums.oldest_owed_at.map(time),

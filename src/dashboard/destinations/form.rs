@@ -17,6 +17,8 @@ use crate::settings::{
 const MAX_NAME_CHARS: usize = 80;
 /// Most deliveries under way at a time.
 const MAX_AT_A_TIME: i64 = 64;
+/// Greatest age that can be entered; empty is without end.
+const MAX_AGE_DAYS: u32 = 3_650;
 /// Most headers of its own.
 const MAX_HEADERS: usize = 20;
 /// Empty rows at the end, to write new ones in.
@@ -140,6 +142,15 @@ pub(super) fn read(
     {
         faults
             .push("The least value is a number such as 10 or 9.90, without a currency.".to_owned());
+    }
+    match sent.text("max_age_days").as_str() {
+        "" => options.max_age_days = None,
+        text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
+            Some(days) => options.max_age_days = Some(days),
+            None => faults.push(format!(
+                "Oldest, in days: a whole number from 1 to {MAX_AGE_DAYS}; empty tells all."
+            )),
+        },
     }
     let property = sent.text("anytrack_property");
     if !property.is_empty()

@@ -254,6 +254,7 @@ struct Shown {
     falls_back: bool,
     property: String,
     minimum: String,
+    max_age_days: String,
     gpc: [(&'static str, &'static str, bool); 3],
     at_a_time: String,
     rate: String,
@@ -321,6 +322,7 @@ fn shown(found: &Destination) -> Shown {
         falls_back: options.falls_back_to_our_click_id,
         property: options.anytrack_property.clone().unwrap_or_default(),
         minimum: options.minimum_value.clone().unwrap_or_default(),
+        max_age_days: options.max_age_days.map(|days| days.to_string()).unwrap_or_default(),
         gpc: [
             ("send", "Send as usual", gpc(Gpc::Send)),
             ("without_personal", "Send without e-mail, name and phone", gpc(Gpc::WithoutPersonal)),

@@ -119,6 +119,12 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
     if !row.event_name.is_empty() {
         facts.push(Fact::text("Told as", row.event_name.clone()));
     }
+    if row.state == "skipped" {
+        facts.push(Fact {
+            href: Some(viewer.link(&format!("/deliveries/{}", row.id)).to_string()),
+            ..Fact::text("To send it anyway", "its own page")
+        });
+    }
     if row.reason.is_some() {
         facts.push(Fact::code("Code", row.reason.clone().unwrap_or_default()));
     }

@@ -109,6 +109,7 @@ pub(in crate::dashboard) fn skipped(reason: &str) -> &str {
         "below_minimum" => "less than the least value",
         "gpc" => "the visitor asked for privacy",
         "before_destination" => "older than the destination",
+        "too_old" => "it came in too late to be told by itself",
         "" => "on purpose",
         other => other,
     }
