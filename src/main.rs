@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::command::user::{self, Action};
-use clickstamp::command::{backfill, check, healthcheck, reconcile, replay};
+use clickstamp::command::{backfill, check, healthcheck, prune, reconcile, replay};
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::dashboard;
 use clickstamp::demo::Demo;
@@ -75,6 +75,7 @@ fn command() -> Command {
         .subcommand(backfill::command())
         .subcommand(reconcile::command())
         .subcommand(replay::command())
+        .subcommand(prune::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -109,6 +110,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
                 arguments.get_one::<String>("email").context("the command line requires it")?;
             runtime.block_on(user::run(&config, action, email))
         }
+        "prune" => runtime.block_on(prune::run(config, arguments)),
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
     };

@@ -4,6 +4,7 @@
 pub mod backfill;
 pub mod check;
 pub mod healthcheck;
+pub mod prune;
 pub mod reconcile;
 pub mod replay;
 pub mod user;

@@ -76,7 +76,10 @@ async fn write(
         None => None,
     };
     if !looked.found.has_own() {
-        looked.found.by_stripe_object = table::lent_click_id(tx, record, occurred_at).await?;
+        looked.found.by_stripe_object = match came_back(tx, record, &mut looked.awaited).await? {
+            Some(click_id) => Some(click_id),
+            None => table::lent_click_id(tx, record, occurred_at).await?,
+        };
     }
     let origin = origin(&record.payment);
     let result = join::decide(looked.judged.as_ref(), origin, looked.found);
@@ -258,6 +261,21 @@ async fn look_up(
     let signed = |visit: Visit| visit.click_id;
     let (visit_of_ours, visit_of_note) = (ours.map(signed), note.map(signed));
     Ok(LookedUp { judged: Some(judged), visit_of_ours, visit_of_note, awaited })
+}
+
+/// The visit whose browser came back from this payment's checkout to the thank-you page; until then that is awaited.
+async fn came_back(
+    tx: &mut AnyConnection,
+    record: &Record,
+    awaited: &mut BTreeSet<String>,
+) -> Result<Option<ClickId>> {
+    for session in &record.payment.sessions {
+        if let Some(visit) = visit::find_by_session(tx, session).await? {
+            return Ok(Some(visit.click_id));
+        }
+    }
+    awaited.extend(record.payment.sessions.iter().cloned());
+    Ok(None)
 }
 
 /// What is still awaited of a visit that only the request for the tag's script told of.

@@ -79,7 +79,17 @@ const OWNERS: &[(&str, &[&str])] = &[
             "api_tokens",
         ],
     ),
-    ("visit", &["visits", "provisional_visits", "visit_counts", "visit_notes", "page_events"]),
+    (
+        "visit",
+        &[
+            "visits",
+            "provisional_visits",
+            "visit_counts",
+            "visit_notes",
+            "visit_sessions",
+            "page_events",
+        ],
+    ),
     (
         "stripe",
         &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],
