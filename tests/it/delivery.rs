@@ -313,7 +313,7 @@ async fn lease(app: &TestApp, count: i64) {
     let pool = app.database.look().await;
     sqlx::query(
         "update deliveries set claimed_until_ms = $1, attempts = 1
-          where id in (select id from deliveries order by due_at_ms, id limit $2)",
+          where id in (select id from deliveries order by transaction_id limit $2)",
     )
     .bind(app.now().as_ms() + 60_000)
     .bind(count)
