@@ -116,7 +116,7 @@ pub(crate) async fn run(
     let mark = table::mark(&mut *store.pool().acquire().await?).await?;
     let tables = conversion::LEDGER.iter().map(|(table, _)| *table);
     let tables = tables.chain(conversion::BESIDE_THE_LEDGER.iter().copied());
-    let tables: Vec<&str> = tables.chain(["stripe_events"]).collect();
+    let tables: Vec<&str> = tables.chain(["stripe_events", "stripe_lookups"]).collect();
     let shadow = store.shadow(&tables).await?;
     shadow.fill("stripe_events").await?;
     table::forget_outcomes(&shadow).await?;

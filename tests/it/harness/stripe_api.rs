@@ -15,6 +15,9 @@ use url::form_urlencoded;
 /// The key it believes.
 pub(crate) const KEY: &str = "rk_live_hunter2";
 
+/// The key of another account, which sees lists of its own.
+pub(crate) const OTHER_KEY: &str = "rk_live_othershopk7Qe";
+
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
@@ -70,7 +73,7 @@ impl FakeStripe {
         self.shared.lock().expect("nobody panics holding it")
     }
 
-    /// Adds items to a list (`/v1/events`); it answers them newest first, by `created`.
+    /// Adds items to a list (`/v1/events`), behind [`OTHER_KEY`] to one of the other account; it answers them newest first, by `created`.
     pub(crate) fn has(&self, path: &str, items: impl IntoIterator<Item = Value>) {
         let mut inside = self.inside();
         let list = inside.lists.entry(path.to_owned()).or_default();
@@ -130,7 +133,8 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
     let mut inside = shared.lock().expect("nobody panics holding it");
     inside.calls.push(uri.to_string());
     assert!(headers.contains_key("stripe-version"), "the version is pinned");
-    if headers["authorization"] != format!("Bearer {KEY}") || inside.expired {
+    let is_other = headers["authorization"] == format!("Bearer {OTHER_KEY}");
+    if (headers["authorization"] != format!("Bearer {KEY}") && !is_other) || inside.expired {
         return failure(401, "api_key_expired", &format!("Expired API Key provided: {KEY}"));
     }
     if inside.denied.iter().any(|denied| uri.path().starts_with(denied.as_str())) {
@@ -140,7 +144,9 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
         return failure(403, "", &text);
     }
     let trouble = inside.troubles.pop_front().flatten();
-    let body = match (inside.objects.get(uri.path()), inside.lists.get(uri.path())) {
+    let whose = if is_other { OTHER_KEY } else { "" };
+    let place = format!("{whose}{}", uri.path());
+    let body = match (inside.objects.get(&place), inside.lists.get(&place)) {
         (Some(object), _) => object.to_string(),
         (None, Some(list)) => match page(list, inside.page, uri.query().unwrap_or_default()) {
             Ok(page) => page,
@@ -184,6 +190,7 @@ fn page(list: &[Value], most: usize, query: &str) -> Result<String, String> {
         number("created[gte]").is_none_or(|from| created >= from)
             && number("created[lt]").is_none_or(|until| created < until)
             && (kinds.is_empty() || kinds.iter().any(|kind| item["type"] == kind.as_str()))
+            && one("payment_intent").is_none_or(|id| item["payment_intent"] == id.as_str())
             && one("status").is_none_or(|status| item["status"] == status.as_str())
     };
     let mut rest: Vec<&Value> = list.iter().filter(fits).collect();
