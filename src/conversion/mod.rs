@@ -179,9 +179,7 @@ async fn gather(
     for goes in records {
         delivery::adopt(tx, &goes.id, &stays.id).await?;
         table::merge(tx, &goes.id, &stays.id).await?;
-        for (object_id, role) in settle::objects(&goes) {
-            table::learn(tx, &stays, object_id, role).await?;
-        }
+        table::learn(tx, account, &stays.id, &settle::objects(&goes)).await?;
         stays.recorded_at = stays.recorded_at.min(goes.recorded_at);
         stays.payment.absorb(goes.payment);
     }

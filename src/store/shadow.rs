@@ -51,6 +51,8 @@ impl Store {
                             // Tables of its own refer to real ones, which SQLite does not know how to check.
                             connection.execute("pragma foreign_keys = off").await?;
                             connection.execute("pragma temp_store = file").await?;
+                            // Rows of events are large; with SQLite's 2 MB their pages are read again and again.
+                            connection.execute("pragma temp.cache_size = -16384").await?;
                             Ok(())
                         })
                     })
