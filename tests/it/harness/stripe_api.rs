@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use url::form_urlencoded;
 
@@ -29,6 +30,8 @@ pub(crate) enum Trouble {
     Truncated,
     /// Half of the answer, as if it were whole.
     Cut,
+    /// No answer, ever.
+    Hang,
 }
 
 #[derive(Default)]
@@ -42,7 +45,13 @@ struct Inside {
     calls: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Inside>>;
+struct Shop {
+    inside: Mutex<Inside>,
+    /// Rung when a call hangs.
+    hung: Notify,
+}
+
+type Shared = Arc<Shop>;
 
 /// A fake Stripe API on a port of its own.
 pub(crate) struct FakeStripe {
@@ -57,7 +66,10 @@ impl FakeStripe {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
-        let shared = Shared::new(Mutex::new(Inside { page: 100, ..Inside::default() }));
+        let shared = Shared::new(Shop {
+            inside: Mutex::new(Inside { page: 100, ..Inside::default() }),
+            hung: Notify::new(),
+        });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let server =
             tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
@@ -70,7 +82,7 @@ impl FakeStripe {
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.shared.lock().expect("nobody panics holding it")
+        self.shared.inside.lock().expect("nobody panics holding it")
     }
 
     /// Adds items to a list (`/v1/events`), behind [`OTHER_KEY`] to one of the other account; it answers them newest first, by `created`.
@@ -99,6 +111,16 @@ impl FakeStripe {
     /// How the next calls go; `None` goes well. Afterwards all go well.
     pub(crate) fn troubles(&self, troubles: impl IntoIterator<Item = Option<Trouble>>) {
         self.inside().troubles.extend(troubles);
+    }
+
+    /// From now on all goes well.
+    pub(crate) fn no_more_troubles(&self) {
+        self.inside().troubles.clear();
+    }
+
+    /// Resolves when a call hangs.
+    pub(crate) async fn hung(&self) {
+        self.shared.hung.notified().await;
     }
 
     /// The key may not read this path.
@@ -130,7 +152,26 @@ fn failure(status: u16, code: &str, message: &str) -> Response {
 }
 
 async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let mut inside = shared.lock().expect("nobody panics holding it");
+    match answer_unless_hung(&shared, &uri, &headers) {
+        Some(response) => response,
+        None => {
+            shared.hung.notify_one();
+            std::future::pending().await
+        }
+    }
+}
+
+fn answer_unless_hung(shared: &Shop, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+    let mut inside = shared.inside.lock().expect("nobody panics holding it");
+    let hangs = matches!(inside.troubles.front(), Some(Some(Trouble::Hang)));
+    if hangs {
+        inside.troubles.pop_front();
+        return None;
+    }
+    Some(answer_now(&mut inside, uri, headers))
+}
+
+fn answer_now(inside: &mut Inside, uri: &Uri, headers: &HeaderMap) -> Response {
     inside.calls.push(uri.to_string());
     assert!(headers.contains_key("stripe-version"), "the version is pinned");
     let is_other = headers["authorization"] == format!("Bearer {OTHER_KEY}");
@@ -172,6 +213,7 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
             let broken = [Ok(half), Err(std::io::Error::other("broken"))];
             Body::from_stream(futures_util::stream::iter(broken)).into_response()
         }
+        Some(Trouble::Hang) => unreachable!("it gets no answer"),
         Some(Trouble::Cut) => body[..body.len() / 2].to_owned().into_response(),
     }
 }
