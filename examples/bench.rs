@@ -34,6 +34,7 @@ async fn main() -> Result<()> {
         ("CLICKSTAMP_DATA_DIR", &directory),
         ("CLICKSTAMP_LISTEN", "127.0.0.1:0"),
         ("CLICKSTAMP_VISIT_RATE", "0"),
+        ("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "whsec_bench"),
     ])?;
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
