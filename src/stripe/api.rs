@@ -42,7 +42,9 @@ const PACE_TEST: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// There is no key.
-    #[error("this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings")]
+    #[error(
+        "this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings"
+    )]
     NoKey,
     /// The key is not accepted, or lacks a permission, which the text names.
     #[error("{0}")]

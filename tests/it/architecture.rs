@@ -92,7 +92,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("visit", &["visits", "provisional_visits", "visit_counts", "visit_notes", "page_events"]),
     (
         "stripe",
-        &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations", "stripe_lookups"],
+        &[
+            "stripe_events",
+            "stripe_rejections",
+            "stripe_backfills",
+            "stripe_reconciliations",
+            "stripe_lookups",
+            "replay_pairs",
+        ],
     ),
     (
         "conversion",

@@ -236,10 +236,8 @@ async fn commands_that_ask_stripe_may_be_killed_at_every_call() {
         let sales = listed(&app, SALES);
         app.stripe_processed(&sales[4]).await;
         stripe.has("/v1/events", sales.clone());
-        stripe.has(
-            "/v1/checkout/sessions",
-            sales.iter().map(|sale| sale["data"]["object"].clone()),
-        );
+        stripe
+            .has("/v1/checkout/sessions", sales.iter().map(|sale| sale["data"]["object"].clone()));
         stripe.pages_of(2);
         let mut kills = 0;
         for call in 0.. {

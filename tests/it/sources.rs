@@ -317,7 +317,10 @@ async fn each_account_is_asked_with_its_own_key() {
         stripe.has(&format!("{whose}/v1/events"), sales);
     }
     app.stripe_processed(&listed("cs_live_main1")).await;
-    assert_eq!(send(&app, "eu", "whsec_eu_0123456789", &listed("cs_live_eu1")).await, StatusCode::OK);
+    assert_eq!(
+        send(&app, "eu", "whsec_eu_0123456789", &listed("cs_live_eu1")).await,
+        StatusCode::OK
+    );
     app.process_events().await;
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     for place in ["/", "/settings/sources"] {
@@ -337,7 +340,9 @@ async fn each_account_is_asked_with_its_own_key() {
     }
     let sources = app
         .database
-        .texts("select s.key from stripe_events e join sources s on s.id = e.source_id order by s.key")
+        .texts(
+            "select s.key from stripe_events e join sources s on s.id = e.source_id order by s.key",
+        )
         .await;
     assert_eq!(sources, ["eu", "eu", "main", "main"]);
     app.advance(DAY);

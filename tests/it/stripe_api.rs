@@ -458,7 +458,11 @@ async fn a_checkout_that_stripe_does_not_know_is_asked_for_daily_for_a_week() {
     stripe.troubles([Some(Trouble::Status(500)); 8]);
     app.advance(Duration::from_secs(121));
     assert_eq!(app.look_up_checkouts().await, 2);
-    assert_eq!(stripe.calls().len(), 8, "only one is asked for, until Stripe is given up for today");
+    assert_eq!(
+        stripe.calls().len(),
+        8,
+        "only one is asked for, until Stripe is given up for today"
+    );
     let said = "select said from stripe_lookups order by payment_intent";
     let texts = app.database.texts(said).await;
     assert!(texts[0].contains("500, 8 times") && texts[0].ends_with("asked again tomorrow."));

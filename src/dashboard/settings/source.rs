@@ -20,8 +20,8 @@ use crate::error::AppError;
 use crate::report::{self, Heard};
 use crate::settings::{self, Added, Snapshot, Source, SourceMode};
 use crate::state::AppState;
-use crate::stripe::{self, EVENT_TYPES};
 use crate::stripe::reconcile::Reconciled;
+use crate::stripe::{self, EVENT_TYPES};
 
 /// Most signing secrets of a source: more are never in use at a time.
 const MAX_SECRETS: usize = 4;
@@ -267,7 +267,10 @@ async fn sources_page(
         back: viewer.link("/settings").to_string(),
         rows,
         has_key: snapshot.stripe_sources().any(|source| api_key(state, source).is_some()),
-        books: comparisons.iter().filter_map(|found| of_source(state, &snapshot, viewer, found)).collect(),
+        books: comparisons
+            .iter()
+            .filter_map(|found| of_source(state, &snapshot, viewer, found))
+            .collect(),
         action: viewer.link("/settings/sources").to_string(),
         key,
         has_several_sites: snapshot.sites.len() > 1,

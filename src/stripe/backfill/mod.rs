@@ -198,8 +198,15 @@ async fn store_item(
 ) -> Result<bool> {
     match place.list {
         List::Events | List::Undelivered => {
-            store_body(tx, now, place.source, place.account, Origin::Backfill, item.get().as_bytes())
-                .await
+            store_body(
+                tx,
+                now,
+                place.source,
+                place.account,
+                Origin::Backfill,
+                item.get().as_bytes(),
+            )
+            .await
         }
         List::Sessions => {
             let body = as_event("checkout.session.completed", place.account, item)?;

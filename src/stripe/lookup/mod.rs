@@ -56,7 +56,8 @@ pub(crate) async fn round(
     }
     let Some(lookup) = table::claim(store, clock.now(), LEASE).await? else { return Ok(0) };
     if !table::is_wanted(store, &lookup).await? {
-        table::end(store, &lookup, None, "Its checkout arrived, or it was matched otherwise.").await?;
+        table::end(store, &lookup, None, "Its checkout arrived, or it was matched otherwise.")
+            .await?;
         return Ok(1);
     }
     let source = settings.source(&lookup.source_id).context("the event's source is gone")?;
@@ -71,7 +72,9 @@ pub(crate) async fn round(
         Err(_) => None,
     };
     let (again, said) = match (asked, kept) {
-        (_, Some(session)) => (None, format!("Stripe was asked for its checkout: it is {session}.")),
+        (_, Some(session)) => {
+            (None, format!("Stripe was asked for its checkout: it is {session}."))
+        }
         (Ok(_), None) => {
             (Some(DAY), "Stripe was asked for its checkout, and knows of none.".to_owned())
         }
