@@ -669,9 +669,10 @@ async fn wait_for(
 
 /// Logs a fault's cause once: ours at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), custom::hide_token(request.uri().path()));
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
     if let Some(fault) = response.extensions().get::<Fault>() {
+        let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
         if response.status().is_server_error() {

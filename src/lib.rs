@@ -48,6 +48,7 @@ pub mod state;
 pub mod clock;
 pub mod config;
 pub mod error;
+mod failpoint;
 pub mod hosts;
 pub mod ids;
 pub mod money;

@@ -3,26 +3,30 @@
 // Promise: only links to linked domains are touched, and nobody but a linked domain can push a click ID into the page.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
+  /** The time is judged when the page loads: the visitor may think for a while before he agrees. */
+  const loaded = Date.now() / 1000;
   /** The URL without the parameter; all other bytes as they are. */
-  const strip = (/** @type {string} */ url) =>
-    url.replace(/([?&])_ck=[^&#]*(&?)/, (_, before, after) => after && before);
+  const strip = (/** @type {string} */ url) => url.replace(/[?&]_ck=[^&#]*(?=#|$)|\b_ck=[^&#]*&/, "");
 
   // Links without placeholder must be seen too; but they are decorated only on use, which the tag hears in the capture phase:
-  // the time stays fresh, and copied pages stay clean. Calls by script have no element.
+  // the time stays fresh, and copied pages stay clean. Calls by script have no element. What throws here, the tag takes for a no.
   config.q = "]";
   config.l = (/** @type {string} */ url, /** @type {string} */ id, /** @type {Element | undefined} */ element) =>
-    url?.match(config.d) &&
+    url.match(config.d) &&
     (!element || event?.eventPhase == 1) &&
     strip(url).replace(/\?|(?=#|$)/, (mark) => "?_ck=" + id + "." + ((Date.now() / 1000) >>> 0) + (mark && "&"));
 
-  const [, id, at] = /_ck=(ck_[a-z\d]{29,37})\.(\d+)/.exec(location.href) || [];
-  if (Date.now() / 1000 - /** @type {any} */ (at) < 120 && document.referrer.match(config.d)) {
-    config.a = id;
-    try {
+  try {
+    if (document.referrer.match(config.d)) {
+      // What the address said, the tag has from the navigation entry, even if a router was quicker than this.
+      config.a = (/** @type {string} */ url) => {
+        const [, id, at] = /** @type {any} */ (/_ck=(ck_[a-z\d]{29,37}).(\d+)/.exec(url));
+        return loaded - at < 120 && id;
+      };
       history.replaceState(history.state, "", strip(location.href));
-    } catch {
-      // Then the address stays as it is.
     }
+  } catch {
+    // Then the address stays as it is.
   }
 
   core(config);

@@ -15,7 +15,7 @@
  * @property {number} [t] its mint time, in seconds
  * @property {unknown} [m] consent is required and not given
  * @property {unknown} [y] tokens are left to AnyTrack's tag until they are used or somebody asks for a scan
- * @property {any} [a] click ID adopted by an add-on for this landing
+ * @property {(url: string) => string | undefined} [a] an add-on's word on a landing: the click ID it brings
  * @property {string} [q] how selectors of places end, when an add-on must see values without token
  * @property {(value: any, id: string, element?: Element) => string | false | undefined} [l] an add-on's word on a value: another one, or none
  */
@@ -69,17 +69,25 @@
 
     /** localStorage, or what this document knows when storage is blocked. @type {Record<string, string>} */
     const box = guard(() => localStorage)() || {};
-    const jar = guard(() => doc.cookie);
-    /** Writes a cookie; the value 0 deletes it. */
-    const write = guard((/** @type {string} */ name, /** @type {any} */ value) => {
-      doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`;
+    /** Keeps a value in a cookie, unless it is there, and in the storage; 0 deletes both. One may refuse, the other has it then. */
+    const keep = guard((/** @type {string} */ name, /** @type {any} */ value, isThere = false) => {
+      try {
+        isThere || (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`);
+      } finally {
+        if (value) box[name] = value;
+        else delete box[name];
+      }
     });
 
     /** Sends a body and waits for nothing. After a network error it is kept for the next load. */
     const send = guard((/** @type {string} */ body) =>
-      fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" }).catch(() => {
-        if (id) box._ck_q = body;
-      }),
+      fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" }).then(
+        // Withdrawn while it was under way: the answer may have set the cookie again.
+        () => id || commands.consent(),
+        guard(() => {
+          if (id) box._ck_q = body;
+        }),
+      ),
     );
 
     /** The landing's URL, with the query that a router may have stripped by now; later the page's own. */
@@ -146,18 +154,18 @@
 
     /** Runs what waits; what has to wait longer queues up again. */
     const drain = guard(() => {
-      for (const call of queue.splice(0)) api(...call);
+      queue.splice(0).map((call) => api(...call));
     });
 
     /** Reads the landing: which click ID, and is it a visit? Called again when the URL changed or the page came back. */
     const land = guard(() => {
       if (config.m || /** @type {any} */ (doc).prerendering) return;
 
-      const cookies = `; ${jar()};`;
+      const cookies = `; ${guard(() => doc.cookie)()};`;
       const kept = cookies + ` _ck=${box._ck}; _ck_s=${box._ck_s};`;
-      const [, previous] = /; _ck=(ck_[a-z0-9]{29,37});/.exec(kept) || [];
+      const [, previous] = /; _ck=(ck_[a-z\d]{29,37});/.exec(kept) || [];
       const [, lastSignature = "", lastActive] = /; _ck_s=(\d*)\.(\d+);/.exec(kept) || [];
-      const isLive = now() - +lastActive < 1800;
+      const isLive = now() - /** @type {any} */ (lastActive) < 1800;
 
       // One number for all ad click IDs and UTM parameters. It hashes their whole text: a tail would lose a gclid
       // that stands before long UTMs, and with a factor below 256 two changed letters could cancel each other out.
@@ -171,9 +179,10 @@
         signature = ((signature * 65599) ^ letter.charCodeAt(0)) >>> 0;
       signature = signature || lastSignature;
 
-      let next = config.a || previous;
+      const adopted = guard(/** @type {any} */ (config.a))(here());
+      let next = adopted || previous;
       if (
-        !config.a &&
+        !adopted &&
         (!next ||
           signature != lastSignature ||
           (!isLive &&
@@ -189,9 +198,8 @@
       const isFirst = !id;
       // A cookie that holds the value already is left alone: the server may have set it, and Safari would cut its
       // life from 400 to 7 days if a script wrote it again.
-      cookies.includes("_ck=" + next) || write("_ck", next);
-      box._ck = next;
-      write("_ck_s", (box._ck_s = signature + "." + now()));
+      keep("_ck", next, cookies.includes("_ck=" + next));
+      keep("_ck_s", signature + "." + now());
       become(next);
 
       if (box._ck_q) send(box._ck_q);
@@ -205,9 +213,9 @@
           f:
             /** @type {any} */ (navigator).webdriver |
               (/** @type {any} */ (navigator).globalPrivacyControl << 1) |
-              (config.a && 4) || undefined,
+              /** @type {any} */ (adopted && 4) || undefined,
         });
-      entry = referrer = config.a = "";
+      entry = referrer = "";
 
       if (isFirst) {
         drain();
@@ -231,10 +239,7 @@
         else {
           become("--CLICK-ID--");
           api.id = id = "";
-          for (const name of ["_ck", "_ck_s", "_ck_q"]) {
-            write(name, 0);
-            delete box[name];
-          }
+          ["_ck", "_ck_s", "_ck_q"].map((name) => keep(name, 0));
         }
       },
     };
@@ -278,17 +283,17 @@
         }
       });
       on(navigation, "currententrychange", land);
-      on(window, "popstate", land);
-      on(window, "pageshow", (event) => event.persisted && land());
-      on(doc, "prerenderingchange", land);
+      // In the capture phase the window hears of the document's events too. A page that is shown for the first time
+      // has landed already, so nothing is new to it; one that comes back may find another ID in the cookie.
+      on(window, "popstate pageshow prerenderingchange", land);
 
       new MutationObserver(
         guard((records) => {
-          if (!config.y)
-            for (const record of records) {
+          config.y ||
+            records.map((record) => {
               stamp(record.target);
               record.addedNodes.forEach(scan);
-            }
+            });
         }),
       ).observe(doc, { subtree: true, childList: true, attributeFilter: attributes });
 

@@ -17,6 +17,7 @@ use super::schedule::{asked_pause, pause_after, read_retry_after};
 use super::table::{self, Claim, Settlement, breakers};
 use crate::clock::{Clock, Timestamp};
 use crate::destination::{self, Answer, Outcome, Sender};
+use crate::failpoint;
 use crate::ids;
 use crate::settings::{Destination, Settings, Snapshot};
 use crate::store::{Engine, Store};
@@ -165,6 +166,9 @@ impl Shift {
         if self.ended.is_empty() && wanted.is_empty() {
             return Ok(0);
         }
+        if !wanted.is_empty() {
+            failpoint::pass("claiming").await;
+        }
         let mut tx = worker.store.begin().await?;
         // Always in the same order, so that replicas cannot wait for each other in a circle.
         let mut locked: BTreeMap<String, (Breaker, Breaker)> = BTreeMap::new();
@@ -197,7 +201,16 @@ impl Shift {
                 breakers::save(&mut tx, id, after).await?;
             }
         }
+        if !lines.is_empty() {
+            failpoint::pass("settling").await;
+        }
         tx.commit().await?;
+        if !lines.is_empty() {
+            failpoint::pass("settled").await;
+        }
+        if !claimed.is_empty() {
+            failpoint::pass("claimed").await;
+        }
         for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
             tell(ended, state, status, error.as_deref());
         }
@@ -395,6 +408,7 @@ async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) ->
         body: &claim.request,
     };
     let answer = worker.sender.send(&destination, parcel).await;
+    failpoint::pass("answered").await;
     let took_ms = i64::try_from(stopwatch.elapsed().as_millis()).unwrap_or(i64::MAX);
     Ended { destination, claim, answer, took_ms, settle_tries: 0 }
 }
@@ -433,8 +447,8 @@ mod tests {
     use super::*;
     use crate::visit;
 
-    #[tokio::test]
-    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+    /// A worker with one destination that is owed nothing.
+    async fn idle_worker() -> (Worker, std::path::PathBuf) {
         let directory = std::env::temp_dir().join(format!("worker_{}", ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
@@ -449,6 +463,33 @@ mod tests {
             schedule: Arc::from([]),
             rate: 10,
         };
+        (worker, directory)
+    }
+
+    #[tokio::test]
+    async fn an_idle_worker_looks_once_a_minute_and_asks_nothing_in_between() {
+        let (worker, directory) = idle_worker().await;
+        let mut shift = worker.shift();
+        assert_eq!(shift.turn().await.unwrap(), 0);
+        // From here on, every statement fails, so that each is counted.
+        worker.store.close().await;
+        let (mut seconds, mut statements) = (0, 0);
+        while seconds < 600 {
+            worker.clock.advance(Duration::from_secs(1));
+            seconds += 1;
+            if shift.turn().await.is_err() {
+                statements += 1;
+                let next = worker.clock.now().plus(LOOK_FOR_COMMANDS);
+                shift.looks.values_mut().for_each(|at| *at = next); // As if it had been answered.
+            }
+        }
+        assert_eq!(statements, 10, "in ten minutes, for its one destination");
+        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+    }
+
+    #[tokio::test]
+    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+        let (worker, directory) = idle_worker().await;
         let mut shift = worker.shift();
         assert_eq!(shift.rest(), Duration::ZERO, "it looks once");
         assert_eq!(shift.turn().await.unwrap(), 0);

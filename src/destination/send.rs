@@ -212,6 +212,27 @@ mod tests {
         port
     }
 
+    /// A server whose certificate nobody vouches for.
+    fn self_signed() -> u16 {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        let _ = rustls::crypto::ring::default_provider().install_default(); // The sender may have been faster.
+        let pem = include_bytes!("../../tests/fixtures/self-signed.pem");
+        let certificate = CertificateDer::from_pem_slice(pem).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut session = rustls::ServerConnection::new(config).unwrap();
+            while session.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+        });
+        port
+    }
+
     fn says(text: &'static str) -> impl FnOnce(TcpStream) + Send {
         move |mut stream| {
             // The other side may have seen enough and gone.
@@ -316,6 +337,39 @@ mod tests {
                 format!("https://127.0.0.1:{}/", server(says("HTTP/1.1 400 Bad Request\r\n\r\n"))),
                 Outcome::Retry,
                 "it does not speak TLS there: is the URL's port right, and is it https?",
+            ),
+            (
+                "stalls in its head",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le");
+                        let _ = stream.read(&mut [0]);
+                    })
+                ),
+                Outcome::Retry,
+                "it gave no answer within 20 seconds",
+            ),
+            (
+                "endless head",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+                        let mut line = [b'x'; 1024];
+                        line[0..3].copy_from_slice(b"x: ");
+                        line[1022..].copy_from_slice(b"\r\n");
+                        while stream.write_all(&line).is_ok() {}
+                    })
+                ),
+                Outcome::Retry,
+                "it gave no answer that can be read",
+            ),
+            (
+                "of its own making",
+                format!("https://127.0.0.1:{}/", self_signed()),
+                Outcome::Retry,
+                "its certificate is not valid: UnknownIssuer",
             ),
             (
                 "no such name",

@@ -14,6 +14,7 @@ use super::table::{self, Ended, Waiting};
 use super::thin;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
+use crate::failpoint;
 use crate::store::{Store, Tx};
 
 /// Events read in one look.
@@ -100,6 +101,7 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
     }
+    failpoint::pass("processing").await;
     tx.commit().await
 }
 

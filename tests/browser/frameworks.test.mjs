@@ -1,8 +1,9 @@
 // The tag beside frameworks: pages that a server rendered and a script takes over, and pages whose body is swapped.
-// In: React 18, Vue 3, Svelte, Turbo and htmx as npm has them, bundled for production. Out: the links as the framework leaves them.
+// In: React 18, Vue 3, Svelte, Turbo, htmx and Astro's ClientRouter as npm has them, bundled for production. Out: the links as the framework leaves them.
 // Promise: the final link has the click ID, the framework works on, and the console stays empty. Each test names its row of the acceptance list.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -10,6 +11,7 @@ import { compile } from "svelte/compiler";
 import { goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
+const ASTRO = fileURLToPath(new URL("../node_modules/astro", import.meta.url));
 const SHOP_SVELTE = `<script>let { href } = $props(); let count = $state(0)</script>
   <main><a {href}>Buy</a><button onclick={() => count++}>{count}</button>{#each { length: count } as _}<a {href}>Again</a>{/each}</main>`;
 
@@ -22,10 +24,20 @@ const svelte = (generate) => ({
   },
 });
 
+/** What Astro's own build puts in place of its virtual modules, for a site without an adapter. */
+const astro = {
+  name: "astro",
+  setup: ({ onResolve, onLoad }) => {
+    onResolve({ filter: /^astro:transitions\/client$/ }, () => ({ path: `${ASTRO}/dist/virtual-modules/transitions-router.js` }));
+    onResolve({ filter: /^virtual:astro:/ }, ({ path }) => ({ path, namespace: "astro" }));
+    onLoad({ filter: /.*/, namespace: "astro" }, () => ({ contents: "export const internalFetchHeaders = {}" }));
+  },
+};
+
 /** One script out of this text and the packages it imports. */
-const bundle = async (contents, { platform = "browser", format = "iife" } = {}) => {
+const bundle = async (contents, { platform = "browser", format = "iife", loader = "js" } = {}) => {
   const { outputFiles } = await build({
-    stdin: { contents, resolveDir: HERE },
+    stdin: { contents, loader, resolveDir: HERE },
     bundle: true,
     write: false,
     minify: true,
@@ -33,8 +45,19 @@ const bundle = async (contents, { platform = "browser", format = "iife" } = {}) 
     platform,
     format,
     target: "es2022",
-    define: { "process.env.NODE_ENV": '"production"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" },
-    plugins: [svelte(platform === "browser" ? "client" : "server")],
+    define: {
+      "process.env.NODE_ENV": '"production"',
+      "import.meta.env.DEV": "false",
+      "import.meta.env.SSR": "false",
+      __PREFETCH_DISABLED__: "true",
+      __PREFETCH_PREFETCH_ALL__: "false",
+      __PREFETCH_DEFAULT_STRATEGY__: '"hover"',
+      __EXPERIMENTAL_CLIENT_PRERENDER__: "false",
+      __VUE_OPTIONS_API__: "true",
+      __VUE_PROD_DEVTOOLS__: "false",
+      __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false",
+    },
+    plugins: [svelte(platform === "browser" ? "client" : "server"), astro],
   });
   return outputFiles[0].text;
 };
@@ -107,13 +130,14 @@ for (const [name, { server, client }] of Object.entries(FRAMEWORKS))
     });
 
 /** Goes to the next page by its link, which the page's script turns into a swap. */
-const swapped = async ({ web, page }) => {
+const swapped = async ({ web, page }, swaps) => {
   const id = await ready(page);
   await page.evaluate(() => (window.isTheSame = true));
   await page.click("#next");
   await page.waitForFunction((href) => document.querySelector("#pay")?.getAttribute("href") === href, {}, web.pay(id));
   assert.ok(await page.evaluate(() => window.isTheSame), "the document stayed");
   assert.equal(page.url(), web.shop("/next"));
+  if (swaps) assert.equal(await swaps(), 1, "the router swapped it");
   assert.equal((await postsSoFar({ web, page })).length, 1);
   await page.click("#pay");
   assert.equal(referenceOf(await web.payments.next()), id);
@@ -137,3 +161,19 @@ scene("J83 htmx swaps the body: the new links are stamped, no second visit", asy
   await page.waitForFunction(() => window.htmx);
   await swapped({ web, page });
 });
+
+for (const fallback of ["", "without the browser's view transitions"])
+  scene(`J83 Astro's ClientRouter swaps the page ${fallback || "in a view transition"}: the new links are stamped, no second visit`, async ({ web, page }) => {
+    // The script of the component as Astro ships it; its build does no more than bundle it.
+    const [, script] = /<script>([^]*)<\/script>/.exec(readFileSync(`${ASTRO}/components/ClientRouter.astro`, "utf8"));
+    web.file("/app.js", await bundle(script, { loader: "ts" }));
+    if (fallback) await page.evaluateOnNewDocument(() => delete Document.prototype.startViewTransition);
+    const head = `<head><meta name="astro-view-transitions-enabled" content="true"><meta name="astro-view-transitions-fallback" content="animate">
+      ${web.tag}<script type="module" src="/app.js"></script></head>`;
+    web.page("/", `${head}<body><a id="next" href="/next">Next</a></body>`);
+    web.page("/next", `${head}<body><a id="pay" href="${web.pay()}">Buy</a></body>`);
+    await openReady(page, web.shop("/?gclid=one"), { waitUntil: "load" });
+    assert.equal(await page.evaluate(() => "startViewTransition" in document), !fallback && (await page.evaluate(() => "ViewTransition" in window)));
+    await page.evaluate(() => document.addEventListener("astro:after-swap", () => (window.swaps = (window.swaps ?? 0) + 1)));
+    await swapped({ web, page }, () => page.evaluate(() => window.swaps));
+  });

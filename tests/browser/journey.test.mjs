@@ -5,19 +5,17 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import http from "node:http";
 import { after, before, test } from "node:test";
-import Stripe from "stripe";
 import { launchBrowser, openVisitor } from "./lib/browser.mjs";
 import { CLICK_ID, cookie, goto, openReady, referenceOf } from "./lib/page.mjs";
 import { startServer } from "./lib/server.mjs";
+import { askApi, paidWith, sendWebhook } from "./lib/stripe.mjs";
 import { openWeb } from "./lib/web.mjs";
 
 const SECRET = "whsec_of_the_journey";
 const TOKEN = "a-token-for-the-journey";
 const [EMAIL, PASSWORD] = ["owner@shop.example", "correct horse battery"];
-const COMPLETED = JSON.parse(readFileSync(new URL("../fixtures/checkout.session.completed.json", import.meta.url), "utf8"));
 
 /** Takes everything with 200 and keeps the bodies as text. `next` gives them one by one. */
 const openAnyTrack = async () => {
@@ -60,23 +58,6 @@ after(async () => {
   anytrack?.close();
 });
 
-/** A webhook, signed by Stripe's library, as their servers send it. */
-const sendWebhook = (event) => {
-  const payload = JSON.stringify(event);
-  const signature = Stripe.webhooks.generateTestHeaderString({ payload, secret: SECRET });
-  return fetch(`${server.url}/webhooks/stripe/main`, {
-    method: "POST",
-    headers: { "content-type": "application/json; charset=utf-8", "stripe-signature": signature },
-    body: payload,
-  });
-};
-
-const askApi = async (path) => {
-  const response = await fetch(`${server.url}/api/v1${path}`, { headers: { authorization: `Bearer ${TOKEN}` } });
-  assert.equal(response.status, 200, path);
-  return response.json();
-};
-
 test("a click on an ad becomes a matched conversion that AnyTrack hears of once and the dashboard explains", { timeout: 60_000 }, async () => {
   const visitor = await openVisitor(browser);
   const page = await visitor.openPage();
@@ -97,16 +78,12 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   assert.equal(reference, clickId);
 
   // He pays. Stripe tells us, twice, because Stripe may.
-  const event = structuredClone(COMPLETED);
-  event.id = "evt_journey";
-  event.created = Math.floor(Date.now() / 1000);
-  event.data.object.id = "cs_live_journey";
-  event.data.object.client_reference_id = reference;
+  const event = paidWith(reference, "cs_live_journey");
   const [told] = await Promise.all([
     anytrack.next(),
-    sendWebhook(event).then((response) => assert.equal(response.status, 200)),
+    sendWebhook(server, SECRET, event).then((response) => assert.equal(response.status, 200)),
   ]);
-  assert.equal((await sendWebhook(event)).status, 200);
+  assert.equal((await sendWebhook(server, SECRET, event)).status, 200);
 
   // AnyTrack hears of it, in exactly the documented form.
   assert.equal(told.type, "application/json");
@@ -118,7 +95,7 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   await server.heard(/tried a delivery: accepted/);
 
   // The API says how it was matched.
-  const { data } = await askApi("/conversions");
+  const { data } = await askApi(server, TOKEN, "/conversions");
   assert.equal(data.length, 1);
   const [conversion] = data;
   assert.deepEqual(conversion.match, { state: "matched", by: "click_id", reason: null, click_id: clickId });

@@ -7,8 +7,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { isFirefox, nextTab } from "./lib/browser.mjs";
-import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+import { nextTab } from "./lib/browser.mjs";
+import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 
 scene("A5 tags of two sites: the first wins, the second does nothing", async ({ web, page }) => {
   let served = 0;
@@ -181,11 +181,9 @@ scene("A18 no unload or beforeunload listener; the page stays eligible for the b
   assert.ok(listened.includes("pageshow"), "it is the tag's listeners that are seen");
   assert.deepEqual(listened.filter((type) => type.includes("unload")), []);
   assert.deepEqual(await page.evaluate(() => [window.onunload, window.onbeforeunload]), [null, null]);
-  // Firefox under BiDi keeps no page in its cache, with or without the tag.
-  if (isFirefox) return;
   await page.evaluate(() => (window.isTheSame = true));
   await goto(page, web.shop("/next"));
-  await page.goBack({ waitUntil: "domcontentloaded" });
+  await goBack(page, web.shop());
   assert.ok(await page.evaluate(() => window.isTheSame), "it came from the cache");
 });
 
@@ -201,6 +199,24 @@ scene("E53 a tab opened in the background is recorded", async ({ web, page, visi
   assert.equal(await ready(tab), post.i);
   assert.equal(await tab.evaluate(() => document.visibilityState), "hidden");
 });
+
+scene("a prerendered page lands when it is shown, and not before", async ({ web, page }) => {
+  const rules = { prerender: [{ source: "list", urls: ["/landing?gclid=one"], eagerness: "immediate" }] };
+  web.page("/", `<script type="speculationrules">${JSON.stringify(rules)}</script>`);
+  // The driver loses sight of a page that was prerendered; so the page itself follows its link when it is shown and ready.
+  web.page("/landing", `${web.tag.replace("async", `async onload="fetch('${web.url("go.shop", web.markPath)}', { method: 'POST', mode: 'no-cors' })"`)}
+    <a href="${web.pay()}">Buy</a><script>const wasPrerendered = document.prerendering;
+    document.addEventListener("clickstamp:ready", () => wasPrerendered && !document.prerendering && document.links[0].click())</script>`);
+  await goto(page, web.shop());
+  assert.ok((await web.posts.next()).isMark, "the tag has run in the prerendered page, and posted nothing");
+  assert.match(web.tagRequests[0].headers["sec-purpose"], /prerender/);
+  assert.equal(web.tagRequests.length, 1);
+  await page.evaluate(() => void (location.href = "/landing?gclid=one"));
+  const post = await web.posts.next();
+  assert.equal(post.u, web.shop("/landing?gclid=one"));
+  assert.equal(referenceOf(await web.payments.next()), post.i);
+  assert.equal(web.tagRequests.filter(({ method }) => method === "GET").length, 1);
+}, { firefoxLacks: "prerendering" });
 
 scene("F63 a link in a closed shadow root", async ({ web, page }) => {
   web.page("/", `${web.tag}<div id="host"></div><script>
@@ -286,6 +302,20 @@ scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", 
     });
   await bestOfFive(measure, ({ spent, seen }) => seen >= 10_000 && spent < 50);
 });
+
+scene("a storage that is full: stamped, posted, and nothing is thrown, even when the post fails", async ({ web, page }) => {
+  const fill = `<script>const fill = (size) => { try { for (;;) localStorage["x" + localStorage.length] = "y".repeat(size) } catch {} }
+    for (const size of [1e6, 1e5, 1e4, 1e3, 100, 1]) fill(size)</script>`;
+  web.page("/", `${fill}${web.tag}<a href="${web.pay()}">Buy</a>`);
+  const id = await openReady(page, web.shop("/?gclid=one"));
+  await assertStamped(page, "a", "href", web.pay(), id);
+  assert.equal(await page.evaluate(() => localStorage._ck), undefined, "it was full");
+  assert.equal((await web.posts.next()).i, id);
+  assert.equal(await openReady(page, web.shop()), id);
+  web.dropPosts = true;
+  assert.notEqual(await openReady(page, web.shop("/?gclid=two")), id);
+  await postsSoFar({ web, page });
+}, { console: [/ERR_(EMPTY_RESPONSE|CONNECTION_RESET)/] });
 
 scene("H76 consent refused: silent across pages, and the link is left as it is", async ({ web, page }) => {
   const asks = web.tag.replace("main.js", "main.js?nc=1");

@@ -71,7 +71,7 @@ const atStripe = async (visitor) => {
 };
 
 const redirect = (name, play) =>
-  test(`J85 ${name}`, { timeout: 30_000 }, async () => {
+  test(`J85 ${name}`, { timeout: 90_000 }, async () => {
     const visitor = await openVisitor(browser);
     try {
       await play({ visitor, ...(await atStripe(visitor)) });

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { isFirefox, openVisitor } from "./lib/browser.mjs";
-import { CLICK_ID, TOKEN, age, assertStamped, browser, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+import { CLICK_ID, TOKEN, age, arriveFrom, assertStamped, browser, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 import { openWeb } from "./lib/web.mjs";
 
 scene("A1 tag in the head: the ID is well formed and equals the cookie", async ({ web, page }) => {
@@ -143,11 +143,48 @@ scene("C27 cookie attributes", async ({ web, page, visitor }) => {
   }
 });
 
+for (const [what, host, attributes] of [
+  ["an address", "127.0.0.1", "127.0.0.1"],
+  ["localhost", "localhost", "localhost"],
+  ["a host under a public suffix", "x.github.io", "x.github.io"],
+])
+  scene(`C28 on ${what} the cookies are for that host alone`, async ({ web, page, visitor }) => {
+    const url = web.foreignUrl(host);
+    // Served by the same host, as a reverse proxy would.
+    web.tagHosts.add(host);
+    web.page("/", `<script async src="/t/main.js"></script><a href="${web.pay()}">Buy</a>`);
+    const id = await openReady(page, url);
+    await assertStamped(page, "a", "href", web.pay(), id);
+    assert.equal((await web.posts.next()).i, id);
+    const jar = await visitor.context.cookies();
+    assert.deepEqual(jar.map(({ name, domain }) => [name, domain]).sort(), [["_ck", attributes], ["_ck_s", attributes]]);
+    assert.equal(await openReady(page, url), id);
+  }, { needsServer: true });
+
 scene("C29 another subdomain has the same ID", async ({ web, page }) => {
   web.page("/", web.tag);
   const id = await openReady(page, web.shop());
   assert.equal(await openReady(page, web.url("app.shop")), id);
 });
+
+scene("C30 the post's answer sets the cookie again; for a click ID made in the browser, the signed one", async ({ web, page, visitor }) => {
+  web.alterScript = (text) => text.replace(/"t":(\d+)/, (_, t) => `"t":${t - 600}`);
+  web.page("/", web.tag);
+  const made = await openReady(page, web.shop());
+  assert.match(made, /^ck_z/);
+  const holds = async (id) => (await visitor.context.cookies()).find(({ name }) => name === "_ck").value === id;
+  await page.waitForFunction((made) => !document.cookie.includes(made), {}, made);
+  const signed = await cookie(page, "_ck");
+  assert.match(signed, CLICK_ID);
+  assert.doesNotMatch(signed, /^ck_z/);
+  assert.ok(await holds(signed));
+  // The next page goes on with it, and an answer to it changes nothing more.
+  web.alterScript = (text) => text;
+  await age(page, 31);
+  assert.equal(await openReady(page, web.shop()), signed);
+  const [first, second] = await postsSoFar({ web, page });
+  assert.deepEqual([first.i, second.i, second.p], [made, signed, signed]);
+}, { needsServer: true });
 
 scene("C31 cookies deleted, localStorage left: the same ID again", async ({ web, page, visitor }) => {
   web.page("/", web.tag);
@@ -155,6 +192,19 @@ scene("C31 cookies deleted, localStorage left: the same ID again", async ({ web,
   await visitor.context.deleteCookie(...(await visitor.context.cookies()));
   assert.equal(await openReady(page, web.shop()), id);
   assert.equal(await cookie(page, "_ck"), id);
+});
+
+scene("C32 a tag host on another site gets no cookie and sets none; the page's own is used", async ({ web, page, visitor }) => {
+  web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
+  const id = await openReady(page, web.url("other"));
+  await web.posts.next();
+  await assertStamped(page, "a", "href", web.pay(), id);
+  await age(page, 31);
+  assert.equal(await openReady(page, web.url("other")), id);
+  assert.deepEqual((await postsSoFar({ web, page })).map(({ i, p }) => [i, p]), [[id, undefined], [id, id]]);
+  assert.equal(await cookie(page, "_ck"), id);
+  assert.deepEqual(web.tagRequests.map(({ headers }) => headers.cookie), Array(4).fill(undefined));
+  assert.deepEqual([...new Set((await visitor.context.cookies()).map(({ domain }) => domain.replace(/^\./, "")))], ["other.localhost"]);
 });
 
 scene("D33 gclid landing and reload: one ID, one visit", async ({ web, page }) => {
@@ -202,25 +252,27 @@ for (const [minutes, isNew] of [[31, true], [5, false]])
     web.page("/", web.tag);
     const first = await openReady(page, web.shop());
     await age(page, minutes);
-    const second = await openReady(page, web.shop("/?page=2"), { referer: "https://www.google.com/", referrerPolicy: "unsafeUrl" });
+    const referrer = await arriveFrom({ web, page }, "https://www.google.com/", web.shop("/?page=2"));
+    const second = await ready(page);
     assert.equal(second !== first, isNew);
     const posts = await postsSoFar({ web, page });
     assert.equal(posts.length, isNew ? 2 : 1);
-    if (isNew) assert.equal(posts[1].r, "https://www.google.com/");
-  }, { chromiumOnly: "BiDi cannot set a foreign referrer" });
+    if (isNew) assert.equal(posts[1].r, referrer);
+  });
 
-for (const [row, referer] of [
+for (const [row, before] of [
   ["D39", "https://checkout.stripe.com/c/pay/x"],
   ["D39", "https://buy.stripe.com/x"],
   ["D40", "http://blog.shop.localhost/"],
 ])
-  scene(`${row} back from ${referer} after 31 minutes: the same ID`, async ({ web, page }) => {
+  scene(`${row} back from ${before} after 31 minutes: the same ID`, async ({ web, page }) => {
     web.page("/", web.tag);
     const id = await openReady(page, web.shop("/?gclid=one"));
     await age(page, 31);
-    assert.equal(await openReady(page, web.shop("/?thanks"), { referer, referrerPolicy: "unsafeUrl" }), id);
-    assert.deepEqual((await postsSoFar({ web, page })).map(({ p, r }) => [p, r]), [[undefined, undefined], [id, referer]]);
-  }, { chromiumOnly: "BiDi cannot set a foreign referrer" });
+    const referrer = await arriveFrom({ web, page }, before, web.shop("/?thanks"));
+    assert.equal(await ready(page), id);
+    assert.deepEqual((await postsSoFar({ web, page })).map(({ p, r }) => [p, r]), [[undefined, undefined], [id, referrer]]);
+  });
 
 scene("D42 a router strips the query before a late tag: the gclid is still recorded", async ({ web, page }) => {
   let release;
@@ -231,6 +283,22 @@ scene("D42 a router strips the query before a late tag: the gclid is still recor
   release();
   await ready(page);
   assert.equal((await web.posts.next()).u, web.shop("/?gclid=one#top"));
+});
+
+scene("D43 a gclid of 2,000 characters in a URL of 8 kB: recorded with the whole gclid, the rest cut", async ({ web, page }) => {
+  const gclid = "Aa-_09%2B".repeat(223).slice(0, 2000);
+  const long = web.shop(`/?gclid=${gclid}&x=${"y%zz&%F0%9F".repeat(550)}#${"z".repeat(100)}`);
+  assert.ok(long.length > 8000);
+  web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
+  const id = await openReady(page, long);
+  await assertStamped(page, "a", "href", web.pay(), id);
+  const { i, u, bytes } = await web.posts.next();
+  assert.equal(i, id);
+  assert.equal(u, long.slice(0, 4096));
+  assert.ok(bytes < 8192);
+  await page.reload({ waitUntil: "domcontentloaded" });
+  assert.equal(await ready(page), id, "the same click");
+  assert.notEqual(await openReady(page, long.replace("gclid=A", "gclid=B")), id, "another click");
 });
 
 scene("E44 E48 E50 one simple request of type fetch, small, text/plain, valid JSON", async ({ web, page }) => {
@@ -294,11 +362,11 @@ scene("E49 the post has URL, referrer, previous ID and the ad cookies", async ({
   await web.posts.next();
   for (const [name, value] of [["_fbp", "fb.1.2.3"], ["_fbc", "fb.1.2.abc"], ["_gcl_aw", "GCL.1.x"], ["secret", "no"]])
     await visitor.context.setCookie({ name, value, domain: "www.shop.localhost", path: "/" });
-  await openReady(page, web.shop("/?fbclid=abc"), { referer: "https://m.facebook.com/", referrerPolicy: "unsafeUrl" });
+  const referrer = await arriveFrom({ web, page }, "https://m.facebook.com/", web.shop("/?fbclid=abc"));
   const { u, r, p, k } = await web.posts.next();
-  assert.deepEqual([u, r, p], [web.shop("/?fbclid=abc"), "https://m.facebook.com/", first]);
+  assert.deepEqual([u, r, p], [web.shop("/?fbclid=abc"), referrer, first]);
   assert.deepEqual(k.split(",").sort(), ["_fbc=fb.1.2.abc", "_fbp=fb.1.2.3", "_gcl_aw=GCL.1.x"]);
-}, { chromiumOnly: "BiDi cannot set a foreign referrer" });
+});
 
 scene("E51 the bits for automation and Global Privacy Control are set", async ({ web, page }) => {
   await page.evaluateOnNewDocument(() => Object.defineProperty(navigator, "globalPrivacyControl", { value: true }));
@@ -313,8 +381,8 @@ scene("E52 a page from the back-forward cache is no second visit, and takes the 
   await openReady(page, web.shop());
   await page.evaluate(() => (window.isTheSame = true));
   const id = await openReady(page, web.shop("/next?gclid=two"));
-  await page.goBack({ waitUntil: "domcontentloaded" });
+  await goBack(page, web.shop());
   assert.ok(await page.evaluate(() => window.isTheSame), "it came from the cache");
   await page.waitForFunction((id) => clickstamp.id === id && document.querySelector("a").href.endsWith(id), {}, id);
   assert.equal((await postsSoFar({ web, page })).length, 2);
-}, { chromiumOnly: "Firefox under BiDi keeps no pages in its back-forward cache" });
+});

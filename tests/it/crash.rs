@@ -100,7 +100,7 @@ async fn what_was_acknowledged_survives_many_kills_under_load() {
         for _ in 0..killed_after {
             answers.recv().await.expect("visitors go on as long as the server lives");
         }
-        server.child.kill().await.expect("SIGKILL");
+        server.kill().await;
         drop(answers);
         while let Some(ended) = visitors.join_next().await {
             ended.expect("no answer was wrong");
@@ -184,11 +184,7 @@ async fn sigterm_stops_in_order_with_code_0() {
         .await
         .expect("an answer");
     assert_eq!(answer.status().as_u16(), 204);
-    let pid = server.child.id().expect("it runs").to_string();
-    assert!(
-        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs").success()
-    );
-    assert!(server.child.wait().await.expect("it ends").success());
+    assert!(server.stop().await);
 }
 
 fn http_client() -> reqwest::Client {

@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod conversion;
 mod crash;
+mod crash_matrix;
 mod custom;
 mod dashboard;
 mod delivery;

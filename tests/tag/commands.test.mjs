@@ -43,7 +43,7 @@ withBothTags((tag, newVisitor) => {
     const page = newVisitor().open(SHOP, { change: (globals) => (globals.document.prerendering = true) });
     const url = `https://pay.example/?a=${TOKEN}#b`;
     assert.equal(page.globals.clickstamp("url", url), url);
-    page.fire("document prerenderingchange");
+    page.fire("prerenderingchange");
     assert.equal(page.globals.clickstamp("url", url), url.replace(TOKEN, page.id));
     assert.equal(page.globals.clickstamp("url", "https://pay.example/"), "https://pay.example/");
   });
@@ -55,7 +55,7 @@ withBothTags((tag, newVisitor) => {
     page.globals.clickstamp("ready", (id) => seen.push(id));
     page.globals.clickstamp("scan", root);
     assert.deepEqual([seen, page.posts], [[], []]);
-    page.fire("document prerenderingchange");
+    page.fire("prerenderingchange");
     assert.deepEqual(seen, [page.id]);
     assert.equal(root.children[0].getAttribute("href"), page.id);
   });

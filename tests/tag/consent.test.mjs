@@ -56,7 +56,7 @@ withBothTags((tag, newVisitor) => {
     const page = visitor.open(AD, { config: required, change: (globals) => (globals.document.prerendering = true) });
     page.globals.clickstamp("consent", true);
     assertSilent(visitor, page);
-    page.fire("document prerenderingchange");
+    page.fire("prerenderingchange");
     assert.equal(page.posts.length, 1);
   });
 

@@ -17,6 +17,11 @@ const throwing = { get: refuse, set: refuse };
 const PAGES = [
   ["localStorage refuses", (page) => Object.defineProperty(page, "localStorage", throwing), "stamp post ready"],
   ["localStorage is null", (page) => (page.localStorage = null), "stamp post ready"],
+  ["localStorage is full", (page) => (page.localStorage = new Proxy({}, { set: refuse })), "stamp post ready"],
+  ["localStorage is full and fetch fails", (page) => {
+    page.localStorage = new Proxy({}, { set: refuse });
+    page.fetch = () => Promise.reject(new Error("offline"));
+  }, "stamp ready"],
   ["cookies refuse", (page) => Object.defineProperty(page.document, "cookie", throwing), "stamp post ready"],
   ["cookies and localStorage refuse", (page) => {
     Object.defineProperty(page, "localStorage", throwing);

@@ -11,20 +11,35 @@ const ARGUMENTS =
 /** True when the tests run in Firefox; some rows are about things that only one engine has. */
 export const isFirefox = Boolean(process.env.FIREFOX);
 
+/** Hosts of other people that pages of the tests come from or live on; all are answered on loopback. */
+export const FOREIGN_HOSTS = ["www.google.com", "m.facebook.com", "buy.stripe.com", "checkout.stripe.com", "x.github.io"];
+
 /** Starts the browser with an empty profile, which goes when it closes. */
 export const launchBrowser = () =>
   isFirefox
     ? puppeteer.launch({
         browser: "firefox",
         executablePath: process.env.FIREFOX,
-        // Nothing but the tests' own loopback hosts is asked for anything.
-        extraPrefsFirefox: { "network.proxy.type": 0, "dom.disable_open_during_load": false },
+        extraPrefsFirefox: {
+          // Nothing but the tests' own loopback hosts is asked for anything.
+          "network.proxy.type": 0,
+          "network.dns.localDomains": FOREIGN_HOSTS.join(),
+          // Those hosts speak plain http here, whatever is known of them elsewhere.
+          "network.stricttransportsecurity.preloadlist": false,
+          "dom.disable_open_during_load": false,
+          // Pages go to the back-forward cache as they do for everybody who does not automate.
+          "fission.bfcacheInParent": true,
+        },
       })
     : puppeteer.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // Root has no sandbox; anybody else keeps it.
-    args: [...ARGUMENTS.split(" "), ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])],
-  });
+        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+        // Root has no sandbox; anybody else keeps it.
+        args: [
+          ...ARGUMENTS.split(" "),
+          `--host-resolver-rules=${FOREIGN_HOSTS.map((host) => `MAP ${host} 127.0.0.1`).join()}`,
+          ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+        ],
+      });
 
 /**
  * A new visitor: a browser context in which all that pages say is gathered in `said`, one text per message.

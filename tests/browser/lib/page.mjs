@@ -3,6 +3,7 @@
 // Promise: each waits for what it asks for, and none waits by the clock.
 
 import assert from "node:assert/strict";
+import { isFirefox } from "./browser.mjs";
 
 export const CLICK_ID = /^ck_[a-z0-9]{29,37}$/;
 export const TOKEN = "--CLICK-ID--";
@@ -12,6 +13,27 @@ export const ready = async (page) => (await page.waitForFunction(() => window.cl
 export const openReady = async (page, url, options) => {
   await goto(page, url, options);
   return ready(page);
+};
+/**
+ * Comes to a page from somebody else's, and gives the referrer. Chromium is told what the page before was, because it asks some of
+ * these hosts for https only; Firefox follows a link on such a page.
+ */
+export const arriveFrom = async ({ web, page }, before, url) => {
+  if (!isFirefox) {
+    await goto(page, url, { referer: before, referrerPolicy: "unsafeUrl" });
+    return before;
+  }
+  const { host, pathname } = new URL(before);
+  const from = web.foreignUrl(host, pathname);
+  web.foreignPage(from, `<a href="${url}">Go</a>`, { "referrer-policy": "unsafe-url" });
+  await goto(page, from);
+  await Promise.all([page.waitForNavigation({ waitUntil: "domcontentloaded" }), page.click("a")]);
+  return from;
+};
+/** Goes back to the page before, which the browser may have kept; nothing that a loading page does can be waited for then. */
+export const goBack = async (page, url) => {
+  await page.evaluate(() => history.back());
+  await page.waitForFunction((url) => location.href === url, {}, url);
 };
 export const attribute = (page, selector, name) => page.$eval(selector, (element, name) => element.getAttribute(name), name);
 export const cookie = (page, name) =>
@@ -25,8 +47,9 @@ export const postsSoFar = async ({ web, page }) => {
 export const age = (page, minutes) =>
   page.evaluate((seconds) => {
     const aged = localStorage._ck_s.replace(/\d+$/, (at) => at - seconds);
+    const domain = location.hostname.match(/[^.]+\.localhost$/)?.[0];
     localStorage._ck_s = aged;
-    document.cookie = `_ck_s=${aged};path=/;max-age=99999;domain=shop.localhost`;
+    document.cookie = `_ck_s=${aged};path=/;max-age=99999${domain ? `;domain=${domain}` : ""}`;
   }, minutes * 60);
 export const referenceOf = (url) => new URL(url, "http://any").searchParams.get("client_reference_id");
 /** The click ID is in the link, as it would be sent. */

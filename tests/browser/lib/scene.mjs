@@ -13,10 +13,16 @@ export * from "./page.mjs";
 /** The one browser of a test file, for tests that need a second visitor. */
 export let browser;
 /** The server behind the tag host: one of CLICKSTAMP_BINARY's own, or the one CLICKSTAMP_URL names, or none. */
-let server;
+export let server;
+export const SECRET = "whsec_of_the_tests";
+export const API_TOKEN = "a-token-for-the-tests";
 before(async () => {
   browser = await launchBrowser();
-  if (process.env.CLICKSTAMP_BINARY) server = await startServer({ CLICKSTAMP_VISIT_RATE: "0" });
+  if (process.env.CLICKSTAMP_BINARY) server = await startServer({
+    CLICKSTAMP_VISIT_RATE: "0",
+    CLICKSTAMP_STRIPE_WEBHOOK_SECRET: SECRET,
+    CLICKSTAMP_API_TOKEN: API_TOKEN,
+  });
 });
 after(async () => {
   await browser?.close();
@@ -25,10 +31,12 @@ after(async () => {
 
 /**
  * One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said.
- * `chromiumOnly` is the reason why Firefox cannot be driven through it; then the test is skipped there, and says so.
+ * `needsServer`: it is about an answer of the real binary, which the stand-in does not give. `firefoxLacks`: what there is not in
+ * that engine, so that there is nothing to test.
  */
-export const scene = (name, play, { console: expected = [], chromiumOnly } = {}) =>
-  test(name, { timeout: 30_000, skip: isFirefox && chromiumOnly }, async ({ signal }) => {
+export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks } = {}) => {
+  const skip = (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") || (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`);
+  test(name, { timeout: 90_000, skip }, async ({ signal }) => {
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);
@@ -43,3 +51,4 @@ export const scene = (name, play, { console: expected = [], chromiumOnly } = {})
       web.close();
     }
   });
+};

@@ -26,6 +26,13 @@ class Arrivals {
     if (this.#taken < this.all.length) return Promise.resolve(this.all[this.#taken++]);
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
+  /** The first entry like this; the ones before it are taken too. */
+  async until(isLike) {
+    for (;;) {
+      const entry = await this.next();
+      if (isLike(entry)) return entry;
+    }
+  }
 }
 
 const readBody = async (request) => {
@@ -46,7 +53,8 @@ const standIn = async (request) => {
     }),
     s: "main",
     e: `http://${host}/v`,
-    k: ";domain=shop.localhost",
+    // The page's domain, as far as the tests' own hosts go.
+    k: ";domain=" + (/[^./]+\.localhost(?=[:/])/.exec(request.headers.referer)?.[0] ?? "shop.localhost"),
     o: "^https?://([^/]+\\.)?(shop\\.localhost|stripe\\.localhost|stripe\\.com|paypal\\.com)[:/]",
     ...(request.url.includes("nc=1") && { m: 1 }),
   };
@@ -87,6 +95,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     posts: new Arrivals(),
     /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
     markPath: "/mark",
+    /** Hosts that pass the tag's paths on, as a reverse proxy does; go.shop always is the tag host. */
+    tagHosts: new Set(),
     payments: new Arrivals(),
     /** Changes the script's text on its way to the page: (text, the request's path and query) => text. */
     alterScript: (text) => text,
@@ -125,12 +135,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     const host = request.headers.host.split(":")[0];
     const path = request.url.split("?")[0];
     if (path === "/favicon.ico") response.writeHead(204).end();
-    else if (host === "go.shop.localhost") serveTag(request, response).catch(() => request.socket.destroy());
+    else if (host === "go.shop.localhost" || (web.tagHosts.has(host) && /^\/(t\/|v$|mark$)/.test(path))) serveTag(request, response).catch(() => request.socket.destroy());
     else if (host === "buy.stripe.localhost") {
       web.payments.add(request.url);
       response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
     } else {
-      const { html = "", headers, script } = pages.get(path) ?? {};
+      const { html = "", headers, script } = pages.get(request.headers.host + path) ?? pages.get(path) ?? {};
       if (script) return response.writeHead(200, { "content-type": "text/javascript; charset=utf-8" }).end(script);
       response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers });
       response.end(`<!doctype html><title>Shop</title>${html}`);
@@ -146,6 +156,9 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   web.tag = `<script async src="${web.url("go.shop", "/t/main.js")}"></script>`;
   /** Puts a page under a path of every shop host. */
   web.page = (path, html, headers) => pages.set(path, { html, headers });
+  /** A page of somebody else's host, and its address here. */
+  web.foreignUrl = (host, path = "/") => `http://${host}:${port}${path}`;
+  web.foreignPage = (url, html, headers) => pages.set(url.slice("http://".length), { html, headers });
   /** Puts a script of the shop's own under a path. */
   web.file = (path, script) => pages.set(path, { script });
   web.close = () => {

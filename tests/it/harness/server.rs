@@ -2,21 +2,43 @@
 
 use std::process::Stdio;
 
+use clickstamp::clock::Clock;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
-use super::{Database, FakeDestination, SECRET};
+use super::{Database, FakeDestination, SECRET, Session, sign};
 
 /// The real binary, as a process.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
+    log: mpsc::UnboundedReceiver<String>,
+    client: reqwest::Client,
 }
 
 impl Server {
     /// Starts the binary and reads from its log where it listens.
-    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
     pub(crate) async fn start(database: &Database, anytrack: &FakeDestination) -> Self {
+        Self::start_with(database, anytrack, &[]).await
+    }
+
+    /// The same, but whoever comes to that place of the program stays there.
+    pub(crate) async fn halting_at(
+        place: &str,
+        database: &Database,
+        anytrack: &FakeDestination,
+    ) -> Self {
+        Self::start_with(database, anytrack, &[("HALT_AT", place)]).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
+    async fn start_with(
+        database: &Database,
+        anytrack: &FakeDestination,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
             .env_clear()
             .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
@@ -27,22 +49,64 @@ impl Server {
             .env("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "true")
             .env("CLICKSTAMP_DELIVERY_RATE", "0")
             .env("CLICKSTAMP_VISIT_RATE", "0")
+            .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("a log")).lines();
-        let url = loop {
-            let line = log
-                .next_line()
-                .await
-                .expect("a readable log")
-                .expect("it says where it listens before it ends");
-            if let Some((_, url)) = line.split_once("listening on ") {
-                break url.trim().to_owned();
+        let mut lines = BufReader::new(child.stderr.take().expect("a log")).lines();
+        let (heard, log) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = heard.send(line); // A test that is over listens no more.
             }
-        };
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Self { child, url }
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default(); // Another test may have been faster.
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let mut server = Self { child, url: String::new(), log, client };
+        let line = server.says("listening on ").await;
+        server.url = line.rsplit(' ').next().expect("an address").to_owned();
+        server
+    }
+
+    /// Waits for the log's next line with this text.
+    pub(crate) async fn says(&mut self, text: &str) -> String {
+        loop {
+            let line = self.log.recv().await;
+            let line = line.unwrap_or_else(|| panic!("it ended before it said “{text}”"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// A visitor lands and pays; both are acknowledged.
+    pub(crate) async fn sale(&self, session: &str) {
+        let script = self.client.get(format!("{}/t/main.js", self.url)).send();
+        let script = script.await.expect("an answer").text().await.expect("a script");
+        let config = &script[script.rfind("({").expect("a config") + 1..script.len() - 1];
+        let config: Value = serde_json::from_str(config).expect("JSON");
+        let click_id = config["i"].as_str().expect("a click ID");
+        let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
+        let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
+        assert_eq!(answer.await.expect("an answer").status().as_u16(), 204);
+        let body = Session::paid(session).reference(click_id).completed().to_string();
+        let signature = sign(SECRET, Clock::system().now().as_seconds(), body.as_bytes());
+        let post = self.client.post(format!("{}/webhooks/stripe/main", self.url));
+        let answer = post.header("stripe-signature", signature).body(body).send();
+        assert_eq!(answer.await.expect("an answer").status().as_u16(), 200);
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it is ours");
+    }
+
+    /// SIGTERM; answers whether it stopped in order.
+    pub(crate) async fn stop(&mut self) -> bool {
+        let pid = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(told.expect("kill runs").success());
+        self.child.wait().await.expect("it ends").success()
     }
 }

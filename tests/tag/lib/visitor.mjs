@@ -166,9 +166,9 @@ export class Visitor {
     if (before) vm.runInContext(before, globals);
     page.run();
 
-    /** Fires what was listened for: "click", "navigation navigate", "document prerenderingchange". */
+    /** Fires what was listened for: "click", "navigation navigate", "prerenderingchange". */
     page.fire = (name, event = {}) => {
-      if (name === "document prerenderingchange") document.prerendering = false;
+      if (name === "prerenderingchange") document.prerendering = false;
       globals.event = event;
       for (const listener of page.listeners[name] ?? []) listener(event);
       globals.event = undefined;

@@ -1,6 +1,8 @@
 //! Connections: where the server listens, and how bytes become requests.
 //! In: an address, a router. Out: requests with their peer, below the public prefix.
-//! Promise: a client that is slow with its head is cut off; requests under way survive an ordered stop.
+//! Promise: a client that is slow with its head, or that does not read its answer, is cut off; requests under way survive an ordered stop.
+
+mod patience;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,6 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
 
+use self::patience::Patient;
 use crate::client::Peer;
 use crate::config::Listen;
 
@@ -134,7 +137,8 @@ pub(crate) fn serve(
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let served = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+    let served =
+        graceful.watch(server.serve_connection(TokioIo::new(Patient::new(stream)), service));
     async move {
         if let Err(error) = served.await {
             tracing::debug!(error = error.to_string(), "a connection broke");

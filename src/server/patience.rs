@@ -1,0 +1,164 @@
+//! A limit to how slowly an answer may be read. hyper limits only how slowly a request may come.
+//! In: a connection. Out: the same one, whose writes fail when its other side takes next to nothing for too long.
+//! Promise: a client that reads a byte a second holds its task and its answer's memory for a while, not for ever.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long we wait for a client to take a little of its answer. Far longer than a phone loses its network in a tunnel.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a client must take in that time. The slowest of lines takes a hundred times as much.
+const LEAST_BYTES: usize = 4 * 1024;
+
+/// A connection whose other side must read. Costs nothing as long as it does.
+pub(super) struct Patient<S> {
+    inner: S,
+    /// Ends the present wait, which began when a write could not be made at once.
+    wait: Option<Pin<Box<Sleep>>>,
+    /// Bytes taken since then.
+    taken: usize,
+}
+
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner, wait: None, taken: 0 }
+    }
+
+    /// Passes on what was written; what has to wait does so only until the patience ends.
+    fn limit(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(count)) => {
+                self.taken += count;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                ready!(self.wait_longer(context));
+                Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "it did not read its answer",
+                )))
+            }
+        }
+    }
+
+    /// Ready when the patience has ended.
+    fn wait_longer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let wait = self.wait.get_or_insert_with(|| {
+                self.taken = 0;
+                Box::pin(sleep(PATIENCE))
+            });
+            ready!(wait.as_mut().poll(context));
+            if self.taken < LEAST_BYTES {
+                return Poll::Ready(());
+            }
+            self.wait = None;
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.limit(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.limit(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// hyper flushes when it has nothing left to write, so the wait is over.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wait = None;
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use hyper_util::server::graceful::GracefulShutdown;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::client::Peer;
+    use crate::server::{Connection, serve};
+
+    const ANSWER_BYTES: usize = 64 * 1024;
+
+    /// How much of an answer a client gets that reads so many bytes a second, and how many seconds it takes until the connection ends.
+    async fn read_at(bytes_a_second: usize) -> (usize, u64) {
+        let (ours, mut theirs) = tokio::io::duplex(256);
+        let router = Router::new().route("/", get(async || "x".repeat(ANSWER_BYTES)));
+        let connection = Connection { router, peer: Peer(None), prefix: "".into() };
+        let client = async {
+            theirs.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+            let begun = Instant::now();
+            let (mut read, mut buffer) = (0, vec![0; bytes_a_second]);
+            loop {
+                match theirs.read(&mut buffer).await.unwrap() {
+                    0 => return (read, begun.elapsed().as_secs()),
+                    count => read += count,
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let going_on = GracefulShutdown::new();
+        let served = serve(Box::new(ours), connection, &going_on);
+        let (read, ()) = tokio::join!(client, served);
+        read
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_a_byte_a_second_is_cut_off() {
+        let (read, seconds) = read_at(1).await;
+        assert!(read < 1024, "{read}");
+        // What was in the pipe by then can still be read.
+        assert!((30..30 + 300).contains(&seconds), "{seconds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_on_a_slow_line_gets_all_of_it() {
+        let (read, seconds) = read_at(200).await;
+        assert!(read > ANSWER_BYTES && seconds > 300, "{read} bytes in {seconds} s");
+    }
+}
