@@ -2,6 +2,7 @@
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
 //! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::conversion::{self, Ledger};
+use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::Worker;
@@ -379,6 +380,41 @@ impl App {
         conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
     }
 
+    /// Lets visits that led to no conversion go when they are older than the configuration keeps them, or only says which those are; by
+    /// the site's key. Nothing when they are kept.
+    ///
+    /// # Errors
+    /// When the database does not answer; what went so far is gone.
+    pub async fn prune(&self, wanted: Prune) -> Result<BTreeMap<String, Pruned>> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let Some(days) = state.config.retention_days else { return Ok(BTreeMap::new()) };
+        let until = state.clock.now().minus(Duration::from_secs(u64::from(days) * 86_400));
+        let pruned = conversion::prune(&state.store, until, wanted).await?;
+        let key = |id: String| snapshot.site(&id).map_or(id, |site| site.key.clone());
+        Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
+    }
+
+    /// The same once a day, by one copy of the program. True when this one did it.
+    ///
+    /// # Errors
+    /// As [`App::prune`]; the next day does the rest.
+    pub async fn prune_daily(&self) -> Result<bool> {
+        let state = &self.state;
+        if state.config.retention_days.is_none()
+            || !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await?
+        {
+            return Ok(false);
+        }
+        for (site, pruned) in self.prune(Prune::Delete).await? {
+            tracing::info!(
+                site,
+                visits = pruned.visits,
+                "deleted old visits that led to no conversion"
+            );
+        }
+        Ok(true)
+    }
+
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
     ///
     /// # Errors
@@ -499,6 +535,7 @@ impl App {
         workers.spawn(self.clone().keep_forever(stopped.clone()));
         workers.spawn(self.clone().fetch_forever(stopped.clone()));
         workers.spawn(self.clone().reconcile_forever(stopped.clone()));
+        workers.spawn(self.clone().prune_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
         workers.spawn(self.clone().refresh_forever(stopped.clone()));
         workers
@@ -579,6 +616,21 @@ impl App {
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
             };
             let wait = pause.after(done, "compare with Stripe's books") * 60;
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks every minute whether a new day has begun.
+    async fn prune_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let done = tokio::select! {
+                done = self.prune_daily() => done,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // The next day does the rest.
+            };
+            let wait = pause.after(done, "delete old visits") * 60;
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }

@@ -92,6 +92,11 @@ pub const VARIABLES: &[Variable] = &[
         "false",
         "true allows delivery to loopback and private addresses, and plain http",
     ),
+    plain(
+        "CLICKSTAMP_RETENTION_DAYS",
+        "keep",
+        "days after which visits that led to no conversion are deleted; keep deletes none",
+    ),
     plain("CLICKSTAMP_LOG", "info", "what is logged, as a tracing filter"),
     plain("CLICKSTAMP_LOG_FORMAT", "text", "text or json"),
 ];
@@ -175,6 +180,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether deliveries may go to loopback and private addresses.
     pub allow_private_destinations: bool,
+    /// Days after which visits that led to nothing go; `None` keeps them.
+    pub retention_days: Option<u32>,
     /// Tracing filter.
     pub log: String,
     /// Form of the log.
@@ -353,6 +360,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 .parse("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "write true or false", |text| {
                     bool::from_str(text).ok()
                 })
+                .unwrap_or_default(),
+            retention_days: self
+                .parse(
+                    "CLICKSTAMP_RETENTION_DAYS",
+                    "write a whole number of days from 1 to 36500, or keep",
+                    parse_retention,
+                )
                 .unwrap_or_default(),
             log: self
                 .parse(
@@ -609,6 +623,13 @@ fn parse_networks(text: &str) -> Option<Vec<IpNet>> {
     networks.map(network).collect()
 }
 
+fn parse_retention(text: &str) -> Option<Option<u32>> {
+    if text == "keep" {
+        return Some(None);
+    }
+    text.parse().ok().filter(|days| (1..=36_500).contains(days)).map(Some)
+}
+
 fn parse_log(text: &str) -> Option<String> {
     text.parse::<Targets>().ok().map(|_| text.to_owned())
 }
@@ -659,6 +680,22 @@ mod tests {
         assert_eq!(config.retry_schedule[2], Duration::from_secs(300));
         assert_eq!((config.delivery_rate, config.visit_rate), (10, 300));
         assert!(!config.allow_private_destinations);
+        assert_eq!(config.retention_days, None);
+    }
+
+    #[test]
+    fn retention_is_a_number_of_days_or_keep() {
+        let read = |text| {
+            let config = Config::with(&[("CLICKSTAMP_RETENTION_DAYS", text)]);
+            config.ok().map(|config| config.retention_days)
+        };
+        let good = [("keep", None), ("1", Some(1)), ("36500", Some(36_500)), ("", None)];
+        for (text, expected) in good {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for text in ["0", "-1", "36501", "90d", "Keep", "1.5"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -678,6 +715,7 @@ mod tests {
             ("CLICKSTAMP_VISIT_RATE", "many"),
             ("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "yes"),
+            ("CLICKSTAMP_RETENTION_DAYS", "0"),
             ("CLICKSTAMP_LOG", "clickstamp=loud"),
             ("CLICKSTAMP_LOG_FORMAT", "xml"),
         ];

@@ -20,6 +20,7 @@ pub mod backfill;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;
+pub mod prune;
 pub mod reconcile;
 pub mod replay;
 pub mod server;

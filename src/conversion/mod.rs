@@ -14,6 +14,7 @@ pub(crate) mod payment;
 mod provisional;
 mod rebuild;
 pub(crate) mod reported;
+mod retention;
 mod settle;
 mod table;
 
@@ -25,6 +26,9 @@ pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
+
+pub(crate) use retention::prune;
+pub use retention::{Prune, Pruned};
 
 use self::join::Match;
 use self::payment::{Contract, Payment};

@@ -74,7 +74,10 @@ async fn write(
         None => None,
     };
     if !looked.found.has_own() {
-        looked.found.by_stripe_object = table::lent_click_id(tx, record, occurred_at).await?;
+        looked.found.by_stripe_object = match came_back(tx, record, &mut looked.awaited).await? {
+            Some(click_id) => Some(click_id),
+            None => table::lent_click_id(tx, record, occurred_at).await?,
+        };
     }
     let origin = origin(&record.payment);
     let found = std::mem::take(&mut looked.found);
@@ -274,6 +277,21 @@ async fn visit_of(
         Some(at) => Ok(Some(looked.visits.swap_remove(at))),
         None => visit::find(tx, click_id).await,
     }
+}
+
+/// The visit whose browser came back from this payment's checkout to the thank-you page; until then that is awaited.
+async fn came_back(
+    tx: &mut AnyConnection,
+    record: &Record,
+    awaited: &mut BTreeSet<String>,
+) -> Result<Option<ClickId>> {
+    for session in &record.payment.sessions {
+        if let Some(visit) = visit::find_by_session(tx, session).await? {
+            return Ok(Some(visit.click_id));
+        }
+    }
+    awaited.extend(record.payment.sessions.iter().cloned());
+    Ok(None)
 }
 
 /// What is still awaited of a visit that only the request for the tag's script told of.

@@ -574,6 +574,11 @@ fn read_key(key: &str) -> Result<ClickIdKey> {
     Ok(ClickIdKey::new(&key))
 }
 
+/// Claims what is done once a day (UTC), by its name; false when it was done, or is being done by another copy of the program.
+pub(crate) async fn claim_day(store: &Store, name: &str, now: Timestamp) -> Result<bool> {
+    table::raise(store, name, now.as_ms().div_euclid(86_400_000)).await
+}
+
 /// Saves the signing secrets of a Stripe source.
 ///
 /// # Errors

@@ -171,6 +171,27 @@ pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
+/// Raises a number that only grows; false when it is there already, or somebody else was faster.
+pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool> {
+    let known = self::value(store, name).await?.and_then(|text| text.parse::<i64>().ok());
+    if known.is_some_and(|known| known >= value) {
+        return Ok(false); // Asked often, so it must not cost a transaction.
+    }
+    let mut tx = store.begin().await?;
+    let raised = sqlx::query(
+        "insert into settings (name, value) values ($1, $2)
+             on conflict (name) do update set value = excluded.value
+          where cast(settings.value as bigint) < cast(excluded.value as bigint)",
+    )
+    .bind(name)
+    .bind(value.to_string())
+    .execute(&mut *tx)
+    .await
+    .context("could not claim what is done once a day")?;
+    tx.commit().await?;
+    Ok(raised.rows_affected() == 1)
+}
+
 /// The ID of the first site, created when there is none.
 pub(super) async fn ensure_first_site(tx: &mut AnyConnection, now: Timestamp) -> Result<String> {
     sqlx::query(

@@ -69,6 +69,7 @@ const ABOVE_THE_ROOMS: &[&str] = &[
     "lib",
     "demo",
     "healthcheck",
+    "prune",
     "user",
     "check",
     "backfill",
@@ -90,7 +91,17 @@ const OWNERS: &[(&str, &[&str])] = &[
             "api_tokens",
         ],
     ),
-    ("visit", &["visits", "provisional_visits", "visit_counts", "visit_notes", "page_events"]),
+    (
+        "visit",
+        &[
+            "visits",
+            "provisional_visits",
+            "visit_counts",
+            "visit_notes",
+            "visit_sessions",
+            "page_events",
+        ],
+    ),
     (
         "stripe",
         &[

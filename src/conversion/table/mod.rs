@@ -9,7 +9,8 @@ use sqlx::{AnyConnection, Row as _};
 
 pub(super) use objects::{
     FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
-    named_provisional_in, payments_of_subscription, payments_to_settle, save_waits,
+    named_provisional_in, needed_click_ids, payments_of_subscription, payments_to_settle,
+    save_waits,
 };
 
 use super::join::{By, Match, Reason};

@@ -247,6 +247,54 @@ pub(in crate::conversion) async fn named_provisional_in(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// Click IDs between these two, both included, whose visits the ledger needs.
+pub(in crate::conversion) async fn needed_click_ids(
+    tx: &mut AnyConnection,
+    from: &str,
+    to: &str,
+) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query(
+        "select click_id from touches where click_id >= $1 and click_id <= $2
+          union
+         select click_id from conversions where click_id is not null and click_id >= $1 and click_id <= $2
+          union
+         select click_id from abandoned where click_id is not null and click_id >= $1 and click_id <= $2
+          union
+         select click_id from manual_matches where click_id >= $1 and click_id <= $2
+          union
+         select click_id from page_events where conversion_id is null and click_id >= $1 and click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visits v on v.click_id = case when substr(w.awaited, 1, 6) = 'first:' then substr(w.awaited, 7)
+                                              else w.awaited end
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visits v on v.alias = w.awaited
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visit_notes n on n.anytrack_click_id = w.awaited
+           join visits v on v.click_id = n.click_id
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visit_notes n on n.anytrack_click_id = w.awaited
+           join visits v on v.alias = n.click_id
+          where v.click_id >= $1 and v.click_id <= $2",
+    )
+    .bind(from)
+    .bind(to)
+    .fetch_all(tx)
+    .await
+    .context("could not look which visits are needed")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 /// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
 pub(in crate::conversion) async fn payments_to_settle(
     store: &Store,
@@ -266,6 +314,9 @@ pub(in crate::conversion) async fn payments_to_settle(
                           join visits v on v.alias = n.click_id
                          where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
              or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
+             or exists (select 1 from visit_sessions s
+                          join visits v on v.click_id = s.click_id
+                         where s.session_id = w.awaited)
              or (substr(w.awaited, 1, 6) = 'first:'
                  and exists (select 1 from visits v
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0

@@ -96,10 +96,15 @@ impl TestApp {
 
     /// A second process on the same database. Only PostgreSQL has those; a SQLite file has one owner.
     pub(crate) async fn replica(&self) -> Option<App> {
+        self.replica_with(&[]).await
+    }
+
+    /// The same with further settings.
+    pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Option<App> {
         let clock = self.app.state().clock.clone();
         let is_shared = self.database.url.starts_with("postgres");
         if is_shared {
-            Some(Self::build(&self.database, &self.anytrack, &[], clock).await)
+            Some(Self::build(&self.database, &self.anytrack, settings, clock).await)
         } else {
             None
         }
