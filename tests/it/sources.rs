@@ -79,7 +79,8 @@ async fn a_second_account_is_added_waited_for_and_heard() {
         !text(&app, &cookie, "/settings/sources/main").await.contains("Received:"),
         "the other one was not heard"
     );
-    assert!(text(&app, &cookie, "/settings/sources").await.contains("shop-test"));
+    let all = text(&app, &cookie, "/settings/sources").await;
+    assert!(all.contains("shop-test") && all.contains("href=\"/settings/custom\""), "{all}");
     let shown = text(&app, &cookie, there).await;
     assert!(
         shown.contains("whsec_…k7Qe") && !shown.contains("0123456789"),

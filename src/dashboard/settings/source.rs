@@ -75,6 +75,7 @@ struct BooksDifference {
 struct SourcesPage {
     frame: Frame,
     back: String,
+    custom_href: String,
     rows: Vec<SourceItem>,
     has_key: bool,
     books: Vec<Books>,
@@ -265,6 +266,7 @@ async fn sources_page(
     Ok(SourcesPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         back: viewer.link("/settings").to_string(),
+        custom_href: viewer.link("/settings/custom").to_string(),
         rows,
         has_key: snapshot.stripe_sources().any(|source| api_key(state, source).is_some()),
         books: comparisons

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 
+use super::backfill::{no_answer, whose};
+use super::replay::{days, range};
 use crate::app::App;
-use crate::backfill::{no_answer, whose};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::replay::{days, range};
 use crate::stripe::reconcile::{Reconciled, Sums, Wanted};
 
 /// How it is called.
