@@ -256,6 +256,8 @@ async fn commands_that_ask_stripe_may_be_killed_at_every_call() {
         assert!(kills >= 3, "{arguments:?} was killed {kills} times");
         let again = command(&app.database, &stripe, arguments).wait().await.expect("it ends");
         assert!(again.success(), "{arguments:?}");
+        // The commands went by the real clock.
+        app.advance(Duration::from_secs(3600));
         app.process_events().await;
         app.deliver_due().await;
         let conversions = app.conversions().await;

@@ -133,7 +133,7 @@ pub(crate) async fn run(
     let tables: Vec<&str> = tables.chain(["stripe_events", "stripe_lookups"]).collect();
     let shadow = store.shadow(&tables, &[table::PAIRS]).await?;
     shadow.fill("stripe_events").await?;
-    table::forget_outcomes(&shadow).await?;
+    table::forget_outcomes(&shadow, ledger.now).await?;
     let mut events = others(&shadow, ledger).await?;
     loop {
         match worker::round(&shadow, ledger).await? {

@@ -15,14 +15,16 @@ use crate::store::Shadow;
 const NOT_COMPARED: [&str; 7] =
     ["id", "account", "recorded_at_ms", "updated_at_ms", "owed_from_ms", "ours", "rebuilt"];
 
-/// Lets the copied events wait to be processed, oldest first.
-pub(super) async fn forget_outcomes(shadow: &Shadow) -> Result<()> {
+/// Lets the copied events wait to be processed, oldest first; also those that a machine with a faster clock received.
+pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<()> {
     let mut tx = shadow.begin().await?;
     sqlx::query(
         "update stripe_events
             set state = 'received', reason = null, error = null, note = null, conversion_id = null, attempts = 0,
-                due_at_ms = received_at_ms, fetch_path = null, snapshot_event = null",
+                due_at_ms = case when received_at_ms > $1 then $1 else received_at_ms end,
+                fetch_path = null, snapshot_event = null",
     )
+    .bind(now.as_ms())
     .execute(&mut *tx)
     .await?;
     tx.commit().await
