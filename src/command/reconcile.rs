@@ -21,7 +21,8 @@ pub fn command() -> Command {
     Command::new("reconcile")
         .about("Compare the ledger with Stripe's own books, payment by payment")
         .after_help(
-            "Needs CLICKSTAMP_STRIPE_API_KEY, a restricted key that may read Checkout Sessions and Invoices. Without days it compares the \
+            "Needs a restricted key that may read Checkout Sessions and Invoices: CLICKSTAMP_STRIPE_API_KEY, or that of the source \
+             under Settings. Without days it compares the \
              last seven and today until ten minutes ago; the server does the same every night. Exit code: 0 no gap, 1 a gap, 2 no answer \
              from Stripe.",
         )

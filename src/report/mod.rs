@@ -54,7 +54,8 @@ pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
-    EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
+    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event,
+    stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};

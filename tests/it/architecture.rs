@@ -92,7 +92,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     (
         "stripe",
-        &["stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations"],
+        &[
+            "stripe_events",
+            "stripe_rejections",
+            "stripe_backfills",
+            "stripe_reconciliations",
+            "stripe_lookups",
+            "replay_pairs",
+        ],
     ),
     (
         "conversion",
