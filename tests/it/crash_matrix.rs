@@ -233,8 +233,9 @@ async fn of_two_processes_one_dies_and_the_other_one_delivers_everything() {
             seen
         };
         let owed: BTreeSet<String> = sessions.iter().cloned().collect();
-        let pending = "select count(*) from deliveries where state <> 'delivered'";
-        while database.number(pending).await > 0 {
+        // Some sales may not even be processed yet.
+        let delivered = "select count(*) from deliveries where state = 'delivered'";
+        while database.number(delivered).await < 24 {
             living.says("tried a delivery").await;
         }
         assert!(living.stop().await);
