@@ -1,6 +1,6 @@
 //! The server with two routes more, to be measured against itself; `tests/bench/run` and `tests/bench/deliveries` drive it.
-//! In: a directory, and further settings as NAME=VALUE. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and the file
-//! `click_ids` in the directory, with genuine click IDs to post visits with.
+//! In: a directory, and further settings as NAME=VALUE. Out: a server on a free port of 127.0.0.1, named on the first line of standard output, and, at
+//! `GET /bench/mint`, the file `click_ids` in the directory, with genuine fresh click IDs to post visits with.
 //! Promise: nothing of the environment is read, and the further routes have the same around them as the real ones.
 
 use std::fmt::Write as _;
@@ -17,9 +17,12 @@ use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::config::Config;
 use clickstamp::server::Listener;
+use clickstamp::state::AppState;
 
-/// More than a run posts; one used twice is still a visit of its own, by its time.
-const CLICK_IDS: u32 = 400_000;
+/// Click IDs of one run; one used twice is still a visit of its own, by its time.
+const CLICK_IDS: u32 = 120_000;
+/// How many of them seem to be of one millisecond, so that all are of the last five seconds: a page reports its visit soon.
+const PER_MS: u32 = 24;
 /// About the size of the tag's compressed script.
 static ANSWER: [u8; 2048] = [b'/'; 2048];
 
@@ -41,22 +44,29 @@ async fn main() -> Result<()> {
     let config = Config::with(&settings)?;
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
-    let ids = mint(&app)?;
-    std::fs::write(Path::new(directory).join("click_ids"), ids)?;
+    let (state, file) = (app.state().clone(), Path::new(directory).join("click_ids"));
+    let mint = move || async move {
+        match mint(&state).and_then(|ids| Ok(std::fs::write(&file, ids)?)) {
+            Ok(()) => StatusCode::NO_CONTENT,
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    };
     println!("{}", listener.describe());
-    let baselines =
-        Router::new().route("/bench/parse", post(parse)).route("/bench/static", get(answer));
+    let baselines = Router::new()
+        .route("/bench/mint", get(mint))
+        .route("/bench/parse", post(parse))
+        .route("/bench/static", get(answer));
     app.run_beside(baselines, listener, std::future::pending()).await
 }
 
-/// One a line, as if 20 had been minted in each millisecond up to now.
-fn mint(app: &App) -> Result<String> {
-    let (state, mut text) = (app.state(), String::new());
+/// One a line, up to now.
+fn mint(state: &AppState) -> Result<String> {
+    let mut text = String::new();
     let settings = state.settings.current();
     let site = settings.site_by_key("main").context("a new database has a site")?;
-    let start = state.clock.now().minus(Duration::from_millis(u64::from(CLICK_IDS / 20)));
+    let start = state.clock.now().minus(Duration::from_millis(u64::from(CLICK_IDS / PER_MS)));
     for n in 0..CLICK_IDS {
-        let at = start.plus(Duration::from_millis(u64::from(n / 20)));
+        let at = start.plus(Duration::from_millis(u64::from(n / PER_MS)));
         writeln!(text, "{}", state.click_ids.mint(at, site.number))?;
     }
     Ok(text)

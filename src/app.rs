@@ -2,6 +2,7 @@
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
 //! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::conversion::{self, Ledger};
+use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::Worker;
@@ -32,7 +33,7 @@ use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
-use crate::settings::{self, Settings, SourceKind};
+use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
@@ -65,8 +66,8 @@ pub struct App {
     landings: Landings,
     logins: LoginLimit,
     requests: RequestLimit,
-    /// Stripe's own API, when there is a key for it.
-    api: Option<stripe::Api>,
+    /// Stripe's own API, by the key of each source.
+    apis: stripe::Apis,
 }
 
 impl App {
@@ -82,10 +83,10 @@ impl App {
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;
         }
-        if config.stripe_api_key.is_some() {
-            stripe::thin::put_back_all(&store, clock.now()).await?;
-        }
         let app = Self::assemble(config, clock, store, click_ids, settings)?;
+        if app.apis.any(&app.state.settings.current()) {
+            stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
+        }
         app.worker.begin().await?;
         Ok(app)
     }
@@ -120,9 +121,8 @@ impl App {
             schedule: config.retry_schedule.clone().into(),
             rate: config.delivery_rate,
         };
-        let base = config.stripe_api_base.clone();
-        let api = config.stripe_api_key.clone();
-        let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
+        let (key, base) = (config.stripe_api_key.clone(), config.stripe_api_base.clone());
+        let apis = stripe::Apis::new(key, base, clock.clone());
         let limit = VisitLimit::new(config.visit_rate);
         let landings = Landings::new(VisitLimit::new(config.visit_rate));
         let bells = Bells::default();
@@ -135,7 +135,7 @@ impl App {
             landings,
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
-            api,
+            apis,
         })
     }
 
@@ -222,14 +222,32 @@ impl App {
     /// As [`App::process_events`].
     pub async fn fetch_thin_events(&self) -> Result<u64> {
         let snapshot = self.state.settings.current();
-        let (store, api, mut all) = (&self.state.store, self.api.as_ref(), 0);
+        let (store, apis, mut all) = (&self.state.store, &self.apis, 0);
         loop {
-            let ended = stripe::thin::round(store, api, &snapshot, &self.state.clock).await?;
+            let ended = stripe::thin::round(store, apis, &snapshot, &self.state.clock).await?;
             if ended == 0 {
                 return Ok(all);
             }
             self.state.bells.event_stored.notify_one();
             all += ended;
+        }
+    }
+
+    /// Asks Stripe for the checkouts of payments that came without one, until none is due. Answers how many it asked about.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn look_up_checkouts(&self) -> Result<u64> {
+        let snapshot = self.state.settings.current();
+        let (store, mut all) = (&self.state.store, 0);
+        loop {
+            let asked =
+                stripe::lookup::round(store, &self.apis, &snapshot, &self.state.clock).await?;
+            if asked == 0 {
+                return Ok(all);
+            }
+            self.state.bells.event_stored.notify_one();
+            all += asked;
         }
     }
 
@@ -240,8 +258,8 @@ impl App {
     pub async fn backfill(&self, wanted: &Backfill) -> Result<Backfilled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
-        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
-        let done = stripe::backfill::run(&state.store, api, &state.clock, source, wanted).await;
+        let api = self.apis.of(&snapshot, source)?;
+        let done = stripe::backfill::run(&state.store, &api, &state.clock, source, wanted).await;
         // Also what came before Stripe stopped to answer.
         self.process_events().await?;
         done
@@ -269,19 +287,18 @@ impl App {
     pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
-        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
-        let zone = zone_of(&snapshot, source);
-        let (store, clock) = (&state.store, &state.clock);
-        let mut found = stripe::reconcile::run(store, api, clock, &zone, source, wanted).await?;
+        let books = self.books(&snapshot, source)?;
+        let store = &state.store;
+        let mut found = stripe::reconcile::run(store, &books, wanted).await?;
         if wanted.repair && found.repaired > 0 {
             self.process_events().await?;
             let repaired = found.repaired;
             let again = Reconcile { repair: false, ..wanted.clone() };
-            found = stripe::reconcile::run(store, api, clock, &zone, source, &again).await?;
+            found = stripe::reconcile::run(store, &books, &again).await?;
             found.repaired = repaired;
         }
         if wanted.from.is_none() && wanted.until.is_none() && wanted.account.is_empty() {
-            stripe::reconcile::keep(store, clock, &zone, source, Ok(found.clone())).await?;
+            stripe::reconcile::keep(store, &books, Ok(found.clone())).await?;
         }
         Ok(found)
     }
@@ -291,11 +308,28 @@ impl App {
     /// # Errors
     /// When the database does not answer; that Stripe does not is kept as the result.
     pub async fn reconcile_daily(&self) -> Result<bool> {
-        let (state, snapshot) = (&self.state, self.state.settings.current());
-        let Some(api) = &self.api else { return Ok(false) };
-        let Some(source) = snapshot.stripe_source("main") else { return Ok(false) };
-        let zone = zone_of(&snapshot, source);
-        stripe::reconcile::daily(&state.store, api, &state.clock, &zone, source).await
+        let snapshot = self.state.settings.current();
+        let mut any = false;
+        for source in self.apis.one_per_key(&snapshot) {
+            let books = self.books(&snapshot, source)?;
+            any |= stripe::reconcile::daily(&self.state.store, &books).await?;
+        }
+        Ok(any)
+    }
+
+    /// What a comparison with the books of a source's account goes by.
+    fn books<'a>(
+        &'a self,
+        snapshot: &settings::Snapshot,
+        source: &'a settings::Source,
+    ) -> Result<stripe::reconcile::Books<'a>> {
+        Ok(stripe::reconcile::Books {
+            api: self.apis.of(snapshot, source)?,
+            sources: self.apis.sharing(snapshot, source),
+            source,
+            clock: &self.state.clock,
+            zone: zone_of(snapshot, source),
+        })
     }
 
     fn source<'a>(
@@ -304,8 +338,8 @@ impl App {
         key: &str,
     ) -> Result<&'a settings::Source> {
         snapshot.stripe_source(key).ok_or_else(|| {
-            let known = snapshot.sources.iter().filter(|source| source.kind == SourceKind::Stripe);
-            let known: Vec<&str> = known.map(|source| source.key.as_str()).collect();
+            let known: Vec<&str> =
+                snapshot.stripe_sources().map(|source| source.key.as_str()).collect();
             anyhow!("there is no Stripe source “{key}”; there is: {}", known.join(", "))
         })
     }
@@ -344,6 +378,41 @@ impl App {
     /// When the database does not answer; nothing was forgotten then.
     pub async fn forget_landings(&self) -> Result<u64> {
         conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
+    }
+
+    /// Lets visits that led to no conversion go when they are older than the configuration keeps them, or only says which those are; by
+    /// the site's key. Nothing when they are kept.
+    ///
+    /// # Errors
+    /// When the database does not answer; what went so far is gone.
+    pub async fn prune(&self, wanted: Prune) -> Result<BTreeMap<String, Pruned>> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let Some(days) = state.config.retention_days else { return Ok(BTreeMap::new()) };
+        let until = state.clock.now().minus(Duration::from_secs(u64::from(days) * 86_400));
+        let pruned = conversion::prune(&state.store, until, wanted).await?;
+        let key = |id: String| snapshot.site(&id).map_or(id, |site| site.key.clone());
+        Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
+    }
+
+    /// The same once a day, by one copy of the program. True when this one did it.
+    ///
+    /// # Errors
+    /// As [`App::prune`]; the next day does the rest.
+    pub async fn prune_daily(&self) -> Result<bool> {
+        let state = &self.state;
+        if state.config.retention_days.is_none()
+            || !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await?
+        {
+            return Ok(false);
+        }
+        for (site, pruned) in self.prune(Prune::Delete).await? {
+            tracing::info!(
+                site,
+                visits = pruned.visits,
+                "deleted old visits that led to no conversion"
+            );
+        }
+        Ok(true)
     }
 
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
@@ -466,6 +535,7 @@ impl App {
         workers.spawn(self.clone().keep_forever(stopped.clone()));
         workers.spawn(self.clone().fetch_forever(stopped.clone()));
         workers.spawn(self.clone().reconcile_forever(stopped.clone()));
+        workers.spawn(self.clone().prune_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
         workers.spawn(self.clone().refresh_forever(stopped.clone()));
         workers
@@ -524,10 +594,13 @@ impl App {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         loop {
             let fetched = tokio::select! {
-                fetched = self.fetch_thin_events() => fetched,
+                fetched = async {
+                    self.fetch_thin_events().await?;
+                    self.look_up_checkouts().await
+                } => fetched,
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
             };
-            let wait = pause.after(fetched, "fetch thin events");
+            let wait = pause.after(fetched, "ask Stripe for what events name");
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }
@@ -543,6 +616,21 @@ impl App {
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
             };
             let wait = pause.after(done, "compare with Stripe's books") * 60;
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks every minute whether a new day has begun.
+    async fn prune_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let done = tokio::select! {
+                done = self.prune_daily() => done,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // The next day does the rest.
+            };
+            let wait = pause.after(done, "delete old visits") * 60;
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }
@@ -633,9 +721,10 @@ async fn wait_for(
 
 /// Logs a fault's cause once: ours at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), custom::hide_token(request.uri().path()));
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
     if let Some(fault) = response.extensions().get::<Fault>() {
+        let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
         if response.status().is_server_error() {

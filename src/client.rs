@@ -82,7 +82,8 @@ impl Client {
                 }
             }
         }
-        let base = public_base(config, peer, headers);
+        let mut base = String::new();
+        push_public_base(&mut base, config, peer, headers);
         let user_agent = headers
             .get(header::USER_AGENT)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -98,7 +99,19 @@ impl Client {
 
 /// [`Client::base`] alone, for who answers many and asks nothing else.
 pub(crate) fn base_of(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> String {
-    public_base(config, canonical(peer), headers)
+    let mut base = String::new();
+    push_base(&mut base, config, peer, headers);
+    base
+}
+
+/// Writes [`Client::base`] behind what stands in a text.
+pub(crate) fn push_base(
+    text: &mut String,
+    config: &Config,
+    peer: Option<Peer>,
+    headers: &HeaderMap,
+) {
+    push_public_base(text, config, canonical(peer), headers);
 }
 
 /// A dual socket writes IPv4 addresses as `::ffff:…`, which no IPv4 network would contain.
@@ -123,9 +136,9 @@ fn read_address(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn public_base(config: &Config, peer: Peer, headers: &HeaderMap) -> String {
+fn push_public_base(text: &mut String, config: &Config, peer: Peer, headers: &HeaderMap) {
     if let Some(url) = &config.public_url {
-        return url.as_str().trim_end_matches('/').to_owned();
+        return text.push_str(url.as_str().trim_end_matches('/'));
     }
     let is_proxied = is_proxy(config, peer);
     let first = |name| is_proxied.then(|| forwarded(headers, name).next()).flatten();
@@ -137,8 +150,9 @@ fn public_base(config: &Config, peer: Peer, headers: &HeaderMap) -> String {
             })
     };
     let host = host.filter(fits).unwrap_or("localhost");
-    let scheme = if first("x-forwarded-proto") == Some("https") { "https" } else { "http" };
-    format!("{scheme}://{host}")
+    let is_https = first("x-forwarded-proto") == Some("https");
+    text.push_str(if is_https { "https://" } else { "http://" });
+    text.push_str(host);
 }
 
 /// The comma-separated entries of all headers of a name, trimmed, in order.

@@ -56,7 +56,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     secret(
         "CLICKSTAMP_STRIPE_API_KEY",
-        "restricted key (rk_…) for backfill, reconcile and thin events; read rights are enough",
+        "restricted key (rk_…) of the webhook `main`, for backfill, reconcile and thin events; read rights are enough; further webhooks have theirs under Settings",
     ),
     plain(
         "CLICKSTAMP_STRIPE_API_BASE",
@@ -91,6 +91,11 @@ pub const VARIABLES: &[Variable] = &[
         "CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS",
         "false",
         "true allows delivery to loopback and private addresses, and plain http",
+    ),
+    plain(
+        "CLICKSTAMP_RETENTION_DAYS",
+        "keep",
+        "days after which visits that led to no conversion are deleted; keep deletes none",
     ),
     plain("CLICKSTAMP_LOG", "info", "what is logged, as a tracing filter"),
     plain("CLICKSTAMP_LOG_FORMAT", "text", "text or json"),
@@ -175,6 +180,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether deliveries may go to loopback and private addresses.
     pub allow_private_destinations: bool,
+    /// Days after which visits that led to nothing go; `None` keeps them.
+    pub retention_days: Option<u32>,
     /// Tracing filter.
     pub log: String,
     /// Form of the log.
@@ -354,6 +361,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                     bool::from_str(text).ok()
                 })
                 .unwrap_or_default(),
+            retention_days: self
+                .parse(
+                    "CLICKSTAMP_RETENTION_DAYS",
+                    "write a whole number of days from 1 to 36500, or keep",
+                    parse_retention,
+                )
+                .unwrap_or_default(),
             log: self
                 .parse(
                     "CLICKSTAMP_LOG",
@@ -480,19 +494,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
     fn stripe_api_key(&mut self) -> Option<Secret> {
         const NAME: &str = "CLICKSTAMP_STRIPE_API_KEY";
         let key = self.value(NAME)?;
-        if key.starts_with("whsec_") {
-            self.refuse(NAME, "that is a signing secret; an API key starts with rk_");
-        } else if !["rk_live_", "rk_test_", "sk_live_", "sk_test_"]
-            .iter()
-            .any(|start| key.starts_with(start))
-            || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        {
-            self.refuse(
-                NAME,
-                "an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only",
-            );
+        match parse_api_key(&key) {
+            Ok(key) => Some(key),
+            Err(fault) => {
+                self.refuse(NAME, fault);
+                None
+            }
         }
-        Some(Secret(key))
     }
 
     fn anytrack_url(&mut self) -> Option<Secret> {
@@ -533,6 +541,25 @@ pub fn parse_webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
         return Err("At most four signing secrets can be in use at a time.".to_owned());
     }
     Ok(secrets)
+}
+
+/// A key of Stripe's API.
+///
+/// # Errors
+/// What is wrong with it, for a sentence that begins with its name. The value is not repeated.
+pub fn parse_api_key(text: &str) -> Result<Secret, &'static str> {
+    const STARTS: [&str; 4] = ["rk_live_", "rk_test_", "sk_live_", "sk_test_"];
+    if text.starts_with("whsec_") {
+        return Err("that is a signing secret; an API key starts with rk_");
+    }
+    let is_key = STARTS.iter().any(|start| text.starts_with(start))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match is_key {
+        true => Ok(Secret::new(text)),
+        false => {
+            Err("an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only")
+        }
+    }
 }
 
 fn parse_listen(text: &str) -> Option<Listen> {
@@ -596,6 +623,13 @@ fn parse_networks(text: &str) -> Option<Vec<IpNet>> {
     networks.map(network).collect()
 }
 
+fn parse_retention(text: &str) -> Option<Option<u32>> {
+    if text == "keep" {
+        return Some(None);
+    }
+    text.parse().ok().filter(|days| (1..=36_500).contains(days)).map(Some)
+}
+
 fn parse_log(text: &str) -> Option<String> {
     text.parse::<Targets>().ok().map(|_| text.to_owned())
 }
@@ -646,6 +680,22 @@ mod tests {
         assert_eq!(config.retry_schedule[2], Duration::from_secs(300));
         assert_eq!((config.delivery_rate, config.visit_rate), (10, 300));
         assert!(!config.allow_private_destinations);
+        assert_eq!(config.retention_days, None);
+    }
+
+    #[test]
+    fn retention_is_a_number_of_days_or_keep() {
+        let read = |text| {
+            let config = Config::with(&[("CLICKSTAMP_RETENTION_DAYS", text)]);
+            config.ok().map(|config| config.retention_days)
+        };
+        let good = [("keep", None), ("1", Some(1)), ("36500", Some(36_500)), ("", None)];
+        for (text, expected) in good {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for text in ["0", "-1", "36501", "90d", "Keep", "1.5"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -665,6 +715,7 @@ mod tests {
             ("CLICKSTAMP_VISIT_RATE", "many"),
             ("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "yes"),
+            ("CLICKSTAMP_RETENTION_DAYS", "0"),
             ("CLICKSTAMP_LOG", "clickstamp=loud"),
             ("CLICKSTAMP_LOG_FORMAT", "xml"),
         ];

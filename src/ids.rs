@@ -24,6 +24,8 @@ const SITE_CHARS: usize = 3;
 const RANDOM_CHARS: usize = 15;
 const MAC_CHARS: usize = 8;
 const SIGNED_CHARS: usize = TIME_CHARS + SITE_CHARS + RANDOM_CHARS;
+/// Length of every click ID that the server makes.
+pub(crate) const MINTED_CHARS: usize = PREFIX.len() + SIGNED_CHARS + MAC_CHARS;
 
 /// Text of the form `^ck_[a-z0-9]{29,37}$`: a click ID, made by us, by a browser, or by a forger.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -84,7 +86,7 @@ impl ClickIdKey {
 
     /// Mints a click ID for a site at a time.
     pub fn mint(&self, at: Timestamp, site_number: i64) -> ClickId {
-        let mut text = String::with_capacity(PREFIX.len() + SIGNED_CHARS + MAC_CHARS);
+        let mut text = String::with_capacity(MINTED_CHARS);
         text.push_str(PREFIX);
         push_number(&mut text, at.as_ms(), TIME_CHARS);
         push_number(&mut text, site_number, SITE_CHARS);
@@ -239,6 +241,7 @@ mod tests {
             prop_assert_eq!(ClickId::parse(id.as_str()), Some(id.clone()));
             prop_assert_eq!(key().read(&id), Some(Minted { at: Timestamp::from_ms(ms), site_number: site }));
             prop_assert!(!id.is_client_made());
+            prop_assert_eq!(id.as_str().len(), MINTED_CHARS);
         }
 
         #[test]

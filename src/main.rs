@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::App;
 use clickstamp::clock::Clock;
+use clickstamp::command::user::{self, Action};
+use clickstamp::command::{backfill, check, healthcheck, prune, reconcile, replay};
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
+use clickstamp::dashboard;
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
-use clickstamp::user::{self, Action};
-use clickstamp::{backfill, check, dashboard, healthcheck, reconcile, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::filter::Targets;
@@ -74,6 +75,7 @@ fn command() -> Command {
         .subcommand(backfill::command())
         .subcommand(reconcile::command())
         .subcommand(replay::command())
+        .subcommand(prune::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -108,6 +110,7 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
                 arguments.get_one::<String>("email").context("the command line requires it")?;
             runtime.block_on(user::run(&config, action, email))
         }
+        "prune" => runtime.block_on(prune::run(config, arguments)),
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
     };

@@ -63,7 +63,7 @@ pub(crate) enum By {
     AnytrackClickId,
     /// A metadata key held it.
     Metadata,
-    /// An earlier payment of the same customer or subscription lent it.
+    /// Its checkout ended on a page with the tag, or an earlier payment of the same customer or subscription lent it.
     StripeObject,
 }
 
@@ -85,7 +85,7 @@ impl By {
             Self::ClickId => "its click ID",
             Self::AnytrackClickId => "AnyTrack’s click ID",
             Self::Metadata => "the click ID in its metadata",
-            Self::StripeObject => "an earlier payment of the same buyer",
+            Self::StripeObject => "the buyer’s thank-you page or earlier payment",
         }
     }
 

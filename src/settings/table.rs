@@ -28,7 +28,7 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
     );
     let sources = sqlx::query(
         "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
-                secrets_changed_at_ms
+                api_key, secrets_changed_at_ms
            from sources
           order by created_at_ms, id",
     );
@@ -104,6 +104,7 @@ fn source(row: &AnyRow) -> Result<Source> {
     let kind: String = row.try_get("kind")?;
     let mode: String = row.try_get("mode")?;
     let secrets: String = row.try_get("secrets")?;
+    let api_key: String = row.try_get("api_key")?;
     Ok(Source {
         id: row.try_get("id")?,
         key: row.try_get("key")?,
@@ -115,6 +116,7 @@ fn source(row: &AnyRow) -> Result<Source> {
         record_bare_payment_intents: row.try_get::<i64, _>("record_bare_payment_intents")? == 1,
         account: row.try_get("account")?,
         mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
+        api_key: Some(api_key).filter(|text| !text.is_empty()).map(Secret::new),
         secrets_changed_at: Timestamp::from_ms(row.try_get("secrets_changed_at_ms")?),
     })
 }
@@ -167,6 +169,27 @@ pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
         .await
         .context("could not read a setting")?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Raises a number that only grows; false when it is there already, or somebody else was faster.
+pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool> {
+    let known = self::value(store, name).await?.and_then(|text| text.parse::<i64>().ok());
+    if known.is_some_and(|known| known >= value) {
+        return Ok(false); // Asked often, so it must not cost a transaction.
+    }
+    let mut tx = store.begin().await?;
+    let raised = sqlx::query(
+        "insert into settings (name, value) values ($1, $2)
+             on conflict (name) do update set value = excluded.value
+          where cast(settings.value as bigint) < cast(excluded.value as bigint)",
+    )
+    .bind(name)
+    .bind(value.to_string())
+    .execute(&mut *tx)
+    .await
+    .context("could not claim what is done once a day")?;
+    tx.commit().await?;
+    Ok(raised.rows_affected() == 1)
 }
 
 /// The ID of the first site, created when there is none.
@@ -244,6 +267,20 @@ pub(super) async fn update_source(tx: &mut AnyConnection, source: &Source) -> Re
     .execute(tx)
     .await
     .context("could not save a source")?;
+    Ok(())
+}
+
+pub(super) async fn set_api_key(
+    tx: &mut AnyConnection,
+    source_id: &str,
+    key: Option<&Secret>,
+) -> Result<()> {
+    sqlx::query("update sources set api_key = $1 where id = $2")
+        .bind(key.map_or("", Secret::expose))
+        .bind(source_id)
+        .execute(tx)
+        .await
+        .context("could not save an API key")?;
     Ok(())
 }
 

@@ -24,14 +24,16 @@ pub(crate) use self::fixed::Fixed;
 
 use self::addons::{AddOns, Scripts};
 use self::fixed::FixedScripts;
+use self::splice::Template;
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::hosts;
+use crate::ids::MINTED_CHARS;
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 use crate::visit::{self, Landings};
 
-/// Pages whose part of the config is remembered. Beyond it, all are forgotten: somebody is making hosts up.
+/// Pages whose answer is remembered, 5 kB each. Beyond it, all are forgotten: somebody is making hosts up.
 const MAX_PAGES: usize = 1000;
 /// Longest name of a page that is remembered: a real one has two host names in it.
 const MAX_PAGE_BYTES: usize = 600;
@@ -55,13 +57,21 @@ struct Tag {
     landings: Landings,
 }
 
-/// The part of the config that a site's settings and the page's address decide, as it was made for the last pages.
+/// What the last pages were answered, all but the click ID and its time.
 #[derive(Default)]
 struct Pages {
     /// The settings they were made from; with the next ones all begin anew.
     settings: Arc<Snapshot>,
-    configs: HashMap<String, Arc<str>>,
+    answers: HashMap<String, Arc<Template>>,
 }
+
+/// What the config begins with; the click ID and its time follow.
+const BEFORE_ID: &str = "({\"i\":\"";
+const BEFORE_TIME: &str = "\",\"t\":";
+/// Digits of a time in seconds until the year 2286; earlier ones are led by spaces, which JavaScript skips.
+const TIME_DIGITS: usize = 10;
+/// Bytes of an answer that are its own.
+const OWN_BYTES: usize = MINTED_CHARS + BEFORE_TIME.len() + TIME_DIGITS;
 
 /// What the server fills in behind the click ID (`i`) and its mint time in seconds (`t`): the script's argument and the last bytes
 /// of the answer. Short keys, only what is needed.
@@ -108,17 +118,16 @@ async fn serve_tag(
         return tag.fixed.answer(&state, &settings, site, &request);
     }
     let headers = request.headers();
-    let config = tag.config(&state, &settings, site, &request)?;
+    let template = tag.template(&state, &settings, site, &request)?;
     let now = state.clock.now();
     let click_id = state.click_ids.mint(now, site.number);
-    let config = format!("({{\"i\":\"{click_id}\",\"t\":{},{config}", now.as_seconds());
     if let Some(page) = ad_landing(site, &request) {
         let told = (page, &click_id, now);
         visit::endpoint::hear_landing(&state, &tag.landings, site, &request, told);
     }
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
-    let script = tag.scripts.get(AddOns::of(&settings, site, is_debugged(&request)));
-    let mut response = Response::new(Body::from(script.answer(&config, takes_gzip)));
+    let own = format!("{click_id}{BEFORE_TIME}{:TIME_DIGITS$}", now.as_seconds());
+    let mut response = Response::new(Body::from(template.answer(own.as_bytes(), takes_gzip)));
     *response.headers_mut() = if takes_gzip { GZIP_HEADERS.clone() } else { HEADERS.clone() };
     if let Some(origin) = headers.get(header::ORIGIN) {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -127,38 +136,49 @@ async fn serve_tag(
 }
 
 impl Tag {
-    /// The config behind ID and time, up to the last parenthesis, as this page needs it.
-    fn config(
+    /// The script with its config as this page needs it.
+    fn template(
         &self,
         state: &AppState,
         settings: &Arc<Snapshot>,
         site: &Site,
         request: &Request,
-    ) -> Result<Arc<str>, AppError> {
+    ) -> Result<Arc<Template>, AppError> {
         let (headers, peer) = (request.headers(), request.extensions().get::<Peer>().copied());
-        let base = client::base_of(&state.config, peer, headers);
         let page = text(headers, header::REFERER).or_else(|| text(headers, header::ORIGIN));
         let page = page.map_or("", origin_of);
         let must_ask =
             site.tag.consent != Consent::Off || is_without_consent(request.uri().query());
-        let name = format!("{} {base} {must_ask} {page}", site.key);
+        let debug = is_debugged(request);
+        // The one thing that every request pays for: written into one string, without the machinery of formatting.
+        let mut name = String::with_capacity(160);
+        client::push_base(&mut name, &state.config, peer, headers);
+        let base_bytes = name.len();
+        for part in [" ", page, " ", &site.key] {
+            name.push_str(part);
+        }
+        name.push_str(if must_ask { " ask" } else { "" });
+        name.push_str(if debug { " debug" } else { "" });
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&pages.settings, settings)
-            && let Some(config) = pages.configs.get(&name)
+            && let Some(answer) = pages.answers.get(&name)
         {
-            return Ok(config.clone());
+            return Ok(answer.clone());
         }
         drop(pages);
-        let config = bake(site, &base, PageAddress::read(page).as_ref(), "/v", must_ask)?;
+        let address = PageAddress::read(page);
+        let config = bake(site, &name[..base_bytes], address.as_ref(), "/v", must_ask)?;
+        let script = self.scripts.get(AddOns::of(settings, site, debug));
+        let answer = Arc::new(script.with_tail(BEFORE_ID, OWN_BYTES, &format!(",{config}")));
         if name.len() > MAX_PAGE_BYTES {
-            return Ok(config);
+            return Ok(answer);
         }
         let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&pages.settings, settings) || pages.configs.len() >= MAX_PAGES {
-            *pages = Pages { settings: settings.clone(), configs: HashMap::new() };
+        if !Arc::ptr_eq(&pages.settings, settings) || pages.answers.len() >= MAX_PAGES {
+            *pages = Pages { settings: settings.clone(), answers: HashMap::new() };
         }
-        pages.configs.insert(name, config.clone());
-        Ok(config)
+        pages.answers.insert(name, answer.clone());
+        Ok(answer)
     }
 }
 

@@ -1,21 +1,43 @@
-//! A script that is compressed once, and a tail that differs in every answer.
-//! In: the fixed part at start, a tail per answer. Out: both as one body, gzip or plain.
+//! A script that is compressed once, and a tail of which a few bytes differ in every answer.
+//! In: the fixed part at start, a tail for each page, the bytes that are an answer's own. Out: all as one body, gzip or plain.
 //! Promise: every answer is a valid gzip member of its own, at the cost of a copy and the checksum of the tail.
 //!
 //! The fixed part is deflated at level 9 and ended with a sync flush, so it stops on a byte boundary without a final block. The tail
-//! follows as one final *stored* block, then the checksum continued over it and the whole length (RFC 1951 §3.2.4, RFC 1952).
+//! follows in *stored* blocks, then the checksum continued over it and the whole length (RFC 1951 §3.2.4, RFC 1952).
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
 /// Magic, deflate, no flags, no time, best compression, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
+/// Most that one stored block holds.
+const MAX_BLOCK: usize = u16::MAX as usize;
+/// Checksum and length.
+const TRAILER: usize = 8;
 
+/// The fixed part.
 pub(super) struct Script {
-    plain: Bytes,
-    deflated: Bytes,
+    plain: Vec<u8>,
+    deflated: Vec<u8>,
     checksum: Hasher,
+}
+
+/// The fixed part and a tail that is known but for a hole.
+pub(super) struct Template {
+    plain: Form,
+    gzip: Form,
+    /// Of all that stands before the hole.
+    checksum: Hasher,
+    /// The tail behind the hole.
+    after: Vec<u8>,
+    hole: usize,
+}
+
+/// A body, and where the hole begins in it.
+struct Form {
+    body: Vec<u8>,
+    hole_at: usize,
 }
 
 impl Script {
@@ -28,36 +50,60 @@ impl Script {
             .expect("the output has room for the whole input");
         let mut checksum = Hasher::new();
         checksum.update(text.as_bytes());
-        Self {
-            plain: Bytes::copy_from_slice(text.as_bytes()),
-            deflated: Bytes::from(deflated),
-            checksum,
-        }
+        Self { plain: text.as_bytes().to_vec(), deflated, checksum }
     }
 
-    /// The fixed part and a tail of at most 64 KiB.
-    pub(super) fn answer(&self, tail: &str, gzip: bool) -> Bytes {
-        let tail = tail.as_bytes();
-        let Some(length) = u16::try_from(tail.len()).ok().filter(|_| gzip) else {
-            let mut body = BytesMut::with_capacity(self.plain.len() + tail.len());
-            body.put_slice(&self.plain);
-            body.put_slice(tail);
-            return body.freeze();
+    /// The script with a tail: `before`, as many bytes as the hole has, `after`. Hole and `before` fit into one block.
+    pub(super) fn with_tail(&self, before: &str, hole: usize, after: &str) -> Template {
+        let tail = [before.as_bytes(), &vec![b' '; hole], after.as_bytes()].concat();
+        let plain = Form {
+            body: [&self.plain[..], &tail].concat(),
+            hole_at: self.plain.len() + before.len(),
         };
+        let mut body = [&GZIP_HEADER[..], &self.deflated].concat();
+        let hole_at = body.len() + BLOCK_HEAD + before.len();
+        let blocks = tail.len().div_ceil(MAX_BLOCK);
+        for (at, block) in tail.chunks(MAX_BLOCK).enumerate() {
+            body.extend(block_head(block.len(), at + 1 == blocks));
+            body.extend_from_slice(block);
+        }
+        let whole = u32::try_from(plain.body.len()).unwrap_or(u32::MAX);
+        body.extend([0; 4]);
+        body.extend(whole.to_le_bytes());
         let mut checksum = self.checksum.clone();
-        checksum.update(tail);
-        let whole = u32::try_from(self.plain.len() + tail.len()).unwrap_or(u32::MAX);
-        let mut body =
-            BytesMut::with_capacity(GZIP_HEADER.len() + self.deflated.len() + 5 + tail.len() + 8);
-        body.put_slice(&GZIP_HEADER);
-        body.put_slice(&self.deflated);
-        body.put_u8(1); // final, stored
-        body.put_u16_le(length);
-        body.put_u16_le(!length);
-        body.put_slice(tail);
-        body.put_u32_le(checksum.finalize());
-        body.put_u32_le(whole);
-        body.freeze()
+        checksum.update(before.as_bytes());
+        let after = after.as_bytes().to_vec();
+        Template { plain, gzip: Form { body, hole_at }, checksum, after, hole }
+    }
+}
+
+/// Bytes before a stored block's own.
+const BLOCK_HEAD: usize = 5;
+
+/// Whether it is the final one, that it is stored, its length twice.
+fn block_head(length: usize, is_final: bool) -> [u8; BLOCK_HEAD] {
+    let length = u16::try_from(length).unwrap_or(u16::MAX);
+    let ([a, b], [c, d]) = (length.to_le_bytes(), (!length).to_le_bytes());
+    [u8::from(is_final), a, b, c, d]
+}
+
+impl Template {
+    /// The body with the hole filled.
+    ///
+    /// # Panics
+    /// When the bytes are more or fewer than the hole takes.
+    pub(super) fn answer(&self, own: &[u8], gzip: bool) -> Bytes {
+        let form = if gzip { &self.gzip } else { &self.plain };
+        let mut body = form.body.clone();
+        body[form.hole_at..form.hole_at + self.hole].copy_from_slice(own);
+        if gzip {
+            let mut checksum = self.checksum.clone();
+            checksum.update(own);
+            checksum.update(&self.after);
+            let trailer = body.len() - TRAILER;
+            body[trailer..trailer + 4].copy_from_slice(&checksum.finalize().to_le_bytes());
+        }
+        Bytes::from(body)
     }
 }
 
@@ -68,23 +114,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spliced_body_unpacks_to_both_parts() {
+    fn the_spliced_body_unpacks_to_all_parts() {
         let fixed = include_str!("../../static/tag.min.js");
         let script = Script::new(fixed);
-        for tail in ["", "({})", &"x".repeat(65_535)] {
-            let mut text = String::new();
-            flate2::read::GzDecoder::new(&script.answer(tail, true)[..])
-                .read_to_string(&mut text)
-                .unwrap();
-            assert_eq!(text, format!("{fixed}{tail}"));
-            assert_eq!(script.answer(tail, false), format!("{fixed}{tail}").as_bytes());
+        // The last two: a tail of one full block, and one that needs a second.
+        for after in ["", ")", &"x".repeat(MAX_BLOCK - 5), &"x".repeat(MAX_BLOCK)] {
+            let template = script.with_tail("({", 3, after);
+            for own in ["abc", "\0{}"] {
+                let mut text = String::new();
+                flate2::read::GzDecoder::new(&template.answer(own.as_bytes(), true)[..])
+                    .read_to_string(&mut text)
+                    .unwrap();
+                assert_eq!(text, format!("{fixed}({{{own}{after}"));
+                assert_eq!(template.answer(own.as_bytes(), false), text.as_bytes());
+            }
         }
-    }
-
-    #[test]
-    fn a_tail_that_does_not_fit_a_block_is_sent_plain() {
-        let script = Script::new("f");
-        let tail = "x".repeat(65_536);
-        assert_eq!(script.answer(&tail, true).len(), 1 + tail.len());
     }
 }

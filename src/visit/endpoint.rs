@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::body::{self, What};
 use super::provisional::{Landing, Landings};
-use super::{Around, VisitLimit, keep_event, landing, note, record};
+use super::{Around, VisitLimit, keep_event, landing, note, note_session, record};
 use crate::client::{Client, Peer};
 use crate::clock::Timestamp;
 use crate::error::AppError;
@@ -81,6 +81,13 @@ async fn record_visit(
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
+            // Only a visitor who was known before: else the thank-you page would be all there is to match.
+            let session = seen.url.as_deref().and_then(landing::checkout_session);
+            if let Some(session) = session.filter(|_| seen.previous.is_some()) {
+                note_session(&state.store, now, &recorded.click_id, session)
+                    .await
+                    .map_err(unavailable)?;
+            }
             if recorded.is_new {
                 state.bells.visit_recorded.notify_one();
             }

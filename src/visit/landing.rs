@@ -12,6 +12,9 @@ const MAX_PATH_CHARS: usize = 300;
 const MAX_UTM_BYTES: usize = 500;
 const MAX_PATH_BYTES: usize = 900;
 
+/// Longest ID of a checkout session; Stripe's have about 66 bytes.
+const MAX_SESSION_BYTES: usize = 255;
+
 /// What kind of click an ad click ID proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
@@ -142,6 +145,19 @@ pub(crate) fn names_ad_click(url: &str) -> bool {
         };
         !value.is_empty() && (is_utm() || is_ad())
     })
+}
+
+/// The checkout session that Stripe put into the address of a thank-you page: `?session_id=cs_…`.
+pub(crate) fn checkout_session(url: &str) -> Option<&str> {
+    let (_, query) = url.split_once('?')?;
+    let values = query.split(['&', '#']).filter_map(|pair| pair.split_once('='));
+    let named = values.filter(|(name, _)| name.to_ascii_lowercase().ends_with("session_id"));
+    let is_session = |value: &&str| {
+        value.len() <= MAX_SESSION_BYTES
+            && value.starts_with("cs_")
+            && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    named.map(|(_, value)| value).find(is_session)
 }
 
 /// `https://user@Host:8080/path` → host and path.

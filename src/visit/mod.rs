@@ -219,6 +219,18 @@ pub(crate) async fn note(
     tx.commit().await
 }
 
+/// Makes durable whose browser came back from this checkout.
+pub(crate) async fn note_session(
+    store: &Store,
+    now: Timestamp,
+    click_id: &ClickId,
+    session_id: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::insert_session(&mut tx, now, click_id, session_id).await?;
+    tx.commit().await
+}
+
 /// Makes an event of a page durable; false for a repeat.
 pub(crate) async fn keep_event(
     store: &Store,
@@ -304,6 +316,36 @@ pub(crate) async fn forget_provisional(tx: &mut AnyConnection, now: Timestamp) -
     table::delete_provisional(tx, until).await
 }
 
+/// A click ID that was last seen some time ago.
+pub(crate) struct OldClickId {
+    pub(crate) click_id: String,
+    pub(crate) site_id: String,
+    pub(crate) visits: i64,
+    pub(crate) first_at: Timestamp,
+    pub(crate) last_at: Timestamp,
+}
+
+/// Click IDs after this one, in their order, whose latest visit was before `until`.
+pub(crate) async fn last_seen_before(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<OldClickId>> {
+    table::last_seen_before(tx, until, after, limit).await
+}
+
+/// Deletes the visits, and the notes beside them, of the click IDs between these two, both included, that were last seen before `until`.
+/// What was counted stays counted.
+pub(crate) async fn delete_old(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    from: &str,
+    to: &str,
+) -> Result<()> {
+    table::delete_old(tx, until, from, to).await
+}
+
 /// The first visit under a click ID, or under the signed one that a client-made ID stands for.
 pub(crate) async fn find(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<Visit>> {
     table::find(tx, click_id).await
@@ -315,6 +357,17 @@ pub(crate) async fn find_by_anytrack_id(
     anytrack_click_id: &str,
 ) -> Result<Option<Visit>> {
     match table::click_id_of_note(tx, anytrack_click_id).await? {
+        Some(click_id) => table::find(tx, &click_id).await,
+        None => Ok(None),
+    }
+}
+
+/// The visit whose browser came back from this checkout; the first one, should there be several.
+pub(crate) async fn find_by_session(
+    tx: &mut AnyConnection,
+    session_id: &str,
+) -> Result<Option<Visit>> {
+    match table::click_id_of_session(tx, session_id).await? {
         Some(click_id) => table::find(tx, &click_id).await,
         None => Ok(None),
     }

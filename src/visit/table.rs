@@ -1,4 +1,4 @@
-//! SQL of `visits`, `provisional_visits`, `visit_counts`, `visit_notes` and `page_events`.
+//! SQL of `visits`, `provisional_visits`, `visit_counts`, `visit_notes`, `visit_sessions` and `page_events`.
 //! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::body::{Event, Seen, Sent};
 use super::provisional::UNSENT_MS;
-use super::{Around, PageEvent, Visit, agent, flags, landing};
+use super::{Around, OldClickId, PageEvent, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
@@ -21,6 +21,8 @@ use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
 /// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
 const QUARTER_MS: i64 = 900_000;
 const MAX_NOTES: i64 = 20;
+/// Checkouts kept of one click ID: a visitor buys now and then, a forger could post thousands.
+const MAX_SESSIONS: i64 = 50;
 
 /// What the group-commit writer writes.
 pub(crate) static VISITS: Batch = Batch {
@@ -402,6 +404,81 @@ pub(super) async fn delete_provisional(tx: &mut AnyConnection, until: Timestamp)
     Ok(gone.rows_affected())
 }
 
+pub(super) async fn last_seen_before(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<OldClickId>> {
+    let rows = sqlx::query(
+        "select click_id, min(site_id) as site_id, count(*) as visits, min(at_ms) as first_ms, max(at_ms) as last_ms
+           from visits
+          where click_id > $1 and click_id < $2
+          group by click_id
+         having max(at_ms) < $3
+          order by click_id
+          limit $4",
+    )
+    .bind(after)
+    .bind(ids::first_click_id(until))
+    .bind(until.as_ms())
+    .bind(limit)
+    .fetch_all(tx)
+    .await
+    .context("could not look for old visits")?;
+    rows.iter()
+        .map(|row| {
+            Ok(OldClickId {
+                click_id: row.try_get("click_id")?,
+                site_id: row.try_get("site_id")?,
+                visits: row.try_get("visits")?,
+                first_at: Timestamp::from_ms(row.try_get("first_ms")?),
+                last_at: Timestamp::from_ms(row.try_get("last_ms")?),
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn delete_old(
+    tx: &mut AnyConnection,
+    until: Timestamp,
+    from: &str,
+    to: &str,
+) -> Result<()> {
+    // Between old click IDs stand some that were seen again since.
+    for statement in [
+        "delete from visit_notes
+          where click_id in (select click_id from visits
+                              where click_id >= $1 and click_id <= $2
+                              group by click_id
+                             having max(at_ms) < $3)",
+        "delete from visit_sessions
+          where click_id in (select click_id from visits
+                              where click_id >= $1 and click_id <= $2
+                              group by click_id
+                             having max(at_ms) < $3)",
+        "delete from visit_notes
+          where click_id in (select alias from visits v
+                              where v.click_id >= $1 and v.click_id <= $2 and v.alias is not null
+                                and not exists (select 1 from visits w
+                                                 where w.click_id = v.click_id and w.at_ms >= $3))",
+        "delete from visits
+          where click_id in (select click_id from visits
+                              where click_id >= $1 and click_id <= $2
+                              group by click_id
+                             having max(at_ms) < $3)",
+    ] {
+        sqlx::query(statement)
+            .bind(from)
+            .bind(to)
+            .bind(until.as_ms())
+            .execute(&mut *tx)
+            .await
+            .context("could not delete old visits")?;
+    }
+    Ok(())
+}
+
 /// The signed click ID that a presented one stands for.
 pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<ClickId>> {
     let mut connection = store.pool().acquire().await?;
@@ -547,6 +624,42 @@ pub(super) async fn click_id_of_note(
     .bind(anytrack_click_id)
     .fetch_optional(tx)
     .await?;
+    row.map(|row| self::click_id(&row, "click_id")).transpose()
+}
+
+pub(super) async fn insert_session(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    click_id: &ClickId,
+    session_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "insert into visit_sessions (session_id, click_id, at_ms)
+         select $1, $2, $3
+          where (select count(*) from visit_sessions where click_id = $2) < $4
+             on conflict do nothing",
+    )
+    .bind(session_id)
+    .bind(click_id.as_str())
+    .bind(now.as_ms())
+    .bind(MAX_SESSIONS)
+    .execute(tx)
+    .await
+    .context("could not keep whose checkout it was")?;
+    Ok(())
+}
+
+pub(super) async fn click_id_of_session(
+    tx: &mut AnyConnection,
+    session_id: &str,
+) -> Result<Option<ClickId>> {
+    let row = sqlx::query(
+        "select click_id from visit_sessions where session_id = $1 order by at_ms, click_id limit 1",
+    )
+    .bind(session_id)
+    .fetch_optional(tx)
+    .await
+    .context("could not look whose checkout it was")?;
     row.map(|row| self::click_id(&row, "click_id")).transpose()
 }
 

@@ -1,16 +1,12 @@
 -- One visit of 525 bytes per request, each with a click ID and a time of its own.
--- In: the file of click IDs, how many to skip, and how many bytes the visit has. Out: POST requests.
+-- In: the file of click IDs, which must be fresh, the time of the first visit, and how many bytes a visit has. Out: POST requests.
 local ids, next_id, sent = {}, 0, 0
 local head = '{"s":"main","i":"'
 local page = ',"u":"https://www.shop.example/offer/spring?utm_source=google&utm_medium=cpc&utm_campaign=spring&utm_content=banner-a&gclid='
 
 function init(args)
-  local skip, number = tonumber(args[2]), 0
-  for line in io.lines(args[1]) do
-    number = number + 1
-    if number > skip and #ids < 120000 then ids[#ids + 1] = line end
-  end
-  local start = 1790000000000 + skip
+  for line in io.lines(args[1]) do ids[#ids + 1] = line end
+  local start = tonumber(args[2])
   local rest = '","r":"https://www.google.com/","k":"_fbp=fb.1.1790000000000.1234567890,_gcl_au=1.1.1234567890.1790000000","f":0}'
   local fixed = #head + #ids[1] + #page + #rest + #'","t":' + 13
   -- Ad click IDs are long; this one fills the body up.

@@ -87,6 +87,32 @@ async fn users_are_added_and_changed_beside_a_running_server() {
 }
 
 #[tokio::test]
+async fn prune_says_what_would_go_and_lets_it_go_when_told_so() {
+    let clock =
+        Clock::manual(Clock::system().now().minus(std::time::Duration::from_secs(90 * 86_400)));
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let url = database.url.clone();
+    let app = TestApp::on(database, anytrack, clock).await;
+    app.visit("https://shop.example/").await;
+    let environment = [("CLICKSTAMP_DATABASE_URL", url.as_str())];
+    let days = |days: &'static str| ["prune", "--retention-days", days];
+    let (succeeded, said) = run(&["prune"], &environment, "").await;
+    assert!(!succeeded && said.contains("CLICKSTAMP_RETENTION_DAYS"), "{said}");
+    let (succeeded, said) = run(&days("0"), &environment, "").await;
+    assert!(!succeeded && said.contains("CLICKSTAMP_RETENTION_DAYS"), "{said}");
+    let (succeeded, said) = run(&days("400"), &environment, "").await;
+    assert!(succeeded && said.contains("No visit"), "{said}");
+    let count = "select count(*) from visits";
+    let dry = ["prune", "--dry-run", "--retention-days", "30"];
+    let (succeeded, said) = run(&dry, &environment, "").await;
+    assert!(succeeded && said.contains("main: 1 visit would go, 20"), "{said}");
+    assert_eq!(app.database.number(count).await, 1);
+    let (succeeded, said) = run(&days("30"), &environment, "").await;
+    assert!(succeeded && said.contains("main: 1 visit went, 20"), "{said}");
+    assert_eq!(app.database.number(count).await, 0);
+}
+
+#[tokio::test]
 async fn healthcheck_tells_a_living_server_from_none() {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
     let server = Server::start(&database, &anytrack).await;

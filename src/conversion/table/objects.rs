@@ -13,6 +13,8 @@ use crate::store::Store;
 
 /// IDs asked for in one statement.
 const IDS_AT_A_TIME: usize = 8;
+/// Objects learned in one statement; a checkout names three or four.
+const OBJECTS_AT_A_TIME: usize = 4;
 /// Borrowers settled because of one lender. Whoever has more payments than that has them matched already.
 const MAX_BORROWERS: i64 = 5_000;
 
@@ -41,24 +43,29 @@ pub(in crate::conversion) async fn groups_of(
     Ok(found)
 }
 
-/// Remembers which payment an object of Stripe's belongs to.
+/// Remembers which payment these objects of Stripe's belong to, each in its role.
 pub(in crate::conversion) async fn learn(
     tx: &mut AnyConnection,
-    record: &Record,
-    object_id: &str,
-    role: &str,
+    account: &str,
+    id: &str,
+    objects: &BTreeSet<(&str, &'static str)>,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into stripe_objects (account, object_id, conversion_id, role) values ($1, $2, $3, $4)
-             on conflict do nothing",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(&record.id)
-    .bind(role)
-    .execute(tx)
-    .await
-    .context("could not remember an object of Stripe's")?;
+    let objects: Vec<_> = objects.iter().copied().collect();
+    for four in objects.chunks(OBJECTS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "insert into stripe_objects (account, conversion_id, object_id, role)
+             values ($1, $2, $3, $4), ($1, $2, $5, $6), ($1, $2, $7, $8), ($1, $2, $9, $10)
+                 on conflict do nothing",
+        )
+        .bind(account)
+        .bind(id);
+        // What is missing to four repeats the first.
+        for at in 0..OBJECTS_AT_A_TIME {
+            let (object_id, role) = *four.get(at).unwrap_or(&four[0]);
+            query = query.bind(object_id).bind(role);
+        }
+        query.execute(&mut *tx).await.context("could not remember an object of Stripe's")?;
+    }
     Ok(())
 }
 
@@ -132,29 +139,36 @@ pub(in crate::conversion) async fn lent_click_id(
     Ok(None)
 }
 
-/// Other conversions that may borrow through this ID: unmatched ones, and ones that borrowed already.
+/// Other conversions that may borrow through these IDs: unmatched ones, and ones that borrowed already.
 pub(in crate::conversion) async fn borrowers(
     tx: &mut AnyConnection,
     record: &Record,
-    object_id: &str,
-) -> Result<Vec<String>> {
-    let rows = sqlx::query(
-        "select c.id
-           from stripe_objects o
-           join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'lineage' and c.id <> $3
-            and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
-          order by c.occurred_at_ms
-          limit $4",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(&record.id)
-    .bind(MAX_BORROWERS)
-    .fetch_all(tx)
-    .await
-    .context("could not look for payments that borrow")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    ids: &[&str],
+) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for eight in ids.chunks(IDS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "select c.id
+               from stripe_objects o
+               join conversions c on c.id = o.conversion_id
+              where o.account = $1 and o.role = 'lineage' and c.id <> $2
+                and o.object_id in ($4, $5, $6, $7, $8, $9, $10, $11)
+                and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
+              order by c.occurred_at_ms
+              limit $3",
+        )
+        .bind(&record.payment.account)
+        .bind(&record.id)
+        .bind(MAX_BORROWERS);
+        for at in 0..IDS_AT_A_TIME {
+            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
+        }
+        let rows = query.fetch_all(&mut *tx).await;
+        for row in rows.context("could not look for payments that borrow")? {
+            found.insert(row.try_get(0)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Every payment of a subscription.
@@ -233,6 +247,54 @@ pub(in crate::conversion) async fn named_provisional_in(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// Click IDs between these two, both included, whose visits the ledger needs.
+pub(in crate::conversion) async fn needed_click_ids(
+    tx: &mut AnyConnection,
+    from: &str,
+    to: &str,
+) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query(
+        "select click_id from touches where click_id >= $1 and click_id <= $2
+          union
+         select click_id from conversions where click_id is not null and click_id >= $1 and click_id <= $2
+          union
+         select click_id from abandoned where click_id is not null and click_id >= $1 and click_id <= $2
+          union
+         select click_id from manual_matches where click_id >= $1 and click_id <= $2
+          union
+         select click_id from page_events where conversion_id is null and click_id >= $1 and click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visits v on v.click_id = case when substr(w.awaited, 1, 6) = 'first:' then substr(w.awaited, 7)
+                                              else w.awaited end
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visits v on v.alias = w.awaited
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visit_notes n on n.anytrack_click_id = w.awaited
+           join visits v on v.click_id = n.click_id
+          where v.click_id >= $1 and v.click_id <= $2
+          union
+         select v.click_id
+           from waits w
+           join visit_notes n on n.anytrack_click_id = w.awaited
+           join visits v on v.alias = n.click_id
+          where v.click_id >= $1 and v.click_id <= $2",
+    )
+    .bind(from)
+    .bind(to)
+    .fetch_all(tx)
+    .await
+    .context("could not look which visits are needed")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 /// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
 pub(in crate::conversion) async fn payments_to_settle(
     store: &Store,
@@ -252,6 +314,9 @@ pub(in crate::conversion) async fn payments_to_settle(
                           join visits v on v.alias = n.click_id
                          where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
              or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
+             or exists (select 1 from visit_sessions s
+                          join visits v on v.click_id = s.click_id
+                         where s.session_id = w.awaited)
              or (substr(w.awaited, 1, 6) = 'first:'
                  and exists (select 1 from visits v
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0

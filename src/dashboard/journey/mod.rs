@@ -143,7 +143,7 @@ fn journey_page(
         true => page_event_step(viewer, found),
         false => payment_step(viewer, found),
     });
-    steps.push(way::match_step(viewer, row));
+    steps.push(way::match_step(viewer, row, visit));
     steps.extend(deliveries::steps(viewer, &found.deliveries));
     let mut chips = vec![words::status_chip(&row.status), words::match_chip(row)];
     chips.extend(row.deliveries.iter().map(|d| words::delivery_chip(d, &viewer.times, viewer.now)));

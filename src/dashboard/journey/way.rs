@@ -203,7 +203,7 @@ pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
 }
 
 /// How it was matched, or why not and what to do.
-pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow) -> Step {
+pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Visit>) -> Step {
     if row.match_state != "matched" {
         return unmatched_step(viewer, row);
     }
@@ -226,6 +226,11 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow) -> Step {
             "Matched by metadata",
             "The payment’s metadata in Stripe held the click ID of the visit above.",
         ),
+        "stripe_object" if came_back(row, visit) => (
+            "Matched by your thank-you page",
+            "The payment carried no click ID of ours, but the buyer’s browser came back from this very checkout to a page with the \
+             tag, and it is the browser of the visit above.",
+        ),
         "stripe_object" => (
             "Matched by an earlier payment",
             "It belongs to the same customer or subscription as an earlier payment, which came from the visit above.",
@@ -243,6 +248,13 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow) -> Step {
         text: text.to_owned(),
         ..timed(viewer, row.recorded_at)
     }
+}
+
+/// True when a visit of this browser names the payment's checkout in its address.
+fn came_back(row: &ConversionRow, visit: Option<&Visit>) -> bool {
+    let visits = visit.map(|visit| visit.visits.as_slice()).unwrap_or_default();
+    let names_it = |url: &str| url.contains(&format!("session_id={}", row.transaction_id));
+    visits.iter().filter_map(|visit| visit.url.as_deref()).any(names_it)
 }
 
 fn unmatched_step(viewer: &Viewer, row: &ConversionRow) -> Step {

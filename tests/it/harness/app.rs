@@ -96,10 +96,15 @@ impl TestApp {
 
     /// A second process on the same database. Only PostgreSQL has those; a SQLite file has one owner.
     pub(crate) async fn replica(&self) -> Option<App> {
+        self.replica_with(&[]).await
+    }
+
+    /// The same with further settings.
+    pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Option<App> {
         let clock = self.app.state().clock.clone();
         let is_shared = self.database.url.starts_with("postgres");
         if is_shared {
-            Some(Self::build(&self.database, &self.anytrack, &[], clock).await)
+            Some(Self::build(&self.database, &self.anytrack, settings, clock).await)
         } else {
             None
         }
@@ -220,6 +225,10 @@ impl TestApp {
 
     pub(crate) async fn fetch_thin_events(&self) -> u64 {
         self.app.fetch_thin_events().await.expect("thin events can be fetched")
+    }
+
+    pub(crate) async fn look_up_checkouts(&self) -> u64 {
+        self.app.look_up_checkouts().await.expect("Stripe can be asked for checkouts")
     }
 
     pub(crate) async fn rejoin(&self) -> usize {
