@@ -17,6 +17,7 @@
 // The whole: routes, server, workers; and the commands beside it.
 pub mod app;
 pub mod backfill;
+pub mod backup;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;

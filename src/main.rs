@@ -13,7 +13,7 @@ use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::demo::Demo;
 use clickstamp::server::Listener;
 use clickstamp::user::{self, Action};
-use clickstamp::{backfill, check, dashboard, healthcheck, prune, reconcile, replay};
+use clickstamp::{backfill, backup, check, dashboard, healthcheck, prune, reconcile, replay};
 use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 use tracing_subscriber::filter::Targets;
@@ -75,6 +75,7 @@ fn command() -> Command {
         .subcommand(reconcile::command())
         .subcommand(replay::command())
         .subcommand(prune::command())
+        .subcommand(backup::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -95,6 +96,9 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
+    if name == "backup" {
+        return backup::run(&config, arguments).map(|()| ExitCode::SUCCESS);
+    }
     let runtime = runtime()?;
     let done = match name {
         "check" => return runtime.block_on(check::run(&config, arguments)),

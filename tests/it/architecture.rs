@@ -70,6 +70,7 @@ const ABOVE_THE_ROOMS: &[&str] = &[
     "demo",
     "healthcheck",
     "prune",
+    "backup",
     "user",
     "check",
     "backfill",
