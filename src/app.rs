@@ -33,7 +33,7 @@ use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
-use crate::settings::{self, Settings, SourceKind};
+use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
 use crate::store::{Engine, Store};
 use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
@@ -66,8 +66,8 @@ pub struct App {
     landings: Landings,
     logins: LoginLimit,
     requests: RequestLimit,
-    /// Stripe's own API, when there is a key for it.
-    api: Option<stripe::Api>,
+    /// Stripe's own API, by the key of each source.
+    apis: stripe::Apis,
 }
 
 impl App {
@@ -83,10 +83,10 @@ impl App {
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;
         }
-        if config.stripe_api_key.is_some() {
-            stripe::thin::put_back_all(&store, clock.now()).await?;
-        }
         let app = Self::assemble(config, clock, store, click_ids, settings)?;
+        if app.apis.any(&app.state.settings.current()) {
+            stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
+        }
         app.worker.begin().await?;
         Ok(app)
     }
@@ -121,9 +121,8 @@ impl App {
             schedule: config.retry_schedule.clone().into(),
             rate: config.delivery_rate,
         };
-        let base = config.stripe_api_base.clone();
-        let api = config.stripe_api_key.clone();
-        let api = api.map(|key| stripe::Api::new(key, base, clock.clone())).transpose()?;
+        let (key, base) = (config.stripe_api_key.clone(), config.stripe_api_base.clone());
+        let apis = stripe::Apis::new(key, base, clock.clone());
         let limit = VisitLimit::new(config.visit_rate);
         let landings = Landings::new(VisitLimit::new(config.visit_rate));
         let bells = Bells::default();
@@ -136,7 +135,7 @@ impl App {
             landings,
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
-            api,
+            apis,
         })
     }
 
@@ -223,14 +222,32 @@ impl App {
     /// As [`App::process_events`].
     pub async fn fetch_thin_events(&self) -> Result<u64> {
         let snapshot = self.state.settings.current();
-        let (store, api, mut all) = (&self.state.store, self.api.as_ref(), 0);
+        let (store, apis, mut all) = (&self.state.store, &self.apis, 0);
         loop {
-            let ended = stripe::thin::round(store, api, &snapshot, &self.state.clock).await?;
+            let ended = stripe::thin::round(store, apis, &snapshot, &self.state.clock).await?;
             if ended == 0 {
                 return Ok(all);
             }
             self.state.bells.event_stored.notify_one();
             all += ended;
+        }
+    }
+
+    /// Asks Stripe for the checkouts of payments that came without one, until none is due. Answers how many it asked about.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn look_up_checkouts(&self) -> Result<u64> {
+        let snapshot = self.state.settings.current();
+        let (store, mut all) = (&self.state.store, 0);
+        loop {
+            let asked =
+                stripe::lookup::round(store, &self.apis, &snapshot, &self.state.clock).await?;
+            if asked == 0 {
+                return Ok(all);
+            }
+            self.state.bells.event_stored.notify_one();
+            all += asked;
         }
     }
 
@@ -241,8 +258,8 @@ impl App {
     pub async fn backfill(&self, wanted: &Backfill) -> Result<Backfilled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
-        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
-        let done = stripe::backfill::run(&state.store, api, &state.clock, source, wanted).await;
+        let api = self.apis.of(&snapshot, source)?;
+        let done = stripe::backfill::run(&state.store, &api, &state.clock, source, wanted).await;
         // Also what came before Stripe stopped to answer.
         self.process_events().await?;
         done
@@ -270,19 +287,18 @@ impl App {
     pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
-        let api = self.api.as_ref().ok_or(stripe::ApiError::NoKey)?;
-        let zone = zone_of(&snapshot, source);
-        let (store, clock) = (&state.store, &state.clock);
-        let mut found = stripe::reconcile::run(store, api, clock, &zone, source, wanted).await?;
+        let books = self.books(&snapshot, source)?;
+        let store = &state.store;
+        let mut found = stripe::reconcile::run(store, &books, wanted).await?;
         if wanted.repair && found.repaired > 0 {
             self.process_events().await?;
             let repaired = found.repaired;
             let again = Reconcile { repair: false, ..wanted.clone() };
-            found = stripe::reconcile::run(store, api, clock, &zone, source, &again).await?;
+            found = stripe::reconcile::run(store, &books, &again).await?;
             found.repaired = repaired;
         }
         if wanted.from.is_none() && wanted.until.is_none() && wanted.account.is_empty() {
-            stripe::reconcile::keep(store, clock, &zone, source, Ok(found.clone())).await?;
+            stripe::reconcile::keep(store, &books, Ok(found.clone())).await?;
         }
         Ok(found)
     }
@@ -292,11 +308,28 @@ impl App {
     /// # Errors
     /// When the database does not answer; that Stripe does not is kept as the result.
     pub async fn reconcile_daily(&self) -> Result<bool> {
-        let (state, snapshot) = (&self.state, self.state.settings.current());
-        let Some(api) = &self.api else { return Ok(false) };
-        let Some(source) = snapshot.stripe_source("main") else { return Ok(false) };
-        let zone = zone_of(&snapshot, source);
-        stripe::reconcile::daily(&state.store, api, &state.clock, &zone, source).await
+        let snapshot = self.state.settings.current();
+        let mut any = false;
+        for source in self.apis.one_per_key(&snapshot) {
+            let books = self.books(&snapshot, source)?;
+            any |= stripe::reconcile::daily(&self.state.store, &books).await?;
+        }
+        Ok(any)
+    }
+
+    /// What a comparison with the books of a source's account goes by.
+    fn books<'a>(
+        &'a self,
+        snapshot: &settings::Snapshot,
+        source: &'a settings::Source,
+    ) -> Result<stripe::reconcile::Books<'a>> {
+        Ok(stripe::reconcile::Books {
+            api: self.apis.of(snapshot, source)?,
+            sources: self.apis.sharing(snapshot, source),
+            source,
+            clock: &self.state.clock,
+            zone: zone_of(snapshot, source),
+        })
     }
 
     fn source<'a>(
@@ -305,8 +338,8 @@ impl App {
         key: &str,
     ) -> Result<&'a settings::Source> {
         snapshot.stripe_source(key).ok_or_else(|| {
-            let known = snapshot.sources.iter().filter(|source| source.kind == SourceKind::Stripe);
-            let known: Vec<&str> = known.map(|source| source.key.as_str()).collect();
+            let known: Vec<&str> =
+                snapshot.stripe_sources().map(|source| source.key.as_str()).collect();
             anyhow!("there is no Stripe source “{key}”; there is: {}", known.join(", "))
         })
     }
@@ -561,10 +594,13 @@ impl App {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         loop {
             let fetched = tokio::select! {
-                fetched = self.fetch_thin_events() => fetched,
+                fetched = async {
+                    self.fetch_thin_events().await?;
+                    self.look_up_checkouts().await
+                } => fetched,
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its lease runs out.
             };
-            let wait = pause.after(fetched, "fetch thin events");
+            let wait = pause.after(fetched, "ask Stripe for what events name");
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }

@@ -56,7 +56,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     secret(
         "CLICKSTAMP_STRIPE_API_KEY",
-        "restricted key (rk_…) for backfill, reconcile and thin events; read rights are enough",
+        "restricted key (rk_…) of the webhook `main`, for backfill, reconcile and thin events; read rights are enough; further webhooks have theirs under Settings",
     ),
     plain(
         "CLICKSTAMP_STRIPE_API_BASE",
@@ -494,19 +494,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
     fn stripe_api_key(&mut self) -> Option<Secret> {
         const NAME: &str = "CLICKSTAMP_STRIPE_API_KEY";
         let key = self.value(NAME)?;
-        if key.starts_with("whsec_") {
-            self.refuse(NAME, "that is a signing secret; an API key starts with rk_");
-        } else if !["rk_live_", "rk_test_", "sk_live_", "sk_test_"]
-            .iter()
-            .any(|start| key.starts_with(start))
-            || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        {
-            self.refuse(
-                NAME,
-                "an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only",
-            );
+        match parse_api_key(&key) {
+            Ok(key) => Some(key),
+            Err(fault) => {
+                self.refuse(NAME, fault);
+                None
+            }
         }
-        Some(Secret(key))
     }
 
     fn anytrack_url(&mut self) -> Option<Secret> {
@@ -547,6 +541,25 @@ pub fn parse_webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
         return Err("At most four signing secrets can be in use at a time.".to_owned());
     }
     Ok(secrets)
+}
+
+/// A key of Stripe's API.
+///
+/// # Errors
+/// What is wrong with it, for a sentence that begins with its name. The value is not repeated.
+pub fn parse_api_key(text: &str) -> Result<Secret, &'static str> {
+    const STARTS: [&str; 4] = ["rk_live_", "rk_test_", "sk_live_", "sk_test_"];
+    if text.starts_with("whsec_") {
+        return Err("that is a signing secret; an API key starts with rk_");
+    }
+    let is_key = STARTS.iter().any(|start| text.starts_with(start))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match is_key {
+        true => Ok(Secret::new(text)),
+        false => {
+            Err("an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only")
+        }
+    }
 }
 
 fn parse_listen(text: &str) -> Option<Listen> {

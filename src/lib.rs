@@ -16,16 +16,9 @@
 
 // The whole: routes, server, workers; and the commands beside it.
 pub mod app;
-pub mod backfill;
-pub mod backup;
-pub mod check;
+pub mod command;
 pub mod demo;
-pub mod healthcheck;
-pub mod prune;
-pub mod reconcile;
-pub mod replay;
 pub mod server;
-pub mod user;
 
 // The flow: page → destination.
 mod conversion;

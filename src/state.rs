@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::ids::ClickIdKey;
-use crate::settings::Settings;
+use crate::settings::{Settings, Source};
 use crate::store::Store;
 
 /// What the doors are given; each request takes a copy, so it is one pointer. Rooms below take what they need as arguments instead.
@@ -20,6 +20,12 @@ pub struct AppState(Arc<Handles>);
 impl AppState {
     pub(crate) fn new(handles: Handles) -> Self {
         Self(Arc::new(handles))
+    }
+
+    /// The key of Stripe's API that a source has itself; the environment's is that of `main`.
+    pub(crate) fn api_key_of<'a>(&'a self, source: &'a Source) -> Option<&'a Secret> {
+        let of_main = self.config.stripe_api_key.as_ref().filter(|_| source.key == "main");
+        of_main.or(source.api_key.as_ref())
     }
 }
 

@@ -71,8 +71,13 @@ impl Payment {
             occurred_at: stated_at.or(self.adjusted_at),
             paid_at: stating.iter().filter_map(|told| told.paid_at).min(),
             transaction_id: self.transaction_id()?.to_owned(),
-            may_have_checkout: reported.is_none() && self.sessions.is_empty() && !self.is_renewal(),
+            may_have_checkout: self.may_have_checkout(),
         })
+    }
+
+    /// True while a checkout may still tell of it.
+    pub(super) fn may_have_checkout(&self) -> bool {
+        self.reported.is_none() && self.sessions.is_empty() && !self.is_renewal()
     }
 
     /// A zero amount never becomes a purchase: ad platforms would count an empty sale.

@@ -99,16 +99,27 @@ pub(crate) struct Processed {
     pub(crate) is_repeat: bool,
     /// Which visit it is matched to, or why to none.
     pub(crate) result: Option<Match>,
+    /// A payment intent of an unmatched payment whose checkout nobody told of.
+    pub(crate) without_checkout: Option<String>,
 }
 
 impl Processed {
-    fn new(before: Option<&Line>, id: String, now: Option<Line>, changes: Vec<String>) -> Self {
+    fn new(before: Option<&Line>, record: Record, changes: Vec<String>) -> Self {
         let status = |line: Option<&Line>| line.map(|line| line.status.clone());
+        let Record { id, payment, line: now, .. } = record;
+        let may_have_checkout = payment.may_have_checkout();
+        let is_unmatched =
+            now.as_ref().is_some_and(|line| matches!(line.result, Match::Unmatched(_)));
         Self {
             is_repeat: before.is_some() && status(before) == status(now.as_ref()),
             conversion_id: now.as_ref().map(|_| id),
             result: now.map(|line| line.result),
             changes,
+            without_checkout: payment
+                .payment_intents
+                .into_iter()
+                .next()
+                .filter(|_| is_unmatched && may_have_checkout),
         }
     }
 }
@@ -133,13 +144,13 @@ pub(crate) async fn process(
     record.payment.absorb(payment);
     if is_one && record.payment == facts {
         let before = record.line.clone();
-        return Ok(Processed::new(before.as_ref(), record.id, record.line, Vec::new()));
+        return Ok(Processed::new(before.as_ref(), record, Vec::new()));
     }
     let before = record.clone();
     settle::settle(tx, ledger, &mut record).await?;
     settle::settle_borrowers(tx, ledger, before.line.as_ref(), &record, &facts).await?;
     let changes = changes::told(ledger.settings, before.line.as_ref(), &facts, &record);
-    Ok(Processed::new(before.line.as_ref(), record.id, record.line, changes))
+    Ok(Processed::new(before.line.as_ref(), record, changes))
 }
 
 /// The one payment that these groups are: the stored one, a new one, or several that turn out to be one.
@@ -172,9 +183,7 @@ async fn gather(
     for goes in records {
         delivery::adopt(tx, &goes.id, &stays.id).await?;
         table::merge(tx, &goes.id, &stays.id).await?;
-        for (object_id, role) in settle::objects(&goes) {
-            table::learn(tx, &stays, object_id, role).await?;
-        }
+        table::learn(tx, account, &stays.id, &settle::objects(&goes)).await?;
         stays.recorded_at = stays.recorded_at.min(goes.recorded_at);
         stays.payment.absorb(goes.payment);
     }

@@ -46,9 +46,7 @@ pub(super) async fn settle(
         record.contract = contract.unwrap_or_default();
     }
     table::save_payment(tx, record).await?;
-    for (object_id, role) in objects(record) {
-        table::learn(tx, record, object_id, role).await?;
-    }
+    table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
     let was_stored = std::mem::replace(&mut record.is_stored, true);
     match record.payment.entry(source) {
         Some(entry) => write(tx, ledger, source, record, entry, was_stored).await,
@@ -82,11 +80,9 @@ async fn write(
         };
     }
     let origin = origin(&record.payment);
-    let result = join::decide(looked.judged.as_ref(), origin, looked.found);
-    let last = match &result {
-        Match::Matched { click_id, .. } => visit::find(tx, click_id).await?,
-        Match::Unmatched(_) => None,
-    };
+    let found = std::mem::take(&mut looked.found);
+    let result = join::decide(looked.judged.as_ref(), origin, found);
+    let last = visit_of(tx, &mut looked, &result).await?;
     let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
     let (way, gap) = match last {
         Some(last) => visit::way_to(tx, last).await?,
@@ -130,9 +126,10 @@ async fn write(
     if is_new && payment.expired_at.is_some() {
         table::forget_abandoned(tx, &record.id).await?;
     }
-    if !is_new || !way.is_empty() {
-        table::save_touches(tx, &record.id, &way).await?;
+    if !is_new {
+        table::forget_touches(tx, &record.id).await?;
     }
+    table::save_touches(tx, &record.id, &way).await?;
     wait_for(tx, record, was_stored, &looked.awaited).await?;
     record.line = Some(line.clone());
     if owed_from.is_none() {
@@ -149,12 +146,10 @@ async fn count_abandoned(
     record: &Record,
     expired_at: Timestamp,
 ) -> Result<()> {
-    let looked = look(tx, ledger.keys, source, record).await?;
-    let found = join::decide(looked.judged.as_ref(), Origin::Checkout, looked.found);
-    let last = match &found {
-        Match::Matched { click_id, .. } => visit::find(tx, click_id).await?,
-        Match::Unmatched(_) => None,
-    };
+    let mut looked = look(tx, ledger.keys, source, record).await?;
+    let found = std::mem::take(&mut looked.found);
+    let result = join::decide(looked.judged.as_ref(), Origin::Checkout, found);
+    let last = visit_of(tx, &mut looked, &result).await?;
     let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
     table::save_abandoned(tx, record, &site_id, expired_at, last.as_ref()).await?;
     wait_for(tx, record, true, &looked.awaited).await
@@ -186,6 +181,8 @@ struct Looked {
     genuine: Option<ClickId>,
     /// Texts for which a visit or a note may still arrive.
     awaited: BTreeSet<String>,
+    /// The visits that were found on the way.
+    visits: Vec<Visit>,
 }
 
 /// The reference, then the metadata, in the order in which they are believed.
@@ -202,6 +199,7 @@ async fn look(
         looked.found.by_click_id = looked.found.by_click_id.or(reference.visit_of_ours);
         looked.found.by_anytrack_id = looked.found.by_anytrack_id.or(reference.visit_of_note);
         looked.awaited.extend(reference.awaited);
+        looked.visits.extend(reference.visit);
         // A click ID of ours says more than somebody else's text before it.
         let is_ours = |judged: &Option<Reference>| matches!(judged, Some(Reference::Genuine(_)));
         if looked.judged.is_none() || (is_ours(&reference.judged) && !is_ours(&looked.judged)) {
@@ -220,6 +218,7 @@ async fn look(
         let tagged = look_up(tx, keys, Some(text)).await?;
         looked.found.by_metadata = tagged.visit_of_ours.or(tagged.visit_of_note);
         looked.awaited.extend(tagged.awaited);
+        looked.visits.extend(tagged.visit);
         looked.judged = looked.judged.or(tagged.judged);
     }
     looked.genuine = match &looked.judged {
@@ -237,6 +236,8 @@ struct LookedUp {
     visit_of_note: Option<ClickId>,
     /// The text itself, when a visit or a note may still arrive for it.
     awaited: Option<String>,
+    /// The visit of either.
+    visit: Option<Visit>,
 }
 
 async fn look_up(
@@ -258,9 +259,24 @@ async fn look_up(
         Some(visit) => first_report(visit),
         None => may_arrive.then(|| text.to_owned()),
     };
-    let signed = |visit: Visit| visit.click_id;
-    let (visit_of_ours, visit_of_note) = (ours.map(signed), note.map(signed));
-    Ok(LookedUp { judged: Some(judged), visit_of_ours, visit_of_note, awaited })
+    let signed = |visit: &Visit| visit.click_id.clone();
+    let visit_of_ours = ours.as_ref().map(signed);
+    let visit_of_note = note.as_ref().map(signed);
+    let visit = ours.or(note);
+    Ok(LookedUp { judged: Some(judged), visit_of_ours, visit_of_note, awaited, visit })
+}
+
+/// The visit of a match; most were found on the way to it.
+async fn visit_of(
+    tx: &mut AnyConnection,
+    looked: &mut Looked,
+    result: &Match,
+) -> Result<Option<Visit>> {
+    let Match::Matched { click_id, .. } = result else { return Ok(None) };
+    match looked.visits.iter().position(|visit| visit.click_id == *click_id) {
+        Some(at) => Ok(Some(looked.visits.swap_remove(at))),
+        None => visit::find(tx, click_id).await,
+    }
 }
 
 /// The visit whose browser came back from this payment's checkout to the thank-you page; until then that is awaited.
@@ -341,13 +357,12 @@ pub(super) async fn settle_borrowers(
     if !is_abandoned && (is_same || (lends.is_none() && lent_before.is_none())) {
         return Ok(());
     }
-    let mut borrowers = BTreeSet::new();
-    let through = objects(record)
+    let through: Vec<&str> = objects(record)
         .into_iter()
-        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id));
-    for (object_id, _) in through {
-        borrowers.extend(table::borrowers(tx, record, object_id).await?);
-    }
+        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id))
+        .map(|(id, _)| id)
+        .collect();
+    let borrowers = table::borrowers(tx, record, &through).await?;
     for id in borrowers {
         let mut borrower = table::load(tx, &id).await?;
         settle(tx, ledger, &mut borrower).await?;

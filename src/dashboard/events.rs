@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::views::numbers::{count, counted};
+use super::views::numbers::{count, counted, money};
 use super::views::times::{Moment, short_day, utc_day};
 use super::views::{Chip, Choice, Pager, words};
 use crate::error::AppError;
-use crate::report::{self, Cursor, EventFilter, StripeEvent, StripeEventRow};
+use crate::report::{self, Cursor, EventFilter, EventPayment, StripeEvent, StripeEventRow};
 use crate::state::AppState;
 use crate::stripe;
 
@@ -75,7 +75,17 @@ struct EventPage {
     back: String,
     item: EventItem,
     facts: Vec<(&'static str, String)>,
+    /// What came of asking Stripe for its checkout.
+    lookup: Option<String>,
+    payments: Vec<PaymentItem>,
     body: String,
+}
+
+/// A payment that the event's object belongs to.
+struct PaymentItem {
+    href: String,
+    what: String,
+    at: Moment,
 }
 
 const STATES: [(&str, &str); 5] = [
@@ -191,9 +201,23 @@ pub(super) async fn show_event(
         back: viewer.link("/events").to_string(),
         item: event_item(&viewer, &event.row),
         facts: facts(&state, &viewer, &event),
+        lookup: event.lookup.clone(),
+        payments: event.payments.iter().map(|payment| payment_item(&viewer, payment)).collect(),
         body: indented(&event.body),
     };
     page::show(&page)
+}
+
+fn payment_item(viewer: &Viewer, payment: &EventPayment) -> PaymentItem {
+    PaymentItem {
+        href: viewer.link(&format!("/conversions/{}", payment.id)).to_string(),
+        what: format!(
+            "{}, {}",
+            words::kind(&payment.kind),
+            payment.amount.map_or_else(|| "amount not known".to_owned(), money)
+        ),
+        at: viewer.times.short(payment.occurred_at, viewer.now),
+    }
 }
 
 /// JSON with line breaks, its numbers and the order of its fields untouched; other bytes as they are.
@@ -261,7 +285,15 @@ fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'stati
         ("Account", row.account.clone()),
         ("Made by Stripe", row.created_at.map(time).unwrap_or_default()),
         ("Received", time(row.received_at)),
-        ("Came by", row.origin.clone()),
+        (
+            "Came by",
+            match row.origin.as_str() {
+                "webhook" => "webhook".to_owned(),
+                "backfill" => "backfill: it was missing here".to_owned(),
+                "fetched" => "our own question: an event named it".to_owned(),
+                other => other.to_owned(),
+            },
+        ),
         (
             "Came again",
             if row.repeats > 0 { counted(row.repeats, "time", "times") } else { String::new() },
@@ -269,7 +301,13 @@ fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'stati
         ("Read", row.processed_at.map(time).unwrap_or_default()),
         ("Tries", count(row.attempts)),
         ("API version", row.api_version.clone().unwrap_or_default()),
-        ("Signature", format!("right, by our signing secret {position}")),
+        (
+            "Signature",
+            match position {
+                0 => "none: we asked Stripe for it ourselves".to_owned(),
+                position => format!("right, by our signing secret {position}"),
+            },
+        ),
         ("Our ID", row.id.clone()),
     ];
     facts.retain(|(_, value)| !value.is_empty());

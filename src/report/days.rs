@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Period, QUARTER_MS, Scope, add};
+use super::{Period, QUARTER_MS, Scope, add, within};
 use crate::money::Totals;
 use crate::store::Store;
 
@@ -51,7 +51,7 @@ pub(crate) async fn days(
     .await
     .context("could not count visits by quarter hour")?;
 
-    let conversions: Vec<ConversionQuarter> = sqlx::query_as(
+    let conversions: Vec<ConversionQuarter> = within(
         "select occurred_at_ms / 900000 as quarter, currency, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
                 cast(coalesce(sum(refunded_minor + lost_minor), 0) as bigint) as refunded
@@ -59,11 +59,9 @@ pub(crate) async fn days(
           where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
             and paid_at_ms is not null
           group by occurred_at_ms / 900000, currency",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not sum conversions by quarter hour")?;

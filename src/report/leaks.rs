@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{Period, Scope, add};
+use super::{Period, Scope, add, within};
 use crate::clock::Timestamp;
 use crate::money::Totals;
 use crate::store::Store;
@@ -105,7 +105,7 @@ struct UnmatchedGroup {
 }
 
 async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Leak>> {
-    let groups: Vec<UnmatchedGroup> = sqlx::query_as(
+    let groups: Vec<UnmatchedGroup> = within(
         "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
                 min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
@@ -113,15 +113,13 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
           where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
             and paid_at_ms is not null and match_state = 'unmatched'
           group by coalesce(match_reason, 'no_object'), currency",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not sum unmatched conversions")?;
-    let examples: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+    let examples: Vec<(String, Option<String>, Option<String>)> = within(
         "select reason, client_reference_id, description
            from (select coalesce(match_reason, 'no_object') as reason, client_reference_id, description,
                         row_number() over (partition by coalesce(match_reason, 'no_object')
@@ -131,11 +129,9 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
                     and paid_at_ms is not null and match_state = 'unmatched') as newest
           where place <= 3
           order by reason, place",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not find examples of unmatched conversions")?;
@@ -176,7 +172,7 @@ struct AbandonedGroup {
 }
 
 async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Abandoned>> {
-    let groups: Vec<AbandonedGroup> = sqlx::query_as(
+    let groups: Vec<AbandonedGroup> = within(
         "select name, currency, count(*) as checkouts, cast(sum(is_recovered) as bigint) as recovered,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as worth
            from (select coalesce(a.campaign, a.source, a.channel) as name, a.currency, a.amount_minor,
@@ -189,11 +185,9 @@ async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<A
                    from abandoned a
                   where a.site_id = $1 and a.livemode = $2 and a.expired_at_ms >= $3 and a.expired_at_ms < $4) as expired
           group by name, currency",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not count abandoned checkouts")?;
@@ -227,7 +221,7 @@ struct UndeliveredGroup {
 
 async fn undelivered(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Undelivered>> {
     // The inner grouping makes a conversion with two messages to one destination count its money once.
-    let groups: Vec<UndeliveredGroup> = sqlx::query_as(
+    let groups: Vec<UndeliveredGroup> = within(
         "select destination_id, state, currency,
                 cast(sum(messages) as bigint) as deliveries,
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
@@ -242,11 +236,9 @@ async fn undelivered(store: &Store, scope: &Scope, period: Period) -> Result<Vec
                   group by c.id, c.currency, c.amount_minor, c.refunded_minor, c.lost_minor, d.destination_id, d.state) as owed
           group by destination_id, state, currency
           order by destination_id, state, currency nulls last",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not sum undelivered conversions")?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{Period, Scope, add};
+use super::{Period, Scope, add, within};
 use crate::money::Totals;
 use crate::store::Store;
 
@@ -47,7 +47,7 @@ pub(crate) async fn links(
     .fetch_all(store.pool())
     .await
     .context("could not count the clicks of links")?;
-    let conversions: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
+    let conversions: Vec<(String, Option<String>, i64, i64)> = within(
         "select landing_path, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
            from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor, v.landing_path
                    from conversions c
@@ -56,11 +56,9 @@ pub(crate) async fn links(
                     and c.paid_at_ms is not null
                     and substr(v.landing_path, 1, 3) = '/p/' and v.at_ms < c.occurred_at_ms + $5) as led
           group by landing_path, currency",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .bind(ROUNDING_MS)
     .fetch_all(store.pool())
     .await

@@ -28,6 +28,9 @@ mod tests;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::QueryAs;
+use sqlx::{Any, FromRow};
 
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money, Totals};
@@ -51,7 +54,8 @@ pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
-    EventFilter, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event, stripe_events,
+    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event,
+    stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
@@ -92,6 +96,22 @@ impl Period {
         let last = self.to.as_ms().saturating_sub(1).div_euclid(QUARTER_MS);
         (first, last.saturating_add(1))
     }
+}
+
+/// A query whose first parameters, `$1` to `$4`, are the site, the mode and the period.
+fn within<'q, R>(
+    text: &'static str,
+    scope: &'q Scope,
+    period: Period,
+) -> QueryAs<'q, Any, R, AnyArguments>
+where
+    R: for<'r> FromRow<'r, AnyRow>,
+{
+    sqlx::query_as(text)
+        .bind(&scope.site_id)
+        .bind(i64::from(scope.livemode))
+        .bind(period.from.as_ms())
+        .bind(period.to.as_ms())
 }
 
 /// A day's first instant in a zone; not midnight where the clocks leap over it.

@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Period, Scope, Share, add};
+use super::{Period, Scope, Share, add, within};
 use crate::money::Totals;
 use crate::store::Store;
 
@@ -67,22 +67,20 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
     .await
     .context("could not count visits")?;
 
-    let (delivered, owed): (i64, i64) = sqlx::query_as(
+    let (delivered, owed): (i64, i64) = within(
         "select count(*) filter (where d.state = 'delivered'), count(*)
            from conversions c
            join deliveries d on d.conversion_id = c.id
           where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
             and c.paid_at_ms is not null and d.state <> 'skipped'",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_one(store.pool())
     .await
     .context("could not count deliveries")?;
 
-    let groups: Vec<Group> = sqlx::query_as(
+    let groups: Vec<Group> = within(
         "select currency, match_state, is_placeholder, is_undelivered, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
                 cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded,
@@ -101,11 +99,9 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
                     and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
                     and c.paid_at_ms is not null) as paid
           group by currency, match_state, is_placeholder, is_undelivered",
+        scope,
+        period,
     )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(period.from.as_ms())
-    .bind(period.to.as_ms())
     .fetch_all(store.pool())
     .await
     .context("could not sum conversions")?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{Period, Scope, add};
+use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
 use crate::store::Store;
 
@@ -76,11 +76,7 @@ pub(crate) async fn ranking(
         .await
         .context("could not rank visits")?;
     let conversions: Vec<(Option<String>, Option<String>, i64, i64)> =
-        sqlx::query_as(conversions_sql)
-            .bind(&scope.site_id)
-            .bind(i64::from(scope.livemode))
-            .bind(period.from.as_ms())
-            .bind(period.to.as_ms())
+        within(conversions_sql, scope, period)
             .fetch_all(store.pool())
             .await
             .context("could not rank conversions")?;

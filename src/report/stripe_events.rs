@@ -8,7 +8,11 @@ use sqlx::any::AnyRow;
 
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
+use crate::money::{Currency, Money};
 use crate::store::Store;
+
+/// Payments of one subscription that its event lists.
+const MAX_PAYMENTS: i64 = 24;
 
 /// Which Stripe events; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +77,27 @@ pub(crate) struct StripeEventRow {
 pub(crate) struct StripeEvent {
     /// As lists show it.
     pub(crate) row: StripeEventRow,
-    /// Which of the source's secrets fitted, from 0.
+    /// Which of the source's secrets fitted, from 0; -1 for what we asked Stripe for ourselves.
     pub(crate) secret_position: i64,
+    /// What came of asking Stripe for its payment's checkout, where that was missing.
+    pub(crate) lookup: Option<String>,
+    /// The conversions that its object belongs to, oldest first.
+    pub(crate) payments: Vec<EventPayment>,
     /// The request's bytes.
     pub(crate) body: Vec<u8>,
+}
+
+/// A conversion that an event's object belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct EventPayment {
+    /// `cnv_…`.
+    pub(crate) id: String,
+    /// purchase, renewal, …
+    pub(crate) kind: String,
+    /// What was paid, where that is known.
+    pub(crate) amount: Option<Money>,
+    /// When.
+    pub(crate) occurred_at: Timestamp,
 }
 
 /// Webhooks that were not believed.
@@ -181,11 +202,49 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
+    let lookup = sqlx::query("select said from stripe_lookups where event_id = $1")
+        .bind(id)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not see what Stripe was asked for")?;
     Ok(Some(StripeEvent {
+        lookup: lookup.map(|row| row.try_get(0)).transpose()?,
+        payments: payments(store, &row).await?,
         row: read_row(&row)?,
         secret_position: row.try_get("secret_position")?,
         body: row.try_get("body")?,
     }))
+}
+
+/// The conversions that name the event's object: its payment, or those of its subscription.
+async fn payments(store: &Store, event: &AnyRow) -> Result<Vec<EventPayment>> {
+    let rows = sqlx::query(
+        "select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms
+           from stripe_objects o
+           join conversions c on c.id = o.conversion_id
+          where o.account = $1 and o.object_id = $2
+          order by c.occurred_at_ms, c.id
+          limit $3",
+    )
+    .bind(event.try_get::<String, _>("account")?)
+    .bind(event.try_get::<String, _>("object_id")?)
+    .bind(MAX_PAYMENTS)
+    .fetch_all(store.pool())
+    .await
+    .context("could not list the payments of an event's object")?;
+    rows.iter()
+        .map(|row| {
+            let currency: Option<String> = row.try_get("currency")?;
+            let currency = currency.as_deref().and_then(Currency::parse);
+            let minor: Option<i64> = row.try_get("amount_minor")?;
+            Ok(EventPayment {
+                id: row.try_get("id")?,
+                kind: row.try_get("kind")?,
+                amount: minor.zip(currency).map(|(minor, currency)| Money { minor, currency }),
+                occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
+            })
+        })
+        .collect()
 }
 
 /// Every event that told something about a conversion, in the order of arrival: those that say so themselves,

@@ -188,6 +188,8 @@ pub struct Source {
     pub account: String,
     /// Which mode the endpoint was made for.
     pub mode: SourceMode,
+    /// Its account's restricted API key; without one that of `main` serves it too.
+    pub api_key: Option<Secret>,
     /// When its secrets last changed; the positions of secrets that events name count from here.
     pub secrets_changed_at: Timestamp,
 }
@@ -207,6 +209,7 @@ impl Source {
             record_bare_payment_intents: false,
             account: String::new(),
             mode: SourceMode::Any,
+            api_key: None,
             secrets_changed_at: Timestamp::default(),
         }
     }
@@ -433,16 +436,19 @@ impl Snapshot {
         self.sites.iter().find(|site| site.number == number)
     }
 
+    /// Stripe's webhooks, in the order they were added.
+    pub fn stripe_sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.kind == SourceKind::Stripe)
+    }
+
     /// The Stripe source with this key.
     pub fn stripe_source(&self, key: &str) -> Option<&Source> {
-        self.sources.iter().find(|source| source.key == key && source.kind == SourceKind::Stripe)
+        self.stripe_sources().find(|source| source.key == key)
     }
 
     /// The Stripe source whose payments belong to a site; the first, should there be several.
     pub fn stripe_source_of(&self, site_id: &str) -> Option<&Source> {
-        self.sources
-            .iter()
-            .find(|source| source.site_id == site_id && source.kind == SourceKind::Stripe)
+        self.stripe_sources().find(|source| source.site_id == site_id)
     }
 
     /// The source of what the pages of a site report; there is none before the first report.
@@ -688,6 +694,22 @@ pub async fn add_source(
 pub async fn save_source(store: &Store, settings: &Settings, source: &Source) -> Result<()> {
     let mut tx = store.begin().await?;
     table::update_source(&mut tx, source).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Saves the restricted API key of a source, or removes it.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_api_key(
+    store: &Store,
+    settings: &Settings,
+    source: &Source,
+    key: Option<&Secret>,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::set_api_key(&mut tx, &source.id, key).await?;
     tx.commit().await?;
     settings.reload(store).await
 }

@@ -28,7 +28,7 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
     );
     let sources = sqlx::query(
         "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
-                secrets_changed_at_ms
+                api_key, secrets_changed_at_ms
            from sources
           order by created_at_ms, id",
     );
@@ -104,6 +104,7 @@ fn source(row: &AnyRow) -> Result<Source> {
     let kind: String = row.try_get("kind")?;
     let mode: String = row.try_get("mode")?;
     let secrets: String = row.try_get("secrets")?;
+    let api_key: String = row.try_get("api_key")?;
     Ok(Source {
         id: row.try_get("id")?,
         key: row.try_get("key")?,
@@ -115,6 +116,7 @@ fn source(row: &AnyRow) -> Result<Source> {
         record_bare_payment_intents: row.try_get::<i64, _>("record_bare_payment_intents")? == 1,
         account: row.try_get("account")?,
         mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
+        api_key: Some(api_key).filter(|text| !text.is_empty()).map(Secret::new),
         secrets_changed_at: Timestamp::from_ms(row.try_get("secrets_changed_at_ms")?),
     })
 }
@@ -265,6 +267,20 @@ pub(super) async fn update_source(tx: &mut AnyConnection, source: &Source) -> Re
     .execute(tx)
     .await
     .context("could not save a source")?;
+    Ok(())
+}
+
+pub(super) async fn set_api_key(
+    tx: &mut AnyConnection,
+    source_id: &str,
+    key: Option<&Secret>,
+) -> Result<()> {
+    sqlx::query("update sources set api_key = $1 where id = $2")
+        .bind(key.map_or("", Secret::expose))
+        .bind(source_id)
+        .execute(tx)
+        .await
+        .context("could not save an API key")?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! A store that reads everything and writes nothing.
 //! In: the names of tables. Out: a `Store` in which they are empty tables of its own, gone with it; all others are the real ones.
+//! The real table behind one of its own, `visits` say, is there to be read as `real_visits`.
 //! Promise: the database itself refuses a write to anything real, on both engines, so what runs in here can be compared and thrown away.
 
 use std::ops::Deref;
@@ -34,8 +35,12 @@ enum Value {
 }
 
 impl Store {
-    /// Opens a shadow in which `tables` are empty.
-    pub(crate) async fn shadow(&self, tables: &[&'static str]) -> Result<Shadow> {
+    /// Opens a shadow in which `tables` are empty, and which has the tables that `further` creates besides.
+    pub(crate) async fn shadow(
+        &self,
+        tables: &[&'static str],
+        further: &[&'static str],
+    ) -> Result<Shadow> {
         let options = AnyPoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -51,6 +56,8 @@ impl Store {
                             // Tables of its own refer to real ones, which SQLite does not know how to check.
                             connection.execute("pragma foreign_keys = off").await?;
                             connection.execute("pragma temp_store = file").await?;
+                            // Rows of events are large; with SQLite's 2 MB their pages are read again and again.
+                            connection.execute("pragma temp.cache_size = -16384").await?;
                             Ok(())
                         })
                     })
@@ -61,13 +68,25 @@ impl Store {
         };
         let pool = pool.context("could not open a second connection to the database")?;
         let mut connection = pool.acquire().await?;
+        let real = match self.engine {
+            Engine::Sqlite => "main".to_owned(),
+            Engine::Postgres => {
+                let row = sqlx::query("select cast(current_schema() as text)")
+                    .fetch_one(&mut *connection);
+                row.await?.try_get(0)?
+            }
+        };
         for table in tables {
-            for statement in self.statements_for(table).await? {
+            let view = format!("create temp view real_{table} as select * from {real}.{table}");
+            for statement in self.statements_for(table).await?.into_iter().chain([view]) {
                 connection
                     .execute(AssertSqlSafe(statement))
                     .await
                     .with_context(|| format!("could not make a table like {table}"))?;
             }
+        }
+        for statement in further {
+            connection.execute(*statement).await.context("could not make a table of its own")?;
         }
         if self.engine == Engine::Postgres {
             // Tables of its own stay writable.
@@ -112,15 +131,7 @@ impl Shadow {
     /// Copies all rows of the real table into the shadow's own.
     pub(crate) async fn fill(&self, table: &'static str) -> Result<()> {
         let mut connection = self.pool.acquire().await?;
-        let real = match self.engine {
-            Engine::Sqlite => "main".to_owned(),
-            Engine::Postgres => {
-                let row = sqlx::query("select cast(current_schema() as text)")
-                    .fetch_one(&mut *connection);
-                row.await?.try_get(0)?
-            }
-        };
-        let fill = format!("insert into {table} select * from {real}.{table}");
+        let fill = format!("insert into {table} select * from real_{table}");
         connection
             .execute(AssertSqlSafe(fill))
             .await

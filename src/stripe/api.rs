@@ -1,9 +1,11 @@
 //! Stripe's own API, only read.
 //! In: a path and a query. Out: JSON, or one sentence for the operator that says what to do.
-//! Promise: one call at a time, bounded in time, memory and tries; it pauses by the Clock; the key never stands in a text.
+//! Each source asks with the key of its account.
+//! Promise: one call at a time and key, bounded in time, memory and tries; it pauses by the Clock; the key never stands in a text.
 //! Source: docs.stripe.com/api (pagination, errors), docs.stripe.com/rate-limits, docs.stripe.com/keys (restricted keys).
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -18,6 +20,7 @@ use url::Url;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
 use crate::ids;
+use crate::settings::{Snapshot, Source};
 
 /// The version whose shapes we ask for. What an event carries has the version it was made with all the same.
 pub(crate) const VERSION: &str = "2026-10-28.endive";
@@ -39,7 +42,9 @@ const PACE_TEST: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// There is no key.
-    #[error("this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY")]
+    #[error(
+        "this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings"
+    )]
     NoKey,
     /// The key is not accepted, or lacks a permission, which the text names.
     #[error("{0}")]
@@ -63,6 +68,8 @@ pub(crate) struct Api(Arc<Inner>);
 struct Inner {
     client: reqwest::Client,
     key: Secret,
+    /// What people know the key as, for sentences.
+    name: String,
     base: Url,
     clock: Clock,
     /// When the last call began; whoever holds it may call.
@@ -109,12 +116,92 @@ enum Tried {
     Again(String, Option<Duration>),
 }
 
+/// The clients of all keys. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Apis(Arc<Keys>);
+
+#[derive(Debug)]
+struct Keys {
+    /// The environment's key, which is that of `main`.
+    main: Option<Secret>,
+    base: Url,
+    clock: Clock,
+    /// By key, because the pace of a key counts over all who ask with it.
+    clients: std::sync::Mutex<HashMap<String, Api>>,
+}
+
+impl Apis {
+    pub(crate) fn new(main: Option<Secret>, base: Url, clock: Clock) -> Self {
+        Self(Arc::new(Keys { main, base, clock, clients: Default::default() }))
+    }
+
+    /// The key a source has itself, and what people know it as.
+    fn own_key<'a>(&'a self, source: &'a Source) -> Option<(&'a Secret, String)> {
+        match &self.0.main {
+            Some(key) if source.key == "main" => {
+                Some((key, "the key in CLICKSTAMP_STRIPE_API_KEY".to_owned()))
+            }
+            _ => {
+                let name = || format!("the API key of the webhook “{}”", source.key);
+                source.api_key.as_ref().map(|key| (key, name()))
+            }
+        }
+    }
+
+    /// The key a source asks with: its own, else that of `main`.
+    fn key_of<'a>(
+        &'a self,
+        settings: &'a Snapshot,
+        source: &'a Source,
+    ) -> Option<(&'a Secret, String)> {
+        self.own_key(source).or_else(|| self.own_key(settings.stripe_source("main")?))
+    }
+
+    /// The client of a source.
+    ///
+    /// # Errors
+    /// [`ApiError::NoKey`] when neither it nor `main` has a key.
+    pub(crate) fn of(&self, settings: &Snapshot, source: &Source) -> Result<Api, ApiError> {
+        let (key, name) = self.key_of(settings, source).ok_or(ApiError::NoKey)?;
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(key.expose()) {
+            return Ok(client.clone());
+        }
+        let client = Api::new(key.clone(), name, self.0.base.clone(), self.0.clock.clone())
+            .map_err(|error| ApiError::NoAnswer(format!("{error:#}")))?;
+        clients.insert(key.expose().to_owned(), client.clone());
+        Ok(client)
+    }
+
+    /// True when any source has a key.
+    pub(crate) fn any(&self, settings: &Snapshot) -> bool {
+        settings.stripe_sources().any(|source| self.own_key(source).is_some())
+    }
+
+    /// The sources that ask with the same key as this one: to Stripe they are one.
+    pub(crate) fn sharing(&self, settings: &Snapshot, source: &Source) -> BTreeSet<String> {
+        let key = |source| self.key_of(settings, source).map(|(key, _)| key.expose());
+        let same = settings.stripe_sources().filter(|other| key(*other) == key(source));
+        same.map(|source| source.id.clone()).collect()
+    }
+
+    /// One source for each key.
+    pub(crate) fn one_per_key<'a>(&self, settings: &'a Snapshot) -> Vec<&'a Source> {
+        let mut seen = BTreeSet::new();
+        let with_own = settings.stripe_sources().filter_map(|source| {
+            let (key, _) = self.own_key(source)?;
+            seen.insert(key.expose().to_owned()).then_some(source)
+        });
+        with_own.collect()
+    }
+}
+
 impl Api {
     /// Builds the client of a key.
     ///
     /// # Errors
     /// When the machine has no usable certificates.
-    pub(crate) fn new(key: Secret, base: Url, clock: Clock) -> Result<Self> {
+    fn new(key: Secret, name: String, base: Url, clock: Clock) -> Result<Self> {
         // An error means that somebody installed it before us, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -126,7 +213,7 @@ impl Api {
             .timeout(CALL_TIMEOUT)
             .build()
             .context("could not build the client of Stripe's API")?;
-        Ok(Self(Arc::new(Inner { client, key, base, clock, turn: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner { client, key, name, base, clock, turn: Mutex::new(None) })))
     }
 
     /// True for a key of live mode: it sees no test objects, and one of test mode no live ones.
@@ -250,12 +337,13 @@ impl Api {
         let message = text.message.as_deref().unwrap_or_default();
         match status {
             StatusCode::UNAUTHORIZED => ApiError::Refused(format!(
-                "Stripe does not accept the key in CLICKSTAMP_STRIPE_API_KEY{}: make a new restricted key under Developers, \
-                 API keys, and set it",
+                "Stripe does not accept {}{}: make a new restricted key under Developers, API keys, and set it",
+                self.0.name,
                 if code == "api_key_expired" { " any more, it has expired" } else { "" }
             )),
             StatusCode::FORBIDDEN => ApiError::Refused(format!(
-                "the key in CLICKSTAMP_STRIPE_API_KEY may not read {path}: edit it under Developers, API keys, and add {}",
+                "{} may not read {path}: edit it under Developers, API keys, and add {}",
+                self.0.name,
                 permission(path, message)
             )),
             StatusCode::NOT_FOUND => {

@@ -6,6 +6,7 @@ mod api;
 pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
+pub(crate) mod lookup;
 pub mod reconcile;
 mod rejections;
 pub mod replay;
@@ -16,8 +17,8 @@ pub(crate) mod worker;
 
 use anyhow::Result;
 
-pub(crate) use api::Api;
 pub use api::ApiError;
+pub(crate) use api::Apis;
 pub(crate) use rejections::Rejections;
 
 use crate::clock::Timestamp;

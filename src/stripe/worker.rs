@@ -9,6 +9,7 @@ use anyhow::Result;
 use futures_util::FutureExt as _;
 
 use super::event::{self, Reading};
+use super::lookup;
 use super::table::{self, Ended, Waiting};
 use super::thin;
 use crate::clock::Timestamp;
@@ -83,6 +84,9 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
                 false => paid_at,
             });
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
+            if let Some(payment_intent) = &processed.without_checkout {
+                lookup::note(&mut tx, ledger.now, event, payment_intent).await?;
+            }
             let note = note(&mut tx, event, processed.changes).await?;
             let conversion_id = processed.conversion_id.as_deref();
             let ended =

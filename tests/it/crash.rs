@@ -1,17 +1,21 @@
 //! Crashes: the real binary is killed with SIGKILL under load, many times; what it acknowledged is there, once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clickstamp::clock::{Clock, Timestamp};
 use clickstamp::ids;
+use clickstamp::stripe::replay;
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::harness::{Database, FakeDestination, SECRET, Server, Session, TestApp, sign};
+use crate::harness::{
+    Database, FakeDestination, FakeStripe, SECRET, Server, Session, TestApp, Trouble, sign,
+};
 
 /// Answers after which the process is killed, round by round: early, late, in the middle of everything.
 const KILLED_AFTER: [usize; 12] = [1, 3, 10, 40, 90, 160, 17, 250, 5, 120, 60, 333];
@@ -186,4 +190,123 @@ async fn sigterm_stops_in_order_with_code_0() {
 fn http_client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default(); // Another test may have been faster.
     reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+/// A command of the real binary, under way.
+fn command(database: &Database, stripe: &FakeStripe, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        .args(arguments)
+        .env_clear()
+        .env("CLICKSTAMP_DATABASE_URL", &database.url)
+        .envs(stripe.settings())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// An app at the present time, as commands have it.
+async fn app_of_today() -> TestApp {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    TestApp::on(database, anytrack, Clock::manual(Clock::system().now())).await
+}
+
+/// Sessions as Stripe lists them, one a minute, the last one an hour ago; and their events.
+fn listed(app: &TestApp, count: i64) -> Vec<Value> {
+    let now = app.now().as_seconds();
+    let session = |n: i64| {
+        let made = now - 3600 - n * 60;
+        let values = json!({"status": "complete", "created": made});
+        Session::paid(&format!("cs_live_{n}")).with(values).at(made).completed()
+    };
+    (1..=count).map(session).collect()
+}
+
+#[tokio::test]
+async fn commands_that_ask_stripe_may_be_killed_at_every_call() {
+    const SALES: i64 = 9;
+    for arguments in [&["backfill", "--days", "2"][..], &["reconcile", "--repair"]] {
+        let (app, stripe) = (app_of_today().await, FakeStripe::start().await);
+        let sales = listed(&app, SALES);
+        app.stripe_processed(&sales[4]).await;
+        stripe.has("/v1/events", sales.clone());
+        stripe
+            .has("/v1/checkout/sessions", sales.iter().map(|sale| sale["data"]["object"].clone()));
+        stripe.pages_of(2);
+        let mut kills = 0;
+        for call in 0.. {
+            stripe.troubles(vec![None; call].into_iter().chain([Some(Trouble::Hang)]));
+            let mut child = command(&app.database, &stripe, arguments);
+            let killed = tokio::select! {
+                () = stripe.hung() => true,
+                ended = child.wait() => {
+                    assert!(ended.expect("it ends").success(), "{arguments:?} at call {call}");
+                    false
+                }
+            };
+            stripe.no_more_troubles();
+            if !killed {
+                break;
+            }
+            child.kill().await.expect("SIGKILL");
+            kills += 1;
+        }
+        assert!(kills >= 3, "{arguments:?} was killed {kills} times");
+        let again = command(&app.database, &stripe, arguments).wait().await.expect("it ends");
+        assert!(again.success(), "{arguments:?}");
+        // The commands went by the real clock.
+        app.advance(Duration::from_secs(3600));
+        app.process_events().await;
+        app.deliver_due().await;
+        let conversions = app.conversions().await;
+        let once: BTreeSet<&String> = conversions.iter().map(|sale| &sale.transaction_id).collect();
+        assert_eq!((conversions.len(), once.len()), (9, 9), "{arguments:?}");
+        let stored = "select count(*) from stripe_events";
+        assert_eq!(app.database.number(stored).await, SALES, "{arguments:?}");
+        let wanted = replay::Wanted::default();
+        let replayed = app.app().replay(&wanted).await.expect("it can be rebuilt");
+        assert!(replayed.differences.is_empty(), "{replayed:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_is_killed_corrects_all_or_nothing_and_sends_nothing_again() {
+    const SALES: i64 = 40;
+    let (app, stripe) = (app_of_today().await, FakeStripe::start().await);
+    for sale in listed(&app, SALES) {
+        app.stripe(&sale).await;
+    }
+    app.process_events().await;
+    app.deliver_due().await;
+    let (before, sent) = (app.conversions().await, app.anytrack.received().len());
+    let pool = app.database.look().await;
+    let meddle = sqlx::query("update conversions set amount_minor = 5").execute(&pool).await;
+    meddle.expect("it can be changed behind everybody's back");
+    pool.close().await;
+    let wrong = "select count(*) from conversions where amount_minor = 5";
+    let (mut kills, mut moment) = (0, Duration::from_millis(10));
+    // From a moment after its start to beyond its end, however fast the machine is.
+    loop {
+        moment = moment * 6 / 5;
+        let mut child = command(&app.database, &stripe, &["replay", "--apply"]);
+        match tokio::time::timeout(moment, child.wait()).await {
+            Ok(ended) => {
+                assert!(ended.expect("it ends").success());
+                break;
+            }
+            Err(_) => child.kill().await.expect("SIGKILL"),
+        }
+        kills += 1;
+        let left = app.database.number(wrong).await;
+        assert!(left == 0 || left == SALES, "{left} lines are still wrong after {moment:?}");
+    }
+    assert!(kills >= 3, "it was killed {kills} times");
+    app.process_events().await;
+    app.deliver_due().await;
+    assert_eq!((app.conversions().await, app.anytrack.received().len()), (before, sent));
+    let wanted = replay::Wanted::default();
+    let replayed = app.app().replay(&wanted).await.expect("it can be rebuilt");
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
 }

@@ -270,7 +270,13 @@ async fn a_pause_that_is_asked_for_holds_for_the_whole_destination() {
 
 #[tokio::test]
 async fn a_late_acceptance_still_settles_and_a_late_failure_changes_nothing() {
-    for (late, second, attempts) in [(200, 500, 2), (500, 200, 2)] {
+    let rows = [
+        (200, 500, "delivered", "accepted, retry"),
+        (500, 200, "delivered", "retry, accepted"),
+        (400, 200, "delivered", "refused, accepted"),
+        (400, 500, "pending", "refused, retry"),
+    ];
+    for (late, second, state, outcomes) in rows {
         let (app, _) = owing(&[]).await;
         app.anytrack.answers([second, late]);
         let letting_go = app.anytrack.hold();
@@ -283,7 +289,9 @@ async fn a_late_acceptance_still_settles_and_a_late_failure_changes_nothing() {
         };
         tokio::join!(first_worker, second_worker);
         let delivery = app.delivery().await;
-        assert_eq!((delivery.state.as_str(), delivery.attempts), ("delivered", attempts), "{late}");
+        assert_eq!((delivery.state.as_str(), delivery.attempts), (state, 2), "{late}");
+        let attempts = "select outcome from attempts order by n";
+        assert_eq!(app.database.texts(attempts).await.join(", "), outcomes);
         let received = app.anytrack.received();
         assert!(received.len() == 2 && received[0] == received[1]);
     }
@@ -298,4 +306,70 @@ async fn two_workers_send_each_message_once() {
     received.sort();
     received.dedup();
     assert_eq!((received.len(), states(&app).await), (30, (0, 30, 0)));
+}
+
+/// Another worker has the first of them in its hands.
+async fn lease(app: &TestApp, count: i64) {
+    let pool = app.database.look().await;
+    sqlx::query(
+        "update deliveries set claimed_until_ms = $1, attempts = 1
+          where id in (select id from deliveries order by transaction_id limit $2)",
+    )
+    .bind(app.now().as_ms() + 60_000)
+    .bind(count)
+    .execute(&pool)
+    .await
+    .expect("leases can be written");
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn what_another_worker_holds_is_left_to_it() {
+    let app = owing_many(3, &[]).await;
+    lease(&app, 1).await;
+    assert_eq!(app.deliver_due().await, 2);
+    assert!(!app.anytrack.received().iter().any(|body| body.contains("cs_live_000")));
+    app.advance(Duration::from_secs(61));
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(states(&app).await, (0, 3, 0));
+}
+
+#[tokio::test]
+async fn slots_that_other_workers_use_are_not_free() {
+    let app = owing_many(3, &[]).await;
+    lease(&app, 2).await;
+    assert_eq!(app.deliver_due().await, 0, "AnyTrack takes two at a time");
+    app.advance(Duration::from_secs(61));
+    assert_eq!(app.deliver_due().await, 3);
+}
+
+#[tokio::test]
+async fn what_comes_too_late_is_given_up_unsent() {
+    let (app, _) = owing(&[]).await;
+    let pool = app.database.look().await;
+    sqlx::query("update deliveries set expires_at_ms = due_at_ms + 1000")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    app.advance(Duration::from_secs(1));
+    assert_eq!(app.deliver_due().await, 0);
+    let delivery = app.delivery().await;
+    assert_eq!(
+        (delivery.state.as_str(), delivery.reason.as_deref()),
+        ("given_up", Some("expired"))
+    );
+    assert_eq!((delivery.attempts, app.anytrack.received().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_restart_ends_the_leases_of_a_process_that_was_alone() {
+    let (app, _) = owing(&[]).await;
+    let is_alone = app.database.url.starts_with("sqlite");
+    lease(&app, 1).await;
+    let app = app.restart(&[]).await;
+    assert_eq!(app.deliver_due().await, usize::from(is_alone), "other replicas may hold leases");
+    app.advance(Duration::from_secs(61));
+    app.deliver_due().await;
+    assert_eq!(app.delivery().await.state, "delivered");
 }

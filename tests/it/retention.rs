@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clickstamp::prune::{Prune, Pruned};
+use clickstamp::command::prune::{Prune, Pruned};
 use clickstamp::stripe::replay::Wanted;
 
 use crate::harness::{Session, TestApp, fixture};

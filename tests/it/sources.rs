@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use clickstamp::stripe::backfill;
 use serde_json::{Value, json};
 
 use crate::dashboard::{page, post, sign_in, with_admin};
-use crate::harness::{FakeStripe, Session, TestApp, sign};
+use crate::harness::{FakeStripe, OTHER_KEY, Session, TestApp, sign};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -78,7 +79,8 @@ async fn a_second_account_is_added_waited_for_and_heard() {
         !text(&app, &cookie, "/settings/sources/main").await.contains("Received:"),
         "the other one was not heard"
     );
-    assert!(text(&app, &cookie, "/settings/sources").await.contains("shop-test"));
+    let all = text(&app, &cookie, "/settings/sources").await;
+    assert!(all.contains("shop-test") && all.contains("href=\"/settings/custom\""), "{all}");
     let shown = text(&app, &cookie, there).await;
     assert!(
         shown.contains("whsec_…k7Qe") && !shown.contains("0123456789"),
@@ -264,4 +266,122 @@ async fn the_dashboard_shows_how_the_books_compare() {
     app.app().reconcile_daily().await.expect("it can be kept");
     assert!(text(&app, &cookie, "/").await.contains("Not compared with Stripe"));
     assert!(text(&app, &cookie, "/settings/sources").await.contains("it has expired"));
+}
+
+#[tokio::test]
+async fn each_account_is_asked_with_its_own_key() {
+    let stripe = FakeStripe::start().await;
+    let app = with_admin(&stripe.settings()).await;
+    let cookie = sign_in(&app).await;
+    app.advance(DAY);
+    post(&app, "/settings/sources", &cookie, &[("key", "eu"), ("source_site", "main")]).await;
+    let secret = [("value", "whsec_eu_0123456789")];
+    post(&app, "/settings/sources/eu/secrets", &cookie, &secret).await;
+    let page = text(&app, &cookie, "/settings/sources/eu").await;
+    assert!(page.contains("that of <code>main</code> serves it"), "{page}");
+
+    // Wrong ones are refused, in words, and main's belongs to the environment.
+    for (value, said) in [
+        ("whsec_0123456789abcdef", "that is a signing secret"),
+        ("", "an API key starts with rk_live_"),
+        ("rk_live_Ä", "letters, digits and _ only"),
+    ] {
+        let here = "/settings/sources/eu/api-key";
+        let reply = post(&app, here, &cookie, &[("value", value)]).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{value}");
+        assert!(reply.text().contains(said), "{value}: {}", reply.text());
+    }
+    let main = "/settings/sources/main/api-key";
+    let reply = post(&app, main, &cookie, &[("value", OTHER_KEY)]).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let nobody = "/settings/sources/nobody/api-key";
+    assert_eq!(post(&app, nobody, &cookie, &[]).await.status, StatusCode::NOT_FOUND);
+
+    let here = "/settings/sources/eu/api-key";
+    let reply = post(&app, here, &cookie, &[("value", OTHER_KEY)]).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    let page = text(&app, &cookie, "/settings/sources/eu").await;
+    assert!(page.contains("rk_live_…k7Qe") && !page.contains(OTHER_KEY), "{page}");
+
+    // Each account has a sale that never arrived, and one that did.
+    let listed = |id: &str| {
+        let created = app.now().as_seconds() - 3600;
+        let listed = json!({"status": "complete", "created": created});
+        Session::paid(id).with(listed).at(created + 30).completed()
+    };
+    for (whose, shop) in [("", "main"), (OTHER_KEY, "eu")] {
+        let sales = [listed(&format!("cs_live_{shop}1")), listed(&format!("cs_live_{shop}2"))];
+        stripe.has(
+            &format!("{whose}/v1/checkout/sessions"),
+            sales.iter().map(|sale| sale["data"]["object"].clone()),
+        );
+        stripe.has(&format!("{whose}/v1/events"), sales);
+    }
+    app.stripe_processed(&listed("cs_live_main1")).await;
+    assert_eq!(
+        send(&app, "eu", "whsec_eu_0123456789", &listed("cs_live_eu1")).await,
+        StatusCode::OK
+    );
+    app.process_events().await;
+    assert!(app.app().reconcile_daily().await.expect("it can be kept"));
+    for place in ["/", "/settings/sources"] {
+        let shown = text(&app, &cookie, place).await;
+        assert_eq!(shown.matches("1 payment unlike Stripe’s books").count(), 2, "{shown}");
+        assert!(shown.contains("eu") && !shown.contains("2 payments unlike"), "{shown}");
+    }
+    let wanted = |source: &str| backfill::Wanted {
+        days: 30,
+        source: source.to_owned(),
+        account: String::new(),
+        undelivered: false,
+    };
+    for source in ["main", "eu"] {
+        let done = app.app().backfill(&wanted(source)).await.expect("Stripe answers");
+        assert_eq!((done.events, done.stored), (2, 1), "{source}");
+    }
+    let sources = app
+        .database
+        .texts(
+            "select s.key from stripe_events e join sources s on s.id = e.source_id order by s.key",
+        )
+        .await;
+    assert_eq!(sources, ["eu", "eu", "main", "main"]);
+    app.advance(DAY);
+    assert!(app.app().reconcile_daily().await.expect("it can be kept"));
+    let shown = text(&app, &cookie, "/").await;
+    assert!(shown.contains("eu: Stripe’s books agree"), "{shown}");
+    assert!(shown.contains("main: Stripe’s books agree"), "{shown}");
+
+    // Without it, main's serves again, and its page says so.
+    let reply = post(&app, here, &cookie, &[("remove", "1")]).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    assert!(!text(&app, &cookie, "/").await.contains("eu: Stripe’s books"));
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn a_key_entered_later_fetches_what_waited_for_it() {
+    let stripe = FakeStripe::start().await;
+    let settings = [("CLICKSTAMP_STRIPE_API_BASE", stripe.base.as_str())];
+    let app = with_admin(&settings).await;
+    let cookie = sign_in(&app).await;
+    let thin = json!({"id": "evt_thin", "object": "v2.core.event", "type": "v1.checkout.session.completed", "livemode": true,
+        "created": app.now().to_rfc3339(), "related_object": {"id": "cs_live_1", "url": "/v1/checkout/sessions/cs_live_1"}});
+    stripe.object(
+        &format!("{OTHER_KEY}/v1/checkout/sessions/cs_live_1"),
+        Session::paid("cs_live_1").completed()["data"]["object"].clone(),
+    );
+    app.stripe_processed(&thin).await;
+    app.app().fetch_thin_events().await.expect("it can be ended");
+    assert_eq!(app.database.texts("select state from stripe_events").await, ["failed"]);
+    let here = "/settings/sources/main/api-key";
+    assert_eq!(
+        post(&app, here, &cookie, &[("value", OTHER_KEY)]).await.status,
+        StatusCode::SEE_OTHER
+    );
+    app.process_events().await;
+    app.app().fetch_thin_events().await.expect("Stripe answers");
+    app.process_events().await;
+    app.deliver_due().await;
+    assert_eq!(app.conversion().await.transaction_id, "cs_live_1");
 }

@@ -398,3 +398,92 @@ async fn a_ping_and_thin_events_of_other_kinds_are_ignored() {
     let reasons = app.database.texts("select reason from stripe_events order by event_id").await;
     assert_eq!(reasons, ["ping", "unsupported_type"]);
 }
+
+/// A refund of a payment whose checkout never arrived.
+fn refund_of(payment_intent: &str, at: i64) -> Value {
+    json!({"id": format!("evt_{payment_intent}"), "type": "charge.refunded", "livemode": true, "created": at, "data": {"object": {
+        "id": format!("ch_{payment_intent}"), "payment_intent": payment_intent, "amount": 10_260, "amount_refunded": 260,
+        "refunded": false, "currency": "usd"}}})
+}
+
+#[tokio::test]
+async fn a_payment_without_its_checkout_makes_us_ask_for_it() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::owned(&stripe.settings()).await;
+    app.advance(Duration::from_secs(86_400));
+    let click_id = app.visit("https://shop.example/?gclid=abc").await;
+    let now = app.now().as_seconds();
+    let checkout = |id: &str, status: &str| {
+        let values = json!({"payment_intent": "pi_1", "status": status, "created": now - 60});
+        Session::paid(id).reference(&click_id).with(values).completed()["data"]["object"].clone()
+    };
+    app.stripe_processed(&refund_of("pi_1", now)).await;
+    assert_eq!(app.conversion().await.matched_by, None);
+    let owner = app.owner().await;
+    let event = app.database.texts("select id from stripe_events").await;
+    let page = owner.page(&format!("/events/{}", event[0])).await;
+    assert!(page.contains("It came without its checkout"), "{page}");
+    // It is given time to come by itself.
+    assert_eq!((app.look_up_checkouts().await, stripe.calls().len()), (0, 0));
+    stripe.has(
+        "/v1/checkout/sessions",
+        [checkout("cs_live_open", "open"), checkout("cs_live_1", "complete")],
+    );
+    app.advance(Duration::from_secs(121));
+    assert_eq!(app.look_up_checkouts().await, 1);
+    assert!(stripe.calls()[0].contains("payment_intent=pi_1"));
+    app.process_events().await;
+    app.deliver_due().await;
+    let conversion = app.conversion().await;
+    assert_eq!(conversion.matched_by.as_deref(), Some("click_id"));
+    assert_eq!((conversion.transaction_id.as_str(), conversion.refunded_minor), ("cs_live_1", 260));
+    assert_eq!(app.anytrack.received().len(), 1, "it is news: it was made a minute ago");
+    let page = owner.page(&format!("/events/{}", event[0])).await;
+    assert!(page.contains("Stripe was asked for its checkout: it is cs_live_1."), "{page}");
+    app.advance(Duration::from_secs(10 * 86_400));
+    assert_eq!(app.look_up_checkouts().await, 0, "asked once, answered for ever");
+    let replayed = app.app().replay(&replay::Wanted::default()).await.expect("it can be rebuilt");
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
+}
+
+#[tokio::test]
+async fn a_checkout_that_stripe_does_not_know_is_asked_for_daily_for_a_week() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::owned(&stripe.settings()).await;
+    app.stripe_processed(&refund_of("pi_1", app.now().as_seconds())).await;
+    app.stripe_processed(&refund_of("pi_2", app.now().as_seconds())).await;
+    // One arrives by itself.
+    let own = Session::paid("cs_live_2").with(json!({"payment_intent": "pi_2"}));
+    app.stripe_processed(&own.completed()).await;
+    stripe.troubles([Some(Trouble::Status(500)); 8]);
+    app.advance(Duration::from_secs(121));
+    assert_eq!(app.look_up_checkouts().await, 2);
+    assert_eq!(
+        stripe.calls().len(),
+        8,
+        "only one is asked for, until Stripe is given up for today"
+    );
+    let said = "select said from stripe_lookups order by payment_intent";
+    let texts = app.database.texts(said).await;
+    assert!(texts[0].contains("500, 8 times") && texts[0].ends_with("asked again tomorrow."));
+    assert!(texts[1].starts_with("Its checkout arrived"), "{texts:?}");
+    for day in 2..=8 {
+        assert_eq!(app.look_up_checkouts().await, 0, "day {day}");
+        app.advance(Duration::from_secs(86_400));
+        assert_eq!(app.look_up_checkouts().await, 1, "day {day}");
+    }
+    let texts = app.database.texts(said).await;
+    assert!(texts[0].ends_with("knows of none."), "{texts:?}");
+    app.advance(Duration::from_secs(30 * 86_400));
+    assert_eq!(app.look_up_checkouts().await, 0, "no more after a week");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn without_a_key_nobody_is_asked() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::start().await;
+    app.stripe_processed(&refund_of("pi_1", app.now().as_seconds())).await;
+    app.advance(Duration::from_secs(86_400));
+    assert_eq!((app.look_up_checkouts().await, stripe.calls().len()), (0, 0));
+}

@@ -90,6 +90,8 @@ pub(crate) struct Source {
     metadata_key: String,
     /// How many signing secrets it has; the secrets themselves are never shown.
     secrets: usize,
+    /// True when it has an API key of its own, entered in the dashboard.
+    has_api_key: bool,
     /// What its endpoint was made for: live, test, any.
     mode: &'static str,
     /// Its own `acct_…`, where the owner told it.
@@ -113,6 +115,7 @@ impl Source {
             kind: found.kind.word(),
             metadata_key: found.metadata_key.clone(),
             secrets: found.secrets.len(),
+            has_api_key: found.api_key.is_some(),
             mode: found.mode.word(),
             account: Some(found.account.clone()).filter(|account| !account.is_empty()),
             record_bare_payment_intents: found.record_bare_payment_intents,

@@ -235,15 +235,20 @@ pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
     Ok(())
 }
 
+pub(super) async fn forget_touches(tx: &mut AnyConnection, conversion_id: &str) -> Result<()> {
+    sqlx::query("delete from touches where conversion_id = $1")
+        .bind(conversion_id)
+        .execute(tx)
+        .await
+        .context("could not forget touches")?;
+    Ok(())
+}
+
 pub(super) async fn save_touches(
     tx: &mut AnyConnection,
     conversion_id: &str,
     way: &[Visit],
 ) -> Result<()> {
-    sqlx::query("delete from touches where conversion_id = $1")
-        .bind(conversion_id)
-        .execute(&mut *tx)
-        .await?;
     for (position, visit) in (0_i64..).zip(way) {
         sqlx::query(
             "insert into touches (conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,

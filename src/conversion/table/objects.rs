@@ -13,6 +13,8 @@ use crate::store::Store;
 
 /// IDs asked for in one statement.
 const IDS_AT_A_TIME: usize = 8;
+/// Objects learned in one statement; a checkout names three or four.
+const OBJECTS_AT_A_TIME: usize = 4;
 /// Borrowers settled because of one lender. Whoever has more payments than that has them matched already.
 const MAX_BORROWERS: i64 = 5_000;
 
@@ -41,24 +43,29 @@ pub(in crate::conversion) async fn groups_of(
     Ok(found)
 }
 
-/// Remembers which payment an object of Stripe's belongs to.
+/// Remembers which payment these objects of Stripe's belong to, each in its role.
 pub(in crate::conversion) async fn learn(
     tx: &mut AnyConnection,
-    record: &Record,
-    object_id: &str,
-    role: &str,
+    account: &str,
+    id: &str,
+    objects: &BTreeSet<(&str, &'static str)>,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into stripe_objects (account, object_id, conversion_id, role) values ($1, $2, $3, $4)
-             on conflict do nothing",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(&record.id)
-    .bind(role)
-    .execute(tx)
-    .await
-    .context("could not remember an object of Stripe's")?;
+    let objects: Vec<_> = objects.iter().copied().collect();
+    for four in objects.chunks(OBJECTS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "insert into stripe_objects (account, conversion_id, object_id, role)
+             values ($1, $2, $3, $4), ($1, $2, $5, $6), ($1, $2, $7, $8), ($1, $2, $9, $10)
+                 on conflict do nothing",
+        )
+        .bind(account)
+        .bind(id);
+        // What is missing to four repeats the first.
+        for at in 0..OBJECTS_AT_A_TIME {
+            let (object_id, role) = *four.get(at).unwrap_or(&four[0]);
+            query = query.bind(object_id).bind(role);
+        }
+        query.execute(&mut *tx).await.context("could not remember an object of Stripe's")?;
+    }
     Ok(())
 }
 
@@ -132,29 +139,36 @@ pub(in crate::conversion) async fn lent_click_id(
     Ok(None)
 }
 
-/// Other conversions that may borrow through this ID: unmatched ones, and ones that borrowed already.
+/// Other conversions that may borrow through these IDs: unmatched ones, and ones that borrowed already.
 pub(in crate::conversion) async fn borrowers(
     tx: &mut AnyConnection,
     record: &Record,
-    object_id: &str,
-) -> Result<Vec<String>> {
-    let rows = sqlx::query(
-        "select c.id
-           from stripe_objects o
-           join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'lineage' and c.id <> $3
-            and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
-          order by c.occurred_at_ms
-          limit $4",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(&record.id)
-    .bind(MAX_BORROWERS)
-    .fetch_all(tx)
-    .await
-    .context("could not look for payments that borrow")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    ids: &[&str],
+) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for eight in ids.chunks(IDS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "select c.id
+               from stripe_objects o
+               join conversions c on c.id = o.conversion_id
+              where o.account = $1 and o.role = 'lineage' and c.id <> $2
+                and o.object_id in ($4, $5, $6, $7, $8, $9, $10, $11)
+                and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
+              order by c.occurred_at_ms
+              limit $3",
+        )
+        .bind(&record.payment.account)
+        .bind(&record.id)
+        .bind(MAX_BORROWERS);
+        for at in 0..IDS_AT_A_TIME {
+            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
+        }
+        let rows = query.fetch_all(&mut *tx).await;
+        for row in rows.context("could not look for payments that borrow")? {
+            found.insert(row.try_get(0)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Every payment of a subscription.

@@ -1,5 +1,5 @@
 //! The health strip: sentences, each a fact and a link.
-//! In: signs of life, and the last comparison with Stripe's books. Out: what the strip shows. Pure.
+//! In: signs of life, and the last comparisons with Stripe's books. Out: what the strip shows. Pure.
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::counted;
@@ -18,11 +18,11 @@ pub(super) struct Sign {
 /// Visits come by the minute on a page that is paid for; a day of silence deserves a look.
 const QUIET_AFTER_SECONDS: u64 = 86_400;
 
-/// The sentences; the last one only where there is a key to compare with.
+/// The sentences; the last ones only where there is a key to compare with, one for each source that has one.
 pub(super) fn signs(
     viewer: &Viewer,
     health: &Health,
-    comparison: Option<&Comparison>,
+    comparisons: &[(String, Comparison)],
 ) -> Vec<Sign> {
     let mut signs = vec![
         tag(viewer, health),
@@ -30,7 +30,14 @@ pub(super) fn signs(
         deliveries(viewer, health),
         events(viewer, health),
     ];
-    signs.extend(comparison.map(|found| books(viewer, found)));
+    let has_several = comparisons.len() > 1;
+    signs.extend(comparisons.iter().map(|(source, found)| {
+        let sign = books(viewer, found);
+        match has_several {
+            true => Sign { fact: format!("{source}: {}", sign.fact), ..sign },
+            false => sign,
+        }
+    }));
     signs
 }
 

@@ -20,7 +20,7 @@ use super::views::{Choice, Link, entered};
 use super::{page, setup};
 use crate::error::AppError;
 use crate::money::Currency;
-use crate::report::{self, ConversionFilter, ConversionRow, Overview};
+use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview};
 use crate::state::AppState;
 
 /// Conversions shown at the end of the page.
@@ -97,17 +97,20 @@ pub(super) async fn show_overview(
     };
     let latest = report::conversions(store, &filter, None, LATEST).await?;
     let comparisons = report::comparisons(store).await?;
-    let of_site =
-        |id: &str| state.settings.current().source(id).map(|source| source.site_id.clone());
-    let comparison =
-        comparisons.iter().find(|found| of_site(&found.source_id).as_ref() == Some(&scope.site_id));
+    let snapshot = state.settings.current();
+    let of_site = |found: &Comparison| {
+        let source = snapshot.source(&found.source_id)?;
+        let is_here = source.site_id == scope.site_id && state.api_key_of(source).is_some();
+        is_here.then(|| (source.key.clone(), found.clone()))
+    };
+    let comparisons: Vec<_> = comparisons.iter().filter_map(of_site).collect();
     let metric = cards::Metric::read(query.chart.as_deref());
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&here),
         currencies: currency_menu(&here, &now, currency),
-        health: health::signs(&viewer, &frame.health, comparison),
+        health: health::signs(&viewer, &frame.health, &comparisons),
         lost: lost(&now, currency, &leaks_href),
         cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,

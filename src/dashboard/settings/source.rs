@@ -11,17 +11,17 @@ use serde::Deserialize;
 
 use super::forms::{FROM_ENVIRONMENT, SecretSent, read_secrets};
 use super::site::key_fault;
-use crate::config::Secret;
+use crate::config::{self, Secret};
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Field, entered, numbers, words};
 use crate::error::AppError;
 use crate::report::{self, Heard};
-use crate::settings::{self, Added, Snapshot, Source, SourceKind, SourceMode};
+use crate::settings::{self, Added, Snapshot, Source, SourceMode};
 use crate::state::AppState;
-use crate::stripe::EVENT_TYPES;
 use crate::stripe::reconcile::Reconciled;
+use crate::stripe::{self, EVENT_TYPES};
 
 /// Most signing secrets of a source: more are never in use at a time.
 const MAX_SECRETS: usize = 4;
@@ -41,11 +41,14 @@ struct SourceItem {
     site: String,
     mode: &'static str,
     secrets: String,
+    api_key: String,
     heard: String,
 }
 
 /// The comparison with Stripe's books.
 struct Books {
+    /// Whose.
+    source: String,
     /// `ok`, `bad`.
     class: &'static str,
     headline: String,
@@ -72,6 +75,7 @@ struct BooksDifference {
 struct SourcesPage {
     frame: Frame,
     back: String,
+    custom_href: String,
     rows: Vec<SourceItem>,
     has_key: bool,
     books: Vec<Books>,
@@ -135,6 +139,13 @@ struct SourcePage {
     remove_action: String,
     secret_error: Option<String>,
     rejections: Vec<RejectionItem>,
+    /// Its own, masked.
+    api_key: Option<String>,
+    api_key_is_fixed: bool,
+    /// True where that of `main` serves it.
+    main_has_key: bool,
+    api_key_action: String,
+    api_key_error: Option<String>,
     action: String,
     form: SourceForm,
     sites: Vec<Tick>,
@@ -227,7 +238,8 @@ async fn sources_page(
 ) -> Result<SourcesPage, AppError> {
     let snapshot = state.settings.current();
     let mut rows = Vec::new();
-    for source in snapshot.sources.iter().filter(|source| source.kind == SourceKind::Stripe) {
+    let main_key = snapshot.stripe_source("main").and_then(|main| api_key(state, main));
+    for source in snapshot.stripe_sources() {
         let heard = heard(state, source).await?;
         let secrets = i64::try_from(source.secrets.len()).unwrap_or(i64::MAX);
         rows.push(SourceItem {
@@ -239,6 +251,11 @@ async fn sources_page(
                 0 => "none: it refuses everything".to_owned(),
                 _ => numbers::count(secrets),
             },
+            api_key: match (api_key(state, source), &main_key) {
+                (Some(shown), _) => shown,
+                (None, Some(_)) => "that of main".to_owned(),
+                (None, None) => "none".to_owned(),
+            },
             heard: match heard {
                 Some(heard) => viewer.times.ago(heard.at, viewer.now),
                 None => "not yet".to_owned(),
@@ -249,9 +266,13 @@ async fn sources_page(
     Ok(SourcesPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         back: viewer.link("/settings").to_string(),
+        custom_href: viewer.link("/settings/custom").to_string(),
         rows,
-        has_key: state.config.stripe_api_key.is_some(),
-        books: comparisons.iter().map(|found| books(viewer, found)).collect(),
+        has_key: snapshot.stripe_sources().any(|source| api_key(state, source).is_some()),
+        books: comparisons
+            .iter()
+            .filter_map(|found| of_source(state, &snapshot, viewer, found))
+            .collect(),
         action: viewer.link("/settings/sources").to_string(),
         key,
         has_several_sites: snapshot.sites.len() > 1,
@@ -291,11 +312,32 @@ async fn heard(state: &AppState, source: &Source) -> Result<Option<Heard>, AppEr
     Ok(last)
 }
 
+/// The comparison of a source that still has a key to be compared by.
+fn of_source(
+    state: &AppState,
+    snapshot: &Snapshot,
+    viewer: &Viewer,
+    found: &report::Comparison,
+) -> Option<Books> {
+    let source = snapshot.source(&found.source_id)?;
+    api_key(state, source)?;
+    Some(Books { source: source.key.clone(), ..books(viewer, found) })
+}
+
+/// The API key of its own that a source has, as it may be shown.
+fn api_key(state: &AppState, source: &Source) -> Option<String> {
+    let key = state.api_key_of(source)?;
+    let kind: String = key.expose().chars().take("rk_live_".len()).collect();
+    let is_long = key.expose().len() >= kind.len() + 12;
+    Some(format!("{kind}…{}", if is_long { key.tail() } else { "" }))
+}
+
 fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
     let result = found.result.as_deref();
     let result = result.and_then(|text| serde_json::from_str::<Reconciled>(text).ok());
     let Some(result) = result else {
         return Books {
+            source: String::new(),
             class: "bad",
             headline: "Not compared yet".to_owned(),
             when: "It is tried again by itself.".to_owned(),
@@ -336,6 +378,7 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
     };
     let more = result.gap.saturating_sub(result.differences.len());
     Books {
+        source: String::new(),
         class: if result.gap == 0 { "ok" } else { "bad" },
         headline: match result.gap {
             0 => "Stripe’s books and ours agree".to_owned(),
@@ -372,6 +415,8 @@ pub(in crate::dashboard) async fn show_source(
             Some("The signing secret was added. The next webhook is checked with it too.")
         }
         Some("removed") => Some("The signing secret was removed."),
+        Some("api-key") => Some("The API key was saved. The books are compared within minutes."),
+        Some("api-key-removed") => Some("The API key was removed."),
         _ => None,
     };
     page.is_watching = query.watch.is_some() && page.heard_class == "wait";
@@ -453,6 +498,12 @@ async fn source_page(
         remove_action: action("/secrets/remove"),
         secret_error,
         rejections: rejections(state, viewer, source).await?,
+        api_key: api_key(state, source),
+        api_key_is_fixed: is_fixed(state, source),
+        main_has_key: source.key != "main"
+            && snapshot.stripe_source("main").is_some_and(|main| api_key(state, main).is_some()),
+        api_key_action: action("/api-key"),
+        api_key_error: None,
         action: action(""),
         sites: sites(&snapshot, &form.site.value),
         modes: SourceMode::ALL.map(mode).into(),
@@ -689,6 +740,52 @@ pub(in crate::dashboard) async fn remove_secret(
     let (store, settings) = (&state.store, &state.settings);
     settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
     Ok(saved(&viewer, &key, "removed"))
+}
+
+/// True when the environment says which key it is.
+fn is_fixed(state: &AppState, source: &Source) -> bool {
+    source.key == "main" && state.config.stripe_api_key.is_some()
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct ApiKeySent {
+    #[serde(default)]
+    value: String,
+    remove: Option<String>,
+}
+
+/// `POST /settings/sources/{key}/api-key`: sets or removes its key of Stripe's API. What waited for one is fetched.
+pub(in crate::dashboard) async fn save_api_key(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<ApiKeySent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let source = find(&snapshot, &key)?;
+    let entered = entered(Some(&sent.value)).unwrap_or_default();
+    let new = match (is_fixed(&state, source), sent.remove.is_some()) {
+        (true, _) => Err(FROM_ENVIRONMENT.to_owned()),
+        (false, true) => Ok(None),
+        (false, false) => config::parse_api_key(&entered)
+            .map(Some)
+            .map_err(|fault| format!("Not saved: {fault}. What you entered was not kept.")),
+    };
+    match new {
+        Ok(new) => {
+            settings::save_api_key(&state.store, &state.settings, source, new.as_ref()).await?;
+            if new.is_some() {
+                stripe::thin::put_back_all(&state.store, viewer.now).await?;
+            }
+            Ok(saved(&viewer, &key, if new.is_some() { "api-key" } else { "api-key-removed" }))
+        }
+        Err(fault) => {
+            let mut page =
+                source_page(&state, &viewer, source, form_of(&snapshot, source), None).await?;
+            page.api_key_error = Some(fault);
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+        }
+    }
 }
 
 #[cfg(test)]

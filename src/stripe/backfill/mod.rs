@@ -198,11 +198,20 @@ async fn store_item(
 ) -> Result<bool> {
     match place.list {
         List::Events | List::Undelivered => {
-            store_body(tx, now, place.source, place.account, item.get().as_bytes()).await
+            store_body(
+                tx,
+                now,
+                place.source,
+                place.account,
+                Origin::Backfill,
+                item.get().as_bytes(),
+            )
+            .await
         }
         List::Sessions => {
             let body = as_event("checkout.session.completed", place.account, item)?;
-            store_body(tx, now, place.source, place.account, body.as_bytes()).await
+            store_body(tx, now, place.source, place.account, Origin::Backfill, body.as_bytes())
+                .await
         }
     }
 }
@@ -213,6 +222,7 @@ pub(super) async fn store_body(
     now: Timestamp,
     source: &Source,
     account: &str,
+    origin: Origin,
     body: &[u8],
 ) -> Result<bool> {
     let mut envelope = event::envelope(body).context("Stripe listed something that is no event")?;
@@ -225,7 +235,7 @@ pub(super) async fn store_body(
         received_at: now,
         signature: "",
         secret_position: None,
-        origin: Origin::Backfill,
+        origin,
         body,
     };
     events::insert(tx, &event).await

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use self::object::{Kind, Paid};
 use super::api::{Api, ApiError};
 use super::backfill;
+use super::table::Origin;
 use crate::clock::{Clock, Timestamp};
 use crate::money::{Currency, Money};
 use crate::settings::Source;
@@ -130,28 +131,35 @@ struct Arrived {
 /// A payment here that Stripe's list may lack.
 struct Candidate {
     event: String,
+    source_id: String,
     is_invoice: bool,
     here: Here,
+}
+
+/// Whose books are compared, and by what.
+pub(crate) struct Books<'a> {
+    pub(crate) api: Api,
+    /// The sources whose payments this account's list should have.
+    pub(crate) sources: BTreeSet<String>,
+    /// What is missing is recorded under this one of them.
+    pub(crate) source: &'a Source,
+    pub(crate) clock: &'a Clock,
+    /// Days are the site's.
+    pub(crate) zone: TimeZone,
 }
 
 /// The ledger against Stripe for one source; what is missing is stored as events if wanted.
 ///
 /// # Errors
 /// An [`ApiError`] when Stripe gives no answer that helps; nothing was changed then.
-pub(crate) async fn run(
-    store: &Store,
-    api: &Api,
-    clock: &Clock,
-    zone: &TimeZone,
-    source: &Source,
-    wanted: &Wanted,
-) -> Result<Reconciled> {
+pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Result<Reconciled> {
+    let Books { api, sources, source, clock, zone } = books;
     let latest = clock.now().minus(TOO_YOUNG);
     let until = wanted.until.unwrap_or(latest).min(latest);
     let from = wanted.from.unwrap_or_else(|| days_before(latest, zone));
     let account = wanted.account.as_str();
     let paid = paid_at_stripe(api, account, from, until).await?;
-    let mut books = Books { zone, days: BTreeMap::new(), differences: Vec::new() };
+    let mut sheet = Sheet { zone, days: BTreeMap::new(), differences: Vec::new() };
     let mut missing = Vec::new();
     let of_sessions: BTreeSet<&String> =
         paid.iter().filter_map(|paid| paid.invoice.as_ref()).collect();
@@ -162,7 +170,7 @@ pub(crate) async fn run(
             continue; // It is its checkout's payment, and counted there.
         }
         let arrived = table::arrived(store, account, &paid.id).await?;
-        if books.compare(paid, here.as_ref(), arrived.as_ref()) {
+        if sheet.compare(paid, here.as_ref(), arrived.as_ref()) {
             missing.push(paid);
         }
     }
@@ -170,14 +178,15 @@ pub(crate) async fn run(
     let late = until.plus(PAID_WITHIN);
     for (id, candidate) in table::candidates(store, account, api.is_live(), from, late).await? {
         let is_of_session = candidate.is_invoice && candidate.here.transaction_id != id;
+        let is_others = !sources.contains(&candidate.source_id);
         let is_nothing =
             candidate.here.money.is_none_or(|money| candidate.is_invoice && money.minor == 0);
-        if listed.contains(&id) || is_of_session || is_nothing {
+        if listed.contains(&id) || is_of_session || is_others || is_nothing {
             continue;
         }
         let body = table::body(store, &candidate.event).await?;
         if let Some(created) = object::created_in(&body).filter(|at| *at >= from && *at < until) {
-            books.surplus(&id, created, &candidate.here);
+            sheet.surplus(&id, created, &candidate.here);
         }
     }
     let mut repaired = 0;
@@ -186,7 +195,7 @@ pub(crate) async fn run(
             repaired += u64::from(repair(store, clock.now(), source, account, paid).await?);
         }
     }
-    Ok(books.close(api.is_live(), from, until, repaired))
+    Ok(sheet.close(api.is_live(), from, until, repaired))
 }
 
 /// The start of the day, a week before.
@@ -246,13 +255,15 @@ async fn repair(
 ) -> Result<bool> {
     let body = backfill::as_event(paid.kind.event(), account, &paid.raw)?;
     let mut tx = store.begin().await?;
-    let is_new = backfill::store_body(&mut tx, now, source, account, body.as_bytes()).await?;
+    let body = body.as_bytes();
+    let is_new =
+        backfill::store_body(&mut tx, now, source, account, Origin::Backfill, body).await?;
     tx.commit().await?;
     Ok(is_new)
 }
 
 /// Both sides, while they are added up.
-struct Books<'a> {
+struct Sheet<'a> {
     zone: &'a TimeZone,
     days: BTreeMap<(String, Currency), (Side, Side, usize)>,
     differences: Vec<Difference>,
@@ -279,7 +290,7 @@ fn shown(money: Money) -> String {
     format!("{} {}", money.decimal(), money.currency)
 }
 
-impl Books<'_> {
+impl Sheet<'_> {
     fn day(&self, at: Timestamp) -> String {
         local(at, self.zone).map(|zoned| zoned.date().to_string()).unwrap_or_default()
     }
@@ -414,14 +425,9 @@ fn fix(here: Option<&Here>, arrived: Option<&Arrived>) -> String {
 }
 
 /// The daily comparison, when it is due and no other replica does it. True when it was done.
-pub(crate) async fn daily(
-    store: &Store,
-    api: &Api,
-    clock: &Clock,
-    zone: &TimeZone,
-    source: &Source,
-) -> Result<bool> {
-    if !table::claim(store, &source.id, "", clock.now(), LEASE).await? {
+pub(crate) async fn daily(store: &Store, books: &Books<'_>) -> Result<bool> {
+    let source = books.source;
+    if !table::claim(store, &source.id, "", books.clock.now(), LEASE).await? {
         return Ok(false);
     }
     let wanted = Wanted {
@@ -431,20 +437,19 @@ pub(crate) async fn daily(
         until: None,
         repair: false,
     };
-    let outcome = run(store, api, clock, zone, source, &wanted).await;
-    keep(store, clock, zone, source, outcome).await?;
+    let outcome = run(store, books, &wanted).await;
+    keep(store, books, outcome).await?;
     Ok(true)
 }
 
 /// Keeps the result of a comparison of the usual range, for the dashboard, and says when the next is due.
 pub(crate) async fn keep(
     store: &Store,
-    clock: &Clock,
-    zone: &TimeZone,
-    source: &Source,
+    books: &Books<'_>,
     outcome: Result<Reconciled>,
 ) -> Result<()> {
-    let now = clock.now();
+    let Books { source, zone, .. } = books;
+    let now = books.clock.now();
     let (kept, due) = match outcome {
         Ok(mut reconciled) => {
             if reconciled.gap > 0 {

@@ -82,7 +82,7 @@ pub(super) async fn candidates(
     until: Timestamp,
 ) -> Result<BTreeMap<String, Candidate>> {
     let rows = sqlx::query(
-        "select e.id as row_id, e.object_id, e.type, c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
+        "select e.id as row_id, e.source_id, e.object_id, e.type, c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
            from stripe_events e
            join stripe_objects o on o.account = e.account and o.object_id = e.object_id and o.role = 'identity'
            join conversions c on c.id = o.conversion_id
@@ -105,6 +105,7 @@ pub(super) async fn candidates(
             let kind: String = row.try_get("type")?;
             let candidate = Candidate {
                 event: row.try_get("row_id")?,
+                source_id: row.try_get("source_id")?,
                 is_invoice: kind == "invoice.paid",
                 here: read_here(row)?,
             };

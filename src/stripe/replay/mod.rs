@@ -18,6 +18,9 @@ use crate::store::{Shadow, Store};
 /// Rounds of joining again after the last event; each may teach the next.
 const MAX_REJOINS: usize = 20;
 
+/// Lines compared at a time.
+const LINES_AT_A_TIME: i64 = 200;
+
 /// Which lines are compared, and whether they are corrected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
@@ -57,8 +60,12 @@ pub struct Difference {
     pub fields: Vec<(String, String, String)>,
     #[serde(skip)]
     account: String,
+    /// Its ID in the shadow.
     #[serde(skip)]
     rebuilt: Option<String>,
+    /// The payment that it is here, also where that is no conversion yet.
+    #[serde(skip)]
+    ours: Option<String>,
 }
 
 /// How a line differs.
@@ -80,27 +87,34 @@ struct Line {
     fields: BTreeMap<String, String>,
 }
 
-/// Account and Stripe's ID of an object → conversion.
-type Ownership = BTreeMap<(String, String), String>;
+/// A rebuilt line beside the one that is here.
+struct Pair {
+    /// Its ID in the shadow.
+    rebuilt_id: String,
+    rebuilt: Line,
+    /// The payment that it is here, also where that is no conversion yet.
+    ours: Option<String>,
+    here: Option<Line>,
+}
 
-/// How an event ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Outcome {
+/// An event that ends otherwise than before.
+struct Reread {
+    /// `sev_…`.
+    id: String,
     kind: String,
-    state: String,
-    reason: Option<String>,
-    error: Option<String>,
+    /// State and reason.
+    before: (String, Option<String>),
+    now: (String, Option<String>),
+    /// The conversion it belongs to now.
     conversion_id: Option<String>,
 }
 
-/// The ledger before and after, and which lines are the same payment.
+/// What a comparison found.
+#[derive(Default)]
 struct Compared {
-    here: BTreeMap<String, Line>,
-    rebuilt: BTreeMap<String, Line>,
-    /// Rebuilt ID → ours.
-    pairs: BTreeMap<String, String>,
-    /// Event → how it ends now, where that differs.
-    outcomes: BTreeMap<String, (Outcome, Outcome)>,
+    conversions: usize,
+    differences: Vec<Difference>,
+    reread: Vec<Reread>,
 }
 
 /// Rebuilds, compares, and corrects if wanted. `others` records what did not come from Stripe, and answers how many requests that was.
@@ -116,10 +130,10 @@ pub(crate) async fn run(
     let mark = table::mark(&mut *store.pool().acquire().await?).await?;
     let tables = conversion::LEDGER.iter().map(|(table, _)| *table);
     let tables = tables.chain(conversion::BESIDE_THE_LEDGER.iter().copied());
-    let tables: Vec<&str> = tables.chain(["stripe_events"]).collect();
-    let shadow = store.shadow(&tables).await?;
+    let tables: Vec<&str> = tables.chain(["stripe_events", "stripe_lookups"]).collect();
+    let shadow = store.shadow(&tables, &[table::PAIRS]).await?;
     shadow.fill("stripe_events").await?;
-    table::forget_outcomes(&shadow).await?;
+    table::forget_outcomes(&shadow, ledger.now).await?;
     let mut events = others(&shadow, ledger).await?;
     loop {
         match worker::round(&shadow, ledger).await? {
@@ -132,101 +146,79 @@ pub(crate) async fn run(
             break;
         }
     }
-    let compared = compare(store, &shadow).await?;
-    let differences = differences(&compared, wanted);
+    let compared = compare(&shadow, wanted).await?;
     let mut changed = BTreeMap::new();
-    for (before, now) in compared.outcomes.values() {
-        let told = format!("{}: {} → {}", now.kind, state_of(before), state_of(now));
-        *changed.entry(told).or_default() += 1;
+    for Reread { kind, before, now, .. } in &compared.reread {
+        *changed.entry(format!("{kind}: {} → {}", ended(before), ended(now))).or_default() += 1;
     }
     let mut replayed = Replayed {
         events,
-        conversions: compared.rebuilt.len(),
-        differences,
+        conversions: compared.conversions,
+        differences: compared.differences,
         events_changed: changed,
         applied: false,
     };
     let is_clean = replayed.differences.is_empty() && replayed.events_changed.is_empty();
     if wanted.apply && !is_clean {
-        apply(store, &shadow, ledger, &compared, &replayed.differences, wanted, mark).await?;
+        let (found, reread) = (&replayed.differences, &compared.reread);
+        apply(store, &shadow, ledger, found, reread, wanted, mark).await?;
         replayed.applied = true;
     }
     shadow.end().await;
     Ok(replayed)
 }
 
-fn state_of(outcome: &Outcome) -> String {
-    match &outcome.reason {
-        Some(reason) => format!("{} ({reason})", outcome.state),
-        None => outcome.state.clone(),
+fn ended((state, reason): &(String, Option<String>)) -> String {
+    match reason {
+        Some(reason) => format!("{state} ({reason})"),
+        None => state.clone(),
     }
 }
 
-async fn compare(store: &Store, shadow: &Shadow) -> Result<Compared> {
-    let (here, rebuilt) = (table::lines(store).await?, table::lines(shadow).await?);
-    let (owned, learned) = (table::ownership(store).await?, table::ownership(shadow).await?);
-    let mut pairs = BTreeMap::new();
-    let mut taken = BTreeSet::new();
-    for (object, id) in &learned {
-        if let Some(ours) = owned.get(object)
-            && !pairs.contains_key(id)
-            && taken.insert(ours.clone())
-        {
-            pairs.insert(id.clone(), ours.clone());
-        }
+/// Page by page, so that a ledger of any size needs the same memory: only what differs is kept.
+async fn compare(shadow: &Shadow, wanted: &Wanted) -> Result<Compared> {
+    table::pair(shadow).await?;
+    let mut compared = Compared::default();
+    let mut after = String::new();
+    loop {
+        let page = table::pairs(shadow, &after, LINES_AT_A_TIME).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.rebuilt_id);
+        compared.conversions += page.len();
+        compared.differences.extend(page.into_iter().filter_map(|pair| difference(pair, wanted)));
     }
-    let before = table::outcomes(store).await?;
-    let mut outcomes = BTreeMap::new();
-    for (id, mut now) in table::outcomes(shadow).await? {
-        let Some(before) = before.get(&id) else { continue };
-        if before.state == "received" || now.state == "received" {
-            continue; // It waits to be processed, or what it names was fetched already.
-        }
-        now.conversion_id =
-            now.conversion_id.map(|rebuilt| pairs.get(&rebuilt).cloned().unwrap_or(rebuilt));
-        // Which conversion it belonged to when it was read depends on what had come before.
-        let same =
-            (&before.state, &before.reason, &before.error) == (&now.state, &now.reason, &now.error);
-        if !same {
-            outcomes.insert(id, (before.clone(), now));
-        }
-    }
-    Ok(Compared { here, rebuilt, pairs, outcomes })
-}
-
-fn differences(compared: &Compared, wanted: &Wanted) -> Vec<Difference> {
-    let mut found = Vec::new();
-    let mut seen = BTreeSet::new();
-    for (id, rebuilt) in &compared.rebuilt {
-        let ours = compared.pairs.get(id).filter(|ours| compared.here.contains_key(*ours));
-        let here = ours.and_then(|ours| compared.here.get(ours));
-        seen.extend(ours.cloned());
-        let fields = differing(here, Some(rebuilt));
-        if !fields.is_empty() && wanted.covers(rebuilt) {
-            found.push(Difference {
-                conversion_id: ours.cloned(),
-                transaction_id: rebuilt.field("transaction_id"),
-                what: if ours.is_some() { What::Changed } else { What::Missing },
-                fields,
-                account: rebuilt.account.clone(),
-                rebuilt: Some(id.clone()),
-            });
-        }
-    }
-    for (id, here) in compared.here.iter().filter(|(id, _)| !seen.contains(*id)) {
-        if wanted.covers(here) {
-            found.push(Difference {
+    for (id, here) in table::unfounded(shadow).await? {
+        if wanted.covers(&here) {
+            compared.differences.push(Difference {
                 conversion_id: Some(id.clone()),
                 transaction_id: here.field("transaction_id"),
                 what: What::Unfounded,
-                fields: differing(Some(here), None),
-                account: here.account.clone(),
+                fields: differing(Some(&here), None),
+                account: here.account,
                 rebuilt: None,
+                ours: Some(id),
             });
         }
     }
-    found.sort_by(|a, b| a.transaction_id.cmp(&b.transaction_id));
-    found
+    compared.differences.sort_by(|a, b| a.transaction_id.cmp(&b.transaction_id));
+    compared.reread = table::reread(shadow).await?;
+    Ok(compared)
+}
+
+fn difference(pair: Pair, wanted: &Wanted) -> Option<Difference> {
+    let fields = differing(pair.here.as_ref(), Some(&pair.rebuilt));
+    if fields.is_empty() || !wanted.covers(&pair.rebuilt) {
+        return None;
+    }
+    Some(Difference {
+        conversion_id: pair.ours.clone().filter(|_| pair.here.is_some()),
+        transaction_id: pair.rebuilt.field("transaction_id"),
+        what: if pair.here.is_some() { What::Changed } else { What::Missing },
+        fields,
+        account: pair.rebuilt.account,
+        rebuilt: Some(pair.rebuilt_id),
+        ours: pair.ours,
+    })
 }
 
 /// The fields that differ, with both texts.
@@ -260,8 +252,8 @@ async fn apply(
     store: &Store,
     shadow: &Shadow,
     ledger: Ledger<'_>,
-    compared: &Compared,
     differences: &[Difference],
+    reread: &[Reread],
     wanted: &Wanted,
     mark: (i64, i64, i64),
 ) -> Result<()> {
@@ -275,7 +267,7 @@ async fn apply(
             "events were processed while the ledger was rebuilt, so nothing was changed; run it again"
         );
     }
-    for id in differences.iter().filter_map(|found| found.conversion_id.as_deref()) {
+    for id in differences.iter().filter_map(|found| found.ours.as_deref()) {
         conversion::forget(&mut tx, id).await?;
     }
     let mut written = Vec::new();
@@ -286,21 +278,20 @@ async fn apply(
             }
             continue;
         };
-        // A payment may be known here that was no conversion yet.
-        let ours = compared.pairs.get(rebuilt).unwrap_or(rebuilt);
+        let ours = found.ours.as_ref().unwrap_or(rebuilt);
         for (table, key) in conversion::LEDGER {
             shadow.copy_out(&mut tx, table, key, rebuilt, ours).await?;
         }
         written.push((found.account.clone(), ours.clone()));
     }
     let is_whole = wanted.from.is_none() && wanted.until.is_none();
-    for (id, (_, now)) in &compared.outcomes {
-        let is_written = written.iter().any(|(_, ours)| now.conversion_id.as_ref() == Some(ours));
+    for event in reread {
+        let is_written = written.iter().any(|(_, ours)| event.conversion_id.as_ref() == Some(ours));
         if !is_whole && !is_written {
             continue; // Its conversion is outside of what is corrected.
         }
         // What it teaches beside its conversion was not copied.
-        table::put_back(&mut tx, ledger.now, id).await?;
+        table::put_back(&mut tx, ledger.now, &event.id).await?;
     }
     tx.commit().await?;
     for (account, id) in &written {

@@ -7,57 +7,157 @@ use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Column as _, Row as _};
 
-use super::{Line, Outcome, Ownership};
+use super::{Line, Pair, Reread};
 use crate::clock::Timestamp;
-use crate::store::{Shadow, Store};
+use crate::store::Shadow;
 
 /// What a line may differ in without saying anything else: our own numbers and times.
-const NOT_COMPARED: [&str; 5] =
-    ["id", "account", "recorded_at_ms", "updated_at_ms", "owed_from_ms"];
+const NOT_COMPARED: [&str; 7] =
+    ["id", "account", "recorded_at_ms", "updated_at_ms", "owed_from_ms", "ours", "rebuilt"];
 
-/// Lets the copied events wait to be processed, oldest first.
-pub(super) async fn forget_outcomes(shadow: &Shadow) -> Result<()> {
+/// Lets the copied events wait to be processed, oldest first; also those that a machine with a faster clock received.
+pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<()> {
     let mut tx = shadow.begin().await?;
     sqlx::query(
         "update stripe_events
             set state = 'received', reason = null, error = null, note = null, conversion_id = null, attempts = 0,
-                due_at_ms = received_at_ms, fetch_path = null, snapshot_event = null",
+                due_at_ms = case when received_at_ms > $1 then $1 else received_at_ms end,
+                fetch_path = null, snapshot_event = null",
     )
+    .bind(now.as_ms())
     .execute(&mut *tx)
     .await?;
     tx.commit().await
 }
 
-/// All lines of the ledger that are made from raw events and requests, by ID.
-pub(super) async fn lines(store: &Store) -> Result<BTreeMap<String, Line>> {
+/// Which rebuilt payment is which of ours.
+pub(super) const PAIRS: &str =
+    "create temp table replay_pairs (rebuilt text not null primary key, ours text not null unique)";
+
+/// Finds out which rebuilt payment is which of ours: the one that an object of Stripe's names in both.
+pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
+    let mut tx = shadow.begin().await?;
+    sqlx::query(
+        "insert into replay_pairs (rebuilt, ours)
+         select min(named.rebuilt), named.ours
+           from (select o.conversion_id as rebuilt, min(r.conversion_id) as ours
+                   from stripe_objects o
+                   join real_stripe_objects r on r.account = o.account and r.object_id = o.object_id and r.role = 'identity'
+                  where o.role = 'identity'
+                  group by o.conversion_id) named
+          group by named.ours",
+    )
+    .execute(&mut *tx)
+    .await
+    .context("could not pair what was rebuilt with what is here")?;
+    tx.commit().await
+}
+
+/// The next rebuilt lines after an ID, each beside the one that is here. Only lines that are made from raw events and requests.
+pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Vec<Pair>> {
     let rows = sqlx::query(
-        "select c.*
+        "select c.*, p.ours
            from conversions c
            join sources s on s.id = c.source_id
-          where s.kind in ('stripe', 'custom', 'page')",
+           left join replay_pairs p on p.rebuilt = c.id
+          where s.kind in ('stripe', 'custom', 'page') and c.id > $1
+          order by c.id
+          limit $2",
     )
-    .fetch_all(store.pool())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(shadow.pool())
     .await
-    .context("could not read the conversions")?;
-    let mut lines = BTreeMap::new();
-    for row in &rows {
-        let line = line(row)?;
-        lines.insert(row.try_get("id")?, line);
+    .context("could not read the rebuilt conversions")?;
+    let Some(last) = rows.last() else { return Ok(Vec::new()) };
+    let last: String = last.try_get("id")?;
+    let mut here = BTreeMap::new();
+    let ours = sqlx::query(
+        "select c.*, p.rebuilt
+           from replay_pairs p
+           join real_conversions c on c.id = p.ours
+           join sources s on s.id = c.source_id
+          where s.kind in ('stripe', 'custom', 'page') and p.rebuilt > $1 and p.rebuilt <= $2",
+    );
+    let ours = ours.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    for row in ours.context("could not read the conversions")? {
+        here.insert(row.try_get::<String, _>("rebuilt")?, line(&row)?);
     }
-    let touches =
-        sqlx::query("select conversion_id, click_id from touches order by conversion_id, position")
-            .fetch_all(store.pool())
-            .await
-            .context("could not read the touches")?;
-    for row in &touches {
-        let (id, click_id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if let Some(line) = lines.get_mut(&id) {
-            let way = line.fields.entry("touches".to_owned()).or_default();
-            if !way.is_empty() {
-                way.push_str(" → ");
-            }
-            way.push_str(&click_id);
+    let mut pairs = Vec::new();
+    for row in &rows {
+        let id: String = row.try_get("id")?;
+        let (rebuilt, ours) = (line(row)?, row.try_get("ours")?);
+        pairs.push(Pair { here: here.remove(&id), rebuilt_id: id, rebuilt, ours });
+    }
+    let touches = sqlx::query(
+        "select conversion_id, click_id from touches
+          where conversion_id > $1 and conversion_id <= $2
+          order by conversion_id, position",
+    );
+    let touches = touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    let touches = ways(&touches.context("could not read the rebuilt touches")?)?;
+    let real_touches = sqlx::query(
+        "select p.rebuilt, t.click_id
+           from replay_pairs p
+           join real_touches t on t.conversion_id = p.ours
+          where p.rebuilt > $1 and p.rebuilt <= $2
+          order by p.rebuilt, t.position",
+    );
+    let real_touches = real_touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    let real_touches = ways(&real_touches.context("could not read the touches")?)?;
+    for pair in &mut pairs {
+        pair.rebuilt.add_way(touches.get(&pair.rebuilt_id));
+        if let Some(here) = &mut pair.here {
+            here.add_way(real_touches.get(&pair.rebuilt_id));
         }
+    }
+    Ok(pairs)
+}
+
+/// The touches of each conversion as one text.
+fn ways(rows: &[AnyRow]) -> Result<BTreeMap<String, String>> {
+    let mut ways = BTreeMap::<String, String>::new();
+    for row in rows {
+        let (id, click_id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let way = ways.entry(id).or_default();
+        if !way.is_empty() {
+            way.push_str(" → ");
+        }
+        way.push_str(&click_id);
+    }
+    Ok(ways)
+}
+
+impl Line {
+    fn add_way(&mut self, way: Option<&String>) {
+        self.fields.extend(way.map(|way| ("touches".to_owned(), way.clone())));
+    }
+}
+
+/// Lines here that nothing rebuilt is, by ID.
+pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
+    let rows = sqlx::query(
+        "select c.*
+           from real_conversions c
+           join sources s on s.id = c.source_id
+          where s.kind in ('stripe', 'custom', 'page')
+            and not exists (select 1
+                              from replay_pairs p
+                              join conversions r on r.id = p.rebuilt
+                             where p.ours = c.id)",
+    )
+    .fetch_all(shadow.pool())
+    .await
+    .context("could not look for conversions that no event makes")?;
+    let mut lines = Vec::new();
+    for row in &rows {
+        let (id, mut line): (String, Line) = (row.try_get("id")?, line(row)?);
+        let touches = sqlx::query(
+            "select conversion_id, click_id from real_touches where conversion_id = $1 order by position",
+        );
+        let way = ways(&touches.bind(&id).fetch_all(shadow.pool()).await?)?;
+        line.add_way(way.get(&id));
+        lines.push((id, line));
     }
     Ok(lines)
 }
@@ -80,34 +180,30 @@ fn line(row: &AnyRow) -> Result<Line> {
     Ok(Line { account: row.try_get("account")?, fields })
 }
 
-/// Which conversion an object of Stripe's names.
-pub(super) async fn ownership(store: &Store) -> Result<Ownership> {
+/// Events that end otherwise than before. One that waits to be processed, or whose fetched object was stored already, is none.
+pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
     let rows = sqlx::query(
-        "select account, object_id, conversion_id from stripe_objects where role = 'identity'",
+        "select e.id, e.type, r.state as was_state, r.reason as was_reason, e.state, e.reason,
+                coalesce(p.ours, e.conversion_id) as conversion_id
+           from stripe_events e
+           join real_stripe_events r on r.id = e.id
+           left join replay_pairs p on p.rebuilt = e.conversion_id
+          where r.state <> 'received' and e.state <> 'received'
+            and (e.state <> r.state or e.reason is distinct from r.reason or e.error is distinct from r.error)
+          order by e.id",
     )
-    .fetch_all(store.pool())
+    .fetch_all(shadow.pool())
     .await
-    .context("could not read what was learned")?;
-    rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
-}
-
-/// How the events ended, by ID.
-pub(super) async fn outcomes(store: &Store) -> Result<BTreeMap<String, Outcome>> {
-    let rows =
-        sqlx::query("select id, type, state, reason, error, conversion_id from stripe_events")
-            .fetch_all(store.pool())
-            .await
-            .context("could not read the events")?;
+    .context("could not compare the events")?;
     rows.iter()
         .map(|row| {
-            let outcome = Outcome {
+            Ok(Reread {
+                id: row.try_get("id")?,
                 kind: row.try_get("type")?,
-                state: row.try_get("state")?,
-                reason: row.try_get("reason")?,
-                error: row.try_get("error")?,
+                before: (row.try_get("was_state")?, row.try_get("was_reason")?),
+                now: (row.try_get("state")?, row.try_get("reason")?),
                 conversion_id: row.try_get("conversion_id")?,
-            };
-            Ok((row.try_get("id")?, outcome))
+            })
         })
         .collect()
 }

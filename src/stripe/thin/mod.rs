@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::api::{self, Api, ApiError};
+use super::api::{self, ApiError, Apis};
 use super::table::{self as events, Ended, NewEvent, Origin, Waiting};
 use super::{EVENT_TYPES, event};
 use crate::clock::{Clock, Timestamp};
-use crate::settings::Snapshot;
+use crate::settings::{Snapshot, Source};
 use crate::store::{Store, Tx};
 
 /// How long a fetch may take with all its tries; then another replica may take it over.
@@ -23,8 +23,8 @@ const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Fetches that got no answer before the event is shown as failed.
 const MAX_FETCHES: i64 = 12;
 /// What a thin event says of itself while there is no key.
-const NEEDS_KEY: &str = "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe, or set \
-                         CLICKSTAMP_STRIPE_API_KEY to a restricted key";
+const NEEDS_KEY: &str = "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe, or give \
+                         it a restricted key: CLICKSTAMP_STRIPE_API_KEY for main, Settings for every webhook";
 
 /// What a thin event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub(super) async fn cover(tx: &mut Tx, now: Timestamp, event: &Waiting) -> Resul
     table::cover(tx, now, &event.account, &event.event_id).await
 }
 
-/// Puts back what failed for want of a key. For a start with one.
+/// Puts back what failed for want of a key, or of a better one. For when there is one.
 pub(crate) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
     table::put_back_all(store, now).await
 }
@@ -119,16 +119,20 @@ pub(crate) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
 /// Fetches for one event. Answers how many it ended; 0 means that nothing is due.
 pub(crate) async fn round(
     store: &Store,
-    api: Option<&Api>,
+    apis: &Apis,
     settings: &Snapshot,
     clock: &Clock,
 ) -> Result<u64> {
-    let Some(api) = api else { return table::fail_all(store, clock.now()).await };
     let Some(event) = table::claim(store, clock.now(), LEASE).await? else { return Ok(0) };
-    let fetched = api.object(&event.account, &event.path).await;
+    let source = settings.source(&event.source_id).context("the event's source is gone")?;
+    let fetched = match apis.of(settings, source) {
+        Ok(api) => api.object(&event.account, &event.path).await,
+        Err(error) => Err(error),
+    };
     let now = clock.now();
     match fetched {
-        Ok(object) => keep(store, settings, now, &event, &object).await?,
+        Ok(object) => keep(store, source, now, &event, &object).await?,
+        Err(ApiError::NoKey) => end(store, now, &event, NEEDS_KEY).await?,
         Err(ApiError::NoAnswer(error)) if event.attempts < MAX_FETCHES => {
             tracing::warn!(
                 event = event.event_id,
@@ -140,23 +144,26 @@ pub(crate) async fn round(
         Err(error) => {
             let error = format!("thin_event_not_fetched: {error}");
             tracing::warn!(event = event.event_id, "{error}");
-            let mut tx = store.begin().await?;
-            events::end(&mut tx, now, &event.id, &failed(&error)).await?;
-            tx.commit().await?;
+            end(store, now, &event, &error).await?;
         }
     }
     Ok(1)
 }
 
+async fn end(store: &Store, now: Timestamp, event: &ToFetch, error: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    events::end(&mut tx, now, &event.id, &failed(error)).await?;
+    tx.commit().await
+}
+
 /// Stores what was fetched as an event of its own, so that a replay needs no network.
 async fn keep(
     store: &Store,
-    settings: &Snapshot,
+    source: &Source,
     now: Timestamp,
     event: &ToFetch,
     object: &RawValue,
 ) -> Result<()> {
-    let source = settings.source(&event.source_id).context("the event's source is gone")?;
     let body = as_event(event, object);
     let envelope = event::envelope(body.as_bytes()).context("we made no event of it")?;
     let mut tx = store.begin().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
-use super::{NEEDS_KEY, Thin, ToFetch};
+use super::{Thin, ToFetch};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
@@ -60,6 +60,13 @@ pub(super) async fn claim(
     now: Timestamp,
     lease: Duration,
 ) -> Result<Option<ToFetch>> {
+    // Asked often, so it must not cost a transaction.
+    let waiting = sqlx::query(
+        "select id from stripe_events where state = 'received' and fetch_path is not null limit 1",
+    );
+    if waiting.fetch_optional(store.pool()).await?.is_none() {
+        return Ok(None);
+    }
     let mut tx = store.begin().await?;
     let row = sqlx::query(
         "update stripe_events
@@ -100,30 +107,6 @@ pub(super) async fn release(store: &Store, id: &str, due: Timestamp) -> Result<(
         .execute(&mut *tx)
         .await?;
     tx.commit().await
-}
-
-/// Without a key nothing can be fetched. Answers how many it ended.
-pub(super) async fn fail_all(store: &Store, now: Timestamp) -> Result<u64> {
-    let waiting = sqlx::query(
-        "select id from stripe_events where state = 'received' and fetch_path is not null limit 1",
-    )
-    .fetch_optional(store.pool())
-    .await?;
-    if waiting.is_none() {
-        return Ok(0);
-    }
-    let mut tx = store.begin().await?;
-    let failed = sqlx::query(
-        "update stripe_events
-            set state = 'failed', error = $1, processed_at_ms = $2
-          where state = 'received' and fetch_path is not null",
-    )
-    .bind(NEEDS_KEY)
-    .bind(now.as_ms())
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(failed.rows_affected())
 }
 
 /// Puts back what failed for want of a key, or of a better one.

@@ -227,6 +227,10 @@ impl TestApp {
         self.app.fetch_thin_events().await.expect("thin events can be fetched")
     }
 
+    pub(crate) async fn look_up_checkouts(&self) -> u64 {
+        self.app.look_up_checkouts().await.expect("Stripe can be asked for checkouts")
+    }
+
     pub(crate) async fn rejoin(&self) -> usize {
         self.app.rejoin_late_visits().await.expect("late visits can be joined")
     }

@@ -16,4 +16,4 @@ pub(crate) use destination::{FakeDestination, Reaction};
 pub(crate) use events::{SECRET, Session, fixture, sign};
 pub(crate) use http::{Reply, request};
 pub(crate) use server::Server;
-pub(crate) use stripe_api::{FakeStripe, KEY, Trouble};
+pub(crate) use stripe_api::{FakeStripe, KEY, OTHER_KEY, Trouble};

@@ -9,11 +9,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use url::form_urlencoded;
 
 /// The key it believes.
 pub(crate) const KEY: &str = "rk_live_hunter2";
+
+/// The key of another account, which sees lists of its own.
+pub(crate) const OTHER_KEY: &str = "rk_live_othershopk7Qe";
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,8 @@ pub(crate) enum Trouble {
     Truncated,
     /// Half of the answer, as if it were whole.
     Cut,
+    /// No answer, ever.
+    Hang,
 }
 
 #[derive(Default)]
@@ -39,7 +45,13 @@ struct Inside {
     calls: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Inside>>;
+struct Shop {
+    inside: Mutex<Inside>,
+    /// Rung when a call hangs.
+    hung: Notify,
+}
+
+type Shared = Arc<Shop>;
 
 /// A fake Stripe API on a port of its own.
 pub(crate) struct FakeStripe {
@@ -54,7 +66,10 @@ impl FakeStripe {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
-        let shared = Shared::new(Mutex::new(Inside { page: 100, ..Inside::default() }));
+        let shared = Shared::new(Shop {
+            inside: Mutex::new(Inside { page: 100, ..Inside::default() }),
+            hung: Notify::new(),
+        });
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let server =
             tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
@@ -67,10 +82,10 @@ impl FakeStripe {
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.shared.lock().expect("nobody panics holding it")
+        self.shared.inside.lock().expect("nobody panics holding it")
     }
 
-    /// Adds items to a list (`/v1/events`); it answers them newest first, by `created`.
+    /// Adds items to a list (`/v1/events`), behind [`OTHER_KEY`] to one of the other account; it answers them newest first, by `created`.
     pub(crate) fn has(&self, path: &str, items: impl IntoIterator<Item = Value>) {
         let mut inside = self.inside();
         let list = inside.lists.entry(path.to_owned()).or_default();
@@ -96,6 +111,16 @@ impl FakeStripe {
     /// How the next calls go; `None` goes well. Afterwards all go well.
     pub(crate) fn troubles(&self, troubles: impl IntoIterator<Item = Option<Trouble>>) {
         self.inside().troubles.extend(troubles);
+    }
+
+    /// From now on all goes well.
+    pub(crate) fn no_more_troubles(&self) {
+        self.inside().troubles.clear();
+    }
+
+    /// Resolves when a call hangs.
+    pub(crate) async fn hung(&self) {
+        self.shared.hung.notified().await;
     }
 
     /// The key may not read this path.
@@ -127,10 +152,30 @@ fn failure(status: u16, code: &str, message: &str) -> Response {
 }
 
 async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let mut inside = shared.lock().expect("nobody panics holding it");
+    match answer_unless_hung(&shared, &uri, &headers) {
+        Some(response) => response,
+        None => {
+            shared.hung.notify_one();
+            std::future::pending().await
+        }
+    }
+}
+
+fn answer_unless_hung(shared: &Shop, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+    let mut inside = shared.inside.lock().expect("nobody panics holding it");
+    let hangs = matches!(inside.troubles.front(), Some(Some(Trouble::Hang)));
+    if hangs {
+        inside.troubles.pop_front();
+        return None;
+    }
+    Some(answer_now(&mut inside, uri, headers))
+}
+
+fn answer_now(inside: &mut Inside, uri: &Uri, headers: &HeaderMap) -> Response {
     inside.calls.push(uri.to_string());
     assert!(headers.contains_key("stripe-version"), "the version is pinned");
-    if headers["authorization"] != format!("Bearer {KEY}") || inside.expired {
+    let is_other = headers["authorization"] == format!("Bearer {OTHER_KEY}");
+    if (headers["authorization"] != format!("Bearer {KEY}") && !is_other) || inside.expired {
         return failure(401, "api_key_expired", &format!("Expired API Key provided: {KEY}"));
     }
     if inside.denied.iter().any(|denied| uri.path().starts_with(denied.as_str())) {
@@ -140,7 +185,9 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
         return failure(403, "", &text);
     }
     let trouble = inside.troubles.pop_front().flatten();
-    let body = match (inside.objects.get(uri.path()), inside.lists.get(uri.path())) {
+    let whose = if is_other { OTHER_KEY } else { "" };
+    let place = format!("{whose}{}", uri.path());
+    let body = match (inside.objects.get(&place), inside.lists.get(&place)) {
         (Some(object), _) => object.to_string(),
         (None, Some(list)) => match page(list, inside.page, uri.query().unwrap_or_default()) {
             Ok(page) => page,
@@ -166,6 +213,7 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
             let broken = [Ok(half), Err(std::io::Error::other("broken"))];
             Body::from_stream(futures_util::stream::iter(broken)).into_response()
         }
+        Some(Trouble::Hang) => unreachable!("it gets no answer"),
         Some(Trouble::Cut) => body[..body.len() / 2].to_owned().into_response(),
     }
 }
@@ -184,6 +232,7 @@ fn page(list: &[Value], most: usize, query: &str) -> Result<String, String> {
         number("created[gte]").is_none_or(|from| created >= from)
             && number("created[lt]").is_none_or(|until| created < until)
             && (kinds.is_empty() || kinds.iter().any(|kind| item["type"] == kind.as_str()))
+            && one("payment_intent").is_none_or(|id| item["payment_intent"] == id.as_str())
             && one("status").is_none_or(|status| item["status"] == status.as_str())
     };
     let mut rest: Vec<&Value> = list.iter().filter(fits).collect();

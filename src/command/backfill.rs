@@ -25,8 +25,8 @@ pub fn command() -> Command {
     Command::new("backfill")
         .about("Fetch events that Stripe could not deliver, and process them like webhooks")
         .after_help(
-            "Needs CLICKSTAMP_STRIPE_API_KEY, a restricted key that may read Events and Checkout Sessions. Runs beside a running \
-             server. Stripe keeps events for 30 days; from before, paid checkout sessions are fetched instead.",
+            "Needs a restricted key that may read Events and Checkout Sessions: CLICKSTAMP_STRIPE_API_KEY, or that of the source \
+             under Settings. Runs beside a running server. Stripe keeps events for 30 days; from before, paid checkout sessions are fetched instead.",
         )
         .arg(
             Arg::new("days")

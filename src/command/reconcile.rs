@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 
+use super::backfill::{no_answer, whose};
+use super::replay::{days, range};
 use crate::app::App;
-use crate::backfill::{no_answer, whose};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::replay::{days, range};
 use crate::stripe::reconcile::{Reconciled, Sums, Wanted};
 
 /// How it is called.
@@ -21,7 +21,8 @@ pub fn command() -> Command {
     Command::new("reconcile")
         .about("Compare the ledger with Stripe's own books, payment by payment")
         .after_help(
-            "Needs CLICKSTAMP_STRIPE_API_KEY, a restricted key that may read Checkout Sessions and Invoices. Without days it compares the \
+            "Needs a restricted key that may read Checkout Sessions and Invoices: CLICKSTAMP_STRIPE_API_KEY, or that of the source \
+             under Settings. Without days it compares the \
              last seven and today until ten minutes ago; the server does the same every night. Exit code: 0 no gap, 1 a gap, 2 no answer \
              from Stripe.",
         )
