@@ -10,7 +10,7 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::command::user::{self, Action};
-use clickstamp::command::{backfill, check, healthcheck, prune, reconcile, replay};
+use clickstamp::command::{backfill, backup, check, healthcheck, prune, reconcile, replay};
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::dashboard;
 use clickstamp::demo::Demo;
@@ -76,6 +76,7 @@ fn command() -> Command {
         .subcommand(reconcile::command())
         .subcommand(replay::command())
         .subcommand(prune::command())
+        .subcommand(backup::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -96,6 +97,9 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
+    if name == "backup" {
+        return backup::run(&config, arguments).map(|()| ExitCode::SUCCESS);
+    }
     let runtime = runtime()?;
     let done = match name {
         "check" => return runtime.block_on(check::run(&config, arguments)),

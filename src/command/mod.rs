@@ -2,6 +2,7 @@
 //! In: what the command line says, and the configuration. Out: what people read, and an exit code.
 
 pub mod backfill;
+pub mod backup;
 pub mod check;
 pub mod healthcheck;
 pub mod prune;

@@ -2,6 +2,7 @@
 //! In: a URL. Out: one `Store` that behaves the same on SQLite and PostgreSQL.
 //! Promise: what a commit acknowledged survives `kill -9` and power loss; the two engines differ only in this folder.
 
+mod backup;
 mod batch;
 mod shadow;
 mod sqlite_lock;
@@ -16,6 +17,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub(crate) use backup::copy_sqlite;
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
 pub(crate) use shadow::Shadow;
 // Rooms hand a connection on to their tables; only tables say anything to it.

@@ -216,7 +216,7 @@ scene("a prerendered page lands when it is shown, and not before", async ({ web,
   assert.equal(post.u, web.shop("/landing?gclid=one"));
   assert.equal(referenceOf(await web.payments.next()), post.i);
   assert.equal(web.tagRequests.filter(({ method }) => method === "GET").length, 1);
-}, { firefoxLacks: "prerendering" });
+}, { firefoxLacks: "prerendering", webKitCannot: "the engine has no prerendering" });
 
 scene("F63 a link in a closed shadow root", async ({ web, page }) => {
   web.page("/", `${web.tag}<div id="host"></div><script>
@@ -225,7 +225,7 @@ scene("F63 a link in a closed shadow root", async ({ web, page }) => {
   await page.click("#host");
   assert.equal(referenceOf(await web.payments.next()), id);
   assert.equal(web.payments.all.length, 1);
-});
+}, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 
 scene("F64 a frame of the same origin with its own tag shares the ID", async ({ web, page }) => {
   const html = `${web.tag}<a href="${web.pay()}">Buy</a>`;
@@ -263,7 +263,7 @@ scene("F70 a single-page app goes to an address with a new gclid: stamped links 
   assert.equal(page.url(), web.shop("/offer?gclid=two"));
   await assertStamped(page, "#pay", "href", web.pay(), second);
   assert.deepEqual((await postsSoFar({ web, page })).map(({ i, p }) => [i, p]), [[first, undefined], [second, first]]);
-});
+}, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 
 scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", async ({ web, page }) => {
   await page.evaluateOnNewDocument(() => {

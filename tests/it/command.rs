@@ -113,6 +113,72 @@ async fn prune_says_what_would_go_and_lets_it_go_when_told_so() {
 }
 
 #[tokio::test]
+async fn a_backup_of_a_running_server_is_whole_and_replaces_nothing() {
+    let app = TestApp::start().await;
+    let click_id = app.visit("https://shop.example/").await;
+    let copy = app.database.directory.join("kept").join("copy.db");
+    let file = copy.display().to_string();
+    let environment = [("CLICKSTAMP_DATABASE_URL", app.database.url.as_str())];
+    let (succeeded, said) = run(&["backup", &file], &environment, "").await;
+    if app.database.url.starts_with("postgres") {
+        assert!(!succeeded && said.contains("pg_dump"), "{said}");
+        return;
+    }
+    assert!(succeeded && said.contains(&file), "{said}");
+    let left: Vec<_> = std::fs::read_dir(copy.parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing unfinished stays: {left:?}");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it holds secrets");
+    let before = std::fs::read(&copy).unwrap();
+    app.visit("https://shop.example/later").await;
+    let (succeeded, said) = run(&["backup", &file], &environment, "").await;
+    assert!(!succeeded && said.contains("is there already"), "{said}");
+    assert_eq!(std::fs::read(&copy).unwrap(), before);
+
+    // The copy serves: same visit, same key, so a payment with the old click ID matches there.
+    let mut database = Database::create().await;
+    database.url = format!("sqlite://{file}");
+    let restored =
+        TestApp::on(database, FakeDestination::start().await, Clock::manual(app.now())).await;
+    assert_eq!(restored.database.number("select count(*) from visits").await, 1);
+    restored.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    assert_eq!(restored.conversion().await.matched_by.as_deref(), Some("click_id"));
+    restored.deliver_due().await;
+}
+
+#[tokio::test]
+async fn a_backup_says_what_is_wrong_and_names_its_file_by_default() {
+    let directory = Database::create().await.directory.clone();
+    std::fs::create_dir_all(&directory).unwrap();
+    let data = directory.display().to_string();
+    let environment = [("CLICKSTAMP_DATA_DIR", data.as_str())];
+    let (succeeded, said) = run(&["backup"], &environment, "").await;
+    assert!(!succeeded && said.contains("there is no database at"), "{said}");
+    let not_ours = directory.join("clickstamp.db");
+    std::fs::write(&not_ours, "a text, not a database, of more than sixteen bytes").unwrap();
+    let (succeeded, said) = run(&["backup"], &environment, "").await;
+    assert!(!succeeded && said.contains("could not copy the database"), "{said}");
+    assert_eq!(std::fs::read_dir(directory.join("backups")).unwrap().count(), 0);
+    std::fs::remove_file(&not_ours).unwrap();
+    make_sqlite(&not_ours).await;
+    let (succeeded, said) = run(&["backup"], &environment, "").await;
+    assert!(succeeded && said.contains("/backups/clickstamp-20"), "{said}");
+    let (succeeded, said) = run(&["backup", "/proc/nowhere/copy.db"], &environment, "").await;
+    assert!(!succeeded && said.contains("/proc/nowhere"), "{said}");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// Any SQLite database at all.
+async fn make_sqlite(path: &std::path::Path) {
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}?mode=rwc", path.display());
+    let pool = sqlx::any::AnyPoolOptions::new().connect(&url).await.expect("a file");
+    sqlx::query("create table things (name text)").execute(&pool).await.expect("a table");
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn healthcheck_tells_a_living_server_from_none() {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
     let server = Server::start(&database, &anytrack).await;

@@ -1,22 +1,28 @@
-// An installed browser: Chromium, driven over its debugging protocol, or Firefox over WebDriver BiDi.
-// In: nothing but the browser itself (FIREFOX names one and chooses it, CHROMIUM names another Chromium). Out: visitors, each with cookies and storage of their own.
+// An installed browser: Chromium, driven over its debugging protocol, Firefox over WebDriver BiDi, or WebKitGTK over WebDriver.
+// In: nothing but the browser itself (FIREFOX names one and chooses it, WEBKIT chooses WebKitGTK, CHROMIUM names another Chromium). Out: visitors, each with cookies and storage of their own.
 // Promise: everything a page said or threw is heard, and nothing of a run stays behind.
 
 import { once } from "node:events";
 import puppeteer from "puppeteer-core";
+import { EARS, launchWebKit } from "./webkit.mjs";
 
 const ARGUMENTS =
   "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
 
 /** True when the tests run in Firefox; some rows are about things that only one engine has. */
 export const isFirefox = Boolean(process.env.FIREFOX);
+export const isWebKit = Boolean(process.env.WEBKIT);
+/** True where the driver tells what the browser itself says of requests that failed. */
+export const tellsFailures = !isFirefox && !isWebKit;
 
 /** Hosts of other people that pages of the tests come from or live on; all are answered on loopback. */
 export const FOREIGN_HOSTS = ["www.google.com", "m.facebook.com", "buy.stripe.com", "checkout.stripe.com", "x.github.io"];
 
 /** Starts the browser with an empty profile, which goes when it closes. */
 export const launchBrowser = () =>
-  isFirefox
+  isWebKit
+    ? launchWebKit()
+    : isFirefox
     ? puppeteer.launch({
         browser: "firefox",
         executablePath: process.env.FIREFOX,
@@ -45,8 +51,9 @@ export const launchBrowser = () =>
  * A new visitor: a browser context in which all that pages say is gathered in `said`, one text per message.
  * `openPage` gives a tab; tabs that pages open themselves are heard too.
  */
-export const openVisitor = async (browser) => {
-  const context = await browser.createBrowserContext();
+export const openVisitor = async (browser, web) => {
+  // The others are told where these hosts are; for WebKit the web is the proxy that knows them.
+  const context = await browser.createBrowserContext(isWebKit && web ? { proxyServer: new URL(web.shop()).host.replace(/.*:/, "127.0.0.1:") } : {});
   const said = [];
   const waiting = new Set();
   const note = (text) => {
@@ -59,9 +66,13 @@ export const openVisitor = async (browser) => {
     page.on("popup", (popup) => popup && hear(popup));
     return page;
   };
+  // WebKit's driver hears nothing; its pages tell by themselves.
+  context.initScripts?.push(EARS);
   return {
     context,
     said,
+    /** Adds what a page told by itself. */
+    note,
     /** Waits until something like this was said. */
     heard: (pattern) =>
       new Promise((resolve) => {
@@ -76,6 +87,7 @@ export const openVisitor = async (browser) => {
 
 /** Waits until the browser has opened one more tab in this visitor's context, and gives its page. */
 export const nextTab = async (visitor, action) => {
+  if (isWebKit) return visitor.context.nextTab(action);
   const opened = once(visitor.context, "targetcreated");
   await action();
   const [target] = await opened;

@@ -3,7 +3,7 @@
 // Promise: each waits for what it asks for, and none waits by the clock.
 
 import assert from "node:assert/strict";
-import { isFirefox } from "./browser.mjs";
+import { isFirefox, isWebKit } from "./browser.mjs";
 
 export const CLICK_ID = /^ck_[a-z0-9]{29,37}$/;
 export const TOKEN = "--CLICK-ID--";
@@ -19,7 +19,7 @@ export const openReady = async (page, url, options) => {
  * these hosts for https only; Firefox follows a link on such a page.
  */
 export const arriveFrom = async ({ web, page }, before, url) => {
-  if (!isFirefox) {
+  if (!isFirefox && !isWebKit) {
     await goto(page, url, { referer: before, referrerPolicy: "unsafeUrl" });
     return before;
   }

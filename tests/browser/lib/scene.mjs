@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { isFirefox, launchBrowser, openVisitor } from "./browser.mjs";
+import { isFirefox, isWebKit, launchBrowser, openVisitor } from "./browser.mjs";
 import { startServer } from "./server.mjs";
 import { openWeb } from "./web.mjs";
 
@@ -32,16 +32,21 @@ after(async () => {
 /**
  * One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said.
  * `needsServer`: it is about an answer of the real binary, which the stand-in does not give. `firefoxLacks`: what there is not in
- * that engine, so that there is nothing to test.
+ * that engine, so that there is nothing to test; `webKitCannot`: the same, or what its driver cannot do.
  */
-export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks } = {}) => {
-  const skip = (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") || (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`);
+export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks, webKitCannot } = {}) => {
+  const skip =
+    (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") ||
+    (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`) ||
+    (isWebKit && webKitCannot && `WebKitGTK: ${webKitCannot}`);
   test(name, { timeout: 90_000, skip }, async ({ signal }) => {
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);
-    const visitor = await openVisitor(browser);
+    const visitor = await openVisitor(browser, web);
     try {
+      web.initScripts = visitor.context.initScripts ?? [];
+      web.onSaid = visitor.note;
       const page = await visitor.openPage();
       await Promise.race([timeUp, play({ web, visitor, page })]);
       const unexpected = visitor.said.filter((said) => !expected.some((text) => text.test(said)));

@@ -107,6 +107,9 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     holdPosts: undefined,
     /** Posts are cut off without an answer. */
     dropPosts: false,
+    /** What runs first in every page without a policy, and who is told what such a page says: for browsers whose driver hears nothing. */
+    initScripts: [],
+    onSaid: () => {},
   };
 
   const serveTag = async (request, response) => {
@@ -132,9 +135,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   };
 
   const server = http.createServer((request, response) => {
+    // Whom it serves as a proxy names the host in the address too.
+    request.url = request.url.replace(/^http:\/\/[^/]+/, "");
     const host = request.headers.host.split(":")[0];
     const path = request.url.split("?")[0];
-    if (path === "/favicon.ico") response.writeHead(204).end();
+    if (path === "/said") readBody(request).then((text) => (web.onSaid(text), response.writeHead(204).end()));
+    else if (path === "/favicon.ico") response.writeHead(204).end();
     else if (host === "go.shop.localhost" || (web.tagHosts.has(host) && /^\/(t\/|v$|mark$)/.test(path))) serveTag(request, response).catch(() => request.socket.destroy());
     else if (host === "buy.stripe.localhost") {
       web.payments.add(request.url);
@@ -143,7 +149,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
       const { html = "", headers, script } = pages.get(request.headers.host + path) ?? pages.get(path) ?? {};
       if (script) return response.writeHead(200, { "content-type": "text/javascript; charset=utf-8" }).end(script);
       response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...headers });
-      response.end(`<!doctype html><title>Shop</title>${html}`);
+      const first = headers?.["content-security-policy"] ? "" : web.initScripts.map((text) => `<script>${text}</script>`).join("");
+      response.end(`<!doctype html><title>Shop</title>${first}${html}`);
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -1,0 +1,65 @@
+//! `clickstamp backup`: a copy of the database while the server runs.
+//! In: the SQLite file of this configuration. Out: one file, by default in `backups` of the data directory, and its name.
+//! Promise: the copy is whole and of one moment; nothing that is there is replaced.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Arg, ArgMatches, Command};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::store;
+
+/// How it is called.
+pub fn command() -> Command {
+    Command::new("backup")
+        .about("Copy the SQLite database into one file, also while the server runs")
+        .after_help(
+            "The copy holds everything, the key of the click IDs and all secrets included. To restore: stop the server, put the copy \
+             in the place of clickstamp.db, remove clickstamp.db-wal and clickstamp.db-shm, start. PostgreSQL: use pg_dump.",
+        )
+        .arg(
+            Arg::new("file")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("where to [default: backups/clickstamp-TIME.db in the data directory]"),
+        )
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
+    let Some(database) = config.database_url.expose().strip_prefix("sqlite://") else {
+        bail!(
+            "the database is on a PostgreSQL server, which has a tool of its own: pg_dump --format=custom --file=clickstamp.dump, \
+             with the URL of CLICKSTAMP_DATABASE_URL; pg_restore puts it back"
+        );
+    };
+    let copy = match arguments.get_one::<PathBuf>("file") {
+        Some(file) => file.clone(),
+        None => config.data_dir.join("backups").join(name(Clock::system().now())),
+    };
+    let bytes = store::copy_sqlite(Path::new(database), &copy)?;
+    let kib = bytes.div_ceil(1024);
+    writeln!(std::io::stdout(), "{} ({kib} KiB)", copy.display()).context("could not print")
+}
+
+/// `clickstamp-20260921T141320Z.db`.
+fn name(now: Timestamp) -> String {
+    let text = now.to_rfc3339();
+    let second = text.split(['.', '+', 'Z']).next().unwrap_or_default();
+    format!("clickstamp-{}Z.db", second.replace(['-', ':'], ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_named_by_their_time() {
+        assert_eq!(name(Timestamp::from_seconds(1_790_000_000)), "clickstamp-20260921T141320Z.db");
+    }
+}
