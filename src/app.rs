@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use crate::alert::Alerts;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,6 +33,7 @@ use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::redirect;
+use crate::registration::Registrations;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
@@ -51,6 +53,10 @@ const MAX_CONNECTIONS: usize = 8192;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often loops look by themselves: bells are hints, and other replicas ring none here.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often visits are looked for that AnyTrack is to be told of.
+const REGISTER_EVERY: Duration = Duration::from_secs(5);
+/// How often we look whether somebody must be told of something.
+const LOOK_FOR_TROUBLE: Duration = Duration::from_secs(15);
 /// How often landings that nobody named are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// How long late visits are gathered before they are joined; a busy page must not cost a look each.
@@ -432,6 +438,39 @@ impl App {
         }
     }
 
+    /// Tells AnyTrack of visits where its destination asks for it (experimental). Answers how many tries it made.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn register_visits(&self) -> Result<usize> {
+        let state = &self.state;
+        let registrations = Registrations {
+            store: state.store.clone(),
+            settings: state.settings.clone(),
+            clock: state.clock.clone(),
+            keys: state.click_ids.clone(),
+            sender: self.worker.sender.clone(),
+        };
+        registrations.round().await
+    }
+
+    /// Looks what is wrong, and tells whoever is to be told. Answers how many messages went out.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn tell_of_trouble(&self) -> Result<usize> {
+        let state = &self.state;
+        let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
+        let alerts = Alerts {
+            store: state.store.clone(),
+            settings: state.settings.clone(),
+            clock: state.clock.clone(),
+            sender: self.worker.sender.clone(),
+            base: base.map(str::to_owned),
+        };
+        alerts.round().await
+    }
+
     /// Writes the counts of rejected webhooks.
     ///
     /// # Errors
@@ -537,6 +576,8 @@ impl App {
         workers.spawn(self.clone().reconcile_forever(stopped.clone()));
         workers.spawn(self.clone().prune_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
+        workers.spawn(self.clone().alert_forever(stopped.clone()));
+        workers.spawn(self.clone().register_forever(stopped.clone()));
         workers.spawn(self.clone().refresh_forever(stopped.clone()));
         workers
     }
@@ -659,6 +700,40 @@ impl App {
             pause.after(shift.turn().await, "settle the last deliveries");
         }
         Ok(())
+    }
+
+    /// A loop of its own, so that an experiment holds up nothing.
+    async fn register_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let registered = tokio::select! {
+                registered = self.register_visits() => registered,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its leases run out.
+            };
+            let is_well = registered.is_ok();
+            let wait = pause.after(registered, "register visits");
+            let wait = if is_well { REGISTER_EVERY } else { wait };
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A loop of its own, so that a target that hangs holds up no delivery.
+    async fn alert_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let told = tokio::select! {
+                told = self.tell_of_trouble() => told,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // Its leases run out.
+            };
+            let is_well = told.is_ok();
+            let wait = pause.after(told, "tell of trouble");
+            let wait = if is_well { LOOK_FOR_TROUBLE } else { wait };
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
     }
 
     /// Other replicas change settings too, and counts want to be written now and then.

@@ -9,6 +9,7 @@
 //!                                               └▶ delivery  claim → send → settle ─▶ destination
 //! Zap ──── GET|POST /webhooks/custom/{token} ─▶ custom    raw request + conversion, one transaction → 200
 //! dashboard, api ◀─ report (read only)
+//! alert ◀─ report: what goes wrong ─▶ Slack, a webhook, a mailbox
 //! ```
 //!
 //! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
@@ -26,11 +27,13 @@ mod custom;
 pub mod delivery;
 pub mod destination;
 mod redirect;
+mod registration;
 pub mod stripe;
 mod tag;
 mod visit;
 
 // The read side.
+mod alert;
 mod api;
 pub mod dashboard;
 mod report;

@@ -42,7 +42,7 @@ pub(super) fn told(
     }
     let is_owed = line.paid_at.is_some() && line.owed_from.is_none();
     let was_owed = before.is_some_and(|line| line.paid_at.is_some() && line.owed_from.is_none());
-    if is_owed && !was_owed && settings.destinations_of(&line.site_id).next().is_none() {
+    if is_owed && !was_owed && has_no_destination(settings, line) {
         told.push("There is no destination to send it to.".to_owned());
     }
     if told.is_empty() {
@@ -52,6 +52,11 @@ pub(super) fn told(
         told.push("Added details of the payment that were not known.".to_owned());
     }
     told
+}
+
+fn has_no_destination(settings: &Snapshot, line: &Line) -> bool {
+    let site = settings.site(&line.site_id);
+    site.is_none_or(|site| settings.destinations_about(site).next().is_none())
 }
 
 fn is_unstated(record: &Record) -> bool {

@@ -9,9 +9,10 @@ use super::join::{self, By, Match, Reference};
 use super::payment::{Payment, Told};
 use super::{Ledger, Line, Record, table};
 use crate::delivery::{self, Owed, Retried};
-use crate::destination::{self, News, Outgoing};
+use crate::destination::{self, News, Outgoing, mapping};
 use crate::ids::ClickId;
 use crate::money::{Currency, Money};
+use crate::registration;
 use crate::settings::{Destination, ValueOption};
 use crate::store::{AnyConnection, Store};
 use crate::visit::{self, Visit};
@@ -22,6 +23,7 @@ pub(super) async fn gather(
     record: &Record,
     line: &Line,
     genuine: Option<&ClickId>,
+    wants_event: bool,
 ) -> Result<Outgoing> {
     let payment = &record.payment;
     let (matched, by, reason) = match &line.result {
@@ -38,6 +40,10 @@ pub(super) async fn gather(
     }
     let site = ledger.settings.site(&line.site_id).context("the conversion's site is gone")?;
     let source = ledger.settings.source(&line.source_id);
+    let stripe = match wants_event {
+        true => table::stating_event(tx, payment).await?,
+        false => Value::Null,
+    };
     let owned = |text: Option<&str>| text.map(str::to_owned);
     let currency = line.currency.as_deref().and_then(Currency::parse);
     let money = |minor: i64| currency.map(|currency| Money { minor, currency });
@@ -76,6 +82,7 @@ pub(super) async fn gather(
         ),
         click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
         anytrack_click_id,
+        registered_click_id: None,
         wants_privacy: visit["gpc"] == true,
         occurred_at_s: line.occurred_at.as_seconds(),
         payment: facts_of(payment),
@@ -83,7 +90,25 @@ pub(super) async fn gather(
         site: json!({
             "key": site.key, "name": site.name, "currency": site.currency.code(), "timezone": site.timezone,
         }),
+        stripe,
+        never_to: source.map(|source| source.never_to.clone()).unwrap_or_default(),
     })
+}
+
+/// AnyTrack's click ID of the matched visit, where we registered it there.
+pub(super) async fn registered(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    destination: &Destination,
+    line: &Line,
+) -> Result<Option<String>> {
+    match &line.result {
+        Match::Matched { click_id, .. } => {
+            let click_id = click_id.as_str();
+            registration::anytrack_click_id(tx, ledger.keys, destination, click_id).await
+        }
+        Match::Unmatched(_) => Ok(None),
+    }
 }
 
 fn touch(visit: &Visit) -> destination::facts::Touch {
@@ -140,8 +165,11 @@ pub(crate) async fn outgoing(
         Some(Reference::Genuine(id)) if !id.is_client_made() => Some(id),
         _ => None,
     };
-    let mut outgoing = gather(&mut connection, ledger, &record, line, genuine.as_ref()).await?;
+    let wants_event = mapping::ask_for_stripe(destination.options.rows.as_deref());
+    let mut outgoing =
+        gather(&mut connection, ledger, &record, line, genuine.as_ref(), wants_event).await?;
     outgoing.value = record.payment.value(destination.options.value);
+    outgoing.registered_click_id = registered(&mut connection, ledger, destination, line).await?;
     Ok(Some(outgoing))
 }
 

@@ -3,16 +3,17 @@
 //! Promise: a site that changed by joining again owes to the new site's destinations too; what the old one's were told, or are owed, stays.
 //! Nothing is owed before it is paid and its transaction ID is final; refunds and lost disputes only where a destination asks for them.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::{Match, Reason};
 use super::payment::PayFact;
 use super::{Ledger, Line, Record, outgoing};
 use crate::delivery::{self, Owed};
-use crate::destination::Outgoing;
+use crate::destination::{Outgoing, mapping};
 use crate::ids::ClickId;
 use crate::money::Money;
+use crate::settings::Destination;
 use crate::store::AnyConnection;
 
 pub(super) async fn owe(
@@ -31,14 +32,18 @@ pub(super) async fn owe(
     if record.payment.reported.is_some() && entry.amount.is_none() && is_sale {
         return Ok(());
     }
-    let mut destinations = ledger.settings.destinations_of(&line.site_id).peekable();
-    if destinations.peek().is_none() {
+    let site = ledger.settings.site(&line.site_id).context("the conversion's site is gone")?;
+    let destinations: Vec<_> = ledger.settings.destinations_about(site).collect();
+    if destinations.is_empty() {
         return Ok(());
     }
-    let gathered = outgoing::gather(tx, ledger, record, line, genuine).await?;
+    let asks = |to: &&Destination| mapping::ask_for_stripe(to.options.rows.as_deref());
+    let wants_event = destinations.iter().any(asks);
+    let gathered = outgoing::gather(tx, ledger, record, line, genuine, wants_event).await?;
     for destination in destinations {
         let value = record.payment.value(destination.options.value);
-        let outgoing = Outgoing { value, ..gathered.clone() };
+        let registered_click_id = outgoing::registered(tx, ledger, destination, line).await?;
+        let outgoing = Outgoing { value, registered_click_id, ..gathered.clone() };
         let owed = Owed {
             destination,
             conversion_id: &record.id,

@@ -1,10 +1,14 @@
 //! What the owner's own pages report: `clickstamp("event", …)`.
 //! In: events that the tag's door kept. Out: conversions of that name, matched by their click ID, in one transaction with what they owe.
-//! Promise: a browser is not trusted with money, so none is read from it; an event that came twice is one conversion.
+//! Promise: a browser is not trusted with money, so none is read from it; an event that came twice is one conversion; one that the ledger
+//! cannot take fails alone and visibly, and holds up no other.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use anyhow::Result;
+use futures_util::FutureExt as _;
 
 use super::statement;
 use crate::clock::Timestamp;
@@ -14,36 +18,60 @@ use crate::conversion::{self, Ledger};
 use crate::ids::{self, ClickIdKey};
 use crate::settings::{self, Settings, Snapshot, Source};
 use crate::store::Store;
-use crate::visit::{self, PageEvent};
+use crate::visit::{self, PageEvent, WaitingEvent};
 
 /// Events read in one go; the rest waits for the next round.
 const EVENTS_AT_A_TIME: i64 = 100;
+/// Tries before an event that keeps failing is shown as failed: more than two hours of growing pauses.
+const MAX_TRIES: i64 = 12;
 
-/// Gives the ledger the events that wait. Answers how many.
+/// Gives the ledger the events that are due. Answers how many it ended.
 pub(crate) async fn round(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
     now: Timestamp,
 ) -> Result<usize> {
-    let waiting = visit::events_waiting(store, EVENTS_AT_A_TIME).await?;
-    let mut first_trouble = None;
-    for event in &waiting {
-        // The others must not wait behind one that the ledger cannot take.
-        if let Err(error) = take(store, settings, keys, now, event).await {
-            first_trouble.get_or_insert(error.context(format!("page event {}", event.id)));
-        }
+    let mut ended = 0;
+    for WaitingEvent { id, attempts, event } in
+        visit::events_waiting(store, now, EVENTS_AT_A_TIME).await?
+    {
+        let taken = match &event {
+            Ok(event) => {
+                let taken = AssertUnwindSafe(take(store, settings, keys, now, event));
+                taken.catch_unwind().await.unwrap_or_else(|_| {
+                    Ok(Err("our code panicked while reading it; the log has the place".to_owned()))
+                })
+            }
+            Err(error) => Ok(Err(format!("what was kept of it cannot be read: {error:#}"))),
+        };
+        let (error, again_at) = match taken {
+            Ok(Ok(())) => {
+                ended += 1;
+                continue;
+            }
+            Ok(Err(fault)) => (fault, None),
+            Err(error) => {
+                let pause = Duration::from_secs(1 << attempts.clamp(0, 11));
+                let again_at = (attempts + 1 < MAX_TRIES).then(|| now.plus(pause));
+                (format!("{error:#}"), again_at)
+            }
+        };
+        tracing::error!(event = id, error, "the ledger could not take an event of a page");
+        visit::put_event_off(store, now, &id, again_at, &error).await?;
+        ended += usize::from(again_at.is_none());
     }
-    first_trouble.map_or(Ok(waiting.len()), Err)
+    Ok(ended)
 }
 
+/// The inner error is the event's own and stays; the outer one may be over soon.
 async fn take(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
     now: Timestamp,
     event: &PageEvent,
-) -> Result<()> {
+) -> Result<Result<(), String>> {
     let mut snapshot = settings.current();
     if snapshot.page_source(&event.site_id).is_none()
         && let Some(site) = snapshot.site(&event.site_id)
@@ -56,13 +84,18 @@ async fn take(
     let mut tx = store.begin().await?;
     let processed = conversion::process(&mut tx, ledger, payment).await?;
     let Some(conversion_id) = processed.conversion_id else {
-        anyhow::bail!("it states no conversion");
+        return Ok(Err("it states no conversion".to_owned()));
     };
     // Another copy of the program may have been faster; it wrote the same.
     if visit::settle_event(&mut tx, &event.id, &conversion_id).await? {
         tx.commit().await?;
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// Makes an event that failed due again; false when there is none of this ID.
+pub(crate) async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
+    visit::rerun_event(store, now, id).await
 }
 
 /// Records every kept event again in a ledger that is written anew. Answers how many.

@@ -57,7 +57,7 @@ struct Filters {
 }
 
 /// Why deliveries are given up or skipped.
-const REASONS: [&str; 15] = [
+const REASONS: [&str; 17] = [
     "exhausted",
     "refused",
     "blocked_address",
@@ -72,6 +72,8 @@ const REASONS: [&str; 15] = [
     "below_minimum",
     "gpc",
     "before_destination",
+    "site_off",
+    "echo",
     "too_old",
 ];
 

@@ -13,6 +13,7 @@ use super::page;
 use super::views::numbers::{count, counted, money};
 use super::views::times::{Moment, short_day, utc_day};
 use super::views::{Chip, Choice, Pager, words};
+use crate::custom;
 use crate::error::AppError;
 use crate::report::{self, Cursor, EventFilter, EventPayment, StripeEvent, StripeEventRow};
 use crate::state::AppState;
@@ -37,6 +38,8 @@ struct EventsPage {
     /// Webhooks that were not believed.
     rejected: Vec<RejectedItem>,
     rejected_title: String,
+    /// What pages reported and the ledger could not take.
+    failed_pages: Vec<FailedPageItem>,
     settings_href: String,
     setup_href: String,
     tabs: Vec<Choice>,
@@ -50,6 +53,14 @@ struct RejectedItem {
     why: String,
     code: String,
     last: Moment,
+}
+
+struct FailedPageItem {
+    at: Moment,
+    name: String,
+    url: String,
+    error: String,
+    rerun: String,
 }
 
 struct EventItem {
@@ -116,6 +127,14 @@ pub(super) async fn list_events(
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::stripe_events(&state.store, &filter, after.as_ref(), ROWS).await?;
     let rejected = rejected(&state, &viewer).await?;
+    let failed_pages = report::failed_page_events(&state.store, &viewer.site.id).await?;
+    let failed_page = |event: report::FailedPageEvent| FailedPageItem {
+        at: viewer.times.short_second(event.received_at, viewer.now),
+        rerun: viewer.link(&format!("/events/pages/{}/rerun", event.id)).to_string(),
+        name: event.name,
+        url: event.url.unwrap_or_default(),
+        error: event.error,
+    };
     let tab = |(word, label): &(&'static str, &'static str)| {
         let choice = Choice::new(&here.with("state", *word), *label, *word == current);
         match *word {
@@ -132,6 +151,7 @@ pub(super) async fn list_events(
         subtitle: format!("As Stripe sent them, newest first. Times in {}.", viewer.times.place),
         rejected_title: rejected.1,
         rejected: rejected.0,
+        failed_pages: failed_pages.into_iter().map(failed_page).collect(),
         settings_href: format!("{}#stripe", viewer.link("/settings")),
         setup_href: viewer.link("/setup").to_string(),
         tabs: STATES.iter().map(tab).collect(),
@@ -325,6 +345,20 @@ pub(super) async fn rerun_event(
         return Ok(page::see_other(&viewer.link(&format!("/events/{id}")).to_string()));
     }
     let line = "This event is not in a state to be read again: only failed ones are.";
+    Err(AppError::new(StatusCode::CONFLICT, line))
+}
+
+/// `POST /events/pages/{id}/rerun`.
+pub(super) async fn rerun_page_event(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    if custom::page::rerun(&state.store, viewer.now, &id).await? {
+        state.bells.event_stored.notify_one();
+        return Ok(page::see_other(&viewer.link("/events").to_string()));
+    }
+    let line = "This event of a page is not in a state to be read again: only failed ones are.";
     Err(AppError::new(StatusCode::CONFLICT, line))
 }
 

@@ -31,6 +31,9 @@ struct LeaksPage {
     unmatched: Vec<LeakItem>,
     /// Reasons without money, in one line.
     nothing_lost_to: String,
+    events_title: String,
+    /// What states no money and has no visit.
+    events: Vec<LeakItem>,
     undelivered_title: String,
     undelivered: Vec<LeakItem>,
     /// What stands where no money is at risk.
@@ -117,7 +120,7 @@ pub(super) async fn show_leaks(
         before_name: span.before_name.clone(),
         unmatched_title: format!(
             "Not matched: {}",
-            counted(numbers.unmatched, "payment", "payments")
+            counted(numbers.unmatched_payments(), "payment", "payments")
         ),
         unmatched: leaks
             .unmatched
@@ -125,6 +128,11 @@ pub(super) async fn show_leaks(
             .map(|leak| unmatched_item(&viewer, &span, leak))
             .collect(),
         nothing_lost_to: nothing_lost_to(&leaks),
+        events_title: format!(
+            "Events without a visit: {}",
+            count(leaks.events.iter().map(|leak| leak.conversions).sum())
+        ),
+        events: leaks.events.iter().map(|leak| event_item(&viewer, &span, leak)).collect(),
         undelivered_title: format!("Not delivered: {}", counted(messages, "message", "messages")),
         undelivered: undelivered.map(|line| undelivered_item(&viewer, &snapshot, line)).collect(),
         nothing: if numbers.conversions == 0 {
@@ -224,6 +232,58 @@ fn unmatched_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
         fix,
         button,
         rows: (rows, show),
+    }
+}
+
+/// The same for what states no money: what a page reported, or a lead. It never went through a payment link.
+fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
+    let events = counted(leak.conversions, "event", "events");
+    let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
+    let custom = (viewer.link("/settings/custom").to_string(), "See what came");
+    let (heading, text, fix, button) = match leak.reason.as_str() {
+        "no_reference" => (
+            "No click ID of this site came along",
+            format!(
+                "{events} named no click ID, or one of another site of yours. So no visit could be found."
+            ),
+            "On a page, the tag of its own site reports events. A tool that reports leads passes our click ID as click_id.",
+            custom,
+        ),
+        "unknown_click_id" => (
+            "The visit never arrived",
+            format!("The click IDs of {events} are ours, but the page could not report the visit."),
+            "Allow the tag’s address in connect-src. If the visits still come, these events are matched by themselves.",
+            setup,
+        ),
+        "forged_click_id" => (
+            "The click ID was forged",
+            format!(
+                "{events} came with text in the form of a click ID that we never made: {}.",
+                references(leak)
+            ),
+            "Nothing, if they are few: programs try things. They get no credit.",
+            setup,
+        ),
+        reason => (
+            words::reason_heading(reason),
+            format!("{events} could not be joined to a visit."),
+            "Pass our click ID with them, as click_id.",
+            custom,
+        ),
+    };
+    let item = unmatched_item(viewer, span, leak);
+    LeakItem {
+        id: format!("event-{}", leak.reason),
+        big: count(leak.conversions),
+        small: String::new(),
+        also: Vec::new(),
+        counted: "without money".to_owned(),
+        heading: heading.to_owned(),
+        text,
+        fix: fix.to_owned(),
+        button,
+        rows: (item.rows.0, format!("Show the {events}")),
+        ..item
     }
 }
 

@@ -3,6 +3,7 @@
 //! Promise: every page works without JavaScript, every filter is in the address, every action is a form: POST, then 303.
 
 mod account;
+mod alerts;
 mod assets;
 mod chart;
 mod conversions;
@@ -74,6 +75,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/events", get(events::list_events))
         .route("/events/{id}", get(events::show_event))
         .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/events/pages/{id}/rerun", post(events::rerun_page_event))
         .route("/links", get(links::list_links).post(links::add_link))
         .route("/links/{alias}", get(links::show_link).post(links::save_link))
         .route("/links/{alias}/pause", post(links::pause_link))
@@ -99,6 +101,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/settings/anytrack", post(settings::save_anytrack))
         .route("/settings/destinations", get(list_destinations).post(add_destination))
         .route("/settings/destinations/{key}", get(show_destination).post(change_destination))
+        .route("/settings/alerts", get(alerts::show_alerts).post(alerts::change_alerts))
         .route("/settings/password", post(settings::change_password))
         .layer(Extension(limit))
         .layer(Extension(sender));

@@ -66,7 +66,8 @@ pub(super) fn anytracks<'a>(
     options: &DestinationOptions,
     outgoing: &'a Outgoing,
 ) -> Option<&'a str> {
-    came_back(options, outgoing).or(outgoing.anytrack_click_id.as_deref())
+    let captured = outgoing.anytrack_click_id.as_deref();
+    came_back(options, outgoing).or(captured).or(outgoing.registered_click_id.as_deref())
 }
 
 /// What came back from Stripe, if it is an AnyTrack click ID: their tag replaced the placeholder before ours did.
@@ -124,11 +125,14 @@ pub(super) mod tests {
             reference_was_captured: false,
             click_id: Some(OURS.to_owned()),
             anytrack_click_id: None,
+            registered_click_id: None,
             wants_privacy: false,
             occurred_at_s: 1_790_000_000,
             payment: serde_json::Value::Null,
             visit: serde_json::Value::Null,
             site: serde_json::Value::Null,
+            stripe: serde_json::Value::Null,
+            never_to: Vec::new(),
         }
     }
 

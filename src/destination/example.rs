@@ -82,11 +82,14 @@ fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
         reference_was_captured: false,
         click_id,
         anytrack_click_id: None,
+        registered_click_id: None,
         wants_privacy: false,
         occurred_at_s: now.as_seconds(),
         payment: names["payment"].take(),
         visit: names["visit"].take(),
         site: names["site"].take(),
+        stripe: names["stripe"].take(),
+        never_to: Vec::new(),
     }
 }
 

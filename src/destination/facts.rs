@@ -102,6 +102,8 @@ pub(crate) struct Outgoing {
     pub(crate) click_id: Option<String>,
     /// The AnyTrack click ID captured with the matched visit.
     pub(crate) anytrack_click_id: Option<String>,
+    /// AnyTrack's click ID of a visit that we registered there ourselves.
+    pub(crate) registered_click_id: Option<String>,
     /// The visitor's browser asked for privacy (GPC).
     pub(crate) wants_privacy: bool,
     /// When it happened, seconds since 1970, UTC.
@@ -112,6 +114,10 @@ pub(crate) struct Outgoing {
     pub(crate) visit: Value,
     /// The site it belongs to.
     pub(crate) site: Value,
+    /// The event that states it, as Stripe sent it; null where none does, or no row asks for it.
+    pub(crate) stripe: Value,
+    /// Destinations that it came from: `dst_…`.
+    pub(crate) never_to: Vec<String>,
 }
 
 impl Outgoing {
@@ -150,6 +156,7 @@ impl Outgoing {
     pub(crate) fn without_personal(&self) -> Self {
         let mut less = self.clone();
         less.conversion.email = None;
+        less.stripe = Value::Null; // Who bought stands everywhere in it.
         for (place, names) in [
             (&mut less.payment, &["email", "name", "phone", "city", "postal_code"][..]),
             (&mut less.visit, &["fbp", "fbc", "ttp"][..]),
@@ -198,6 +205,7 @@ impl Outgoing {
             "payment": self.payment,
             "visit": self.visit,
             "touches": conversion.touches,
+            "stripe": self.stripe,
             "site": self.site,
         });
         strip_nulls(&mut names);

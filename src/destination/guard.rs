@@ -60,6 +60,30 @@ pub(super) fn system_lookup() -> Lookup {
     })
 }
 
+/// One address of a host that may be talked to, for protocols whose client does not take a resolver. It is the address to connect to.
+///
+/// # Errors
+/// A sentence for the owner, and whether another time may be better.
+pub(super) async fn find_address(
+    host: &str,
+    allow_private: bool,
+    lookup: &Lookup,
+) -> Result<IpAddr, (bool, String)> {
+    let found = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(literal) => vec![literal],
+        Err(_) => lookup(host.to_owned())
+            .await
+            .map_err(|_| (true, "its name was not found: is the host spelled right?".to_owned()))?,
+    };
+    match found.iter().find(|address| allow_private || is_public(**address)) {
+        Some(address) => Ok(*address),
+        None => Err(match found.first() {
+            Some(address) => (false, refusal(*address)),
+            None => (true, "its name has no address".to_owned()),
+        }),
+    }
+}
+
 /// A resolver that drops every address that is not public and hands only the rest to the connector. There is no second look-up
 /// between the check and the connection, so a name that changes its address (DNS rebinding) gains nothing.
 pub(super) struct GuardedResolver {

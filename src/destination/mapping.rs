@@ -20,7 +20,12 @@ const MAX_RESULT_BYTES: usize = 2 * 1024;
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// What expressions begin with.
-pub(crate) const ROOTS: [&str; 5] = ["conversion", "payment", "visit", "touches", "site"];
+pub(crate) const ROOTS: [&str; 6] = ["conversion", "payment", "visit", "touches", "stripe", "site"];
+
+/// Whether a row asks for the raw event, which is read only then.
+pub(crate) fn ask_for_stripe(rows: Option<&[Row]>) -> bool {
+    rows.is_some_and(|rows| rows.iter().any(|row| row.is_on && row.expression.contains("stripe")))
+}
 
 /// A row that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,8 +333,12 @@ pub(crate) fn names_of(sample: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let roots = sample.as_object().into_iter().flatten();
     for (root, value) in roots {
-        for (name, _) in value.as_object().into_iter().flatten() {
+        for (name, value) in value.as_object().into_iter().flatten() {
             names.push(format!("{root}.{name}"));
+            // What is worth reading of an event lies deeper.
+            for (name, _) in value["object"].as_object().into_iter().flatten() {
+                names.push(format!("{root}.data.object.{name}"));
+            }
         }
     }
     names

@@ -6,6 +6,7 @@ mod anytrack;
 mod example;
 pub(crate) mod facts;
 mod guard;
+mod mail;
 pub(crate) mod mapping;
 pub(crate) mod presets;
 mod send;
@@ -14,6 +15,7 @@ mod webhook;
 pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
 pub use guard::check_url;
+pub(crate) use mail::{Letter, MailServer, Security, check_recipients};
 pub(crate) use send::{Answer, Parcel, Sender};
 pub(crate) use webhook::new_secret;
 
@@ -50,6 +52,10 @@ pub(crate) enum Skip {
     Gpc,
     /// It came before the destination was added.
     BeforeDestination,
+    /// The destination does not hear of this site.
+    SiteOff,
+    /// It came from there.
+    Echo,
     /// It is older than the destination wants to hear of.
     TooOld,
 }
@@ -66,6 +72,8 @@ impl Skip {
             Self::BelowMinimum => "below_minimum",
             Self::Gpc => "gpc",
             Self::BeforeDestination => "before_destination",
+            Self::SiteOff => "site_off",
+            Self::Echo => "echo",
             Self::TooOld => "too_old",
         }
     }
@@ -167,6 +175,10 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
     };
     if !conversion.livemode && !destination.accepts_test {
         Err(Skip::TestMode)
+    } else if outgoing.never_to.contains(&destination.id) {
+        Err(Skip::Echo)
+    } else if !options.sites.is_empty() && !options.sites.contains(&conversion.site) {
+        Err(Skip::SiteOff)
     } else if !is_wanted {
         Err(Skip::KindOff)
     } else if is_purchase && outgoing.value.is_some_and(|value| value.minor == 0) {
@@ -209,13 +221,22 @@ impl Outcome {
 
 /// What an answer means, and the sentence for people where it is not an acceptance.
 pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Option<String>) {
+    let options = &destination.options;
+    judge_by(&options.refuse_if_body_contains, &options.retry_also, answer)
+}
+
+/// The same by the statuses and texts that mean something else than usual.
+pub(crate) fn judge_by(
+    refusals: &[String],
+    retry_also: &[u16],
+    answer: &Answer,
+) -> (Outcome, Option<String>) {
     match answer {
         Answer::Blocked(why) => (Outcome::Blocked, Some(why.clone())),
         Answer::Nothing(why) => (Outcome::Retry, Some(why.clone())),
         Answer::Http { status, location, body, .. } => {
             let said = |text: &str| body.to_lowercase().contains(&text.to_lowercase());
-            let refusal =
-                destination.options.refuse_if_body_contains.iter().find(|text| said(text));
+            let refusal = refusals.iter().find(|text| said(text));
             match (status, refusal) {
                 (200..=299, Some(text)) => {
                     (Outcome::Refused, Some(format!("it answered {status}, but said: {text}")))
@@ -224,7 +245,7 @@ pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Opt
                 (408 | 425 | 429 | 500..=599, _) => {
                     (Outcome::Retry, Some(format!("it answered {status}")))
                 }
-                (status, _) if destination.options.retry_also.contains(status) => {
+                (status, _) if retry_also.contains(status) => {
                     (Outcome::Retry, Some(format!("it answered {status}")))
                 }
                 (300..=399, _) => {

@@ -141,6 +141,16 @@ pub(crate) fn sample() -> Value {
             "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "at": "2026-09-21T14:03:20Z", "source": "google",
             "medium": "cpc", "campaign": "spring", "landing_path": "/offer",
         }],
+        "stripe": {
+            "id": "evt_sample", "type": "checkout.session.completed", "created": 1_790_000_000, "livemode": true,
+            "data": {"object": {
+                "id": "cs_live_sample", "object": "checkout.session", "mode": "payment", "payment_status": "paid",
+                "client_reference_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "locale": "de",
+                "custom_fields": [{"key": "size", "type": "text", "text": {"value": "M"}}],
+                "customer_details": {"email": "jenny.rosen@example.com", "name": "Jenny Rosen"},
+                "metadata": {"plan": "annual"},
+            }},
+        },
         "site": {"key": "main", "name": "My site", "currency": "USD", "timezone": "UTC"},
     })
 }

@@ -14,12 +14,13 @@ use reqwest::redirect::Policy;
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
 use super::{IN_THE_URL, webhook};
 use crate::clock::Timestamp;
-use crate::settings::{Destination, DestinationKind};
+use crate::config::Secret;
+use crate::settings::{Destination, DestinationKind, SigningSecret};
 
 /// Until the connection stands, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the whole attempt. The lease of a claim is three times as long.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most of an answer that is read; the connection is closed after it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Most of an answer that is kept with the attempt.
@@ -48,10 +49,11 @@ pub(crate) struct Parcel<'a> {
 }
 
 /// Sends messages. One per process, so that connections are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Sender {
     client: reqwest::Client,
-    allow_private: bool,
+    pub(super) allow_private: bool,
+    pub(super) lookup: Lookup,
 }
 
 impl Sender {
@@ -76,10 +78,34 @@ impl Sender {
             .https_only(!allow_private)
             .connect_timeout(connect_timeout)
             .timeout(attempt_timeout)
-            .dns_resolver(Arc::new(GuardedResolver { allow_private, lookup }))
+            .dns_resolver(Arc::new(GuardedResolver { allow_private, lookup: lookup.clone() }))
             .build()
             .context("could not build the HTTP client")?;
-        Ok(Self { client, allow_private })
+        Ok(Self { client, allow_private, lookup })
+    }
+
+    /// Asks for an address as a visitor's browser would: nothing goes along but its name.
+    pub(crate) async fn visit(&self, url: &str, user_agent: &str) -> Answer {
+        match guard::check_url(url, self.allow_private) {
+            Ok(url) => answer_to(self.client.get(url).header(header::USER_AGENT, user_agent)).await,
+            Err(why) => Answer::Blocked(why),
+        }
+    }
+
+    /// Posts JSON that is about no conversion, signed where there is a secret.
+    pub(crate) async fn post(&self, url: &Secret, secret: &Secret, parcel: Parcel<'_>) -> Answer {
+        let url = match guard::check_url(url.expose(), self.allow_private) {
+            Ok(url) => url,
+            Err(why) => return Answer::Blocked(why),
+        };
+        let mut request = self.client.post(url).header(header::CONTENT_TYPE, parcel.content_type);
+        if !secret.expose().is_empty() {
+            let secrets = [SigningSecret { secret: secret.clone(), until: None }];
+            for (name, value) in webhook::headers(&secrets, parcel.id, parcel.at, parcel.body) {
+                request = request.header(name, value);
+            }
+        }
+        answer_to(request.body(parcel.body.to_owned())).await
     }
 
     /// Sends frozen bytes.
@@ -103,10 +129,14 @@ impl Sender {
                 request = request.header(name, value);
             }
         }
-        match request.send().await {
-            Ok(response) => read(response).await,
-            Err(error) => explain(&error.without_url()),
-        }
+        answer_to(request).await
+    }
+}
+
+async fn answer_to(request: reqwest::RequestBuilder) -> Answer {
+    match request.send().await {
+        Ok(response) => read(response).await,
+        Err(error) => explain(&error.without_url()),
     }
 }
 

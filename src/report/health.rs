@@ -21,7 +21,7 @@ pub(crate) struct Health {
     pub(crate) last_event_at: Option<Timestamp>,
     /// Events not processed yet, of both modes.
     pub(crate) events_waiting: i64,
-    /// Events that need a person, of both modes.
+    /// Stripe's events, of both modes, and this site's pages' that need a person.
     pub(crate) events_failed: i64,
     /// Deliveries to this site's destinations that are due now or later.
     pub(crate) deliveries_owed: i64,
@@ -43,11 +43,14 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
             .fetch_one(store.pool())
             .await
             .context("could not count waiting events")?;
-    let (failed,): (i64,) =
-        sqlx::query_as("select count(*) from stripe_events where state = 'failed'")
-            .fetch_one(store.pool())
-            .await
-            .context("could not count failed events")?;
+    let (failed,): (i64,) = sqlx::query_as(
+        "select (select count(*) from stripe_events where state = 'failed')
+              + (select count(*) from page_events where site_id = $1 and failed_at_ms is not null)",
+    )
+    .bind(&scope.site_id)
+    .fetch_one(store.pool())
+    .await
+    .context("could not count failed events")?;
     let last_event: Option<(i64,)> = sqlx::query_as(
         "select received_at_ms
            from stripe_events

@@ -16,6 +16,8 @@ use crate::store::Store;
 pub(crate) struct Leaks {
     /// Paid but unmatched, by reason, most conversions first.
     pub(crate) unmatched: Vec<Leak>,
+    /// The same of what states no money: events of pages, leads.
+    pub(crate) events: Vec<Leak>,
     /// Recorded but not with a destination, by destination and state.
     pub(crate) undelivered: Vec<Undelivered>,
     /// Checkouts that expired unpaid, by campaign, most first. No conversions, so no money is lost from the numbers.
@@ -87,8 +89,10 @@ pub(crate) struct Undelivered {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
+    let (unmatched, events) = unmatched(store, scope, period).await?;
     Ok(Leaks {
-        unmatched: unmatched(store, scope, period).await?,
+        unmatched,
+        events,
         undelivered: undelivered(store, scope, period).await?,
         abandoned: abandoned(store, scope, period).await?,
     })
@@ -97,6 +101,7 @@ pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Resul
 #[derive(sqlx::FromRow)]
 struct UnmatchedGroup {
     reason: String,
+    states_money: i64,
     currency: Option<String>,
     conversions: i64,
     net: i64,
@@ -104,9 +109,11 @@ struct UnmatchedGroup {
     last_ms: i64,
 }
 
-async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Leak>> {
+/// With money, and without.
+async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<Leak>, Vec<Leak>)> {
     let groups: Vec<UnmatchedGroup> = within(
         "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
+                case when currency is null then 0 else 1 end as states_money,
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
                 min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
            from conversions
@@ -119,16 +126,17 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
     .fetch_all(store.pool())
     .await
     .context("could not sum unmatched conversions")?;
-    let examples: Vec<(String, Option<String>, Option<String>)> = within(
-        "select reason, client_reference_id, description
+    let examples: Vec<(String, i64, Option<String>, Option<String>)> = within(
+        "select reason, states_money, client_reference_id, description
            from (select coalesce(match_reason, 'no_object') as reason, client_reference_id, description,
-                        row_number() over (partition by coalesce(match_reason, 'no_object')
+                        case when currency is null then 0 else 1 end as states_money,
+                        row_number() over (partition by coalesce(match_reason, 'no_object'), case when currency is null then 0 else 1 end
                                            order by occurred_at_ms desc, id desc) as place
                    from conversions
                   where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
                     and paid_at_ms is not null and match_state = 'unmatched') as newest
           where place <= 3
-          order by reason, place",
+          order by reason, states_money, place",
         scope,
         period,
     )
@@ -136,10 +144,11 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
     .await
     .context("could not find examples of unmatched conversions")?;
 
-    let mut by_reason = BTreeMap::<String, Leak>::new();
+    let mut by_reason = BTreeMap::<(i64, String), Leak>::new();
     for group in groups {
         let (first, last) = (Timestamp::from_ms(group.first_ms), Timestamp::from_ms(group.last_ms));
-        let leak = by_reason.entry(group.reason.clone()).or_insert_with(|| Leak {
+        let key = (group.states_money, group.reason.clone());
+        let leak = by_reason.entry(key).or_insert_with(|| Leak {
             reason: group.reason,
             conversions: 0,
             money: Totals::default(),
@@ -152,14 +161,18 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<Vec<L
         leak.last_at = leak.last_at.max(last);
         add(&mut leak.money, group.net, group.currency.as_deref());
     }
-    for (reason, reference, description) in examples {
-        if let Some(leak) = by_reason.get_mut(&reason) {
+    for (reason, states_money, reference, description) in examples {
+        if let Some(leak) = by_reason.get_mut(&(states_money, reason)) {
             leak.examples.push(LeakExample { reference, description });
         }
     }
-    let mut leaks: Vec<Leak> = by_reason.into_values().collect();
-    leaks.sort_by_key(|leak| std::cmp::Reverse(leak.conversions));
-    Ok(leaks)
+    let (mut with_money, mut without) = (Vec::new(), Vec::new());
+    for ((states_money, _), leak) in by_reason {
+        if states_money == 1 { with_money.push(leak) } else { without.push(leak) }
+    }
+    with_money.sort_by_key(|leak| std::cmp::Reverse(leak.conversions));
+    without.sort_by_key(|leak| std::cmp::Reverse(leak.conversions));
+    Ok((with_money, without))
 }
 
 #[derive(sqlx::FromRow)]

@@ -15,10 +15,12 @@ mod links;
 mod overview;
 mod owing;
 mod page;
+mod page_events;
 mod ranking;
 mod sources;
 mod stripe_events;
 mod tag_signs;
+mod trouble;
 mod visits;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, overview};
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
+pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
 pub(crate) use stripe_events::{
@@ -58,6 +61,10 @@ pub(crate) use stripe_events::{
     stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
+pub(crate) use trouble::{
+    Example, Matched, Stakes, failed_events, gave_up, heard_quarters, last_tries, matched_money,
+    stakes, waits_since,
+};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.

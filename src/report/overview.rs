@@ -19,6 +19,10 @@ pub(crate) struct Overview {
     pub(crate) matched: i64,
     /// Those that have none.
     pub(crate) unmatched: i64,
+    /// Of the matched ones: those that state no money, such as events of pages. They say nothing of how well payments match.
+    pub(crate) matched_events: i64,
+    /// Of the unmatched ones, likewise.
+    pub(crate) unmatched_events: i64,
     /// What was paid.
     pub(crate) gross: Totals,
     /// What of it was given back.
@@ -29,7 +33,7 @@ pub(crate) struct Overview {
     pub(crate) net: Totals,
     /// What of `net` is withheld by open disputes.
     pub(crate) disputed: Totals,
-    /// Matched conversions of all.
+    /// Matched conversions of all that state money.
     pub(crate) match_rate: Share,
     /// Deliveries that were accepted, of all that are owed or were; skipped ones are not owed.
     pub(crate) delivered_rate: Share,
@@ -114,7 +118,8 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
     for group in &groups {
         overview.take(group);
     }
-    overview.match_rate = Share { part: overview.matched, whole: overview.conversions };
+    let part = overview.matched - overview.matched_events;
+    overview.match_rate = Share { part, whole: part + overview.unmatched_payments() };
     Ok(overview)
 }
 
@@ -133,6 +138,11 @@ struct Group {
 }
 
 impl Overview {
+    /// Unmatched conversions that state money.
+    pub(crate) fn unmatched_payments(&self) -> i64 {
+        self.unmatched - self.unmatched_events
+    }
+
     fn take(&mut self, group: &Group) {
         let currency = group.currency.as_deref();
         let net = group.gross.saturating_sub(group.refunded).saturating_sub(group.lost);
@@ -141,13 +151,17 @@ impl Overview {
         add(&mut self.gross, group.gross, currency);
         add(&mut self.refunded, group.refunded, currency);
         add(&mut self.net, net, currency);
+        let states_money = group.currency.is_some();
+        let events = if states_money { 0 } else { group.conversions };
         if is_unmatched {
             self.unmatched += group.conversions;
+            self.unmatched_events += events;
             add(&mut self.unmatched_money, net, currency);
         } else {
             self.matched += group.conversions;
+            self.matched_events += events;
         }
-        if group.is_placeholder == 1 {
+        if group.is_placeholder == 1 && states_money {
             self.lost_to_missing_tag += group.conversions;
             add(&mut self.lost_to_missing_tag_money, net, currency);
         }
@@ -157,7 +171,7 @@ impl Overview {
             self.undelivered += group.conversions;
             add(&mut self.undelivered_money, net, currency);
         }
-        if is_unmatched || group.is_undelivered == 1 {
+        if (is_unmatched && states_money) || group.is_undelivered == 1 {
             self.leaking += group.conversions;
             add(&mut self.at_risk, net, currency);
         }

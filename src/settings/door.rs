@@ -99,7 +99,7 @@ pub async fn rotate_token(
     settings.reload(store).await
 }
 
-/// Saves which site the conversions of a custom source belong to, and the currency of amounts that name none.
+/// Saves which site the conversions of a custom source belong to, the currency of amounts that name none, and where they never go.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -109,9 +109,10 @@ pub async fn save_door(
     source_id: &str,
     site_id: &str,
     currency: Option<Currency>,
+    never_to: &[String],
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    table::update_door(&mut tx, source_id, site_id, currency).await?;
+    table::update_door(&mut tx, source_id, site_id, currency, never_to).await?;
     tx.commit().await?;
     settings.reload(store).await
 }

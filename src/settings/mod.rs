@@ -192,6 +192,8 @@ pub struct Source {
     pub api_key: Option<Secret>,
     /// When its secrets last changed; the positions of secrets that events name count from here.
     pub secrets_changed_at: Timestamp,
+    /// Destinations that its conversions never go to, because they came from there: `dst_…`.
+    pub never_to: Vec<String>,
 }
 
 #[cfg(test)]
@@ -211,6 +213,7 @@ impl Source {
             mode: SourceMode::Any,
             api_key: None,
             secrets_changed_at: Timestamp::default(),
+            never_to: Vec::new(),
         }
     }
 }
@@ -322,6 +325,10 @@ pub struct DestinationOptions {
     pub falls_back_to_our_click_id: bool,
     /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
     pub anytrack_property: Option<String>,
+    /// Experimental: AnyTrack is told of visits by the server, under its property ID.
+    pub registers_visits: bool,
+    /// Where AnyTrack collects visits.
+    pub anytrack_collect_base: String,
     /// Whether unmatched conversions with another key (e-mail) are sent.
     pub sends_unmatched: bool,
     /// Whether purchases are told.
@@ -330,6 +337,8 @@ pub struct DestinationOptions {
     pub sends_renewals: bool,
     /// Whether events of a name of their own are told.
     pub sends_custom: bool,
+    /// Keys of the sites whose conversions are told; empty is its own site.
+    pub sites: Vec<String>,
     /// Conversions of less are not told: decimal text, in whatever currency they have.
     pub minimum_value: Option<String>,
     /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
@@ -376,10 +385,13 @@ impl Default for DestinationOptions {
         Self {
             falls_back_to_our_click_id: true,
             anytrack_property: None,
+            registers_visits: false,
+            anytrack_collect_base: "https://t1.anytrack.io".to_owned(),
             sends_unmatched: true,
             sends_purchases: true,
             sends_renewals: true,
             sends_custom: false,
+            sites: Vec::new(),
             minimum_value: None,
             // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
             max_age_days: Some(7),
@@ -477,6 +489,20 @@ impl Snapshot {
     /// The AnyTrack destination of a site; the first, should there be several.
     pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
         self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
+    }
+
+    /// Whether some destination of a site is told of visits by the server: only then the browser's whole name is kept.
+    pub fn registers_visits(&self, site_id: &str) -> bool {
+        self.destinations_of(site_id).any(|found| found.options.registers_visits)
+    }
+
+    /// The destinations that must say what becomes of a site's conversions: its own, and those of other sites that want to hear of it.
+    pub fn destinations_about<'a>(
+        &'a self,
+        site: &'a Site,
+    ) -> impl Iterator<Item = &'a Destination> {
+        let all = self.destinations.iter().map(Arc::as_ref);
+        all.filter(|found| found.site_id == site.id || found.options.sites.contains(&site.key))
     }
 
     /// The destinations of a site.

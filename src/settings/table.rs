@@ -28,7 +28,7 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
     );
     let sources = sqlx::query(
         "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
-                api_key, secrets_changed_at_ms
+                api_key, secrets_changed_at_ms, never_to
            from sources
           order by created_at_ms, id",
     );
@@ -118,6 +118,12 @@ fn source(row: &AnyRow) -> Result<Source> {
         mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
         api_key: Some(api_key).filter(|text| !text.is_empty()).map(Secret::new),
         secrets_changed_at: Timestamp::from_ms(row.try_get("secrets_changed_at_ms")?),
+        never_to: row
+            .try_get::<String, _>("never_to")?
+            .split(',')
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -662,13 +668,17 @@ pub(super) async fn update_door(
     source_id: &str,
     site_id: &str,
     currency: Option<Currency>,
+    never_to: &[String],
 ) -> Result<()> {
-    sqlx::query("update sources set site_id = $1, currency = $2 where id = $3 and kind = 'custom'")
-        .bind(site_id)
-        .bind(currency.map(|currency| currency.code().to_owned()))
-        .bind(source_id)
-        .execute(tx)
-        .await
-        .context("could not save a custom source")?;
+    sqlx::query(
+        "update sources set site_id = $1, currency = $2, never_to = $3 where id = $4 and kind = 'custom'",
+    )
+    .bind(site_id)
+    .bind(currency.map(|currency| currency.code().to_owned()))
+    .bind(never_to.join(","))
+    .bind(source_id)
+    .execute(tx)
+    .await
+    .context("could not save a custom source")?;
     Ok(())
 }

@@ -77,7 +77,8 @@ async fn record_visit(
         }
         What::Visit(seen) => {
             let has_fixed_tag = query.as_deref() == Some("fixed");
-            let around = Around { has_fixed_tag, ..around(&client, &headers) };
+            let keeps_user_agent = settings.registers_visits(&site.id);
+            let around = Around { has_fixed_tag, keeps_user_agent, ..around(&client, &headers) };
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
@@ -143,6 +144,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
         tag_host: site.map(str::to_owned),
         has_fixed_tag: false,
+        keeps_user_agent: false,
     }
 }
 

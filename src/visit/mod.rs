@@ -66,6 +66,8 @@ pub(crate) struct Around {
     pub(crate) tag_host: Option<String>,
     /// It came from the static variant of the tag.
     pub(crate) has_fixed_tag: bool,
+    /// The browser's whole name is kept: a destination is told of visits with it.
+    pub(crate) keeps_user_agent: bool,
 }
 
 /// What became of a visit.
@@ -262,9 +264,44 @@ pub(crate) struct PageEvent {
     pub(crate) properties: BTreeMap<String, String>,
 }
 
-/// The oldest events of pages that the ledger has not got yet.
-pub(crate) async fn events_waiting(store: &Store, limit: i64) -> Result<Vec<PageEvent>> {
-    table::events_waiting(store, limit).await
+/// An event of a page that the ledger has not got yet.
+pub(crate) struct WaitingEvent {
+    /// `pev_…`.
+    pub(crate) id: String,
+    /// Tries so far.
+    pub(crate) attempts: i64,
+    /// One whose row cannot be read must not hold up the others.
+    pub(crate) event: Result<PageEvent>,
+}
+
+/// The oldest events of pages that are due for the ledger.
+pub(crate) async fn events_waiting(
+    store: &Store,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<WaitingEvent>> {
+    table::events_waiting(store, now, limit).await
+}
+
+/// Notes that an event could not be taken: when it is tried again, or that it is not any more.
+pub(crate) async fn put_event_off(
+    store: &Store,
+    now: Timestamp,
+    id: &str,
+    again_at: Option<Timestamp>,
+    error: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::put_event_off(&mut tx, now, id, again_at, error).await?;
+    tx.commit().await
+}
+
+/// Makes an event that failed due again; false when there is none.
+pub(crate) async fn rerun_event(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let is_done = table::rerun_event(&mut tx, now, id).await?;
+    tx.commit().await?;
+    Ok(is_done)
 }
 
 /// The events of pages after this one that the ledger has, in the order of arrival.

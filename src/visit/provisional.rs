@@ -181,6 +181,7 @@ mod tests {
                 wants_privacy: false,
                 tag_host: None,
                 has_fixed_tag: false,
+                keeps_user_agent: false,
             },
         }
     }

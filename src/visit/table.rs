@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::body::{Event, Seen, Sent};
 use super::provisional::UNSENT_MS;
-use super::{Around, OldClickId, PageEvent, Visit, agent, flags, landing};
+use super::{Around, OldClickId, PageEvent, Visit, WaitingEvent, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
@@ -176,6 +176,8 @@ struct Details<'a> {
     tag_host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
 }
 
 impl<'a> Details<'a> {
@@ -198,6 +200,7 @@ impl<'a> Details<'a> {
             browser,
             tag_host: some(&around.tag_host),
             link: seen.link,
+            user_agent: around.keeps_user_agent.then_some(around.user_agent.as_str()),
         }
     }
 
@@ -704,19 +707,63 @@ pub(super) async fn insert_event(
     Ok(inserted.rows_affected() == 1)
 }
 
-pub(super) async fn events_waiting(store: &Store, limit: i64) -> Result<Vec<PageEvent>> {
+pub(super) async fn events_waiting(
+    store: &Store,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<WaitingEvent>> {
     let rows = sqlx::query(
-        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties
+        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties, attempts
            from page_events
-          where conversion_id is null
+          where conversion_id is null and failed_at_ms is null and due_at_ms <= $1
           order by received_at_ms, id
-          limit $1",
+          limit $2",
     )
+    .bind(now.as_ms())
     .bind(limit)
     .fetch_all(store.pool())
     .await
     .context("could not look for events of pages")?;
-    rows.iter().map(page_event).collect()
+    let waiting = |row: &AnyRow| {
+        let (id, attempts) = (row.try_get("id")?, row.try_get("attempts")?);
+        Ok(WaitingEvent { id, attempts, event: page_event(row) })
+    };
+    rows.iter().map(waiting).collect()
+}
+
+pub(super) async fn put_event_off(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    id: &str,
+    again_at: Option<Timestamp>,
+    error: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update page_events
+            set attempts = attempts + 1, error = $1, due_at_ms = $2, failed_at_ms = $3
+          where id = $4 and conversion_id is null",
+    )
+    .bind(error)
+    .bind(again_at.unwrap_or(now).as_ms())
+    .bind(again_at.is_none().then_some(now.as_ms()))
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not put an event of a page off")?;
+    Ok(())
+}
+
+pub(super) async fn rerun_event(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
+    let done = sqlx::query(
+        "update page_events set attempts = 0, due_at_ms = $1, failed_at_ms = null
+          where id = $2 and failed_at_ms is not null",
+    )
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not make an event of a page due again")?;
+    Ok(done.rows_affected() == 1)
 }
 
 pub(super) async fn events_after(
@@ -763,7 +810,8 @@ pub(super) async fn settle_event(
     conversion_id: &str,
 ) -> Result<bool> {
     let settled = sqlx::query(
-        "update page_events set conversion_id = $1 where id = $2 and conversion_id is null",
+        "update page_events set conversion_id = $1, error = null, failed_at_ms = null
+          where id = $2 and conversion_id is null",
     )
     .bind(conversion_id)
     .bind(id)

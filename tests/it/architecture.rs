@@ -22,11 +22,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("visit", &["settings", "state", "client"]),
     ("stripe", &["conversion", "settings", "state", "client"]),
     ("custom", &["conversion", "visit", "settings", "state", "client"]),
-    ("conversion", &["visit", "delivery", "destination", "settings", "state", "client"]),
+    (
+        "conversion",
+        &["visit", "registration", "delivery", "destination", "settings", "state", "client"],
+    ),
+    ("registration", &["destination", "settings"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
     // The read side; its doors call a room's public verbs for their buttons (retry, rerun).
     ("report", &["settings"]),
+    ("alert", &["report", "destination", "settings"]),
     (
         "api",
         &[
@@ -44,6 +49,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "dashboard",
         &[
             "report",
+            "alert",
             // Setup shows the scripts' hashes, which only the tag knows.
             "tag",
             "visit",
@@ -116,7 +122,9 @@ const OWNERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("custom", &["custom_requests"]),
+    ("registration", &["registrations"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
+    ("alert", &["alert_targets", "alert_settings", "incidents", "alert_messages"]),
     ("dashboard", &["users", "sessions"]),
 ];
 
@@ -146,6 +154,11 @@ const HOMES: &[Home] = &[
                 || ["stripe/api.rs", "command/check/fetch.rs"].contains(&&*file.path)
         },
         rule: "reqwest is at home in destination, stripe/api and command/check/fetch",
+    },
+    Home {
+        word: "lettre",
+        is_home: |file| file.path == "destination/mail.rs",
+        rule: "lettre is at home in destination/mail",
     },
     Home {
         word: "askama",

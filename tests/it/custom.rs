@@ -443,3 +443,26 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
     assert_eq!(tokens.filter(|source| source["token"].is_string()).count(), 2);
     app.deliver_due().await;
 }
+
+#[tokio::test]
+async fn what_came_from_a_destination_is_not_sent_back_to_it() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let path = "/settings/custom/custom";
+    assert!(owner.page(path).await.contains("Its conversions never go to"));
+    let fields = [("source_site", "main"), ("currency", ""), ("never_anytrack", "1")];
+    owner.save(path, &fields).await;
+    let zap: Value = serde_json::from_str(ZAP).expect("JSON");
+    let first = app.report(&zap).await;
+    assert_eq!(app.deliver_due().await, 0);
+    let skipped = app.database.texts("select reason from deliveries").await;
+    assert_eq!(skipped, ["echo"]);
+    let page = owner.page(&format!("/conversions/{}", first["id"].as_str().expect("an ID"))).await;
+    assert!(page.contains("it came from there"), "{page}");
+    // Unticked, the next one goes.
+    owner.save(path, &fields[..2]).await;
+    let mut other = zap.clone();
+    other["transaction_id"] = "cs_live_other".into();
+    app.report(&other).await;
+    assert_eq!(app.deliver_due().await, 1);
+}

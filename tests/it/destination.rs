@@ -470,3 +470,82 @@ async fn the_api_says_how_a_destination_is_doing() {
     sale(&app, "cs_live_3").await;
     assert_eq!(fields().await, [json!(0.5), json!(1), json!("2026-09-21T14:13:20Z")]);
 }
+
+#[tokio::test]
+async fn rows_can_read_the_event_as_stripe_sent_it() {
+    let (app, cookie, hook) = with_hook("zapier").await;
+    let mut fields = TICKED.to_vec();
+    fields.extend([("message", "rows"), ("encoding", "json")]);
+    let rows = [
+        ("field_0", "size"),
+        ("kind_0", "text"),
+        ("expression_0", "stripe.data.object.custom_fields[0].text.value"),
+        ("on_0", "1"),
+        ("field_1", "type"),
+        ("kind_1", "text"),
+        ("expression_1", "stripe.type"),
+        ("on_1", "1"),
+        ("field_2", "nothing"),
+        ("kind_2", "text"),
+        ("expression_2", "stripe.data.object.not_there.further"),
+        ("on_2", "1"),
+    ];
+    let preview = [("do", "preview"), ("sample", "sample")];
+    let all = [&fields[1..], &rows[..], &preview[..]].concat();
+    let (status, page) = press(&app, &cookie, HERE, &all).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("&#34;size&#34;:&#34;M&#34;"), "tried on the made-up one: {page}");
+    assert!(page.contains("stripe.data.object.locale"), "the names are offered");
+    let (status, page) = press(&app, &cookie, HERE, &[fields, rows.to_vec()].concat()).await;
+    assert_eq!(status, StatusCode::SEE_OTHER, "{page}");
+    let fields = json!([{"key": "size", "type": "text", "text": {"value": "XL"}}]);
+    let session = Session::paid("cs_live_1").with(json!({"custom_fields": fields}));
+    app.stripe_processed(&session.completed()).await;
+    app.deliver_due().await;
+    assert_eq!(hook.received(), [r#"{"size":"XL","type":"checkout.session.completed"}"#]);
+    // A loop, a misspelt root and a huge text are refused, and nothing is saved.
+    for wrong in ["strpe.type", "stripe.data.object.id * 100000000", "[x for x in stripe]"] {
+        let mut fields = TICKED.to_vec();
+        fields.extend([("message", "rows"), ("field_0", "a"), ("kind_0", "text"), ("on_0", "1")]);
+        fields.push(("expression_0", wrong));
+        let (status, page) = press(&app, &cookie, HERE, &fields).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+        assert!(page.contains("id=\"fault-0\""), "{wrong}: the reason stands at the row");
+    }
+    let revision = app.database.number("select revision from destinations where key = 'my-hook'");
+    assert_eq!(revision.await, 2);
+}
+
+#[tokio::test]
+async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let site = [("name", "Second"), ("key", "second")];
+    assert_eq!(press(&app, &cookie, "/settings/sites", &site).await.0, StatusCode::SEE_OTHER);
+    let mut fields = TICKED.to_vec();
+    fields.extend([("message", "standard"), ("names_sites", "1")]);
+    let (status, page) = press(&app, &cookie, HERE, &fields).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(page.contains("Choose at least one site"), "{page}");
+    fields.push(("site_second", "1"));
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    let reasons = app.database.texts("select reason from deliveries where state = 'skipped'").await;
+    assert_eq!((reasons.as_slice(), hook.received().len()), (&["site_off".to_owned()][..], 0));
+    let id = app.database.texts("select id from conversions").await.remove(0);
+    let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
+    assert!(journey.contains("this site is not told"), "{journey}");
+    // The other site's payments come, though the destination is not its own.
+    let secret = [("value", crate::harness::SECRET)];
+    let path = "/settings/stripe?site=second";
+    assert_eq!(press(&app, &cookie, path, &secret).await.0, StatusCode::SEE_OTHER);
+    let body = Session::paid("cs_live_2").completed().to_string().into_bytes();
+    let signature = crate::harness::sign(crate::harness::SECRET, app.now().as_seconds(), &body);
+    let headers = [("stripe-signature", signature.as_str())];
+    let reply = app.send("POST", "/webhooks/stripe/second", &headers, body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    app.process_events().await;
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 1);
+    assert!(hook.received()[0].contains(r#""site":"second""#), "{}", hook.received()[0]);
+}

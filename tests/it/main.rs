@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod alerts;
 mod api;
 mod architecture;
 mod at_least_once;
@@ -23,6 +24,7 @@ mod page_events;
 mod provisional;
 mod reconcile;
 mod redirect;
+mod registration;
 mod replay;
 mod replicas;
 mod retention;

@@ -149,3 +149,58 @@ async fn the_owner_sees_the_event_with_its_properties() {
     }
     assert!(!page.contains("pro <b>") && !page.contains("<dt>odd</dt>"));
 }
+
+#[tokio::test]
+async fn an_event_that_the_ledger_cannot_take_fails_alone_and_can_be_read_again() {
+    let app = TestApp::owned(&[]).await;
+    let click_id = app.visit(PAGE).await;
+    app.page_event(&click_id, "Broken", json!({})).await;
+    app.page_event(&click_id, "Signed up", json!({})).await;
+    let break_it = "update page_events set properties = '{' where name = 'Broken'";
+    app.database.change(break_it).await;
+    assert_eq!(app.process_events().await, 2, "one recorded, one failed");
+    assert_eq!(app.process_events().await, 0, "it is not tried for ever");
+    assert_eq!(app.conversion().await.kind, "Signed up");
+    let owner = app.owner().await;
+    let page = owner.page("/events").await;
+    assert!(page.contains("What your pages reported could not be recorded"), "{page}");
+    assert!(page.contains("what was kept of it cannot be read"), "{page}");
+    let id = app.database.texts("select id from page_events where failed_at_ms is not null").await;
+    let rerun = format!("/events/pages/{}/rerun", id[0]);
+    owner.save(&rerun, &[]).await;
+    assert_eq!(app.process_events().await, 1, "it fails again, and says so");
+    app.database.change("update page_events set properties = '{}' where name = 'Broken'").await;
+    owner.save(&rerun, &[]).await;
+    assert_eq!(app.process_events().await, 1);
+    assert_eq!(app.conversions().await.len(), 2);
+    assert_eq!(
+        owner.post(&rerun, &[]).await.status,
+        StatusCode::CONFLICT,
+        "there is nothing to do"
+    );
+    let missing = owner.post("/events/pages/pev_none/rerun", &[]).await;
+    assert_eq!(missing.status, StatusCode::CONFLICT);
+    assert!(!owner.page("/events").await.contains("could not be recorded"));
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn events_without_money_move_no_match_rate_and_have_words_of_their_own() {
+    let app = TestApp::owned(&[]).await;
+    let click_id = app.visit(PAGE).await;
+    let paid = crate::harness::Session::paid("cs_live_1").reference(&click_id).completed();
+    app.stripe_processed(&paid).await;
+    app.page_event(CLIENT_MADE, "Signed up", json!({})).await;
+    app.process_events().await;
+    app.advance(std::time::Duration::from_secs(180));
+    app.deliver_due().await;
+    let overview = app.api("/api/v1/overview").await;
+    assert_eq!((&overview["conversions"], &overview["match_rate"]), (&json!(2), &json!(1)));
+    let page = app.owner().await.page("/leaks").await;
+    assert!(page.contains("Events without a visit: 1"), "{page}");
+    assert!(
+        page.contains("1 event are ours") || page.contains("The click IDs of 1 event"),
+        "{page}"
+    );
+    assert!(!page.contains("Not matched:"), "no payment is unmatched: {page}");
+}

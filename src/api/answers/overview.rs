@@ -29,7 +29,7 @@ pub(crate) struct Overview {
     revenue: Vec<Amount>,
     /// What of it was given back.
     refunded: Vec<Amount>,
-    /// Matched conversions of all; null when there are none.
+    /// Matched conversions of all that state money; null when there are none. Events without money say nothing of how well payments match.
     match_rate: Option<Rate>,
     /// Accepted deliveries of all that are or were owed; null when there are none.
     delivered_rate: Option<Rate>,

@@ -4,6 +4,7 @@
 mod objects;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
@@ -14,7 +15,7 @@ pub(super) use objects::{
 };
 
 use super::join::{By, Match, Reason};
-use super::payment::Contract;
+use super::payment::{Contract, Payment};
 use super::{Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
@@ -39,6 +40,41 @@ pub(super) async fn take_all_turns(tx: &mut AnyConnection) -> Result<()> {
         .await
         .context("could not take the ledgers' turn")?;
     Ok(())
+}
+
+/// Objects whose event states a payment best, best first.
+const STATING: [&str; 4] = ["checkout.session.%", "invoice.%", "payment_intent.%", "charge.%"];
+
+/// The event that states a payment best, as Stripe sent it: of its checkout, else of its invoice, payment intent or charge; the newest, should
+/// there be several. Null when it is not Stripe's.
+pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> Result<Value> {
+    if payment.reported.is_some() {
+        return Ok(Value::Null);
+    }
+    let (mut best, mut place) = (Value::Null, STATING.len());
+    for object_id in payment.identity() {
+        for (at, types) in STATING.iter().enumerate().take(place) {
+            let row = sqlx::query(
+                "select body from stripe_events
+                  where account = $1 and object_id = $2 and type like $3 and state <> 'failed'
+                  order by id desc
+                  limit 1",
+            )
+            .bind(&payment.account)
+            .bind(object_id)
+            .bind(*types)
+            .fetch_optional(&mut *tx)
+            .await
+            .context("could not read the event of a payment")?;
+            let Some(row) = row else { continue };
+            let body: Vec<u8> = row.try_get("body")?;
+            if let Ok(event) = serde_json::from_slice(&body) {
+                (best, place) = (event, at);
+                break;
+            }
+        }
+    }
+    Ok(best)
 }
 
 /// A payment with its line, if it has one.

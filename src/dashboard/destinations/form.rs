@@ -9,7 +9,7 @@ use crate::dashboard::views::entered;
 use crate::destination::{self, mapping::Fault, presets::Preset};
 use crate::money::{Currency, Money};
 use crate::settings::{
-    Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind,
+    Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind, Site,
     ValueOption,
 };
 
@@ -102,6 +102,7 @@ pub(super) fn name_fault(name: &str) -> Option<String> {
 pub(super) fn read(
     old: &Destination,
     sent: &Sent,
+    sites: &[Site],
     allow_private: bool,
 ) -> (Destination, Vec<String>) {
     let mut faults = Vec::new();
@@ -116,6 +117,7 @@ pub(super) fn read(
         }
     }
     new.accepts_test = sent.is_on("accepts_test");
+    read_sites(old, sent, sites, &mut new.options, &mut faults);
     let options = &mut new.options;
     options.sends_purchases = sent.is_on("sends_purchases");
     options.sends_renewals = sent.is_on("sends_renewals");
@@ -159,6 +161,23 @@ pub(super) fn read(
         faults.push("AnyTrack’s property ID is 12 letters and digits.".to_owned());
     }
     options.anytrack_property = Some(property).filter(|text| !text.is_empty());
+    options.registers_visits = sent.is_on("registers_visits");
+    if options.registers_visits && options.anytrack_property.is_none() {
+        faults.push("To tell AnyTrack of visits, enter its property ID.".to_owned());
+    }
+    let base = sent.text("anytrack_collect_base");
+    if base.is_empty() {
+        options.anytrack_collect_base = DestinationOptions::default().anytrack_collect_base;
+    } else {
+        match destination::check_url(&base, allow_private) {
+            Ok(url) if url.query().is_none() && url.fragment().is_none() => {
+                options.anytrack_collect_base = base;
+            }
+            Ok(_) => faults
+                .push("Where AnyTrack collects visits is an address without a query.".to_owned()),
+            Err(fault) => faults.push(format!("Where AnyTrack collects visits: {fault}")),
+        }
+    }
     let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
     match sent.text("at_a_time").as_str() {
         "" => options.at_a_time = 0,
@@ -194,6 +213,28 @@ pub(super) fn read(
     };
     options.rows = (sent.text("message") == "rows").then(|| sent.rows());
     (new, faults)
+}
+
+/// The sites it hears of. A form without them, as where there is only one, changes nothing; its own site alone is stored as none.
+fn read_sites(
+    old: &Destination,
+    sent: &Sent,
+    sites: &[Site],
+    options: &mut DestinationOptions,
+    faults: &mut Vec<String>,
+) {
+    if !sent.is_on("names_sites") {
+        return;
+    }
+    let ticked = sites.iter().filter(|site| sent.is_on(&format!("site_{}", site.key)));
+    let ticked: Vec<&Site> = ticked.collect();
+    match ticked.as_slice() {
+        [] => {
+            faults.push("Choose at least one site; to send nothing at all, disable it.".to_owned())
+        }
+        [only] if only.id == old.site_id => options.sites = Vec::new(),
+        several => options.sites = several.iter().map(|site| site.key.clone()).collect(),
+    }
 }
 
 /// `Name: value`, one a line. A line with the name alone keeps the value that was set.

@@ -232,6 +232,8 @@ struct DestinationPage {
     from_environment: bool,
     enabled: bool,
     form: Shown,
+    /// Visits of the last month: what AnyTrack would count more.
+    month_visits: String,
     message: MessagePart,
     /// A new signing secret, shown once.
     secret: Option<String>,
@@ -247,12 +249,16 @@ struct DestinationPage {
 
 /// The record as its form shows it.
 struct Shown {
+    /// All sites, where there are several: key, name, whether it hears of it.
+    sites: Vec<(String, String, bool)>,
     accepts_test: bool,
     kinds: [(&'static str, &'static str, bool); 7],
     values: [(&'static str, &'static str, bool); 3],
     sends_unmatched: bool,
     falls_back: bool,
     property: String,
+    registers: bool,
+    collect_base: String,
     minimum: String,
     max_age_days: String,
     gpc: [(&'static str, &'static str, bool); 3],
@@ -294,11 +300,17 @@ struct HistoryItem {
     what: String,
 }
 
-fn shown(found: &Destination) -> Shown {
+fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
     let options = &found.options;
     let gpc = |gpc| options.gpc == gpc;
     let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
+    let hears = |site: &settings::Site| match options.sites.is_empty() {
+        true => site.id == found.site_id,
+        false => options.sites.contains(&site.key),
+    };
+    let several = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1);
     Shown {
+        sites: several.map(|site| (site.key.clone(), site.name.clone(), hears(site))).collect(),
         accepts_test: found.accepts_test,
         kinds: [
             ("sends_purchases", "Purchases", options.sends_purchases),
@@ -321,6 +333,8 @@ fn shown(found: &Destination) -> Shown {
         sends_unmatched: options.sends_unmatched,
         falls_back: options.falls_back_to_our_click_id,
         property: options.anytrack_property.clone().unwrap_or_default(),
+        registers: options.registers_visits,
+        collect_base: options.anytrack_collect_base.clone(),
         minimum: options.minimum_value.clone().unwrap_or_default(),
         max_age_days: options.max_age_days.map(|days| days.to_string()).unwrap_or_default(),
         gpc: [
@@ -490,7 +504,8 @@ async fn destination_page(
         is_anytrack: found.kind == DestinationKind::AnyTrack,
         from_environment: found.from_environment,
         enabled: found.enabled,
-        form: shown(&draft.destination),
+        month_visits: month_visits(state, viewer, found).await?,
+        form: shown(&draft.destination, &state.settings.current()),
         message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample),
         faults: draft.faults,
         secret: draft.secret,
@@ -538,6 +553,19 @@ async fn destination_page(
             })
             .collect(),
     })
+}
+
+async fn month_visits(
+    state: &AppState,
+    viewer: &Viewer,
+    found: &Destination,
+) -> Result<String, AppError> {
+    if found.kind != DestinationKind::AnyTrack {
+        return Ok(String::new());
+    }
+    let period = report::Period { from: viewer.now.minus(DAY * 30), to: viewer.now };
+    let numbers = report::overview(&state.store, &viewer.scope(), period).await?;
+    Ok(counted(numbers.visits, "visit", "visits"))
 }
 
 fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
@@ -710,7 +738,9 @@ async fn edit(
     found: &Destination,
     sent: &Sent,
 ) -> Result<Response, AppError> {
-    let (mut draft, mut faults) = form::read(found, sent, state.config.allow_private_destinations);
+    let snapshot = state.settings.current();
+    let allow_private = state.config.allow_private_destinations;
+    let (mut draft, mut faults) = form::read(found, sent, &snapshot.sites, allow_private);
     if viewer.client.is_ours(draft.url.expose()) {
         faults.push(
             "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),

@@ -86,7 +86,7 @@ pub(super) fn cards(
         },
         per_visit_card(chart(Metric::PerVisit), now, before, currency),
         Card {
-            also: format!("{} not matched", count(now.unmatched)),
+            also: format!("{} not matched", count(now.unmatched_payments())),
             change: points(now.match_rate, before.match_rate, More::IsGood),
             ..card("Match rate", rows("unmatched"), numbers::rate(now.match_rate))
         },

@@ -2,6 +2,7 @@
 //! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
 //! Promise: the page shows what came and why something was refused, whole; the token stands in the address to copy and nowhere else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -102,6 +103,8 @@ struct SourcePage {
     sites: Vec<Tick>,
     currency: Field,
     site_currency: String,
+    /// Destinations, ticked where its conversions never go.
+    never_to: Vec<Tick>,
 }
 
 #[derive(Template)]
@@ -134,13 +137,8 @@ pub(in crate::dashboard) struct NewDoorSent {
     source_site: String,
 }
 
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct DoorSent {
-    #[serde(default)]
-    source_site: String,
-    #[serde(default)]
-    currency: String,
-}
+/// What the form holds: `source_site`, `currency`, and what is ticked besides, `never_{key of a destination}`.
+type DoorSent = HashMap<String, String>;
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct RotateSent {
@@ -305,6 +303,15 @@ async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<Sou
         action: action(""),
         sites: sites(&snapshot, site.map_or("", |site| &site.key)),
         currency: Field::of(door.currency.map(|it| it.code().to_owned()).unwrap_or_default()),
+        never_to: snapshot
+            .destinations
+            .iter()
+            .map(|found| Tick {
+                word: found.key.clone(),
+                label: found.name.clone(),
+                is_chosen: source.never_to.contains(&found.id),
+            })
+            .collect(),
         site_currency: site.map_or_else(String::new, |site| site.currency.code().to_owned()),
     })
 }
@@ -380,7 +387,7 @@ pub(in crate::dashboard) async fn show_custom_request(
     })
 }
 
-/// `POST /settings/custom/{key}`: the site and the currency.
+/// `POST /settings/custom/{key}`: the site, the currency, where its conversions never go.
 pub(in crate::dashboard) async fn change_door(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -389,9 +396,9 @@ pub(in crate::dashboard) async fn change_door(
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let (source, _) = find(&snapshot, &key)?;
-    let text = entered(Some(&sent.currency)).unwrap_or_default();
+    let text = entered(sent.get("currency").map(String::as_str)).unwrap_or_default();
     let currency = Currency::parse(&text);
-    let site = snapshot.site_by_key(&sent.source_site);
+    let site = sent.get("source_site").and_then(|key| snapshot.site_by_key(key));
     if (currency.is_none() && !text.is_empty()) || site.is_none() {
         let mut page = source_page(&state, &viewer, &key).await?;
         page.currency = Field::of(text);
@@ -399,7 +406,11 @@ pub(in crate::dashboard) async fn change_door(
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response());
     }
     let site_id = site.map_or(&source.site_id, |site| &site.id);
-    settings::save_door(&state.store, &state.settings, &source.id, site_id, currency).await?;
+    let never_to = snapshot.destinations.iter();
+    let never_to = never_to.filter(|to| sent.contains_key(&format!("never_{}", to.key)));
+    let never_to: Vec<String> = never_to.map(|to| to.id.clone()).collect();
+    let (store, settings) = (&state.store, &state.settings);
+    settings::save_door(store, settings, &source.id, site_id, currency, &never_to).await?;
     Ok(saved(&viewer, &key, "source"))
 }
 

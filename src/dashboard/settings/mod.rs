@@ -102,6 +102,8 @@ struct SettingsPage {
     anytrack: SecretSetting,
     /// The page of all destinations.
     destinations: String,
+    /// The page of alerts.
+    alerts: String,
     password: PasswordForm,
     email: String,
     fewest: usize,
@@ -171,6 +173,7 @@ async fn settings_page(
         new_site: NewSiteForm { action: action("sites"), name, key },
         stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
         destinations: viewer.link("/settings/destinations").to_string(),
+        alerts: viewer.link("/settings/alerts").to_string(),
         sources_href: viewer.link("/settings/sources").to_string(),
         custom_href: viewer.link("/settings/custom").to_string(),
         anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),

@@ -109,6 +109,8 @@ pub(in crate::dashboard) fn skipped(reason: &str) -> &str {
         "below_minimum" => "less than the least value",
         "gpc" => "the visitor asked for privacy",
         "before_destination" => "older than the destination",
+        "site_off" => "this site is not told",
+        "echo" => "it came from there",
         "too_old" => "it came in too late to be told by itself",
         "" => "on purpose",
         other => other,

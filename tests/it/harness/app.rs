@@ -244,6 +244,10 @@ impl TestApp {
         self.app.deliver_due().await.expect("deliveries can be tried")
     }
 
+    pub(crate) async fn tell_of_trouble(&self) -> usize {
+        self.app.tell_of_trouble().await.expect("somebody can be told")
+    }
+
     /// All conversions, sorted by transaction.
     pub(crate) async fn conversions(&self) -> Vec<Conversion> {
         let pool = self.database.look().await;
@@ -332,7 +336,7 @@ impl Drop for TestApp {
                 let pool = database.look().await;
                 let row = sqlx::query(
                     "select (select count(*) from stripe_events where state = 'received')
-                          + (select count(*) from page_events where conversion_id is null)
+                          + (select count(*) from page_events where conversion_id is null and failed_at_ms is null)
                           + (select count(*) from deliveries where state = 'pending' and due_at_ms <= $1)",
                 )
                 .bind(now)

@@ -1,0 +1,138 @@
+//! The post: what is owed to targets goes out.
+//! In: messages that are due. Out: tries, and messages that are sent, due later or given up.
+//! Promise: a claim is committed before the send and is only a lease; no transaction spans a send; a target that hangs holds up no other, and
+//! none gets more in an hour than the owner allows. That an alert fails raises none.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures_util::future::join_all;
+
+use super::table::{self, Claim};
+use super::{Alerts, Choices, Target, TargetKind, words};
+use crate::clock::Timestamp;
+use crate::config::Secret;
+use crate::destination::{self, Answer, Letter, Outcome, Parcel, Sender};
+
+/// Longer than any try can take.
+const LEASE: Duration = Duration::from_secs(60);
+/// Pauses between tries, in seconds: about a day in all.
+const PAUSES: [u64; 9] = [10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 6 * 3600, 6 * 3600];
+
+/// Sends what is due. Answers how many tries it made.
+pub(super) async fn send_due(
+    alerts: &Alerts,
+    choices: &Choices,
+    targets: &[Target],
+) -> Result<usize> {
+    let each = targets.iter().map(|target| send_to(alerts, choices, target));
+    let mut tries = 0;
+    for done in join_all(each).await {
+        tries += done?;
+    }
+    Ok(tries)
+}
+
+async fn send_to(alerts: &Alerts, choices: &Choices, target: &Target) -> Result<usize> {
+    let (store, per_hour, mut tries) = (&alerts.store, choices.rules.per_hour, 0);
+    loop {
+        let now = alerts.clock.now();
+        let claim = table::claim(store, now, LEASE, &target.id, per_hour).await?;
+        let Some(claim) = claim else { return Ok(tries) };
+        tries += 1;
+        let parts = Parts { id: &claim.id, headline: &claim.headline, body: &claim.body };
+        let (outcome, said) =
+            send(&alerts.sender, choices, target, now, claim.created_at, &parts).await;
+        settle(alerts, target, &claim, outcome, &said).await?;
+    }
+}
+
+async fn settle(
+    alerts: &Alerts,
+    target: &Target,
+    claim: &Claim,
+    outcome: Outcome,
+    said: &str,
+) -> Result<()> {
+    let now = alerts.clock.now();
+    let tried = usize::try_from(claim.n - 1).unwrap_or(usize::MAX);
+    let (state, due) = match (outcome, PAUSES.get(tried)) {
+        (Outcome::Accepted, _) => ("sent", now),
+        (Outcome::Retry, Some(pause)) => ("pending", now.plus(Duration::from_secs(*pause))),
+        (Outcome::Retry, None) | (Outcome::Refused | Outcome::Blocked, _) => ("given_up", now),
+    };
+    if state != "sent" {
+        tracing::warn!(
+            target = target.name,
+            alert = claim.id,
+            state,
+            "an alert did not go out: {said}"
+        );
+    }
+    table::settle(&alerts.store, now, claim, state, due, said).await
+}
+
+struct Parts<'a> {
+    id: &'a str,
+    headline: &'a str,
+    body: &'a str,
+}
+
+/// One try. The text says what the other side answered, or what went wrong, without secrets.
+async fn send(
+    sender: &Sender,
+    choices: &Choices,
+    target: &Target,
+    now: Timestamp,
+    written_at: Timestamp,
+    parts: &Parts<'_>,
+) -> (Outcome, String) {
+    if target.kind == TargetKind::Email {
+        let Some(server) = &choices.mail else {
+            return (Outcome::Retry, "no mail server is set".to_owned());
+        };
+        let letter = Letter {
+            id: parts.id,
+            at: written_at,
+            to: target.address.expose(),
+            subject: parts.headline,
+            text: parts.body,
+        };
+        let (outcome, said) = sender.mail(server, &letter).await;
+        return (outcome, hide(&server.password, &said));
+    }
+    let parcel =
+        Parcel { id: parts.id, at: now, content_type: "application/json", body: parts.body };
+    let answer = sender.post(&target.address, &target.secret, parcel).await;
+    let (outcome, error) = destination::judge_by(&[], &[], &answer);
+    let said = match (&answer, error) {
+        (Answer::Http { status, body, .. }, None) => format!("{status} {body}"),
+        // Where it moved to may be a secret of the other side.
+        (Answer::Http { status: 300..=399, .. }, Some(_)) => {
+            "it moved to another address".to_owned()
+        }
+        (Answer::Http { body, .. }, Some(error)) => format!("{error} {body}"),
+        (Answer::Nothing(_) | Answer::Blocked(_), error) => error.unwrap_or_default(),
+    };
+    (outcome, hide(&target.address, &hide(&target.secret, said.trim())))
+}
+
+/// What is kept of an answer: its beginning, without a secret that it repeats.
+fn hide(secret: &Secret, said: &str) -> String {
+    let said: String = said.chars().take(500).collect();
+    if secret.expose().len() > 3 { said.replace(secret.expose(), "***") } else { said }
+}
+
+/// Sends a test at once and keeps nothing of it. Answers whether it was taken, and what the other side said.
+pub(crate) async fn try_out(
+    sender: &Sender,
+    choices: &Choices,
+    target: &Target,
+    now: Timestamp,
+) -> (bool, String) {
+    let (headline, body) = words::test(target.kind, now, &choices.base);
+    let id = table::new_message_id(now);
+    let parts = Parts { id: &id, headline: &headline, body: &body };
+    let (outcome, said) = send(sender, choices, target, now, now, &parts).await;
+    (outcome == Outcome::Accepted, said)
+}

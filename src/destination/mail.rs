@@ -1,0 +1,201 @@
+//! Letters: one e-mail through the owner's mail server.
+//! In: a server, a letter. Out: how it ended, and what the server said.
+//! Promise: bounded in time; a password never leaves without TLS, which is never given up for a server that has none; private addresses are
+//! refused as for destinations, and the address that was checked is the one that is connected to.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use lettre::message::{Mailbox, header};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use serde::{Deserialize, Serialize};
+
+use super::send::ATTEMPT_TIMEOUT;
+use super::{Outcome, Sender, guard};
+use crate::clock::Timestamp;
+use crate::config::Secret;
+
+/// How a connection to a mail server is kept private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Security {
+    /// It begins plain and turns to TLS before anything is said; port 587.
+    Starttls,
+    /// TLS from the first byte; port 465.
+    Tls,
+    /// None. Only inside the operator's own network.
+    Plain,
+}
+
+/// The server that takes the owner's letters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MailServer {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) security: Security,
+    /// Empty where it asks for none.
+    pub(crate) user: String,
+    #[serde(with = "exposed")]
+    pub(crate) password: Secret,
+    /// The sender's address.
+    pub(crate) from: String,
+}
+
+/// Secrets do not serialise by accident; here one is stored.
+mod exposed {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::config::Secret;
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        Ok(Secret::new(String::deserialize(from)?))
+    }
+}
+
+impl MailServer {
+    /// What is wrong with it; a sentence for the owner.
+    pub(crate) fn fault(&self, allow_private: bool) -> Option<String> {
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+        if self.host.is_empty() || !self.host.chars().all(is_host) {
+            return Some("The mail server is a name such as smtp.example.com.".to_owned());
+        }
+        if self.port == 0 {
+            return Some("The port is a number, mostly 587 or 465.".to_owned());
+        }
+        if self.from.parse::<Mailbox>().is_err() {
+            return Some(
+                "The sender is one e-mail address, such as alerts@example.com.".to_owned(),
+            );
+        }
+        if self.user.is_empty() != self.password.expose().is_empty() {
+            return Some("User and password belong together: enter both, or neither.".to_owned());
+        }
+        (self.security == Security::Plain && !allow_private).then(|| {
+            "Without TLS the password and every alert could be read on the way. Set CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS=true \
+             to use a mail server inside your own network."
+                .to_owned()
+        })
+    }
+}
+
+/// What is sent.
+pub(crate) struct Letter<'a> {
+    /// The same at every attempt, so that a repeat can be told.
+    pub(crate) id: &'a str,
+    pub(crate) at: Timestamp,
+    /// Addresses, comma-separated.
+    pub(crate) to: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) text: &'a str,
+}
+
+/// Reads the addresses of a letter: comma-separated, at most ten.
+///
+/// # Errors
+/// A sentence for the owner.
+pub(crate) fn check_recipients(to: &str) -> Result<(), String> {
+    let boxes: Vec<&str> = to.split(',').map(str::trim).collect();
+    let wrong = boxes.iter().any(|one| one.parse::<Mailbox>().is_err() || one.contains(['<', '"']));
+    if wrong || boxes.len() > 10 {
+        return Err("Enter one e-mail address, or up to ten with commas between them.".to_owned());
+    }
+    Ok(())
+}
+
+impl Sender {
+    /// Sends a letter. The text says what the server answered, or what went wrong.
+    pub(crate) async fn mail(&self, server: &MailServer, letter: &Letter<'_>) -> (Outcome, String) {
+        if let Some(fault) = server.fault(self.allow_private) {
+            return (Outcome::Blocked, fault);
+        }
+        let sent = tokio::time::timeout(ATTEMPT_TIMEOUT, self.try_mail(server, letter)).await;
+        sent.unwrap_or_else(|_| {
+            (Outcome::Retry, "the mail server gave no answer within 20 seconds".to_owned())
+        })
+    }
+
+    async fn try_mail(&self, server: &MailServer, letter: &Letter<'_>) -> (Outcome, String) {
+        let address =
+            match guard::find_address(&server.host, self.allow_private, &self.lookup).await {
+                Ok(address) => address,
+                Err((true, why)) => return (Outcome::Retry, why),
+                Err((false, why)) => return (Outcome::Blocked, why),
+            };
+        let Some(message) = write(server, letter) else {
+            return (Outcome::Refused, "the sender or a recipient is no e-mail address".to_owned());
+        };
+        let tls = match (server.security, TlsParameters::new(server.host.clone())) {
+            (Security::Plain, _) => Tls::None,
+            (Security::Starttls, Ok(parameters)) => Tls::Required(parameters),
+            (Security::Tls, Ok(parameters)) => Tls::Wrapper(parameters),
+            (_, Err(_)) => {
+                return (Outcome::Refused, "its name cannot stand in a certificate".to_owned());
+            }
+        };
+        let mut transport =
+            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string())
+                .port(server.port)
+                .tls(tls)
+                .hello_name(ClientId::Domain(domain(&server.from).to_owned()))
+                .timeout(Some(ATTEMPT_TIMEOUT));
+        if !server.user.is_empty() {
+            let password = server.password.expose().to_owned();
+            transport = transport.credentials(Credentials::new(server.user.clone(), password));
+        }
+        match transport.build().send(message).await {
+            Ok(response) => {
+                let said = response.message().collect::<Vec<_>>().join(" ");
+                (Outcome::Accepted, format!("{} {said}", response.code()).trim().to_owned())
+            }
+            Err(error) => explain(&error),
+        }
+    }
+}
+
+fn domain(address: &str) -> &str {
+    address.rsplit_once('@').map_or("localhost", |(_, domain)| domain.trim_end_matches('>'))
+}
+
+fn write(server: &MailServer, letter: &Letter<'_>) -> Option<Message> {
+    let since = Duration::from_millis(u64::try_from(letter.at.as_ms()).ok()?);
+    let mut message = Message::builder()
+        .from(server.from.parse().ok()?)
+        .subject(letter.subject)
+        .message_id(Some(format!("<{}@{}>", letter.id, domain(&server.from))))
+        .date(UNIX_EPOCH + since)
+        .header(header::ContentType::TEXT_PLAIN);
+    for to in letter.to.split(',') {
+        message = message.to(to.trim().parse().ok()?);
+    }
+    message.body(letter.text.to_owned()).ok()
+}
+
+/// What went wrong, in words for the owner. A server's own words stand in them, never ours to it.
+fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
+    let said = error.to_string();
+    if let Some(code) = error.status() {
+        let words = format!("the mail server answered {code}: {said}");
+        // 535 and its like: the credential is wrong, and trying again may lock the account.
+        return if error.is_permanent() {
+            (Outcome::Refused, words)
+        } else {
+            (Outcome::Retry, words)
+        };
+    }
+    let words = if error.is_timeout() {
+        "the mail server gave no answer within 20 seconds".to_owned()
+    } else if error.is_tls() {
+        format!("no private connection came about: {said}")
+    } else if error.is_client() {
+        format!("it does not fit this mail server: {said}")
+    } else {
+        format!("the mail server could not be reached: {said}")
+    };
+    (if error.is_client() { Outcome::Refused } else { Outcome::Retry }, words)
+}

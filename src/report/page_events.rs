@@ -1,0 +1,55 @@
+//! Events of pages that need a person.
+//! In: a site. Out: those that the ledger could not take, with their error.
+
+use anyhow::{Context as _, Result};
+use sqlx::Row as _;
+
+use crate::clock::Timestamp;
+use crate::store::Store;
+
+/// Most that are shown at once.
+const SHOWN: i64 = 50;
+
+/// An event of a page that the ledger could not take.
+#[derive(Clone, Debug)]
+pub(crate) struct FailedPageEvent {
+    /// `pev_…`.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) url: Option<String>,
+    pub(crate) received_at: Timestamp,
+    pub(crate) error: String,
+}
+
+/// The events of a site's pages that failed, newest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn failed_page_events(
+    store: &Store,
+    site_id: &str,
+) -> Result<Vec<FailedPageEvent>> {
+    let rows = sqlx::query(
+        "select id, name, url, received_at_ms, error
+           from page_events
+          where site_id = $1 and failed_at_ms is not null
+          order by failed_at_ms desc, id desc
+          limit $2",
+    )
+    .bind(site_id)
+    .bind(SHOWN)
+    .fetch_all(store.pool())
+    .await
+    .context("could not read the events of pages that failed")?;
+    rows.iter()
+        .map(|row| {
+            Ok(FailedPageEvent {
+                id: row.try_get("id")?,
+                name: row.try_get("name")?,
+                url: row.try_get("url")?,
+                received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+                error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,504 @@
+//! Alerts: one per trouble, durable, to Slack, webhooks and mailboxes; and what is never in them.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::harness::{FakeDestination, FakeMail, Session, TestApp};
+
+const HERE: &str = "/settings/alerts";
+const PAGE: &str = "https://www.shop.localhost/offer";
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An app whose owner is told by a target of this kind; and the signing secret, where there is one.
+async fn watched(kind: &str) -> (TestApp, FakeDestination, String) {
+    watched_with(kind, &[]).await
+}
+
+async fn watched_with(kind: &str, settings: &[(&str, &str)]) -> (TestApp, FakeDestination, String) {
+    let app = TestApp::owned(settings).await;
+    let hook = FakeDestination::start().await;
+    let owner = app.owner().await;
+    let fields = [("do", "add"), ("kind", kind), ("name", "Ops"), ("address", hook.url.as_str())];
+    let reply = owner.post(HERE, &fields).await;
+    assert!(matches!(reply.status, StatusCode::SEE_OTHER | StatusCode::OK), "{}", reply.text());
+    let secret = reply.text().find("whsec_").map(|at| &reply.text()[at..]);
+    let secret = secret.map(|rest| rest.split('<').next().unwrap_or_default().to_owned());
+    (app, hook, secret.unwrap_or_default())
+}
+
+async fn sale(app: &TestApp, session: &str) {
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid(session).reference(&click_id).completed()).await;
+}
+
+/// Texts that Slack got.
+fn texts(hook: &FakeDestination) -> Vec<String> {
+    let bodies = hook.received();
+    let text = |body: &String| {
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(body.as_object().expect("an object").len(), 1, "Slack knows no other field");
+        body["text"].as_str().expect("a text").to_owned()
+    };
+    bodies.iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
+    let (app, slack, _) = watched("slack").await;
+    assert_eq!(app.tell_of_trouble().await, 0, "nothing is wrong");
+    app.anytrack.answers([422, 422, 422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.tell_of_trouble().await, 0, "told once");
+    let first = texts(&slack).remove(0);
+    let id = app.database.texts("select id from conversions").await.remove(0);
+    for part in [
+        "AnyTrack: 1 delivery (102.60 USD) given up.",
+        "It refused them",
+        "It said last: it answered 422.",
+        &format!("- cs_live_1, 102.60 USD http://go.shop.localhost/conversions/{id}"),
+        "http://go.shop.localhost/settings/destinations/anytrack",
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    assert!(
+        !first.contains('@') && !first.contains("k7Qe"),
+        "nothing personal, no secret: {first}"
+    );
+
+    // Two more within the quarter of an hour are one message after it.
+    for session in ["cs_live_2", "cs_live_3"] {
+        app.advance(MINUTE);
+        sale(&app, session).await;
+        app.deliver_due().await;
+        assert_eq!(app.tell_of_trouble().await, 0);
+    }
+    app.advance(MINUTE * 15);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[1].starts_with("AnyTrack: 3 deliveries (307.80 USD) given up."));
+    app.advance(MINUTE * 60);
+    assert_eq!(app.tell_of_trouble().await, 0, "nothing new");
+
+    let owner = app.owner().await;
+    assert!(owner.page(HERE).await.contains("What is wrong now"));
+    let fields = [("do", "retry"), ("days", "7"), ("reason", "refused")];
+    owner.save("/settings/destinations/anytrack", &fields).await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 0, "it might come back");
+    app.advance(MINUTE * 3);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[2].starts_with("AnyTrack: nothing is given up any more."));
+    let page = owner.page(HERE).await;
+    assert!(page.contains("Nothing is wrong") && page.contains("Over "), "{page}");
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
+    let (app, slack, _) =
+        watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "1s,10h,10h")]).await;
+    app.anytrack.answers([503; 12]);
+    for number in 0..12 {
+        sale(&app, &format!("cs_live_{number}")).await;
+    }
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let text = texts(&slack).remove(0);
+    assert!(
+        text.starts_with("AnyTrack takes no conversions: 12 deliveries (1231.20 USD) wait."),
+        "{text}"
+    );
+    assert!(text.contains("It said last: it answered 503."), "{text}");
+    app.advance(MINUTE * 30);
+    assert_eq!(app.tell_of_trouble().await, 0, "it is slow, too; that is not told twice");
+    app.advance(MINUTE * 6 * 60);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[1].starts_with("AnyTrack still takes no conversions"));
+    // It comes back; deliveries never noticed that somebody watched.
+    for _ in 0..24 {
+        app.advance(MINUTE * 60);
+        app.deliver_due().await;
+    }
+    app.tell_of_trouble().await;
+    app.advance(MINUTE * 3);
+    app.tell_of_trouble().await;
+    let last = texts(&slack).pop().unwrap();
+    assert!(last.starts_with("AnyTrack takes conversions again."), "{last}");
+    assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
+}
+
+#[tokio::test]
+async fn a_slow_backlog_is_told_of() {
+    let (mut app, slack, _) = watched("slack").await;
+    app.leave_things_undone();
+    sale(&app, "cs_live_1").await;
+    app.advance(MINUTE * 14);
+    assert_eq!(app.tell_of_trouble().await, 0);
+    app.advance(MINUTE * 2);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[0].starts_with("AnyTrack drains slowly: 1 delivery (102.60 USD) wait"));
+    // One that is tried again and again waits, too, since its first try.
+    let (mut app, slack, _) = watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "10h")]).await;
+    app.leave_things_undone();
+    app.anytrack.answers([500]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    app.advance(MINUTE * 16);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[0].contains("It said last: it answered 500."));
+}
+
+#[tokio::test]
+async fn a_destination_that_refuses_a_share_is_told_of() {
+    let (app, slack, _) = watched("slack").await;
+    let owner = app.owner().await;
+    let mut rules = RULES.to_vec();
+    rules.retain(|(name, _)| *name != "given_up");
+    owner.save(HERE, &rules).await;
+    for number in 0..24 {
+        // Never three refusals in a row.
+        app.anytrack.answers([if number % 6 == 0 { 422 } else { 200 }]);
+        sale(&app, &format!("cs_live_{number}")).await;
+        app.deliver_due().await;
+    }
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let text = texts(&slack).remove(0);
+    assert!(
+        text.starts_with("AnyTrack fails: 4 of its last 24 tries were not accepted."),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_processed_is_told_of() {
+    let (app, slack, _) = watched("slack").await;
+    let mut event = Session::paid("cs_live_1").completed();
+    event["data"]["object"]["amount_total"] = "much".into();
+    app.stripe_processed(&event).await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let text = texts(&slack).remove(0);
+    assert!(text.starts_with("1 event could not be processed."), "{text}");
+    assert!(text.contains("http://go.shop.localhost/events?state=failed"), "{text}");
+}
+
+#[tokio::test]
+async fn silence_of_stripe_and_payments_without_a_visit_are_told_of() {
+    let (app, slack, _) = watched("slack").await;
+    let owner = app.owner().await;
+    let mut rules = RULES.to_vec();
+    rules.retain(|(name, _)| *name != "slow_minutes");
+    rules.push(("slow_minutes", "0"));
+    owner.save(HERE, &rules).await;
+    for number in 0..24 {
+        app.advance(MINUTE * 60);
+        let session = Session::paid(&format!("cs_live_{number}")).at(app.now().as_seconds());
+        app.stripe_processed(&session.completed()).await;
+    }
+    app.deliver_due().await;
+    app.tell_of_trouble().await;
+    let text = texts(&slack).remove(0);
+    // Nobody came through a tagged page at all.
+    assert!(
+        text.contains("23 of 23 payments (2359.80 USD) of the last day have no visit"),
+        "{text}"
+    );
+    app.advance(MINUTE * 5 * 60);
+    assert_eq!(app.tell_of_trouble().await, 0);
+    app.advance(MINUTE * 75);
+    app.tell_of_trouble().await;
+    let silent = texts(&slack).into_iter().filter(|text| text.starts_with("Stripe sends nothing"));
+    assert_eq!(silent.count(), 1, "{:?}", texts(&slack));
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_what_is_owed_to_it_survives_a_restart() {
+    let (app, hook, secret) = watched("webhook").await;
+    hook.answers([500]);
+    app.anytrack.answers([422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let app = app.restart(&[]).await;
+    assert_eq!(app.tell_of_trouble().await, 0, "not due yet");
+    app.advance(MINUTE);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    app.advance(MINUTE * 60);
+    assert_eq!(app.tell_of_trouble().await, 0, "it was taken");
+    let (bodies, headers) = (hook.received(), hook.headers());
+    assert_eq!((bodies.len(), &bodies[0]), (2, &bodies[1]));
+    assert_eq!(headers[0]["webhook-id"], headers[1]["webhook-id"]);
+    let webhook = standardwebhooks::Webhook::new(&secret).unwrap();
+    let at: i64 = headers[1]["webhook-timestamp"].to_str().unwrap().parse().unwrap();
+    let id = headers[1]["webhook-id"].to_str().unwrap();
+    let signature = webhook.sign(id, at, bodies[1].as_bytes()).unwrap();
+    assert_eq!(headers[1]["webhook-signature"], signature);
+    let body: Value = serde_json::from_str(&bodies[0]).unwrap();
+    assert_eq!(body["type"], "alert.raised");
+    let data = &body["data"];
+    assert_eq!((&data["what"], &data["destination"]), (&"given_up".into(), &"anytrack".into()));
+    assert_eq!((&data["reason"], &data["deliveries"]), (&"refused".into(), &1.into()));
+    assert_eq!(data["money"][0]["amount"], "102.60");
+    assert_eq!(data["conversions"][0]["transaction_id"], "cs_live_1");
+    assert!(!bodies[0].contains("jenny"));
+}
+
+#[tokio::test]
+async fn a_target_gets_no_more_than_it_may_and_never_what_is_over() {
+    let (app, slack, _) = watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "10h")]).await;
+    let owner = app.owner().await;
+    let mut rules = RULES.to_vec();
+    rules.retain(|(name, _)| *name != "per_hour");
+    rules.push(("per_hour", "1"));
+    owner.save(HERE, &rules).await;
+    app.anytrack.answers([422, 500]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    app.advance(MINUTE * 20);
+    assert_eq!(app.tell_of_trouble().await, 0, "the hour is full");
+    assert_eq!(
+        app.database.number("select count(*) from incidents where resolved_at_ms is null").await,
+        2
+    );
+    // The second trouble ends before anybody was told of it.
+    app.advance(MINUTE * 20);
+    let id = app.deliveries().await.into_iter().find(|found| found.state == "pending").unwrap().id;
+    owner.save(&format!("/deliveries/{id}/retry"), &[]).await;
+    app.deliver_due().await;
+    app.tell_of_trouble().await;
+    app.advance(MINUTE * 3);
+    app.tell_of_trouble().await;
+    app.advance(MINUTE * 60);
+    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(texts(&slack).len(), 1);
+}
+
+const MAIL: [(&str, &str); 6] = [
+    ("do", "mail"),
+    ("host", "127.0.0.1"),
+    ("security", "plain"),
+    ("user", "ada"),
+    ("password", "swordfish-77"),
+    ("from", "alerts@shop.example"),
+];
+
+#[tokio::test]
+async fn a_letter_goes_through_the_owners_mail_server() {
+    let (app, mail) = (TestApp::owned(&[]).await, FakeMail::start().await);
+    let owner = app.owner().await;
+    let port = mail.port.to_string();
+    let fields = [
+        ("do", "add"),
+        ("kind", "email"),
+        ("name", "Ada"),
+        ("address", "ada@shop.example, ops@shop.example"),
+    ];
+    owner.save(HERE, &fields).await;
+    assert!(owner.page(HERE).await.contains("E-mails wait until a mail server is set"));
+    app.anytrack.answers([422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1, "it is tried, and waits");
+    let fields: Vec<_> = MAIL.into_iter().chain([("port", port.as_str())]).collect();
+    owner.save(HERE, &fields).await;
+    mail.answer("451 come again");
+    app.advance(MINUTE);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(owner.page(HERE).await.contains("the mail server answered 451"));
+    app.advance(MINUTE * 2);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let heard = mail.heard();
+    for part in [
+        "EHLO shop.example",
+        "MAIL FROM:<alerts@shop.example>",
+        "RCPT TO:<ada@shop.example>",
+        "RCPT TO:<ops@shop.example>",
+        "Subject: AnyTrack: 1 delivery (102.60 USD) given up",
+        "- cs_live_1, 102.60 USD http://go.shop.localhost/conversions/cnv_",
+        "Date: Mon, 21 Sep 2026 14:13:20",
+    ] {
+        assert!(heard.contains(part), "{part}: {heard}");
+    }
+    let ids: Vec<&str> = heard.lines().filter(|line| line.starts_with("Message-ID:")).collect();
+    assert!(ids.len() == 2 && ids[0] == ids[1], "a repeat can be told: {ids:?}");
+    let page = owner.page(HERE).await;
+    assert!(!page.contains("swordfish"), "a password is never shown again");
+    // An empty password keeps the one that is set; for another server it does not.
+    let fields: Vec<_> = MAIL
+        .into_iter()
+        .map(|(name, value)| if name == "password" { (name, "") } else { (name, value) })
+        .chain([("port", port.as_str())])
+        .collect();
+    owner.save(HERE, &fields).await;
+    let elsewhere: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| if *name == "host" { (*name, "localhost") } else { (*name, *value) })
+        .collect();
+    let reply = owner.post(HERE, &elsewhere).await;
+    assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(reply.text().contains("User and password belong together"));
+}
+
+#[tokio::test]
+async fn a_mail_server_without_tls_hears_no_password() {
+    let (app, mail) = (TestApp::owned(&[]).await, FakeMail::start().await);
+    let owner = app.owner().await;
+    let port = mail.port.to_string();
+    let mut fields: Vec<_> = MAIL.into_iter().chain([("port", port.as_str())]).collect();
+    fields[2] = ("security", "starttls");
+    owner.save(HERE, &fields).await;
+    owner
+        .save(
+            HERE,
+            &[("do", "add"), ("kind", "email"), ("name", "Ada"), ("address", "ada@shop.example")],
+        )
+        .await;
+    let id = app.database.texts("select id from alert_targets").await.remove(0);
+    let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert!(reply.text().contains("Not sent") && !reply.text().contains("swordfish"));
+    assert!(
+        !mail.heard().contains("AUTH") && !mail.heard().contains("MAIL FROM"),
+        "{}",
+        mail.heard()
+    );
+}
+
+#[tokio::test]
+async fn a_test_shows_the_real_answer_and_is_kept_nowhere() {
+    let (app, hook, _) = watched("slack").await;
+    let owner = app.owner().await;
+    let id = app.database.texts("select id from alert_targets").await.remove(0);
+    hook.answer(200, "ok", None);
+    let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
+    assert!(
+        reply.text().contains("Accepted") && reply.text().contains("200 ok"),
+        "{}",
+        reply.text()
+    );
+    assert!(texts(&hook)[0].starts_with("This is a test of Clickstamp’s alerts."));
+    let url = hook.url.clone();
+    hook.answer(404, &format!("no_service at {url}"), None);
+    let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
+    assert!(reply.text().contains("it answered 404 no_service at ***"), "{}", reply.text());
+    assert!(!reply.text().contains("slug-k7Qe"), "the address works like a password");
+    assert_eq!(app.database.number("select count(*) from alert_messages").await, 0);
+    // Off, it is told of nothing; deleted, it is gone.
+    owner.save(HERE, &[("do", "off"), ("id", &id)]).await;
+    app.anytrack.answers([422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 0);
+    owner.save(HERE, &[("do", "on"), ("id", &id)]).await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    owner.save(HERE, &[("do", "delete"), ("id", &id)]).await;
+    assert_eq!(
+        owner.post(HERE, &[("do", "test"), ("id", &id)]).await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn an_alert_that_fails_raises_none() {
+    let (app, hook, _) = watched("slack").await;
+    hook.answers([404]);
+    app.anytrack.answers([422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    app.advance(MINUTE * 60 * 24);
+    assert_eq!(app.tell_of_trouble().await, 0);
+    let page = app.owner().await.page(HERE).await;
+    assert!(page.contains("Given up") && page.contains("it answered 404"), "{page}");
+}
+
+/// Every box and number as it stands when nobody changed anything.
+const RULES: [(&str, &str); 12] = [
+    ("do", "rules"),
+    ("held", "1"),
+    ("given_up", "1"),
+    ("events_failed", "1"),
+    ("slow_minutes", "15"),
+    ("refused_percent", "10"),
+    ("failing_percent", "50"),
+    ("silent_hours", "6"),
+    ("unmatched_percent", "20"),
+    ("digest_minutes", "15"),
+    ("remind_hours", "6"),
+    ("per_hour", "20"),
+];
+
+#[tokio::test]
+async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
+    let app = TestApp::owned(&[("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "false")]).await;
+    let owner = app.owner().await;
+    let add = |kind: &'static str, name: &'static str, address: &'static str| {
+        [("do", "add"), ("kind", kind), ("name", name), ("address", address)]
+    };
+    let rows = [
+        (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address"),
+        (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://"),
+        (add("webhook", "Ops", "hunter2"), "That is not a URL. Paste it whole."),
+        (add("webhook", "", "https://hooks.slack.com/x"), "Give it a name"),
+        (add("email", "Ops", "hunter2"), "Enter one e-mail address"),
+        (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one e-mail address"),
+        (add("pigeon", "Ops", "a@b.example"), "Choose how to tell"),
+    ];
+    for (fields, said) in rows {
+        let reply = owner.post(HERE, &fields).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{fields:?}");
+        assert!(reply.text().contains(said), "{said}: {}", reply.text());
+        assert!(!reply.text().contains("hunter2"), "what was refused is not shown");
+    }
+    assert_eq!(app.database.number("select count(*) from alert_targets").await, 0);
+    let mail = |at: usize, value: &'static str| {
+        let mut fields = MAIL.to_vec();
+        fields.push(("port", "587"));
+        fields[1] = ("host", "smtp.example.com");
+        fields[2] = ("security", "starttls");
+        fields[at].1 = value;
+        fields
+    };
+    for (at, value, said) in [
+        (1, "smtp example", "The mail server is a name"),
+        (2, "plain", "Without TLS the password"),
+        (3, "", "User and password belong together"),
+        (5, "nobody", "The sender is one e-mail address"),
+        (6, "0", "The port is a number"),
+        (6, "99999", "The port is a number"),
+    ] {
+        let reply = owner.post(HERE, &mail(at, value)).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");
+        assert!(reply.text().contains(said), "{said}: {}", reply.text());
+        assert!(!reply.text().contains("swordfish"));
+    }
+    // A private mail server is refused when it is tried, too.
+    let mut fields = mail(1, "127.0.0.1");
+    fields[6] = ("port", "25");
+    owner.save(HERE, &fields).await;
+    owner.save(HERE, &add("email", "Ada", "ada@shop.example")).await;
+    let id = app.database.texts("select id from alert_targets").await.remove(0);
+    let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
+    assert!(reply.text().contains("127.0.0.1 is a private or local address"), "{}", reply.text());
+
+    for (at, value) in [(4, "-1"), (4, "often"), (5, "101"), (11, "")] {
+        let mut rules = RULES.to_vec();
+        rules[at].1 = value;
+        let reply = owner.post(HERE, &rules).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");
+        assert!(reply.text().contains("A whole number from 0 to"));
+    }
+    assert_eq!(owner.post(HERE, &[("do", "dance")]).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        owner.post(HERE, &[("do", "test"), ("id", "alt_no")]).await.status,
+        StatusCode::NOT_FOUND
+    );
+    let stranger = app
+        .send("POST", HERE, &[("content-type", "application/x-www-form-urlencoded")], "do=rules")
+        .await;
+    assert_eq!(stranger.status, StatusCode::SEE_OTHER, "only who is signed in may look");
+}
