@@ -42,7 +42,7 @@ async fn the_overview_counts_paid_conversions_once() {
     assert_eq!(shown(&found.undelivered_money), shown(&found.at_risk));
     assert_eq!(found.lost_to_missing_tag, 1);
     assert_eq!(shown(&found.lost_to_missing_tag_money), ["USD 40.00"]);
-    assert_eq!(found.match_rate, Share { part: 2, whole: 4 });
+    assert_eq!(found.match_rate, Share { part: 1, whole: 3 }, "a lead states no money");
     assert_eq!(found.delivered_rate, Share { part: 1, whole: 4 });
 
     let test = Scope { livemode: false, ..live(filled) };
