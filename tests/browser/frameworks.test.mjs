@@ -167,7 +167,11 @@ for (const fallback of ["", "without the browser's view transitions"])
     // The script of the component as Astro ships it; its build does no more than bundle it.
     const [, script] = /<script>([^]*)<\/script>/.exec(readFileSync(`${ASTRO}/components/ClientRouter.astro`, "utf8"));
     web.file("/app.js", await bundle(script, { loader: "ts" }));
-    if (fallback) await page.evaluateOnNewDocument(() => delete Document.prototype.startViewTransition);
+    await page.evaluateOnNewDocument((fallback) => {
+      const start = Document.prototype.startViewTransition;
+      if (fallback) delete Document.prototype.startViewTransition;
+      else if (start) Document.prototype.startViewTransition = function (...how) { return (window.transition = start.apply(this, how)) };
+    }, !!fallback);
     const head = `<head><meta name="astro-view-transitions-enabled" content="true"><meta name="astro-view-transitions-fallback" content="animate">
       ${web.tag}<script type="module" src="/app.js"></script></head>`;
     web.page("/", `${head}<body><a id="next" href="/next">Next</a></body>`);
@@ -175,5 +179,6 @@ for (const fallback of ["", "without the browser's view transitions"])
     await openReady(page, web.shop("/?gclid=one"), { waitUntil: "load" });
     assert.equal(await page.evaluate(() => "startViewTransition" in document), !fallback && (await page.evaluate(() => "ViewTransition" in window)));
     await page.evaluate(() => document.addEventListener("astro:after-swap", () => (window.swaps = (window.swaps ?? 0) + 1)));
-    await swapped({ web, page }, () => page.evaluate(() => window.swaps));
+    // While the transition runs, its picture lies over the page and takes the clicks.
+    await swapped({ web, page }, () => page.evaluate(async () => (await window.transition?.finished, window.swaps)));
   });
