@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::table;
 use crate::clock::Timestamp;
+use crate::registration;
 use crate::store::{AnyConnection, Store};
 use crate::visit::{self, OldClickId};
 
@@ -105,6 +106,7 @@ async fn step(
     if wanted == Prune::Delete {
         for (from, to) in &runs {
             visit::delete_old(tx, until, from, to).await?;
+            registration::forget(tx, from, to).await?;
         }
     }
     Ok(Step { goes, last: Some(last) })

@@ -152,6 +152,11 @@ pub(crate) async fn anytrack_click_id(
     Ok(is_accepted.then(|| format!("{property}{}", client_id(keys, click_id))))
 }
 
+/// Forgets what became of the visits of click IDs between these two, both included, that are gone.
+pub(crate) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Result<()> {
+    table::forget(tx, from, to).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,7 @@ use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::Destination;
 use crate::store::Store;
-
-/// Bits of `visits.flags` that rule a visit out: driven by a program, privacy wished for, forged, of another site, of a host that nobody named.
-const RULED_OUT: i64 = 1 | 2 | 256 | 512 | 1024;
+use crate::visit;
 
 /// Visits between two moments that may be registered and are not, oldest first.
 pub(super) async fn unregistered(
@@ -27,8 +25,7 @@ pub(super) async fn unregistered(
     let rows = sqlx::query(
         "select v.click_id, v.at_ms, v.url, v.referrer, v.details
            from visits v
-          where v.click_id >= $1 and v.click_id < $2 and v.site_id = $3 and v.device <> 'bot'
-            and (v.flags & $4) = 0 and v.url is not null and v.received_at_ms <= $5
+          where v.click_id >= $1 and v.click_id < $2 and v.site_id = $3 and (v.flags & $4) <> 0 and v.received_at_ms <= $5
             and not exists (select 1 from visit_notes n where n.click_id = v.click_id)
             and not exists (select 1 from registrations r
                              where r.destination_id = $6 and r.click_id = v.click_id)
@@ -38,7 +35,7 @@ pub(super) async fn unregistered(
     .bind(ids::first_click_id(from))
     .bind(ids::first_click_id(to))
     .bind(&destination.site_id)
-    .bind(RULED_OUT)
+    .bind(visit::flags::FOR_ANYTRACK)
     .bind(to.as_ms())
     .bind(&destination.id)
     .bind(limit)
@@ -49,11 +46,7 @@ pub(super) async fn unregistered(
     for row in &rows {
         let details: String = row.try_get("details")?;
         let details: Value = serde_json::from_str(&details).context("a visit's details")?;
-        // AnyTrack's cookie: it knows this visitor, and would count him twice. Without the browser's name nothing is sent.
-        let is_known = details["ad_cookies"].get("_atcid").is_some();
-        let Some(user_agent) = details["user_agent"].as_str().filter(|_| !is_known) else {
-            continue;
-        };
+        let user_agent = details["user_agent"].as_str().unwrap_or_default();
         let click_id: String = row.try_get("click_id")?;
         if seen.insert(click_id.clone()) {
             visits.push(Visited {
@@ -141,6 +134,21 @@ pub(super) async fn claim(
         .collect()
 }
 
+/// Forgets what became of click IDs between these two, both included, that have no visit any more.
+pub(super) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Result<()> {
+    sqlx::query(
+        "delete from registrations
+          where click_id >= $1 and click_id <= $2
+            and not exists (select 1 from visits v where v.click_id = registrations.click_id)",
+    )
+    .bind(from)
+    .bind(to)
+    .execute(tx)
+    .await
+    .context("could not forget registrations")?;
+    Ok(())
+}
+
 /// How a try ended.
 pub(super) struct End {
     pub(super) state: &'static str,
@@ -159,7 +167,9 @@ pub(super) async fn settle(
     let mut tx = store.begin().await?;
     sqlx::query(
         "update registrations
-            set state = $1, due_at_ms = $2, claimed_until_ms = null, last_status = $3, last_error = $4, settled_at_ms = $5
+            set state = $1, due_at_ms = $2, claimed_until_ms = null, last_status = $3, last_error = $4, settled_at_ms = $5,
+                url = case when $1 = 'pending' then url else '' end,
+                user_agent = case when $1 = 'pending' then user_agent else '' end
           where destination_id = $6 and click_id = $7 and (attempts = $8 or $1 = 'accepted')",
     )
     .bind(end.state)

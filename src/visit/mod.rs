@@ -52,6 +52,8 @@ pub(crate) mod flags {
     pub(crate) const FIXED_TAG: i64 = 4096;
     /// Known only from the request for the tag's script; its report has not arrived.
     pub(crate) const PROVISIONAL: i64 = 8192;
+    /// AnyTrack may be told of it by the server: the site wants that, the visitor does not mind, and AnyTrack's own tag has not met him.
+    pub(crate) const FOR_ANYTRACK: i64 = 16384;
 }
 
 /// What the request around the body says.

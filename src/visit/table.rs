@@ -99,13 +99,27 @@ impl NewVisit<'_> {
         let day = (received_at.as_ms() / 86_400_000).to_string();
         let visitor =
             keys.hash("visitor", &[&day, &around.address.to_string(), &around.user_agent]);
-        let details = Details::of(&landing, seen, around, agent.browser).to_json();
+        let mut details = Details::of(&landing, seen, around, agent.browser);
         let flags = flag
             | set(seen.is_automated, flags::AUTOMATED)
             | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
             | set(seen.is_adopted, flags::ADOPTED)
             | set(!is_known_host, flags::UNKNOWN_HOST);
         let device = agent.device;
+        let rules_out = flags::AUTOMATED
+            | flags::GPC
+            | flags::FORGED
+            | flags::FOREIGN_SITE
+            | flags::UNKNOWN_HOST;
+        // AnyTrack's cookie: it knows this visitor, and would count him twice.
+        let is_for_anytrack = around.keeps_user_agent
+            && flags & rules_out == 0
+            && device != "bot"
+            && seen.url.is_some()
+            && !details.ad_cookies.has("_atcid");
+        details.user_agent = is_for_anytrack.then_some(around.user_agent.as_str());
+        let flags = flags | set(is_for_anytrack, flags::FOR_ANYTRACK);
+        let details = details.to_json();
         let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default().into());
         let tally = is_known_host.then(|| {
             vec![
@@ -176,6 +190,7 @@ struct Details<'a> {
     tag_host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'a str>,
+    /// The browser's whole name, only where AnyTrack may be told of the visit.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
 }
@@ -200,7 +215,7 @@ impl<'a> Details<'a> {
             browser,
             tag_host: some(&around.tag_host),
             link: seen.link,
-            user_agent: around.keeps_user_agent.then_some(around.user_agent.as_str()),
+            user_agent: None,
         }
     }
 
@@ -219,6 +234,10 @@ impl<'a> Pairs<'a> {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == name)
     }
 }
 

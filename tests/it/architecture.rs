@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "conversion",
         &["visit", "registration", "delivery", "destination", "settings", "state", "client"],
     ),
-    ("registration", &["destination", "settings"]),
+    ("registration", &["visit", "destination", "settings"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
     // The read side; its doors call a room's public verbs for their buttons (retry, rerun).

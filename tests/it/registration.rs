@@ -123,6 +123,35 @@ async fn who_must_or_need_not_be_told_of_is_left_out() {
 }
 
 #[tokio::test]
+async fn whom_anytrack_knows_stands_in_nobodys_way() {
+    let (app, collect) = (TestApp::owned(&[]).await, FakeDestination::start().await);
+    assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
+    for _ in 0..60 {
+        app.browse(json!({"k": "_atcid=abcdefghijklmn"}), &[("user-agent", BROWSER)]).await;
+    }
+    app.browse(json!({}), &[("user-agent", BROWSER)]).await;
+    app.advance(RIPE);
+    assert_eq!(app.register().await, 1);
+}
+
+#[tokio::test]
+async fn nothing_of_the_visitor_is_kept_that_is_not_needed() {
+    let settings = [("CLICKSTAMP_RETENTION_DAYS", "30")];
+    let (app, collect) = (TestApp::owned(&settings).await, FakeDestination::start().await);
+    assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
+    app.browse(json!({"k": "_atcid=abcdefghijklmn"}), &[("user-agent", BROWSER)]).await;
+    let kept = app.database.texts("select details from visits").await.remove(0);
+    assert!(!kept.contains("Mozilla"), "it is not told of: {kept}");
+    app.browse(json!({}), &[("user-agent", BROWSER)]).await;
+    app.advance(RIPE);
+    assert_eq!(app.register().await, 1);
+    assert_eq!(app.database.texts("select url || user_agent from registrations").await, [""]);
+    app.advance(Duration::from_secs(31 * 86_400));
+    assert!(app.app().prune_daily().await.expect("old visits can go"));
+    assert_eq!(app.database.number("select count(*) from registrations").await, 0);
+}
+
+#[tokio::test]
 async fn three_tries_within_ten_minutes_then_the_conversion_goes_as_before() {
     let (app, collect) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
