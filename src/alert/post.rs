@@ -119,8 +119,9 @@ async fn send(
 
 /// What is kept of an answer: its beginning, without a secret that it repeats.
 fn hide(secret: &Secret, said: &str) -> String {
-    let said: String = said.chars().take(500).collect();
-    if secret.expose().len() > 3 { said.replace(secret.expose(), "***") } else { said }
+    let is_secret = secret.expose().len() > 3;
+    let said = if is_secret { said.replace(secret.expose(), "***") } else { said.to_owned() };
+    said.chars().take(500).collect()
 }
 
 /// Sends a test at once and keeps nothing of it. Answers whether it was taken, and what the other side said.
@@ -135,4 +136,18 @@ pub(crate) async fn try_out(
     let parts = Parts { id: &id, headline: &headline, body: &body };
     let (outcome, said) = send(sender, choices, target, now, now, &parts).await;
     (outcome == Outcome::Accepted, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_wherever_an_answer_repeats_it() {
+        let secret = Secret::new("whsec_0123456789");
+        assert_eq!(hide(&secret, "no whsec_0123456789 here"), "no *** here");
+        let long = format!("{}whsec_0123456789", "x".repeat(495));
+        assert_eq!(hide(&secret, &long), format!("{}***", "x".repeat(495)), "across the cut, too");
+        assert_eq!(hide(&Secret::new(""), "plain"), "plain");
+    }
 }

@@ -255,12 +255,29 @@ fn is_news(incident: &Incident) -> bool {
     ALL.into_iter().any(|what| what.word() == word && what.counts_news())
 }
 
-/// What a destination said, without secrets of ours and without the address it points to.
+/// What a destination said, without secrets of ours, a buyer's e-mail address, and the address it points to.
 fn harmless(destination: &Destination, said: &str) -> String {
     if said.starts_with("it moved to ") {
         return "it moved to another address".to_owned();
     }
-    destination::hide_secrets(destination, said).chars().take(300).collect()
+    without_addresses(&destination::hide_secrets(destination, said)).chars().take(300).collect()
+}
+
+/// A text of somebody else, without the e-mail addresses in it, percent-encoded ones too.
+fn without_addresses(text: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || "._%+-@".contains(c);
+    let words = text.split_inclusive(|c| !is_part(c));
+    words
+        .map(|word| {
+            let part = word.trim_end_matches(|c| !is_part(c));
+            let is_address = part.contains('@') || part.to_ascii_lowercase().contains("%40");
+            if is_address {
+                format!("(an e-mail address){}", &word[part.len()..])
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect()
 }
 
 fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Trouble {
@@ -400,7 +417,7 @@ async fn see_failed_events(alerts: &Alerts, rules: &Rules) -> Result<Option<Seen
     };
     let trouble = Trouble {
         part: count,
-        error,
+        error: error.as_deref().map(without_addresses),
         ..blank(What::EventsFailed, "", newest_at, "/events?state=failed")
     };
     let stakes = Scope::Known(Box::default());
@@ -512,6 +529,19 @@ async fn see_unmatched(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_buyers_address_leaves_in_what_others_said() {
+        let rows = [
+            ("unknown lead jenny.rosen@example.com.", "unknown lead (an e-mail address)"),
+            (r#"{"email":"a+b@c.de","ok":0}"#, r#"{"email":"(an e-mail address)","ok":0}"#),
+            ("/x?email=jenny%40example.com&y=1", "/x?email=(an e-mail address)&y=1"),
+            ("500 no such thing, 20% off", "500 no such thing, 20% off"),
+        ];
+        for (said, expected) in rows {
+            assert_eq!(without_addresses(said), expected);
+        }
+    }
 
     #[test]
     fn a_shop_that_sleeps_at_night_is_not_silent_in_the_morning() {
