@@ -298,7 +298,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         ("address", "ada@shop.example, ops@shop.example"),
     ];
     owner.save(HERE, &fields).await;
-    assert!(owner.page(HERE).await.contains("E-mails wait until a mail server is set"));
+    assert!(owner.page(HERE).await.contains("E-mails wait about a day for a mail server"));
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
