@@ -484,6 +484,63 @@ fn any_order_and_any_repetition_of_whole_stories_ends_the_same() {
         .unwrap();
 }
 
+const SUBSCRIPTION: [&str; 3] = [
+    "customer.subscription.created.basil",
+    "invoice.paid.first.basil",
+    "checkout.session.completed.subscription.dahlia",
+];
+
+/// Puts another value wherever an object has this key.
+fn with_everywhere(value: &mut Value, key: &str, other: &Value) {
+    match value {
+        Value::Object(object) => {
+            for (name, inner) in object.iter_mut() {
+                if name == key {
+                    *inner = other.clone();
+                } else {
+                    with_everywhere(inner, key, other);
+                }
+            }
+        }
+        Value::Array(items) => {
+            items.iter_mut().for_each(|item| with_everywhere(item, key, other));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_without_a_customer_is_joined_by_its_subscription() {
+    let app = TestApp::start().await;
+    let click_id = app.visit(PAGE).await;
+    for name in SUBSCRIPTION.into_iter().chain(["invoice.paid.renewal.basil"]) {
+        let mut event = fixture(name, &click_id);
+        with_everywhere(&mut event, "customer", &Value::Null);
+        app.stripe_processed(&event).await;
+    }
+    app.deliver_due().await;
+    let found = app.conversions().await;
+    let renewal = found.iter().find(|c| c.kind == "renewal").expect("a renewal");
+    assert_eq!(renewal.matched_by.as_deref(), Some("stripe_object"), "{found:?}");
+}
+
+#[tokio::test]
+async fn live_payments_lend_nothing_to_test_payments() {
+    let app = TestApp::start().await;
+    let click_id = app.visit(PAGE).await;
+    for name in SUBSCRIPTION {
+        app.stripe_processed(&fixture(name, &click_id)).await;
+    }
+    let mut event = fixture("invoice.paid.renewal.basil", &click_id);
+    with_everywhere(&mut event, "livemode", &json!(false));
+    app.stripe_processed(&event).await;
+    app.deliver_due().await;
+    let found = app.conversions().await;
+    let renewal = found.iter().find(|c| c.kind == "renewal").expect("a renewal");
+    assert_eq!((renewal.livemode, renewal.matched_by.as_deref()), (0, None));
+    assert_eq!(renewal.reason.as_deref(), Some("first_payment_not_seen"));
+}
+
 #[tokio::test]
 async fn a_late_checkout_within_its_time_makes_one_delivery_under_its_own_id() {
     let app = TestApp::start().await;

@@ -39,6 +39,8 @@ pub(crate) struct Conversion {
     pub(crate) account: String,
     pub(crate) currency: Option<String>,
     pub(crate) livemode: i64,
+    pub(crate) occurred_at_ms: i64,
+    pub(crate) paid_at_ms: Option<i64>,
     pub(crate) matched_by: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) click_id: Option<String>,
@@ -252,7 +254,7 @@ impl TestApp {
     pub(crate) async fn conversions(&self) -> Vec<Conversion> {
         let pool = self.database.look().await;
         let rows = sqlx::query(
-            "select id, account, transaction_id, kind, status, amount_minor, refunded_minor, disputed_minor, lost_minor, currency, livemode, match_by, match_reason, click_id, email
+            "select id, account, transaction_id, kind, status, amount_minor, refunded_minor, disputed_minor, lost_minor, currency, livemode, occurred_at_ms, paid_at_ms, match_by, match_reason, click_id, email
                from conversions",
         )
         .fetch_all(&pool)
@@ -279,6 +281,8 @@ impl TestApp {
                 account: row.get("account"),
                 currency: row.get("currency"),
                 livemode: row.get("livemode"),
+                occurred_at_ms: row.get("occurred_at_ms"),
+                paid_at_ms: row.get("paid_at_ms"),
                 matched_by: row.get("match_by"),
                 reason: row.get("match_reason"),
                 click_id: row.get("click_id"),
