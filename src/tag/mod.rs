@@ -154,11 +154,13 @@ impl Tag {
         let mut name = String::with_capacity(160);
         client::push_base(&mut name, &state.config, peer, headers);
         let base_bytes = name.len();
-        for part in [" ", page, " ", &site.key] {
-            name.push_str(part);
-        }
+        name.push(' ');
+        name.push_str(&site.key);
         name.push_str(if must_ask { " ask" } else { "" });
         name.push_str(if debug { " debug" } else { "" });
+        // Last, behind what no header can hold: the page is the only part that may have spaces in it.
+        name.push('\n');
+        name.push_str(page);
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&pages.settings, settings)
             && let Some(answer) = pages.answers.get(&name)
