@@ -1,8 +1,12 @@
-//! SQL of `visits`, `provisional_visits`, `visit_counts`, `visit_notes`, `visit_sessions` and `page_events`.
+//! SQL of `visits` and `visit_counts`; of the tables beside them in files of their own.
 //! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
 
+mod event;
+mod note;
+mod old;
+mod provisional;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
@@ -10,19 +14,26 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use super::body::{Event, Seen, Sent};
-use super::provisional::UNSENT_MS;
-use super::{Around, OldClickId, PageEvent, Visit, WaitingEvent, agent, flags, landing};
+use super::body::{Seen, Sent};
+use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
 
+pub(super) use event::{
+    events_after, events_waiting, insert_event, put_event_off, rerun_event, settle_event,
+};
+pub(super) use note::{
+    click_id_of_note, click_id_of_session, insert_note, insert_session, note_of,
+};
+pub(super) use old::{delete_old, last_seen_before};
+pub(super) use provisional::{
+    delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
+};
+
 /// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
 const QUARTER_MS: i64 = 900_000;
-const MAX_NOTES: i64 = 20;
-/// Checkouts kept of one click ID: a visitor buys now and then, a forger could post thousands.
-const MAX_SESSIONS: i64 = 50;
 
 /// What the group-commit writer writes.
 pub(crate) static VISITS: Batch = Batch {
@@ -288,219 +299,6 @@ pub(super) async fn count_host(
     Ok(())
 }
 
-/// Click IDs between these two, both included, that have visits.
-pub(super) async fn reported_between(
-    store: &Store,
-    from: &str,
-    to: &str,
-) -> Result<HashSet<String>> {
-    let rows = sqlx::query("select click_id from visits where click_id >= $1 and click_id <= $2")
-        .bind(from)
-        .bind(to)
-        .fetch_all(store.pool())
-        .await
-        .context("could not look which visits were reported")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-}
-
-/// Writes a provisional visit. Its row is a visit's without the alias.
-pub(super) async fn insert_provisional(tx: &mut AnyConnection, row: &Row) -> Result<()> {
-    let mut query = sqlx::query(
-        "insert into provisional_visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url,
-                                         referrer, channel, source, medium, campaign, landing_host, landing_path, device,
-                                         flags, visitor, details)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-             on conflict do nothing",
-    );
-    for ((name, _), cell) in VISITS.columns.iter().zip(&row.cells) {
-        query = match cell {
-            _ if *name == "alias" => query,
-            Cell::Null => query.bind(None::<String>),
-            Cell::Int(number) => query.bind(*number),
-            Cell::Text(text) => query.bind(text.clone().into_owned()),
-        };
-    }
-    query.execute(tx).await.context("could not keep a provisional visit")?;
-    Ok(())
-}
-
-/// Moves a provisional visit over to those that count, unless the report of that landing is there.
-pub(super) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
-    // Whoever replaces it waits for this row, and so sees what came of it.
-    sqlx::query("update provisional_visits set flags = flags where click_id = $1")
-        .bind(click_id)
-        .execute(&mut *tx)
-        .await
-        .context("could not take hold of a provisional visit")?;
-    let moved = sqlx::query(
-        "insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel,
-                             source, medium, campaign, landing_host, landing_path, device, flags, visitor, details)
-         select click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel, source, medium,
-                campaign, landing_host, landing_path, device, flags, visitor, details
-           from provisional_visits p
-          where click_id = $1
-            and not exists (select 1 from visits v
-                             where v.click_id = $1 and v.previous_click_id is distinct from v.click_id)
-             on conflict do nothing",
-    )
-    .bind(click_id)
-    .execute(&mut *tx)
-    .await
-    .context("could not promote a provisional visit")?;
-    if moved.rows_affected() == 1 {
-        sqlx::query(
-            "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
-             select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
-                    coalesce(landing_path, ''), device, 1
-               from provisional_visits
-              where click_id = $1 and (flags & $2) = 0
-                 on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
-                 do update set visits = visit_counts.visits + 1",
-        )
-        .bind(click_id)
-        .bind(flags::UNKNOWN_HOST)
-        .execute(&mut *tx)
-        .await
-        .context("could not count a promoted visit")?;
-    }
-    sqlx::query("delete from provisional_visits where click_id = $1")
-        .bind(click_id)
-        .execute(tx)
-        .await
-        .context("could not take away a promoted visit")?;
-    Ok(())
-}
-
-/// Takes away the provisional visit of a landing whose report has come, counted or not.
-pub(super) async fn replace_provisional(store: &Store, click_id: &ClickId) -> Result<()> {
-    let known = sqlx::query(
-        "select click_id from provisional_visits where click_id = $1
-          union all
-         select click_id from visits where click_id = $1 and sent_at_ms = $2",
-    )
-    .bind(click_id.as_str())
-    .bind(UNSENT_MS)
-    .fetch_optional(store.pool())
-    .await
-    .context("could not look for a provisional visit")?;
-    if known.is_none() {
-        return Ok(());
-    }
-    let mut tx = store.begin().await?;
-    sqlx::query("delete from provisional_visits where click_id = $1")
-        .bind(click_id.as_str())
-        .execute(&mut *tx)
-        .await
-        .context("could not take away a provisional visit")?;
-    // Its report has another browser's time, but counts in the same quarter hour, under words of its own.
-    sqlx::query(
-        "update visit_counts set visits = visits - 1
-          where (site_id, quarter, channel, source, medium, campaign, landing_path, device) in
-                (select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''),
-                        coalesce(campaign, ''), coalesce(landing_path, ''), device
-                   from visits
-                  where click_id = $1 and sent_at_ms = $2 and (flags & $3) = 0)",
-    )
-    .bind(click_id.as_str())
-    .bind(UNSENT_MS)
-    .bind(flags::UNKNOWN_HOST)
-    .execute(&mut *tx)
-    .await
-    .context("could not count a visit once")?;
-    sqlx::query("delete from visits where click_id = $1 and sent_at_ms = $2")
-        .bind(click_id.as_str())
-        .bind(UNSENT_MS)
-        .execute(&mut *tx)
-        .await
-        .context("could not take away a promoted visit")?;
-    tx.commit().await
-}
-
-/// Forgets provisional visits whose click ID was minted before.
-pub(super) async fn delete_provisional(tx: &mut AnyConnection, until: Timestamp) -> Result<u64> {
-    let gone = sqlx::query("delete from provisional_visits where click_id < $1")
-        .bind(ids::first_click_id(until))
-        .execute(tx)
-        .await
-        .context("could not forget provisional visits")?;
-    Ok(gone.rows_affected())
-}
-
-pub(super) async fn last_seen_before(
-    tx: &mut AnyConnection,
-    until: Timestamp,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<OldClickId>> {
-    let rows = sqlx::query(
-        "select click_id, min(site_id) as site_id, count(*) as visits, min(at_ms) as first_ms, max(at_ms) as last_ms
-           from visits
-          where click_id > $1 and click_id < $2
-          group by click_id
-         having max(at_ms) < $3
-          order by click_id
-          limit $4",
-    )
-    .bind(after)
-    .bind(ids::first_click_id(until))
-    .bind(until.as_ms())
-    .bind(limit)
-    .fetch_all(tx)
-    .await
-    .context("could not look for old visits")?;
-    rows.iter()
-        .map(|row| {
-            Ok(OldClickId {
-                click_id: row.try_get("click_id")?,
-                site_id: row.try_get("site_id")?,
-                visits: row.try_get("visits")?,
-                first_at: Timestamp::from_ms(row.try_get("first_ms")?),
-                last_at: Timestamp::from_ms(row.try_get("last_ms")?),
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn delete_old(
-    tx: &mut AnyConnection,
-    until: Timestamp,
-    from: &str,
-    to: &str,
-) -> Result<()> {
-    // Between old click IDs stand some that were seen again since.
-    for statement in [
-        "delete from visit_notes
-          where click_id in (select click_id from visits
-                              where click_id >= $1 and click_id <= $2
-                              group by click_id
-                             having max(at_ms) < $3)",
-        "delete from visit_sessions
-          where click_id in (select click_id from visits
-                              where click_id >= $1 and click_id <= $2
-                              group by click_id
-                             having max(at_ms) < $3)",
-        "delete from visit_notes
-          where click_id in (select alias from visits v
-                              where v.click_id >= $1 and v.click_id <= $2 and v.alias is not null
-                                and not exists (select 1 from visits w
-                                                 where w.click_id = v.click_id and w.at_ms >= $3))",
-        "delete from visits
-          where click_id in (select click_id from visits
-                              where click_id >= $1 and click_id <= $2
-                              group by click_id
-                             having max(at_ms) < $3)",
-    ] {
-        sqlx::query(statement)
-            .bind(from)
-            .bind(to)
-            .bind(until.as_ms())
-            .execute(&mut *tx)
-            .await
-            .context("could not delete old visits")?;
-    }
-    Ok(())
-}
-
 /// The signed click ID that a presented one stands for.
 pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<ClickId>> {
     let mut connection = store.pool().acquire().await?;
@@ -605,237 +403,4 @@ fn visit(row: &AnyRow) -> Result<Visit> {
 fn click_id(row: &AnyRow, column: &str) -> Result<ClickId> {
     let text: String = row.try_get(column)?;
     ClickId::parse(&text).with_context(|| format!("{text:?} is not a click ID"))
-}
-
-pub(super) async fn insert_note(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    click_id: &ClickId,
-    anytrack_click_id: &str,
-) -> Result<()> {
-    sqlx::query(
-        "insert into visit_notes (anytrack_click_id, click_id, at_ms)
-         select $1, $2, $3
-          where (select count(*) from visit_notes where click_id = $2) < $4
-             on conflict do nothing",
-    )
-    .bind(anytrack_click_id)
-    .bind(click_id.as_str())
-    .bind(now.as_ms())
-    .bind(MAX_NOTES)
-    .execute(tx)
-    .await
-    .context("could not keep a note")?;
-    Ok(())
-}
-
-pub(super) async fn click_id_of_note(
-    tx: &mut AnyConnection,
-    anytrack_click_id: &str,
-) -> Result<Option<ClickId>> {
-    // Only notes whose visit has arrived; conversion's look for late ones asks the same.
-    let row = sqlx::query(
-        "select n.click_id
-           from visit_notes n
-          where n.anytrack_click_id = $1
-            and (exists (select 1 from visits v where v.click_id = n.click_id)
-                 or (substr(n.click_id, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = n.click_id)))
-          order by n.at_ms, n.click_id
-          limit 1",
-    )
-    .bind(anytrack_click_id)
-    .fetch_optional(tx)
-    .await?;
-    row.map(|row| self::click_id(&row, "click_id")).transpose()
-}
-
-pub(super) async fn insert_session(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    click_id: &ClickId,
-    session_id: &str,
-) -> Result<()> {
-    sqlx::query(
-        "insert into visit_sessions (session_id, click_id, at_ms)
-         select $1, $2, $3
-          where (select count(*) from visit_sessions where click_id = $2) < $4
-             on conflict do nothing",
-    )
-    .bind(session_id)
-    .bind(click_id.as_str())
-    .bind(now.as_ms())
-    .bind(MAX_SESSIONS)
-    .execute(tx)
-    .await
-    .context("could not keep whose checkout it was")?;
-    Ok(())
-}
-
-pub(super) async fn click_id_of_session(
-    tx: &mut AnyConnection,
-    session_id: &str,
-) -> Result<Option<ClickId>> {
-    let row = sqlx::query(
-        "select click_id from visit_sessions where session_id = $1 order by at_ms, click_id limit 1",
-    )
-    .bind(session_id)
-    .fetch_optional(tx)
-    .await
-    .context("could not look whose checkout it was")?;
-    row.map(|row| self::click_id(&row, "click_id")).transpose()
-}
-
-pub(super) async fn note_of(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<String>> {
-    let row = sqlx::query(
-        "select anytrack_click_id
-           from visit_notes
-          where click_id = $1
-             or click_id in (select alias from visits where click_id = $1 and substr(alias, 1, 4) = 'ck_z')
-          order by at_ms desc, anytrack_click_id
-          limit 1",
-    )
-    .bind(click_id.as_str())
-    .fetch_optional(tx)
-    .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-pub(super) async fn insert_event(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    site: &Site,
-    sent: &Sent<'_>,
-    event: &Event<'_>,
-) -> Result<bool> {
-    let inserted = sqlx::query(
-        "insert into page_events (id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-             on conflict do nothing",
-    )
-    .bind(ids::new_record_id("pev_", now))
-    .bind(&site.id)
-    .bind(sent.click_id.as_str())
-    .bind(sent.sent_at_ms)
-    .bind(&*event.name)
-    .bind(now.as_ms())
-    .bind(event.url.as_deref())
-    .bind(serde_json::to_string(&event.properties)?)
-    .execute(tx)
-    .await
-    .context("could not keep an event of a page")?;
-    Ok(inserted.rows_affected() == 1)
-}
-
-pub(super) async fn events_waiting(
-    store: &Store,
-    now: Timestamp,
-    limit: i64,
-) -> Result<Vec<WaitingEvent>> {
-    let rows = sqlx::query(
-        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties, attempts
-           from page_events
-          where conversion_id is null and failed_at_ms is null and due_at_ms <= $1
-          order by received_at_ms, id
-          limit $2",
-    )
-    .bind(now.as_ms())
-    .bind(limit)
-    .fetch_all(store.pool())
-    .await
-    .context("could not look for events of pages")?;
-    let waiting = |row: &AnyRow| {
-        let (id, attempts) = (row.try_get("id")?, row.try_get("attempts")?);
-        Ok(WaitingEvent { id, attempts, event: page_event(row) })
-    };
-    rows.iter().map(waiting).collect()
-}
-
-pub(super) async fn put_event_off(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    id: &str,
-    again_at: Option<Timestamp>,
-    error: &str,
-) -> Result<()> {
-    sqlx::query(
-        "update page_events
-            set attempts = attempts + 1, error = $1, due_at_ms = $2, failed_at_ms = $3
-          where id = $4 and conversion_id is null",
-    )
-    .bind(error)
-    .bind(again_at.unwrap_or(now).as_ms())
-    .bind(again_at.is_none().then_some(now.as_ms()))
-    .bind(id)
-    .execute(tx)
-    .await
-    .context("could not put an event of a page off")?;
-    Ok(())
-}
-
-pub(super) async fn rerun_event(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
-    let done = sqlx::query(
-        "update page_events set attempts = 0, due_at_ms = $1, failed_at_ms = null
-          where id = $2 and failed_at_ms is not null",
-    )
-    .bind(now.as_ms())
-    .bind(id)
-    .execute(tx)
-    .await
-    .context("could not make an event of a page due again")?;
-    Ok(done.rows_affected() == 1)
-}
-
-pub(super) async fn events_after(
-    store: &Store,
-    after: Option<&PageEvent>,
-    limit: i64,
-) -> Result<Vec<PageEvent>> {
-    let (at, id) = after.map_or((i64::MIN, ""), |it| (it.received_at.as_ms(), it.id.as_str()));
-    let rows = sqlx::query(
-        "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties
-           from page_events
-          where conversion_id is not null and (received_at_ms, id) > ($1, $2)
-          order by received_at_ms, id
-          limit $3",
-    )
-    .bind(at)
-    .bind(id)
-    .bind(limit)
-    .fetch_all(store.pool())
-    .await
-    .context("could not read the events of pages")?;
-    rows.iter().map(page_event).collect()
-}
-
-fn page_event(row: &AnyRow) -> Result<PageEvent> {
-    let properties: String = row.try_get("properties")?;
-    let properties: BTreeMap<String, String> =
-        serde_json::from_str(&properties).context("the properties of a page event")?;
-    Ok(PageEvent {
-        id: row.try_get("id")?,
-        site_id: row.try_get("site_id")?,
-        click_id: click_id(row, "click_id")?,
-        sent_at_ms: row.try_get("sent_at_ms")?,
-        name: row.try_get("name")?,
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        url: row.try_get("url")?,
-        properties,
-    })
-}
-
-pub(super) async fn settle_event(
-    tx: &mut AnyConnection,
-    id: &str,
-    conversion_id: &str,
-) -> Result<bool> {
-    let settled = sqlx::query(
-        "update page_events set conversion_id = $1, error = null, failed_at_ms = null
-          where id = $2 and conversion_id is null",
-    )
-    .bind(conversion_id)
-    .bind(id)
-    .execute(tx)
-    .await
-    .context("could not settle an event of a page")?;
-    Ok(settled.rows_affected() == 1)
 }

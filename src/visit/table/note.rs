@@ -1,0 +1,108 @@
+//! SQL of `visit_notes` and `visit_sessions`: what pages tell of a visit later. Private to this room.
+
+use anyhow::{Context as _, Result};
+use sqlx::{AnyConnection, Row as _};
+
+use super::click_id;
+use crate::clock::Timestamp;
+use crate::ids::ClickId;
+
+const MAX_NOTES: i64 = 20;
+/// Checkouts kept of one click ID: a visitor buys now and then, a forger could post thousands.
+const MAX_SESSIONS: i64 = 50;
+
+pub(in crate::visit) async fn insert_note(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    click_id: &ClickId,
+    anytrack_click_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "insert into visit_notes (anytrack_click_id, click_id, at_ms)
+         select $1, $2, $3
+          where (select count(*) from visit_notes where click_id = $2) < $4
+             on conflict do nothing",
+    )
+    .bind(anytrack_click_id)
+    .bind(click_id.as_str())
+    .bind(now.as_ms())
+    .bind(MAX_NOTES)
+    .execute(tx)
+    .await
+    .context("could not keep a note")?;
+    Ok(())
+}
+
+pub(in crate::visit) async fn click_id_of_note(
+    tx: &mut AnyConnection,
+    anytrack_click_id: &str,
+) -> Result<Option<ClickId>> {
+    // Only notes whose visit has arrived; conversion's look for late ones asks the same.
+    let row = sqlx::query(
+        "select n.click_id
+           from visit_notes n
+          where n.anytrack_click_id = $1
+            and (exists (select 1 from visits v where v.click_id = n.click_id)
+                 or (substr(n.click_id, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = n.click_id)))
+          order by n.at_ms, n.click_id
+          limit 1",
+    )
+    .bind(anytrack_click_id)
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| self::click_id(&row, "click_id")).transpose()
+}
+
+pub(in crate::visit) async fn insert_session(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    click_id: &ClickId,
+    session_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "insert into visit_sessions (session_id, click_id, at_ms)
+         select $1, $2, $3
+          where (select count(*) from visit_sessions where click_id = $2) < $4
+             on conflict do nothing",
+    )
+    .bind(session_id)
+    .bind(click_id.as_str())
+    .bind(now.as_ms())
+    .bind(MAX_SESSIONS)
+    .execute(tx)
+    .await
+    .context("could not keep whose checkout it was")?;
+    Ok(())
+}
+
+pub(in crate::visit) async fn click_id_of_session(
+    tx: &mut AnyConnection,
+    session_id: &str,
+) -> Result<Option<ClickId>> {
+    let row = sqlx::query(
+        "select click_id from visit_sessions where session_id = $1 order by at_ms, click_id limit 1",
+    )
+    .bind(session_id)
+    .fetch_optional(tx)
+    .await
+    .context("could not look whose checkout it was")?;
+    row.map(|row| self::click_id(&row, "click_id")).transpose()
+}
+
+pub(in crate::visit) async fn note_of(
+    tx: &mut AnyConnection,
+    click_id: &ClickId,
+) -> Result<Option<String>> {
+    let row = sqlx::query(
+        "select anytrack_click_id
+           from visit_notes
+          where click_id = $1
+             or click_id in (select alias from visits where click_id = $1 and substr(alias, 1, 4) = 'ck_z')
+          order by at_ms desc, anytrack_click_id
+          limit 1",
+    )
+    .bind(click_id.as_str())
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
