@@ -90,7 +90,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   const answer = behind ? forward(behind) : standIn;
   const pages = new Map();
   const web = {
-    /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe. */
+    /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe, with what a form posted as their query. */
     tagRequests: [],
     posts: new Arrivals(),
     /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
@@ -143,8 +143,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     else if (path === "/favicon.ico") response.writeHead(204).end();
     else if (host === "go.shop.localhost" || (web.tagHosts.has(host) && /^\/(t\/|v$|mark$)/.test(path))) serveTag(request, response).catch(() => request.socket.destroy());
     else if (host === "buy.stripe.localhost") {
-      web.payments.add(request.url);
-      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
+      const paid = (posted) => {
+        web.payments.add(request.url + posted);
+        response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
+      };
+      if (request.method === "POST") readBody(request).then((body) => paid(`?${body}`));
+      else paid("");
     } else {
       const { html = "", headers, script } = pages.get(request.headers.host + path) ?? pages.get(path) ?? {};
       if (script) return response.writeHead(200, { "content-type": "text/javascript; charset=utf-8" }).end(script);
