@@ -81,10 +81,10 @@ for (const [way, { attributes = "", action, button = () => "<button>Buy</button>
           : `<div id="host"></div><script>host.attachShadow({ mode: "open" }).innerHTML = ${JSON.stringify(html)}</script>${web.tag}`);
         const id = await openReady(page, web.shop());
         const at = (selector) => (isInPage ? selector : `#host >>> ${selector}`);
-        if (opensTab) await nextTab(visitor, () => send(page, at));
         // The page leaves while the call returns; the arrival is what counts.
-        else await Promise.allSettled([send(page, at)]);
+        const tab = opensTab ? await nextTab(visitor, () => send(page, at)) : void (await Promise.allSettled([send(page, at)]));
         const arrived = await web.payments.next();
+        await tab?.close();
         assert.equal(referenceOf(arrived), id, `${method}: ${arrived}`);
         assert.equal(new URL(arrived, url).searchParams.get("email"), "a@b.example");
       }
