@@ -135,7 +135,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   };
 
   const server = http.createServer((request, response) => {
-    // Whom it serves as a proxy names the host in the address too.
+    // Whom it serves as a proxy names the host in the address too; what is behind another port is not here.
+    if (/^http:/.test(request.url) && new URL(request.url).port !== String(port)) return request.socket.destroy();
     request.url = request.url.replace(/^http:\/\/[^/]+/, "");
     const host = request.headers.host.split(":")[0];
     const path = request.url.split("?")[0];
@@ -164,7 +165,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   web.shop = (path) => web.url("www.shop", path);
   /** A payment link with this reference; the placeholder by default. */
   web.pay = (reference = "--CLICK-ID--") => web.url("buy.stripe", `/abc?client_reference_id=${reference}`);
-  web.tag = `<script async src="${web.url("go.shop", "/t/main.js")}"></script>`;
+  const src = web.url("go.shop", "/t/main.js");
+  web.tag = `<script async src="${src}"></script>`;
+  /** The tag for pages that it reaches late or never. WebKit's driver runs no script in a page that is still loading: there it comes after that. */
+  web.lateTag = !process.env.WEBKIT
+    ? web.tag
+    : `<script>addEventListener("load", () => setTimeout(() => document.head.append(Object.assign(document.createElement("script"), { src: "${src}" }))))</script>`;
   /** Puts a page under a path of every shop host. */
   web.page = (path, html, headers) => pages.set(path, { html, headers });
   /** A page of somebody else's host, and its address here. */
