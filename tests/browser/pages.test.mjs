@@ -377,24 +377,31 @@ scene("the debug add-on shows which links were stamped and why others were not, 
   web.page("/", `${web.tag.replace("main.js", "main.js?debug=1")}<a id="good" href="${web.pay()}">Buy</a><a id="own" href="https://buy.stripe.com/a?client_reference_id=mine">Own</a>
     <a id="bare" href="https://buy.stripe.com/b">Bare</a><p title="${TOKEN}">Text</p>`);
   const id = await openReady(page, web.shop());
-  const overlay = await page.waitForSelector("#clickstamp-debug");
-  const text = () => overlay.evaluate((element) => element.textContent);
-  await page.waitForFunction((id) => document.querySelector("#clickstamp-debug").textContent.includes(id), {}, id);
-  assert.match(await text(), /1 stamped, 1 with the placeholder, 1 with another reference, 1 without/);
-  assert.match(await text(), /<a href> https:\/\/buy\.stripe\.com\/a\S+\n +has a reference of its own/);
-  assert.match(await text(), /<a href> https:\/\/buy\.stripe\.com\/b\n +a payment link without/);
-  assert.match(await text(), /<p title> --CLICK-ID--\n +the tag does not touch this place/);
-  assert.ok(await overlay.isVisible());
+  const shows = (selector) => page.$eval("#clickstamp-debug", (overlay, selector) => [...overlay.shadowRoot.querySelectorAll(selector)].map((part) => part.textContent), selector);
+  await page.waitForFunction((id) => document.querySelector("#clickstamp-debug")?.shadowRoot.textContent.includes(id), {}, id);
+  assert.deepEqual(await shows("ul li"), ["1 stamped", "1 with the placeholder", "1 with another reference", "1 without"]);
+  assert.deepEqual(await shows("ol button"), ["Own", "Bare", "Text"]);
+  const [own, bare, text] = await shows("ol li");
+  assert.match(own, /<a href> https:\/\/buy\.stripe\.com\/a\S+?Has a reference of its own/);
+  assert.match(bare, /<a href> https:\/\/buy\.stripe\.com\/bHas no placeholder: add /);
+  assert.match(text, /<p title> --CLICK-ID--The tag does not touch this place/);
+  const box = await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("section").getBoundingClientRect().toJSON());
+  assert.ok(box.width > 200 && box.height > 100 && box.bottom <= (await page.evaluate(() => innerHeight)), JSON.stringify(box));
   await assertStamped(page, "#good", "href", web.pay(), id);
   assert.equal(await attribute(page, "#bare", "href"), "https://buy.stripe.com/b");
   // It follows the page.
   await page.$eval("#bare", (link) => link.remove());
-  await page.waitForFunction(() => document.querySelector("#clickstamp-debug").textContent.includes("0 without"));
+  await page.waitForFunction(() => document.querySelector("#clickstamp-debug").shadowRoot.textContent.includes("0 without"));
+  // It shows where a link is, and goes when it is told to.
+  await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("ol button").click());
+  assert.deepEqual(await shows(".mark"), [""]);
+  await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("header button").click());
+  assert.deepEqual(await shows("section"), []);
 }, { console: [/^info: Clickstamp/, /^table: /] });
 
 scene("the debug add-on says why nothing is stamped", async ({ web, page }) => {
   web.page("/", `${web.tag.replace("main.js", "main.js?debug=1&nc=1")}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
-  await page.waitForFunction(() => document.querySelector("#clickstamp-debug")?.textContent.includes("nothing is stamped, because the visitor has not agreed yet"));
+  await page.waitForFunction(() => document.querySelector("#clickstamp-debug")?.shadowRoot.textContent.includes("Nothing is stamped, because the visitor has not agreed yet"));
   assert.equal(await attribute(page, "a", "href"), web.pay());
 }, { console: [/^info: Clickstamp/, /^table: /] });
