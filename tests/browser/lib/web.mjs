@@ -92,6 +92,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   const web = {
     /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe, with what a form posted as their query. */
     tagRequests: [],
+    /** Headers of what was answered to them. */
+    tagAnswers: [],
     posts: new Arrivals(),
     /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
     markPath: "/mark",
@@ -131,6 +133,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     const answered = await answer(request, body);
     const text = method === "GET" ? web.alterScript(answered.body, request.url) : answered.body;
     const { "content-length": _, ...kept } = answered.headers;
+    web.tagAnswers.push(kept);
     response.writeHead(answered.status, kept).end(text);
   };
 
