@@ -5,6 +5,7 @@
 mod agent;
 mod body;
 pub(crate) mod endpoint;
+mod fold;
 mod landing;
 mod limit;
 mod provisional;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub(crate) use fold::fold;
 pub(crate) use landing::names_ad_click;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;

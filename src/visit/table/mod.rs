@@ -5,6 +5,7 @@ mod event;
 mod note;
 mod old;
 mod provisional;
+mod sums;
 
 use std::borrow::Cow;
 
@@ -31,9 +32,10 @@ pub(super) use old::{delete_old, last_seen_before};
 pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
+pub(super) use sums::{add_sums, has_counters, take_counters};
 
 /// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
-const QUARTER_MS: i64 = 900_000;
+pub(super) const QUARTER_MS: i64 = 900_000;
 
 /// What the group-commit writer writes.
 pub(crate) static VISITS: Batch = Batch {
