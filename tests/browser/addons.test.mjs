@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { nextTab } from "./lib/browser.mjs";
+import { isWebKit, nextTab } from "./lib/browser.mjs";
 import { API_TOKEN, CLICK_ID, SECRET, TOKEN, assertStamped, attribute, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene, server } from "./lib/scene.mjs";
 import { askApi, askUntil, paidWith, sendWebhook } from "./lib/stripe.mjs";
 
@@ -47,11 +47,15 @@ scene("G72 with the race stub other clicks go on at once: with a key, to a new t
   await goto(page, web.shop());
   await page.evaluate(() => addEventListener("click", (event) => (window.held = event.defaultPrevented)));
   const held = () => page.evaluate(() => window.held);
-  await page.keyboard.down("Control");
-  const tabs = [await nextTab(visitor, () => page.click("#pay"))];
-  await page.keyboard.up("Control");
-  assert.equal(referenceOf(await web.payments.next()), TOKEN);
-  assert.equal(await held(), false);
+  const tabs = [];
+  // A click with a key opens no tab in the browser of WebKit's driver.
+  if (!isWebKit) {
+    await page.keyboard.down("Control");
+    tabs.push(await nextTab(visitor, () => page.click("#pay")));
+    await page.keyboard.up("Control");
+    assert.equal(referenceOf(await web.payments.next()), TOKEN);
+    assert.equal(await held(), false);
+  }
   tabs.push(await nextTab(visitor, () => page.click("#tab")));
   assert.match(await web.payments.next(), /&tab$/);
   assert.equal(await held(), false);
@@ -60,7 +64,7 @@ scene("G72 with the race stub other clicks go on at once: with a key, to a new t
   assert.ok(await page.evaluate(() => window.handled && location.pathname === "/"));
   await Promise.all([page.waitForNavigation({ waitUntil: "domcontentloaded" }), page.click("#other")]);
   assert.equal(page.url(), web.shop("/other"));
-  assert.equal(web.payments.all.length, 2);
+  assert.equal(web.payments.all.length, tabs.length);
 });
 
 scene("G73 without the stub the placeholder reaches Stripe as it is, and the payment says why nobody matched, in all spellings", async ({ web, page }) => {
