@@ -179,7 +179,14 @@ class Page {
   }
   frames = () => [];
   async waitForFrame(url) {
-    await this.waitForFunction((url) => document.querySelector("iframe")?.contentWindow.location.href === url, {}, url);
+    await this.waitForFunction((url) => {
+      try {
+        return document.querySelector("iframe")?.contentWindow.location.href === url;
+      } catch {
+        // A frame that this page may not look into is no longer the empty one it began as.
+        return true;
+      }
+    }, {}, url);
     return new Page(this.#session, this.#handle, true);
   }
 
