@@ -72,6 +72,8 @@ pub(crate) struct Around {
     pub(crate) has_fixed_tag: bool,
     /// The browser's whole name is kept: a destination is told of visits with it.
     pub(crate) keeps_user_agent: bool,
+    /// The page has a path that reports know a redirect link by, and is none.
+    pub(crate) is_at_link: bool,
 }
 
 /// What became of a visit.

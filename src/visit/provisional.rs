@@ -182,6 +182,7 @@ mod tests {
                 tag_host: None,
                 has_fixed_tag: false,
                 keeps_user_agent: false,
+                is_at_link: false,
             },
         }
     }

@@ -101,6 +101,11 @@ impl NewVisit<'_> {
         if let Some(alias) = seen.link {
             // Whatever prefix our address has today, reports know a link by this.
             landing.path = Some(format!("/p/{alias}"));
+        } else if around.is_at_link
+            && let Some(path) = &mut landing.path
+        {
+            // A page of the shop's own: a visit there is no click on the link of that name.
+            path.push('/');
         }
         let agent = agent::read(&around.user_agent);
         let is_known_host = site.domains.is_empty()
