@@ -89,7 +89,7 @@ pub(super) mod tests {
     use crate::destination::presets::PRESETS;
     use crate::destination::{News, Skip, Unsent, compose};
     use crate::money::{Currency, Money};
-    use crate::settings::Gpc;
+    use crate::settings::Discretion;
 
     const OURS: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
     const THEIRS: &str = "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys";
@@ -265,7 +265,7 @@ pub(super) mod tests {
             minimum_value: Some("102.61".to_owned()),
             ..DestinationOptions::default()
         };
-        let shy = DestinationOptions { gpc: Gpc::Skip, ..DestinationOptions::default() };
+        let shy = DestinationOptions { gpc: Discretion::Skip, ..DestinationOptions::default() };
         let unmatched = with(|found| found.conversion.joined.state = "unmatched".to_owned());
         let rows = [
             ("no identity", &options, nobody.clone(), Skip::NoIdentity),
@@ -280,8 +280,10 @@ pub(super) mod tests {
         for (name, options, outgoing, skip) in rows {
             assert_eq!(composed(options, &outgoing), Err(skip.into()), "{name}");
         }
-        let less =
-            DestinationOptions { gpc: Gpc::WithoutPersonal, ..DestinationOptions::default() };
+        let less = DestinationOptions {
+            gpc: Discretion::WithoutPersonal,
+            ..DestinationOptions::default()
+        };
         assert!(!body(&less, &private).contains("jenny"));
         let mut mail_only = nobody;
         mail_only.conversion.email = Some("a@b.example".to_owned());

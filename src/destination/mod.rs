@@ -22,7 +22,7 @@ pub(crate) use webhook::new_secret;
 use serde_json::Value;
 
 use crate::money::Money;
-use crate::settings::{Destination, DestinationKind, DestinationOptions, Encoding, Gpc};
+use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
     let options = &destination.options;
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
-    let less = (outgoing.wants_privacy && options.gpc == Gpc::WithoutPersonal)
+    let less = (outgoing.wants_privacy && options.gpc == Discretion::WithoutPersonal)
         .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
     let has_identity = anytrack::click_id(options, outgoing).is_some()
@@ -185,7 +185,7 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
         Err(Skip::ZeroValue)
     } else if is_paid && outgoing.value.is_some_and(is_less) {
         Err(Skip::BelowMinimum)
-    } else if outgoing.wants_privacy && options.gpc == Gpc::Skip {
+    } else if outgoing.wants_privacy && options.gpc == Discretion::Skip {
         Err(Skip::Gpc)
     } else if !outgoing.is_matched() && !options.sends_unmatched {
         Err(Skip::Unmatched)

@@ -8,8 +8,8 @@ mod link;
 mod table;
 
 pub use destination::{
-    Encoding, Gpc, Header, MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind, SigningSecret,
-    add_destination, revisions, rotate_signing_secret, save_destination,
+    Discretion, Encoding, Header, MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind,
+    SigningSecret, add_destination, revisions, rotate_signing_secret, save_destination,
 };
 pub(crate) use destination::{delete as delete_destination, set_enabled};
 
@@ -344,7 +344,7 @@ pub struct DestinationOptions {
     /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
     pub max_age_days: Option<u32>,
     /// What happens when the visitor asked for privacy.
-    pub gpc: Gpc,
+    pub gpc: Discretion,
     /// The rows of the message; without them it is the kind's own.
     pub rows: Option<Vec<Row>>,
     /// The form of the message.
@@ -395,7 +395,7 @@ impl Default for DestinationOptions {
             minimum_value: None,
             // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
             max_age_days: Some(7),
-            gpc: Gpc::Send,
+            gpc: Discretion::Send,
             rows: None,
             encoding: Encoding::Json,
             headers: Vec::new(),

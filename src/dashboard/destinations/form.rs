@@ -9,8 +9,8 @@ use crate::dashboard::views::entered;
 use crate::destination::{self, mapping::Fault, presets::Preset};
 use crate::money::{Currency, Money};
 use crate::settings::{
-    Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind, Site,
-    ValueOption,
+    Destination, DestinationKind, DestinationOptions, Discretion, Encoding, Header, Row, RowKind,
+    Site, ValueOption,
 };
 
 /// Longest name of a destination.
@@ -134,9 +134,9 @@ pub(super) fn read(
     options.sends_unmatched = sent.is_on("sends_unmatched");
     options.falls_back_to_our_click_id = sent.is_on("falls_back_to_our_click_id");
     options.gpc = match sent.text("gpc").as_str() {
-        "without_personal" => Gpc::WithoutPersonal,
-        "skip" => Gpc::Skip,
-        _ => Gpc::Send,
+        "without_personal" => Discretion::WithoutPersonal,
+        "skip" => Discretion::Skip,
+        _ => Discretion::Send,
     };
     options.minimum_value = Some(sent.text("minimum_value")).filter(|text| !text.is_empty());
     if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))

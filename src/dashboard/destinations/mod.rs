@@ -28,7 +28,7 @@ use crate::destination::{self, Outcome, Sender, Tried, Unsent, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, DestinationTotals};
 use crate::settings::{
-    self, Destination, DestinationKind, Encoding, Gpc, NewDestination, ValueOption,
+    self, Destination, DestinationKind, Discretion, Encoding, NewDestination, ValueOption,
 };
 use crate::state::AppState;
 
@@ -338,9 +338,13 @@ fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
         minimum: options.minimum_value.clone().unwrap_or_default(),
         max_age_days: options.max_age_days.map(|days| days.to_string()).unwrap_or_default(),
         gpc: [
-            ("send", "Send as usual", gpc(Gpc::Send)),
-            ("without_personal", "Send without e-mail, name and phone", gpc(Gpc::WithoutPersonal)),
-            ("skip", "Do not send", gpc(Gpc::Skip)),
+            ("send", "Send as usual", gpc(Discretion::Send)),
+            (
+                "without_personal",
+                "Send without e-mail, name and phone",
+                gpc(Discretion::WithoutPersonal),
+            ),
+            ("skip", "Do not send", gpc(Discretion::Skip)),
         ],
         at_a_time: number(options.at_a_time),
         rate: options.rate.map(|rate| rate.to_string()).unwrap_or_default(),
