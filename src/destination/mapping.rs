@@ -63,6 +63,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("digits", |value: Jinja| {
         on_text(value, |text| text.chars().filter(char::is_ascii_digit).collect())
     });
+    environment.add_filter("slack", |value: Jinja| on_text(value, for_slack));
     environment.add_filter("unix", |value: Jinja| on_text(value, unix));
     environment.add_filter("date", date);
     environment.add_filter("major", major);
@@ -83,6 +84,11 @@ fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Jinja {
         return Jinja::UNDEFINED;
     }
     Jinja::from(make(value.as_str().unwrap_or(&value.to_string())))
+}
+
+/// Plain text for Slack, which reads these three as markup: `<!channel>` would ring everybody.
+pub(crate) fn for_slack(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn unix(text: &str) -> String {
@@ -369,6 +375,7 @@ mod tests {
             (Text, "conversion.email | sha256", r#""b9b8a5f6e4f0e7ab""#),
             (Text, "'  A@B.c ' | normalize_email", r#""a@b.c""#),
             (Text, "payment.phone | digits", r#""4366012345""#),
+            (Text, "'<!channel> & co' | slack", r#""&lt;!channel&gt; &amp; co""#),
             (Text, "conversion.occurred_at | date('%d.%m.%Y')", r#""21.09.2026""#),
             (Integer, "conversion.occurred_at | unix", "1790000000"),
             (Number, "conversion.value", "102.60"),
