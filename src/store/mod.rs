@@ -40,6 +40,10 @@ pub enum Engine {
     Postgres,
 }
 
+/// Length and time of the last write of the file and of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trace([Option<(u64, std::time::SystemTime)>; 2]);
+
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
 pub struct Store {
@@ -163,6 +167,16 @@ impl Store {
     /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
     pub(crate) async fn writer_ended(&self) {
         self.visits.ended().await;
+    }
+
+    /// What a SQLite file looks like from outside: it differs once anybody, of whatever process, has written. `None` on PostgreSQL.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        let path = self.url.strip_prefix("sqlite://")?;
+        let seen = |path: String| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.len(), found.modified().ok()?))
+        };
+        Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
     }
 
     /// True when the database answers.
