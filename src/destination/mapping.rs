@@ -127,14 +127,31 @@ pub(crate) fn evaluate(rows: &[Row], names: &Value) -> Vec<Result<Cell, Fault>> 
         }
         let fault = |error: Error| Fault {
             row: at,
-            place: error.range().map(|range| (range.start, range.end)),
+            place: place(&row.expression, error.range()),
             message: words(&error),
         };
         let expression = environment.compile_expression(&row.expression).map_err(fault)?;
         let value = expression.eval(&names).map_err(fault)?;
-        cell(row.kind, &value).map_err(|message| Fault { row: at, place: None, message })
+        let whole = place(&row.expression, None);
+        cell(row.kind, &value).map_err(|message| Fault { row: at, place: whole, message })
     };
     rows.iter().enumerate().map(evaluate).collect()
+}
+
+/// The characters to mark: those that are named; where something is missing, the word before it; else all of them.
+fn place(expression: &str, named: Option<std::ops::Range<usize>>) -> Option<(usize, usize)> {
+    let named = named.filter(|named| expression.get(named.clone()).is_some());
+    let (start, end) = match named {
+        Some(named) if !expression[named.clone()].trim().is_empty() => (named.start, named.end),
+        Some(named) => {
+            let before = expression[..named.start].trim_end();
+            let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+            // A blank that is wider than one byte is no place to cut.
+            (before.get(start..).map_or(0, |_| start), before.len())
+        }
+        None => (0, expression.len()),
+    };
+    (start < end).then_some((start, end))
 }
 
 fn words(error: &Error) -> String {
