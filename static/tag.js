@@ -99,9 +99,12 @@
      */
     const cut = (text, length) => text.slice(0, length) || undefined;
 
-    /** Tells the server something. It tells the bodies of one click ID apart by the time. */
+    /**
+     * Tells the server something. It tells the bodies of one click ID apart by the time. "m" is false where somebody
+     * said that the visitor agreed, and absent where nobody asks.
+     */
     const post = guard((/** @type {object} */ fields) =>
-      send(JSON.stringify({ s: config.s, i: id, t: Date.now(), u: cut(here(), 4096), ...fields })),
+      send(JSON.stringify({ s: config.s, m: config.m, i: id, t: Date.now(), u: cut(here(), 4096), ...fields })),
     );
 
     // Where the click ID is put; onclick is last, because a page's policy may refuse the change.

@@ -50,6 +50,8 @@ pub(crate) enum Skip {
     BelowMinimum,
     /// The visitor's browser asked for privacy.
     Gpc,
+    /// The visitor is not known to have agreed.
+    NoConsent,
     /// It came before the destination was added.
     BeforeDestination,
     /// The destination does not hear of this site.
@@ -71,6 +73,7 @@ impl Skip {
             Self::ZeroValue => "zero_value",
             Self::BelowMinimum => "below_minimum",
             Self::Gpc => "gpc",
+            Self::NoConsent => "no_consent",
             Self::BeforeDestination => "before_destination",
             Self::SiteOff => "site_off",
             Self::Echo => "echo",
@@ -102,8 +105,10 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
     let options = &destination.options;
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
-    let less = (outgoing.wants_privacy && options.gpc == Discretion::WithoutPersonal)
-        .then(|| outgoing.without_personal());
+    let is_discreet = |asks: bool, choice| asks && choice == Discretion::WithoutPersonal;
+    let less = (is_discreet(outgoing.wants_privacy, options.gpc)
+        || is_discreet(!outgoing.has_agreed, options.consent))
+    .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
     let has_identity = anytrack::click_id(options, outgoing).is_some()
         || outgoing.click_id.is_some()
@@ -187,6 +192,8 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
         Err(Skip::BelowMinimum)
     } else if outgoing.wants_privacy && options.gpc == Discretion::Skip {
         Err(Skip::Gpc)
+    } else if !outgoing.has_agreed && options.consent == Discretion::Skip {
+        Err(Skip::NoConsent)
     } else if !outgoing.is_matched() && !options.sends_unmatched {
         Err(Skip::Unmatched)
     } else {

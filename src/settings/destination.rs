@@ -69,6 +69,17 @@ pub enum Discretion {
     Skip,
 }
 
+impl Discretion {
+    /// The word as stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::WithoutPersonal => "without_personal",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 /// Type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

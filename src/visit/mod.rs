@@ -40,6 +40,8 @@ pub(crate) mod flags {
     pub(crate) const GPC: i64 = 2;
     /// The click ID was adopted from a linked domain.
     pub(crate) const ADOPTED: i64 = 4;
+    /// The page, or its consent tool, told the tag that the visitor agreed (`TAG` body key `m`).
+    pub(crate) const AGREED: i64 = 8;
     /// The presented click ID had a wrong MAC; the visit has another one.
     pub(crate) const FORGED: i64 = 256;
     /// The presented click ID was minted for another site; the visit has another one.

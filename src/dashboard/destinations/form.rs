@@ -133,11 +133,12 @@ pub(super) fn read(
     };
     options.sends_unmatched = sent.is_on("sends_unmatched");
     options.falls_back_to_our_click_id = sent.is_on("falls_back_to_our_click_id");
-    options.gpc = match sent.text("gpc").as_str() {
+    let discretion = |name: &str| match sent.text(name).as_str() {
         "without_personal" => Discretion::WithoutPersonal,
         "skip" => Discretion::Skip,
         _ => Discretion::Send,
     };
+    (options.gpc, options.consent) = (discretion("gpc"), discretion("consent"));
     options.minimum_value = Some(sent.text("minimum_value")).filter(|text| !text.is_empty());
     if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))
         && Money::parse(text, currency).is_none_or(|money| money.minor < 0)
@@ -145,14 +146,24 @@ pub(super) fn read(
         faults
             .push("The least value is a number such as 10 or 9.90, without a currency.".to_owned());
     }
-    match sent.text("max_age_days").as_str() {
-        "" => options.max_age_days = None,
-        text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
-            Some(days) => options.max_age_days = Some(days),
-            None => faults.push(format!(
-                "Oldest, in days: a whole number from 1 to {MAX_AGE_DAYS}; empty tells all."
-            )),
-        },
+    for (name, label, empty, days) in [
+        ("max_age_days", "Oldest, in days", "tells all", &mut options.max_age_days),
+        (
+            "expires_days",
+            "Given up after days",
+            "never gives up for its age",
+            &mut options.expires_days,
+        ),
+    ] {
+        match sent.text(name).as_str() {
+            "" => *days = None,
+            text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
+                Some(found) => *days = Some(found),
+                None => faults.push(format!(
+                    "{label}: a whole number from 1 to {MAX_AGE_DAYS}; empty {empty}."
+                )),
+            },
+        }
     }
     let property = sent.text("anytrack_property");
     if !property.is_empty()
