@@ -307,8 +307,10 @@ impl Shift {
                 continue;
             }
             claim.is_probe = is_probe;
-            table::note_attempt(tx, now, &claim).await?;
             begun.push(claim);
+        }
+        if !begun.is_empty() {
+            table::note_attempts(tx, now, now.plus(LEASE), &destination.id).await?;
         }
         if is_probe && !begun.is_empty() {
             breaker.send_probe(now, LEASE);

@@ -369,19 +369,25 @@ pub(super) async fn claim(
         .collect()
 }
 
-/// Notes that an attempt begins: a crash after this is an attempt of unknown outcome.
-pub(super) async fn note_attempt(
+const NOTE: &str = "insert into attempts (delivery_id, n, started_at_ms, outcome)
+     select id, attempts, $1, 'unknown' from deliveries
+      where destination_id = $2 and claimed_until_ms = $3 and state = 'pending'
+         on conflict do nothing  -- another worker's of the same moment";
+
+/// Notes that the attempts begin that were just claimed until `lease`, all at once: a crash after this is an attempt of unknown outcome.
+pub(super) async fn note_attempts(
     tx: &mut AnyConnection,
     now: Timestamp,
-    claim: &Claim,
+    lease: Timestamp,
+    destination_id: &str,
 ) -> Result<()> {
-    sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) values ($1, $2, $3, 'unknown')")
-        .bind(&claim.id)
-        .bind(claim.n)
+    sqlx::query(NOTE)
         .bind(now.as_ms())
+        .bind(destination_id)
+        .bind(lease.as_ms())
         .execute(tx)
         .await
-        .context("could not note an attempt")?;
+        .context("could not note that attempts begin")?;
     Ok(())
 }
 
@@ -553,6 +559,7 @@ mod tests {
                 ][..],
             ),
             (LEASED, &["deliveries_leased (destination_id=? AND claimed_until_ms>?)"]),
+            (NOTE, &["deliveries_leased (destination_id=? AND claimed_until_ms=?)"]),
             (CLAIM, &["(state=? AND id=?)", "deliveries_due (destination_id=? AND due_at_ms<?)"]),
         ] {
             let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))
