@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use clickstamp::app::App;
@@ -18,6 +20,7 @@ use clickstamp::clock::Clock;
 use clickstamp::config::Config;
 use clickstamp::server::Listener;
 use clickstamp::state::AppState;
+use tower::ServiceExt as _;
 
 /// Click IDs of one run; one used twice is still a visit of its own, by its time.
 const CLICK_IDS: u32 = 120_000;
@@ -51,11 +54,13 @@ async fn main() -> Result<()> {
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     };
+    let same = same_answer(app.router()).await?;
     println!("{}", listener.describe());
     let baselines = Router::new()
         .route("/bench/mint", get(mint))
         .route("/bench/parse", post(parse))
-        .route("/bench/static", get(answer));
+        .route("/bench/static", get(answer))
+        .route("/bench/same", get(same));
     app.run_beside(baselines, listener, std::future::pending()).await
 }
 
@@ -80,7 +85,20 @@ async fn parse(body: Bytes) -> StatusCode {
     }
 }
 
-/// The baseline of the script.
+/// One answer of the tag, to be repeated as it is: what the same bytes cost when nothing is made for anybody.
+async fn same_answer(router: Router) -> Result<impl Fn() -> std::future::Ready<Response> + Clone> {
+    let request = Request::get("/t/main.js").header(header::ACCEPT_ENCODING, "gzip");
+    let answer = router.oneshot(request.body(Body::empty())?).await?;
+    let (head, body) = answer.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await?;
+    Ok(move || {
+        let mut response = Response::new(Body::from(body.clone()));
+        response.headers_mut().clone_from(&head.headers);
+        std::future::ready(response)
+    })
+}
+
+/// The other baseline of the script: 2 kB and one header.
 async fn answer() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], Bytes::from_static(&ANSWER))
 }

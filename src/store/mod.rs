@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyPool, Executor as _, Row as _, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use backup::copy_sqlite;
@@ -209,6 +209,7 @@ async fn open_sqlite(path: &str, connections: u32) -> Result<AnyPool> {
     AnyPoolOptions::new()
         .max_connections(connections)
         .after_connect(|connection, _| Box::pin(async move { prepare_sqlite(connection).await }))
+        .after_release(|connection, _| Box::pin(async move { is_whole(connection).await }))
         .connect(&format!("sqlite://{path}?mode=rwc"))
         .await
         .with_context(|| format!("could not open the database file {path}"))
@@ -219,6 +220,13 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
         connection.execute(*pragma).await?;
     }
     Ok(())
+}
+
+/// False for a connection that believes to be in a transaction still: SQLite ends one by itself when the disk is full, the driver
+/// cannot roll back what is over, and would refuse every later transaction.
+async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
+    connection.ping().await?; // Rolls back first what was dropped.
+    Ok(!connection.is_in_transaction())
 }
 
 /// A transaction that writes, and on SQLite the turn that goes with it.
@@ -267,6 +275,21 @@ mod tests {
         assert!(ended.is_ok());
         store.close().await;
         let _ = std::fs::remove_dir_all(directory); // As below.
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_ended_by_itself_spoils_no_later_one() {
+        let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        // As SQLite does when the disk is full.
+        tx.execute("rollback").await.unwrap();
+        assert!(tx.commit().await.is_err());
+        let tx = store.begin().await.unwrap();
+        tx.commit().await.unwrap();
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // As above.
     }
 
     #[tokio::test]

@@ -26,9 +26,10 @@ use self::addons::{AddOns, Scripts};
 use self::fixed::FixedScripts;
 use self::splice::Template;
 use crate::client::{self, Peer};
+use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
-use crate::ids::MINTED_CHARS;
+use crate::ids::{ClickId, MINTED_CHARS};
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 use crate::state::AppState;
 use crate::visit::{self, Landings};
@@ -117,22 +118,84 @@ async fn serve_tag(
     if fixed.is_some() {
         return tag.fixed.answer(&state, &settings, site, &request);
     }
-    let headers = request.headers();
-    let template = tag.template(&state, &settings, site, &request)?;
+    let asked = Asked::read(&request);
+    let template = tag.template(&state, &settings, site, &asked)?;
     let now = state.clock.now();
     let click_id = state.click_ids.mint(now, site.number);
-    if let Some(page) = ad_landing(site, &request) {
+    if let Some(page) = ad_landing(site, &asked) {
         let told = (page, &click_id, now);
         visit::endpoint::hear_landing(&state, &tag.landings, site, &request, told);
     }
-    let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
-    let own = format!("{click_id}{BEFORE_TIME}{:TIME_DIGITS$}", now.as_seconds());
-    let mut response = Response::new(Body::from(template.answer(own.as_bytes(), takes_gzip)));
+    let takes_gzip = asked.takes_gzip();
+    let body = template.answer(&own_bytes(&click_id, now), takes_gzip);
+    let mut response = Response::new(Body::from(body));
     *response.headers_mut() = if takes_gzip { GZIP_HEADERS.clone() } else { HEADERS.clone() };
-    if let Some(origin) = headers.get(header::ORIGIN) {
+    if let Some(origin) = asked.origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
     Ok(response)
+}
+
+/// What an answer depends on. Each header is looked up once: every page view passes here.
+struct Asked<'a> {
+    method: &'a Method,
+    query: Option<&'a str>,
+    peer: Option<Peer>,
+    headers: &'a HeaderMap,
+    origin: Option<&'a HeaderValue>,
+    /// The page's address, as far as the browser tells it.
+    referer: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(request: &'a Request) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method(),
+            query: request.uri().query(),
+            peer: request.extensions().get().copied(),
+            headers,
+            origin: headers.get(header::ORIGIN),
+            referer: headers.get(header::REFERER).and_then(|value| value.to_str().ok()),
+        }
+    }
+
+    /// Scheme and authority of the page; empty when the browser told neither.
+    fn page(&self) -> &'a str {
+        let origin = || self.origin.and_then(|value| value.to_str().ok());
+        self.referer.or_else(origin).map_or("", origin_of)
+    }
+
+    /// What stands behind the `?` of the page's address.
+    fn page_query(&self) -> Option<&'a str> {
+        Some(self.referer?.split_once('?')?.1)
+    }
+
+    fn takes_gzip(&self) -> bool {
+        self.headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip)
+    }
+}
+
+const DIGITS: &[u8; 10] = b"0123456789";
+
+/// What fills the hole of a template.
+fn own_bytes(click_id: &ClickId, now: Timestamp) -> [u8; OWN_BYTES] {
+    let mut own = [b' '; OWN_BYTES];
+    let (id, rest) = own.split_at_mut(MINTED_CHARS);
+    let (before, time) = rest.split_at_mut(BEFORE_TIME.len());
+    id.copy_from_slice(click_id.as_str().as_bytes());
+    before.copy_from_slice(BEFORE_TIME.as_bytes());
+    // From the right; what is left of the number stays space.
+    time[TIME_DIGITS - 1] = b'0';
+    let mut seconds = now.as_seconds();
+    for place in time.iter_mut().rev() {
+        if seconds <= 0 {
+            break;
+        }
+        *place = DIGITS[usize::try_from(seconds % 10).unwrap_or(0)];
+        seconds /= 10;
+    }
+    own
 }
 
 impl Tag {
@@ -142,17 +205,14 @@ impl Tag {
         state: &AppState,
         settings: &Arc<Snapshot>,
         site: &Site,
-        request: &Request,
+        asked: &Asked<'_>,
     ) -> Result<Arc<Template>, AppError> {
-        let (headers, peer) = (request.headers(), request.extensions().get::<Peer>().copied());
-        let page = text(headers, header::REFERER).or_else(|| text(headers, header::ORIGIN));
-        let page = page.map_or("", origin_of);
-        let must_ask =
-            site.tag.consent != Consent::Off || is_without_consent(request.uri().query());
-        let debug = is_debugged(request);
+        let page = asked.page();
+        let must_ask = site.tag.consent != Consent::Off || is_without_consent(asked.query);
+        let debug = is_debugged(asked);
         // The one thing that every request pays for: written into one string, without the machinery of formatting.
         let mut name = String::with_capacity(160);
-        client::push_base(&mut name, &state.config, peer, headers);
+        client::push_base(&mut name, &state.config, asked.peer, asked.headers);
         let base_bytes = name.len();
         name.push(' ');
         name.push_str(&site.key);
@@ -214,27 +274,22 @@ fn is_without_consent(query: Option<&str>) -> bool {
 
 /// The page's address, where it tells of a click that may be kept though the page's report be blocked: with an ad click ID or a UTM
 /// parameter, not before consent, and not for a page that nobody looks at yet.
-fn ad_landing<'a>(site: &Site, request: &'a Request) -> Option<&'a str> {
-    let page = text(request.headers(), header::REFERER).filter(|page| page.contains('?'))?;
-    let may_keep = request.method() == Method::GET
+fn ad_landing<'a>(site: &Site, asked: &Asked<'a>) -> Option<&'a str> {
+    asked.page_query()?;
+    let may_keep = asked.method == Method::GET
         && site.tag.consent == Consent::Off
-        && !is_without_consent(request.uri().query())
-        && !request.headers().contains_key("sec-purpose");
-    (may_keep && visit::names_ad_click(page)).then_some(page)
+        && !is_without_consent(asked.query)
+        && !asked.headers.contains_key("sec-purpose");
+    asked.referer.filter(|page| may_keep && visit::names_ad_click(page))
 }
 
 /// `?debug=1` on the script's URL, or `ck_debug` in the page's: the person who installs the tag wants to see what it does.
-fn is_debugged(request: &Request) -> bool {
+fn is_debugged(asked: &Asked<'_>) -> bool {
     let asks = |query: Option<&str>, word: &str| {
         query.is_some_and(|query| query.split(['&', '#']).any(|pair| pair == word))
     };
-    let page =
-        text(request.headers(), header::REFERER).and_then(|url| Some(url.split_once('?')?.1));
-    asks(request.uri().query(), "debug=1") || asks(page, "ck_debug") || asks(page, "ck_debug=1")
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
+    let page = asked.page_query();
+    asks(asked.query, "debug=1") || asks(page, "ck_debug") || asks(page, "ck_debug=1")
 }
 
 /// Scheme and authority of a URL, as they stand in it.
@@ -399,6 +454,22 @@ mod tests {
                 expected,
                 "{referer:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_time_is_a_number_whatever_the_clock_says() {
+        let rows = [
+            (1_790_000_000_999, "1790000000"),
+            (12_000, "        12"),
+            (0, "         0"),
+            (-5_000, "         0"),
+        ];
+        let click_id = crate::ids::ClickIdKey::new(&[7; 32]).mint(Timestamp::default(), 1);
+        for (ms, expected) in rows {
+            let own = own_bytes(&click_id, Timestamp::from_ms(ms));
+            let expected = format!("{}{BEFORE_TIME}{expected}", click_id.as_str());
+            assert_eq!(String::from_utf8_lossy(&own), expected, "{ms}");
         }
     }
 

@@ -161,6 +161,11 @@ const HOMES: &[Home] = &[
         rule: "lettre is at home in destination/mail",
     },
     Home {
+        word: "dns_lookup",
+        is_home: |file| file.path == "dashboard/setup/place.rs",
+        rule: "dns_lookup is at home in dashboard/setup/place",
+    },
+    Home {
         word: "askama",
         // The demo's pretend pages are templates too.
         is_home: |file| file.is_in(&["dashboard", "demo"]),

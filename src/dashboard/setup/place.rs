@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::net::lookup_host;
+use dns_lookup::{AddrInfo, AddrInfoHints, SockType};
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::Chip;
@@ -110,15 +110,22 @@ pub(super) async fn place(viewer: &Viewer, signs: &TagSigns) -> Place {
             Chip::ok("Best place"),
             format!("It comes from the same address as your page, {page}: {days}."),
         ),
-        Some("same-site") => match share_network(&own, &page).await {
-            Some(true) => (
+        Some("same-site") => match nearness(&own, &page).await {
+            Some(Nearness::SameNetwork) => (
                 Chip::ok("Good place"),
                 format!("It comes from {own}, in the same network as {page}: {days}."),
             ),
-            Some(false) => (
+            Some(Nearness::OtherNetwork) => (
                 Chip::wait("7 days in Safari"),
                 format!(
                     "It comes from {own}, of your domain but in another network than {page}: Safari remembers visitors for 7 \
+                     days. Everything else works in full."
+                ),
+            ),
+            Some(Nearness::AliasOf(name)) => (
+                Chip::wait("7 days in Safari"),
+                format!(
+                    "It comes from {own}, which is an alias (CNAME) of {name}, another domain: Safari remembers visitors for 7 \
                      days. Everything else works in full."
                 ),
             ),
@@ -151,18 +158,63 @@ fn own_host(base: &str) -> String {
     hosts::without_port(authority.split('/').next().unwrap_or_default()).to_owned()
 }
 
-/// Whether two hosts are in one network as Safari compares them; `None` when one cannot be looked up in time.
-async fn share_network(a: &str, b: &str) -> Option<bool> {
-    let (a, b) = tokio::join!(addresses(a), addresses(b));
-    let (a, b) = (a?, b?);
-    Some(a.iter().any(|one| b.iter().any(|other| hosts::same_network(*one, *other))))
+/// How Safari sees a host of ours on a page of the same domain.
+#[derive(Debug, PartialEq, Eq)]
+enum Nearness {
+    /// The script's cookies live as long as the page's own.
+    SameNetwork,
+    OtherNetwork,
+    /// The name of another domain stands behind it.
+    AliasOf(String),
 }
 
-async fn addresses(host: &str) -> Option<Vec<IpAddr>> {
-    let bare = host.trim_matches(['[', ']']);
-    let found = tokio::time::timeout(LOOKUP_TIMEOUT, lookup_host((bare, 443))).await.ok()?.ok()?;
-    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    (!found.is_empty()).then_some(found)
+/// What the name server says of a host.
+struct Found {
+    addresses: Vec<IpAddr>,
+    /// Where its aliases end; the host itself if it is none.
+    name: String,
+}
+
+/// `None` when one of the two could not be looked up.
+async fn nearness(own: &str, page: &str) -> Option<Nearness> {
+    let (own_found, page_found) = tokio::join!(look_up(own), look_up(page));
+    Some(judge(page, &own_found?, &page_found?))
+}
+
+/// WebKit's rule: an alias that leaves the page's domain counts first, unless the page's own alias leads to the same domain; then the
+/// addresses do. A name of this machine's or this network's own is no alias that a browser would see.
+fn judge(page: &str, own: &Found, page_found: &Found) -> Nearness {
+    let leaves = |there: &str| !hosts::same_site(&own.name, there);
+    if hosts::registrable_domain(&own.name).is_some() && leaves(page) && leaves(&page_found.name) {
+        return Nearness::AliasOf(own.name.clone());
+    }
+    let is_near =
+        |one: &IpAddr| page_found.addresses.iter().any(|two| hosts::same_network(*one, *two));
+    match own.addresses.iter().any(is_near) {
+        true => Nearness::SameNetwork,
+        false => Nearness::OtherNetwork,
+    }
+}
+
+async fn look_up(host: &str) -> Option<Found> {
+    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+    let asked = tokio::task::spawn_blocking(move || ask_for(host));
+    tokio::time::timeout(LOOKUP_TIMEOUT, asked).await.ok()?.ok()?
+}
+
+/// Asks as the system does, and for the name at the end of all aliases.
+fn ask_for(host: String) -> Option<Found> {
+    let hints = AddrInfoHints {
+        flags: libc::AI_CANONNAME,
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found = dns_lookup::getaddrinfo(Some(&host), None, Some(hints)).ok()?;
+    let found: Vec<AddrInfo> = found.filter_map(Result::ok).collect();
+    let name = found.iter().find_map(|one| one.canonname.clone());
+    let name = name.map_or(host, |name| name.trim_end_matches('.').to_ascii_lowercase());
+    let addresses: Vec<IpAddr> = found.iter().map(|one| one.sockaddr.ip()).collect();
+    (!addresses.is_empty()).then_some(Found { addresses, name })
 }
 
 /// How the tag is served from a path of the page's own host.
@@ -304,8 +356,30 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_need_no_name_server() {
-        assert_eq!(share_network("127.0.0.1", "127.0.9.9").await, Some(true));
-        assert_eq!(share_network("127.0.0.1", "10.0.0.1").await, Some(false));
-        assert_eq!(share_network("not a host", "10.0.0.1").await, None);
+        assert_eq!(nearness("127.0.0.1", "127.0.9.9").await, Some(Nearness::SameNetwork));
+        assert_eq!(nearness("127.0.0.1", "10.0.0.1").await, Some(Nearness::OtherNetwork));
+        assert_eq!(nearness("not a host", "10.0.0.1").await, None);
+    }
+
+    #[test]
+    fn an_alias_that_leaves_the_domain_counts_before_the_network() {
+        let found = |name: &str, address: [u8; 4]| Found {
+            addresses: vec![address.into()],
+            name: name.to_owned(),
+        };
+        let page = found("www.shop.com", [192, 0, 2, 1]);
+        let rows = [
+            ("go.shop.com", [192, 0, 2, 9], Nearness::SameNetwork),
+            ("edge.shop.com", [192, 0, 2, 9], Nearness::SameNetwork),
+            ("server", [192, 0, 2, 9], Nearness::SameNetwork),
+            ("go.shop.com", [198, 51, 100, 9], Nearness::OtherNetwork),
+            ("shop.hosting.com", [192, 0, 2, 9], Nearness::AliasOf("shop.hosting.com".to_owned())),
+        ];
+        for (name, address, expected) in rows {
+            assert_eq!(judge("www.shop.com", &found(name, address), &page), expected, "{name}");
+        }
+        let hosted = found("page.hosting.com", [192, 0, 2, 1]);
+        let beside = found("tag.hosting.com", [192, 0, 2, 9]);
+        assert_eq!(judge("www.shop.com", &beside, &hosted), Nearness::SameNetwork);
     }
 }

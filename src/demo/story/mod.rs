@@ -2,10 +2,15 @@
 //! In: the moment it ends, the shop's timezone. Out: visits, sales, and the steps in which the world brings them about.
 //! Promise: the same input tells the same story, and every way a payment can end is in it. Pure.
 
+mod dice;
+mod ways;
+
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use self::dice::Dice;
+use self::ways::{BOTS, COMPUTERS, HOURS, LETTER_DAYS, NEWSLETTER, PHONES, WAYS, WEEKDAYS, Way};
 use super::checkout::{Buyer, Item, Sale, Times};
 use crate::clock::Timestamp;
 use crate::report;
@@ -84,176 +89,6 @@ pub(super) enum What {
     /// Nothing new; the workers look whether something is due.
     Quiet,
 }
-
-/// An advertisement, a link, a habit: where visits come from.
-struct Way {
-    /// Share of visitors, in per mille of all.
-    weight: usize,
-    /// Buyers among its visitors, in per mille.
-    buys: usize,
-    /// Visitors with a phone, in per mille.
-    phones: usize,
-    /// Query without the ad click ID.
-    query: &'static str,
-    /// Name of the ad click ID's parameter.
-    ad_click_id: &'static str,
-    referrer: Option<&'static str>,
-    /// First and last day it runs.
-    days: (i64, i64),
-    paths: &'static [&'static str],
-}
-
-const ALWAYS: (i64, i64) = (0, DAYS);
-static WAYS: [Way; 12] = [
-    Way {
-        weight: 210,
-        buys: 30,
-        phones: 550,
-        query: "utm_source=google&utm_medium=cpc&utm_campaign=daylight-search",
-        ad_click_id: "gclid",
-        referrer: Some("https://www.google.com/"),
-        days: ALWAYS,
-        paths: &["/lamp", "/lamp", "/"],
-    },
-    Way {
-        weight: 64,
-        buys: 66,
-        phones: 480,
-        query: "utm_source=google&utm_medium=cpc&utm_campaign=brand",
-        ad_click_id: "gclid",
-        referrer: Some("https://www.google.com/"),
-        days: ALWAYS,
-        paths: &["/", "/lamp"],
-    },
-    Way {
-        weight: 130,
-        buys: 13,
-        phones: 870,
-        query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=winter-desk",
-        ad_click_id: "fbclid",
-        referrer: Some("https://l.facebook.com/"),
-        days: (0, 41),
-        paths: &["/lamp"],
-    },
-    Way {
-        weight: 190,
-        buys: 19,
-        phones: 870,
-        query: "utm_source=facebook&utm_medium=paid_social&utm_campaign=studio-video",
-        ad_click_id: "fbclid",
-        referrer: Some("https://l.facebook.com/"),
-        days: (40, DAYS),
-        paths: &["/studio", "/studio", "/lamp"],
-    },
-    Way {
-        weight: 85,
-        buys: 12,
-        phones: 940,
-        query: "utm_source=instagram&utm_medium=paid_social&utm_campaign=studio-video",
-        ad_click_id: "fbclid",
-        referrer: Some("https://l.instagram.com/"),
-        days: (40, DAYS),
-        paths: &["/studio"],
-    },
-    Way {
-        weight: 42,
-        buys: 36,
-        phones: 120,
-        query: "utm_source=bing&utm_medium=cpc&utm_campaign=daylight-search",
-        ad_click_id: "msclkid",
-        referrer: Some("https://www.bing.com/"),
-        days: ALWAYS,
-        paths: &["/lamp"],
-    },
-    Way {
-        weight: 110,
-        buys: 4,
-        phones: 980,
-        query: "utm_source=tiktok&utm_medium=paid_social&utm_campaign=desk-tour",
-        ad_click_id: "ttclid",
-        referrer: Some("https://www.tiktok.com/"),
-        days: (44, 52),
-        paths: &["/studio"],
-    },
-    Way {
-        weight: 135,
-        buys: 24,
-        phones: 520,
-        query: "",
-        ad_click_id: "",
-        referrer: Some("https://www.google.com/"),
-        days: ALWAYS,
-        paths: &["/", "/lamp", "/journal/north-light", "/journal/desk-by-a-window"],
-    },
-    Way {
-        weight: 34,
-        buys: 9,
-        phones: 610,
-        query: "",
-        ad_click_id: "",
-        referrer: Some("https://www.reddit.com/"),
-        days: ALWAYS,
-        paths: &["/journal/north-light", "/lamp"],
-    },
-    Way {
-        weight: 46,
-        buys: 43,
-        phones: 390,
-        query: "utm_source=desk-notes&utm_medium=affiliate&utm_campaign=best-desk-lamps",
-        ad_click_id: "",
-        referrer: Some("https://desk-notes.example/best-desk-lamps"),
-        days: ALWAYS,
-        paths: &["/lamp"],
-    },
-    NEWSLETTER,
-    Way {
-        weight: 96,
-        buys: 27,
-        phones: 500,
-        query: "",
-        ad_click_id: "",
-        referrer: None,
-        days: ALWAYS,
-        paths: &["/", "/", "/lamp"],
-    },
-];
-const NEWSLETTER: Way = Way {
-    weight: 18,
-    buys: 48,
-    phones: 590,
-    query: "utm_source=newsletter&utm_medium=email&utm_campaign=letter-14",
-    ad_click_id: "",
-    referrer: None,
-    days: ALWAYS,
-    paths: &["/lamp", "/journal/desk-by-a-window"],
-};
-/// Days on which the letter goes out.
-const LETTER_DAYS: [i64; 4] = [6, 20, 35, 49];
-
-/// Of a thousand visitors of a day, how many come in each hour.
-const HOURS: [usize; 24] =
-    [12, 7, 4, 3, 4, 9, 20, 34, 46, 54, 57, 56, 58, 55, 52, 50, 51, 55, 62, 72, 82, 76, 54, 27];
-/// Visitors of a weekday in per cent, from Monday.
-const WEEKDAYS: [i64; 7] = [103, 106, 109, 104, 95, 82, 91];
-
-const PHONES: [&str; 4] = [
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
-    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 [FBAN/FBIOS;FBAV/500.0]",
-    "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
-];
-const COMPUTERS: [&str; 5] = [
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
-    "Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0",
-    "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
-];
-const BOTS: [&str; 3] = [
-    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-    "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
-    "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
-];
 
 /// The destination is down for a few minutes, then takes it.
 const OUTAGE: &[(u16, &str)] =
@@ -673,41 +508,6 @@ pub(super) const ITEMS: [Item; 4] = [
     Item { name: "Two Northlight desk lamps", usd_minor: 23_800, eur_minor: 21_900 },
     Item { name: "Daylight bulbs, set of four", usd_minor: 2_400, eur_minor: 2_200 },
 ];
-
-/// Numbers that look random and are always the same: SplitMix64, as published by Steele, Lea and Flood (2014).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn up_to(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.up_to(u64::try_from(limit).unwrap_or(1))).unwrap_or(0)
-    }
-
-    fn chance(&mut self, per_mille: usize) -> bool {
-        self.below(1000) < per_mille
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn text(&mut self, chars: usize) -> String {
-        const LETTERS: &[u8; 62] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        (0..chars).map(|_| char::from(self.pick(LETTERS))).collect()
-    }
-}
 
 #[cfg(test)]
 mod tests {

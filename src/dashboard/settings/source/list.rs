@@ -1,0 +1,244 @@
+//! The list of Stripe's webhooks, and how the books compare.
+//! In: the key of a new one. Out: the page, or a record and a redirect.
+//! Promise: every source says whether Stripe was heard; a difference of the books names the payment and what mends it.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+use super::super::site::key_fault;
+use super::{Tick, api_key, heard, mode_label, sites};
+use crate::dashboard::frame::{Frame, Tab, Viewer};
+use crate::dashboard::page;
+use crate::dashboard::views::{Field, entered, numbers};
+use crate::error::AppError;
+use crate::report;
+use crate::settings::{self, Added, Snapshot};
+use crate::state::AppState;
+use crate::stripe::reconcile::Reconciled;
+
+/// One source in the list.
+struct SourceItem {
+    key: String,
+    href: String,
+    site: String,
+    mode: &'static str,
+    secrets: String,
+    api_key: String,
+    heard: String,
+}
+
+/// The comparison with Stripe's books.
+struct Books {
+    /// Whose.
+    source: String,
+    /// `ok`, `bad`.
+    class: &'static str,
+    headline: String,
+    /// When, and of which days.
+    when: String,
+    error: Option<String>,
+    totals: Vec<String>,
+    differences: Vec<BooksDifference>,
+    /// `and 20 more`
+    more: String,
+}
+
+struct BooksDifference {
+    day: String,
+    stripe_id: String,
+    stripe: String,
+    here: String,
+    href: Option<String>,
+    fix: String,
+}
+
+#[derive(Template)]
+#[template(path = "sources.html")]
+struct SourcesPage {
+    frame: Frame,
+    back: String,
+    custom_href: String,
+    rows: Vec<SourceItem>,
+    has_key: bool,
+    books: Vec<Books>,
+    action: String,
+    key: Field,
+    sites: Vec<Tick>,
+    has_several_sites: bool,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct NewSourceSent {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    source_site: String,
+}
+
+/// `GET /settings/sources`.
+pub(in crate::dashboard) async fn list_sources(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    let site = viewer.site.key.clone();
+    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
+}
+
+/// `POST /settings/sources`.
+pub(in crate::dashboard) async fn add_source(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<NewSourceSent>,
+) -> Result<Response, AppError> {
+    let mut key = Field::of(entered(Some(&sent.key)).unwrap_or_default());
+    key.error = key_fault(&key.value);
+    let snapshot = state.settings.current();
+    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
+    if key.error.is_none() {
+        let (store, settings) = (&state.store, &state.settings);
+        match settings::add_source(store, settings, viewer.now, &key.value, &site.id).await? {
+            Added::Done => {
+                let there = viewer.link(&format!("/settings/sources/{}", key.value));
+                return Ok(page::see_other(&there.with("saved", "added").to_string()));
+            }
+            Added::KeyTaken => {
+                key.error =
+                    Some("Another webhook or site has this key. Choose another one.".to_owned());
+            }
+            Added::TooMany => {
+                key.error = Some(format!(
+                    "There are {} webhooks already, and no room for more.",
+                    settings::MAX_SOURCES
+                ));
+            }
+        }
+    }
+    let page = sources_page(&state, &viewer, key, &site.key).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+async fn sources_page(
+    state: &AppState,
+    viewer: &Viewer,
+    key: Field,
+    chosen_site: &str,
+) -> Result<SourcesPage, AppError> {
+    let snapshot = state.settings.current();
+    let mut rows = Vec::new();
+    let main_key = snapshot.stripe_source("main").and_then(|main| api_key(state, main));
+    for source in snapshot.stripe_sources() {
+        let heard = heard(state, source).await?;
+        let secrets = i64::try_from(source.secrets.len()).unwrap_or(i64::MAX);
+        rows.push(SourceItem {
+            key: source.key.clone(),
+            href: viewer.link(&format!("/settings/sources/{}", source.key)).to_string(),
+            site: snapshot.site(&source.site_id).map_or_else(String::new, |site| site.name.clone()),
+            mode: mode_label(source.mode),
+            secrets: match secrets {
+                0 => "none: it refuses everything".to_owned(),
+                _ => numbers::count(secrets),
+            },
+            api_key: match (api_key(state, source), &main_key) {
+                (Some(shown), _) => shown,
+                (None, Some(_)) => "that of main".to_owned(),
+                (None, None) => "none".to_owned(),
+            },
+            heard: match heard {
+                Some(heard) => viewer.times.ago(heard.at, viewer.now),
+                None => "not yet".to_owned(),
+            },
+        });
+    }
+    let comparisons = report::comparisons(&state.store).await?;
+    Ok(SourcesPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        back: viewer.link("/settings").to_string(),
+        custom_href: viewer.link("/settings/custom").to_string(),
+        rows,
+        has_key: snapshot.stripe_sources().any(|source| api_key(state, source).is_some()),
+        books: comparisons
+            .iter()
+            .filter_map(|found| of_source(state, &snapshot, viewer, found))
+            .collect(),
+        action: viewer.link("/settings/sources").to_string(),
+        key,
+        has_several_sites: snapshot.sites.len() > 1,
+        sites: sites(&snapshot, chosen_site),
+    })
+}
+
+/// The comparison of a source that still has a key to be compared by.
+fn of_source(
+    state: &AppState,
+    snapshot: &Snapshot,
+    viewer: &Viewer,
+    found: &report::Comparison,
+) -> Option<Books> {
+    let source = snapshot.source(&found.source_id)?;
+    api_key(state, source)?;
+    Some(Books { source: source.key.clone(), ..books(viewer, found) })
+}
+
+fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
+    let result = found.result.as_deref();
+    let result = result.and_then(|text| serde_json::from_str::<Reconciled>(text).ok());
+    let Some(result) = result else {
+        return Books {
+            source: String::new(),
+            class: "bad",
+            headline: "Not compared yet".to_owned(),
+            when: "It is tried again by itself.".to_owned(),
+            error: found.error.clone(),
+            totals: Vec::new(),
+            differences: Vec::new(),
+            more: String::new(),
+        };
+    };
+    let counted = |count: usize| {
+        numbers::counted(i64::try_from(count).unwrap_or(i64::MAX), "payment", "payments")
+    };
+    let mode = if result.livemode { "" } else { ", test mode" };
+    let (from, until) = (viewer.times.minute(result.from), viewer.times.minute(result.until));
+    let compared = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
+    let total = |sums: &crate::stripe::reconcile::Sums| {
+        format!(
+            "Stripe: {} paid, {} {}; here: {}, {}; gap {}",
+            sums.stripe_count,
+            sums.stripe_amount,
+            sums.currency,
+            sums.here_count,
+            sums.here_amount,
+            sums.gap
+        )
+    };
+    let none = || "nothing".to_owned();
+    let difference = |found: &crate::stripe::reconcile::Difference| BooksDifference {
+        day: found.day.clone(),
+        stripe_id: found.stripe_id.clone(),
+        stripe: found.stripe.clone().unwrap_or_else(none),
+        here: found.here.clone().unwrap_or_else(none),
+        href: found
+            .conversion_id
+            .as_ref()
+            .map(|id| viewer.link(&format!("/conversions/{id}")).to_string()),
+        fix: found.fix.clone(),
+    };
+    let more = result.gap.saturating_sub(result.differences.len());
+    Books {
+        source: String::new(),
+        class: if result.gap == 0 { "ok" } else { "bad" },
+        headline: match result.gap {
+            0 => "Stripe’s books and ours agree".to_owned(),
+            gap => format!("{} unlike Stripe’s books", counted(gap)),
+        },
+        when: format!("Compared {compared}: paid from {} to {}{mode}", from.text, until.text),
+        error: found.error.clone(),
+        totals: result.totals.iter().map(total).collect(),
+        differences: result.differences.iter().map(difference).collect(),
+        more: if more > 0 { format!("And {}.", counted(more)) } else { String::new() },
+    }
+}

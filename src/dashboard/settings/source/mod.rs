@@ -1,0 +1,388 @@
+//! The sources: Stripe's webhook endpoints, each with its secrets, and how the books compare.
+//! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
+//! Promise: no secret is shown but its last four characters; each page says whether Stripe was heard, and what it was refused for.
+
+mod keys;
+mod list;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+pub(in crate::dashboard) use self::keys::{add_secret, remove_secret, save_api_key};
+pub(in crate::dashboard) use self::list::{add_source, list_sources};
+
+use self::keys::{SecretItem, secrets};
+use crate::dashboard::frame::{Frame, Tab, Viewer};
+use crate::dashboard::page;
+use crate::dashboard::views::times::Moment;
+use crate::dashboard::views::{Field, entered, numbers, words};
+use crate::error::AppError;
+use crate::report::{self, Heard};
+use crate::settings::{self, Snapshot, Source, SourceMode};
+use crate::state::AppState;
+use crate::stripe::EVENT_TYPES;
+
+/// Most signing secrets of a source: more are never in use at a time.
+const MAX_SECRETS: usize = 4;
+/// Days of rejections that are shown.
+const REJECTION_DAYS: u64 = 7;
+/// Seconds between two looks of a page that waits for the first event.
+const WATCH_SECONDS: &str = "5";
+/// Longest key in Stripe's metadata.
+const MAX_METADATA_KEY: usize = 40;
+
+/// One of several to choose from.
+struct Tick {
+    word: String,
+    label: String,
+    is_chosen: bool,
+}
+
+struct RejectionItem {
+    count: String,
+    why: String,
+    last: Moment,
+}
+
+struct SourceForm {
+    site: Field,
+    metadata_key: Field,
+    mode: Field,
+    account: Field,
+    record_bare_payment_intents: bool,
+}
+
+#[derive(Template)]
+#[template(path = "source.html")]
+struct SourcePage {
+    frame: Frame,
+    back: String,
+    key: String,
+    done: Option<&'static str>,
+    webhook: String,
+    events: Vec<&'static str>,
+    events_text: String,
+    /// `ok`, `wait`, `` of the live check.
+    heard_class: &'static str,
+    heard: String,
+    heard_href: Option<String>,
+    heard_warning: Option<String>,
+    watch_href: String,
+    is_watching: bool,
+    stop_href: String,
+    secrets: Vec<SecretItem>,
+    from_environment: bool,
+    has_room: bool,
+    secret_action: String,
+    remove_action: String,
+    secret_error: Option<String>,
+    rejections: Vec<RejectionItem>,
+    /// Its own, masked.
+    api_key: Option<String>,
+    api_key_is_fixed: bool,
+    /// True where that of `main` serves it.
+    main_has_key: bool,
+    api_key_action: String,
+    api_key_error: Option<String>,
+    action: String,
+    form: SourceForm,
+    sites: Vec<Tick>,
+    modes: Vec<Tick>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct SourceQuery {
+    saved: Option<String>,
+    watch: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct SourceSent {
+    #[serde(default)]
+    source_site: String,
+    #[serde(default)]
+    metadata_key: String,
+    #[serde(default)]
+    source_mode: String,
+    #[serde(default)]
+    account: String,
+    record_bare_payment_intents: Option<String>,
+}
+
+fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
+    let tick = |site: &settings::Site| Tick {
+        word: site.key.clone(),
+        label: site.name.clone(),
+        is_chosen: site.key == chosen,
+    };
+    snapshot.sites.iter().map(tick).collect()
+}
+
+fn mode_label(mode: SourceMode) -> &'static str {
+    match mode {
+        SourceMode::Any => "live or test",
+        SourceMode::Live => "live mode",
+        SourceMode::Test => "test mode",
+    }
+}
+
+/// The last event that one of its present secrets believed, or an earlier one.
+async fn heard(state: &AppState, source: &Source) -> Result<Option<Heard>, AppError> {
+    let mut last: Option<Heard> = None;
+    for position in 0..4 {
+        let heard =
+            report::last_heard(&state.store, &source.id, position, Default::default()).await?;
+        if let Some(heard) = heard
+            && last.as_ref().is_none_or(|last| last.at < heard.at)
+        {
+            last = Some(heard);
+        }
+    }
+    Ok(last)
+}
+
+/// The API key of its own that a source has, as it may be shown.
+fn api_key(state: &AppState, source: &Source) -> Option<String> {
+    let key = state.api_key_of(source)?;
+    let kind: String = key.expose().chars().take("rk_live_".len()).collect();
+    let is_long = key.expose().len() >= kind.len() + 12;
+    Some(format!("{kind}…{}", if is_long { key.tail() } else { "" }))
+}
+
+fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<&'a Source, AppError> {
+    let source = snapshot.stripe_source(key);
+    source.ok_or_else(|| AppError::not_found("There is no such webhook."))
+}
+
+/// `GET /settings/sources/{key}`.
+pub(in crate::dashboard) async fn show_source(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Query(query): Query<SourceQuery>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let source = find(&snapshot, &key)?;
+    let form = form_of(&snapshot, source);
+    let mut page = source_page(&state, &viewer, source, form, None).await?;
+    page.done = match query.saved.as_deref() {
+        Some("added") => Some("The webhook was added. Now make its endpoint in Stripe."),
+        Some("source") => Some("Saved."),
+        Some("secret") => {
+            Some("The signing secret was added. The next webhook is checked with it too.")
+        }
+        Some("removed") => Some("The signing secret was removed."),
+        Some("api-key") => Some("The API key was saved. The books are compared within minutes."),
+        Some("api-key-removed") => Some("The API key was removed."),
+        _ => None,
+    };
+    page.is_watching = query.watch.is_some() && page.heard_class == "wait";
+    let is_watching = page.is_watching;
+    let mut response = page::show(&page)?;
+    if is_watching {
+        response.headers_mut().insert("refresh", HeaderValue::from_static(WATCH_SECONDS));
+    }
+    Ok(response)
+}
+
+fn form_of(snapshot: &Snapshot, source: &Source) -> SourceForm {
+    let site = snapshot.site(&source.site_id).map(|site| site.key.clone());
+    SourceForm {
+        site: Field::of(site.unwrap_or_default()),
+        metadata_key: Field::of(source.metadata_key.clone()),
+        mode: Field::of(source.mode.word()),
+        account: Field::of(source.account.clone()),
+        record_bare_payment_intents: source.record_bare_payment_intents,
+    }
+}
+
+async fn source_page(
+    state: &AppState,
+    viewer: &Viewer,
+    source: &Source,
+    form: SourceForm,
+    secret_error: Option<String>,
+) -> Result<SourcePage, AppError> {
+    let snapshot = state.settings.current();
+    let here = viewer.link(&format!("/settings/sources/{}", source.key));
+    let action =
+        |rest: &str| viewer.link(&format!("/settings/sources/{}{rest}", source.key)).to_string();
+    let last = heard(state, source).await?;
+    let (heard_class, heard, heard_href) = match &last {
+        Some(last) => (
+            "ok",
+            format!("Received: {}, {}", last.kind, viewer.times.ago(last.at, viewer.now)),
+            Some(viewer.link(&format!("/events/{}", last.id)).to_string()),
+        ),
+        None if source.secrets.is_empty() => {
+            ("", "Waiting for its signing secret".to_owned(), None)
+        }
+        None => ("wait", "Waiting for the first event".to_owned(), None),
+    };
+    let other_mode = |last: &Heard| match source.mode {
+        SourceMode::Live if !last.livemode => Some(
+            "It was of test mode, and this endpoint is for live mode. Only endpoints of Connect send both.",
+        ),
+        SourceMode::Test if last.livemode => Some(
+            "It was of live mode, and this endpoint is for test mode: is this the secret of the right endpoint?",
+        ),
+        SourceMode::Any | SourceMode::Live | SourceMode::Test => None,
+    };
+    let mode = |mode: SourceMode| Tick {
+        word: mode.word().to_owned(),
+        label: mode_label(mode).to_owned(),
+        is_chosen: form.mode.value == mode.word(),
+    };
+    Ok(SourcePage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        back: viewer.link("/settings/sources").to_string(),
+        key: source.key.clone(),
+        done: None,
+        webhook: format!("{}/webhooks/stripe/{}", viewer.client.base, source.key),
+        events: EVENT_TYPES.into(),
+        events_text: EVENT_TYPES.join(" "),
+        heard_class,
+        heard,
+        heard_href,
+        heard_warning: last.as_ref().and_then(other_mode).map(str::to_owned),
+        watch_href: here.with("watch", "1").to_string(),
+        is_watching: false,
+        stop_href: here.to_string(),
+        secrets: secrets(state, viewer, source).await?,
+        from_environment: source.from_environment,
+        has_room: source.secrets.len() < MAX_SECRETS,
+        secret_action: action("/secrets"),
+        remove_action: action("/secrets/remove"),
+        secret_error,
+        rejections: rejections(state, viewer, source).await?,
+        api_key: api_key(state, source),
+        api_key_is_fixed: is_fixed(state, source),
+        main_has_key: source.key != "main"
+            && snapshot.stripe_source("main").is_some_and(|main| api_key(state, main).is_some()),
+        api_key_action: action("/api-key"),
+        api_key_error: None,
+        action: action(""),
+        sites: sites(&snapshot, &form.site.value),
+        modes: SourceMode::ALL.map(mode).into(),
+        form,
+    })
+}
+
+async fn rejections(
+    state: &AppState,
+    viewer: &Viewer,
+    source: &Source,
+) -> Result<Vec<RejectionItem>, AppError> {
+    let since = viewer.now.minus(std::time::Duration::from_secs(REJECTION_DAYS * 86_400));
+    let found = report::rejections(&state.store, &source.site_id, since).await?;
+    let mut by_reason: Vec<(String, i64, i64)> = Vec::new();
+    for row in found.into_iter().filter(|row| row.source_id == source.id) {
+        match by_reason.iter_mut().find(|(reason, _, _)| *reason == row.reason) {
+            Some((_, count, last)) => {
+                *count += row.rejected;
+                *last = (*last).max(row.last_at_ms);
+            }
+            None => by_reason.push((row.reason, row.rejected, row.last_at_ms)),
+        }
+    }
+    let item = |(reason, count, last): (String, i64, i64)| RejectionItem {
+        count: numbers::count(count),
+        why: words::rejected(&reason).to_owned(),
+        last: viewer.times.short(crate::clock::Timestamp::from_ms(last), viewer.now),
+    };
+    Ok(by_reason.into_iter().map(item).collect())
+}
+
+/// `POST /settings/sources/{key}`.
+pub(in crate::dashboard) async fn save_source(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<SourceSent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let source = find(&snapshot, &key)?;
+    match read_source(&snapshot, source, &sent) {
+        Ok(changed) => {
+            settings::save_source(&state.store, &state.settings, &changed).await?;
+            Ok(saved(&viewer, &key, "source"))
+        }
+        Err(form) => refuse(&state, &viewer, source, *form, None).await,
+    }
+}
+
+fn read_source(
+    snapshot: &Snapshot,
+    old: &Source,
+    sent: &SourceSent,
+) -> Result<Source, Box<SourceForm>> {
+    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
+    let mut form = SourceForm {
+        site: field(&sent.source_site),
+        metadata_key: field(&sent.metadata_key),
+        mode: field(&sent.source_mode),
+        account: field(&sent.account),
+        record_bare_payment_intents: sent.record_bare_payment_intents.is_some(),
+    };
+    let key = &form.metadata_key.value;
+    if key.is_empty() || key.chars().count() > MAX_METADATA_KEY || key.contains(['[', ']']) {
+        form.metadata_key.error = Some(format!(
+            "A key of Stripe’s metadata has 1 to {MAX_METADATA_KEY} characters and no square brackets."
+        ));
+    }
+    let account = &form.account.value;
+    let is_account = account.strip_prefix("acct_").is_some_and(|rest| {
+        !rest.is_empty()
+            && rest.len() <= 60
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    });
+    if !account.is_empty() && !is_account {
+        form.account.error =
+            Some("An account’s ID starts with acct_. It stands in Stripe under Settings, Account details.".to_owned());
+    }
+    let site = snapshot.site_by_key(&form.site.value);
+    if site.is_none() {
+        form.site.error = Some("Choose one of the sites.".to_owned());
+    }
+    let mode = SourceMode::parse(&form.mode.value);
+    if mode.is_none() {
+        form.mode.error = Some("Choose one of the modes.".to_owned());
+    }
+    let is_right = form.metadata_key.error.is_none() && form.account.error.is_none();
+    match (site, mode) {
+        (Some(site), Some(mode)) if is_right => Ok(Source {
+            site_id: site.id.clone(),
+            metadata_key: form.metadata_key.value,
+            mode,
+            account: form.account.value,
+            record_bare_payment_intents: form.record_bare_payment_intents,
+            ..old.clone()
+        }),
+        _ => Err(Box::new(form)),
+    }
+}
+
+fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
+    let here = viewer.link(&format!("/settings/sources/{key}"));
+    page::see_other(&here.with("saved", what).to_string())
+}
+
+async fn refuse(
+    state: &AppState,
+    viewer: &Viewer,
+    source: &Source,
+    form: SourceForm,
+    secret_error: Option<String>,
+) -> Result<Response, AppError> {
+    let page = source_page(state, viewer, source, form, secret_error).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+/// True when the environment says which key it is.
+fn is_fixed(state: &AppState, source: &Source) -> bool {
+    source.key == "main" && state.config.stripe_api_key.is_some()
+}
