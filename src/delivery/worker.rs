@@ -514,7 +514,7 @@ mod tests {
         let beside = Store::open_beside(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
         let mut tx = beside.begin().await.unwrap();
         let id = &worker.settings.current().destinations[0].id;
-        crate::settings::set_enabled(&mut tx, id, true).await.unwrap();
+        crate::settings::set_enabled(&mut tx, id, false).await.unwrap();
         tx.commit().await.unwrap();
         beside.close().await;
         assert_eq!(

@@ -86,6 +86,18 @@ impl MailServer {
     }
 }
 
+/// Who may vouch for a mail server, beside those whom the system trusts.
+#[derive(Clone)]
+pub(crate) struct Authorities(Certificate);
+
+impl Authorities {
+    /// Reads certificates in PEM form.
+    pub(super) fn read(pem: &str) -> Result<Self> {
+        let read = Certificate::from_pem(pem.as_bytes());
+        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it cannot be read")?))
+    }
+}
+
 /// What is sent.
 pub(crate) struct Letter<'a> {
     /// The same at every attempt, so that a repeat can be told.
@@ -133,8 +145,8 @@ impl Sender {
             return (Outcome::Refused, "the sender or a recipient is no e-mail address".to_owned());
         };
         let mut parameters = TlsParameters::builder(server.host.clone());
-        if let Some(authorities) = &self.mail_authorities {
-            parameters = parameters.add_root_certificate(authorities.clone());
+        if let Some(Authorities(certificates)) = &self.mail_authorities {
+            parameters = parameters.add_root_certificate(certificates.clone());
         }
         let tls = match (server.security, parameters.build()) {
             (Security::Plain, _) => Tls::None,
@@ -162,12 +174,6 @@ impl Sender {
             Err(error) => explain(&error),
         }
     }
-}
-
-/// Reads certificates in PEM form.
-pub(super) fn read_authorities(pem: &str) -> Result<Certificate> {
-    Certificate::from_pem(pem.as_bytes())
-        .context("CLICKSTAMP_SMTP_CA: a certificate in it cannot be read")
 }
 
 fn domain(address: &str) -> &str {

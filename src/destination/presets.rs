@@ -138,7 +138,7 @@ pub(crate) fn sample() -> Value {
             "url": "https://www.example.com/offer?utm_source=google&gclid=Cj0K", "landing_path": "/offer",
             "referrer": "https://www.google.com/", "channel": "paid_search", "source": "google", "medium": "cpc",
             "campaign": "spring", "term": "shoes", "content": "ad1", "device": "phone", "language": "de-AT",
-            "gpc": false, "gclid": "Cj0K", "gbraid": "0AAA", "wbraid": "Cj8K", "fbclid": "IwAR", "ttclid": "E.C.P",
+            "gpc": false, "agreed": true, "gclid": "Cj0K", "gbraid": "0AAA", "wbraid": "Cj8K", "fbclid": "IwAR", "ttclid": "E.C.P",
             "msclkid": "0a1b", "fbp": "fb.1.1.2", "fbc": "fb.1.1.IwAR", "ttp": "2fG",
         },
         "touches": [{

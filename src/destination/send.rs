@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lettre::transport::smtp::client::Certificate;
 use reqwest::header;
 use reqwest::redirect::Policy;
 
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
-use super::{IN_THE_URL, mail, webhook};
+use super::mail::Authorities;
+use super::{IN_THE_URL, webhook};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::settings::{Destination, DestinationKind, SigningSecret};
@@ -56,7 +56,7 @@ pub(crate) struct Sender {
     pub(super) allow_private: bool,
     pub(super) lookup: Lookup,
     /// Who may vouch for a mail server, beside those whom the system trusts.
-    pub(super) mail_authorities: Option<Certificate>,
+    pub(super) mail_authorities: Option<Authorities>,
 }
 
 impl Sender {
@@ -67,7 +67,7 @@ impl Sender {
 
     /// The same, and mail servers may be vouched for by these certificates (PEM).
     pub(crate) fn trusting_in_mail(self, pem: &str) -> Result<Self> {
-        Ok(Self { mail_authorities: Some(mail::read_authorities(pem)?), ..self })
+        Ok(Self { mail_authorities: Some(Authorities::read(pem)?), ..self })
     }
 
     fn with(

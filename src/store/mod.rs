@@ -8,6 +8,7 @@ mod shadow;
 mod sqlite_lock;
 
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub enum Engine {
 
 /// Length and time of the last write of the file and of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trace([Option<(u64, std::time::SystemTime)>; 2]);
+pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
 
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
@@ -174,7 +175,7 @@ impl Store {
         let path = self.url.strip_prefix("sqlite://")?;
         let seen = |path: String| {
             let found = std::fs::metadata(path).ok()?;
-            Some((found.len(), found.modified().ok()?))
+            Some((found.len(), found.mtime(), found.mtime_nsec()))
         };
         Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
     }

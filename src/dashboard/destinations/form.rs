@@ -23,6 +23,8 @@ const MAX_AGE_DAYS: u32 = 3_650;
 const MAX_HEADERS: usize = 20;
 /// Empty rows at the end, to write new ones in.
 const SPARE_ROWS: usize = 3;
+/// Characters of an expression that a line of the form shows.
+const LINE_CHARS: usize = 70;
 /// Headers that are ours to set.
 const OUR_HEADERS: [&str; 5] =
     ["host", "content-length", "content-type", "connection", "transfer-encoding"];
@@ -313,6 +315,8 @@ pub(super) struct RowItem {
     pub(super) at: usize,
     pub(super) field: String,
     pub(super) expression: String,
+    /// It needs more than a line to be read.
+    pub(super) is_long: bool,
     pub(super) is_on: bool,
     /// Word, whether it is this row's.
     pub(super) kinds: Vec<(&'static str, bool)>,
@@ -333,6 +337,7 @@ pub(super) fn row_items(rows: &[Row], results: &[String], faults: &[Fault]) -> V
             at,
             field: row.field.clone(),
             expression: row.expression.clone(),
+            is_long: row.expression.chars().count() > LINE_CHARS,
             is_on: row.is_on,
             kinds: KINDS.iter().map(|(kind, word)| (*word, *kind == row.kind)).collect(),
             result: results.get(at).cloned().unwrap_or_default(),
