@@ -592,11 +592,14 @@ async fn answer_alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the database answers. Workers that end stop the process, so they need no question.
+/// `GET /readyz`: the database answers and takes what is written. Workers that end stop the process, so they need no question.
 async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, AppError> {
-    if state.store.is_reachable().await {
+    if state.store.is_ready().await {
         Ok("ok\n")
     } else {
-        Err(AppError::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
+        Err(AppError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer, or its disk is full",
+        ))
     }
 }

@@ -11,6 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -59,6 +60,8 @@ pub struct Store {
     /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
+    /// True since something could not be written, until something could.
+    in_trouble: Arc<AtomicBool>,
     _lock: Option<Arc<sqlite_lock::DirectoryLock>>,
 }
 
@@ -98,7 +101,18 @@ impl Store {
             let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
             let engine = Engine::Sqlite;
             let begin = "begin immediate";
-            Ok(Self { pool, writes, engine, url, begin, gate, visits: writer, _lock: None })
+            let in_trouble = Arc::default();
+            Ok(Self {
+                pool,
+                writes,
+                engine,
+                url,
+                begin,
+                gate,
+                visits: writer,
+                in_trouble,
+                _lock: None,
+            })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
@@ -126,6 +140,7 @@ impl Store {
                 begin: "begin",
                 gate,
                 visits: writer,
+                in_trouble: Arc::default(),
                 _lock: None,
             })
         } else {
@@ -157,12 +172,14 @@ impl Store {
         };
         let inner =
             self.writes.begin_with(self.begin).await.context("could not begin a transaction")?;
-        Ok(Tx { inner, _turn: turn })
+        Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
     pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
-        self.visits.insert(row).await
+        let inserted = self.visits.insert(row).await;
+        self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
+        inserted
     }
 
     /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
@@ -180,9 +197,22 @@ impl Store {
         Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
     }
 
-    /// True when the database answers.
-    pub(crate) async fn is_reachable(&self) -> bool {
+    /// True when the database answers and takes what is written. Writes something only when the last write failed: a full disk still
+    /// answers questions.
+    pub(crate) async fn is_ready(&self) -> bool {
         sqlx::query("select 1").execute(&self.pool).await.is_ok()
+            && (!self.in_trouble.load(Ordering::Relaxed) || self.try_to_write().await.is_ok())
+    }
+
+    /// Writes what changes nothing, all the way to the disk.
+    async fn try_to_write(&self) -> Result<()> {
+        let nothing = match self.engine {
+            Engine::Sqlite => "pragma user_version = 0",
+            Engine::Postgres => "select cast(pg_current_xact_id() as text)",
+        };
+        let mut tx = self.begin().await?;
+        tx.execute(nothing).await.context("could not write")?;
+        tx.commit().await
     }
 
     /// The engine's own word for how durable a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
@@ -233,13 +263,16 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
     inner: Transaction<'static, Any>,
+    in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Tx {
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
-        self.inner.commit().await.context("could not commit")
+        let committed = self.inner.commit().await.context("could not commit");
+        self.in_trouble.store(committed.is_err(), Ordering::Relaxed);
+        committed
     }
 }
 
@@ -289,6 +322,24 @@ mod tests {
         assert!(tx.commit().await.is_err());
         let tx = store.begin().await.unwrap();
         tx.commit().await.unwrap();
+        store.close().await;
+        let _ = std::fs::remove_dir_all(directory); // As above.
+    }
+
+    #[tokio::test]
+    async fn a_database_that_takes_nothing_is_not_ready() {
+        let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
+        assert!(store.is_ready().await);
+        let mut tx = store.begin().await.unwrap();
+        tx.execute("rollback").await.unwrap();
+        assert!(tx.commit().await.is_err());
+        store.writes.execute("pragma query_only = on").await.unwrap();
+        assert!(!store.is_ready().await && !store.is_ready().await);
+        store.writes.execute("pragma query_only = off").await.unwrap();
+        assert!(store.is_ready().await);
+        assert!(!store.in_trouble.load(Ordering::Relaxed));
         store.close().await;
         let _ = std::fs::remove_dir_all(directory); // As above.
     }

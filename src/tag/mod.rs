@@ -126,10 +126,9 @@ async fn serve_tag(
         let told = (page, &click_id, now);
         visit::endpoint::hear_landing(&state, &tag.landings, site, &request, told);
     }
-    let takes_gzip = asked.takes_gzip();
-    let body = template.answer(&own_bytes(&click_id, now), takes_gzip);
+    let (told, body) = template.answer(&own_bytes(&click_id, now), asked.takes_gzip());
     let mut response = Response::new(Body::from(body));
-    *response.headers_mut() = if takes_gzip { GZIP_HEADERS.clone() } else { HEADERS.clone() };
+    *response.headers_mut() = told;
     if let Some(origin) = asked.origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }

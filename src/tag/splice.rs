@@ -1,10 +1,12 @@
 //! A script that is compressed once, and a tail of which a few bytes differ in every answer.
-//! In: the fixed part at start, a tail for each page, the bytes that are an answer's own. Out: all as one body, gzip or plain.
+//! In: the fixed part at start, a tail for each page, the bytes that are an answer's own. Out: all as one body, gzip or plain, with its headers.
 //! Promise: every answer is a valid gzip member of its own, at the cost of a copy and the checksum of the tail.
 //!
 //! The fixed part is deflated at level 9 and ended with a sync flush, so it stops on a byte boundary without a final block. The tail
 //! follows in *stored* blocks, then the checksum continued over it and the whole length (RFC 1951 §3.2.4, RFC 1952).
 
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
@@ -34,10 +36,19 @@ pub(super) struct Template {
     hole: usize,
 }
 
-/// A body, and where the hole begins in it.
+/// A body, where the hole begins in it, and what its answers say of themselves.
 struct Form {
     body: Vec<u8>,
     hole_at: usize,
+    headers: HeaderMap,
+}
+
+impl Form {
+    fn new(body: Vec<u8>, hole_at: usize, headers: &HeaderMap) -> Self {
+        let mut headers = headers.clone();
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        Self { body, hole_at, headers }
+    }
 }
 
 impl Script {
@@ -55,11 +66,10 @@ impl Script {
 
     /// The script with a tail: `before`, as many bytes as the hole has, `after`. Hole and `before` fit into one block.
     pub(super) fn with_tail(&self, before: &str, hole: usize, after: &str) -> Template {
+        let (plain_headers, gzip_headers) = (&super::HEADERS, &super::GZIP_HEADERS);
         let tail = [before.as_bytes(), &vec![b' '; hole], after.as_bytes()].concat();
-        let plain = Form {
-            body: [&self.plain[..], &tail].concat(),
-            hole_at: self.plain.len() + before.len(),
-        };
+        let hole_at = self.plain.len() + before.len();
+        let plain = Form::new([&self.plain[..], &tail].concat(), hole_at, plain_headers);
         let mut body = [&GZIP_HEADER[..], &self.deflated].concat();
         let hole_at = body.len() + BLOCK_HEAD + before.len();
         let blocks = tail.len().div_ceil(MAX_BLOCK);
@@ -73,7 +83,8 @@ impl Script {
         let mut checksum = self.checksum.clone();
         checksum.update(before.as_bytes());
         let after = after.as_bytes().to_vec();
-        Template { plain, gzip: Form { body, hole_at }, checksum, after, hole }
+        let gzip = Form::new(body, hole_at, gzip_headers);
+        Template { plain, gzip, checksum, after, hole }
     }
 }
 
@@ -88,11 +99,11 @@ fn block_head(length: usize, is_final: bool) -> [u8; BLOCK_HEAD] {
 }
 
 impl Template {
-    /// The body with the hole filled.
+    /// The headers, and the body with the hole filled.
     ///
     /// # Panics
     /// When the bytes are more or fewer than the hole takes.
-    pub(super) fn answer(&self, own: &[u8], gzip: bool) -> Bytes {
+    pub(super) fn answer(&self, own: &[u8], gzip: bool) -> (HeaderMap, Bytes) {
         let form = if gzip { &self.gzip } else { &self.plain };
         let mut body = form.body.clone();
         body[form.hole_at..form.hole_at + self.hole].copy_from_slice(own);
@@ -103,7 +114,7 @@ impl Template {
             let trailer = body.len() - TRAILER;
             body[trailer..trailer + 4].copy_from_slice(&checksum.finalize().to_le_bytes());
         }
-        Bytes::from(body)
+        (form.headers.clone(), Bytes::from(body))
     }
 }
 
@@ -122,11 +133,11 @@ mod tests {
             let template = script.with_tail("({", 3, after);
             for own in ["abc", "\0{}"] {
                 let mut text = String::new();
-                flate2::read::GzDecoder::new(&template.answer(own.as_bytes(), true)[..])
+                flate2::read::GzDecoder::new(&template.answer(own.as_bytes(), true).1[..])
                     .read_to_string(&mut text)
                     .unwrap();
                 assert_eq!(text, format!("{fixed}({{{own}{after}"));
-                assert_eq!(template.answer(own.as_bytes(), false), text.as_bytes());
+                assert_eq!(template.answer(own.as_bytes(), false).1, text.as_bytes());
             }
         }
     }
