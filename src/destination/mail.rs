@@ -219,14 +219,13 @@ fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
         };
     }
     let words = if let Some(fault) = tls_fault(error) {
-        let whose = "One of your own is vouched for by the file that CLICKSTAMP_SMTP_CA names.";
-        match fault {
-            rustls::Error::InvalidCertificate(why) => {
-                format!(
-                    "no private connection came about: its certificate is not valid: {why}. {whose}"
-                )
-            }
-            fault => format!("no private connection came about: {fault}"),
+        if let rustls::Error::InvalidCertificate(why) = fault {
+            let whose = "One of your own is vouched for by the file that CLICKSTAMP_SMTP_CA names.";
+            format!(
+                "no private connection came about: its certificate is not valid: {why}. {whose}"
+            )
+        } else {
+            format!("no private connection came about: {fault}")
         }
     } else if error.is_timeout() {
         "the mail server gave no answer within 20 seconds".to_owned()
