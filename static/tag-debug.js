@@ -18,16 +18,19 @@
     return "the tag has no click ID: another tag runs on this page, or the browser refused";
   };
 
+  /** The same as a sentence. */
+  const because = () => silence() && `Not stamped, because ${silence()}.`;
+
   /** Judges one attribute: a word for the list and the reason, or nothing if it does not concern us. */
   const judge = (/** @type {Element} */ element, /** @type {string} */ name, /** @type {string} */ value) => {
     const { id } = page.clickstamp || {};
-    if (id && value.includes(id)) return ["stamped", "carries the click ID"];
+    if (id && value.includes(id)) return ["stamped", "Carries the click ID."];
     if (TOKEN.test(value)) {
       const why =
-        silence() || (config.y ? "left to AnyTrack's tag for now; a click stamps it" : "the tag does not touch this place; use a link, or clickstamp(\"url\", …)");
+        because() || (config.y ? "Left to AnyTrack's tag for now; a click stamps it." : "The tag does not touch this place: use a link, or clickstamp(\"url\", …) in your script.");
       return ["placeholder", why];
     }
-    if (name == "client-reference-id") return ["own", "has a reference of its own, which stays"];
+    if (name == "client-reference-id") return ["own", "Has a reference of its own, which stays."];
     if (!URLS.includes(name)) return;
     let url;
     try {
@@ -37,41 +40,105 @@
     }
     if (!PAYMENT.test(url.href)) return;
     const own = url.searchParams.get("client_reference_id");
-    if (own) return ["own", "has a reference of its own, which stays"];
-    return ["bare", silence() || (config.u ? "not seen yet" : "a payment link without ?client_reference_id=--CLICK-ID--, and the site does not stamp such links")];
+    if (own) return ["own", "Has a reference of its own, which stays."];
+    return ["bare", because() || (config.u ? "Not seen yet." : "Has no placeholder: add ?client_reference_id=--CLICK-ID-- to it, or let the site's settings stamp links without one.")];
   };
 
   const look = () => {
     const found = [];
     for (const element of document.querySelectorAll("*")) {
-      if (overlay.contains(element)) continue;
+      if (element == overlay) continue;
       for (const { name, value } of element.attributes) {
         const [state, why] = judge(element, name, value) || [];
-        if (state) found.push({ state, why, element: `<${element.localName} ${name}>`, value });
+        if (state) found.push({ state, why, place: `<${element.localName} ${name}>`, value, element });
       }
     }
     return found;
   };
 
+  // In a shadow root, and with a sheet made by script: the page's styles do not reach it, and no policy of the page stops it.
   const overlay = document.createElement("div");
   overlay.id = "clickstamp-debug";
-  Object.assign(overlay.style, {
-    position: "fixed", right: "8px", bottom: "8px", zIndex: "2147483647", maxWidth: "min(30rem, 90vw)", maxHeight: "50vh", overflow: "auto",
-    padding: "8px 12px", font: "12px/1.5 monospace", color: "#fff", background: "#222", borderRadius: "6px", whiteSpace: "pre-wrap",
-  });
+  const root = overlay.attachShadow({ mode: "open" });
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`
+    :host { all: initial; color-scheme: light dark; --ink: light-dark(#17171c, #f2f1ed); --soft: light-dark(#63636b, #a5a49e); --card: light-dark(#fff, #1d1d1b);
+      --rule: light-dark(#e6e4de, #3a3a36); --sunk: light-dark(#f3f2ed, #2a2a27); --good: light-dark(#1d6f42, #5fbf8a); --open: light-dark(#b06a00, #e0a34a); --accent: light-dark(#2445d3, #9db0ff) }
+    section { position: fixed; right: 12px; bottom: 12px; z-index: 2147483647; box-sizing: border-box; width: min(25rem, calc(100vw - 24px)); max-height: min(28rem, 60vh); overflow: auto;
+      padding: 14px 16px; border: 1px solid var(--rule); border-radius: 10px; background: var(--card); color: var(--ink); box-shadow: 0 6px 28px #0003; font: 13px/1.45 system-ui, sans-serif }
+    header { display: flex; align-items: center; gap: 8px; font-size: 14px; font-weight: 600 }
+    header::before { content: ""; width: 9px; height: 9px; border-radius: 50%; background: var(--good) }
+    .silent header::before { background: none; border: 2px solid var(--open); box-sizing: border-box }
+    header button { margin-left: auto; padding: 2px 8px; border: 0; border-radius: 6px; background: none; color: var(--soft); font: inherit; font-weight: 400; cursor: pointer }
+    p { margin: 4px 0 0 } .id, .url { font: 12px/1.45 ui-monospace, monospace; overflow-wrap: anywhere } .id, .why { color: var(--soft) } .silent .id { color: inherit; font: inherit }
+    ul { display: flex; flex-wrap: wrap; gap: 6px; margin: 10px 0 0; padding: 0; list-style: none }
+    ul li { padding: 1px 8px; border-radius: 9px; background: var(--sunk); font-size: 12px } ul li.none { color: var(--soft) }
+    ol { margin: 10px 0 0; padding: 0; list-style: none } ol li { padding: 8px 0; border-top: 1px solid var(--rule) } ol li:last-child { padding-bottom: 0 }
+    ol button { padding: 0; border: 0; background: none; color: var(--accent); font: inherit; font-weight: 600; text-align: left; text-decoration: underline; cursor: pointer }
+    button:hover { background: var(--sunk) } button:focus-visible { outline: 2px solid var(--accent) }
+    .mark { position: fixed; z-index: 2147483646; box-sizing: border-box; border: 2px solid var(--accent); border-radius: 4px; pointer-events: none }`);
+  root.adoptedStyleSheets = [sheet];
+  /**
+   * An element of the overlay with what is in it.
+   * @param {string} name
+   * @param {string} className
+   * @param {(string | Node)[]} content
+   */
+  const make = (name, className, ...content) => {
+    const element = document.createElement(name);
+    element.className = className;
+    element.append(...content);
+    return element;
+  };
+  const button = (/** @type {string} */ text, /** @type {() => void} */ work) => {
+    const element = make("button", "", text);
+    element.onclick = work;
+    return element;
+  };
 
+  /** Shows where on the page an element is, with a frame of the overlay's own. */
+  const point = (/** @type {Element} */ element) => {
+    element.scrollIntoView({ block: "center" });
+    const { left, top, width, height } = element.getBoundingClientRect();
+    const mark = make("div", "mark");
+    Object.assign(mark.style, { left: `${left - 4}px`, top: `${top - 4}px`, width: `${width + 8}px`, height: `${height + 8}px` });
+    root.querySelector(".mark")?.remove();
+    root.append(mark);
+    setTimeout(() => mark.remove(), 4000);
+  };
+
+  const KINDS = { stamped: "stamped", placeholder: "with the placeholder", own: "with another reference", bare: "without" };
   let shown = "";
+  let isHidden = false;
+  const hide = () => {
+    isHidden = true;
+    root.replaceChildren();
+  };
   const show = () => {
     const found = look();
-    const head = page.clickstamp?.id ? `Clickstamp: ${page.clickstamp.id}` : `Clickstamp: nothing is stamped, because ${silence()}`;
-    const count = (/** @type {string} */ state) => found.filter((entry) => entry.state == state).length;
-    const sum = `${count("stamped")} stamped, ${count("placeholder")} with the placeholder, ${count("own")} with another reference, ${count("bare")} without`;
-    const lines = found.filter(({ state }) => state != "stamped").map(({ element, value, why }) => `${element} ${value.slice(0, 80)}\n  ${why}`);
-    const text = [head, sum, ...lines].join("\n");
-    if (text == shown) return;
-    overlay.textContent = shown = text;
+    const id = page.clickstamp?.id;
+    const others = found.filter(({ state }) => state != "stamped");
+    const head = id || `Nothing is stamped, because ${silence()}.`;
+    const counts = Object.entries(KINDS).map(([kind, words]) => `${found.filter(({ state }) => state == kind).length} ${words}`);
+    const lines = others.map(({ place, value, why }) => `${place} ${value.slice(0, 80)}\n  ${why}`);
+    const text = [`Clickstamp: ${head}`, counts.join(", "), ...lines].join("\n");
+    if (text == shown || isHidden) return;
+    shown = text;
+    const rows = others.map(({ place, value, why, element }) =>
+      make("li", "", button((element.textContent || "").trim().slice(0, 40) || place, () => point(element)), make("p", "url", `${place} ${value.slice(0, 80)}`), make("p", "why", why)),
+    );
+    const rest = !found.length ? "There is no payment link on this page yet." : !others.length ? "Every payment link on this page carries the click ID." : "";
+    const card = make(
+      "section",
+      id ? "" : "silent",
+      make("header", "", "Clickstamp", button("Hide", hide)),
+      make("p", "id", head),
+      make("ul", "", ...counts.map((count) => make("li", /^0/.test(count) ? "none" : "", count))),
+      ...(rest ? [make("p", "why", rest)] : [make("ol", "", ...rows)]),
+    );
+    root.replaceChildren(card);
     console.info(text);
-    console.table(found);
+    console.table(found.map(({ element, ...told }) => told));
   };
 
   const start = () => {

@@ -79,13 +79,14 @@
       }
     });
 
-    /** Sends a body and waits for nothing. After a network error it is kept for the next load. */
+    /** Sends a body and waits for nothing. After a network error it is kept for the next load, unless a newer one is. */
     const send = guard((/** @type {string} */ body) =>
-      fetch(config.e, { method: "POST", body, keepalive: true, mode: "no-cors", credentials: "include" }).then(
+      fetch(config.e, { body, method: "POST", keepalive: true, mode: "no-cors", credentials: "include" }).then(
         // Withdrawn while it was under way: the answer may have set the cookie again.
         () => id || commands.consent(),
         guard(() => {
-          if (id) box._ck_q = body;
+          // Bodies begin with their time, so the greater one is the newer.
+          id && (box._ck_q > body || (box._ck_q = body));
         }),
       ),
     );
@@ -99,12 +100,9 @@
      */
     const cut = (text, length) => text.slice(0, length) || undefined;
 
-    /**
-     * Tells the server something. It tells the bodies of one click ID apart by the time. "m" is false where somebody
-     * said that the visitor agreed, and absent where nobody asks.
-     */
+    /** Tells the server something. It tells the bodies of one click ID apart by the time. */
     const post = guard((/** @type {object} */ fields) =>
-      send(JSON.stringify({ s: config.s, m: config.m, i: id, t: Date.now(), u: cut(here(), 4096), ...fields })),
+      send(JSON.stringify({ t: Date.now(), s: config.s, i: id, u: cut(here(), 4096), ...fields })),
     );
 
     // Where the click ID is put; onclick is last, because a page's policy may refuse the change.

@@ -66,7 +66,8 @@ pub(super) async fn read_overview(
     let livemode = given.flag("livemode")?.unwrap_or(true);
     let scope = Scope { site_id: site.id.clone(), livemode };
     let found = report::overview(&state.store, &scope, period).await?;
-    Ok(Json(Overview::new(&found, period, site, livemode)))
+    let delivered = report::delivered_rate(&state.store, &scope, period).await?;
+    Ok(Json(Overview::new(&found, delivered, period, site, livemode)))
 }
 
 /// Conversions, newest first.

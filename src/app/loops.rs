@@ -36,6 +36,7 @@ impl App {
         workers.spawn(self.clone().fetch_forever(stopped.clone()));
         workers.spawn(self.clone().reconcile_forever(stopped.clone()));
         workers.spawn(self.clone().prune_forever(stopped.clone()));
+        workers.spawn(self.clone().fold_forever(stopped.clone()));
         workers.spawn(self.clone().deliver_forever(stopped.clone()));
         workers.spawn(self.clone().alert_forever(stopped.clone()));
         workers.spawn(self.clone().register_forever(stopped.clone()));
@@ -133,6 +134,21 @@ impl App {
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // The next day does the rest.
             };
             let wait = pause.after(done, "delete old visits") * 60;
+            if wait_for(silence.notified(), wait, &mut stopped).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks every minute whether a quarter hour is over.
+    async fn fold_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        let (mut pause, silence) = (Backoff::default(), Notify::new());
+        loop {
+            let done = tokio::select! {
+                done = self.fold_counts() => done,
+                _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // What is not folded counts as well.
+            };
+            let wait = pause.after(done, "fold the counters of visits") * 60;
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }

@@ -417,6 +417,18 @@ impl App {
         Ok(true)
     }
 
+    /// Folds what visits were counted into the sums that reports read. Answers how many counters went.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was folded so far stays so.
+    pub async fn fold_counts(&self) -> Result<usize> {
+        let (state, mut folded) = (&self.state, 0);
+        for site in &self.state.settings.current().sites {
+            folded += visit::fold(&state.store, (&site.id, site.number), state.clock.now()).await?;
+        }
+        Ok(folded)
+    }
+
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
     ///
     /// # Errors

@@ -231,11 +231,14 @@ fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
 
 fn notice(viewer: &Viewer, sums: &[DestinationTotals]) -> Option<Notice> {
     let all = all(sums);
-    let money = totals(&all.given_up_money, viewer.site.currency);
+    let money = match all.given_up_money.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", totals(&all.given_up_money, viewer.site.currency)),
+    };
     let deliveries = counted(all.given_up, "delivery", "deliveries");
     let was = if all.given_up == 1 { "was" } else { "were" };
     (all.given_up > 0 && !viewer.is_test).then(|| Notice {
-        title: format!("{deliveries} ({money}) {was} given up"),
+        title: format!("{deliveries}{money} {was} given up"),
         href: viewer.link("/deliveries").with("state", "given_up").to_string(),
     })
 }

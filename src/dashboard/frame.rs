@@ -103,8 +103,7 @@ impl Viewer {
     pub(super) async fn frame(&self, state: &AppState, current: Tab) -> Result<Frame> {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
-        let numbers = report::overview(&state.store, &self.scope(), span.period).await?;
-        let leaks = numbers.leaking;
+        let leaks = report::leaking(&state.store, &self.scope(), span.period).await?;
         let Door { css, icon, .. } = Door::new(&self.client);
         let here = self.link(current.path());
         let snapshot = state.settings.current();

@@ -82,10 +82,10 @@ pub(super) async fn list_visits(
     };
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::visits(&state.store, &filter, after.as_ref(), ROWS).await?;
-    let numbers = report::overview(&state.store, &viewer.scope(), span.period).await?;
+    let counted_here = report::visits_in(&state.store, &viewer.scope(), span.period).await?;
     let filters = filters(&here, channel, campaign);
     let heading = if filters.is_empty() {
-        format!("{} counted", counted(numbers.visits, "visit", "visits"))
+        format!("{} counted", counted(counted_here, "visit", "visits"))
     } else {
         "Visits from there".to_owned()
     };

@@ -38,35 +38,63 @@ pub(crate) async fn days(
     zone: &TimeZone,
 ) -> Result<Vec<Day>> {
     let (first_quarter, after_quarter) = period.quarters();
+    let step = step(period, zone);
     let visits: Vec<VisitQuarter> = sqlx::query_as(
-        "select quarter, cast(sum(visits) as bigint) as visits
-           from visit_counts
-          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
-          group by quarter",
+        "select cast(min(quarter) as bigint) as quarter, cast(sum(visits) as bigint) as visits
+           from (select quarter, visits
+                   from visit_sums
+                  where site = (select number from sites where id = $1)
+                    and dimension = 0 and width = 1 and quarter >= $2 and quarter < $3
+                  union all
+                 select quarter, visits
+                   from visit_counts
+                  where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot') as counted
+          group by (quarter - $2) / $4",
     )
     .bind(&scope.site_id)
     .bind(first_quarter)
     .bind(after_quarter)
+    .bind(step)
     .fetch_all(store.pool())
     .await
     .context("could not count visits by quarter hour")?;
 
     let conversions: Vec<ConversionQuarter> = within(
-        "select occurred_at_ms / 900000 as quarter, currency, count(*) as conversions,
+        "select min(occurred_at_ms / 900000) as quarter, currency, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
                 cast(coalesce(sum(refunded_minor + lost_minor), 0) as bigint) as refunded
            from conversions
           where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
             and paid_at_ms is not null
-          group by occurred_at_ms / 900000, currency",
+          group by (occurred_at_ms / 900000 - $5) / $6, currency",
         scope,
         period,
     )
+    .bind(first_quarter)
+    .bind(step)
     .fetch_all(store.pool())
     .await
     .context("could not sum conversions by quarter hour")?;
 
     Ok(fold(period, zone, &visits, &conversions))
+}
+
+/// The longest stretch of quarter hours, counted from the first of the period, that no day begins within: SQL may sum so many of them without
+/// mixing days. A day where all days are alike, an hour where the clocks change.
+fn step(period: Period, zone: &TimeZone) -> i64 {
+    let (first, after) = period.quarters();
+    let begins = |date: Date| {
+        let begin = super::first_instant(date, zone)?.as_ms();
+        Some(begin.saturating_add(QUARTER_MS - 1).div_euclid(QUARTER_MS))
+    };
+    let begun = empty_days(period, zone).into_keys().filter_map(begins);
+    let inside = begun.filter(|begin| (first..after).contains(begin));
+    inside.fold(after.saturating_sub(first), |step, begin| divisor(step, begin - first)).max(1)
+}
+
+/// The greatest common one.
+fn divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 #[derive(sqlx::FromRow)]
@@ -163,6 +191,34 @@ mod tests {
             let days = fold(period, &zone, &visits, &[]);
             assert_eq!(days.iter().map(|day| day.visits).collect::<Vec<_>>(), expected, "{name}");
             assert_eq!(days[0].date, first, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_day_begins_within_a_step() {
+        let rows = [
+            ("UTC", date(2026, 5, 1), 96),
+            ("Europe/Berlin", date(2026, 5, 1), 96),
+            ("Europe/Berlin", date(2026, 3, 28), 4),
+            ("Australia/Lord_Howe", date(2026, 4, 4), 2),
+            ("Asia/Kathmandu", date(2026, 5, 1), 96),
+            ("America/Santiago", date(2026, 9, 5), 4),
+        ];
+        for (name, first, expected) in rows {
+            let zone = TimeZone::get(name).unwrap();
+            let last = first.tomorrow().unwrap().tomorrow().unwrap();
+            let (period, visits) = quarters_of(&zone, first, last);
+            let step = step(period, &zone);
+            assert_eq!(step, expected, "{name}");
+            let apart = fold(period, &zone, &visits, &[]);
+            let summed: Vec<_> = visits
+                .chunks(usize::try_from(step).unwrap())
+                .map(|quarters| VisitQuarter {
+                    quarter: quarters[0].quarter,
+                    visits: quarters.iter().map(|quarter| quarter.visits).sum(),
+                })
+                .collect();
+            assert_eq!(fold(period, &zone, &summed, &[]), apart, "{name}");
         }
     }
 

@@ -12,6 +12,9 @@ use crate::clock::Timestamp;
 use crate::money::{Money, Totals};
 use crate::store::Store;
 
+/// Most deliveries whose money is summed while somebody waits for a page.
+const MAX_SUMMED: i64 = 10_000;
+
 /// Which deliveries; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeliveryFilter {
@@ -109,11 +112,11 @@ pub(crate) struct DestinationTotals {
     pub(crate) accepted: i64,
     /// Pending: due now or later.
     pub(crate) owed: i64,
-    /// Money of the conversions whose deliveries are owed, each counted once.
+    /// Money of the conversions whose deliveries are owed, each counted once; empty where these are more than ten thousand.
     pub(crate) owed_money: Totals,
     /// Given up.
     pub(crate) given_up: i64,
-    /// Money of the conversions whose deliveries were given up, each counted once.
+    /// The same of those that were given up.
     pub(crate) given_up_money: Totals,
     /// Waiting because the destination is disabled.
     pub(crate) held: i64,
@@ -267,78 +270,94 @@ pub(crate) async fn destination_totals(
     store: &Store,
     site_id: &str,
 ) -> Result<Vec<DestinationTotals>> {
-    let counts: Vec<(String, String, i64)> = sqlx::query_as(
-        "select destination_id, state, count(*)
-           from deliveries
-          where state in ('pending', 'delivered', 'given_up', 'held', 'skipped')
-            and destination_id in (select id from destinations where site_id = $1)
-          group by destination_id, state
-          order by destination_id",
-    )
-    .bind(site_id)
-    .fetch_all(store.pool())
-    .await
-    .context("could not count deliveries by destination")?;
-    let mut totals = Vec::<DestinationTotals>::new();
-    for (destination_id, state, count) in counts {
-        if totals.last().is_none_or(|last| last.destination_id != destination_id) {
-            totals.push(DestinationTotals { destination_id, ..DestinationTotals::default() });
-        }
-        let Some(entry) = totals.last_mut() else { continue };
-        match state.as_str() {
-            "delivered" => entry.accepted = count,
-            "pending" => entry.owed = count,
-            "given_up" => entry.given_up = count,
-            "held" => entry.held = count,
-            _ => entry.skipped = count,
-        }
-    }
-    for entry in &mut totals {
-        entry.last_accepted_at = last_accepted_at(store, &entry.destination_id).await?;
-    }
-    for group in unsettled(store).await? {
-        let Some(entry) = totals.iter_mut().find(|it| it.destination_id == group.destination_id)
-        else {
-            continue;
-        };
-        if group.state == "pending" {
-            add(&mut entry.owed_money, group.amount, group.currency.as_deref());
-            let oldest = Timestamp::from_ms(group.oldest_ms);
-            entry.oldest_owed_at =
-                Some(entry.oldest_owed_at.map_or(oldest, |known| known.min(oldest)));
-        } else {
-            add(&mut entry.given_up_money, group.amount, group.currency.as_deref());
+    let ids: Vec<(String,)> =
+        sqlx::query_as("select id from destinations where site_id = $1 order by id")
+            .bind(site_id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not list a site's destinations")?;
+    let mut totals = Vec::new();
+    for (id,) in ids {
+        let entry = totals_of(store, id).await?;
+        let settled = entry.accepted + entry.skipped;
+        if settled + entry.owed + entry.given_up + entry.held > 0 {
+            totals.push(entry);
         }
     }
     Ok(totals)
 }
 
-#[derive(sqlx::FromRow)]
-struct Unsettled {
-    destination_id: String,
-    state: String,
-    currency: Option<String>,
-    amount: i64,
-    oldest_ms: i64,
-}
-
-/// Money of what is owed or given up, of all sites: these are few, and a condition on the destination would lead SQLite
-/// away from the index by state. The inner grouping makes a conversion with two messages count once.
-async fn unsettled(store: &Store) -> Result<Vec<Unsettled>> {
-    sqlx::query_as(
-        "select destination_id, state, currency, cast(coalesce(sum(amount_minor), 0) as bigint) as amount,
-                min(oldest_ms) as oldest_ms
-           from (select d.destination_id, d.state, c.id, c.currency, c.amount_minor,
-                        min(d.created_at_ms) as oldest_ms
-                   from deliveries d
-                   join conversions c on c.id = d.conversion_id
-                  where d.state in ('pending', 'given_up')
-                  group by d.destination_id, d.state, c.id, c.currency, c.amount_minor) as unsettled
-          group by destination_id, state, currency",
+async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationTotals> {
+    let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
+        "select state, count(*), min(created_at_ms)
+           from deliveries
+          where state <> 'delivered' and state <> 'skipped' and destination_id = $1
+          group by state",
     )
+    .bind(&destination_id)
     .fetch_all(store.pool())
     .await
-    .context("could not sum what destinations are owed")
+    .context("could not count what a destination is owed")?;
+    let (accepted, skipped): (i64, i64) = sqlx::query_as(
+        "select (select count(*) from deliveries where state = 'delivered' and destination_id = $1),
+                (select count(*) from deliveries where state = 'skipped' and destination_id = $1)",
+    )
+    .bind(&destination_id)
+    .fetch_one(store.pool())
+    .await
+    .context("could not count what a destination was told")?;
+    let last_accepted_at = last_accepted_at(store, &destination_id).await?;
+    let mut totals =
+        DestinationTotals { accepted, skipped, last_accepted_at, ..DestinationTotals::default() };
+    for (state, count, oldest_ms) in unsettled {
+        match state.as_str() {
+            "pending" => {
+                totals.owed = count;
+                totals.oldest_owed_at = Some(Timestamp::from_ms(oldest_ms));
+                totals.owed_money =
+                    unsettled_money(store, &destination_id, "pending", count).await?;
+            }
+            "given_up" => {
+                totals.given_up = count;
+                totals.given_up_money =
+                    unsettled_money(store, &destination_id, "given_up", count).await?;
+            }
+            _ => totals.held = count,
+        }
+    }
+    Ok(DestinationTotals { destination_id, ..totals })
+}
+
+/// Money of what is owed or given up, unless that is too many to sum for a page. The inner grouping makes a conversion with two messages
+/// count once.
+async fn unsettled_money(
+    store: &Store,
+    destination_id: &str,
+    state: &str,
+    count: i64,
+) -> Result<Totals> {
+    let mut money = Totals::default();
+    if count > MAX_SUMMED {
+        return Ok(money);
+    }
+    let sums: Vec<(Option<String>, i64)> = sqlx::query_as(
+        "select currency, cast(coalesce(sum(amount_minor), 0) as bigint)
+           from (select c.id, c.currency, c.amount_minor
+                   from deliveries d
+                   join conversions c on c.id = d.conversion_id
+                  where d.state <> 'delivered' and d.state <> 'skipped' and d.state = $2 and d.destination_id = $1
+                  group by c.id, c.currency, c.amount_minor) as unsettled
+          group by currency",
+    )
+    .bind(destination_id)
+    .bind(state)
+    .fetch_all(store.pool())
+    .await
+    .context("could not sum what a destination is owed")?;
+    for (currency, minor) in sums {
+        add(&mut money, minor, currency.as_deref());
+    }
+    Ok(money)
 }
 
 async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {

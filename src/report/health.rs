@@ -54,22 +54,22 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let last_event: Option<(i64,)> = sqlx::query_as(
         "select received_at_ms
            from stripe_events
-          where id < $3 and source_id in (select id from sources where site_id = $1) and livemode = $2
+          where id < $3 and coalesce(source_id, '') in (select id from sources where site_id = $1) and livemode = $2
           order by id desc
           limit 1",
     )
     .bind(&scope.site_id)
     .bind(i64::from(scope.livemode))
-    .bind(AFTER_ALL_IDS) // Without a bound on the key, SQLite reads every event and sorts.
+    .bind(AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
     .fetch_optional(store.pool())
     .await
     .context("could not find the last event")?;
     let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
         "select state, count(*), min(created_at_ms)
            from deliveries
-          where state in ('pending', 'given_up', 'held')
+          where state <> 'delivered' and state <> 'skipped'
             and destination_id in (select id from destinations where site_id = $1)
-          group by state",
+          group by destination_id, state",
     )
     .bind(&scope.site_id)
     .fetch_all(store.pool())
@@ -92,11 +92,13 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     for (state, count, oldest_ms) in unsettled {
         match state.as_str() {
             "pending" => {
-                health.deliveries_owed = count;
-                health.oldest_owed_at = Some(Timestamp::from_ms(oldest_ms));
+                let oldest = Timestamp::from_ms(oldest_ms);
+                let known = health.oldest_owed_at;
+                health.deliveries_owed += count;
+                health.oldest_owed_at = Some(known.map_or(oldest, |known| known.min(oldest)));
             }
-            "given_up" => health.deliveries_given_up = count,
-            _ => health.deliveries_held = count,
+            "given_up" => health.deliveries_given_up += count,
+            _ => health.deliveries_held += count,
         }
     }
     Ok(health)
@@ -107,12 +109,22 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
-    let (first,): (Option<i64>,) =
-        sqlx::query_as("select min(quarter) from visit_counts where site_id = $1")
-            .bind(&scope.site_id)
-            .fetch_one(store.pool())
-            .await
-            .context("could not find the first counted visit")?;
+    let (first,): (Option<i64>,) = sqlx::query_as(
+        "select min(quarter)
+           from (select min(quarter) as quarter
+                   from visit_sums
+                  where site = (select number from sites where id = $1) and dimension = 0 and width = 1
+                  union all
+                 select (select quarter
+                           from visit_counts
+                          where site_id = $1 and device <> 'bot'
+                          order by quarter
+                          limit 1)) as firsts",
+    )
+    .bind(&scope.site_id)
+    .fetch_one(store.pool())
+    .await
+    .context("could not find the first counted visit")?;
     Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
 }
 
@@ -135,18 +147,24 @@ async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
 
 /// The counters know the quarter hour; inside it the newest click ID knows the rest.
 async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
-    let newest: Option<(i64,)> = sqlx::query_as(
-        "select quarter
-           from visit_counts
-          where site_id = $1 and device <> 'bot'
-          order by quarter desc
-          limit 1",
+    // What is folded is older than what is not, but for a visit that came late.
+    let (newest,): (Option<i64>,) = sqlx::query_as(
+        "select max(quarter)
+           from (select max(quarter) as quarter
+                   from visit_sums
+                  where site = (select number from sites where id = $1) and dimension = 0 and width = 1
+                  union all
+                 select (select quarter
+                           from visit_counts
+                          where site_id = $1 and device <> 'bot'
+                          order by quarter desc
+                          limit 1)) as lasts",
     )
     .bind(site_id)
-    .fetch_optional(store.pool())
+    .fetch_one(store.pool())
     .await
     .context("could not find the last counted visit")?;
-    let Some((quarter,)) = newest else { return Ok(None) };
+    let Some(quarter) = newest else { return Ok(None) };
     let begin = Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS));
     let exact: Option<(i64,)> = sqlx::query_as(
         "select at_ms

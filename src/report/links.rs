@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
+use super::counted::{counted, in_period};
 use super::{Period, Scope, add, within};
 use crate::money::Totals;
 use crate::store::Store;
@@ -33,20 +34,15 @@ pub(crate) async fn links(
     scope: &Scope,
     period: Period,
 ) -> Result<BTreeMap<String, LinkNumbers>> {
-    let (first_quarter, after_quarter) = period.quarters();
-    let clicks: Vec<(String, i64)> = sqlx::query_as(
-        "select landing_path, cast(sum(visits) as bigint)
-           from visit_counts
-          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
-            and substr(landing_path, 1, 3) = '/p/'
-          group by landing_path",
-    )
-    .bind(&scope.site_id)
-    .bind(first_quarter)
-    .bind(after_quarter)
-    .fetch_all(store.pool())
-    .await
-    .context("could not count the clicks of links")?;
+    let text = concat!(
+        "select name, cast(sum(visits) as bigint) from (",
+        counted!("4", "landing_path"),
+        ") as counted where substr(name, 1, 3) = '/p/' group by name"
+    );
+    let clicks: Vec<(String, i64)> = in_period(text, &scope.site_id, period)
+        .fetch_all(store.pool())
+        .await
+        .context("could not count the clicks of links")?;
     let conversions: Vec<(String, Option<String>, i64, i64)> = within(
         "select landing_path, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
            from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor, v.landing_path

@@ -5,6 +5,7 @@
 //! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
 
 mod conversions;
+mod counted;
 mod custom_requests;
 mod days;
 mod deliveries;
@@ -50,7 +51,7 @@ pub(crate) use health::{Health, began_at, health};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
 pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
 pub(crate) use links::{LinkNumbers, links};
-pub(crate) use overview::{Overview, overview};
+pub(crate) use overview::{Overview, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};

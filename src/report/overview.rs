@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::counted::{counted, in_period};
 use super::{Period, Scope, Share, add, within};
 use crate::money::Totals;
 use crate::store::Store;
@@ -35,8 +36,6 @@ pub(crate) struct Overview {
     pub(crate) disputed: Totals,
     /// Matched conversions of all that state money.
     pub(crate) match_rate: Share,
-    /// Deliveries that were accepted, of all that are owed or were; skipped ones are not owed.
-    pub(crate) delivered_rate: Share,
     /// Net money of unmatched conversions.
     pub(crate) unmatched_money: Totals,
     /// How many conversions some destination does not have yet: pending, given up or held.
@@ -58,32 +57,6 @@ pub(crate) struct Overview {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
-    let (first_quarter, after_quarter) = period.quarters();
-    let (visits,): (i64,) = sqlx::query_as(
-        "select cast(coalesce(sum(visits), 0) as bigint)
-           from visit_counts
-          where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'",
-    )
-    .bind(&scope.site_id)
-    .bind(first_quarter)
-    .bind(after_quarter)
-    .fetch_one(store.pool())
-    .await
-    .context("could not count visits")?;
-
-    let (delivered, owed): (i64, i64) = within(
-        "select count(*) filter (where d.state = 'delivered'), count(*)
-           from conversions c
-           join deliveries d on d.conversion_id = c.id
-          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
-            and c.paid_at_ms is not null and d.state <> 'skipped'",
-        scope,
-        period,
-    )
-    .fetch_one(store.pool())
-    .await
-    .context("could not count deliveries")?;
-
     let groups: Vec<Group> = within(
         "select currency, match_state, is_placeholder, is_undelivered, count(*) as conversions,
                 cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
@@ -93,10 +66,9 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
            from (select c.currency, c.match_state, c.amount_minor, c.refunded_minor, c.disputed_minor,
                         c.lost_minor,
                         case when c.match_reason = 'placeholder_not_replaced' then 1 else 0 end as is_placeholder,
-                        case when exists (select 1
-                                            from deliveries d
-                                           where d.conversion_id = c.id
-                                             and d.state in ('pending', 'given_up', 'held'))
+                        case when c.id in (select d.conversion_id
+                                             from deliveries d
+                                            where d.state <> 'delivered' and d.state <> 'skipped')
                              then 1 else 0 end as is_undelivered
                    from conversions c
                   where c.site_id = $1 and c.livemode = $2
@@ -110,17 +82,74 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
     .await
     .context("could not sum conversions")?;
 
-    let mut overview = Overview {
-        visits,
-        delivered_rate: Share { part: delivered, whole: owed },
-        ..Overview::default()
-    };
+    let visits = visits_in(store, scope, period).await?;
+    let mut overview = Overview { visits, ..Overview::default() };
     for group in &groups {
         overview.take(group);
     }
     let part = overview.matched - overview.matched_events;
     overview.match_rate = Share { part, whole: part + overview.unmatched_payments() };
     Ok(overview)
+}
+
+/// Visits without bots, counted by quarter hour: every quarter hour the period touches counts whole.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
+    let text = concat!(
+        "select cast(coalesce(sum(visits), 0) as bigint) from (",
+        counted!("0", "''"),
+        ") as counted"
+    );
+    let (visits,): (i64,) = in_period(text, &scope.site_id, period)
+        .fetch_one(store.pool())
+        .await
+        .context("could not count visits")?;
+    Ok(visits)
+}
+
+/// Deliveries of a period's paid conversions that were accepted, of all that are owed or were; skipped ones are not owed.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period) -> Result<Share> {
+    let (part, whole): (i64, i64) = within(
+        "select count(*) filter (where d.state = 'delivered'), count(*)
+           from conversions c
+           join deliveries d on d.conversion_id = c.id
+          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+            and c.paid_at_ms is not null and d.state <> 'skipped'",
+        scope,
+        period,
+    )
+    .fetch_one(store.pool())
+    .await
+    .context("could not count deliveries")?;
+    Ok(Share { part, whole })
+}
+
+/// [`Overview::leaking`] alone, for every page's tabs.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
+    let (leaking,): (i64,) = within(
+        "select count(*)
+           from conversions c
+          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+            and c.paid_at_ms is not null
+            and (c.match_state <> 'matched' and c.currency is not null
+                 or c.id in (select d.conversion_id
+                               from deliveries d
+                              where d.state <> 'delivered' and d.state <> 'skipped'))",
+        scope,
+        period,
+    )
+    .fetch_one(store.pool())
+    .await
+    .context("could not count what leaks")?;
+    Ok(leaking)
 }
 
 /// Conversions that have all this in common.

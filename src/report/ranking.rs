@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
+use super::counted::{counted, in_period};
 use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
 use crate::store::Store;
@@ -67,11 +68,7 @@ pub(crate) async fn ranking(
     currency: Currency,
 ) -> Result<Ranking> {
     let (visits_sql, conversions_sql) = dimension.statements();
-    let (first_quarter, after_quarter) = period.quarters();
-    let visits: Vec<(String, i64)> = sqlx::query_as(visits_sql)
-        .bind(&scope.site_id)
-        .bind(first_quarter)
-        .bind(after_quarter)
+    let visits: Vec<(String, i64)> = in_period(visits_sql, &scope.site_id, period)
         .fetch_all(store.pool())
         .await
         .context("could not rank visits")?;
@@ -83,18 +80,14 @@ pub(crate) async fn ranking(
     Ok(rank(visits, conversions, currency))
 }
 
-/// The two texts for one dimension: its column in `visit_counts`, and the same column in `touches`.
+/// The two texts for one dimension: its number in `visit_sums`, and its column in `visit_counts` and `touches`.
 macro_rules! statements {
-    ($column:literal) => {
+    ($dimension:literal, $column:literal) => {
         (
             concat!(
-                "select ",
-                $column,
-                ", cast(sum(visits) as bigint)
-                   from visit_counts
-                  where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot'
-                  group by ",
-                $column
+                "select name, cast(sum(visits) as bigint) from (",
+                counted!($dimension, $column),
+                ") as counted group by name"
             ),
             concat!(
                 "select name, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
@@ -116,11 +109,11 @@ macro_rules! statements {
 impl Dimension {
     fn statements(self) -> (&'static str, &'static str) {
         match self {
-            Self::Channel => statements!("channel"),
-            Self::Source => statements!("source"),
-            Self::Campaign => statements!("campaign"),
-            Self::LandingPage => statements!("landing_path"),
-            Self::Device => statements!("device"),
+            Self::Channel => statements!("1", "channel"),
+            Self::Source => statements!("2", "source"),
+            Self::Campaign => statements!("3", "campaign"),
+            Self::LandingPage => statements!("4", "landing_path"),
+            Self::Device => statements!("5", "device"),
         }
     }
 }

@@ -46,14 +46,14 @@ fn csp_hash(script: &str) -> String {
 pub(super) struct AddOns(usize);
 
 impl AddOns {
-    /// What a site's pages need; `debug` for the person who installs the tag.
-    pub(super) fn of(settings: &Snapshot, site: &Site, debug: bool) -> Self {
+    /// What a site's pages need; `linked` where the page has linked ones, `debug` for the person who installs the tag.
+    pub(super) fn of(settings: &Snapshot, site: &Site, linked: bool, debug: bool) -> Self {
         let has_anytrack =
             || settings.destinations_of(&site.id).any(|to| to.kind == DestinationKind::AnyTrack);
         let tag = &site.tag;
         let wanted = [
             tag.auto_stamp,
-            !tag.linked_domains.is_empty(),
+            linked,
             // Who waits for AnyTrack needs somebody who hears it.
             tag.yield_to_anytrack || tag.capture_anytrack && has_anytrack(),
             tag.consent == Consent::Google,

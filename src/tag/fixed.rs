@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256, Sha384};
 
 use super::addons::AddOns;
-use super::{HEADERS, PageAddress, accepts_gzip, bake, is_without_consent};
+use super::{HEADERS, PageAddress, accepts_gzip, bake, is_without_consent, linked_pages};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::ids;
@@ -57,8 +57,9 @@ impl Fixed {
             is_https: base.starts_with("https://"),
         });
         let must_ask = site.tag.consent != Consent::Off || wish.is_without_consent;
-        let config = bake(site, base, page.as_ref(), "/v?fixed", must_ask)?;
-        let code = AddOns::of(settings, site, wish.is_debugged).text();
+        let linked = linked_pages(settings, site, base, page.as_ref());
+        let code = AddOns::of(settings, site, linked.is_some(), wish.is_debugged).text();
+        let config = bake(site, base, page.as_ref(), ("/v?fixed", linked), must_ask)?;
         let text = format!("{code}({{{config}");
         let digest = ids::hex(&Sha256::digest(text.as_bytes()));
         let integrity = BASE64_STANDARD.encode(Sha384::digest(text.as_bytes()));

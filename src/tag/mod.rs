@@ -228,8 +228,10 @@ impl Tag {
         }
         drop(pages);
         let address = PageAddress::read(page);
-        let config = bake(site, &name[..base_bytes], address.as_ref(), "/v", must_ask)?;
-        let script = self.scripts.get(AddOns::of(settings, site, debug));
+        let base = &name[..base_bytes];
+        let linked = linked_pages(settings, site, base, address.as_ref());
+        let script = self.scripts.get(AddOns::of(settings, site, linked.is_some(), debug));
+        let config = bake(site, base, address.as_ref(), ("/v", linked), must_ask)?;
         let answer = Arc::new(script.with_tail(BEFORE_ID, OWN_BYTES, &format!(",{config}")));
         if name.len() > MAX_PAGE_BYTES {
             return Ok(answer);
@@ -243,21 +245,27 @@ impl Tag {
     }
 }
 
-/// The config behind ID and time, with `door` as the path of the visit's POST.
+/// The config behind ID and time, with `door` as the path of the visit's POST, and the pattern of linked pages.
 fn bake(
     site: &Site,
     base: &str,
     page: Option<&PageAddress>,
-    door: &str,
+    (door, linked): (&str, Option<String>),
     must_ask: bool,
 ) -> Result<Arc<str>> {
+    // A report that comes to this address was sent after the visitor agreed.
+    let asks = match (must_ask, door.contains('?')) {
+        (true, true) => "&asks",
+        (true, false) => "?asks",
+        (false, _) => "",
+    };
     let baked = Baked {
         s: &site.key,
-        e: format!("{}{door}", base_for(base, page)),
+        e: format!("{}{door}{asks}", base_for(base, page)),
         k: cookie_attributes(site, page, base.starts_with("https://")),
         o: own_referrers(site, page),
         h: payment_links(site),
-        d: linked_pages(site, page),
+        d: linked,
         u: site.tag.auto_stamp.then_some(1),
         m: must_ask.then_some(1),
         y: site.tag.yield_to_anytrack.then_some(1),
@@ -358,15 +366,36 @@ fn payment_links(site: &Site) -> Option<String> {
     (!own.is_empty()).then(|| format!("^https?://({})(:\\d+)?/", one_of(all)))
 }
 
-/// A pattern that fits pages of the owner's other domains, their subdomains too. The page's own domain shares the cookie; and a page
-/// whose address we are not told could neither be recognised by the others nor recognise them.
-fn linked_pages(site: &Site, page: Option<&PageAddress>) -> Option<String> {
+/// A pattern that fits pages of the owner's other domains, their subdomains too, and redirect links where they live on another site
+/// than the page. The page's own domain shares the cookie; and a page whose address we are not told could neither be recognised by the
+/// others nor recognise them.
+fn linked_pages(
+    settings: &Snapshot,
+    site: &Site,
+    base: &str,
+    page: Option<&PageAddress>,
+) -> Option<String> {
+    let page = page?;
     let linked = &site.tag.linked_domains;
-    let page = page.filter(|_| !linked.is_empty())?;
-    let others =
-        site.domains.iter().chain(linked).filter(|domain| !hosts::same_site(domain, &page.host));
+    let owned = site.domains.iter().filter(|_| !linked.is_empty());
+    let others = owned.chain(linked).filter(|domain| !hosts::same_site(domain, &page.host));
     let others = one_of(others.cloned());
-    (!others.is_empty()).then(|| format!("^https?://([^/]+\\.)?({others})(:\\d+)?/"))
+    let others = (!others.is_empty()).then(|| format!("([^/]+\\.)?({others})(:\\d+)?/"));
+    let has_links = settings.links.iter().any(|link| link.site_id == site.id);
+    let redirects = has_links.then(|| redirect_links(base, page)).flatten();
+    match (others, redirects) {
+        (Some(others), Some(redirects)) => Some(format!("^https?://({others}|{redirects})")),
+        (others, redirects) => Some(format!("^https?://{}", others.or(redirects)?)),
+    }
+}
+
+/// A pattern that fits our redirect links behind their scheme, where they do not share the page's cookies.
+fn redirect_links(base: &str, page: &PageAddress) -> Option<String> {
+    let (_, address) = base.split_once("://")?;
+    let host = hosts::without_port(address.split('/').next().unwrap_or_default());
+    let is_plain = address.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~/:".contains(&b));
+    (is_plain && !hosts::same_site(host, &page.host))
+        .then(|| format!("{}/p/", address.replace('.', "\\.")))
 }
 
 /// Alternatives of a pattern. Host names only hold letters, digits, dots and dashes; anything else is left out.
@@ -431,6 +460,7 @@ static GZIP_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Link;
 
     fn site(domains: &[&str]) -> Site {
         let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
@@ -485,6 +515,10 @@ mod tests {
     fn patterns_fit_the_owners_hosts_and_nothing_that_looks_like_them() {
         let mut site = site(&[]);
         let page = PageAddress::read("https://www.shop.com/");
+        let settings = Snapshot::default();
+        let linked_pages = |site: &Site, page: Option<&PageAddress>| {
+            linked_pages(&settings, site, "https://go.shop.com", page)
+        };
         assert_eq!((payment_links(&site), linked_pages(&site, page.as_ref())), (None, None));
         site.tag.payment_hosts = vec!["pay.shop.com".to_owned(), "e|vil".to_owned()];
         site.tag.linked_domains = vec!["shop.fr".to_owned()];
@@ -500,6 +534,38 @@ mod tests {
         assert_eq!(linked("https://shop.fr/"), None, "a page's own domain is no linked one");
         assert_eq!(linked("no page"), None);
         assert!(own_referrers(&site, None).contains(r"pay\.shop\.com|paypal\.com|shop\.fr|stripe"));
+    }
+
+    #[test]
+    fn redirect_links_are_linked_pages_where_cookies_are_not_shared() {
+        let mut site = site(&["shop.com"]);
+        let link = |site: &Site| Link {
+            id: "lnk_1".to_owned(),
+            alias: "spring".to_owned(),
+            site_id: site.id.clone(),
+            name: String::new(),
+            target: "https://buy.stripe.com/a".to_owned(),
+            is_paused: false,
+        };
+        let settings = Snapshot { links: vec![link(&site)], ..Snapshot::default() };
+        let page = PageAddress::read("https://www.shop.com/");
+        let rows = [
+            ("https://go.shop.com", None),
+            ("https://www.shop.com/k", None),
+            ("http://clicks.vendor.net:8080/k", Some(r"^https?://clicks\.vendor\.net:8080/k/p/")),
+            ("https://clicks.vendor.net/(k", None),
+        ];
+        for (base, expected) in rows {
+            let found = linked_pages(&settings, &site, base, page.as_ref());
+            assert_eq!(found.as_deref(), expected, "{base}");
+            assert_eq!(linked_pages(&Snapshot::default(), &site, base, page.as_ref()), None);
+            assert_eq!(linked_pages(&settings, &site, base, None), None, "a page nobody told of");
+        }
+        site.tag.linked_domains = vec!["shop.fr".to_owned()];
+        assert_eq!(
+            linked_pages(&settings, &site, "https://clicks.vendor.net", page.as_ref()).as_deref(),
+            Some(r"^https?://(([^/]+\.)?(shop\.fr)(:\d+)?/|clicks\.vendor\.net/p/)")
+        );
     }
 
     #[test]

@@ -67,8 +67,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) is_automated: bool,
     pub(crate) wants_privacy: bool,
     pub(crate) is_adopted: bool,
-    /// The tag was told that the visitor agreed.
-    pub(crate) has_agreed: bool,
     /// The alias of the redirect link that was clicked; never of a browser's body.
     pub(crate) link: Option<&'a str>,
 }
@@ -94,8 +92,6 @@ impl<'a> Seen<'a> {
 struct Object<'a> {
     #[serde(borrow)]
     s: Field<'a>,
-    /// Whether the visitor has yet to agree; the tag says so only where somebody asks.
-    m: Field<'a>,
     #[serde(borrow)]
     i: Field<'a>,
     t: Field<'a>,
@@ -124,7 +120,6 @@ enum Field<'a> {
     Absent,
     Text(Cow<'a, str>),
     Int(i64),
-    Bool(bool),
     /// Of a type that no key has.
     Other,
 }
@@ -187,8 +182,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
         Ok(Field::Other)
     }
 
-    fn visit_bool<E>(self, bool: bool) -> Result<Self::Value, E> {
-        Ok(Field::Bool(bool))
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Field::Other)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
@@ -243,7 +238,6 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
             is_automated: flags & 1 != 0,
             wants_privacy: flags & 2 != 0,
             is_adopted: flags & 4 != 0,
-            has_agreed: matches!(object.m, Field::Bool(false)),
             link: None,
         })
     } else {
@@ -391,12 +385,7 @@ mod tests {
     fn flags_are_bits() {
         let text = body(r#","f":3"#);
         let What::Visit(seen) = parse(&text).unwrap().what else { panic!("a visit") };
-        assert!(seen.is_automated && seen.wants_privacy && !seen.is_adopted && !seen.has_agreed);
-        for (m, expected) in [("false", true), ("true", false), ("0", false), ("null", false)] {
-            let text = body(&format!(r#","m":{m}"#));
-            let What::Visit(seen) = parse(&text).unwrap().what else { panic!("a visit") };
-            assert_eq!(seen.has_agreed, expected, "{m}");
-        }
+        assert!(seen.is_automated && seen.wants_privacy && !seen.is_adopted);
     }
 
     proptest! {

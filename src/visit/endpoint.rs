@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::Site;
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
 /// Largest body read: the tag sends 250–700 bytes, and cuts what could make it longer.
@@ -76,9 +76,20 @@ async fn record_visit(
             }
         }
         What::Visit(seen) => {
-            let has_fixed_tag = query.as_deref() == Some("fixed");
+            // What the tag's address says of the script that it came from.
+            let says = |word| {
+                query.as_deref().is_some_and(|query| query.split('&').any(|part| part == word))
+            };
+            let (has_fixed_tag, has_agreed) = (says("fixed"), says("asks"));
             let keeps_user_agent = settings.registers_visits(&site.id);
-            let around = Around { has_fixed_tag, keeps_user_agent, ..around(&client, &headers) };
+            let is_at_link = is_at_link(&settings, seen.url.as_deref());
+            let around = Around {
+                has_fixed_tag,
+                has_agreed,
+                keeps_user_agent,
+                is_at_link,
+                ..around(&client, &headers)
+            };
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
@@ -144,6 +155,8 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
         tag_host: site.map(str::to_owned),
         has_fixed_tag: false,
+        has_agreed: false,
+        is_at_link: false,
         keeps_user_agent: false,
     }
 }
@@ -163,8 +176,17 @@ pub(crate) fn hear_landing(
         at: now,
         site_id: site.id.clone(),
         url: page.chars().take(body::MAX_URL_CHARS).collect(),
-        around: around(&client, headers),
+        around: Around {
+            is_at_link: is_at_link(&state.settings.current(), Some(page)),
+            ..around(&client, headers)
+        },
     });
+}
+
+/// True for a page whose path is the one that reports know a redirect link by.
+fn is_at_link(settings: &Snapshot, page: Option<&str>) -> bool {
+    let alias = page.and_then(landing::path_of).and_then(|path| path.strip_prefix("/p/"));
+    alias.is_some_and(|alias| settings.link_by_alias(alias).is_some())
 }
 
 /// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when the browser already holds the

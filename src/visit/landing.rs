@@ -174,8 +174,16 @@ fn split_address(address: &str) -> Option<(String, &str)> {
 
 /// The host of a URL, lower case, without port.
 pub(crate) fn host_of(url: &str) -> Option<String> {
-    let end = url.find(['?', '#']).unwrap_or(url.len());
-    split_address(&url[..end]).map(|(host, _)| host)
+    split_address(before_query(url)).map(|(host, _)| host)
+}
+
+/// The path of a URL, as it stands in it.
+pub(super) fn path_of(url: &str) -> Option<&str> {
+    split_address(before_query(url)).map(|(_, path)| path)
+}
+
+fn before_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// `a=b&c=d` → names in lower case, values as they stand.

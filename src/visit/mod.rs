@@ -5,6 +5,7 @@
 mod agent;
 mod body;
 pub(crate) mod endpoint;
+mod fold;
 mod landing;
 mod limit;
 mod provisional;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub(crate) use fold::fold;
 pub(crate) use landing::names_ad_click;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
@@ -40,7 +42,7 @@ pub(crate) mod flags {
     pub(crate) const GPC: i64 = 2;
     /// The click ID was adopted from a linked domain.
     pub(crate) const ADOPTED: i64 = 4;
-    /// The page, or its consent tool, told the tag that the visitor agreed (`TAG` body key `m`).
+    /// The tag had to wait until the page, or its consent tool, told it that the visitor agreed.
     pub(crate) const AGREED: i64 = 8;
     /// The presented click ID had a wrong MAC; the visit has another one.
     pub(crate) const FORGED: i64 = 256;
@@ -70,8 +72,12 @@ pub(crate) struct Around {
     pub(crate) tag_host: Option<String>,
     /// It came from the static variant of the tag.
     pub(crate) has_fixed_tag: bool,
+    /// It came from a tag that waits until the visitor agreed.
+    pub(crate) has_agreed: bool,
     /// The browser's whole name is kept: a destination is told of visits with it.
     pub(crate) keeps_user_agent: bool,
+    /// The page has a path that reports know a redirect link by, and is none.
+    pub(crate) is_at_link: bool,
 }
 
 /// What became of a visit.

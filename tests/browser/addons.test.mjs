@@ -19,28 +19,28 @@ const wrap = (name, keys) => (text) => {
 scene("G72 with the race stub a click before the tag waits for it, and leaves with the ID", async ({ web, page }) => {
   let release;
   web.holdScript = new Promise((resolve) => (release = resolve));
-  web.page("/", `${STUB}${web.tag}<a href="${web.pay()}">Buy</a>`);
+  web.page("/", `${STUB}${web.lateTag}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
   await page.click("a");
   assert.equal(page.url(), web.shop());
   release();
   assert.match(referenceOf(await web.payments.next()), /^ck_/);
-}, { webKitCannot: "its driver runs no script in a page that never finishes loading" });
+});
 
 scene("G72 with the race stub a click waits no longer than 1.5 s", async ({ web, page }) => {
   web.answerScript = () => {};
-  web.page("/", `${STUB}${web.tag}<a href="${web.pay()}">Buy</a>`);
+  web.page("/", `${STUB}${web.lateTag}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
   const before = Date.now();
   await page.click("a");
   assert.equal(referenceOf(await web.payments.next()), TOKEN);
   const took = Date.now() - before;
   assert.ok(took >= 1400 && took < 6000, `${took} ms`);
-}, { webKitCannot: "its driver runs no script in a page that never finishes loading" });
+});
 
 scene("G72 with the race stub other clicks go on at once: with a key, to a new tab, prevented by the page, on other links", async ({ web, page, visitor }) => {
   web.answerScript = () => {};
-  web.page("/", `${STUB}${web.tag}<a id="pay" href="${web.pay()}">Buy</a><a id="tab" target="_blank" href="${web.pay()}&tab">Buy</a>
+  web.page("/", `${STUB}${web.lateTag}<a id="pay" href="${web.pay()}">Buy</a><a id="tab" target="_blank" href="${web.pay()}&tab">Buy</a>
     <a id="page" href="${web.pay()}">Buy</a><a id="other" href="/other">Other</a>
     <script>document.querySelector("#page").onclick = (event) => (event.preventDefault(), window.handled = true)</script>`);
   web.page("/other", "");
@@ -61,12 +61,12 @@ scene("G72 with the race stub other clicks go on at once: with a key, to a new t
   await Promise.all([page.waitForNavigation({ waitUntil: "domcontentloaded" }), page.click("#other")]);
   assert.equal(page.url(), web.shop("/other"));
   assert.equal(web.payments.all.length, 2);
-}, { webKitCannot: "its driver runs no script in a page that never finishes loading" });
+});
 
 scene("G73 without the stub the placeholder reaches Stripe as it is, and the payment says why nobody matched, in all spellings", async ({ web, page }) => {
   web.answerScript = () => {};
   const spellings = [TOKEN, "--click-id--", "%2D%2DCLICK-ID%2D%2D", "%2d%2dClick%2dId%2d%2d"];
-  web.page("/", `${web.tag}${spellings.map((text) => `<a href="${web.pay(text)}">Buy</a>`).join("")}`);
+  web.page("/", `${web.lateTag}${spellings.map((text) => `<a href="${web.pay(text)}">Buy</a>`).join("")}`);
   const before = await askApi(server, API_TOKEN, "/conversions?reason=placeholder_not_replaced");
   const payments = [];
   for (const index of spellings.keys()) {
@@ -80,7 +80,7 @@ scene("G73 without the stub the placeholder reaches Stripe as it is, and the pay
   const after = await askUntil(server, API_TOKEN, "/conversions?reason=placeholder_not_replaced", ({ data }) => data.length >= before.data.length + payments.length);
   assert.deepEqual(after.data.map(({ transaction_id }) => transaction_id).filter((id) => payments.includes(id)).sort(), payments);
   assert.equal(after.data.length - before.data.length, spellings.length);
-}, { needsServer: true, webKitCannot: "its driver runs no script in a page that never finishes loading" });
+}, { needsServer: true });
 
 scene("H75 H77 consent required: nothing until it is granted, then the landing's gclid; withdrawn: everything is gone", async ({ web, page }) => {
   web.page("/", `${web.tag.replace("main.js", "main.js?nc=1")}<a href="${web.pay()}">Buy</a>`);
@@ -175,16 +175,14 @@ scene("H79 nc=1: no cookie from anywhere, nothing recorded, though everything of
   const visits = async () => (await askApi(server, API_TOKEN, "/overview")).visits;
   const before = await visits();
   web.page("/", `${web.tag.replace("<script", '<script referrerpolicy="no-referrer-when-downgrade"').replace("main.js", "main.js?nc=1")}<a href="${web.pay()}">Buy</a>`);
-  const answers = [];
-  page.on("response", (response) => response.url().includes("/t/") && answers.push(response.headers()["set-cookie"]));
   await goto(page, web.shop("/?gclid=one&utm_source=x"), { waitUntil: "load" });
   await assertSilent({ web, page });
-  assert.deepEqual(answers, [undefined]);
+  assert.deepEqual(web.tagAnswers.map((headers) => headers["set-cookie"]), [undefined]);
   assert.match(web.tagRequests[0].headers.referer, /gclid=one/, "the tag's host saw the address");
   assert.deepEqual(await visitor.context.cookies(), []);
   assert.deepEqual(await postsSoFar({ web, page }), []);
   assert.equal(await visits(), before);
-}, { needsServer: true, webKitCannot: "its driver shows no answers' headers" });
+}, { needsServer: true });
 
 /** A pretend AnyTrack: its click ID comes a moment after its script, and it then replaces the placeholder in anchors, as the real one does. */
 const ANYTRACK = `<script>
@@ -216,7 +214,7 @@ scene("AnyTrack beside us comes first: its reference stays in the link, and is n
   let release;
   web.holdScript = new Promise((resolve) => (release = resolve));
   web.alterScript = wrap("anytrack", { z: 0 });
-  web.page("/", `${ANYTRACK}${web.tag}<a href="${web.pay()}">Buy</a>`);
+  web.page("/", `${ANYTRACK}${web.lateTag}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
   const inLink = `${AT}xyz`;
   await page.evaluate((at) => arrive(at, true), inLink);

@@ -106,7 +106,7 @@ for (const [name, { server, client }] of Object.entries(FRAMEWORKS))
       let release;
       web.holdScript = new Promise((resolve) => (release = resolve));
       web.file("/app.js", await bundle(client(web.pay())));
-      web.page("/", `${web.tag}<div id="root">${html}</div><script src="/app.js"></script>`);
+      web.page("/", `${web.lateTag}<div id="root">${html}</div><script src="/app.js"></script>`);
       await goto(page, web.shop());
       if (when === "before the tag") await page.evaluate(() => void window.hydrate());
       release();

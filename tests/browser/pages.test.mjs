@@ -7,7 +7,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { nextTab } from "./lib/browser.mjs";
+import { isWebKit, nextTab } from "./lib/browser.mjs";
 import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 
 scene("A5 tags of two sites: the first wins, the second does nothing", async ({ web, page }) => {
@@ -17,7 +17,8 @@ scene("A5 tags of two sites: the first wins, the second does nothing", async ({ 
   const inOrder = (tail) => web.tag.replace("async ", "").replace("main.js", `main.js${tail}`);
   web.page("/", `${inOrder("")}<script>window.first = clickstamp</script>${inOrder("?second")}<a href="${web.pay()}">Buy</a>`);
   const id = await openReady(page, web.shop());
-  assert.equal(served, 2);
+  // WebKit asks twice for a script that holds up the page and that nobody may keep.
+  assert.ok(isWebKit ? served >= 2 : served === 2, String(served));
   assert.ok(await page.evaluate(() => window.first === clickstamp));
   assert.equal(await cookie(page, "_ck"), id);
   await assertStamped(page, "a", "href", web.pay(), id);
@@ -38,7 +39,8 @@ scene("A8 a page that uses everything: nothing is thrown, and no browser warns o
     window.dispatchEvent(new Event("pageshow"));
     history.pushState(null, "", "/?gclid=two");
   });
-  await page.waitForFunction((id) => clickstamp.id && clickstamp.id !== id, {}, id);
+  // Without a Navigation API nothing tells of the new address.
+  if (!isWebKit) await page.waitForFunction((id) => clickstamp.id && clickstamp.id !== id, {}, id);
   await assertStamped(page, "a", "href", web.pay(), await ready(page));
   await postsSoFar({ web, page });
   // Browsers warn of a cookie that names no SameSite, that they refuse, or that says Secure where nothing is.
@@ -111,7 +113,8 @@ scene("A15 the page overrides window.open and history later: no recursion, every
     document.querySelector("button").onclick = () => void window.open(url);
   }, web.pay());
   const second = await ready(page);
-  assert.notEqual(second, first);
+  // Without a Navigation API nothing tells of the new address.
+  assert.equal(second !== first, !isWebKit);
   await assertStamped(page, "a", "href", web.pay(), second);
   await nextTab(visitor, () => page.click("button"));
   assert.equal(referenceOf(await web.payments.next()), second);
@@ -197,7 +200,8 @@ scene("E53 a tab opened in the background is recorded", async ({ web, page, visi
   const post = await web.posts.next();
   assert.equal(post.u, web.shop("/landing?gclid=one"));
   assert.equal(await ready(tab), post.i);
-  assert.equal(await tab.evaluate(() => document.visibilityState), "hidden");
+  // WebKit's driver always shows the newest tab.
+  if (!isWebKit) assert.equal(await tab.evaluate(() => document.visibilityState), "hidden");
 });
 
 scene("a prerendered page lands when it is shown, and not before", async ({ web, page }) => {
@@ -373,24 +377,31 @@ scene("the debug add-on shows which links were stamped and why others were not, 
   web.page("/", `${web.tag.replace("main.js", "main.js?debug=1")}<a id="good" href="${web.pay()}">Buy</a><a id="own" href="https://buy.stripe.com/a?client_reference_id=mine">Own</a>
     <a id="bare" href="https://buy.stripe.com/b">Bare</a><p title="${TOKEN}">Text</p>`);
   const id = await openReady(page, web.shop());
-  const overlay = await page.waitForSelector("#clickstamp-debug");
-  const text = () => overlay.evaluate((element) => element.textContent);
-  await page.waitForFunction((id) => document.querySelector("#clickstamp-debug").textContent.includes(id), {}, id);
-  assert.match(await text(), /1 stamped, 1 with the placeholder, 1 with another reference, 1 without/);
-  assert.match(await text(), /<a href> https:\/\/buy\.stripe\.com\/a\S+\n +has a reference of its own/);
-  assert.match(await text(), /<a href> https:\/\/buy\.stripe\.com\/b\n +a payment link without/);
-  assert.match(await text(), /<p title> --CLICK-ID--\n +the tag does not touch this place/);
-  assert.ok(await overlay.isVisible());
+  const shows = (selector) => page.$eval("#clickstamp-debug", (overlay, selector) => [...overlay.shadowRoot.querySelectorAll(selector)].map((part) => part.textContent), selector);
+  await page.waitForFunction((id) => document.querySelector("#clickstamp-debug")?.shadowRoot.textContent.includes(id), {}, id);
+  assert.deepEqual(await shows("ul li"), ["1 stamped", "1 with the placeholder", "1 with another reference", "1 without"]);
+  assert.deepEqual(await shows("ol button"), ["Own", "Bare", "Text"]);
+  const [own, bare, text] = await shows("ol li");
+  assert.match(own, /<a href> https:\/\/buy\.stripe\.com\/a\S+?Has a reference of its own/);
+  assert.match(bare, /<a href> https:\/\/buy\.stripe\.com\/bHas no placeholder: add /);
+  assert.match(text, /<p title> --CLICK-ID--The tag does not touch this place/);
+  const box = await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("section").getBoundingClientRect().toJSON());
+  assert.ok(box.width > 200 && box.height > 100 && box.bottom <= (await page.evaluate(() => innerHeight)), JSON.stringify(box));
   await assertStamped(page, "#good", "href", web.pay(), id);
   assert.equal(await attribute(page, "#bare", "href"), "https://buy.stripe.com/b");
   // It follows the page.
   await page.$eval("#bare", (link) => link.remove());
-  await page.waitForFunction(() => document.querySelector("#clickstamp-debug").textContent.includes("0 without"));
+  await page.waitForFunction(() => document.querySelector("#clickstamp-debug").shadowRoot.textContent.includes("0 without"));
+  // It shows where a link is, and goes when it is told to.
+  await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("ol button").click());
+  assert.deepEqual(await shows(".mark"), [""]);
+  await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("header button").click());
+  assert.deepEqual(await shows("section"), []);
 }, { console: [/^info: Clickstamp/, /^table: /] });
 
 scene("the debug add-on says why nothing is stamped", async ({ web, page }) => {
   web.page("/", `${web.tag.replace("main.js", "main.js?debug=1&nc=1")}<a href="${web.pay()}">Buy</a>`);
   await goto(page, web.shop());
-  await page.waitForFunction(() => document.querySelector("#clickstamp-debug")?.textContent.includes("nothing is stamped, because the visitor has not agreed yet"));
+  await page.waitForFunction(() => document.querySelector("#clickstamp-debug")?.shadowRoot.textContent.includes("Nothing is stamped, because the visitor has not agreed yet"));
   assert.equal(await attribute(page, "a", "href"), web.pay());
 }, { console: [/^info: Clickstamp/, /^table: /] });

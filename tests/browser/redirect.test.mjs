@@ -112,6 +112,16 @@ redirect("from another site, where the tag's host has no cookie to read: it work
   assert.equal(second, first);
 });
 
+redirect("from a page of another site with the tag: the page hands its click ID over as the link is used", async ({ page, stripe }) => {
+  web.page("/foreign-tagged", `${web.tag}<a href="${link("?utm_source=letter")}">Buy</a>`);
+  const id = await openReady(page, web.url("other", "/foreign-tagged?gclid=one"));
+  assert.equal(await page.$eval("a", (anchor) => anchor.href), link("?utm_source=letter"), "not before");
+  await Promise.all([page.waitForNavigation(), page.click("a")]);
+  const address = stripe.arrived.at(-1);
+  assert.equal(referenceOf(address), id);
+  assert.doesNotMatch(address, /_ck/);
+});
+
 test("J85 HEAD, a preview bot and a browser that looks ahead get the link without a click ID, a cookie or a visit", async () => {
   const before = (await askApi("/overview")).visits;
   assert.equal(typeof before, "number");

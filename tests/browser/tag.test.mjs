@@ -43,7 +43,7 @@ const BROKEN = [
 for (const [name, answer, console] of BROKEN)
   scene(`A6 the tag host answers ${name}: the page works, the link is unchanged`, async ({ web, page, visitor }) => {
     web.answerScript = answer;
-    web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
+    web.page("/", `${name === "nothing at all" ? web.lateTag : web.tag}<a href="${web.pay()}">Buy</a>`);
     await goto(page, web.shop(), { waitUntil: name === "nothing at all" ? "domcontentloaded" : "load" });
     // Firefox says nothing of a script that did not come, Chromium nothing of one with the wrong type.
     if (tellsFailures && !name.includes("HTML")) for (const text of console) await visitor.heard(text);
@@ -277,7 +277,7 @@ for (const [row, before] of [
 scene("D42 a router strips the query before a late tag: the gclid is still recorded", async ({ web, page }) => {
   let release;
   web.holdScript = new Promise((resolve) => (release = resolve));
-  web.page("/", `${web.tag}<script>history.replaceState(null, "", "/offer")</script>`);
+  web.page("/", `${web.lateTag}<script>history.replaceState(null, "", "/offer")</script>`);
   await goto(page, web.shop("/?gclid=one#top"));
   assert.equal(await page.evaluate(() => location.href), web.shop("/offer"));
   release();

@@ -91,6 +91,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "visits",
             "provisional_visits",
             "visit_counts",
+            "visit_sums",
             "visit_notes",
             "visit_sessions",
             "page_events",

@@ -37,3 +37,4 @@ mod stripe_api;
 mod tag;
 mod thank_you;
 mod visit;
+mod visit_sums;

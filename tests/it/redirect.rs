@@ -79,6 +79,27 @@ async fn a_click_on_a_page_goes_on_with_the_pages_click_id() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_shops_own_at_a_links_path_is_no_click_on_it() {
+    let app = with_link().await;
+    let id = app.visit("https://www.shop.localhost/p/spring?gclid=A").await;
+    app.visit("https://www.shop.localhost/p/summer").await;
+    let paid = Session::paid("cs_live_1").reference(&id).at(app.now().as_seconds());
+    app.stripe_processed(&paid.completed()).await;
+    app.deliver_due().await;
+    let owner = app.owner().await;
+    let counted = "<td class=\"n\">1</td><td class=\"n\">1</td>";
+    let text = owner.page("/links").await;
+    assert!(!text.contains(counted), "{text}");
+    let pages = app.database.texts("select landing_path from visits order by landing_path").await;
+    assert_eq!(pages, ["/p/spring/", "/p/summer"]);
+    let held = format!("_ck={id}");
+    app.advance(Duration::from_secs(9));
+    assert_eq!(reference(&click(&app, "", &[("cookie", &held)]).await), id);
+    let text = owner.page("/links").await;
+    assert!(text.contains("<td class=\"n\">1</td>"), "the click counts: {text}");
+}
+
+#[tokio::test]
 async fn a_new_click_id_is_set_as_a_cookie_for_the_whole_domain() {
     let app = with_link().await;
     let reply = click(&app, "", &[("host", "go.shop.com")]).await;

@@ -99,13 +99,33 @@ async fn a_page_gets_the_add_ons_its_site_needs_and_no_other() {
     ] {
         let form: Vec<_> = usual.iter().chain(further).copied().collect();
         owner.save("/settings/sites/main", &form).await;
-        let headers = [("accept-encoding", "gzip")];
+        let headers = [("accept-encoding", "gzip"), ("referer", "https://www.shop.com/")];
         let zipped = app.send("GET", "/t/main.js", &headers, "").await;
         let mut text = String::new();
         flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).expect("gzip");
         let found: Vec<_> = all.iter().filter(|part| text.contains(**part)).collect();
         assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{further:?}");
         assert!(!text.contains("clickstamp-debug"));
+    }
+}
+
+/// Without a pattern to hold addresses against, every link would be taken for a linked one.
+#[tokio::test]
+async fn a_page_that_nobody_tells_of_gets_no_add_on_for_linked_domains() {
+    let app = TestApp::owned(&[]).await;
+    let form = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
+    let form = [&form[..], &[("linked_domains", "shop.fr")]].concat();
+    app.owner().await.save("/settings/sites/main", &form).await;
+    for (page, is_there) in [
+        (&[][..], false),
+        (&[("origin", "null")], false),
+        (&[("referer", "https://shop.fr/")], false),
+        (&[("referer", "https://www.shop.com/")], true),
+    ] {
+        let reply = app.send("GET", "/t/main.js", page, "").await;
+        let text = reply.text();
+        let found = (text.contains("history.replaceState("), text.contains("\"d\":"));
+        assert_eq!(found, (is_there, is_there), "{page:?}");
     }
 }
 

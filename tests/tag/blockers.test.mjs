@@ -87,7 +87,7 @@ const readLists = () =>
 
 const CLICK_ID = "ck_0" + "f".repeat(31);
 
-test("86 the default addresses pass EasyPrivacy, EasyList and uBlock Origin's lists", { skip }, () => {
+test("J86 the default addresses pass EasyPrivacy, EasyList and uBlock Origin's lists", { skip }, () => {
   const filters = readLists();
   assert.ok(filters.length > 50_000, `${filters.length} filters`);
   const stopped = (url, type, isThirdParty = false) => filters.filter((filter) => filter.stops({ url, type, isThirdParty })).map(({ line }) => line);

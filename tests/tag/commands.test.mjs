@@ -79,7 +79,7 @@ withBothTags((tag, newVisitor) => {
     const { id } = page;
     assert.deepEqual(page.posts[1], { s: "main", i: id, t: visitor.now, u: `${SHOP}signup?gclid=x`, e: "Lead", v: { plan: "pro", seats: 0, trial: false } });
     page.globals.clickstamp("event", "Call");
-    assert.deepEqual(Object.keys(page.posts[2]), ["s", "i", "t", "u", "e"]);
+    assert.deepEqual(Object.keys(page.posts[2]), ["t", "s", "i", "u", "e"]);
   });
 
   test(`${tag}: events before the click ID follow the visit`, () => {

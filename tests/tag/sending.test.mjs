@@ -77,4 +77,20 @@ withBothTags((tag, newVisitor) => {
     assert.equal(page.posts.length, 2);
     assert.equal(JSON.parse(visitor.storage._ck_q).i, page.id);
   });
+
+  for (const [order, turns] of [["the older", [0, 1]], ["the newer", [1, 0]]])
+    test(`${tag}: of two that fail, the newer is kept, though ${order} fails first`, async () => {
+      const visitor = newVisitor();
+      visitor.open(SHOP, { answer: offline });
+      await settle();
+      visitor.now += 1;
+      const failures = [];
+      const page = visitor.open(`${SHOP}?gclid=x`, { answer: () => new Promise((_, fail) => failures.push(fail)) });
+      assert.equal(failures.length, 2);
+      for (const turn of turns) {
+        failures[turn](new TypeError("offline"));
+        await settle();
+      }
+      assert.equal(JSON.parse(visitor.storage._ck_q).i, page.id);
+    });
 });

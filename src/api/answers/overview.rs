@@ -38,6 +38,7 @@ pub(crate) struct Overview {
 impl Overview {
     pub(crate) fn new(
         found: &report::Overview,
+        delivered: report::Share,
         period: report::Period,
         site: &settings::Site,
         livemode: bool,
@@ -53,7 +54,7 @@ impl Overview {
             revenue: amounts(&found.gross),
             refunded: amounts(&found.refunded),
             match_rate: Rate::of(found.match_rate),
-            delivered_rate: Rate::of(found.delivered_rate),
+            delivered_rate: Rate::of(delivered),
         }
     }
 }

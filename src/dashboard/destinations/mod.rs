@@ -549,7 +549,12 @@ async fn destination_page(
         ),
         past_count: past.ids.len(),
         days,
-        owes: format!("{} ({})", sends(sum.owed + sum.held), totals(&sum.owed_money, first)),
+        owes: match sum.owed_money.is_empty() {
+            true => sends(sum.owed + sum.held),
+            false => {
+                format!("{} ({})", sends(sum.owed + sum.held), totals(&sum.owed_money, first))
+            }
+        },
         history: history
             .into_iter()
             .filter(|entry| entry.number != found.revision)
@@ -575,8 +580,8 @@ async fn month_visits(
         return Ok(String::new());
     }
     let period = report::Period { from: viewer.now.minus(DAY * 30), to: viewer.now };
-    let numbers = report::overview(&state.store, &viewer.scope(), period).await?;
-    Ok(counted(numbers.visits, "visit", "visits"))
+    let visits = report::visits_in(&state.store, &viewer.scope(), period).await?;
+    Ok(counted(visits, "visit", "visits"))
 }
 
 fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {

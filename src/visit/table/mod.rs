@@ -5,6 +5,7 @@ mod event;
 mod note;
 mod old;
 mod provisional;
+mod sums;
 
 use std::borrow::Cow;
 
@@ -31,9 +32,10 @@ pub(super) use old::{delete_old, last_seen_before};
 pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
+pub(super) use sums::{add_sums, has_counters, take_counters};
 
 /// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
-const QUARTER_MS: i64 = 900_000;
+pub(super) const QUARTER_MS: i64 = 900_000;
 
 /// What the group-commit writer writes.
 pub(crate) static VISITS: Batch = Batch {
@@ -99,6 +101,11 @@ impl NewVisit<'_> {
         if let Some(alias) = seen.link {
             // Whatever prefix our address has today, reports know a link by this.
             landing.path = Some(format!("/p/{alias}"));
+        } else if around.is_at_link
+            && let Some(path) = &mut landing.path
+        {
+            // A page of the shop's own: a visit there is no click on the link of that name.
+            path.push('/');
         }
         let agent = agent::read(&around.user_agent);
         let is_known_host = site.domains.is_empty()
@@ -115,7 +122,7 @@ impl NewVisit<'_> {
             | set(seen.is_automated, flags::AUTOMATED)
             | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
             | set(seen.is_adopted, flags::ADOPTED)
-            | set(seen.has_agreed, flags::AGREED)
+            | set(around.has_agreed, flags::AGREED)
             | set(!is_known_host, flags::UNKNOWN_HOST);
         let device = agent.device;
         let rules_out = flags::AUTOMATED

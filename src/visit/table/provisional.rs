@@ -116,14 +116,16 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
         .execute(&mut *tx)
         .await
         .context("could not take away a provisional visit")?;
-    // Its report has another browser's time, but counts in the same quarter hour, under words of its own.
+    // Its report has another browser's time, but counts in the same quarter hour, under words of its own. The counter may have been folded
+    // away: one below zero takes it back there.
     sqlx::query(
-        "update visit_counts set visits = visits - 1
-          where (site_id, quarter, channel, source, medium, campaign, landing_path, device) in
-                (select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''),
-                        coalesce(campaign, ''), coalesce(landing_path, ''), device
-                   from visits
-                  where click_id = $1 and sent_at_ms = $2 and (flags & $3) = 0)",
+        "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
+         select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
+                coalesce(landing_path, ''), device, -1
+           from visits
+          where click_id = $1 and sent_at_ms = $2 and (flags & $3) = 0
+             on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
+             do update set visits = visit_counts.visits - 1",
     )
     .bind(click_id.as_str())
     .bind(UNSENT_MS)

@@ -90,8 +90,10 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   const answer = behind ? forward(behind) : standIn;
   const pages = new Map();
   const web = {
-    /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe. */
+    /** Requests at the tag host as {method, url, headers, body}; posts alone; addresses called at the pretend Stripe, with what a form posted as their query. */
     tagRequests: [],
+    /** Headers of what was answered to them. */
+    tagAnswers: [],
     posts: new Arrivals(),
     /** A post to this path of the tag host is a mark among the posts; it is neither on record nor forwarded. */
     markPath: "/mark",
@@ -131,11 +133,13 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     const answered = await answer(request, body);
     const text = method === "GET" ? web.alterScript(answered.body, request.url) : answered.body;
     const { "content-length": _, ...kept } = answered.headers;
+    web.tagAnswers.push(kept);
     response.writeHead(answered.status, kept).end(text);
   };
 
   const server = http.createServer((request, response) => {
-    // Whom it serves as a proxy names the host in the address too.
+    // Whom it serves as a proxy names the host in the address too; what is behind another port is not here.
+    if (/^http:/.test(request.url) && new URL(request.url).port !== String(port)) return request.socket.destroy();
     request.url = request.url.replace(/^http:\/\/[^/]+/, "");
     const host = request.headers.host.split(":")[0];
     const path = request.url.split("?")[0];
@@ -143,8 +147,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     else if (path === "/favicon.ico") response.writeHead(204).end();
     else if (host === "go.shop.localhost" || (web.tagHosts.has(host) && /^\/(t\/|v$|mark$)/.test(path))) serveTag(request, response).catch(() => request.socket.destroy());
     else if (host === "buy.stripe.localhost") {
-      web.payments.add(request.url);
-      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
+      const paid = (posted) => {
+        web.payments.add(request.url + posted);
+        response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>Pay</title>");
+      };
+      if (request.method === "POST") readBody(request).then((body) => paid(`?${body}`));
+      else paid("");
     } else {
       const { html = "", headers, script } = pages.get(request.headers.host + path) ?? pages.get(path) ?? {};
       if (script) return response.writeHead(200, { "content-type": "text/javascript; charset=utf-8" }).end(script);
@@ -160,7 +168,12 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
   web.shop = (path) => web.url("www.shop", path);
   /** A payment link with this reference; the placeholder by default. */
   web.pay = (reference = "--CLICK-ID--") => web.url("buy.stripe", `/abc?client_reference_id=${reference}`);
-  web.tag = `<script async src="${web.url("go.shop", "/t/main.js")}"></script>`;
+  const src = web.url("go.shop", "/t/main.js");
+  web.tag = `<script async src="${src}"></script>`;
+  /** The tag for pages that it reaches late or never. WebKit's driver runs no script in a page that is still loading: there it comes after that. */
+  web.lateTag = !process.env.WEBKIT
+    ? web.tag
+    : `<script>addEventListener("load", () => setTimeout(() => document.head.append(Object.assign(document.createElement("script"), { src: "${src}" }))))</script>`;
   /** Puts a page under a path of every shop host. */
   web.page = (path, html, headers) => pages.set(path, { html, headers });
   /** A page of somebody else's host, and its address here. */

@@ -142,8 +142,8 @@ class Page {
     const call = typeof work === "string" ? `(0, eval)(${JSON.stringify(work)})` : `(${work})(...${JSON.stringify(args)})`;
     return this.#run(`(async () => ${call})().then((value) => done({ value }), (error) => done({ error: String(error) }))`);
   }
-  evaluateOnNewDocument(work) {
-    this.#session.initScripts.push(`(${work})()`);
+  evaluateOnNewDocument(work, ...args) {
+    this.#session.initScripts.push(`(${work})(...${JSON.stringify(args)})`);
   }
   $eval(selector, work, ...args) {
     return this.#run(`(async () => (${work})(find(${JSON.stringify(selector)}), ...${JSON.stringify(args)}))().then((value) => done({ value }), (error) => done({ error: String(error) }))`);

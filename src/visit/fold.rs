@@ -1,0 +1,102 @@
+//! Folding: what was counted lately goes into the sums that reports read.
+//! In: counters by everything at once, one row for each that was ever met in a quarter hour. Out: sums by one thing at a time, for the quarter
+//! hour, its day, and longer stretches of days.
+//! Promise: nothing is counted twice or lost, whenever it comes: the counters and the sums always add up, and a fold moves a few of
+//! them in one transaction.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::table::{self, QUARTER_MS};
+use crate::clock::Timestamp;
+use crate::store::Store;
+
+/// Counters in one transaction: the visit writer waits no longer than that.
+const COUNTERS_AT_A_TIME: i64 = 250;
+/// Between two transactions, so that whoever waits gets his turn too.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Quarter hours that a sum spans: itself, a day, eight days, sixty-four days. Reports know them too.
+const WIDTHS: [i64; 4] = [1, 96, 768, 6144];
+
+/// A counter, taken out of its table.
+pub(super) struct Counter {
+    pub(super) quarter: i64,
+    pub(super) channel: String,
+    pub(super) source: String,
+    pub(super) campaign: String,
+    pub(super) landing_path: String,
+    pub(super) device: String,
+    /// May be negative: a visit that turned out not to be one.
+    pub(super) visits: i64,
+}
+
+/// Whose sum: dimension, width, first quarter hour, name. In this order rows are written, by every copy of the program.
+pub(super) type SumKey = (i64, i64, i64, String);
+
+/// Folds a site's counters of all quarter hours but the last two. Answers how many there were.
+pub(crate) async fn fold(store: &Store, site: (&str, i64), now: Timestamp) -> Result<usize> {
+    let (site_id, site_number) = site;
+    let until = now.as_ms().div_euclid(QUARTER_MS) - 1;
+    let mut folded = 0;
+    while table::has_counters(store, site_id, until).await? {
+        let mut tx = store.begin().await?;
+        let counters = table::take_counters(&mut tx, site_id, until, COUNTERS_AT_A_TIME).await?;
+        table::add_sums(&mut tx, site_number, &sums(&counters)).await?;
+        tx.commit().await?;
+        folded += counters.len();
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(folded)
+}
+
+fn sums(counters: &[Counter]) -> BTreeMap<SumKey, i64> {
+    let mut sums = BTreeMap::<SumKey, i64>::new();
+    for counter in counters {
+        let names: [(i64, &str); 6] = [
+            (5, &counter.device),
+            (0, ""),
+            (1, &counter.channel),
+            (2, &counter.source),
+            (3, &counter.campaign),
+            (4, &counter.landing_path),
+        ];
+        let shown = if counter.device == "bot" { &names[..1] } else { &names[..] };
+        for (dimension, name) in shown {
+            for width in WIDTHS {
+                let first = counter.quarter.div_euclid(width) * width;
+                *sums.entry((*dimension, width, first, (*name).to_owned())).or_default() +=
+                    counter.visits;
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_in_every_sum_it_belongs_to_and_a_bot_only_among_devices() {
+        let counter = |device: &str, quarter| Counter {
+            quarter,
+            channel: "email".to_owned(),
+            source: String::new(),
+            campaign: "spring".to_owned(),
+            landing_path: "/".to_owned(),
+            device: device.to_owned(),
+            visits: 2,
+        };
+        let sums = sums(&[counter("phone", 6145), counter("phone", 6239), counter("bot", 6145)]);
+        let of = |dimension, width, quarter, name: &str| {
+            sums.get(&(dimension, width, quarter, name.to_owned())).copied()
+        };
+        assert_eq!([of(0, 1, 6145, ""), of(0, 1, 6239, "")], [Some(2), Some(2)]);
+        assert_eq!([of(0, 96, 6144, ""), of(3, 768, 6144, "spring")], [Some(4), Some(4)]);
+        assert_eq!([of(4, 6144, 6144, "/"), of(5, 96, 6144, "phone")], [Some(4), Some(4)]);
+        assert_eq!(of(5, 96, 6144, "bot"), Some(2));
+        assert_eq!(sums.values().sum::<i64>(), 2 * (6 + 6 + 1) * 4);
+    }
+}
