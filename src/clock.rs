@@ -125,6 +125,13 @@ impl Clock {
         }
     }
 
+    /// Moves a manual clock back, as when somebody corrects it.
+    pub fn set_back(&self, by: Duration) {
+        if let Source::Manual(hand) = &self.0 {
+            hand.fetch_sub(ms(by), Ordering::SeqCst);
+        }
+    }
+
     /// Waits. A manual clock does not wait: its hand moves on at once.
     pub async fn pause(&self, duration: Duration) {
         match &self.0 {

@@ -93,6 +93,11 @@ pub const VARIABLES: &[Variable] = &[
         "true allows delivery to loopback and private addresses, and plain http",
     ),
     plain(
+        "CLICKSTAMP_SMTP_CA",
+        "",
+        "PEM file of certificates that the mail server of alerts may be signed by, beside the system’s own",
+    ),
+    plain(
         "CLICKSTAMP_RETENTION_DAYS",
         "keep",
         "days after which visits that led to no conversion are deleted; keep deletes none",
@@ -180,6 +185,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether deliveries may go to loopback and private addresses.
     pub allow_private_destinations: bool,
+    /// Certificates in PEM form that a mail server's may be signed by, beside the system's.
+    pub smtp_ca: Option<String>,
     /// Days after which visits that led to nothing go; `None` keeps them.
     pub retention_days: Option<u32>,
     /// Tracing filter.
@@ -361,6 +368,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                     bool::from_str(text).ok()
                 })
                 .unwrap_or_default(),
+            smtp_ca: self.smtp_ca(),
             retention_days: self
                 .parse(
                     "CLICKSTAMP_RETENTION_DAYS",
@@ -412,6 +420,17 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             self.faults.push(format!("{name}: {text:?} is not right; {hint}"));
         }
         parsed
+    }
+
+    fn smtp_ca(&mut self) -> Option<String> {
+        const NAME: &str = "CLICKSTAMP_SMTP_CA";
+        let path = self.value(NAME)?;
+        match (self.read_file)(&path) {
+            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(text),
+            Ok(_) => self.faults.push(format!("{NAME}: {path} holds no certificate in PEM form")),
+            Err(error) => self.faults.push(format!("{NAME}: could not read {path}: {error}")),
+        }
+        None
     }
 
     fn number(&mut self, name: &str) -> u32 {

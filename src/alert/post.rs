@@ -13,11 +13,15 @@ use super::{Alerts, Choices, Target, TargetKind, words};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::destination::{self, Answer, Letter, Outcome, Parcel, Sender};
+use crate::failpoint;
 
 /// Longer than any try can take.
 const LEASE: Duration = Duration::from_secs(60);
 /// Pauses between tries, in seconds: about a day in all.
 const PAUSES: [u64; 9] = [10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 6 * 3600, 6 * 3600];
+
+/// Every pause follows a try, and one more try follows the last pause.
+const MAX_TRIES: usize = PAUSES.len() + 1;
 
 /// Sends what is due. Answers how many tries it made.
 pub(super) async fn send_due(
@@ -39,10 +43,17 @@ async fn send_to(alerts: &Alerts, choices: &Choices, target: &Target) -> Result<
         let now = alerts.clock.now();
         let claim = table::claim(store, now, LEASE, &target.id, per_hour).await?;
         let Some(claim) = claim else { return Ok(tries) };
+        failpoint::pass("alert_claimed").await;
+        // Tried by processes that all died of it, or at least while they did.
+        if usize::try_from(claim.n).unwrap_or(usize::MAX) > MAX_TRIES {
+            settle(alerts, target, &claim, Outcome::Refused, "no try of it ever ended").await?;
+            continue;
+        }
         tries += 1;
         let parts = Parts { id: &claim.id, headline: &claim.headline, body: &claim.body };
         let (outcome, said) =
             send(&alerts.sender, choices, target, now, claim.created_at, &parts).await;
+        failpoint::pass("alert_answered").await;
         settle(alerts, target, &claim, outcome, &said).await?;
     }
 }
@@ -69,7 +80,9 @@ async fn settle(
             "an alert did not go out: {said}"
         );
     }
-    table::settle(&alerts.store, now, claim, state, due, said).await
+    table::settle(&alerts.store, now, claim, state, due, said).await?;
+    failpoint::pass("alert_settled").await;
+    Ok(())
 }
 
 struct Parts<'a> {

@@ -13,6 +13,7 @@ use super::words::{Alert, Phase, Trouble, What};
 use super::{Alerts, CALM, Choices, Rules, Target};
 use crate::clock::Timestamp;
 use crate::destination;
+use crate::failpoint;
 use crate::ids;
 use crate::report::{self, QUARTER_MS, Stakes};
 use crate::settings::{Destination, Snapshot, SourceKind};
@@ -96,7 +97,9 @@ impl Watch<'_> {
             for target in self.targets {
                 self.owe(&mut tx, target, &alert).await?;
             }
+            failpoint::pass("alert_writing").await;
             tx.commit().await?;
+            failpoint::pass("alert_written").await;
             tracing::warn!(
                 incident = incident.id,
                 subject = incident.subject,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::TargetKind;
 use crate::clock::Timestamp;
+use crate::destination::mapping::for_slack;
 use crate::money::{Money, Totals};
 use crate::report::Stakes;
 
@@ -284,11 +285,6 @@ pub(super) fn test(kind: TargetKind, now: Timestamp, base: &str) -> (String, Str
         .to_string(),
     };
     (headline, body)
-}
-
-/// Slack reads these three as markup.
-fn for_slack(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// `102.60 USD`.

@@ -111,11 +111,15 @@ impl App {
         click_ids: ClickIdKey,
         settings: Settings,
     ) -> Result<Self> {
+        let mut sender = Sender::new(config.allow_private_destinations)?;
+        if let Some(authorities) = &config.smtp_ca {
+            sender = sender.trusting_in_mail(authorities)?;
+        }
         let worker = Worker {
             store: store.clone(),
             settings: settings.clone(),
             clock: clock.clone(),
-            sender: Sender::new(config.allow_private_destinations)?,
+            sender,
             schedule: config.retry_schedule.clone().into(),
             rate: config.delivery_rate,
         };

@@ -84,6 +84,7 @@ pub(super) async fn gather(
         anytrack_click_id,
         registered_click_id: None,
         wants_privacy: visit["gpc"] == true,
+        has_agreed: visit["agreed"] == true,
         occurred_at_s: line.occurred_at.as_seconds(),
         payment: facts_of(payment),
         visit,

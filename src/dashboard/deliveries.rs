@@ -57,7 +57,7 @@ struct Filters {
 }
 
 /// Why deliveries are given up or skipped.
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 18] = [
     "exhausted",
     "refused",
     "blocked_address",
@@ -71,6 +71,7 @@ const REASONS: [&str; 17] = [
     "zero_value",
     "below_minimum",
     "gpc",
+    "no_consent",
     "before_destination",
     "site_off",
     "echo",

@@ -36,6 +36,8 @@ struct DeliveryPage {
     why: String,
     since: Moment,
     next: Option<(Moment, String)>,
+    /// When it is given up if it was not accepted until then.
+    expires: Option<Moment>,
     /// `POST https://…k7Qe`.
     request: String,
     headers: Vec<String>,
@@ -128,6 +130,10 @@ fn delivery_page(
             let text = if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) };
             (viewer.times.short_second(row.due_at, viewer.now), text)
         }),
+        expires: found
+            .expires_at
+            .filter(|_| matches!(row.state.as_str(), "pending" | "held"))
+            .map(|at| viewer.times.short_second(at, viewer.now)),
         request: if is_query { format!("GET {address}") } else { format!("POST {address}") },
         headers: headers(&found, destination),
         curl: curl(&found, destination),
@@ -170,11 +176,15 @@ fn curl(found: &Delivery, destination: Option<&Destination>) -> String {
     let secret = destination.into_iter().flat_map(|found| &found.options.headers);
     let secret: String = secret
         .map(|header| {
-            format!(" -H \"{}: ${}\"", header.name, header.name.to_uppercase().replace('-', "_"))
+            let variable = header.name.to_uppercase().replace('-', "_");
+            format!(" -H \"{}: $HEADER_{variable}\"", header.name)
         })
         .collect();
     if found.content_type == "query" {
-        return format!("curl -G \"$URL\"{secret} --data {}", quoted(&found.request));
+        // `-G` would write the escapes anew, in small letters.
+        let has_query = destination.is_some_and(|found| found.url.expose().contains('?'));
+        let joint = if has_query { "&" } else { "?" };
+        return format!("curl -g \"$URL\"{}{secret}", quoted(&format!("{joint}{}", found.request)));
     }
     let content_type = quoted(&format!("content-type: {}", found.content_type));
     format!("curl \"$URL\" -H {content_type}{secret} --data-raw {}", quoted(&found.request))

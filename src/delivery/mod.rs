@@ -32,6 +32,13 @@ pub(crate) struct Owed<'a> {
     pub(crate) news_at: Timestamp,
 }
 
+impl Owed<'_> {
+    /// When its message is not worth sending any more.
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.destination.options.expires_after().map(|after| self.news_at.plus(after))
+    }
+}
+
 /// What is told about a conversion first; refunds and disputes have keys of their own.
 const PAID: &str = "paid";
 /// A lost dispute; told once.
@@ -76,13 +83,13 @@ async fn write(
         None => table::insert(tx, now, due, PAID, owed, composed).await,
         Some(existing) => match (existing.state.as_str(), composed) {
             ("skipped", Ok(message)) if is_cured(&existing.reason) => {
-                table::freeze(tx, &existing.id, due, owed.destination, message).await
+                table::freeze(tx, &existing.id, due, owed, message).await
             }
             ("pending" | "held", Ok(message))
                 if existing.is_untouched()
                     && (existing.request != message.body || existing.due > due) =>
             {
-                table::freeze(tx, &existing.id, due, owed.destination, message).await
+                table::freeze(tx, &existing.id, due, owed, message).await
             }
             _ => Ok(()),
         },
@@ -113,7 +120,7 @@ pub(crate) async fn owe_refund(
         ..owed.outgoing.clone()
     };
     let key = format!("refund:{}", refunded.minor);
-    insert(tx, now, &key, &Owed { outgoing: &outgoing, ..*owed }).await
+    insert(tx, now, &key, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await
 }
 
 /// Writes that the money was lost to a dispute. Idempotent.
@@ -133,7 +140,7 @@ pub(crate) async fn owe_chargeback(
         transaction_id: format!("{told_as}-dispute"),
         ..owed.outgoing.clone()
     };
-    insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, ..*owed }).await
+    insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await
 }
 
 async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'_>) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::destination::{self, Answer, Outcome, Sender};
 use crate::failpoint;
 use crate::ids;
 use crate::settings::{Destination, Settings, Snapshot};
-use crate::store::{Engine, Store};
+use crate::store::{Engine, Store, Trace};
 
 /// Longer than any attempt can take, short enough that a dead worker's deliveries are soon somebody's.
 const LEASE: Duration = Duration::from_secs(60);
@@ -28,7 +28,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const CROWDED_LOOK: Duration = Duration::from_secs(1);
 /// Bells ring in one process only. Of several replicas one may have died owing something, so the others look by themselves.
 const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
-/// A SQLite file is served by one process, but a command such as `backfill` may write beside it.
+/// A SQLite file is served by one process, but a command such as `backfill` may write beside it. This often its trace is looked at, and the
+/// database only if that has changed.
 const LOOK_FOR_COMMANDS: Duration = Duration::from_secs(60);
 /// The longest that a look is put off: a pause that was asked for.
 const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
@@ -56,6 +57,15 @@ struct Ended {
     settle_tries: u32,
 }
 
+/// A look at a destination that is put off.
+struct Look {
+    at: Timestamp,
+    /// What the last one found: nothing is due before then, as long as nobody writes.
+    due: Option<Timestamp>,
+    /// The database's trace before that look.
+    trace: Option<Trace>,
+}
+
 /// What is under way.
 pub(crate) struct Shift {
     worker: Worker,
@@ -65,7 +75,7 @@ pub(crate) struct Shift {
     busy: HashMap<String, i64>,
     pace: Pace,
     /// When a destination is worth a look; without an entry: now.
-    looks: HashMap<String, Timestamp>,
+    looks: HashMap<String, Look>,
     /// The last turn's transaction failed: one message may be to blame, so each is settled alone.
     settles_alone: bool,
     is_ending: bool,
@@ -232,18 +242,23 @@ impl Shift {
         let enabled = snapshot.destinations.iter().filter(|found| found.enabled && !self.is_ending);
         for destination in enabled.collect::<Vec<_>>() {
             // Nothing is put off for longer; the clock was set back.
-            let is_time = |at: &Timestamp| *at <= now || at.since(now) > LONGEST_PUT_OFF;
-            let is_time = self.looks.get(&destination.id).is_none_or(is_time);
-            if !is_time || self.free(destination) <= 0 {
+            let is_time = |look: &Look| look.at <= now || look.at.since(now) > LONGEST_PUT_OFF;
+            let last = self.looks.get(&destination.id);
+            if !last.is_none_or(is_time) || self.free(destination) <= 0 {
                 continue;
             }
-            let due = table::next_due(&self.worker.store, now, &destination.id).await?;
+            let trace = self.worker.store.trace();
+            let is_as_it_was = |last: &&Look| trace.is_some() && last.trace == trace;
+            let due = match last.filter(is_as_it_was) {
+                Some(last) if last.due.is_none_or(|due| due > now) => last.due,
+                _ => table::next_due(&self.worker.store, now, &destination.id).await?,
+            };
             if due.is_some_and(|due| due <= now) {
                 wanted.push(destination.clone());
             } else {
                 let latest = now.plus(self.look_every());
                 let at = due.map_or(latest, |due| due.min(latest));
-                self.looks.insert(destination.id.clone(), at);
+                self.looks.insert(destination.id.clone(), Look { at, due, trace });
             }
         }
         Ok(wanted)
@@ -292,8 +307,10 @@ impl Shift {
                 continue;
             }
             claim.is_probe = is_probe;
-            table::note_attempt(tx, now, &claim).await?;
             begun.push(claim);
+        }
+        if !begun.is_empty() {
+            table::note_attempts(tx, now, now.plus(LEASE), &destination.id).await?;
         }
         if is_probe && !begun.is_empty() {
             breaker.send_probe(now, LEASE);
@@ -302,7 +319,8 @@ impl Shift {
     }
 
     fn look_again(&mut self, destination_id: &str, at: Timestamp) -> Vec<Claim> {
-        self.looks.insert(destination_id.to_owned(), at);
+        let look = Look { at, due: None, trace: None };
+        self.looks.insert(destination_id.to_owned(), look);
         Vec::new()
     }
 
@@ -371,7 +389,7 @@ impl Shift {
             snapshot.destinations.iter().filter(|found| found.enabled && self.free(found) > 0);
         let rests = looks.map(|found| match self.looks.get(&found.id) {
             None => Duration::ZERO,
-            Some(at) => at.since(now).max(Duration::from_millis(1)),
+            Some(look) => look.at.since(now).max(Duration::from_millis(1)),
         });
         rests.chain([self.look_every()]).min().unwrap_or_default()
     }
@@ -466,24 +484,45 @@ mod tests {
         (worker, directory)
     }
 
+    /// How many statements a worker makes in an hour; its store is closed, so each of them fails.
+    async fn statements_in_an_hour(worker: &Worker, shift: &mut Shift) -> usize {
+        let mut statements = 0;
+        for _ in 0..3600 {
+            worker.clock.advance(Duration::from_secs(1));
+            if shift.turn().await.is_err() {
+                statements += 1;
+                let (now, trace) = (worker.clock.now(), worker.store.trace());
+                // As if it had been answered that nothing is due.
+                let look = || Look { at: now.plus(LOOK_FOR_COMMANDS), due: None, trace };
+                shift.looks.values_mut().for_each(|put_off| *put_off = look());
+            }
+        }
+        statements
+    }
+
     #[tokio::test]
-    async fn an_idle_worker_looks_once_a_minute_and_asks_nothing_in_between() {
+    async fn an_idle_worker_asks_nothing_in_an_hour_unless_somebody_else_writes() {
         let (worker, directory) = idle_worker().await;
         let mut shift = worker.shift();
         assert_eq!(shift.turn().await.unwrap(), 0);
-        // From here on, every statement fails, so that each is counted.
         worker.store.close().await;
-        let (mut seconds, mut statements) = (0, 0);
-        while seconds < 600 {
-            worker.clock.advance(Duration::from_secs(1));
-            seconds += 1;
-            if shift.turn().await.is_err() {
-                statements += 1;
-                let next = worker.clock.now().plus(LOOK_FOR_COMMANDS);
-                shift.looks.values_mut().for_each(|at| *at = next); // As if it had been answered.
-            }
-        }
-        assert_eq!(statements, 10, "in ten minutes, for its one destination");
+        // Closing put the log into the file, so somebody has written.
+        assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 1);
+        assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 0);
+        // A command beside the server.
+        let url = format!("sqlite://{}/clickstamp.db", directory.display());
+        let beside = Store::open_beside(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
+        let mut tx = beside.begin().await.unwrap();
+        let id = &worker.settings.current().destinations[0].id;
+        crate::settings::set_enabled(&mut tx, id, false).await.unwrap();
+        tx.commit().await.unwrap();
+        beside.close().await;
+        assert_eq!(
+            statements_in_an_hour(&worker, &mut shift).await,
+            1,
+            "it is seen within a minute"
+        );
+        assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 0);
         let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
     }
 

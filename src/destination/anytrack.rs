@@ -89,7 +89,7 @@ pub(super) mod tests {
     use crate::destination::presets::PRESETS;
     use crate::destination::{News, Skip, Unsent, compose};
     use crate::money::{Currency, Money};
-    use crate::settings::Gpc;
+    use crate::settings::Discretion;
 
     const OURS: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
     const THEIRS: &str = "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys";
@@ -127,6 +127,7 @@ pub(super) mod tests {
             anytrack_click_id: None,
             registered_click_id: None,
             wants_privacy: false,
+            has_agreed: false,
             occurred_at_s: 1_790_000_000,
             payment: serde_json::Value::Null,
             visit: serde_json::Value::Null,
@@ -265,7 +266,9 @@ pub(super) mod tests {
             minimum_value: Some("102.61".to_owned()),
             ..DestinationOptions::default()
         };
-        let shy = DestinationOptions { gpc: Gpc::Skip, ..DestinationOptions::default() };
+        let shy = DestinationOptions { gpc: Discretion::Skip, ..DestinationOptions::default() };
+        let asking =
+            DestinationOptions { consent: Discretion::Skip, ..DestinationOptions::default() };
         let unmatched = with(|found| found.conversion.joined.state = "unmatched".to_owned());
         let rows = [
             ("no identity", &options, nobody.clone(), Skip::NoIdentity),
@@ -276,13 +279,25 @@ pub(super) mod tests {
             ("zero", &options, with(|found| found.value = zero), Skip::ZeroValue),
             ("too little", &dear, purchase(), Skip::BelowMinimum),
             ("privacy", &shy, private.clone(), Skip::Gpc),
+            ("nobody agreed", &asking, purchase(), Skip::NoConsent),
         ];
         for (name, options, outgoing, skip) in rows {
             assert_eq!(composed(options, &outgoing), Err(skip.into()), "{name}");
         }
-        let less =
-            DestinationOptions { gpc: Gpc::WithoutPersonal, ..DestinationOptions::default() };
+        let less = DestinationOptions {
+            gpc: Discretion::WithoutPersonal,
+            ..DestinationOptions::default()
+        };
         assert!(!body(&less, &private).contains("jenny"));
+        assert!(body(&less, &purchase()).contains("jenny"));
+        let agreed = with(|found| found.has_agreed = true);
+        assert!(composed(&asking, &agreed).is_ok());
+        let less = DestinationOptions {
+            consent: Discretion::WithoutPersonal,
+            ..DestinationOptions::default()
+        };
+        assert!(!body(&less, &purchase()).contains("jenny"));
+        assert!(body(&less, &agreed).contains("jenny"));
         let mut mail_only = nobody;
         mail_only.conversion.email = Some("a@b.example".to_owned());
         assert!(!body(&options, &mail_only).contains("CLICK-ID"));

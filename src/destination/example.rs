@@ -1,14 +1,15 @@
-//! A test on demand: a message like a real one, plainly marked, sent once.
+//! A test on demand: a message like a real one, with every name filled in, plainly marked, sent once. AnyTrack takes it for a real event, so there
+//! it has a name of its own and no value: it must not count as a sale, nor be passed on as one.
 //! In: a destination as it is now. Out: what was sent and what came back.
 //! Promise: nothing of it is kept, so it counts nowhere here; its transaction begins with `test_` and its person is nobody.
 
-use super::facts::{Conversion, Match, News, Outgoing};
+use super::facts::{Conversion, Match, News, Outgoing, Touch};
 use super::send::Answer;
 use super::{Message, Outcome, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::{Currency, Money};
-use crate::settings::{Destination, DestinationOptions};
+use crate::settings::{Destination, DestinationKind, DestinationOptions};
 
 /// What a test came to.
 pub(crate) struct Tried {
@@ -30,11 +31,13 @@ pub(crate) async fn try_out(
     let id = ids::new_record_id("test_", now);
     let options = DestinationOptions {
         sends_purchases: true,
+        sends_custom: true,
         minimum_value: None,
+        sites: Vec::new(),
         ..destination.options.clone()
     };
     let wanting = Destination { accepts_test: true, options, ..destination.clone() };
-    let message = compose(&wanting, &outgoing(&id, now, site))?;
+    let message = compose(&wanting, &outgoing(destination.kind, &id, now, site))?;
     let (content_type, body) = (message.content_type, message.body.as_str());
     let answer = sender.send(destination, Parcel { id: &id, at: now, content_type, body }).await;
     let (outcome, error) = judge(destination, &answer);
@@ -45,13 +48,25 @@ pub(crate) async fn try_out(
     Ok(Tried { message, outcome, error, answer })
 }
 
-fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
+fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outgoing {
     let mut names = presets::sample();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let click_id = text(&names["conversion"]["click_id"]);
     names["payment"]["name"] = "Clickstamp test".into();
     names["payment"]["email"] = EMAIL.into();
+    let is_anytrack = kind == DestinationKind::AnyTrack;
     let one = Money { minor: 100, currency: Currency::parse("usd").expect("it is one") };
+    let one = Some(one).filter(|_| !is_anytrack);
+    let touch = &names["touches"][0];
+    let first = Touch {
+        click_id: click_id.clone().unwrap_or_default(),
+        at: now.to_rfc3339(),
+        source: text(&touch["source"]),
+        medium: text(&touch["medium"]),
+        campaign: text(&touch["campaign"]),
+        landing_path: text(&touch["landing_path"]),
+    };
+    let theirs = text(&names["conversion"]["anytrack_click_id"]).filter(|_| !is_anytrack);
     Outgoing {
         news: News::Paid,
         transaction_id: id.to_owned(),
@@ -59,13 +74,13 @@ fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
             id: "cnv_test".to_owned(),
             site: site.to_owned(),
             source: "test".to_owned(),
-            kind: "purchase".to_owned(),
+            kind: if is_anytrack { ANYTRACK_EVENT } else { "purchase" }.to_owned(),
             status: "paid".to_owned(),
             livemode: false,
             occurred_at: now.to_rfc3339(),
-            amount: Some(one.decimal()),
-            currency: Some("USD".to_owned()),
-            refunded: Some("0.00".to_owned()),
+            amount: one.map(Money::decimal),
+            currency: one.map(|one| one.currency.code().to_owned()),
+            refunded: one.map(|one| Money { minor: 0, ..one }.decimal()),
             transaction_id: id.to_owned(),
             client_reference_id: click_id.clone(),
             email: Some(EMAIL.to_owned()),
@@ -75,15 +90,16 @@ fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
                 reason: None,
                 click_id: click_id.clone(),
             },
-            touches: Vec::new(),
+            touches: vec![first],
         },
-        amount: Some(one),
-        value: Some(one),
+        amount: one,
+        value: one,
         reference_was_captured: false,
         click_id,
-        anytrack_click_id: None,
+        anytrack_click_id: theirs,
         registered_click_id: None,
         wants_privacy: false,
+        has_agreed: true,
         occurred_at_s: now.as_seconds(),
         payment: names["payment"].take(),
         visit: names["visit"].take(),
@@ -92,6 +108,9 @@ fn outgoing(id: &str, now: Timestamp, site: &str) -> Outgoing {
         never_to: Vec::new(),
     }
 }
+
+/// Nobody maps this event to an ad platform.
+const ANYTRACK_EVENT: &str = "ClickstampTest";
 
 /// Of nobody: the domain is reserved for examples.
 const EMAIL: &str = "clickstamp-test@example.com";

@@ -106,6 +106,8 @@ pub(crate) struct Outgoing {
     pub(crate) registered_click_id: Option<String>,
     /// The visitor's browser asked for privacy (GPC).
     pub(crate) wants_privacy: bool,
+    /// The visitor is known to have agreed: the page told the tag so when the visit was recorded.
+    pub(crate) has_agreed: bool,
     /// When it happened, seconds since 1970, UTC.
     pub(crate) occurred_at_s: i64,
     /// What Stripe said of the payment.

@@ -3,16 +3,18 @@
 //! Promise: bounded in time; a password never leaves without TLS, which is never given up for a server that has none; private addresses are
 //! refused as for destinations, and the address that was checked is the one that is connected to.
 
+use std::error::Error as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::{Context as _, Result};
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
-use super::send::ATTEMPT_TIMEOUT;
+use super::send::{ATTEMPT_TIMEOUT, tls_error};
 use super::{Outcome, Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -84,6 +86,18 @@ impl MailServer {
     }
 }
 
+/// Who may vouch for a mail server, beside those whom the system trusts.
+#[derive(Clone)]
+pub(crate) struct Authorities(Certificate);
+
+impl Authorities {
+    /// Reads certificates in PEM form.
+    pub(super) fn read(pem: &str) -> Result<Self> {
+        let read = Certificate::from_pem(pem.as_bytes());
+        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it cannot be read")?))
+    }
+}
+
 /// What is sent.
 pub(crate) struct Letter<'a> {
     /// The same at every attempt, so that a repeat can be told.
@@ -130,7 +144,11 @@ impl Sender {
         let Some(message) = write(server, letter) else {
             return (Outcome::Refused, "the sender or a recipient is no e-mail address".to_owned());
         };
-        let tls = match (server.security, TlsParameters::new(server.host.clone())) {
+        let mut parameters = TlsParameters::builder(server.host.clone());
+        if let Some(Authorities(certificates)) = &self.mail_authorities {
+            parameters = parameters.add_root_certificate(certificates.clone());
+        }
+        let tls = match (server.security, parameters.build()) {
             (Security::Plain, _) => Tls::None,
             (Security::Starttls, Ok(parameters)) => Tls::Required(parameters),
             (Security::Tls, Ok(parameters)) => Tls::Wrapper(parameters),
@@ -176,6 +194,18 @@ fn write(server: &MailServer, letter: &Letter<'_>) -> Option<Message> {
     message.body(letter.text.to_owned()).ok()
 }
 
+/// The fault of the TLS handshake, however deep it lies.
+fn tls_fault(error: &lettre::transport::smtp::Error) -> Option<&rustls::Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(fault) = tls_error(error) {
+            return Some(fault);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// What went wrong, in words for the owner. A server's own words stand in them, never ours to it.
 fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
     let said = error.to_string();
@@ -188,7 +218,16 @@ fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
             (Outcome::Retry, words)
         };
     }
-    let words = if error.is_timeout() {
+    let words = if let Some(fault) = tls_fault(error) {
+        if let rustls::Error::InvalidCertificate(why) = fault {
+            let whose = "One of your own is vouched for by the file that CLICKSTAMP_SMTP_CA names.";
+            format!(
+                "no private connection came about: its certificate is not valid: {why}. {whose}"
+            )
+        } else {
+            format!("no private connection came about: {fault}")
+        }
+    } else if error.is_timeout() {
         "the mail server gave no answer within 20 seconds".to_owned()
     } else if error.is_tls() {
         format!("no private connection came about: {said}")

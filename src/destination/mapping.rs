@@ -63,6 +63,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("digits", |value: Jinja| {
         on_text(value, |text| text.chars().filter(char::is_ascii_digit).collect())
     });
+    environment.add_filter("slack", |value: Jinja| on_text(value, for_slack));
     environment.add_filter("unix", |value: Jinja| on_text(value, unix));
     environment.add_filter("date", date);
     environment.add_filter("major", major);
@@ -83,6 +84,11 @@ fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Jinja {
         return Jinja::UNDEFINED;
     }
     Jinja::from(make(value.as_str().unwrap_or(&value.to_string())))
+}
+
+/// Plain text for Slack, which reads these three as markup: `<!channel>` would ring everybody.
+pub(crate) fn for_slack(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn unix(text: &str) -> String {
@@ -121,14 +127,31 @@ pub(crate) fn evaluate(rows: &[Row], names: &Value) -> Vec<Result<Cell, Fault>> 
         }
         let fault = |error: Error| Fault {
             row: at,
-            place: error.range().map(|range| (range.start, range.end)),
+            place: place(&row.expression, error.range()),
             message: words(&error),
         };
         let expression = environment.compile_expression(&row.expression).map_err(fault)?;
         let value = expression.eval(&names).map_err(fault)?;
-        cell(row.kind, &value).map_err(|message| Fault { row: at, place: None, message })
+        let whole = place(&row.expression, None);
+        cell(row.kind, &value).map_err(|message| Fault { row: at, place: whole, message })
     };
     rows.iter().enumerate().map(evaluate).collect()
+}
+
+/// The characters to mark: those that are named; where something is missing, the word before it; else all of them.
+fn place(expression: &str, named: Option<std::ops::Range<usize>>) -> Option<(usize, usize)> {
+    let named = named.filter(|named| expression.get(named.clone()).is_some());
+    let (start, end) = match named {
+        Some(named) if !expression[named.clone()].trim().is_empty() => (named.start, named.end),
+        Some(named) => {
+            let before = expression[..named.start].trim_end();
+            let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+            // A blank that is wider than one byte is no place to cut.
+            (before.get(start..).map_or(0, |_| start), before.len())
+        }
+        None => (0, expression.len()),
+    };
+    (start < end).then_some((start, end))
 }
 
 fn words(error: &Error) -> String {
@@ -369,6 +392,7 @@ mod tests {
             (Text, "conversion.email | sha256", r#""b9b8a5f6e4f0e7ab""#),
             (Text, "'  A@B.c ' | normalize_email", r#""a@b.c""#),
             (Text, "payment.phone | digits", r#""4366012345""#),
+            (Text, "'<!channel> & co' | slack", r#""&lt;!channel&gt; &amp; co""#),
             (Text, "conversion.occurred_at | date('%d.%m.%Y')", r#""21.09.2026""#),
             (Integer, "conversion.occurred_at | unix", "1790000000"),
             (Number, "conversion.value", "102.60"),

@@ -22,7 +22,7 @@ pub(crate) use webhook::new_secret;
 use serde_json::Value;
 
 use crate::money::Money;
-use crate::settings::{Destination, DestinationKind, DestinationOptions, Encoding, Gpc};
+use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) enum Skip {
     BelowMinimum,
     /// The visitor's browser asked for privacy.
     Gpc,
+    /// The visitor is not known to have agreed.
+    NoConsent,
     /// It came before the destination was added.
     BeforeDestination,
     /// The destination does not hear of this site.
@@ -71,6 +73,7 @@ impl Skip {
             Self::ZeroValue => "zero_value",
             Self::BelowMinimum => "below_minimum",
             Self::Gpc => "gpc",
+            Self::NoConsent => "no_consent",
             Self::BeforeDestination => "before_destination",
             Self::SiteOff => "site_off",
             Self::Echo => "echo",
@@ -102,8 +105,10 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
     let options = &destination.options;
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
-    let less = (outgoing.wants_privacy && options.gpc == Gpc::WithoutPersonal)
-        .then(|| outgoing.without_personal());
+    let is_discreet = |asks: bool, choice| asks && choice == Discretion::WithoutPersonal;
+    let less = (is_discreet(outgoing.wants_privacy, options.gpc)
+        || is_discreet(!outgoing.has_agreed, options.consent))
+    .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
     let has_identity = anytrack::click_id(options, outgoing).is_some()
         || outgoing.click_id.is_some()
@@ -185,8 +190,10 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
         Err(Skip::ZeroValue)
     } else if is_paid && outgoing.value.is_some_and(is_less) {
         Err(Skip::BelowMinimum)
-    } else if outgoing.wants_privacy && options.gpc == Gpc::Skip {
+    } else if outgoing.wants_privacy && options.gpc == Discretion::Skip {
         Err(Skip::Gpc)
+    } else if !outgoing.has_agreed && options.consent == Discretion::Skip {
+        Err(Skip::NoConsent)
     } else if !outgoing.is_matched() && !options.sends_unmatched {
         Err(Skip::Unmatched)
     } else {

@@ -12,6 +12,7 @@ use reqwest::header;
 use reqwest::redirect::Policy;
 
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
+use super::mail::Authorities;
 use super::{IN_THE_URL, webhook};
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -54,12 +55,19 @@ pub(crate) struct Sender {
     client: reqwest::Client,
     pub(super) allow_private: bool,
     pub(super) lookup: Lookup,
+    /// Who may vouch for a mail server, beside those whom the system trusts.
+    pub(super) mail_authorities: Option<Authorities>,
 }
 
 impl Sender {
     /// Builds the one client.
     pub(crate) fn new(allow_private: bool) -> Result<Self> {
         Self::with(allow_private, guard::system_lookup(), CONNECT_TIMEOUT, ATTEMPT_TIMEOUT)
+    }
+
+    /// The same, and mail servers may be vouched for by these certificates (PEM).
+    pub(crate) fn trusting_in_mail(self, pem: &str) -> Result<Self> {
+        Ok(Self { mail_authorities: Some(Authorities::read(pem)?), ..self })
     }
 
     fn with(
@@ -81,7 +89,7 @@ impl Sender {
             .dns_resolver(Arc::new(GuardedResolver { allow_private, lookup: lookup.clone() }))
             .build()
             .context("could not build the HTTP client")?;
-        Ok(Self { client, allow_private, lookup })
+        Ok(Self { client, allow_private, lookup, mail_authorities: None })
     }
 
     /// Asks for an address as a visitor's browser would: nothing goes along but its name.
@@ -171,7 +179,9 @@ async fn read(mut response: reqwest::Response) -> Answer {
 }
 
 /// The fault of the TLS handshake, which comes wrapped in one or more I/O errors.
-fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+pub(super) fn tls_error<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a rustls::Error> {
     match error.downcast_ref::<io::Error>() {
         Some(io) => tls_error(io.get_ref()?),
         None => error.downcast_ref(),
@@ -379,6 +389,32 @@ mod tests {
                 ),
                 Outcome::Retry,
                 "it gave no answer within 20 seconds",
+            ),
+            (
+                "huge body",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ = stream
+                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n");
+                        let _ = stream.write_all(&vec![b'x'; 10 * 1024 * 1024]);
+                    })
+                ),
+                Outcome::Accepted,
+                "",
+            ),
+            (
+                "huge body of a refusal",
+                format!(
+                    "http://127.0.0.1:{}/",
+                    server(|mut stream| {
+                        let _ = stream
+                            .write_all(b"HTTP/1.1 413 No\r\ncontent-length: 10485760\r\n\r\n");
+                        let _ = stream.write_all(&vec![b'x'; 10 * 1024 * 1024]);
+                    })
+                ),
+                Outcome::Refused,
+                "it answered 413",
             ),
             (
                 "endless head",

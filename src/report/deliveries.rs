@@ -78,6 +78,8 @@ pub(crate) struct Delivery {
     pub(crate) content_type: String,
     /// The body before it was made anew.
     pub(crate) earlier: Option<String>,
+    /// When it is given up if it was not accepted until then.
+    pub(crate) expires_at: Option<Timestamp>,
     /// Every try, oldest first.
     pub(crate) tries: Vec<Attempt>,
 }
@@ -195,7 +197,7 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
             "select d.id, t.key as destination_key, t.name as destination_name,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request, d.expires_at_ms
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -218,7 +220,7 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
             "select d.id, t.key as destination_key, t.name as destination_name,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request, d.expires_at_ms
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -253,6 +255,7 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
             request: row.try_get("request")?,
             content_type: row.try_get("content_type")?,
             earlier: row.try_get("earlier_request")?,
+            expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
             tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
         });
     }

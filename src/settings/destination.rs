@@ -56,10 +56,10 @@ pub enum Encoding {
     Query,
 }
 
-/// What happens when the visitor's browser asked for privacy (GPC).
+/// What happens with the conversion of somebody who wants, or may want, to be left alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gpc {
+pub enum Discretion {
     /// The conversion is sent: these are the owner's own tools.
     #[default]
     Send,
@@ -67,6 +67,17 @@ pub enum Gpc {
     WithoutPersonal,
     /// Nothing is sent.
     Skip,
+}
+
+impl Discretion {
+    /// The word as stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::WithoutPersonal => "without_personal",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 /// Type of a field.

@@ -8,8 +8,8 @@ mod link;
 mod table;
 
 pub use destination::{
-    Encoding, Gpc, Header, MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind, SigningSecret,
-    add_destination, revisions, rotate_signing_secret, save_destination,
+    Discretion, Encoding, Header, MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind,
+    SigningSecret, add_destination, revisions, rotate_signing_secret, save_destination,
 };
 pub(crate) use destination::{delete as delete_destination, set_enabled};
 
@@ -344,7 +344,11 @@ pub struct DestinationOptions {
     /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
     pub max_age_days: Option<u32>,
     /// What happens when the visitor asked for privacy.
-    pub gpc: Gpc,
+    pub gpc: Discretion,
+    /// What happens when the visitor is not known to have agreed.
+    pub consent: Discretion,
+    /// A delivery that was not accepted so many days after it was news is given up; `None` never is.
+    pub expires_days: Option<u32>,
     /// The rows of the message; without them it is the kind's own.
     pub rows: Option<Vec<Row>>,
     /// The form of the message.
@@ -372,9 +376,28 @@ pub struct DestinationOptions {
 }
 
 impl DestinationOptions {
+    /// What is told, in words.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let all = [
+            ("purchase", self.sends_purchases),
+            ("renewal", self.sends_renewals),
+            ("trial", self.sends_trials),
+            ("lead", self.sends_leads),
+            ("custom", self.sends_custom),
+            ("refund", self.sends_refunds),
+            ("dispute", self.sends_disputes),
+        ];
+        all.into_iter().filter(|(_, is_told)| *is_told).map(|(word, _)| word).collect()
+    }
+
     /// After what time a conversion is no longer told by itself.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
+    }
+
+    /// After what time a message is not worth sending any more.
+    pub fn expires_after(&self) -> Option<Duration> {
+        self.expires_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
     }
 }
 
@@ -395,7 +418,9 @@ impl Default for DestinationOptions {
             minimum_value: None,
             // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
             max_age_days: Some(7),
-            gpc: Gpc::Send,
+            gpc: Discretion::Send,
+            consent: Discretion::Send,
+            expires_days: None,
             rows: None,
             encoding: Encoding::Json,
             headers: Vec::new(),

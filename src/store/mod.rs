@@ -8,6 +8,7 @@ mod shadow;
 mod sqlite_lock;
 
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,10 @@ pub enum Engine {
     /// A server, shared by any number of replicas.
     Postgres,
 }
+
+/// Length and time of the last write of the file and of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
 
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
@@ -180,6 +185,16 @@ impl Store {
     /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
     pub(crate) async fn writer_ended(&self) {
         self.visits.ended().await;
+    }
+
+    /// What a SQLite file looks like from outside: it differs once anybody, of whatever process, has written. `None` on PostgreSQL.
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        let path = self.url.strip_prefix("sqlite://")?;
+        let seen = |path: String| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
     }
 
     /// True when the database answers and takes what is written. Writes something only when the last write failed: a full disk still

@@ -253,9 +253,15 @@ fn bake(
     (door, linked): (&str, Option<String>),
     must_ask: bool,
 ) -> Result<Arc<str>> {
+    // A report that comes to this address was sent after the visitor agreed.
+    let asks = match (must_ask, door.contains('?')) {
+        (true, true) => "&asks",
+        (true, false) => "?asks",
+        (false, _) => "",
+    };
     let baked = Baked {
         s: &site.key,
-        e: format!("{}{door}", base_for(base, page)),
+        e: format!("{}{door}{asks}", base_for(base, page)),
         k: cookie_attributes(site, page, base.starts_with("https://")),
         o: own_referrers(site, page),
         h: payment_links(site),

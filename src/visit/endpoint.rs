@@ -76,11 +76,20 @@ async fn record_visit(
             }
         }
         What::Visit(seen) => {
-            let has_fixed_tag = query.as_deref() == Some("fixed");
+            // What the tag's address says of the script that it came from.
+            let says = |word| {
+                query.as_deref().is_some_and(|query| query.split('&').any(|part| part == word))
+            };
+            let (has_fixed_tag, has_agreed) = (says("fixed"), says("asks"));
             let keeps_user_agent = settings.registers_visits(&site.id);
             let is_at_link = is_at_link(&settings, seen.url.as_deref());
-            let around =
-                Around { has_fixed_tag, keeps_user_agent, is_at_link, ..around(&client, &headers) };
+            let around = Around {
+                has_fixed_tag,
+                has_agreed,
+                keeps_user_agent,
+                is_at_link,
+                ..around(&client, &headers)
+            };
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
@@ -146,6 +155,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
         tag_host: site.map(str::to_owned),
         has_fixed_tag: false,
+        has_agreed: false,
         is_at_link: false,
         keeps_user_agent: false,
     }

@@ -42,6 +42,8 @@ pub(crate) mod flags {
     pub(crate) const GPC: i64 = 2;
     /// The click ID was adopted from a linked domain.
     pub(crate) const ADOPTED: i64 = 4;
+    /// The tag had to wait until the page, or its consent tool, told it that the visitor agreed.
+    pub(crate) const AGREED: i64 = 8;
     /// The presented click ID had a wrong MAC; the visit has another one.
     pub(crate) const FORGED: i64 = 256;
     /// The presented click ID was minted for another site; the visit has another one.
@@ -70,6 +72,8 @@ pub(crate) struct Around {
     pub(crate) tag_host: Option<String>,
     /// It came from the static variant of the tag.
     pub(crate) has_fixed_tag: bool,
+    /// It came from a tag that waits until the visitor agreed.
+    pub(crate) has_agreed: bool,
     /// The browser's whole name is kept: a destination is told of visits with it.
     pub(crate) keeps_user_agent: bool,
     /// The page has a path that reports know a redirect link by, and is none.

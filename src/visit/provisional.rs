@@ -181,6 +181,7 @@ mod tests {
                 wants_privacy: false,
                 tag_host: None,
                 has_fixed_tag: false,
+                has_agreed: false,
                 keeps_user_agent: false,
                 is_at_link: false,
             },

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use clickstamp::clock::Clock;
 use serde_json::Value;
 
-use crate::harness::{FakeDestination, FakeMail, Session, TestApp};
+use crate::harness::{
+    Database, FakeDestination, FakeMail, MAIL_CERTIFICATE, MailTls, Server, Session, TestApp,
+};
 
 const HERE: &str = "/settings/alerts";
 const PAGE: &str = "https://www.shop.localhost/offer";
@@ -369,6 +372,51 @@ async fn a_mail_server_without_tls_hears_no_password() {
 }
 
 #[tokio::test]
+async fn a_letter_goes_over_tls_to_a_server_that_somebody_vouches_for() {
+    let trusting = [("CLICKSTAMP_SMTP_CA", MAIL_CERTIFICATE)];
+    let unsafe_words = "no private connection came about";
+    let rows = [
+        ("starttls", MailTls::OnDemand, "127.0.0.1", &trusting[..], None),
+        ("tls", MailTls::FromTheStart, "localhost", &trusting[..], None),
+        ("starttls", MailTls::OnDemand, "127.0.0.1", &[][..], Some(unsafe_words)),
+        ("tls", MailTls::FromTheStart, "127.0.0.1", &[][..], Some(unsafe_words)),
+        // Its certificate stands for another address.
+        ("starttls", MailTls::OnDemand, "127.0.0.2", &trusting[..], Some(unsafe_words)),
+        ("tls", MailTls::FromTheStart, "127.0.0.2", &trusting[..], Some(unsafe_words)),
+    ];
+    for (security, tls, host, settings, fault) in rows {
+        let case = format!("{security} {host} {settings:?}");
+        let (app, mail) = (TestApp::owned(settings).await, FakeMail::speaking(tls).await);
+        let owner = app.owner().await;
+        let port = mail.port.to_string();
+        let mut fields: Vec<_> = MAIL.into_iter().chain([("port", port.as_str())]).collect();
+        (fields[1], fields[2]) = (("host", host), ("security", security));
+        owner.save(HERE, &fields).await;
+        let fields =
+            [("do", "add"), ("kind", "email"), ("name", "Ada"), ("address", "ada@shop.example")];
+        owner.save(HERE, &fields).await;
+        app.anytrack.answers([422]);
+        sale(&app, "cs_live_1").await;
+        app.deliver_due().await;
+        assert_eq!(app.tell_of_trouble().await, 1, "{case}");
+        let (clear, private) = (mail.heard(), mail.heard_in_private());
+        for word in ["AUTH", "MAIL FROM", "cs_live_1"] {
+            assert!(!clear.contains(word), "{case}: {word} in the clear: {clear}");
+            assert_eq!(private.contains(word), fault.is_none(), "{case}: {word}: {private}");
+        }
+        let state = app.database.texts("select state from alert_messages").await;
+        let page = owner.page(HERE).await;
+        match fault {
+            None => assert_eq!(state, ["sent"], "{case}: {page}"),
+            Some(words) => {
+                assert_eq!(state, ["pending"], "{case}: it is tried again: {page}");
+                assert!(page.contains(words), "{case}: {page}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_test_shows_the_real_answer_and_is_kept_nowhere() {
     let (app, hook, _) = watched("slack").await;
     let owner = app.owner().await;
@@ -501,4 +549,94 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         .send("POST", HERE, &[("content-type", "application/x-www-form-urlencoded")], "do=rules")
         .await;
     assert_eq!(stranger.status, StatusCode::SEE_OTHER, "only who is signed in may look");
+}
+
+/// What a row of the table below says.
+struct Killed {
+    place: &'static str,
+    /// What the database says when the process is dead: the message's state, and whether somebody holds it.
+    left: &'static [&'static str],
+    /// Messages that the target saw before and after.
+    seen: [usize; 2],
+}
+
+/// The real binary is killed with SIGKILL at each place between seeing a trouble and having told of it: nothing that was decided is lost, and
+/// what was cut off goes once more, as the same message.
+#[tokio::test]
+async fn an_alert_survives_a_kill_at_every_place() {
+    let rows = [
+        Killed { place: "alert_writing", left: &[], seen: [0, 1] },
+        Killed { place: "alert_written", left: &["pending"], seen: [0, 1] },
+        Killed { place: "alert_claimed", left: &["pending, leased"], seen: [0, 1] },
+        Killed { place: "alert_answered", left: &["pending, leased"], seen: [1, 2] },
+        Killed { place: "alert_settled", left: &["sent"], seen: [1, 1] },
+    ];
+    for Killed { place, left, seen } in rows {
+        let hook = FakeDestination::start().await;
+        let (database, anytrack) = troubled(&hook).await;
+        let mut server = Server::halting_at(place, &database, &anytrack).await;
+        server.says(&format!("halted at {place}")).await;
+        server.kill().await;
+        let state = "select state || case when claimed_until_ms is null then '' else ', leased' end from alert_messages";
+        assert_eq!(database.texts(state).await, left, "{place}");
+        assert_eq!(hook.received().len(), seen[0], "{place}");
+        // After the lease two workers look at once; on PostgreSQL they are two processes.
+        let later = Clock::manual(Clock::system().now().plus(MINUTE * 2));
+        let app = TestApp::on(database, anytrack, later).await;
+        let replica = app.replica().await;
+        let other = replica.as_ref().unwrap_or(app.app());
+        for _ in 0..3 {
+            let (one, two) = tokio::join!(app.app().tell_of_trouble(), other.tell_of_trouble());
+            one.and(two).expect("both look");
+            app.advance(MINUTE);
+        }
+        let bodies = hook.received();
+        assert_eq!(bodies.len(), seen[1], "{place}: {bodies:?}");
+        assert!(bodies.iter().all(|body| *body == bodies[0]), "{place}: the same message");
+        assert!(bodies[0].contains("AnyTrack: 1 delivery (102.60 USD) given up"), "{place}");
+        assert_eq!(app.database.texts("select state from alert_messages").await, ["sent"]);
+        if let Some(replica) = replica {
+            replica.close().await;
+        }
+    }
+}
+
+/// A database with one delivery that was given up, and a target that was not told of it.
+async fn troubled(hook: &FakeDestination) -> (Database, FakeDestination) {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    anytrack.answers([422]);
+    let mut server = Server::start(&database, &anytrack).await;
+    server.sale("cs_live_1").await;
+    server.says("tried a delivery").await;
+    assert!(server.stop().await);
+    let pool = database.look().await;
+    sqlx::query(
+        "insert into alert_targets (id, kind, name, address, secret, enabled, created_at_ms)
+         values ('alt_1', 'slack', 'Ops', $1, '', 1, 1)",
+    )
+    .bind(&hook.url)
+    .execute(&pool)
+    .await
+    .expect("a target can be written");
+    pool.close().await;
+    (database, anytrack)
+}
+
+#[tokio::test]
+async fn an_alert_that_kills_the_process_every_time_is_given_up_at_last() {
+    let (app, slack, _) = watched("slack").await;
+    app.anytrack.answers([422]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    slack.answers([503]);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let pool = app.database.look().await;
+    sqlx::query("update alert_messages set attempts = 10").execute(&pool).await.unwrap();
+    pool.close().await;
+    app.advance(MINUTE);
+    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.database.texts("select state from alert_messages").await, ["given_up"]);
+    let page = app.owner().await.page(HERE).await;
+    assert!(page.contains("no try of it ever ended"), "{page}");
+    assert_eq!(slack.received().len(), 1);
 }

@@ -373,3 +373,31 @@ async fn a_restart_ends_the_leases_of_a_process_that_was_alone() {
     app.deliver_due().await;
     assert_eq!(app.delivery().await.state, "delivered");
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
+    let app = TestApp::start_with(&[("CLICKSTAMP_RETRY_SCHEDULE", "10s,1m")]).await;
+    app.advance(Duration::from_secs(86_400)); // The destination is older than any jump.
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    app.anytrack.answers([503]);
+    assert_eq!(app.deliver_due().await, 1);
+    // An hour back, as when somebody corrects it: what is new goes at once, what was put off no more than that hour later.
+    app.set_back(Duration::from_secs(3600));
+    app.stripe_processed(&Session::paid("cs_live_2").reference(&click_id).completed()).await;
+    assert_eq!(app.deliver_due().await, 1);
+    assert!(app.anytrack.received()[1].contains("cs_live_2"));
+    app.advance(Duration::from_secs(3600 + 12));
+    assert_eq!(app.deliver_due().await, 1);
+    // A day forward: leases end, and nothing is given up for it.
+    app.stripe_processed(&Session::paid("cs_live_3").reference(&click_id).completed()).await;
+    lease(&app, 3).await;
+    app.advance(Duration::from_secs(86_400));
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(states(&app).await, (0, 3, 0));
+    let mut received = app.anytrack.received();
+    assert_eq!(received.len(), 4);
+    received.sort();
+    received.dedup();
+    assert_eq!(received.len(), 3, "the same bytes each time");
+}

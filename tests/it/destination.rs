@@ -549,3 +549,241 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert_eq!(hook.received().len(), 1);
     assert!(hook.received()[0].contains(r#""site":"second""#), "{}", hook.received()[0]);
 }
+
+/// What stands inside the first element with this label, as a browser would show it.
+fn shown(page: &str, label: &str) -> String {
+    let at = page.find(&format!("aria-label=\"{label}\"")).unwrap_or_else(|| panic!("{page}"));
+    let text = page[at..].split_once('>').expect("a tag's end").1;
+    let text = text.split_once("</pre>").expect("an end").0;
+    let entities =
+        [("&#60;", "<"), ("&#62;", ">"), ("&#34;", "\""), ("&#39;", "'"), ("&#38;", "&")];
+    entities.iter().fold(text.to_owned(), |text, (entity, sign)| text.replace(entity, sign))
+}
+
+#[tokio::test]
+async fn the_curl_command_sends_the_same_bytes_from_a_shell() {
+    let hostile = "it's $(id) `id` \"q\" \\ %0a\n@file ü漢🎈 !! ~ * <b>&amp;";
+    for (preset, encoding) in [("zapier", "json"), ("zapier", "form"), ("postback", "query")] {
+        let (app, cookie, hook) = with_hook(preset).await;
+        let mut fields = TICKED.to_vec();
+        fields.extend([
+            ("message", "rows"),
+            ("encoding", encoding),
+            ("headers", "Authorization: Bearer $(id) 'x'\n1-2: two"),
+            ("field_0", "@it's a \"field\""),
+            ("kind_0", "text"),
+            ("expression_0", "payment.name"),
+            ("on_0", "1"),
+        ]);
+        assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+        let customer = json!({"email": "jenny.rosen@example.com", "name": hostile});
+        let session = Session::paid("cs_live_1").with(json!({"customer_details": customer}));
+        app.stripe_processed(&session.completed()).await;
+        app.deliver_due().await;
+        let id = app
+            .database
+            .texts(
+                "select d.id from deliveries d join destinations t on t.id = d.destination_id where t.key = 'my-hook'",
+            )
+            .await
+            .remove(0);
+        let page = look(&app, &cookie, &format!("/deliveries/{id}")).await;
+        let command = shown(&page, "As a curl command");
+        assert!(!command.contains("Bearer") && !command.contains("k7Qe"), "{command}");
+        let ran = tokio::process::Command::new("bash")
+            .args(["-c", &format!("{command} --silent --noproxy '*'")])
+            .env("URL", &hook.url)
+            .env("HEADER_AUTHORIZATION", "Bearer $(id) 'x'")
+            .env("HEADER_1_2", "two")
+            .output()
+            .await
+            .expect("bash and curl are there");
+        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+        let (bodies, queries, headers) = (hook.received(), hook.queries(), hook.headers());
+        assert_eq!(bodies.len(), 2, "{command}");
+        assert_eq!((&bodies[0], &queries[0]), (&bodies[1], &queries[1]), "{command}");
+        assert!(!bodies[0].is_empty() || !queries[0].is_empty());
+        for name in ["authorization", "1-2", "content-type"] {
+            assert!(
+                encoding == "query" || headers[0][name] == headers[1][name],
+                "{name}: {command}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_to_be_agreed_to_is_not_told_where_that_is_asked_for() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let save = async |choice: &'static str| {
+        let fields = [TICKED.to_vec(), vec![("message", "standard"), ("consent", choice)]].concat();
+        assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    };
+    // What the tag of a page that asks sends, it sends after a yes, and to an address of its own.
+    let pay = async |session: &'static str, door: &'static str| {
+        let click_id = app.mint().await;
+        let body = json!({"s": "main", "i": click_id, "t": app.now().as_ms(), "u": PAGE});
+        let reply =
+            app.send("POST", door, &[("content-type", "text/plain")], body.to_string()).await;
+        assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
+        app.stripe_processed(&Session::paid(session).reference(&click_id).completed()).await;
+        app.deliver_due().await;
+    };
+    save("skip").await;
+    pay("cs_live_1", "/v").await;
+    pay("cs_live_2", "/v?fixed").await;
+    app.stripe_processed(&Session::paid("cs_live_3").completed()).await;
+    app.deliver_due().await;
+    assert!(hook.received().is_empty(), "{:?}", hook.received());
+    let reasons = app.database.texts("select reason from deliveries where state = 'skipped'").await;
+    assert_eq!(reasons, ["no_consent"; 3]);
+    let id = app
+        .database
+        .texts("select id from conversions where transaction_id = 'cs_live_1'")
+        .await
+        .remove(0);
+    let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
+    assert!(journey.contains("the visitor is not known to have agreed"), "{journey}");
+    let log = look(&app, &cookie, "/deliveries?reason=no_consent").await;
+    assert!(log.contains("Not sent: the visitor is not known to have agreed"), "{log}");
+    pay("cs_live_4", "/v?asks").await;
+    assert_eq!(hook.received().len(), 1);
+    assert!(hook.received()[0].contains("jenny.rosen"));
+    // A softer choice sends the sale, but not the person.
+    save("without_personal").await;
+    pay("cs_live_5", "/v").await;
+    pay("cs_live_6", "/v?fixed&asks").await;
+    let told = hook.received();
+    assert!(told[1].contains("cs_live_5") && !told[1].contains("jenny"), "{}", told[1]);
+    assert!(told[2].contains("cs_live_6") && told[2].contains("jenny.rosen"), "{}", told[2]);
+    let all = app.api("/api/v1/destinations").await["data"].clone();
+    let shown = all.as_array().unwrap().iter().find(|found| found["key"] == "my-hook").unwrap();
+    assert_eq!(shown["consent"], "without_personal");
+    assert_eq!(shown["sites"], json!(["main"]));
+    assert_eq!(shown["kinds"], json!(["purchase", "renewal"]));
+}
+
+#[tokio::test]
+async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
+    let (app, cookie, hook) = with_hook("webhook").await;
+    let fields = [TICKED.to_vec(), vec![("message", "standard"), ("expires_days", "2")]].concat();
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(2 * 86_400));
+    assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert!(hook.received().is_empty());
+    let given_up = "select id from deliveries where state = 'given_up' and reason = 'expired'";
+    let id = app.database.texts(given_up).await.remove(0);
+    let page = look(&app, &cookie, &format!("/deliveries/{id}")).await;
+    assert!(page.contains("it came too late to be worth sending"), "{page}");
+    let pressed = press(&app, &cookie, &format!("/deliveries/{id}/retry"), &[]).await;
+    assert_eq!(pressed.0, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 1, "somebody asked for it, so its age is no reason");
+    // A refund is news from when it came, not from when the payment was.
+    let fields = [&fields[..], &[("sends_refunds", "1")]].concat();
+    assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
+    for (text, reason) in [("0", "Given up after days"), ("3651", "Given up after days")] {
+        let wrong = [TICKED.to_vec(), vec![("expires_days", text)]].concat();
+        let (status, page) = press(&app, &cookie, HERE, &wrong).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(page.contains(reason), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_wrong_stands_marked_and_nothing_is_saved() {
+    let (app, cookie, hook) = with_hook("zapier").await;
+    let deep = format!("{}1{}", "(".repeat(240), ")".repeat(240));
+    let lists = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    let chain = format!("conversion.email{}", " | upper".repeat(55));
+    let wide = format!("'{}' * 500", "x".repeat(480));
+    let many = format!("touches | map({}) | join", "'x'");
+    // Expression, and the part of it that is marked.
+    let rows: [(&str, &str); 18] = [
+        ("conversion.emial", "conversion.emial"),
+        ("convrsion.email", "convrsion.email"),
+        ("conversion.email | shout", "shout"),
+        ("conversion.email |", ""),
+        ("conversion.value +", ""),
+        ("(conversion.value", ""),
+        ("'open", ""),
+        ("{% for x in touches %}{% endfor %}", ""),
+        ("{{ conversion.value }}", ""),
+        ("[x for x in touches]", ""),
+        ("range(100000000)", "range"),
+        ("'x' * 100000000", ""),
+        (
+            "conversion.email | replace('', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx') | replace('x', 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy')",
+            "",
+        ),
+        (&wide, ""),
+        (&many, ""),
+        ("9999999999 * 9999999999 * 9999999999 * 9999999999", ""),
+        ("1 // 0", ""),
+        ("self.x", ""),
+    ];
+    for (expression, marked) in rows {
+        let mut fields = TICKED.to_vec();
+        fields.extend([("message", "rows"), ("encoding", "json")]);
+        fields.extend([("field_0", "right"), ("kind_0", "text"), ("expression_0", "'a'")]);
+        fields.extend([("on_0", "1"), ("field_1", "wrong"), ("kind_1", "json"), ("on_1", "1")]);
+        fields.push(("expression_1", expression));
+        let (status, page) = press(&app, &cookie, HERE, &fields).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{expression}");
+        assert!(
+            page.contains("href=\"#fault-1\">Row 2, wrong"),
+            "the list leads to it: {expression}"
+        );
+        assert!(
+            page.contains("id=\"fault-1\"") && !page.contains("id=\"fault-0\""),
+            "{expression}"
+        );
+        let row = &page[page.find("id=\"fault-1\"").unwrap()..];
+        let row = &row[..row.find("</p>").unwrap()];
+        assert!(row.contains("<mark>"), "{expression}: {row}");
+        assert!(row.contains(&format!("<mark>{marked}")), "{expression}: {row}");
+    }
+    // What is only deep or long is harmless: it ends at once, whatever it gives.
+    for expression in [&deep, &lists, &chain] {
+        let mut fields = TICKED.to_vec();
+        fields.extend([("message", "rows"), ("encoding", "json"), ("do", "preview")]);
+        fields.extend([("field_0", "x"), ("kind_0", "json"), ("on_0", "1")]);
+        fields.push(("expression_0", expression));
+        let (status, _) = press(&app, &cookie, HERE, &fields).await;
+        assert!(status.is_success() || status.is_client_error(), "{expression}: {status}");
+    }
+    let revision = "select revision from destinations where key = 'my-hook'";
+    assert_eq!(app.database.number(revision).await, 1);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    assert_eq!(hook.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_destination_may_be_deleted_while_it_is_sent_to() {
+    for (status, state, reason) in
+        [(200, "delivered", ""), (503, "given_up", "destination_deleted")]
+    {
+        let (app, cookie, hook) = with_hook("webhook").await;
+        hook.answers([status]);
+        let letting_go = hook.hold();
+        sale(&app, "cs_live_1").await;
+        let working = app.deliver_due();
+        let deleting = async {
+            hook.asked().await;
+            let sure = [("do", "delete"), ("sure", "1")];
+            assert_eq!(press(&app, &cookie, HERE, &sure).await.0, StatusCode::SEE_OTHER);
+            letting_go.notify_one();
+        };
+        tokio::join!(working, deleting);
+        let ended = "select state || ' ' || coalesce(reason, '') from deliveries d join destinations t on t.id = d.destination_id where t.key = 'my-hook'";
+        assert_eq!(app.database.texts(ended).await, [format!("{state} {reason}")], "{status}");
+        app.advance(Duration::from_secs(3600));
+        assert_eq!(app.deliver_due().await, 0);
+        assert_eq!(hook.received().len(), 1);
+    }
+}

@@ -22,6 +22,7 @@ mod journey;
 mod ledger;
 mod page_events;
 mod provisional;
+mod recipes;
 mod reconcile;
 mod redirect;
 mod registration;

@@ -21,7 +21,9 @@ async fn a_plain_site_bakes_no_more_than_every_page_needs() {
     let config = baked(&app, "/t/main.js").await;
     let keys: Vec<_> = config.as_object().expect("an object").keys().cloned().collect();
     assert_eq!(keys, ["e", "i", "k", "o", "s", "t"]);
-    assert_eq!(baked(&app, "/t/main.js?nc=1").await["m"], 1);
+    let asking = baked(&app, "/t/main.js?nc=1").await;
+    assert_eq!(asking["m"], 1);
+    assert!(asking["e"].as_str().unwrap().ends_with("/v?asks"), "what comes there was agreed to");
 }
 
 #[tokio::test]

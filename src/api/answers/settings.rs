@@ -145,6 +145,20 @@ pub(crate) struct Destination {
     accepts_test: bool,
     /// Conversions that are no news any more after so many days are not told by themselves; null tells all.
     max_age_days: Option<u32>,
+    /// What was not accepted so many days after it was news is given up; null never is.
+    expires_days: Option<u32>,
+    /// Keys of the sites whose conversions it is told of.
+    sites: Vec<String>,
+    /// What it is told of: purchase, renewal, trial, lead, custom, refund, dispute.
+    kinds: Vec<&'static str>,
+    /// Payments of less are not told, in whatever currency they have; null tells all.
+    minimum_value: Option<String>,
+    /// True sends payments without a known visit too.
+    sends_unmatched: bool,
+    /// Of visitors whose browser asked for privacy: send, without_personal, skip.
+    gpc: &'static str,
+    /// Of visitors who are not known to have agreed: send, without_personal, skip.
+    consent: &'static str,
     /// Accepted of all that ended; null when nothing has.
     success_rate: Option<Rate>,
     /// Deliveries that are still owed; those held by a disabled destination are not among them.
@@ -159,7 +173,7 @@ impl Destination {
         sums: &DestinationTotals,
         settings: &Snapshot,
     ) -> Self {
-        let ended = sums.accepted + sums.given_up;
+        let (ended, options) = (sums.accepted + sums.given_up, &found.options);
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
@@ -168,7 +182,17 @@ impl Destination {
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
             accepts_test: found.accepts_test,
-            max_age_days: found.options.max_age_days,
+            max_age_days: options.max_age_days,
+            expires_days: options.expires_days,
+            sites: match options.sites.is_empty() {
+                true => vec![site_key(settings, found.site_id.clone())],
+                false => options.sites.clone(),
+            },
+            kinds: options.kinds(),
+            minimum_value: options.minimum_value.clone(),
+            sends_unmatched: options.sends_unmatched,
+            gpc: options.gpc.word(),
+            consent: options.consent.word(),
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
             owed: sums.owed,
             oldest_owed_at: sums.oldest_owed_at.map(time),

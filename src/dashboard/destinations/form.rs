@@ -9,8 +9,8 @@ use crate::dashboard::views::entered;
 use crate::destination::{self, mapping::Fault, presets::Preset};
 use crate::money::{Currency, Money};
 use crate::settings::{
-    Destination, DestinationKind, DestinationOptions, Encoding, Gpc, Header, Row, RowKind, Site,
-    ValueOption,
+    Destination, DestinationKind, DestinationOptions, Discretion, Encoding, Header, Row, RowKind,
+    Site, ValueOption,
 };
 
 /// Longest name of a destination.
@@ -23,6 +23,8 @@ const MAX_AGE_DAYS: u32 = 3_650;
 const MAX_HEADERS: usize = 20;
 /// Empty rows at the end, to write new ones in.
 const SPARE_ROWS: usize = 3;
+/// Characters of an expression that a line of the form shows.
+const LINE_CHARS: usize = 70;
 /// Headers that are ours to set.
 const OUR_HEADERS: [&str; 5] =
     ["host", "content-length", "content-type", "connection", "transfer-encoding"];
@@ -133,11 +135,12 @@ pub(super) fn read(
     };
     options.sends_unmatched = sent.is_on("sends_unmatched");
     options.falls_back_to_our_click_id = sent.is_on("falls_back_to_our_click_id");
-    options.gpc = match sent.text("gpc").as_str() {
-        "without_personal" => Gpc::WithoutPersonal,
-        "skip" => Gpc::Skip,
-        _ => Gpc::Send,
+    let discretion = |name: &str| match sent.text(name).as_str() {
+        "without_personal" => Discretion::WithoutPersonal,
+        "skip" => Discretion::Skip,
+        _ => Discretion::Send,
     };
+    (options.gpc, options.consent) = (discretion("gpc"), discretion("consent"));
     options.minimum_value = Some(sent.text("minimum_value")).filter(|text| !text.is_empty());
     if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))
         && Money::parse(text, currency).is_none_or(|money| money.minor < 0)
@@ -145,14 +148,24 @@ pub(super) fn read(
         faults
             .push("The least value is a number such as 10 or 9.90, without a currency.".to_owned());
     }
-    match sent.text("max_age_days").as_str() {
-        "" => options.max_age_days = None,
-        text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
-            Some(days) => options.max_age_days = Some(days),
-            None => faults.push(format!(
-                "Oldest, in days: a whole number from 1 to {MAX_AGE_DAYS}; empty tells all."
-            )),
-        },
+    for (name, label, empty, days) in [
+        ("max_age_days", "Oldest, in days", "tells all", &mut options.max_age_days),
+        (
+            "expires_days",
+            "Given up after days",
+            "never gives up for its age",
+            &mut options.expires_days,
+        ),
+    ] {
+        match sent.text(name).as_str() {
+            "" => *days = None,
+            text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
+                Some(found) => *days = Some(found),
+                None => faults.push(format!(
+                    "{label}: a whole number from 1 to {MAX_AGE_DAYS}; empty {empty}."
+                )),
+            },
+        }
     }
     let property = sent.text("anytrack_property");
     if !property.is_empty()
@@ -302,6 +315,8 @@ pub(super) struct RowItem {
     pub(super) at: usize,
     pub(super) field: String,
     pub(super) expression: String,
+    /// It needs more than a line to be read.
+    pub(super) is_long: bool,
     pub(super) is_on: bool,
     /// Word, whether it is this row's.
     pub(super) kinds: Vec<(&'static str, bool)>,
@@ -322,6 +337,7 @@ pub(super) fn row_items(rows: &[Row], results: &[String], faults: &[Fault]) -> V
             at,
             field: row.field.clone(),
             expression: row.expression.clone(),
+            is_long: row.expression.chars().count() > LINE_CHARS,
             is_on: row.is_on,
             kinds: KINDS.iter().map(|(kind, word)| (*word, *kind == row.kind)).collect(),
             result: results.get(at).cloned().unwrap_or_default(),

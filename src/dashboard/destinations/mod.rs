@@ -28,7 +28,7 @@ use crate::destination::{self, Outcome, Sender, Tried, Unsent, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, DestinationTotals};
 use crate::settings::{
-    self, Destination, DestinationKind, Encoding, Gpc, NewDestination, ValueOption,
+    self, Destination, DestinationKind, Discretion, Encoding, NewDestination, ValueOption,
 };
 use crate::state::AppState;
 
@@ -261,7 +261,9 @@ struct Shown {
     collect_base: String,
     minimum: String,
     max_age_days: String,
+    expires_days: String,
     gpc: [(&'static str, &'static str, bool); 3],
+    consent: [(&'static str, &'static str, bool); 3],
     at_a_time: String,
     rate: String,
     retry_also: String,
@@ -302,7 +304,18 @@ struct HistoryItem {
 
 fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
     let options = &found.options;
-    let gpc = |gpc| options.gpc == gpc;
+    let discretion = |chosen| {
+        [
+            ("send", "Send as usual", Discretion::Send),
+            (
+                "without_personal",
+                "Send without e-mail, name and phone",
+                Discretion::WithoutPersonal,
+            ),
+            ("skip", "Do not send", Discretion::Skip),
+        ]
+        .map(|(word, label, choice)| (word, label, choice == chosen))
+    };
     let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
     let hears = |site: &settings::Site| match options.sites.is_empty() {
         true => site.id == found.site_id,
@@ -337,11 +350,9 @@ fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
         collect_base: options.anytrack_collect_base.clone(),
         minimum: options.minimum_value.clone().unwrap_or_default(),
         max_age_days: options.max_age_days.map(|days| days.to_string()).unwrap_or_default(),
-        gpc: [
-            ("send", "Send as usual", gpc(Gpc::Send)),
-            ("without_personal", "Send without e-mail, name and phone", gpc(Gpc::WithoutPersonal)),
-            ("skip", "Do not send", gpc(Gpc::Skip)),
-        ],
+        expires_days: options.expires_days.map(|days| days.to_string()).unwrap_or_default(),
+        gpc: discretion(options.gpc),
+        consent: discretion(options.consent),
         at_a_time: number(options.at_a_time),
         rate: options.rate.map(|rate| rate.to_string()).unwrap_or_default(),
         retry_also: options.retry_also.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
@@ -784,7 +795,7 @@ async fn edit(
         return Ok(page::see_other(&here.with("done", "saved").to_string()));
     }
     if !row_faults.is_empty() {
-        faults.push("Some rows are wrong; the reason stands below each of them.".to_owned());
+        faults.push("Some rows are wrong. The place is marked below each of them:".to_owned());
     }
     let is_refused = what == "save";
     let sample = sent.text("sample");

@@ -11,6 +11,9 @@ use crate::dashboard::views::numbers::{
 use crate::money::{Currency, Totals};
 use crate::report::{Overview, Share};
 
+/// Longer than `$999,999`: with its cents it would not fit beside five others.
+const LONG: usize = 8;
+
 /// What the chart's bars show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Metric {
@@ -46,6 +49,8 @@ pub(super) struct Card {
     /// `$35,169` and `.10`.
     pub(super) big: String,
     pub(super) small: String,
+    /// Of a million or more: set smaller, so that the card holds it.
+    pub(super) is_long: bool,
     /// `and €4,457.00`; may be empty.
     pub(super) also: String,
     pub(super) change: Option<Change>,
@@ -116,7 +121,8 @@ fn card(label: &'static str, href: String, number: String) -> Card {
         Some(number) => (number.to_owned(), "%".to_owned()),
         None => (number, String::new()),
     };
-    Card { href, label, big, small, also: String::new(), change: None, is_current: false }
+    let (also, is_long) = (String::new(), false);
+    Card { href, label, big, small, is_long, also, change: None, is_current: false }
 }
 
 fn amount(
@@ -130,6 +136,7 @@ fn amount(
     let (new, old) = (now.of(currency), before.of(currency));
     let (big, small) = numbers::money_parts(new);
     Card {
+        is_long: big.chars().count() > LONG,
         big,
         small,
         also: others(now, currency),

@@ -108,6 +108,7 @@ pub(in crate::dashboard) fn skipped(reason: &str) -> &str {
         "zero_value" => "no money",
         "below_minimum" => "less than the least value",
         "gpc" => "the visitor asked for privacy",
+        "no_consent" => "the visitor is not known to have agreed",
         "before_destination" => "older than the destination",
         "site_off" => "this site is not told",
         "echo" => "it came from there",

@@ -53,8 +53,8 @@ pub(super) async fn insert(
     sqlx::query(
         "insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
                                  request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
-                                 settled_at_ms, last_error)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15)
+                                 settled_at_ms, last_error, expires_at_ms)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16)
              on conflict (destination_id, conversion_id, event_key) do nothing",
     )
     .bind(ids::new_record_id("dlv_", now))
@@ -72,6 +72,7 @@ pub(super) async fn insert(
     .bind(now.as_ms())
     .bind(matches!(state, "skipped" | "given_up").then_some(now.as_ms()))
     .bind(error)
+    .bind(owed.expires_at().map(Timestamp::as_ms))
     .execute(tx)
     .await
     .context("could not write what is owed")?;
@@ -83,14 +84,15 @@ pub(super) async fn freeze(
     tx: &mut AnyConnection,
     id: &str,
     due: Timestamp,
-    destination: &Destination,
+    owed: &Owed<'_>,
     message: &Message,
 ) -> Result<()> {
+    let destination = owed.destination;
     sqlx::query(
         "update deliveries
             set state = $1, reason = null, request = $2, content_type = $3, event_name = $4, revision = $5, due_at_ms = $6,
-                transaction_id = $7, settled_at_ms = null
-          where id = $8 and attempts = 0",
+                transaction_id = $7, settled_at_ms = null, expires_at_ms = $8
+          where id = $9 and attempts = 0",
     )
     .bind(if destination.enabled { "pending" } else { "held" })
     .bind(&message.body)
@@ -99,6 +101,7 @@ pub(super) async fn freeze(
     .bind(destination.revision)
     .bind(due.as_ms())
     .bind(&message.transaction_id)
+    .bind(owed.expires_at().map(Timestamp::as_ms))
     .bind(id)
     .execute(tx)
     .await
@@ -180,7 +183,7 @@ pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Res
 pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
     let changed = sqlx::query(
         "update deliveries
-            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
+            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
           where id = $2 and state in ('given_up', 'pending') and request <> ''",
     )
     .bind(now.as_ms())
@@ -197,7 +200,7 @@ pub(super) async fn owe_all_again(
 ) -> Result<u64> {
     let changed = sqlx::query(
         "update deliveries
-            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null
+            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
           where destination_id = $2 and state = 'given_up' and request <> ''
             and created_at_ms >= $3 and (cast($4 as text) is null or reason = $4)",
     )
@@ -240,7 +243,7 @@ pub(super) async fn refreeze(
     let changed = sqlx::query(
         "update deliveries
             set state = $1, reason = null, earlier_request = request, request = $2, content_type = $3, event_name = $4,
-                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null
+                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
           where id = $7 and coalesce(claimed_until_ms, 0) <= $6",
     )
     .bind(if destination.enabled { "pending" } else { "held" })
@@ -366,19 +369,25 @@ pub(super) async fn claim(
         .collect()
 }
 
-/// Notes that an attempt begins: a crash after this is an attempt of unknown outcome.
-pub(super) async fn note_attempt(
+const NOTE: &str = "insert into attempts (delivery_id, n, started_at_ms, outcome)
+     select id, attempts, $1, 'unknown' from deliveries
+      where destination_id = $2 and claimed_until_ms = $3 and state = 'pending'
+         on conflict do nothing  -- another worker's of the same moment";
+
+/// Notes that the attempts begin that were just claimed until `lease`, all at once: a crash after this is an attempt of unknown outcome.
+pub(super) async fn note_attempts(
     tx: &mut AnyConnection,
     now: Timestamp,
-    claim: &Claim,
+    lease: Timestamp,
+    destination_id: &str,
 ) -> Result<()> {
-    sqlx::query("insert into attempts (delivery_id, n, started_at_ms, outcome) values ($1, $2, $3, 'unknown')")
-        .bind(&claim.id)
-        .bind(claim.n)
+    sqlx::query(NOTE)
         .bind(now.as_ms())
+        .bind(destination_id)
+        .bind(lease.as_ms())
         .execute(tx)
         .await
-        .context("could not note an attempt")?;
+        .context("could not note that attempts begin")?;
     Ok(())
 }
 
@@ -550,6 +559,7 @@ mod tests {
                 ][..],
             ),
             (LEASED, &["deliveries_leased (destination_id=? AND claimed_until_ms>?)"]),
+            (NOTE, &["deliveries_leased (destination_id=? AND claimed_until_ms=?)"]),
             (CLAIM, &["(state=? AND id=?)", "deliveries_due (destination_id=? AND due_at_ms<?)"]),
         ] {
             let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))

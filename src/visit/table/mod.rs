@@ -122,6 +122,7 @@ impl NewVisit<'_> {
             | set(seen.is_automated, flags::AUTOMATED)
             | set(seen.wants_privacy || around.wants_privacy, flags::GPC)
             | set(seen.is_adopted, flags::ADOPTED)
+            | set(around.has_agreed, flags::AGREED)
             | set(!is_known_host, flags::UNKNOWN_HOST);
         let device = agent.device;
         let rules_out = flags::AUTOMATED
@@ -371,6 +372,7 @@ pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<
     facts.insert("click_id".to_owned(), click_id.as_str().into());
     facts.insert("at".to_owned(), Timestamp::from_ms(at).to_rfc3339().into());
     facts.insert("gpc".to_owned(), (flags & flags::GPC != 0).into());
+    facts.insert("agreed".to_owned(), (flags & flags::AGREED != 0).into());
     for column in
         ["url", "referrer", "channel", "source", "medium", "campaign", "landing_path", "device"]
     {

@@ -138,6 +138,10 @@ impl TestApp {
         self.app.state().clock.advance(by);
     }
 
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.app.state().clock.set_back(by);
+    }
+
     pub(crate) fn app(&self) -> &App {
         &self.app
     }

@@ -116,8 +116,9 @@ async fn receive(
     body: String,
 ) -> Response {
     let query = uri.query().unwrap_or_default().to_owned();
-    // What is not in the URL is JSON.
-    assert!(!query.is_empty() || headers[header::CONTENT_TYPE] == "application/json");
+    // What is not in the URL says what it is.
+    let forms = ["application/json", "application/x-www-form-urlencoded"];
+    assert!(!query.is_empty() || forms.iter().any(|form| headers[header::CONTENT_TYPE] == form));
     shared.heads.lock().expect("nobody panics holding it").push((headers, query));
     shared.received.lock().expect("nobody panics holding it").push(body.clone());
     let held = shared.holds.lock().expect("nobody panics holding it").pop_front();

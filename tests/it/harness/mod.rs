@@ -16,6 +16,6 @@ pub(crate) use database::Database;
 pub(crate) use destination::{FakeDestination, Reaction};
 pub(crate) use events::{SECRET, Session, fixture, sign};
 pub(crate) use http::{Reply, request};
-pub(crate) use mail::FakeMail;
+pub(crate) use mail::{FakeMail, MAIL_CERTIFICATE, MailTls};
 pub(crate) use server::Server;
 pub(crate) use stripe_api::{FakeStripe, KEY, OTHER_KEY, Trouble};
