@@ -257,7 +257,7 @@ scene("H77 withdrawn while the post is under way: the answer brings no cookie ba
   await web.posts.next();
   await page.evaluate(() => {
     window.answered = new Promise((resolve) =>
-      new PerformanceObserver((list) => list.getEntries().some(({ name }) => name.endsWith("/v")) && resolve()).observe({ type: "resource" }),
+      new PerformanceObserver((list) => list.getEntries().some(({ name }) => /\/v(\?|$)/.test(name)) && resolve()).observe({ type: "resource" }),
     );
     clickstamp("consent", false);
   });
