@@ -168,10 +168,13 @@ scene("C29 another subdomain has the same ID", async ({ web, page }) => {
 });
 
 scene("C30 the post's answer sets the cookie again; for a click ID made in the browser, the signed one", async ({ web, page, visitor }) => {
+  let answer;
+  web.holdPosts = new Promise((resolve) => (answer = resolve));
   web.alterScript = (text) => text.replace(/"t":(\d+)/, (_, t) => `"t":${t - 600}`);
   web.page("/", web.tag);
   const made = await openReady(page, web.shop());
   assert.match(made, /^ck_z/);
+  answer();
   const holds = async (id) => (await visitor.context.cookies()).find(({ name }) => name === "_ck").value === id;
   await page.waitForFunction((made) => !document.cookie.includes(made), {}, made);
   const signed = await cookie(page, "_ck");
