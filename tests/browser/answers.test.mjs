@@ -91,9 +91,12 @@ answers("B24 an altered ID is taken for forged: its payment matches nobody, the 
     localStorage._ck = id;
   }, altered);
   await age(page, 31);
+  let answer;
+  web.holdPosts = new Promise((resolve) => (answer = resolve));
   assert.equal(await openReady(page, web.shop()), altered, "the browser cannot tell");
   await assertStamped(page, "a", "href", web.pay(), altered);
   assert.equal((await web.posts.next()).i, altered);
+  answer();
   await page.waitForFunction((id) => !document.cookie.includes(id), {}, altered);
   const signed = await cookie(page, "_ck");
   assert.match(signed, CLICK_ID);
