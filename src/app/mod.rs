@@ -247,9 +247,11 @@ impl App {
             );
             workers.shutdown().await;
         }
-        app.flush_counts().await.context("could not write the counts of rejected webhooks")?;
+        let (kept, flushed) = (app.keep_last_landings().await, app.flush_counts().await);
         app.close().await;
         tracing::info!("stopped");
+        kept.context("could not keep the last landings")?;
+        flushed.context("could not write the counts of rejected webhooks")?;
         ended
     }
 

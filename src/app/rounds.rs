@@ -99,6 +99,13 @@ impl App {
         Ok(kept)
     }
 
+    /// Writes all landings there are, also those whose page may still report them: before the end.
+    pub(super) async fn keep_last_landings(&self) -> Result<()> {
+        let (state, settings) = (&self.state, self.state.settings.current());
+        let now = state.clock.now();
+        self.landings.write(&state.store, &state.click_ids, &settings, now).await.map(drop)
+    }
+
     /// Forgets landings that no report and no payment named within seven days. Answers how many.
     ///
     /// # Errors
