@@ -1,14 +1,14 @@
 //! Counting the webhooks we did not believe.
 //! In: a source and a reason, from the endpoint. Out: a count per source, day and reason, written now and then.
 //! Promise: somebody who floods us with unsigned webhooks costs a number in memory, not a write each. Counts since the last
-//! write are lost with the process; they are a hint for the owner, not a record.
+//! write are lost with a process that is killed; they are a hint for the owner, not a record.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::table;
+use super::table::{self, Rejected};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
@@ -16,10 +16,7 @@ use crate::store::Store;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rejections(Arc<Mutex<Counts>>);
 
-type Counts = BTreeMap<Key, (i64, Timestamp)>;
-
-/// Source, day since 1970 in UTC, reason.
-pub(super) type Key = (String, i64, &'static str);
+type Counts = BTreeMap<Rejected, (i64, Timestamp)>;
 
 impl Rejections {
     /// Counts one.
@@ -31,16 +28,27 @@ impl Rejections {
         *last = now;
     }
 
-    /// Writes what was counted since the last time.
+    /// Writes what was counted since the last time; what cannot be written counts on.
     pub(crate) async fn flush(&self, store: &Store) -> Result<()> {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if counts.is_empty() {
             return Ok(());
         }
-        let mut tx = store.begin().await?;
-        for (key, (count, last)) in &counts {
-            table::add_rejections(&mut tx, key, *count, *last).await?;
+        let written = write(store, &counts).await;
+        if written.is_err() {
+            let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, (count, last)) in counts {
+                now.entry(key).or_insert((0, last)).0 += count;
+            }
         }
-        tx.commit().await
+        written
     }
+}
+
+async fn write(store: &Store, counts: &Counts) -> Result<()> {
+    let mut tx = store.begin().await?;
+    for (key, (count, last)) in counts {
+        table::add_rejections(&mut tx, key, *count, *last).await?;
+    }
+    tx.commit().await
 }

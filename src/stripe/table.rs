@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
 use super::event::Envelope;
-use super::rejections::Key;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::store::Store;
@@ -245,9 +244,12 @@ pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -
     Ok(changed.rows_affected() == 1)
 }
 
+/// Source, day since 1970 in UTC, reason.
+pub(super) type Rejected = (String, i64, &'static str);
+
 pub(super) async fn add_rejections(
     tx: &mut AnyConnection,
-    key: &Key,
+    key: &Rejected,
     count: i64,
     last: Timestamp,
 ) -> Result<()> {
