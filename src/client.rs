@@ -59,6 +59,12 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 impl Client {
+    /// The path part of the public base: `/k`, or empty.
+    pub fn prefix(&self) -> String {
+        let path = url::Url::parse(&self.base).map(|url| url.path().to_owned());
+        path.unwrap_or_default().trim_end_matches('/').to_owned()
+    }
+
     /// True for a URL of this server, as this client reaches it.
     pub fn is_ours(&self, url: &str) -> bool {
         let place = |text: &str| {
@@ -187,6 +193,18 @@ mod tests {
         }
         let peer = Peer(peer.map(|text| text.parse().unwrap()));
         Client::read(&Config::with(settings).unwrap(), Some(peer), &map)
+    }
+
+    #[test]
+    fn the_prefix_is_the_path_of_the_public_url() {
+        let rows = [
+            ("https://www.shop.com/k", "/k"),
+            ("https://www.shop.com/a/b/", "/a/b"),
+            ("http://localhost:8080", ""),
+        ];
+        for (url, prefix) in rows {
+            assert_eq!(client(&[("CLICKSTAMP_PUBLIC_URL", url)], None, &[]).prefix(), prefix);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::frame::{Door, prefix};
+use super::frame::Door;
 use super::session::{self, see_other};
 use super::views::{Field, entered};
 use super::{page, password, table};
@@ -100,7 +100,7 @@ fn form(
     email: Field,
     password_error: Option<String>,
 ) -> AccountPage {
-    let action = format!("{}/setup/account", prefix(&client.base));
+    let action = format!("{}/setup/account", client.prefix());
     AccountPage { frame: Door::new(client), action, token, email, password_error }
 }
 

@@ -22,12 +22,6 @@ use crate::report::{self, Health, Scope};
 use crate::settings::Site;
 use crate::state::AppState;
 
-/// The path part of the public base: `/k`, or nothing.
-pub(super) fn prefix(base: &str) -> String {
-    let path = url::Url::parse(base).map(|url| url.path().to_owned()).unwrap_or_default();
-    path.trim_end_matches('/').to_owned()
-}
-
 /// The frame of pages for people who are not signed in.
 pub(super) struct Door {
     pub(super) css: String,
@@ -37,7 +31,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(client: &Client) -> Self {
-        let prefix = prefix(&client.base);
+        let prefix = client.prefix();
         Self {
             css: format!("{prefix}{}", assets::css()),
             icon: format!("{prefix}{}", assets::icon()),
@@ -89,7 +83,7 @@ impl Viewer {
 
     /// An address of ours about the same site, in the same mode.
     pub(super) fn link(&self, path: &str) -> Link {
-        self.about(format!("{}{path}", prefix(&self.client.base)))
+        self.about(format!("{}{path}", self.client.prefix()))
     }
 
     /// The same without the public prefix: a page to come back to, as forms name it.
@@ -260,18 +254,5 @@ pub(super) struct Count {
 impl Count {
     fn open(count: i64, of: &'static str) -> Option<Self> {
         (count > 0).then(|| Self { text: numbers::count(count), of })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefix_is_the_path_of_the_public_url() {
-        assert_eq!(prefix("https://www.shop.com/k"), "/k");
-        assert_eq!(prefix("https://www.shop.com/a/b/"), "/a/b");
-        assert_eq!(prefix("http://localhost:8080"), "");
-        assert_eq!(prefix("not a url"), "");
     }
 }

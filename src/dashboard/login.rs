@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::frame::{Door, prefix};
+use super::frame::Door;
 use super::limiter::LoginLimit;
 use super::session::{self, local_path, see_other};
 use super::views::entered;
@@ -63,7 +63,7 @@ fn form(
     error: Option<&'static str>,
     has_users: bool,
 ) -> LoginPage {
-    let action = format!("{}/login", prefix(&client.base));
+    let action = format!("{}/login", client.prefix());
     LoginPage { frame: Door::new(client), action, next, email, error, has_users }
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn end(
 }
 
 fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValue {
-    let prefix = super::frame::prefix(&client.base);
+    let prefix = client.prefix();
     let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(0);
     let cookie = Cookie::build((COOKIE, value.to_owned()))
         // Below a prefix the rest of the host is somebody else's: its server must not see the session.
@@ -96,7 +96,7 @@ fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValu
 
 /// 303 to a path of ours, with the public prefix before it.
 pub(super) fn see_other(client: &Client, path: &str) -> Response {
-    super::page::see_other(&format!("{}{path}", super::frame::prefix(&client.base)))
+    super::page::see_other(&format!("{}{path}", client.prefix()))
 }
 
 /// Where to go after signing in: only a path on this server, never somebody else's address.

@@ -15,7 +15,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::dashboard::frame::{Frame, Tab, Viewer, prefix};
+use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::settings::{Copied, copied, read_hosts};
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Chip, numbers, words};
@@ -102,7 +102,7 @@ pub(in crate::dashboard) async fn show_setup(
         place: place::place(&viewer, &signs).await,
         unknown_hosts: place::unknown_hosts(&viewer, &signs),
         extras: place::extras(&viewer, &state.settings.current())?,
-        types: format!("{}{}", prefix(&viewer.client.base), assets::types()),
+        types: format!("{}{}", viewer.client.prefix(), assets::types()),
     })
 }
 
