@@ -1,4 +1,4 @@
-//! The stylesheet, the icon and the types of the tag, compiled in.
+//! The stylesheet, the script of the copy buttons, the icon and the types of the tag, compiled in.
 //! In: a name with its checksum. Out: the bytes.
 //! Promise: the name changes with the bytes, so browsers may keep them forever and never show an old look.
 
@@ -29,6 +29,10 @@ static CSS: LazyLock<Asset> = LazyLock::new(|| {
     let bytes = include_bytes!("../../static/look.css");
     Asset::new("look", "css", "text/css; charset=utf-8", bytes)
 });
+static COPY: LazyLock<Asset> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../static/copy.js");
+    Asset::new("copy", "js", "text/javascript; charset=utf-8", bytes)
+});
 static ICON: LazyLock<Asset> = LazyLock::new(|| {
     let bytes = include_bytes!("../../static/mark.svg");
     Asset::new("mark", "svg", "image/svg+xml", bytes)
@@ -49,6 +53,11 @@ pub(super) fn css() -> String {
     format!("/static/{}", CSS.name)
 }
 
+/// The path of the script that adds copy buttons.
+pub(super) fn copy() -> String {
+    format!("/static/{}", COPY.name)
+}
+
 /// The icon's path.
 pub(super) fn icon() -> String {
     format!("/static/{}", ICON.name)
@@ -56,7 +65,7 @@ pub(super) fn icon() -> String {
 
 /// `GET /static/{name}`.
 pub(super) async fn serve_static(Path(name): Path<String>) -> Result<Response, AppError> {
-    let asset = [&CSS, &ICON, &TYPES]
+    let asset = [&CSS, &COPY, &ICON, &TYPES]
         .into_iter()
         .find(|asset| asset.name == name)
         .ok_or_else(|| AppError::not_found("There is no such file."))?;

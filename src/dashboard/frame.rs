@@ -116,6 +116,7 @@ impl Viewer {
         });
         Ok(Frame {
             css,
+            copy: format!("{}{}", self.client.prefix(), assets::copy()),
             icon,
             home: self.link("/").to_string(),
             site: self.site.name.clone(),
@@ -214,6 +215,7 @@ impl Tab {
 /// What `framed.html` shows.
 pub(super) struct Frame {
     pub(super) css: String,
+    pub(super) copy: String,
     pub(super) icon: String,
     pub(super) home: String,
     pub(super) site: String,

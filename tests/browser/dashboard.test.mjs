@@ -1,4 +1,4 @@
-// The dashboard in a browser: every page in both themes, on a desk and on a phone, with a keyboard, and without JavaScript.
+// The dashboard in a browser: every page in both themes, on a desk and on a phone, with a keyboard, with and without JavaScript.
 // In: the demo of the real binary, whose eight weeks show every state. Out: no violation of WCAG 2.2 AA or of axe's best practices,
 // nothing in the console, no page that scrolls sideways.
 // Promise: pages are looked at as an owner gets them; nothing is switched off, the content security policy included.
@@ -121,7 +121,7 @@ test("before anybody has an account, and before anything was seen, pages are as 
     }
     // A refused value comes back with its reason beside the field, and not with the value.
     await page.type("#secret", "sk_live_hunter2");
-    await Promise.all([page.waitForNavigation(), page.click('form[action$="/settings/stripe"] button')]);
+    await Promise.all([page.waitForNavigation(), page.click('form[action$="/settings/stripe"] button:not([type=button])')]);
     assert.match(await page.$eval("#secret-error", (error) => error.textContent), /That was an API key/);
     assert.ok(!(await page.content()).includes("hunter2"));
     found.push(...(await faults(page, "a refused secret")));
@@ -164,6 +164,28 @@ test("a keyboard reaches the content first, then every tab, and always shows whe
   assert.ok(await page.evaluate(() => document.querySelector("main").contains(document.activeElement)));
   await owner.close();
 });
+
+for (const where of ["with the clipboard", "where the browser keeps it to itself"])
+  test(`every text to copy has a button that copies it, ${where}`, { timeout: 60_000 }, async () => {
+    const owner = await openVisitor(browser);
+    await owner.context.overridePermissions(demo.url, ["clipboard-read", "clipboard-write"]);
+    const page = await owner.openPage();
+    await signIn(page, demo);
+    if (where !== "with the clipboard")
+      await page.evaluateOnNewDocument(() => (Clipboard.prototype.writeText = () => Promise.reject(new Error("not here"))));
+    await goto(page, `${demo.url}/settings`);
+    const texts = await page.$$eval(".copy pre", (all) => all.map((text) => text.textContent));
+    const buttons = await page.$$(".copy button");
+    assert.ok(texts.length >= 3);
+    assert.equal(buttons.length, texts.length);
+    for (const [at, button] of buttons.entries()) {
+      await button.click();
+      await page.waitForFunction((button) => button.textContent.startsWith("Copied: "), {}, button);
+      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), texts[at]);
+    }
+    assert.deepEqual(owner.said, []);
+    await owner.close();
+  });
 
 test("without JavaScript an owner signs in, filters, opens a journey, changes the mode and signs out", { timeout: 60_000 }, async () => {
   const owner = await openVisitor(browser);
