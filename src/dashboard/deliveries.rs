@@ -41,6 +41,8 @@ struct DeliveriesPage {
     destinations: Vec<DestinationItem>,
     settings_href: String,
     filters: Filters,
+    /// This very page, to come back to after sending again.
+    back: String,
     tabs: Vec<Choice>,
     rows: Vec<DeliveryItem>,
     pager: Pager,
@@ -116,6 +118,10 @@ struct DeliveryItem {
     answer: String,
     /// When the next try is.
     next: Option<Moment>,
+    /// What it waits for instead.
+    waits: &'static str,
+    /// `expires in 6 hours`; empty where it has no end.
+    expires: String,
     /// Where to post the wish to send again.
     retry: Option<String>,
     retry_label: &'static str,
@@ -148,6 +154,8 @@ pub(super) async fn list_deliveries(
     let key = chosen.map_or("", |found| found.key.as_str());
     let here = viewer.link("/deliveries").with("state", current).with("destination", key);
     let here = here.with("reason", reason.unwrap_or_default());
+    let back = viewer.back("/deliveries").with("state", current).with("destination", key);
+    let back = back.with("reason", reason.unwrap_or_default());
     let filter = DeliveryFilter {
         site_id: Some(viewer.site.id.clone()),
         destination_id: chosen.map(|found| found.id.clone()),
@@ -158,12 +166,16 @@ pub(super) async fn list_deliveries(
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::deliveries(&state.store, &filter, after.as_ref(), ROWS).await?;
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let down = report::down(&state.store).await?;
+    let is_down = |found: &Destination| down.iter().any(|(id, _)| *id == found.id);
     let destinations = snapshot.destinations_of(&viewer.site.id);
     let page = DeliveriesPage {
         frame,
         subtitle: subtitle(&viewer, &sums),
         notice: notice(&viewer, &sums),
-        destinations: destinations.map(|found| destination_item(&viewer, found, &sums)).collect(),
+        destinations: destinations
+            .map(|found| destination_item(&viewer, found, is_down(found), &sums))
+            .collect(),
         settings_href: viewer.link("/settings/destinations").to_string(),
         filters: Filters {
             action: here.path(),
@@ -177,6 +189,7 @@ pub(super) async fn list_deliveries(
                 .map(|word| (*word, reason_label(word), reason == Some(*word)))
                 .collect(),
         },
+        back: back.with("after", query.after.as_deref().unwrap_or_default()).to_string(),
         tabs: tabs(&here.with("reason", ""), current, &sums),
         rows: found.rows.iter().map(|row| delivery_item(&viewer, row)).collect(),
         pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
@@ -261,12 +274,15 @@ fn tabs(here: &Link, current: &str, sums: &[DestinationTotals]) -> Vec<Choice> {
 fn destination_item(
     viewer: &Viewer,
     destination: &Destination,
+    is_down: bool,
     sums: &[DestinationTotals],
 ) -> DestinationItem {
     let none = DestinationTotals::default();
     let sum = sums.iter().find(|sum| sum.destination_id == destination.id).unwrap_or(&none);
     let state = if !destination.enabled {
         Chip::quiet(format!("Held: {} wait here, nothing is lost", count(sum.held)))
+    } else if is_down {
+        Chip::bad(format!("Failing: {} waiting", count(sum.owed)))
     } else if sum.owed > 0 {
         Chip::wait(format!("{} waiting", count(sum.owed)))
     } else if sum.last_accepted_at.is_some() {
@@ -289,6 +305,7 @@ fn destination_item(
 fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
     let retry = viewer.link(&format!("/deliveries/{}/retry", row.id)).to_string();
     let can_retry = matches!(row.state.as_str(), "given_up" | "pending");
+    let is_owed = row.state == "pending";
     let answer = match (&row.last_error, row.last_status) {
         (_, Some(status)) => words::http_status(status),
         (Some(error), None) => error.clone(),
@@ -304,7 +321,10 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         state: words::delivery_state(row),
         tries: count(row.attempts),
         answer,
-        next: (row.state == "pending").then(|| viewer.times.short(row.due_at, viewer.now)),
+        next: (is_owed && row.down_since.is_none())
+            .then(|| viewer.times.short(row.due_at, viewer.now)),
+        waits: if is_owed && row.down_since.is_some() { "when it is back" } else { "" },
+        expires: words::expires(row, viewer.now).unwrap_or_default(),
         retry: can_retry.then_some(retry),
         retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
     }

@@ -23,6 +23,7 @@ mod stripe_events;
 mod tag_signs;
 mod trouble;
 mod visits;
+mod vitals;
 
 #[cfg(test)]
 mod fixture;
@@ -47,7 +48,7 @@ pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
-pub(crate) use health::{Health, began_at, health};
+pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
 pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
 pub(crate) use links::{LinkNumbers, links};
@@ -63,10 +64,11 @@ pub(crate) use stripe_events::{
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use trouble::{
-    Example, Matched, Stakes, failed_events, gave_up, heard_quarters, last_tries, matched_money,
-    stakes, waits_since,
+    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
+    last_tries, matched_money, stakes, waits_since,
 };
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
+pub(crate) use vitals::{Vitals, vitals};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.
 pub(crate) const QUARTER_MS: i64 = 900_000;

@@ -20,6 +20,8 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod metrics;
+mod outcomes;
 mod page_events;
 mod provisional;
 mod recipes;
