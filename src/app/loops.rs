@@ -145,10 +145,10 @@ impl App {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         loop {
             let done = tokio::select! {
-                done = self.fold_counts() => done,
+                done = async { self.fold_counts().await?; self.sum_days().await } => done,
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()), // What is not folded counts as well.
             };
-            let wait = pause.after(done, "fold the counters of visits") * 60;
+            let wait = pause.after(done, "sum visits and conversions") * 60;
             if wait_for(silence.notified(), wait, &mut stopped).await {
                 return Ok(());
             }
