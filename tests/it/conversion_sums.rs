@@ -268,7 +268,7 @@ async fn a_refund_of_an_old_sale_shows_at_once_and_its_day_is_summed_again() {
     world.take(&Step::Sum).await;
     let app = &world.app;
     let days = "select count(*) from conversion_days where livemode = 1";
-    let refunded = "select coalesce(sum(refunded_minor), 0) from conversions";
+    let refunded = "select cast(coalesce(sum(refunded_minor), 0) as bigint) from conversions";
     let summed = app.database.number(days).await;
     assert!(summed >= 2, "its day, and the empty ones behind it: {summed}");
     assert_eq!(app.app().sum_days().await.expect("days can be summed"), 0, "nothing is left to do");
