@@ -3,8 +3,9 @@
 //! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
 
 mod loops;
+mod rounds;
+mod stripe_api;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +18,14 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use hyper_util::server::graceful::GracefulShutdown;
-use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::alert::Alerts;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::Worker;
@@ -35,14 +33,10 @@ use crate::destination::Sender;
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::redirect;
-use crate::registration::Registrations;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
 use crate::store::Store;
-use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
-use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
-use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -177,328 +171,6 @@ impl App {
             .with_state(self.state.clone())
     }
 
-    fn ledger<'a>(&'a self, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-        Ledger { keys: &self.state.click_ids, settings: snapshot, now: self.state.clock.now() }
-    }
-
-    /// Processes stored events of Stripe and of pages until none is due. Answers how many it ended.
-    ///
-    /// # Errors
-    /// When the database does not answer; nothing is lost, the next call goes on.
-    pub async fn process_events(&self) -> Result<usize> {
-        let (of_stripe, of_pages) =
-            (self.process_stripe_events().await, self.process_page_events().await);
-        Ok(of_stripe? + of_pages?)
-    }
-
-    async fn process_page_events(&self) -> Result<usize> {
-        let (state, mut all) = (&self.state, 0);
-        loop {
-            let now = state.clock.now();
-            let ended =
-                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await?;
-            if ended == 0 {
-                return Ok(all);
-            }
-            state.bells.delivery_owed.notify_one();
-            all += ended;
-        }
-    }
-
-    async fn process_stripe_events(&self) -> Result<usize> {
-        let snapshot = self.state.settings.current();
-        let mut all = 0;
-        loop {
-            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
-            if ended == 0 {
-                return Ok(all);
-            }
-            self.state.bells.delivery_owed.notify_one();
-            all += ended;
-        }
-    }
-
-    /// Fetches what thin events name, until none is due. Answers how many it ended.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn fetch_thin_events(&self) -> Result<u64> {
-        let snapshot = self.state.settings.current();
-        let (store, apis, mut all) = (&self.state.store, &self.apis, 0);
-        loop {
-            let ended = stripe::thin::round(store, apis, &snapshot, &self.state.clock).await?;
-            if ended == 0 {
-                return Ok(all);
-            }
-            self.state.bells.event_stored.notify_one();
-            all += ended;
-        }
-    }
-
-    /// Asks Stripe for the checkouts of payments that came without one, until none is due. Answers how many it asked about.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn look_up_checkouts(&self) -> Result<u64> {
-        let snapshot = self.state.settings.current();
-        let (store, mut all) = (&self.state.store, 0);
-        loop {
-            let asked =
-                stripe::lookup::round(store, &self.apis, &snapshot, &self.state.clock).await?;
-            if asked == 0 {
-                return Ok(all);
-            }
-            self.state.bells.event_stored.notify_one();
-            all += asked;
-        }
-    }
-
-    /// Asks Stripe for what we missed, and processes it.
-    ///
-    /// # Errors
-    /// An [`stripe::ApiError`] when Stripe gives no answer that helps; a sentence when there is no such source.
-    pub async fn backfill(&self, wanted: &Backfill) -> Result<Backfilled> {
-        let (state, snapshot) = (&self.state, self.state.settings.current());
-        let source = self.source(&snapshot, &wanted.source)?;
-        let api = self.apis.of(&snapshot, source)?;
-        let done = stripe::backfill::run(&state.store, &api, &state.clock, source, wanted).await;
-        // Also what came before Stripe stopped to answer.
-        self.process_events().await?;
-        done
-    }
-
-    /// Writes the ledger anew from the raw events and compares it with the one that is here; corrects it if wanted.
-    ///
-    /// # Errors
-    /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
-    pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
-        let snapshot = self.state.settings.current();
-        let (store, ledger) = (&self.state.store, self.ledger(&snapshot));
-        let replayed = stripe::replay::run(store, ledger, wanted, custom::replay).await?;
-        if replayed.applied {
-            self.process_events().await?;
-            self.state.bells.delivery_owed.notify_one();
-        }
-        Ok(replayed)
-    }
-
-    /// Compares the ledger with Stripe's own books, and fetches what is missing if wanted.
-    ///
-    /// # Errors
-    /// As [`App::backfill`].
-    pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
-        let (state, snapshot) = (&self.state, self.state.settings.current());
-        let source = self.source(&snapshot, &wanted.source)?;
-        let books = self.books(&snapshot, source)?;
-        let store = &state.store;
-        let mut found = stripe::reconcile::run(store, &books, wanted).await?;
-        if wanted.repair && found.repaired > 0 {
-            self.process_events().await?;
-            let repaired = found.repaired;
-            let again = Reconcile { repair: false, ..wanted.clone() };
-            found = stripe::reconcile::run(store, &books, &again).await?;
-            found.repaired = repaired;
-        }
-        if wanted.from.is_none() && wanted.until.is_none() && wanted.account.is_empty() {
-            stripe::reconcile::keep(store, &books, Ok(found.clone())).await?;
-        }
-        Ok(found)
-    }
-
-    /// The daily comparison with Stripe's books, when it is due. True when it was done.
-    ///
-    /// # Errors
-    /// When the database does not answer; that Stripe does not is kept as the result.
-    pub async fn reconcile_daily(&self) -> Result<bool> {
-        let snapshot = self.state.settings.current();
-        let mut any = false;
-        for source in self.apis.one_per_key(&snapshot) {
-            let books = self.books(&snapshot, source)?;
-            any |= stripe::reconcile::daily(&self.state.store, &books).await?;
-        }
-        Ok(any)
-    }
-
-    /// What a comparison with the books of a source's account goes by.
-    fn books<'a>(
-        &'a self,
-        snapshot: &settings::Snapshot,
-        source: &'a settings::Source,
-    ) -> Result<stripe::reconcile::Books<'a>> {
-        Ok(stripe::reconcile::Books {
-            api: self.apis.of(snapshot, source)?,
-            sources: self.apis.sharing(snapshot, source),
-            source,
-            clock: &self.state.clock,
-            zone: zone_of(snapshot, source),
-        })
-    }
-
-    fn source<'a>(
-        &self,
-        snapshot: &'a settings::Snapshot,
-        key: &str,
-    ) -> Result<&'a settings::Source> {
-        snapshot.stripe_source(key).ok_or_else(|| {
-            let known: Vec<&str> =
-                snapshot.stripe_sources().map(|source| source.key.as_str()).collect();
-            anyhow!("there is no Stripe source “{key}”; there is: {}", known.join(", "))
-        })
-    }
-
-    /// Joins again what waited for a visit that has arrived; visits that nobody reported count once a payment names them. Answers how many conversions it looked at.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn rejoin_late_visits(&self) -> Result<usize> {
-        conversion::promote_named(&self.state.store).await?;
-        let snapshot = self.state.settings.current();
-        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await?;
-        if rejoined > 0 {
-            self.state.bells.delivery_owed.notify_one();
-        }
-        Ok(rejoined)
-    }
-
-    /// Writes the landings whose page did not report them in time. Answers how many.
-    ///
-    /// # Errors
-    /// When the database does not answer; the landings taken so far are lost then.
-    pub async fn keep_landings(&self) -> Result<usize> {
-        let (state, settings) = (&self.state, self.state.settings.current());
-        let now = state.clock.now();
-        let kept = self.landings.write_due(&state.store, &state.click_ids, &settings, now).await?;
-        if kept > 0 {
-            state.bells.visit_recorded.notify_one();
-        }
-        Ok(kept)
-    }
-
-    /// Forgets landings that no report and no payment named within seven days. Answers how many.
-    ///
-    /// # Errors
-    /// When the database does not answer; nothing was forgotten then.
-    pub async fn forget_landings(&self) -> Result<u64> {
-        conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
-    }
-
-    /// Lets visits that led to no conversion go when they are older than the configuration keeps them, or only says which those are; by
-    /// the site's key. Nothing when they are kept.
-    ///
-    /// # Errors
-    /// When the database does not answer; what went so far is gone.
-    pub async fn prune(&self, wanted: Prune) -> Result<BTreeMap<String, Pruned>> {
-        let (state, snapshot) = (&self.state, self.state.settings.current());
-        let Some(days) = state.config.retention_days else { return Ok(BTreeMap::new()) };
-        let until = state.clock.now().minus(Duration::from_secs(u64::from(days) * 86_400));
-        let pruned = conversion::prune(&state.store, until, wanted).await?;
-        let key = |id: String| snapshot.site(&id).map_or(id, |site| site.key.clone());
-        Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
-    }
-
-    /// The same once a day, by one copy of the program. True when this one did it.
-    ///
-    /// # Errors
-    /// As [`App::prune`]; the next day does the rest.
-    pub async fn prune_daily(&self) -> Result<bool> {
-        let state = &self.state;
-        if state.config.retention_days.is_none()
-            || !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await?
-        {
-            return Ok(false);
-        }
-        for (site, pruned) in self.prune(Prune::Delete).await? {
-            tracing::info!(
-                site,
-                visits = pruned.visits,
-                "deleted old visits that led to no conversion"
-            );
-        }
-        Ok(true)
-    }
-
-    /// Folds what visits were counted into the sums that reports read. Answers how many counters went.
-    ///
-    /// # Errors
-    /// When the database does not answer; what was folded so far stays so.
-    pub async fn fold_counts(&self) -> Result<usize> {
-        let (state, mut folded) = (&self.state, 0);
-        for site in &self.state.settings.current().sites {
-            folded += visit::fold(&state.store, (&site.id, site.number), state.clock.now()).await?;
-        }
-        Ok(folded)
-    }
-
-    /// Sums the conversions of days that are over, which reports read. Answers how many days.
-    ///
-    /// # Errors
-    /// When the database does not answer; what was summed so far stays so.
-    pub async fn sum_days(&self) -> Result<usize> {
-        let (state, mut days) = (&self.state, 0);
-        for site in &self.state.settings.current().sites {
-            days += conversion::sum_days(&state.store, site, state.clock.now()).await?;
-        }
-        Ok(days)
-    }
-
-    /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn deliver_due(&self) -> Result<usize> {
-        let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
-        let mut all = 0;
-        loop {
-            all += shift.turn().await?;
-            if shift.is_busy() {
-                shift.attempt_ended().await;
-            } else if !shift.rest().is_zero() {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// Tells AnyTrack of visits where its destination asks for it (experimental). Answers how many tries it made.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn register_visits(&self) -> Result<usize> {
-        let state = &self.state;
-        let registrations = Registrations {
-            store: state.store.clone(),
-            settings: state.settings.clone(),
-            clock: state.clock.clone(),
-            keys: state.click_ids.clone(),
-            sender: self.worker.sender.clone(),
-        };
-        registrations.round().await
-    }
-
-    /// Looks what is wrong, and tells whoever is to be told. Answers how many messages went out.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn tell_of_trouble(&self) -> Result<usize> {
-        let state = &self.state;
-        let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
-        let alerts = Alerts {
-            store: state.store.clone(),
-            settings: state.settings.clone(),
-            clock: state.clock.clone(),
-            sender: self.worker.sender.clone(),
-            base: base.map(str::to_owned),
-        };
-        alerts.round().await
-    }
-
-    /// Writes the counts of rejected webhooks.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
-    pub async fn flush_counts(&self) -> Result<()> {
-        self.rejections.flush(&self.state.store).await
-    }
-
     /// How the engine is told to make commits durable: `2` (SQLite's FULL) or `on` (PostgreSQL).
     ///
     /// # Errors
@@ -575,9 +247,11 @@ impl App {
             );
             workers.shutdown().await;
         }
-        app.flush_counts().await.context("could not write the counts of rejected webhooks")?;
+        let (kept, flushed) = (app.keep_last_landings().await, app.flush_counts().await);
         app.close().await;
         tracing::info!("stopped");
+        kept.context("could not keep the last landings")?;
+        flushed.context("could not write the counts of rejected webhooks")?;
         ended
     }
 
@@ -586,12 +260,6 @@ impl App {
         let path = self.state.config.public_url.as_ref().map_or("", |url| url.path());
         Arc::from(path.trim_end_matches('/'))
     }
-}
-
-/// The time zone of a source's site.
-fn zone_of(snapshot: &settings::Snapshot, source: &settings::Source) -> TimeZone {
-    let site = snapshot.site(&source.site_id);
-    site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
 }
 
 /// Logs a fault's cause once: ours at error, the client's at debug.

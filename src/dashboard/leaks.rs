@@ -385,8 +385,8 @@ fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) ->
     };
     let (heading, text, fix) = match line.state.as_str() {
         "given_up" => (
-            format!("{name} was given up"),
-            format!("Nothing more is tried with {messages}.{answer}"),
+            format!("Given up: {messages} to {name}"),
+            format!("Nothing more is tried by itself.{answer}"),
             "Mend what the answer names, then send again. The same message goes out, so nothing is counted twice.",
         ),
         "held" => (

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Destination, DestinationKind, DestinationOptions, Settings, table};
+use super::{Settings, table};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
@@ -16,8 +16,24 @@ use crate::store::{AnyConnection, Store};
 
 /// How long a replaced signing secret still signs.
 const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
+
 /// Most destinations of an installation: each is looked at by itself.
 pub const MAX_DESTINATIONS: usize = 100;
+
+/// AnyTrack documents no limit, so we stay modest.
+const ANYTRACK_AT_A_TIME: i64 = 2;
+
+/// Webhook receivers are made for several at once.
+const WEBHOOK_AT_A_TIME: i64 = 4;
+
+/// Kind of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationKind {
+    /// An AnyTrack custom integration.
+    AnyTrack,
+    /// Any URL: Zapier, Make, n8n, Slack, a program of the owner's.
+    Webhook,
+}
 
 impl DestinationKind {
     /// The kind as stored and as the API names it.
@@ -32,6 +48,181 @@ impl DestinationKind {
     pub(super) fn of(word: &str) -> Option<Self> {
         [Self::AnyTrack, Self::Webhook].into_iter().find(|kind| kind.word() == word)
     }
+}
+
+/// Where conversions go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// `dst_…`.
+    pub id: String,
+    /// Short name in URLs and the API: `anytrack`.
+    pub key: String,
+    /// The site whose conversions it gets.
+    pub site_id: String,
+    /// Which room builds its messages.
+    pub kind: DestinationKind,
+    /// What people call it.
+    pub name: String,
+    /// Where to send; a secret, since AnyTrack asks for no other credential.
+    pub url: Secret,
+    /// What signs a webhook's messages, the present one first.
+    pub secrets: Vec<SigningSecret>,
+    /// False holds everything owed to it; nothing is lost.
+    pub enabled: bool,
+    /// True sends test-mode conversions too.
+    pub accepts_test: bool,
+    /// What it wants to hear.
+    pub options: DestinationOptions,
+    /// Grows with every change of what is sent.
+    pub revision: i64,
+    /// True when the environment sets its URL.
+    pub from_environment: bool,
+    /// Conversions before it owe it nothing by themselves.
+    pub created_at: Timestamp,
+}
+
+impl Destination {
+    /// How many deliveries to it may be under way at a time.
+    pub fn at_a_time(&self) -> i64 {
+        match (self.options.at_a_time, self.kind) {
+            (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
+            (0, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
+            (chosen, _) => chosen.max(1),
+        }
+    }
+}
+
+/// Choices of a destination, stored as JSON; a missing one has its default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DestinationOptions {
+    /// Whether our own click ID goes out as `clickid` where AnyTrack's is not known.
+    pub falls_back_to_our_click_id: bool,
+    /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
+    pub anytrack_property: Option<String>,
+    /// Experimental: AnyTrack is told of visits by the server, under its property ID.
+    pub registers_visits: bool,
+    /// Where AnyTrack collects visits.
+    pub anytrack_collect_base: String,
+    /// Whether unmatched conversions with another key (e-mail) are sent.
+    pub sends_unmatched: bool,
+    /// Whether purchases are told.
+    pub sends_purchases: bool,
+    /// Whether renewals are told.
+    pub sends_renewals: bool,
+    /// Whether events of a name of their own are told.
+    pub sends_custom: bool,
+    /// Keys of the sites whose conversions are told; empty is its own site.
+    pub sites: Vec<String>,
+    /// Conversions of less are not told: decimal text, in whatever currency they have.
+    pub minimum_value: Option<String>,
+    /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
+    pub max_age_days: Option<u32>,
+    /// What happens when the visitor asked for privacy.
+    pub gpc: Discretion,
+    /// What happens when the visitor is not known to have agreed.
+    pub consent: Discretion,
+    /// A delivery that was not accepted so many days after it was news is given up; `None` never is.
+    pub expires_days: Option<u32>,
+    /// The rows of the message; without them it is the kind's own.
+    pub rows: Option<Vec<Row>>,
+    /// The form of the message.
+    pub encoding: Encoding,
+    /// Sent with every message.
+    pub headers: Vec<Header>,
+    /// Whether trials are told, as `Lead`.
+    pub sends_trials: bool,
+    /// Whether leads are told, as `Lead`.
+    pub sends_leads: bool,
+    /// Whether money given back is told, as `Refund`.
+    pub sends_refunds: bool,
+    /// Whether a lost dispute is told, as `Chargeback`.
+    pub sends_disputes: bool,
+    /// What of the amount is told.
+    pub value: ValueOption,
+    /// Texts that turn a 2xx answer into a refusal, case ignored.
+    pub refuse_if_body_contains: Vec<String>,
+    /// Further statuses after which it is tried again.
+    pub retry_also: Vec<u16>,
+    /// Deliveries under way at a time; 0 is the kind's own number.
+    pub at_a_time: i64,
+    /// Deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 is no limit.
+    pub rate: Option<u32>,
+}
+
+impl DestinationOptions {
+    /// What is told, in words.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let all = [
+            ("purchase", self.sends_purchases),
+            ("renewal", self.sends_renewals),
+            ("trial", self.sends_trials),
+            ("lead", self.sends_leads),
+            ("custom", self.sends_custom),
+            ("refund", self.sends_refunds),
+            ("dispute", self.sends_disputes),
+        ];
+        all.into_iter().filter(|(_, is_told)| *is_told).map(|(word, _)| word).collect()
+    }
+
+    /// After what time a conversion is no longer told by itself.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
+    }
+
+    /// After what time a message is not worth sending any more.
+    pub fn expires_after(&self) -> Option<Duration> {
+        self.expires_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
+    }
+}
+
+impl Default for DestinationOptions {
+    fn default() -> Self {
+        let refusals =
+            ["Missing click_id, ref_id and email", "No match found", "not exists anymore"];
+        Self {
+            falls_back_to_our_click_id: true,
+            anytrack_property: None,
+            registers_visits: false,
+            anytrack_collect_base: "https://t1.anytrack.io".to_owned(),
+            sends_unmatched: true,
+            sends_purchases: true,
+            sends_renewals: true,
+            sends_custom: false,
+            sites: Vec::new(),
+            minimum_value: None,
+            // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
+            max_age_days: Some(7),
+            gpc: Discretion::Send,
+            consent: Discretion::Send,
+            expires_days: None,
+            rows: None,
+            encoding: Encoding::Json,
+            headers: Vec::new(),
+            sends_trials: false,
+            sends_leads: false,
+            sends_refunds: false,
+            sends_disputes: false,
+            value: ValueOption::Total,
+            refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
+            retry_also: Vec::new(),
+            at_a_time: 0,
+            rate: None,
+        }
+    }
+}
+
+/// What of a payment's amount a destination is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueOption {
+    /// All that was paid.
+    #[default]
+    Total,
+    /// Without tax.
+    Net,
+    /// Before discount, tax and shipping.
+    Subtotal,
 }
 
 /// What signs a webhook's messages.
@@ -253,6 +444,23 @@ pub(crate) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool)
 /// Deletes a destination, in the transaction of what happens to its deliveries. The row stays, because they name it.
 pub(crate) async fn delete(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<()> {
     table::delete_destination(tx, now, id).await.context("could not delete a destination")
+}
+
+/// Saves the AnyTrack URL of a site: creates its destination, or corrects it, which heals everything still owed.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_anytrack_url(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    site_id: &str,
+    url: &Secret,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::set_anytrack(&mut tx, now, site_id, url, false).await?;
+    tx.commit().await?;
+    settings.reload(store).await
 }
 
 #[cfg(test)]

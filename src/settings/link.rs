@@ -4,12 +4,16 @@
 
 use std::net::IpAddr;
 
+use anyhow::Result;
 use url::Url;
 
-use super::Site;
+use super::{Settings, Site, table};
+use crate::clock::Timestamp;
+use crate::store::Store;
 
 /// Stripe's hosts of payment links.
 pub const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
+
 /// Stripe's pages for checkouts and bills that exist already: no reference can be added to them.
 const NO_LINK_HOSTS: [&str; 3] =
     ["billing.stripe.com", "checkout.stripe.com", "invoice.stripe.com"];
@@ -117,6 +121,61 @@ fn placeholder_at(text: &[u8]) -> Option<usize> {
         };
     }
     Some(at)
+}
+
+/// Most redirect links of an installation: all of them are in memory.
+pub const MAX_LINKS: usize = 2000;
+
+/// What a redirect link is made of; its values were checked by the caller.
+#[derive(Clone, Debug)]
+pub struct LinkDraft {
+    /// `[a-z0-9-]`, 1–64.
+    pub alias: String,
+    /// The site whose visits it makes.
+    pub site_id: String,
+    /// What the owner calls it.
+    pub name: String,
+    /// See [`check_target`].
+    pub target: String,
+}
+
+/// Adds a redirect link. False when another link has this alias.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn add_link(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+    draft: &LinkDraft,
+) -> Result<bool> {
+    let mut tx = store.begin().await?;
+    let is_new = table::insert_link(&mut tx, now, draft).await?;
+    tx.commit().await?;
+    settings.reload(store).await?;
+    Ok(is_new)
+}
+
+/// Saves a redirect link's name, target and pause. Its alias stays: it may be printed on paper.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::update_link(&mut tx, link).await?;
+    tx.commit().await?;
+    settings.reload(store).await
+}
+
+/// Deletes a redirect link; its visits stay.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn delete_link(store: &Store, settings: &Settings, id: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::delete_link(&mut tx, id).await?;
+    tx.commit().await?;
+    settings.reload(store).await
 }
 
 #[cfg(test)]

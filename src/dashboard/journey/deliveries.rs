@@ -96,7 +96,8 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
     let tries = delivery.tries.len();
     let heading = match row.state.as_str() {
         "delivered" => format!("{name} accepted it at the {} try", ordinal(tries)),
-        "given_up" => format!("{name} was given up after the {} try", ordinal(tries)),
+        "given_up" if tries == 0 => format!("Given up: nothing was sent to {name}"),
+        "given_up" => format!("Given up: {name} did not take it, {}", tried(tries)),
         "pending" if tries == 0 => format!("{name} is owed this message"),
         "pending" => format!("{name} is owed this message, {} so far", tried(tries)),
         "held" => format!("{name} is switched off: the message waits"),

@@ -1,0 +1,247 @@
+//! Reads every setting and notes every fault.
+//! In: where values come from. Out: a configuration, worth something only when no fault was noted.
+//! Promise: all faults are found in one go, and none repeats a secret.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::parse::{
+    parse_api_base, parse_listen, parse_log, parse_log_format, parse_networks, parse_public_url,
+    parse_retention, parse_schedule,
+};
+use super::{
+    Config, Listen, LogFormat, Secret, Sources, VARIABLES, parse_api_key, parse_webhook_secrets,
+};
+
+pub(super) struct Reader<'a, F> {
+    pub(super) sources: &'a Sources,
+    pub(super) read_file: F,
+    pub(super) faults: Vec<String>,
+}
+
+impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
+    pub(super) fn check_name(&mut self, name: &str) {
+        let base = name.strip_suffix("_FILE").unwrap_or(name);
+        let known = |name: &str| VARIABLES.iter().find(|variable| variable.name == name);
+        let fits = name == "CLICKSTAMP_CONFIG"
+            || known(name).is_some()
+            || known(base).is_some_and(|v| v.is_secret);
+        if !fits {
+            tracing::warn!(variable = name, "there is no such setting; it is ignored");
+        }
+    }
+
+    pub(super) fn config(&mut self) -> Config {
+        let data_dir = PathBuf::from(self.text("CLICKSTAMP_DATA_DIR"));
+        let sqlite = format!("sqlite://{}", data_dir.join("clickstamp.db").display());
+        Config {
+            listen: self
+                .parse("CLICKSTAMP_LISTEN", "write 127.0.0.1:8080 or unix:/path", parse_listen)
+                .unwrap_or(Listen::Unix(PathBuf::new())),
+            database_url: self.database_url().unwrap_or(Secret(sqlite)),
+            data_dir,
+            public_url: self.parse(
+                "CLICKSTAMP_PUBLIC_URL",
+                "write https://go.example.com, with a path prefix if there is one, without a query",
+                parse_public_url,
+            ),
+            admin: self.admin(),
+            api_token: self.api_token(),
+            stripe_webhook_secrets: self.webhook_secrets(),
+            stripe_api_key: self.stripe_api_key(),
+            stripe_api_base: self
+                .parse(
+                    "CLICKSTAMP_STRIPE_API_BASE",
+                    "write https://api.stripe.com; plain http only for this machine itself",
+                    parse_api_base,
+                )
+                .unwrap_or_else(|| Url::parse("https://api.stripe.com").expect("a URL")),
+            anytrack_url: self.anytrack_url(),
+            retry_schedule: self
+                .parse(
+                    "CLICKSTAMP_RETRY_SCHEDULE",
+                    "write pauses like 5s,30s,5m,2h; at most 50, each at most 30 days",
+                    parse_schedule,
+                )
+                .unwrap_or_default(),
+            delivery_rate: self.number("CLICKSTAMP_DELIVERY_RATE"),
+            visit_rate: self.number("CLICKSTAMP_VISIT_RATE"),
+            trusted_proxies: self
+                .parse(
+                    "CLICKSTAMP_TRUSTED_PROXIES",
+                    "write networks like 10.0.0.0/8,127.0.0.1/32",
+                    parse_networks,
+                )
+                .unwrap_or_default(),
+            allow_private_destinations: self
+                .parse("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "write true or false", |text| {
+                    bool::from_str(text).ok()
+                })
+                .unwrap_or_default(),
+            smtp_ca: self.smtp_ca(),
+            retention_days: self
+                .parse(
+                    "CLICKSTAMP_RETENTION_DAYS",
+                    "write a whole number of days from 1 to 36500, or keep",
+                    parse_retention,
+                )
+                .unwrap_or_default(),
+            log: self
+                .parse(
+                    "CLICKSTAMP_LOG",
+                    "write a tracing filter like info or clickstamp=debug",
+                    parse_log,
+                )
+                .unwrap_or_default(),
+            log_format: self
+                .parse("CLICKSTAMP_LOG_FORMAT", "write text or json", parse_log_format)
+                .unwrap_or(LogFormat::Text),
+        }
+    }
+
+    /// The value as set, from a file for `NAME_FILE`, or the default; `None` when that is empty.
+    fn value(&mut self, name: &str) -> Option<String> {
+        let variable =
+            VARIABLES.iter().find(|variable| variable.name == name).expect("a known name");
+        if let Some(text) = self.sources.get(name) {
+            return Some(text.to_owned());
+        }
+        if variable.is_secret
+            && let Some(path) = self.sources.get(&format!("{name}_FILE"))
+        {
+            match (self.read_file)(path) {
+                Ok(text) => return Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+                Err(error) => {
+                    self.faults.push(format!("{name}_FILE: could not read {path}: {error}"))
+                }
+            }
+        }
+        Some(variable.default.to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn text(&mut self, name: &str) -> String {
+        self.value(name).unwrap_or_default()
+    }
+
+    fn parse<T>(&mut self, name: &str, hint: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.value(name)?;
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.faults.push(format!("{name}: {text:?} is not right; {hint}"));
+        }
+        parsed
+    }
+
+    fn smtp_ca(&mut self) -> Option<String> {
+        const NAME: &str = "CLICKSTAMP_SMTP_CA";
+        let path = self.value(NAME)?;
+        match (self.read_file)(&path) {
+            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(text),
+            Ok(_) => self.faults.push(format!("{NAME}: {path} holds no certificate in PEM form")),
+            Err(error) => self.faults.push(format!("{NAME}: could not read {path}: {error}")),
+        }
+        None
+    }
+
+    fn number(&mut self, name: &str) -> u32 {
+        self.parse(name, "write a whole number from 0 to 1000000", |text| {
+            text.parse().ok().filter(|number| *number <= 1_000_000)
+        })
+        .unwrap_or_default()
+    }
+
+    fn refuse(&mut self, name: &str, why: &str) {
+        self.faults.push(format!("{name}: {why}"));
+    }
+
+    fn database_url(&mut self) -> Option<Secret> {
+        const NAME: &str = "CLICKSTAMP_DATABASE_URL";
+        let url = self.value(NAME)?;
+        let known = ["sqlite://", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        if !known {
+            self.refuse(NAME, "it must start with sqlite:// or postgres://");
+        }
+        Some(Secret(url))
+    }
+
+    fn admin(&mut self) -> Option<(String, Secret)> {
+        let email = self.value("CLICKSTAMP_ADMIN_EMAIL");
+        let password = self.value("CLICKSTAMP_ADMIN_PASSWORD");
+        if email
+            .as_deref()
+            .is_some_and(|email| !email.contains('@') || email.contains(char::is_whitespace))
+        {
+            self.refuse("CLICKSTAMP_ADMIN_EMAIL", "it is not an e-mail address");
+        }
+        match (email, password) {
+            (Some(_), Some(password)) if password.chars().count() < 10 => {
+                self.refuse("CLICKSTAMP_ADMIN_PASSWORD", "it must have at least 10 characters");
+                None
+            }
+            (Some(email), Some(password)) => Some((email.to_lowercase(), Secret(password))),
+            (Some(_), None) => {
+                self.refuse(
+                    "CLICKSTAMP_ADMIN_PASSWORD",
+                    "it must be set together with CLICKSTAMP_ADMIN_EMAIL",
+                );
+                None
+            }
+            (None, Some(_)) => {
+                self.refuse(
+                    "CLICKSTAMP_ADMIN_EMAIL",
+                    "it must be set together with CLICKSTAMP_ADMIN_PASSWORD",
+                );
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn api_token(&mut self) -> Option<Secret> {
+        const NAME: &str = "CLICKSTAMP_API_TOKEN";
+        let token = self.value(NAME)?;
+        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            self.refuse(NAME, "it must have at least 16 visible ASCII characters");
+        }
+        Some(Secret(token))
+    }
+
+    fn webhook_secrets(&mut self) -> Vec<Secret> {
+        const NAME: &str = "CLICKSTAMP_STRIPE_WEBHOOK_SECRET";
+        let text = self.text(NAME);
+        match parse_webhook_secrets(&text) {
+            Ok(secrets) => secrets,
+            Err(fault) => {
+                self.refuse(NAME, &fault);
+                Vec::new()
+            }
+        }
+    }
+
+    fn stripe_api_key(&mut self) -> Option<Secret> {
+        const NAME: &str = "CLICKSTAMP_STRIPE_API_KEY";
+        let key = self.value(NAME)?;
+        match parse_api_key(&key) {
+            Ok(key) => Some(key),
+            Err(fault) => {
+                self.refuse(NAME, fault);
+                None
+            }
+        }
+    }
+
+    fn anytrack_url(&mut self) -> Option<Secret> {
+        const NAME: &str = "CLICKSTAMP_ANYTRACK_URL";
+        let url = self.value(NAME)?;
+        let fits = Url::parse(&url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !fits {
+            self.refuse(NAME, "it is not a URL; paste it whole, as AnyTrack shows it");
+        }
+        Some(Secret(url))
+    }
+}

@@ -1,0 +1,143 @@
+//! All records at one moment, in memory.
+//! In: the database, read whole. Out: what every door asks, without a query.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::{Context as _, Result};
+
+use super::{Destination, DestinationKind, Door, Link, Site, Source, SourceKind, table};
+use crate::store::Store;
+
+/// All records at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// In the order they were added; never empty after the first start.
+    pub sites: Vec<Site>,
+    /// In the order they were added.
+    pub sources: Vec<Source>,
+    /// In the order they were added.
+    pub destinations: Vec<Arc<Destination>>,
+    /// Redirect links, newest first.
+    pub links: Vec<Link>,
+    /// One per custom source.
+    pub doors: Vec<Door>,
+}
+
+impl Snapshot {
+    /// The redirect link with this alias.
+    pub fn link_by_alias(&self, alias: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.alias == alias)
+    }
+
+    /// The site whose tag has this key.
+    pub fn site_by_key(&self, key: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.key == key)
+    }
+
+    /// The site with this record ID.
+    pub fn site(&self, id: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| site.id == id)
+    }
+
+    /// The site whose number stands in a click ID.
+    pub fn site_by_number(&self, number: i64) -> Option<&Site> {
+        self.sites.iter().find(|site| site.number == number)
+    }
+
+    /// Stripe's webhooks, in the order they were added.
+    pub fn stripe_sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.kind == SourceKind::Stripe)
+    }
+
+    /// The Stripe source with this key.
+    pub fn stripe_source(&self, key: &str) -> Option<&Source> {
+        self.stripe_sources().find(|source| source.key == key)
+    }
+
+    /// The Stripe source whose payments belong to a site; the first, should there be several.
+    pub fn stripe_source_of(&self, site_id: &str) -> Option<&Source> {
+        self.stripe_sources().find(|source| source.site_id == site_id)
+    }
+
+    /// The source of what the pages of a site report; there is none before the first report.
+    pub fn page_source(&self, site_id: &str) -> Option<&Source> {
+        self.sources
+            .iter()
+            .find(|source| source.site_id == site_id && source.kind == SourceKind::Page)
+    }
+
+    /// The account as the ledger knows it: an account that is a source's own has no name there, however its event reached us.
+    pub fn ledger_account(&self, account: String) -> String {
+        let is_own = !account.is_empty() && self.sources.iter().any(|own| own.account == account);
+        if is_own { String::new() } else { account }
+    }
+
+    /// The source with this record ID.
+    pub fn source(&self, id: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.id == id)
+    }
+
+    /// The destination with this record ID.
+    pub fn destination(&self, id: &str) -> Option<&Arc<Destination>> {
+        self.destinations.iter().find(|destination| destination.id == id)
+    }
+
+    /// The AnyTrack destination of a site; the first, should there be several.
+    pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
+        self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
+    }
+
+    /// Whether some destination of a site is told of visits by the server: only then the browser's whole name is kept.
+    pub fn registers_visits(&self, site_id: &str) -> bool {
+        self.destinations_of(site_id).any(|found| found.options.registers_visits)
+    }
+
+    /// The destinations that must say what becomes of a site's conversions: its own, and those of other sites that want to hear of it.
+    pub fn destinations_about<'a>(
+        &'a self,
+        site: &'a Site,
+    ) -> impl Iterator<Item = &'a Destination> {
+        let all = self.destinations.iter().map(Arc::as_ref);
+        all.filter(|found| found.site_id == site.id || found.options.sites.contains(&site.key))
+    }
+
+    /// The destinations of a site.
+    pub fn destinations_of<'a>(
+        &'a self,
+        site_id: &'a str,
+    ) -> impl Iterator<Item = &'a Destination> {
+        let all = self.destinations.iter().map(Arc::as_ref);
+        all.filter(move |destination| destination.site_id == site_id)
+    }
+}
+
+/// The snapshot in memory, shared by all doors and workers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(Arc<RwLock<Arc<Snapshot>>>);
+
+impl Settings {
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// When the database does not answer or holds a record this version cannot read.
+    pub async fn load(store: &Store) -> Result<Self> {
+        let settings = Self::default();
+        settings.reload(store).await?;
+        Ok(settings)
+    }
+
+    /// The records as of the last reload.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads all records again: after a change here, and now and then for other replicas' changes.
+    ///
+    /// # Errors
+    /// As [`Settings::load`]; the old records stay in use.
+    pub async fn reload(&self, store: &Store) -> Result<()> {
+        let snapshot = table::load(store).await.context("could not read the settings")?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`, `api_tokens`.
+//! In: records. Out: rows, and records again. Private to this room.
+
+mod destination;
+mod link;
+mod site;
+mod source;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::Snapshot;
+use crate::store::Store;
+
+pub(super) use destination::{
+    delete_destination, insert_destination, insert_revision, release_anytrack_from_environment,
+    revisions, set_anytrack, set_enabled, set_signing_secrets, update_destination,
+};
+pub(super) use link::{delete_link, insert_link, update_link};
+pub(super) use site::{ensure_first_site, insert_site, update_site};
+pub(super) use source::{
+    ensure_custom_source, ensure_source, insert_custom_source, release_from_environment,
+    rotate_token, set_api_key, set_secrets, update_door, update_source,
+};
+
+pub(super) async fn load(store: &Store) -> Result<Snapshot> {
+    let sites = sqlx::query(
+        "select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
+                capture_anytrack, yield_to_anytrack
+           from sites
+          order by number",
+    );
+    let sources = sqlx::query(
+        "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
+                api_key, secrets_changed_at_ms, never_to
+           from sources
+          order by created_at_ms, id",
+    );
+    let destinations = sqlx::query(
+        "select id, key, site_id, kind, name, url, enabled, accepts_test, options, revision, from_environment, secrets,
+                created_at_ms
+           from destinations
+          where deleted_at_ms is null
+          order by created_at_ms, id",
+    );
+    let links = sqlx::query(
+        "select id, alias, site_id, name, target, is_paused
+           from links
+          order by created_at_ms desc, id desc",
+    );
+    let read = |rows: Vec<AnyRow>| rows.into_iter();
+    Ok(Snapshot {
+        sites: read(sites.fetch_all(store.pool()).await?)
+            .map(|row| site::read(&row))
+            .collect::<Result<_>>()?,
+        sources: read(sources.fetch_all(store.pool()).await?)
+            .map(|row| source::read(&row))
+            .collect::<Result<_>>()?,
+        destinations: read(destinations.fetch_all(store.pool()).await?)
+            .map(|row| destination::read(&row).map(Arc::new))
+            .collect::<Result<_>>()?,
+        links: read(links.fetch_all(store.pool()).await?)
+            .map(|row| link::read(&row))
+            .collect::<Result<_>>()?,
+        doors: source::doors(store).await?,
+    })
+}
+
+pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<bool> {
+    let found = sqlx::query("select id from api_tokens where token_hash = $1")
+        .bind(token_hash)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not look up an API token")?;
+    Ok(found.is_some())
+}
+
+pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {
+    sqlx::query("insert into settings (name, value) values ($1, $2) on conflict (name) do nothing")
+        .bind(name)
+        .bind(value)
+        .execute(&mut *tx)
+        .await?;
+    let row =
+        sqlx::query("select value from settings where name = $1").bind(name).fetch_one(tx).await?;
+    Ok(row.try_get(0)?)
+}
+
+pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
+    let row = sqlx::query("select value from settings where name = $1")
+        .bind(name)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not read a setting")?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Raises a number that only grows; false when it is there already, or somebody else was faster.
+pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool> {
+    let known = self::value(store, name).await?.and_then(|text| text.parse::<i64>().ok());
+    if known.is_some_and(|known| known >= value) {
+        return Ok(false); // Asked often, so it must not cost a transaction.
+    }
+    let mut tx = store.begin().await?;
+    let raised = sqlx::query(
+        "insert into settings (name, value) values ($1, $2)
+             on conflict (name) do update set value = excluded.value
+          where cast(settings.value as bigint) < cast(excluded.value as bigint)",
+    )
+    .bind(name)
+    .bind(value.to_string())
+    .execute(&mut *tx)
+    .await
+    .context("could not claim what is done once a day")?;
+    tx.commit().await?;
+    Ok(raised.rows_affected() == 1)
+}
