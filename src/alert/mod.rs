@@ -81,6 +81,8 @@ pub(crate) struct Rules {
     pub(crate) events_failed: bool,
     /// The oldest owed delivery waits for so long.
     pub(crate) slow_minutes: u32,
+    /// A delivery is given up within so many hours unless it is accepted.
+    pub(crate) expires_hours: u32,
     /// Of the last 50 tries so many in a hundred were refused.
     pub(crate) refused_percent: u32,
     /// Of the last 50 tries so many in a hundred failed, for whatever reason.
@@ -104,6 +106,7 @@ impl Default for Rules {
             given_up: true,
             events_failed: true,
             slow_minutes: 15,
+            expires_hours: 12,
             refused_percent: 10,
             failing_percent: 50,
             silent_hours: 6,

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::destination;
 use crate::failpoint;
 use crate::ids;
-use crate::report::{self, QUARTER_MS, Stakes};
+use crate::report::{self, AtStake, QUARTER_MS, Stakes};
 use crate::settings::{Destination, Snapshot, SourceKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,6 +27,8 @@ const FEWEST_TRIES: i64 = 20;
 const FEWEST_PAYMENTS: i64 = 10;
 /// Quarter hours in which Stripe was heard, before we know what is usual.
 const FEWEST_HEARD: usize = 20;
+/// What is written later than so long ago is sent before anybody could read of it, however soon it expires.
+const JUST_WRITTEN: Duration = Duration::from_secs(5 * 60);
 /// How long incidents that are over are kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -41,8 +43,8 @@ struct Seen {
 
 /// Whose deliveries are at stake.
 enum Scope {
-    /// Of a destination, in a state, for one reason or for all.
-    Deliveries(String, &'static str, Option<String>),
+    /// Of a destination.
+    Deliveries(String, AtStake),
     Known(Box<Stakes>),
 }
 
@@ -176,7 +178,9 @@ impl Watch<'_> {
         let what = ALL.into_iter().find(|what| what.word() == word)?;
         let destination = self.snapshot.destination(about);
         let mut trouble = match (what, destination) {
-            (What::Held | What::GivenUp | What::Slow | What::Failing, None) => return None,
+            (What::Held | What::GivenUp | What::Slow | What::Expiring | What::Failing, None) => {
+                return None;
+            }
             (_, Some(found)) => about_destination(self.snapshot, found, what, incident.raised_at),
             (What::Unmatched, None) => {
                 let site = self.snapshot.site(about)?;
@@ -195,9 +199,8 @@ impl Watch<'_> {
     async fn stakes(&self, found: &Seen) -> Result<Stakes> {
         match &found.stakes {
             Scope::Known(stakes) => Ok((**stakes).clone()),
-            Scope::Deliveries(id, state, reason) => {
-                let mut stakes =
-                    report::stakes(&self.alerts.store, id, state, reason.as_deref()).await?;
+            Scope::Deliveries(id, at_stake) => {
+                let mut stakes = report::stakes(&self.alerts.store, id, at_stake).await?;
                 if let (Some(said), Some(to)) = (&stakes.last_error, self.snapshot.destination(id))
                 {
                     stakes.last_error = Some(harmless(to, said));
@@ -243,10 +246,11 @@ impl Watch<'_> {
     }
 }
 
-const ALL: [What; 7] = [
+const ALL: [What; 8] = [
     What::Held,
     What::GivenUp,
     What::Slow,
+    What::Expiring,
     What::Failing,
     What::EventsFailed,
     What::Silent,
@@ -294,6 +298,7 @@ fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Trouble {
         part: 0,
         whole: 0,
         since,
+        until: None,
         path: path.to_owned(),
     }
 }
@@ -356,14 +361,32 @@ async fn see_destinations(
                     ..trouble(What::GivenUp, group.newest_at)
                 },
                 newest_at: group.newest_at,
-                stakes: Scope::Deliveries(id.clone(), "given_up", reason),
+                stakes: Scope::Deliveries(id.clone(), AtStake::State("given_up", reason)),
             });
+        }
+        // A disabled one, too: what it holds expires as well.
+        if rules.expires_hours > 0 {
+            let by = now.plus(HOUR * rules.expires_hours);
+            let first = report::first_to_expire(store, id, by, now.minus(JUST_WRITTEN)).await?;
+            if let Some(until) = first {
+                seen.push(Seen {
+                    subject: format!("expiring:{id}"),
+                    trouble: Trouble {
+                        reason: (!destination.enabled).then(|| "held".to_owned()),
+                        until: Some(until),
+                        whole: i64::from(rules.expires_hours),
+                        ..trouble(What::Expiring, now)
+                    },
+                    newest_at: now,
+                    stakes: Scope::Deliveries(id.clone(), AtStake::ExpiringBy(by)),
+                });
+            }
         }
         // A disabled one holds everything on purpose.
         if !destination.enabled {
             continue;
         }
-        let owed = || Scope::Deliveries(id.clone(), "pending", None);
+        let owed = || Scope::Deliveries(id.clone(), AtStake::State("pending", None));
         if let Some((_, down)) = down.iter().find(|(down, _)| down == id) {
             // One that takes nothing is slow and failing, too; that is not told twice.
             if rules.held {

@@ -17,6 +17,7 @@ pub(super) enum What {
     Held,
     GivenUp,
     Slow,
+    Expiring,
     Failing,
     EventsFailed,
     Silent,
@@ -30,6 +31,7 @@ impl What {
             Self::Held => "held",
             Self::GivenUp => "given_up",
             Self::Slow => "slow",
+            Self::Expiring => "expiring",
             Self::Failing => "failing",
             Self::EventsFailed => "events_failed",
             Self::Silent => "silent",
@@ -78,6 +80,8 @@ pub(super) struct Trouble {
     pub(super) part: i64,
     pub(super) whole: i64,
     pub(super) since: Timestamp,
+    /// When it is too late for the first of them.
+    pub(super) until: Option<Timestamp>,
     /// Path of the page that shows it.
     pub(super) path: String,
 }
@@ -104,6 +108,7 @@ impl Alert<'_> {
                 What::Held => format!("{name} takes conversions again"),
                 What::GivenUp => format!("{name}: nothing is given up any more"),
                 What::Slow => format!("{name} is served in time again"),
+                What::Expiring => format!("{name}: nothing is about to expire any more"),
                 What::Failing => format!("{name} accepts most tries again"),
                 What::EventsFailed => "No event waits for you any more".to_owned(),
                 What::Silent => format!("Stripe is heard again at {name}"),
@@ -115,6 +120,13 @@ impl Alert<'_> {
             What::Held => format!("{name} {still}takes no conversions: {deliveries}{money} wait"),
             What::GivenUp => format!("{name}: {deliveries}{money} given up"),
             What::Slow => format!("{name} {still}drains slowly: {deliveries}{money} wait"),
+            What::Expiring => {
+                let verb = if self.stakes.deliveries == 1 { "expires" } else { "expire" };
+                format!(
+                    "{name}: {deliveries}{money} {verb} within {}",
+                    counted(*whole, "hour", "hours")
+                )
+            }
             What::Failing => {
                 format!("{name} {still}fails: {part} of its last {whole} tries were not accepted")
             }
@@ -163,6 +175,17 @@ impl Alert<'_> {
                 told.push(format!("The oldest waits since {since}."));
                 told.extend(said);
                 told.push("They go on by themselves. See whether it answers slowly, or allows too little at a time.".to_owned());
+            }
+            What::Expiring => {
+                let until = self.trouble.until.map(|until| self.at(until));
+                told.extend(until.map(|until| {
+                    format!("The first is given up {until} unless it is accepted by then.")
+                }));
+                told.extend(said);
+                told.push(match self.trouble.reason.as_deref() {
+                    Some("held") => "It is disabled, so nothing is sent: enable it in time.".to_owned(),
+                    _ => "Until then they are tried by themselves. See what keeps it from taking them. “Send now” on a delivery’s page lifts the end.".to_owned(),
+                });
             }
             What::Failing => {
                 told.extend(said);
@@ -253,6 +276,7 @@ impl Alert<'_> {
                 "site": self.trouble.site,
                 "reason": self.trouble.reason,
                 "since": self.trouble.since.to_rfc3339(),
+                "until": self.trouble.until.map(|until| until.to_rfc3339()),
                 "deliveries": self.stakes.deliveries,
                 "money": self.stakes.money.iter().map(money).collect::<Vec<_>>(),
                 "oldest": oldest.map(|(id, at)| json!({"delivery": id, "owed_since": at.to_rfc3339()})),

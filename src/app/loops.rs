@@ -32,46 +32,45 @@ struct Loop {
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
 
+/// What most of them are: no bell rings for it, and a stop waits for its round.
+const BY_ITSELF: Loop = Loop {
+    what: "",
+    bell: None,
+    every: SECOND,
+    gathers: Duration::ZERO,
+    breaks_off: false,
+    round: |_| Box::pin(async { Ok(()) }),
+};
+
 /// All but the deliveries' own.
 const LOOPS: &[Loop] = &[
     Loop {
         what: "process events",
         bell: Some(|bells| &bells.event_stored),
-        every: SECOND,
-        gathers: Duration::ZERO,
-        breaks_off: false,
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
+        ..BY_ITSELF
     },
     Loop {
         what: "join late visits",
         bell: Some(|bells| &bells.visit_recorded),
-        every: SECOND,
         gathers: Duration::from_millis(250),
-        breaks_off: false,
         round: |app| Box::pin(async { app.rejoin_late_visits().await.map(drop) }),
+        ..BY_ITSELF
     },
     Loop {
         what: "keep landings",
-        bell: None,
-        every: SECOND,
-        gathers: Duration::ZERO,
-        breaks_off: false,
         round: |app| Box::pin(async { app.keep_landings().await.map(drop) }),
+        ..BY_ITSELF
     },
     Loop {
         what: "forget landings",
-        bell: None,
         every: HOUR,
-        gathers: Duration::ZERO,
-        breaks_off: false,
         round: |app| Box::pin(async { app.forget_landings().await.map(drop) }),
+        ..BY_ITSELF
     },
-    // By itself, so that a slow answer of Stripe's holds up no ordinary event.
+    // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
     Loop {
         what: "ask Stripe for what events name",
-        bell: None,
-        every: SECOND,
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| {
             Box::pin(async {
@@ -79,68 +78,60 @@ const LOOPS: &[Loop] = &[
                 app.look_up_checkouts().await.map(drop)
             })
         },
+        ..BY_ITSELF
     },
     // Looks whether the daily comparison is due.
     Loop {
         what: "compare with Stripe's books",
-        bell: None,
         every: MINUTE,
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.reconcile_daily().await.map(drop) }),
+        ..BY_ITSELF
     },
     // Looks whether a new day has begun.
     Loop {
         what: "delete old visits",
-        bell: None,
         every: MINUTE,
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.prune_daily().await.map(drop) }),
+        ..BY_ITSELF
     },
     // Looks whether a quarter hour is over. What is not folded counts as well.
     Loop {
         what: "fold the counters of visits",
-        bell: None,
         every: MINUTE,
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
+        ..BY_ITSELF
     },
     // Looks whether a day is over, or was changed. Conversions that are not summed count as well.
     Loop {
         what: "sum the conversions of days",
-        bell: None,
         every: MINUTE,
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
+        ..BY_ITSELF
     },
-    // By itself, so that a target that hangs holds up no delivery.
+    // Apart from the deliveries, so that a target that hangs holds up none.
     Loop {
         what: "tell of trouble",
-        bell: None,
         every: Duration::from_secs(15),
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.tell_of_trouble().await.map(drop) }),
+        ..BY_ITSELF
     },
-    // By itself, so that an experiment holds up nothing.
+    // Apart from the deliveries, because it is an experiment.
     Loop {
         what: "register visits",
-        bell: None,
         every: Duration::from_secs(5),
-        gathers: Duration::ZERO,
         breaks_off: true,
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
+        ..BY_ITSELF
     },
     // Counts want to be written now and then, and other replicas change settings too.
     Loop {
         what: "refresh the settings",
-        bell: None,
         every: Duration::from_secs(5),
-        gathers: Duration::ZERO,
-        breaks_off: false,
         round: |app| {
             Box::pin(async {
                 app.flush_counts().await?;
@@ -150,6 +141,7 @@ const LOOPS: &[Loop] = &[
                 }
             })
         },
+        ..BY_ITSELF
     },
 ];
 

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
 use crate::delivery::worker::Worker;
-use crate::destination::Sender;
+use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::redirect;
@@ -105,10 +105,7 @@ impl App {
         click_ids: ClickIdKey,
         settings: Settings,
     ) -> Result<Self> {
-        let mut sender = Sender::new(config.allow_private_destinations)?;
-        if let Some(authorities) = &config.smtp_ca {
-            sender = sender.trusting_in_mail(authorities)?;
-        }
+        let sender = sender(&config, Network::default())?;
         let worker = Worker {
             store: store.clone(),
             settings: settings.clone(),
@@ -133,6 +130,15 @@ impl App {
             requests: RequestLimit::default(),
             apis,
         })
+    }
+
+    /// Sends over another network from now on: for tests of what a network can do to us.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn move_to(&mut self, network: Network) -> Result<()> {
+        self.worker.sender = sender(&self.state.config, network)?;
+        Ok(())
     }
 
     /// What the doors share.
@@ -259,6 +265,15 @@ impl App {
     fn prefix(&self) -> Arc<str> {
         let path = self.state.config.public_url.as_ref().map_or("", |url| url.path());
         Arc::from(path.trim_end_matches('/'))
+    }
+}
+
+/// What sends everything that leaves.
+fn sender(config: &Config, network: Network) -> Result<Sender> {
+    let sender = Sender::new(config.allow_private_destinations, network)?;
+    match &config.smtp_ca {
+        Some(authorities) => sender.trusting_in_mail(authorities),
+        None => Ok(sender),
     }
 }
 

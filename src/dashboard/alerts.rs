@@ -281,6 +281,7 @@ async fn save_rules(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
         given_up: sent.contains_key("given_up"),
         events_failed: sent.contains_key("events_failed"),
         slow_minutes: number("slow_minutes", MAX_NUMBER),
+        expires_hours: number("expires_hours", MAX_NUMBER),
         refused_percent: number("refused_percent", 100),
         failing_percent: number("failing_percent", 100),
         silent_hours: number("silent_hours", MAX_NUMBER),
@@ -467,6 +468,12 @@ fn rules_form(rules: &Rules, refused: Option<(Sent, Vec<(&'static str, String)>)
                 rules.slow_minutes,
                 "Minutes that the oldest owed delivery may wait",
                 "",
+            ),
+            field(
+                "expires_hours",
+                rules.expires_hours,
+                "Hours before a delivery expires",
+                "Where a destination gives up what was not accepted after so many days.",
             ),
             field(
                 "refused_percent",

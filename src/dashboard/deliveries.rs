@@ -41,6 +41,8 @@ struct DeliveriesPage {
     destinations: Vec<DestinationItem>,
     settings_href: String,
     filters: Filters,
+    /// This very page, to come back to after sending again.
+    back: String,
     tabs: Vec<Choice>,
     rows: Vec<DeliveryItem>,
     pager: Pager,
@@ -116,6 +118,8 @@ struct DeliveryItem {
     answer: String,
     /// When the next try is.
     next: Option<Moment>,
+    /// `expires in 6 hours`; empty where it has no end.
+    expires: String,
     /// Where to post the wish to send again.
     retry: Option<String>,
     retry_label: &'static str,
@@ -148,6 +152,8 @@ pub(super) async fn list_deliveries(
     let key = chosen.map_or("", |found| found.key.as_str());
     let here = viewer.link("/deliveries").with("state", current).with("destination", key);
     let here = here.with("reason", reason.unwrap_or_default());
+    let back = viewer.back("/deliveries").with("state", current).with("destination", key);
+    let back = back.with("reason", reason.unwrap_or_default());
     let filter = DeliveryFilter {
         site_id: Some(viewer.site.id.clone()),
         destination_id: chosen.map(|found| found.id.clone()),
@@ -177,6 +183,7 @@ pub(super) async fn list_deliveries(
                 .map(|word| (*word, reason_label(word), reason == Some(*word)))
                 .collect(),
         },
+        back: back.with("after", query.after.as_deref().unwrap_or_default()).to_string(),
         tabs: tabs(&here.with("reason", ""), current, &sums),
         rows: found.rows.iter().map(|row| delivery_item(&viewer, row)).collect(),
         pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
@@ -305,6 +312,7 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         tries: count(row.attempts),
         answer,
         next: (row.state == "pending").then(|| viewer.times.short(row.due_at, viewer.now)),
+        expires: words::expires(row, viewer.now).unwrap_or_default(),
         retry: can_retry.then_some(retry),
         retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
     }

@@ -36,8 +36,8 @@ struct DeliveryPage {
     why: String,
     since: Moment,
     next: Option<(Moment, String)>,
-    /// When it is given up if it was not accepted until then.
-    expires: Option<Moment>,
+    /// How long it is still worth sending, and until when.
+    expires: Option<(String, Moment)>,
     /// `POST https://…k7Qe`.
     request: String,
     headers: Vec<String>,
@@ -46,6 +46,8 @@ struct DeliveryPage {
     curl: String,
     tries: Vec<Try>,
     retry: Option<String>,
+    /// This very page, to come back to.
+    back: String,
     retry_label: &'static str,
     rebuild: Option<String>,
     rebuild_label: &'static str,
@@ -130,10 +132,9 @@ fn delivery_page(
             let text = if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) };
             (viewer.times.short_second(row.due_at, viewer.now), text)
         }),
-        expires: found
-            .expires_at
-            .filter(|_| matches!(row.state.as_str(), "pending" | "held"))
-            .map(|at| viewer.times.short_second(at, viewer.now)),
+        expires: words::expires(row, viewer.now).zip(row.expires_at).map(|(text, at)| {
+            (text, viewer.times.short_second(at, viewer.now))
+        }),
         request: if is_query { format!("GET {address}") } else { format!("POST {address}") },
         headers: headers(&found, destination),
         curl: curl(&found, destination),
@@ -141,6 +142,7 @@ fn delivery_page(
         earlier: found.earlier.clone(),
         tries: found.tries.iter().map(|attempt| one_try(viewer, attempt)).collect(),
         retry: can_retry.then(|| here(&format!("/deliveries/{}/retry", row.id))),
+        back: viewer.back(&format!("/deliveries/{}", row.id)).to_string(),
         retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
         rebuild: (destination.is_some() && row.state != "held")
             .then(|| here(&format!("/deliveries/{}/rebuild", row.id))),

@@ -89,7 +89,16 @@ impl Viewer {
 
     /// An address of ours about the same site, in the same mode.
     pub(super) fn link(&self, path: &str) -> Link {
-        let link = Link::to(format!("{}{path}", prefix(&self.client.base)));
+        self.about(format!("{}{path}", prefix(&self.client.base)))
+    }
+
+    /// The same without the public prefix: a page to come back to, as forms name it.
+    pub(super) fn back(&self, path: &str) -> Link {
+        self.about(path.to_owned())
+    }
+
+    fn about(&self, path: String) -> Link {
+        let link = Link::to(path);
         let link = if self.is_test { link.with("mode", "test") } else { link };
         if self.site.is_first() { link } else { link.with("site", self.site.key.as_str()) }
     }

@@ -463,6 +463,7 @@ fn tell_turns(snapshot: &Snapshot, id: &str, before: &Breaker, after: &Breaker) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Network;
     use crate::visit;
 
     /// A worker with one destination that is owed nothing.
@@ -477,7 +478,7 @@ mod tests {
             settings: Settings::load(&store).await.unwrap(),
             store,
             clock: Clock::manual(Timestamp::from_ms(0)),
-            sender: Sender::new(false).unwrap(),
+            sender: Sender::new(false, Network::default()).unwrap(),
             schedule: Arc::from([]),
             rate: 10,
         };

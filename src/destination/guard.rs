@@ -47,8 +47,7 @@ fn refusal(address: IpAddr) -> String {
 }
 
 /// Asks what addresses a name has.
-pub(super) type Lookup =
-    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 /// The system's own way to look a name up.
 pub(super) fn system_lookup() -> Lookup {

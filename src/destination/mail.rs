@@ -14,7 +14,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
-use super::send::{ATTEMPT_TIMEOUT, tls_error};
+use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error};
 use super::{Outcome, Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -222,7 +222,8 @@ fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
         if let rustls::Error::InvalidCertificate(why) = fault {
             let whose = "One of your own is vouched for by the file that CLICKSTAMP_SMTP_CA names.";
             format!(
-                "no private connection came about: its certificate is not valid: {why}. {whose}"
+                "no private connection came about: its certificate is not valid: {}. {whose}",
+                distrust(why)
             )
         } else {
             format!("no private connection came about: {fault}")

@@ -14,8 +14,9 @@ mod webhook;
 
 pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
-pub use guard::check_url;
+pub use guard::{Lookup, check_url};
 pub(crate) use mail::{Letter, MailServer, Security, check_recipients};
+pub use send::Network;
 pub(crate) use send::{Answer, Parcel, Sender};
 pub(crate) use webhook::new_secret;
 

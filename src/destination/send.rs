@@ -49,6 +49,28 @@ pub(crate) struct Parcel<'a> {
     pub(crate) body: &'a str,
 }
 
+/// The network as a sender finds it. Tests give one of their own: a resolver that lies, time that is short.
+#[derive(Clone)]
+pub struct Network {
+    /// Asks what addresses a name has.
+    pub lookup: Lookup,
+    /// Until the connection stands, name resolution included.
+    pub connect_timeout: Duration,
+    /// For the whole attempt. The lease of a claim is three times as long.
+    pub attempt_timeout: Duration,
+}
+
+impl Default for Network {
+    /// The real one.
+    fn default() -> Self {
+        Self {
+            lookup: guard::system_lookup(),
+            connect_timeout: CONNECT_TIMEOUT,
+            attempt_timeout: ATTEMPT_TIMEOUT,
+        }
+    }
+}
+
 /// Sends messages. One per process, so that connections are kept.
 #[derive(Clone)]
 pub(crate) struct Sender {
@@ -61,21 +83,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Builds the one client.
-    pub(crate) fn new(allow_private: bool) -> Result<Self> {
-        Self::with(allow_private, guard::system_lookup(), CONNECT_TIMEOUT, ATTEMPT_TIMEOUT)
-    }
-
-    /// The same, and mail servers may be vouched for by these certificates (PEM).
-    pub(crate) fn trusting_in_mail(self, pem: &str) -> Result<Self> {
-        Ok(Self { mail_authorities: Some(Authorities::read(pem)?), ..self })
-    }
-
-    fn with(
-        allow_private: bool,
-        lookup: Lookup,
-        connect_timeout: Duration,
-        attempt_timeout: Duration,
-    ) -> Result<Self> {
+    pub(crate) fn new(allow_private: bool, network: Network) -> Result<Self> {
         // An error means that somebody installed it before us, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -84,12 +92,20 @@ impl Sender {
             .retry(reqwest::retry::never())
             .no_proxy()
             .https_only(!allow_private)
-            .connect_timeout(connect_timeout)
-            .timeout(attempt_timeout)
-            .dns_resolver(Arc::new(GuardedResolver { allow_private, lookup: lookup.clone() }))
+            .connect_timeout(network.connect_timeout)
+            .timeout(network.attempt_timeout)
+            .dns_resolver(Arc::new(GuardedResolver {
+                allow_private,
+                lookup: network.lookup.clone(),
+            }))
             .build()
             .context("could not build the HTTP client")?;
-        Ok(Self { client, allow_private, lookup, mail_authorities: None })
+        Ok(Self { client, allow_private, lookup: network.lookup, mail_authorities: None })
+    }
+
+    /// The same, and mail servers may be vouched for by these certificates (PEM).
+    pub(crate) fn trusting_in_mail(self, pem: &str) -> Result<Self> {
+        Ok(Self { mail_authorities: Some(Authorities::read(pem)?), ..self })
     }
 
     /// Asks for an address as a visitor's browser would: nothing goes along but its name.
@@ -188,6 +204,24 @@ pub(super) fn tls_error<'a>(
     }
 }
 
+/// Why a certificate is not trusted, in words for the owner.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is rare, and in the library's words")]
+pub(super) fn distrust(why: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as Why;
+
+    match why {
+        Why::UnknownIssuer => "nobody vouches for it".to_owned(),
+        Why::Expired | Why::ExpiredContext { .. } => "it has expired".to_owned(),
+        Why::NotValidYet | Why::NotValidYetContext { .. } => {
+            "it is not valid yet, unless the clock here is wrong".to_owned()
+        }
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
+            "it stands for another name".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
 /// What went wrong, in words for the owner.
 fn explain(error: &reqwest::Error) -> Answer {
     let mut causes = Vec::new();
@@ -204,7 +238,7 @@ fn explain(error: &reqwest::Error) -> Answer {
     let tls = causes.iter().find_map(|cause| tls_error(*cause));
     let words = match (tls, io.map(io::Error::kind)) {
         (Some(rustls::Error::InvalidCertificate(why)), _) => {
-            format!("its certificate is not valid: {why}")
+            format!("its certificate is not valid: {}", distrust(why))
         }
         (Some(_), _) => {
             "it does not speak TLS there: is the URL's port right, and is it https?".to_owned()
@@ -232,12 +266,10 @@ fn explain(error: &reqwest::Error) -> Answer {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::{IpAddr, TcpListener, TcpStream};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::destination::tests::destination;
-    use crate::destination::{Outcome, judge};
 
     /// A server of one connection, which does as the closure says after it has read the request's head.
     fn server(behave: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
@@ -252,207 +284,6 @@ mod tests {
         port
     }
 
-    /// A server whose certificate nobody vouches for.
-    fn self_signed() -> u16 {
-        use rustls::pki_types::pem::PemObject as _;
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-        let _ = rustls::crypto::ring::default_provider().install_default(); // The sender may have been faster.
-        let pem = include_bytes!("../../tests/fixtures/self-signed.pem");
-        let certificate = CertificateDer::from_pem_slice(pem).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
-        let config = rustls::ServerConfig::builder().with_no_client_auth();
-        let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut session = rustls::ServerConnection::new(config).unwrap();
-            while session.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
-        });
-        port
-    }
-
-    fn says(text: &'static str) -> impl FnOnce(TcpStream) + Send {
-        move |mut stream| {
-            // The other side may have seen enough and gone.
-            let _ = stream.write_all(text.as_bytes());
-        }
-    }
-
-    fn hasty(allow_private: bool, lookup: Lookup) -> Sender {
-        let soon = Duration::from_millis(400);
-        Sender::with(allow_private, lookup, soon, soon).unwrap()
-    }
-
-    async fn answer(sender: &Sender, url: String) -> (Outcome, String) {
-        let mut to = destination();
-        to.url = crate::config::Secret::new(url);
-        let parcel = Parcel {
-            id: "dlv_1",
-            at: Timestamp::from_ms(0),
-            content_type: "application/json",
-            body: "{}",
-        };
-        let (outcome, error) = judge(&to, &sender.send(&to, parcel).await);
-        (outcome, error.unwrap_or_default())
-    }
-
-    #[tokio::test]
-    async fn every_way_to_answer_badly_has_its_outcome_and_its_words() {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = nobody.local_addr().unwrap().port();
-        drop(nobody);
-        let rows: Vec<(&str, String, Outcome, &str)> = vec![
-            (
-                "nobody",
-                format!("http://127.0.0.1:{closed}/"),
-                Outcome::Retry,
-                "it could not be reached: nothing listens there",
-            ),
-            (
-                "hangs",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ = stream.read(&mut [0]);
-                    })
-                ),
-                Outcome::Retry,
-                "it gave no answer within 20 seconds",
-            ),
-            (
-                "closes at once",
-                format!("http://127.0.0.1:{}/", server(drop)),
-                Outcome::Retry,
-                "it closed the connection without an answer",
-            ),
-            (
-                "garbage",
-                format!("http://127.0.0.1:{}/", server(says("SSH-2.0-nothing\r\n\r\n"))),
-                Outcome::Retry,
-                "it gave no answer that can be read",
-            ),
-            (
-                "cut head",
-                format!("http://127.0.0.1:{}/", server(says("HTTP/1.1 200 OK\r\ncontent-le"))),
-                Outcome::Retry,
-                "it closed the connection without an answer",
-            ),
-            (
-                "cut body",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(says("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhalf"))
-                ),
-                Outcome::Accepted,
-                "",
-            ),
-            (
-                "slow body",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ =
-                            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhalf");
-                        let _ = stream.read(&mut [0]);
-                    })
-                ),
-                Outcome::Accepted,
-                "",
-            ),
-            (
-                "redirect inside",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(says(
-                        "HTTP/1.1 307 Go\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n"
-                    ))
-                ),
-                Outcome::Refused,
-                "it moved to http://169.254.169.254/latest: put the new URL in",
-            ),
-            (
-                "no TLS",
-                format!("https://127.0.0.1:{}/", server(says("HTTP/1.1 400 Bad Request\r\n\r\n"))),
-                Outcome::Retry,
-                "it does not speak TLS there: is the URL's port right, and is it https?",
-            ),
-            (
-                "stalls in its head",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le");
-                        let _ = stream.read(&mut [0]);
-                    })
-                ),
-                Outcome::Retry,
-                "it gave no answer within 20 seconds",
-            ),
-            (
-                "huge body",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ = stream
-                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n");
-                        let _ = stream.write_all(&vec![b'x'; 10 * 1024 * 1024]);
-                    })
-                ),
-                Outcome::Accepted,
-                "",
-            ),
-            (
-                "huge body of a refusal",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ = stream
-                            .write_all(b"HTTP/1.1 413 No\r\ncontent-length: 10485760\r\n\r\n");
-                        let _ = stream.write_all(&vec![b'x'; 10 * 1024 * 1024]);
-                    })
-                ),
-                Outcome::Refused,
-                "it answered 413",
-            ),
-            (
-                "endless head",
-                format!(
-                    "http://127.0.0.1:{}/",
-                    server(|mut stream| {
-                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
-                        let mut line = [b'x'; 1024];
-                        line[0..3].copy_from_slice(b"x: ");
-                        line[1022..].copy_from_slice(b"\r\n");
-                        while stream.write_all(&line).is_ok() {}
-                    })
-                ),
-                Outcome::Retry,
-                "it gave no answer that can be read",
-            ),
-            (
-                "of its own making",
-                format!("https://127.0.0.1:{}/", self_signed()),
-                Outcome::Retry,
-                "its certificate is not valid: UnknownIssuer",
-            ),
-            (
-                "no such name",
-                "http://no-such-host.invalid/".to_owned(),
-                Outcome::Retry,
-                "its name was not found: is the URL spelled right?",
-            ),
-        ];
-        let lookup: Lookup = Arc::new(|_| {
-            Box::pin(async { Err(io::Error::other("failed to lookup address information")) })
-        });
-        let sender = hasty(true, lookup);
-        for (name, url, outcome, words) in rows {
-            assert_eq!(answer(&sender, url).await, (outcome, words.to_owned()), "{name}");
-        }
-    }
-
     #[tokio::test]
     async fn of_an_endless_answer_only_the_beginning_is_read() {
         let (told, written) = tokio::sync::oneshot::channel();
@@ -464,7 +295,7 @@ mod tests {
             }
             told.send(bytes).unwrap();
         });
-        let sender = Sender::new(true).unwrap();
+        let sender = Sender::new(true, Network::default()).unwrap();
         let mut to = destination();
         to.url = crate::config::Secret::new(format!("http://127.0.0.1:{port}/"));
         let parcel = Parcel {
@@ -480,44 +311,5 @@ mod tests {
             other @ (Answer::Nothing(_) | Answer::Blocked(_)) => panic!("{other:?}"),
         }
         assert!(written.await.unwrap() < 64 * 1024 * 1024, "the connection was closed");
-    }
-
-    #[tokio::test]
-    async fn a_name_that_turns_to_a_private_address_is_not_followed_there() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        // The first look-up gives a public address where nobody answers, every later one this machine.
-        let rebinding: Lookup = Arc::new(move |_| {
-            let turn = count.fetch_add(1, Ordering::SeqCst);
-            let address: IpAddr = [[192, 88, 98, 1], [127, 0, 0, 1]][turn.min(1)].into();
-            Box::pin(async move { Ok(vec![address]) })
-        });
-        let sender = hasty(false, rebinding);
-        let (first, _) = answer(&sender, "https://rebind.example:9/".to_owned()).await;
-        assert_eq!(first, Outcome::Retry, "nobody there, or no way there");
-        assert_eq!(
-            asked.load(Ordering::SeqCst),
-            1,
-            "the address that was checked is the one that is used"
-        );
-        let (second, why) = answer(&sender, "https://rebind.example:9/".to_owned()).await;
-        assert_eq!(second, Outcome::Blocked);
-        assert!(why.starts_with("127.0.0.1 is a private or local address"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn private_addresses_beside_a_public_one_are_dropped() {
-        let mixed: Lookup = Arc::new(|_| {
-            Box::pin(async {
-                Ok(vec![[127, 0, 0, 1].into(), [10, 0, 0, 1].into(), [192, 88, 98, 1].into()])
-            })
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (outcome, _) =
-            answer(&hasty(false, mixed), format!("https://mixed.example:{port}/")).await;
-        assert_eq!(outcome, Outcome::Retry);
-        assert!(listener.accept().is_err(), "nobody knocked at home");
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) destination_key: String,
     /// What people call it.
     pub(crate) destination_name: String,
+    /// `anytrack`, `webhook`, …
+    pub(crate) destination_kind: String,
     /// `cnv_…`.
     pub(crate) conversion_id: String,
     /// The destination's name for it.
@@ -61,6 +63,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) created_at: Timestamp,
     /// When it ended.
     pub(crate) settled_at: Option<Timestamp>,
+    /// When it is given up if it was not accepted until then; meaningful while pending or held.
+    pub(crate) expires_at: Option<Timestamp>,
     /// The conversion's amount.
     pub(crate) amount: Option<Money>,
     /// The conversion's mode.
@@ -78,8 +82,6 @@ pub(crate) struct Delivery {
     pub(crate) content_type: String,
     /// The body before it was made anew.
     pub(crate) earlier: Option<String>,
-    /// When it is given up if it was not accepted until then.
-    pub(crate) expires_at: Option<Timestamp>,
     /// Every try, oldest first.
     pub(crate) tries: Vec<Attempt>,
 }
@@ -132,9 +134,9 @@ pub(crate) struct DestinationTotals {
 macro_rules! list {
     ($state:literal) => {
         concat!(
-            "select d.id, t.key as destination_key, t.name as destination_name,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
                     c.amount_minor, c.currency, c.livemode
                from deliveries d
                join destinations t on t.id = d.destination_id
@@ -194,10 +196,10 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
     let mut found = with_attempts(
         store,
         sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request, d.expires_at_ms
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -217,10 +219,10 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
     with_attempts(
         store,
         sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request, d.expires_at_ms
+                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
+                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
                join conversions c on c.id = d.conversion_id
@@ -255,7 +257,6 @@ async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>
             request: row.try_get("request")?,
             content_type: row.try_get("content_type")?,
             earlier: row.try_get("earlier_request")?,
-            expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
             tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
         });
     }
@@ -382,6 +383,7 @@ fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
         id: row.try_get("id")?,
         destination_key: row.try_get("destination_key")?,
         destination_name: row.try_get("destination_name")?,
+        destination_kind: row.try_get("destination_kind")?,
         conversion_id: row.try_get("conversion_id")?,
         event_name: row.try_get("event_name")?,
         transaction_id: row.try_get("transaction_id")?,
@@ -393,6 +395,7 @@ fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
         last_error: row.try_get("last_error")?,
         created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
         settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
+        expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
         amount: money(row.try_get("amount_minor")?, currency.as_deref()),
         livemode: row.try_get::<i64, _>("livemode")? == 1,
     })

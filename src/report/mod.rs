@@ -64,8 +64,8 @@ pub(crate) use stripe_events::{
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use trouble::{
-    Example, Matched, Stakes, failed_events, gave_up, heard_quarters, last_tries, matched_money,
-    stakes, waits_since,
+    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
+    last_tries, matched_money, stakes, waits_since,
 };
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 

@@ -15,8 +15,6 @@ use crate::store::Store;
 const RECENT_DELIVERIES: i64 = 2_000;
 /// Owed deliveries of a destination whose first try is looked up.
 const RETRIED_AT_MOST: i64 = 200;
-/// Conversions that an alert names.
-const EXAMPLES: i64 = 5;
 
 /// Since when the oldest owed delivery of a destination waits to be sent, or to be accepted after its first try.
 ///
@@ -48,6 +46,31 @@ pub(crate) async fn waits_since(
     .context("could not see how long the oldest delivery waits")?;
     Ok(at.map(Timestamp::from_ms))
 }
+
+/// When the first of what a destination is owed ends, given up unless it is accepted; of what ends by then, and was not only just written.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn first_to_expire(
+    store: &Store,
+    destination_id: &str,
+    by: Timestamp,
+    written_by: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let first: Option<(i64,)> = sqlx::query_as(FIRST_TO_EXPIRE)
+        .bind(destination_id)
+        .bind(by.as_ms())
+        .bind(written_by.as_ms())
+        .fetch_optional(store.pool())
+        .await
+        .context("could not see what expires soon")?;
+    Ok(first.map(|(at,)| Timestamp::from_ms(at)))
+}
+
+const FIRST_TO_EXPIRE: &str = "select expires_at_ms from deliveries
+      where destination_id = $1 and expires_at_ms <= $2 and created_at_ms <= $3 and settled_at_ms is null
+      order by expires_at_ms
+      limit 1";
 
 /// Deliveries of a destination that were given up for one reason.
 #[derive(Clone, Debug)]
@@ -244,33 +267,72 @@ pub(crate) struct Example {
     pub(crate) amount: Option<Money>,
 }
 
-/// What is at stake with the deliveries of a destination in a state, for one reason or for all.
+/// Which deliveries of a destination are at stake.
+#[derive(Clone, Debug)]
+pub(crate) enum AtStake {
+    /// In a state, for one reason or for all.
+    State(&'static str, Option<String>),
+    /// Owed or held, and given up unless they are accepted by then.
+    ExpiringBy(Timestamp),
+}
+
+/// Sums by currency; each conversion counts once.
+macro_rules! sums {
+    ($which:literal) => {
+        concat!(
+            "select currency, cast(sum(messages) as bigint) as messages,
+                    cast(coalesce(sum(amount_minor), 0) as bigint) as money, min(oldest) as oldest
+               from (select c.id, c.currency, c.amount_minor, count(*) as messages, min(d.id) as oldest
+                       from deliveries d
+                       join conversions c on c.id = d.conversion_id
+                      where d.destination_id = $1 and ", $which, "
+                      group by c.id, c.currency, c.amount_minor) as owed
+              group by currency"
+        )
+    };
+}
+
+/// The newest: as many as an alert names.
+macro_rules! examples {
+    ($which:literal) => {
+        concat!(
+            "select d.last_error, d.transaction_id, c.id, c.amount_minor, c.currency
+               from deliveries d
+               join conversions c on c.id = d.conversion_id
+              where d.destination_id = $1 and ",
+            $which,
+            "
+              order by d.id desc
+              limit 5"
+        )
+    };
+}
+
+/// What is at stake with deliveries of a destination.
 ///
 /// # Errors
 /// When the database does not answer.
-pub(crate) async fn stakes(
-    store: &Store,
-    destination_id: &str,
-    state: &str,
-    reason: Option<&str>,
-) -> Result<Stakes> {
+pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) -> Result<Stakes> {
+    let (sums, examples) = match of {
+        AtStake::State(..) => (
+            sums!("d.state = $2 and (cast($3 as text) is null or d.reason = $3)"),
+            examples!("d.state = $2 and (cast($3 as text) is null or d.reason = $3)"),
+        ),
+        AtStake::ExpiringBy(_) => (
+            sums!("d.expires_at_ms <= $2 and d.settled_at_ms is null"),
+            examples!("d.expires_at_ms <= $2 and d.settled_at_ms is null"),
+        ),
+    };
+    let bind = |text: &'static str| {
+        let query = sqlx::query(text).bind(destination_id);
+        match of {
+            AtStake::State(state, reason) => query.bind(*state).bind(reason.as_deref()),
+            AtStake::ExpiringBy(by) => query.bind(by.as_ms()),
+        }
+    };
     let mut stakes = Stakes::default();
-    let sums = sqlx::query(
-        "select currency, cast(sum(messages) as bigint) as messages,
-                cast(coalesce(sum(amount_minor), 0) as bigint) as money, min(oldest) as oldest
-           from (select c.id, c.currency, c.amount_minor, count(*) as messages, min(d.id) as oldest
-                   from deliveries d
-                   join conversions c on c.id = d.conversion_id
-                  where d.state = $1 and d.destination_id = $2 and (cast($3 as text) is null or d.reason = $3)
-                  group by c.id, c.currency, c.amount_minor) as owed
-          group by currency",
-    )
-    .bind(state)
-    .bind(destination_id)
-    .bind(reason)
-    .fetch_all(store.pool())
-    .await
-    .context("could not sum what is at stake")?;
+    let sums =
+        bind(sums).fetch_all(store.pool()).await.context("could not sum what is at stake")?;
     let mut oldest: Option<String> = None;
     for row in &sums {
         stakes.deliveries += row.try_get::<i64, _>("messages")?;
@@ -287,21 +349,10 @@ pub(crate) async fn stakes(
             .context("could not read the oldest delivery")?;
         stakes.oldest = Some((id, Timestamp::from_ms(at)));
     }
-    let examples = sqlx::query(
-        "select d.last_error, d.transaction_id, c.id, c.amount_minor, c.currency
-           from deliveries d
-           join conversions c on c.id = d.conversion_id
-          where d.state = $1 and d.destination_id = $2 and (cast($3 as text) is null or d.reason = $3)
-          order by d.id desc
-          limit $4",
-    )
-    .bind(state)
-    .bind(destination_id)
-    .bind(reason)
-    .bind(EXAMPLES)
-    .fetch_all(store.pool())
-    .await
-    .context("could not find examples of what is at stake")?;
+    let examples = bind(examples)
+        .fetch_all(store.pool())
+        .await
+        .context("could not find examples of what is at stake")?;
     for row in &examples {
         let currency: Option<String> = row.try_get("currency")?;
         stakes.examples.push(Example {

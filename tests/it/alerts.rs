@@ -153,6 +153,100 @@ async fn a_slow_backlog_is_told_of() {
     assert!(texts(&slack)[0].contains("It said last: it answered 500."));
 }
 
+/// AnyTrack gives up what it did not take within a day, and answers `down` until it is told otherwise.
+async fn that_expires(app: &TestApp) {
+    let fields = [
+        ("do", "save"),
+        ("name", "AnyTrack"),
+        ("sends_purchases", "1"),
+        ("sends_unmatched", "1"),
+        ("falls_back_to_our_click_id", "1"),
+        ("message", "standard"),
+        ("expires_days", "1"),
+    ];
+    app.owner().await.save("/settings/destinations/anytrack", &fields).await;
+}
+
+#[tokio::test]
+async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
+    let (app, slack, _) =
+        watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "1h,10h,10h")]).await;
+    that_expires(&app).await;
+    let owner = app.owner().await;
+    let mut rules = RULES.to_vec();
+    rules[4].1 = "0"; // Slow is told of by others.
+    owner.save(HERE, &rules).await;
+    app.anytrack.answers([503, 503]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    app.advance(MINUTE * 60 * 11);
+    app.deliver_due().await;
+    assert_eq!(app.tell_of_trouble().await, 0, "13 hours are left");
+    app.advance(MINUTE * 60);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.tell_of_trouble().await, 0, "told once");
+    let text = texts(&slack).remove(0);
+    for part in [
+        "AnyTrack: 1 delivery (102.60 USD) expires within 12 hours.",
+        "The first is given up Tue 22 Sep, 14:13 UTC unless it is accepted by then.",
+        "It said last: it answered 503.",
+        "- cs_live_1, 102.60 USD",
+        "http://go.shop.localhost/settings/destinations/anytrack",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Something else that is owed and has time left is not counted.
+    app.anytrack.answers([503]);
+    sale(&app, "cs_live_2").await;
+    app.deliver_due().await;
+    app.advance(MINUTE * 60 * 6);
+    assert_eq!(app.tell_of_trouble().await, 1);
+    assert!(texts(&slack)[1].starts_with("AnyTrack: 1 delivery (102.60 USD) expires"), "reminded");
+    app.advance(MINUTE * 60 * 5 + MINUTE * 30);
+    app.deliver_due().await;
+    app.tell_of_trouble().await;
+    app.advance(MINUTE * 3);
+    app.tell_of_trouble().await;
+    let last = texts(&slack).pop().unwrap();
+    assert!(last.starts_with("AnyTrack: nothing is about to expire any more."), "{last}");
+    assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
+}
+
+#[tokio::test]
+async fn what_a_disabled_destination_holds_expires_too_unless_nobody_wants_to_know() {
+    let (mut app, hook, _) = watched("webhook").await;
+    app.leave_things_undone();
+    that_expires(&app).await;
+    let owner = app.owner().await;
+    owner.save("/settings/destinations/anytrack", &[("do", "disable")]).await;
+    sale(&app, "cs_live_1").await;
+    app.advance(MINUTE * 60 * 13);
+    let mut rules = RULES.to_vec();
+    rules[5].1 = "0";
+    owner.save(HERE, &rules).await;
+    assert_eq!(app.tell_of_trouble().await, 0, "turned off");
+    rules[5].1 = "24";
+    owner.save(HERE, &rules).await;
+    assert_eq!(app.tell_of_trouble().await, 1);
+    let body: Value = serde_json::from_str(&hook.received()[0]).unwrap();
+    let data = &body["data"];
+    assert_eq!((&data["what"], &data["destination"]), (&"expiring".into(), &"anytrack".into()));
+    assert_eq!((&data["until"], &data["deliveries"]), (&"2026-09-22T14:13:20Z".into(), &1.into()));
+    assert_eq!(data["money"][0]["amount"], "102.60");
+    assert_eq!(data["oldest"]["owed_since"], "2026-09-21T14:13:20Z");
+    assert!(data["text"].as_str().unwrap().contains("It is disabled"), "{data}");
+    // What was only just written goes out before anybody could read of it, though all of it expires within a day.
+    owner.save("/settings/destinations/anytrack", &[("do", "enable")]).await;
+    app.deliver_due().await;
+    app.advance(MINUTE * 3);
+    sale(&app, "cs_live_2").await;
+    app.tell_of_trouble().await;
+    app.advance(MINUTE * 3);
+    app.tell_of_trouble().await;
+    let open = "select count(*) from incidents where resolved_at_ms is null";
+    assert_eq!(app.database.number(open).await, 0);
+}
+
 #[tokio::test]
 async fn a_destination_that_refuses_a_share_is_told_of() {
     let (app, slack, _) = watched("slack").await;
@@ -465,12 +559,13 @@ async fn an_alert_that_fails_raises_none() {
 }
 
 /// Every box and number as it stands when nobody changed anything.
-const RULES: [(&str, &str); 12] = [
+const RULES: [(&str, &str); 13] = [
     ("do", "rules"),
     ("held", "1"),
     ("given_up", "1"),
     ("events_failed", "1"),
     ("slow_minutes", "15"),
+    ("expires_hours", "12"),
     ("refused_percent", "10"),
     ("failing_percent", "50"),
     ("silent_hours", "6"),
@@ -533,7 +628,17 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
     let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
     assert!(reply.text().contains("127.0.0.1 is a private or local address"), "{}", reply.text());
 
-    for (at, value) in [(4, "-1"), (4, "often"), (5, "101"), (11, "")] {
+    for (at, value) in [
+        (4, "-1"),
+        (4, "often"),
+        (5, "-1"),
+        (5, "soon"),
+        (5, "1.5"),
+        (5, "10001"),
+        (5, ""),
+        (6, "101"),
+        (12, ""),
+    ] {
         let mut rules = RULES.to_vec();
         rules[at].1 = value;
         let reply = owner.post(HERE, &rules).await;

@@ -671,7 +671,17 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    app.advance(Duration::from_secs(2 * 86_400));
+    let held = app.api("/api/v1/deliveries?state=held").await["data"][0].clone();
+    assert_eq!(held["expires_at"], "2026-09-23T14:13:20Z");
+    let its_page = format!("/deliveries/{}", held["id"].as_str().unwrap());
+    let journey = format!("/conversions/{}", held["conversion_id"].as_str().unwrap());
+    app.advance(Duration::from_secs(42 * 3600 + 120));
+    for path in ["/deliveries?state=held", &its_page, &journey] {
+        let page = look(&app, &cookie, path).await;
+        assert!(page.contains("expires in 5 hours 58 minutes"), "{path}: {page}");
+    }
+    app.advance(Duration::from_secs(6 * 3600));
+    assert!(look(&app, &cookie, &its_page).await.contains("It expired ("));
     assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert!(hook.received().is_empty());
@@ -692,6 +702,31 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(page.contains(reason), "{page}");
     }
+}
+
+#[tokio::test]
+async fn who_sends_again_stays_where_he_was() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    app.anytrack.answers([422; 4]);
+    sale(&app, "cs_live_1").await;
+    app.deliver_due().await;
+    let id = app.delivery().await.id;
+    let (list, path) = ("/deliveries?state=given_up&reason=refused", format!("/deliveries/{id}"));
+    let retry = format!("{path}/retry");
+    for page in [list, &path] {
+        let text = owner.page(page).await;
+        let form = text.find(&format!("action=\"{retry}\"")).map(|at| &text[at..]).expect("a form");
+        let back = form.split_once("name=\"back\" value=\"").expect("a place to come back to").1;
+        let back = back.split('"').next().unwrap_or_default().replace("&#38;", "&");
+        let reply = owner.post(&retry, &[("back", &back)]).await;
+        assert_eq!((reply.status, reply.header("location")), (StatusCode::SEE_OTHER, page));
+        app.deliver_due().await;
+    }
+    // Somebody else's address leads nowhere.
+    let reply = owner.post(&retry, &[("back", "https://evil.example/")]).await;
+    assert_eq!(reply.header("location"), "/");
+    app.deliver_due().await;
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub(crate) struct Delivery {
     due_at: Option<String>,
     /// When it ended.
     settled_at: Option<String>,
+    /// When it is given up if it was not accepted until then; null where it has no end, and unless pending or held.
+    expires_at: Option<String>,
     /// The conversion's amount: exact decimal text.
     amount: Option<String>,
     /// Three letters.
@@ -48,6 +50,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(found: report::DeliveryRow) -> Self {
         let is_pending = found.state == "pending";
+        let is_owed = is_pending || found.state == "held";
         Self {
             id: found.id,
             destination: found.destination_key,
@@ -63,6 +66,7 @@ impl Delivery {
             created_at: time(found.created_at),
             due_at: is_pending.then(|| time(found.due_at)),
             settled_at: found.settled_at.map(time),
+            expires_at: found.expires_at.filter(|_| is_owed).map(time),
             amount: found.amount.map(Money::decimal),
             currency: found.amount.map(code),
         }

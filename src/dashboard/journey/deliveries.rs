@@ -7,7 +7,7 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::money;
 use crate::dashboard::views::times::{Moment, distance, took};
 use crate::dashboard::views::words;
-use crate::report::{Attempt, Conversion, Delivery};
+use crate::report::{Attempt, Conversion, Delivery, DeliveryRow};
 
 /// One try as a row.
 pub(super) struct Try {
@@ -40,7 +40,6 @@ const MAX_NOTICES: usize = 2;
 pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
     let amount =
         found.row.amount.map_or_else(String::new, |amount| format!(" ({})", money(amount)));
-    let mode = if viewer.is_test { "?mode=test" } else { "" };
     let given_up = found.deliveries.iter().filter(|delivery| delivery.row.state == "given_up");
     given_up
         .take(MAX_NOTICES)
@@ -51,7 +50,7 @@ pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
                 why(delivery)
             ),
             retry: viewer.link(&format!("/deliveries/{}/retry", delivery.row.id)).to_string(),
-            back: format!("/conversions/{}{mode}", found.row.id),
+            back: viewer.back(&format!("/conversions/{}", found.row.id)).to_string(),
             anchor: format!("#{}", delivery.row.id),
         })
         .collect()
@@ -104,13 +103,17 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
         _ => format!("{name} was not told, on purpose"),
     };
     let note = match row.state.as_str() {
-        "delivered" => {
+        "delivered" if row.destination_kind == "anytrack" => {
             format!(
                 "{name} does not tell us whether it matched. Look there for the transaction above."
             )
         }
+        "delivered" => "What it made of the message, only its own log says.".to_owned(),
         "given_up" => format!("{} Nothing more is tried until you send again.", why(delivery)),
-        "pending" => format!("The next try is due {}.", due(viewer, row.due_at)),
+        "pending" => {
+            format!("The next try is due {}.{}", due(viewer, row.due_at), expires(viewer, row))
+        }
+        "held" => expires(viewer, row).trim_start().to_owned(),
         "skipped" => {
             format!("Why: {}.", words::skipped(row.reason.as_deref().unwrap_or_default()))
         }
@@ -149,6 +152,11 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
         sent: delivery.request.clone(),
         ..timed(viewer, last_at(delivery))
     }
+}
+
+/// ` It expires in 6 hours.`; nothing where it has no end.
+fn expires(viewer: &Viewer, row: &DeliveryRow) -> String {
+    words::expires(row, viewer.now).map_or_else(String::new, |text| format!(" It {text}."))
 }
 
 fn due(viewer: &Viewer, at: Timestamp) -> String {

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::site::key_fault;
+use super::key;
 use crate::conversion::Ledger;
 use crate::custom;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
@@ -169,26 +169,18 @@ pub(in crate::dashboard) async fn add_door(
     viewer: Viewer,
     Form(sent): Form<NewDoorSent>,
 ) -> Result<Response, AppError> {
-    let mut key = Field::of(entered(Some(&sent.key)).unwrap_or_default());
-    key.error = key_fault(&key.value);
+    let mut key = key::read(&sent.key, "the address of its page here");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
         let added =
             settings::add_custom_source(store, settings, viewer.now, &site.id, &key.value).await?;
-        match added {
-            Added::Done => return Ok(saved(&viewer, &key.value, "added")),
-            Added::KeyTaken => {
-                key.error = Some("Another source has this key. Choose another one.".to_owned());
-            }
-            Added::TooMany => {
-                key.error = Some(format!(
-                    "There are {} addresses already, and no room for more.",
-                    settings::MAX_CUSTOM_SOURCES
-                ));
-            }
+        if added == Added::Done {
+            return Ok(saved(&viewer, &key.value, "added"));
         }
+        let most = settings::MAX_CUSTOM_SOURCES;
+        key.error = key::fault(&added, "Another source", most, "addresses");
     }
     let page = sources_page(&state, &viewer, key, &site.key).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())

@@ -4,6 +4,7 @@
 
 mod custom;
 mod forms;
+mod key;
 mod site;
 mod source;
 

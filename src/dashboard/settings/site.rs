@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use super::{Refused, SettingsQuery, refuse};
+use super::{Refused, SettingsQuery, key, refuse};
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::{Field, entered};
@@ -21,8 +21,6 @@ use crate::state::AppState;
 
 /// Longest name of a site; it stands in every page's first row.
 const MAX_NAME_CHARS: usize = 80;
-/// Longest key: it stands in every body of the tag.
-const MAX_KEY_CHARS: usize = 32;
 /// Most host names in a list.
 const MAX_HOSTS: usize = 100;
 /// Most host names that the script carries; each costs every visitor some bytes.
@@ -332,38 +330,20 @@ pub(in crate::dashboard) async fn add_site(
     Form(sent): Form<NewSiteSent>,
 ) -> Result<Response, AppError> {
     let mut name = Field::of(entered(Some(&sent.name)).unwrap_or_default());
-    let mut key = Field::of(entered(Some(&sent.key)).unwrap_or_default());
+    let mut key = key::read(&sent.key, "the tag’s address");
     name.error = name_fault(&name.value);
-    key.error = key_fault(&key.value);
     if name.error.is_none() && key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
-        match settings::add_site(store, settings, viewer.now, &key.value, &name.value).await? {
-            Added::Done => {
-                let viewer = at(&state, viewer, &key.value)?;
-                let there = viewer.link(&format!("/settings/sites/{}", key.value));
-                return Ok(page::see_other(&there.with("saved", "added").to_string()));
-            }
-            Added::KeyTaken => {
-                key.error =
-                    Some("Another site or webhook has this key. Choose another one.".to_owned());
-            }
-            Added::TooMany => {
-                key.error = Some(format!(
-                    "There are {} sites already, and no room for more.",
-                    settings::MAX_SITES
-                ));
-            }
+        let added =
+            settings::add_site(store, settings, viewer.now, &key.value, &name.value).await?;
+        if added == Added::Done {
+            let viewer = at(&state, viewer, &key.value)?;
+            let there = viewer.link(&format!("/settings/sites/{}", key.value));
+            return Ok(page::see_other(&there.with("saved", "added").to_string()));
         }
+        key.error = key::fault(&added, "Another site or webhook", settings::MAX_SITES, "sites");
     }
     refuse(&state, &viewer, Refused { new_site: Some([name, key]), ..Refused::default() }).await
-}
-
-pub(super) fn key_fault(key: &str) -> Option<String> {
-    let fits = (1..=MAX_KEY_CHARS).contains(&key.len())
-        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    (!fits).then(|| {
-        format!("A key has small letters, digits and dashes, at most {MAX_KEY_CHARS}. It stands in the tag’s address.")
-    })
 }
 
 #[cfg(test)]
@@ -445,13 +425,5 @@ mod tests {
         let form =
             read_site(&Site::example(), &sent("Shop", "Mars/Base", "USD", "")).err().unwrap();
         assert_eq!(form.fields().iter().filter(|field| field.error.is_some()).count(), 1);
-    }
-
-    #[test]
-    fn a_key_is_checked() {
-        for wrong in ["", "Shop", "my shop", "a/b", "ü", &"a".repeat(33)] {
-            assert!(key_fault(wrong).is_some(), "{wrong}");
-        }
-        assert!(key_fault("shop-2").is_none());
     }
 }

@@ -5,7 +5,7 @@
 use axum::http::StatusCode;
 
 use super::Chip;
-use super::times::Times;
+use super::times::{Times, distance};
 use crate::clock::Timestamp;
 use crate::report::{ConversionRow, DeliveryRow, DeliverySummary};
 
@@ -96,6 +96,16 @@ pub(in crate::dashboard) fn delivery_state(row: &DeliveryRow) -> Chip {
         }
         other => Chip::quiet(other),
     }
+}
+
+/// How long a delivery that is owed is still worth sending; `None` where it has no end, or has come to one.
+pub(in crate::dashboard) fn expires(row: &DeliveryRow, now: Timestamp) -> Option<String> {
+    let at = row.expires_at.filter(|_| matches!(row.state.as_str(), "pending" | "held"))?;
+    Some(if at > now {
+        format!("expires in {}", distance(at.since(now)))
+    } else {
+        "expired".to_owned()
+    })
 }
 
 /// Why a delivery was not sent on purpose.

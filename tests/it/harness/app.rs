@@ -112,6 +112,11 @@ impl TestApp {
         }
     }
 
+    /// From now on everything that leaves goes over this network.
+    pub(crate) fn move_to(&mut self, network: clickstamp::destination::Network) {
+        self.app.move_to(network).expect("a client for it");
+    }
+
     /// Closes the app and starts it again on the same database, as after an ordered stop.
     pub(crate) async fn restart(mut self, settings: &[(&str, &str)]) -> Self {
         let clock = self.app.state().clock.clone();

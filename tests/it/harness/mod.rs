@@ -10,6 +10,7 @@ mod mail;
 mod owner;
 mod server;
 mod stripe_api;
+mod wire;
 
 pub(crate) use app::{Conversion, TestApp};
 pub(crate) use database::Database;
@@ -19,3 +20,4 @@ pub(crate) use http::{Reply, request};
 pub(crate) use mail::{FakeMail, MAIL_CERTIFICATE, MailTls};
 pub(crate) use server::Server;
 pub(crate) use stripe_api::{FakeStripe, KEY, OTHER_KEY, Trouble};
+pub(crate) use wire::Wire;

@@ -9,11 +9,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::super::site::key_fault;
+use super::super::key;
 use super::{Tick, api_key, heard, mode_label, sites};
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
-use crate::dashboard::views::{Field, entered, numbers};
+use crate::dashboard::views::{Field, numbers};
 use crate::error::AppError;
 use crate::report;
 use crate::settings::{self, Added, Snapshot};
@@ -94,28 +94,18 @@ pub(in crate::dashboard) async fn add_source(
     viewer: Viewer,
     Form(sent): Form<NewSourceSent>,
 ) -> Result<Response, AppError> {
-    let mut key = Field::of(entered(Some(&sent.key)).unwrap_or_default());
-    key.error = key_fault(&key.value);
+    let mut key = key::read(&sent.key, "the webhook’s address");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
-        match settings::add_source(store, settings, viewer.now, &key.value, &site.id).await? {
-            Added::Done => {
-                let there = viewer.link(&format!("/settings/sources/{}", key.value));
-                return Ok(page::see_other(&there.with("saved", "added").to_string()));
-            }
-            Added::KeyTaken => {
-                key.error =
-                    Some("Another webhook or site has this key. Choose another one.".to_owned());
-            }
-            Added::TooMany => {
-                key.error = Some(format!(
-                    "There are {} webhooks already, and no room for more.",
-                    settings::MAX_SOURCES
-                ));
-            }
+        let added = settings::add_source(store, settings, viewer.now, &key.value, &site.id).await?;
+        if added == Added::Done {
+            let there = viewer.link(&format!("/settings/sources/{}", key.value));
+            return Ok(page::see_other(&there.with("saved", "added").to_string()));
         }
+        key.error =
+            key::fault(&added, "Another webhook or site", settings::MAX_SOURCES, "webhooks");
     }
     let page = sources_page(&state, &viewer, key, &site.key).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
