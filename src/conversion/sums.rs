@@ -101,8 +101,11 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
     Ok(days)
 }
 
-/// What is not summed before `until`; true for the one that has no beginning.
-fn gaps(summed: &[Stretch], until: i64) -> Vec<(Stretch, bool)> {
+/// What is not summed; true for what has no beginning.
+type Gap = (Stretch, bool);
+
+/// What is not summed before `until`.
+fn gaps(summed: &[Stretch], until: i64) -> Vec<Gap> {
     let ends = summed.iter().map(|(from, _)| *from).chain([until]);
     let begins = [i64::MIN].into_iter().chain(summed.iter().map(|(_, to)| *to));
     let gaps = begins.zip(ends).enumerate().map(|(at, gap)| (gap, at == 0));
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn gaps_are_what_is_not_summed_and_the_first_has_no_beginning() {
-        let rows: [(&[Stretch], i64, &[(Stretch, bool)]); 4] = [
+        let rows: [(&[Stretch], i64, &[Gap]); 4] = [
             (&[], 9, &[((i64::MIN, 9), true)]),
             (&[(2, 4)], 9, &[((i64::MIN, 2), true), ((4, 9), false)]),
             (&[(2, 4), (4, 9)], 9, &[((i64::MIN, 2), true)]),
