@@ -12,7 +12,7 @@ use crate::settings;
 use crate::state::AppState;
 
 /// Proof of a right token. A handler that takes it cannot be reached without one.
-pub(super) struct Access;
+pub(crate) struct Access;
 
 impl FromRequestParts<AppState> for Access {
     type Rejection = AppError;

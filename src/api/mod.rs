@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod endpoint;
+mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
@@ -14,6 +15,8 @@ use axum::http::{HeaderValue, header};
 use axum::middleware;
 use axum::routing::{any, get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
+
+pub(crate) use metrics::read_metrics;
 
 use crate::error::AppError;
 use crate::state::AppState;

@@ -168,6 +168,7 @@ impl App {
             // For programs of the owner.
             .merge(api::routes())
             // For whoever watches over us.
+            .merge(self.metrics())
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
             .fallback(dashboard::answer_unknown)
@@ -183,6 +184,14 @@ impl App {
     /// When the database does not answer.
     pub async fn durability(&self) -> Result<String> {
         self.state.store.durability().await
+    }
+
+    /// For Prometheus, where the operator wants it.
+    fn metrics(&self) -> Router<AppState> {
+        match self.state.config.serves_metrics {
+            true => Router::new().route("/metrics", get(api::read_metrics)),
+            false => Router::new(),
+        }
     }
 
     /// Flushes the writer and closes the database.

@@ -100,6 +100,8 @@ pub struct Config {
     pub allow_private_destinations: bool,
     /// Certificates in PEM form that a mail server's may be signed by, beside the system's.
     pub smtp_ca: Option<String>,
+    /// Whether `/metrics` is served, to whoever has the API token.
+    pub serves_metrics: bool,
     /// Days after which visits that led to nothing go; `None` keeps them.
     pub retention_days: Option<u32>,
     /// Tracing filter.
@@ -269,6 +271,7 @@ mod tests {
             ("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "yes"),
             ("CLICKSTAMP_RETENTION_DAYS", "0"),
+            ("CLICKSTAMP_METRICS", "on"),
             ("CLICKSTAMP_LOG", "clickstamp=loud"),
             ("CLICKSTAMP_LOG_FORMAT", "xml"),
         ];
@@ -321,6 +324,15 @@ mod tests {
         let described = describe(&Sources { flags, ..Sources::default() });
         assert!(!format!("{described:?}").contains("hunter2"));
         assert_eq!(described.len(), VARIABLES.len());
+    }
+
+    #[test]
+    fn metrics_want_a_token_to_ask_for() {
+        let alone = faults(&[("CLICKSTAMP_METRICS", "true")]);
+        assert!(alone[0].starts_with("CLICKSTAMP_METRICS: set CLICKSTAMP_API_TOKEN"), "{alone:?}");
+        let both = [("CLICKSTAMP_METRICS", "true"), ("CLICKSTAMP_API_TOKEN", "0123456789abcdef")];
+        assert!(Config::with(&both).unwrap().serves_metrics);
+        assert!(!Config::with(&[("CLICKSTAMP_METRICS", "false")]).unwrap().serves_metrics);
     }
 
     #[test]

@@ -75,12 +75,9 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                     parse_networks,
                 )
                 .unwrap_or_default(),
-            allow_private_destinations: self
-                .parse("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "write true or false", |text| {
-                    bool::from_str(text).ok()
-                })
-                .unwrap_or_default(),
+            allow_private_destinations: self.flag("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS"),
             smtp_ca: self.smtp_ca(),
+            serves_metrics: self.serves_metrics(),
             retention_days: self
                 .parse(
                     "CLICKSTAMP_RETENTION_DAYS",
@@ -143,6 +140,20 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             Err(error) => self.faults.push(format!("{NAME}: could not read {path}: {error}")),
         }
         None
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        self.parse(name, "write true or false", |text| bool::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    fn serves_metrics(&mut self) -> bool {
+        const NAME: &str = "CLICKSTAMP_METRICS";
+        let serves = self.flag(NAME);
+        if serves && self.value("CLICKSTAMP_API_TOKEN").is_none() {
+            self.refuse(NAME, "set CLICKSTAMP_API_TOKEN too: whoever asks must send it");
+        }
+        serves
     }
 
     fn number(&mut self, name: &str) -> u32 {

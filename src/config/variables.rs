@@ -92,6 +92,11 @@ pub const VARIABLES: &[Variable] = &[
         "keep",
         "days after which visits that led to no conversion are deleted; keep deletes none",
     ),
+    plain(
+        "CLICKSTAMP_METRICS",
+        "false",
+        "true serves /metrics for Prometheus, to whoever sends the API token",
+    ),
     plain("CLICKSTAMP_LOG", "info", "what is logged, as a tracing filter"),
     plain("CLICKSTAMP_LOG_FORMAT", "text", "text or json"),
 ];

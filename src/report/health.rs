@@ -51,19 +51,6 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     .fetch_one(store.pool())
     .await
     .context("could not count failed events")?;
-    let last_event: Option<(i64,)> = sqlx::query_as(
-        "select received_at_ms
-           from stripe_events
-          where id < $3 and coalesce(source_id, '') in (select id from sources where site_id = $1) and livemode = $2
-          order by id desc
-          limit 1",
-    )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
-    .fetch_optional(store.pool())
-    .await
-    .context("could not find the last event")?;
     let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
         "select state, count(*), min(created_at_ms)
            from deliveries
@@ -84,7 +71,7 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let mut health = Health {
         last_visit_at,
         unknown_host,
-        last_event_at: last_event.map(|(ms,)| Timestamp::from_ms(ms)),
+        last_event_at: last_event_at(store, scope).await?,
         events_waiting: waiting,
         events_failed: failed,
         ..Health::default()
@@ -102,6 +89,34 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         }
     }
     Ok(health)
+}
+
+/// When the tag, and Stripe in the mode, were last heard.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn last_seen(
+    store: &Store,
+    scope: &Scope,
+) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
+    Ok((last_visit_at(store, &scope.site_id).await?, last_event_at(store, scope).await?))
+}
+
+async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
+    let last: Option<(i64,)> = sqlx::query_as(
+        "select received_at_ms
+           from stripe_events
+          where id < $3 and coalesce(source_id, '') in (select id from sources where site_id = $1) and livemode = $2
+          order by id desc
+          limit 1",
+    )
+    .bind(&scope.site_id)
+    .bind(i64::from(scope.livemode))
+    .bind(AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
+    .fetch_optional(store.pool())
+    .await
+    .context("could not find the last event")?;
+    Ok(last.map(|(ms,)| Timestamp::from_ms(ms)))
 }
 
 /// When the site's first visit was counted, to the quarter hour: before it there is nothing to compare with.

@@ -24,6 +24,7 @@ mod summed;
 mod tag_signs;
 mod trouble;
 mod visits;
+mod vitals;
 
 #[cfg(test)]
 mod fixture;
@@ -48,7 +49,7 @@ pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
-pub(crate) use health::{Health, began_at, health};
+pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
 pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks, undelivered};
 pub(crate) use links::{LinkNumbers, links};
@@ -68,6 +69,7 @@ pub(crate) use trouble::{
     last_tries, matched_money, stakes, waits_since,
 };
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
+pub(crate) use vitals::{Vitals, vitals};
 
 /// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.
 pub(crate) const QUARTER_MS: i64 = 900_000;

@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -62,6 +62,8 @@ pub struct Store {
     visits: batch::Writer,
     /// True since something could not be written, until something could.
     in_trouble: Arc<AtomicBool>,
+    /// New rows of the writer's table since the start.
+    recorded: Arc<AtomicU64>,
     _lock: Option<Arc<sqlite_lock::DirectoryLock>>,
 }
 
@@ -111,6 +113,7 @@ impl Store {
                 gate,
                 visits: writer,
                 in_trouble,
+                recorded: Arc::default(),
                 _lock: None,
             })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -141,6 +144,7 @@ impl Store {
                 gate,
                 visits: writer,
                 in_trouble: Arc::default(),
+                recorded: Arc::default(),
                 _lock: None,
             })
         } else {
@@ -179,7 +183,15 @@ impl Store {
     pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
         let inserted = self.visits.insert(row).await;
         self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
+        if matches!(inserted, Ok(Inserted::New)) {
+            self.recorded.fetch_add(1, Ordering::Relaxed);
+        }
         inserted
+    }
+
+    /// How many new rows the group-commit writer has written since the start.
+    pub(crate) fn rows_recorded(&self) -> u64 {
+        self.recorded.load(Ordering::Relaxed)
     }
 
     /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
