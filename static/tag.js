@@ -39,8 +39,8 @@
 
   guard(() => {
     const stub = /** @type {any} */ (window).clickstamp;
-    // Another tag runs; the first wins.
-    if (stub?.id != null) return;
+    // Another tag runs; the first wins. An element that the page calls "clickstamp" stands under this name too, and is none.
+    if (stub?.call && stub.id != null) return;
 
     /** The click ID in use; empty until the landing was read, and after consent was withdrawn. */
     let id = "";
@@ -70,7 +70,7 @@
     /** localStorage, or what this document knows when storage is blocked. @type {Record<string, string>} */
     const box = guard(() => localStorage)() || {};
     /** Keeps a value in a cookie, unless it is there, and in the storage; 0 deletes both. One may refuse, the other has it then. */
-    const keep = guard((/** @type {string} */ name, /** @type {any} */ value, isThere = false) => {
+    const keep = guard(/** @param {string} name @param {any} value @param {boolean} [isThere] */ (name, value, isThere) => {
       try {
         isThere || (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`);
       } finally {
@@ -252,8 +252,8 @@
 
     window.clickstamp = api;
     api.id = id;
-    // A copy older than 300 s came from a cache and may have been given to somebody else.
-    Math.abs(now() - /** @type {number} */ (config.t)) < 300 || (config.i = "");
+    // A copy older than 300 s came from a cache and may have been given to somebody else. Squared, either way of a clock counts.
+    (now() - /** @type {number} */ (config.t)) ** 2 < 9e4 || (config.i = "");
 
     guard(() => {
       /**
@@ -279,8 +279,9 @@
         const { url, sameDocument } = event.destination;
         const filled = fill(url);
         if (filled != url && !event.formData && !sameDocument) {
-          event.preventDefault();
+          // First, because it throws for a reload: a page whose own address has the placeholder in it must stay reloadable.
           navigation.navigate(filled, { history: event.navigationType });
+          event.preventDefault();
         }
       });
       on(navigation, "currententrychange", land);

@@ -104,6 +104,14 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
         ..BY_ITSELF
     },
+    // Looks whether a day is over, or was changed. Conversions that are not summed count as well.
+    Loop {
+        what: "sum the conversions of days",
+        every: MINUTE,
+        breaks_off: true,
+        round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
+        ..BY_ITSELF
+    },
     // Apart from the deliveries, so that a target that hangs holds up none.
     Loop {
         what: "tell of trouble",

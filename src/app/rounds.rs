@@ -161,6 +161,18 @@ impl App {
         Ok(folded)
     }
 
+    /// Sums the conversions of days that are over, which reports read. Answers how many stretches.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was summed so far stays so.
+    pub async fn sum_days(&self) -> Result<usize> {
+        let (state, mut summed) = (&self.state, 0);
+        for site in &self.state.settings.current().sites {
+            summed += conversion::sum_days(&state.store, site, state.clock.now()).await?;
+        }
+        Ok(summed)
+    }
+
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
     ///
     /// # Errors

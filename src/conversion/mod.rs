@@ -16,6 +16,7 @@ mod rebuild;
 pub(crate) mod reported;
 mod retention;
 mod settle;
+mod sums;
 mod table;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, 
 
 pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
+pub(crate) use sums::{sum_days, unsum_all};
 
 use self::join::Match;
 use self::payment::{Contract, Payment};
@@ -182,6 +184,7 @@ async fn gather(
     };
     for goes in records {
         delivery::adopt(tx, &goes.id, &stays.id).await?;
+        sums::unsum(tx, ledger.now, [goes.line.as_ref(), None]).await?;
         table::merge(tx, &goes.id, &stays.id).await?;
         table::learn(tx, account, &stays.id, &settle::objects(&goes)).await?;
         stays.recorded_at = stays.recorded_at.min(goes.recorded_at);

@@ -19,8 +19,15 @@ pub(crate) const LEDGER: [(&str, &str); 6] = [
 ];
 
 /// Tables that are written beside it, by this room or by those it calls.
-pub(crate) const BESIDE_THE_LEDGER: [&str; 4] =
-    ["ledgers", "subscriptions", "deliveries", "attempts"];
+pub(crate) const BESIDE_THE_LEDGER: [&str; 7] = [
+    "ledgers",
+    "subscriptions",
+    "conversion_days",
+    "conversion_sums",
+    "conversion_sums_turn",
+    "deliveries",
+    "attempts",
+];
 
 /// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
 pub(crate) async fn take_turn(tx: &mut Tx, account: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
 use super::payment::Payment;
-use super::{Ledger, Line, Record, owed, table};
+use super::{Ledger, Line, Record, owed, sums, table};
 use crate::clock::Timestamp;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Source;
@@ -119,6 +119,7 @@ async fn write(
         owed_from,
         recorded_at,
     };
+    sums::unsum(tx, ledger.now, [record.line.as_ref(), Some(&line)]).await?;
     let is_new = record.line.is_none();
     if record.line.as_ref() != Some(&line) {
         table::save_line(tx, ledger.now, record, &line).await?;

@@ -118,6 +118,8 @@ struct DeliveryItem {
     answer: String,
     /// When the next try is.
     next: Option<Moment>,
+    /// What it waits for instead.
+    waits: &'static str,
     /// `expires in 6 hours`; empty where it has no end.
     expires: String,
     /// Where to post the wish to send again.
@@ -164,12 +166,16 @@ pub(super) async fn list_deliveries(
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::deliveries(&state.store, &filter, after.as_ref(), ROWS).await?;
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let down = report::down(&state.store).await?;
+    let is_down = |found: &Destination| down.iter().any(|(id, _)| *id == found.id);
     let destinations = snapshot.destinations_of(&viewer.site.id);
     let page = DeliveriesPage {
         frame,
         subtitle: subtitle(&viewer, &sums),
         notice: notice(&viewer, &sums),
-        destinations: destinations.map(|found| destination_item(&viewer, found, &sums)).collect(),
+        destinations: destinations
+            .map(|found| destination_item(&viewer, found, is_down(found), &sums))
+            .collect(),
         settings_href: viewer.link("/settings/destinations").to_string(),
         filters: Filters {
             action: here.path(),
@@ -268,12 +274,15 @@ fn tabs(here: &Link, current: &str, sums: &[DestinationTotals]) -> Vec<Choice> {
 fn destination_item(
     viewer: &Viewer,
     destination: &Destination,
+    is_down: bool,
     sums: &[DestinationTotals],
 ) -> DestinationItem {
     let none = DestinationTotals::default();
     let sum = sums.iter().find(|sum| sum.destination_id == destination.id).unwrap_or(&none);
     let state = if !destination.enabled {
         Chip::quiet(format!("Held: {} wait here, nothing is lost", count(sum.held)))
+    } else if is_down {
+        Chip::bad(format!("Failing: {} waiting", count(sum.owed)))
     } else if sum.owed > 0 {
         Chip::wait(format!("{} waiting", count(sum.owed)))
     } else if sum.last_accepted_at.is_some() {
@@ -296,6 +305,7 @@ fn destination_item(
 fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
     let retry = viewer.link(&format!("/deliveries/{}/retry", row.id)).to_string();
     let can_retry = matches!(row.state.as_str(), "given_up" | "pending");
+    let is_owed = row.state == "pending";
     let answer = match (&row.last_error, row.last_status) {
         (_, Some(status)) => words::http_status(status),
         (Some(error), None) => error.clone(),
@@ -311,7 +321,9 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         state: words::delivery_state(row),
         tries: count(row.attempts),
         answer,
-        next: (row.state == "pending").then(|| viewer.times.short(row.due_at, viewer.now)),
+        next: (is_owed && row.down_since.is_none())
+            .then(|| viewer.times.short(row.due_at, viewer.now)),
+        waits: if is_owed && row.down_since.is_some() { "when it is back" } else { "" },
         expires: words::expires(row, viewer.now).unwrap_or_default(),
         retry: can_retry.then_some(retry),
         retry_label: if row.state == "pending" { "Send now" } else { "Send again" },

@@ -36,6 +36,8 @@ struct DeliveryPage {
     why: String,
     since: Moment,
     next: Option<(Moment, String)>,
+    /// Since when its destination takes nothing, so that it waits.
+    down: Option<Moment>,
     /// How long it is still worth sending, and until when.
     expires: Option<(String, Moment)>,
     /// `POST https://…k7Qe`.
@@ -94,7 +96,7 @@ fn delivery_page(
     let can_retry = has_message && matches!(row.state.as_str(), "given_up" | "pending");
     let why = match (row.state.as_str(), row.reason.as_deref()) {
         ("given_up", Some(reason)) => {
-            let said = row.last_error.as_deref().unwrap_or_default();
+            let said = row.last_error.as_deref().map(words::sentence).unwrap_or_default();
             format!("Given up because {}. {said}", words::given_up(reason))
         }
         ("skipped", Some(reason)) => format!("Not sent: {}.", words::skipped(reason)),
@@ -127,7 +129,10 @@ fn delivery_page(
         state: words::delivery_state(row),
         why,
         since: viewer.times.short_second(row.created_at, viewer.now),
-        next: (row.state == "pending").then(|| {
+        down: row.down_since.filter(|_| row.state == "pending").map(|since| {
+            viewer.times.short_second(since, viewer.now)
+        }),
+        next: (row.state == "pending" && row.down_since.is_none()).then(|| {
             let wait = row.due_at.since(viewer.now);
             let text = if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) };
             (viewer.times.short_second(row.due_at, viewer.now), text)

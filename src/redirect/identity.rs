@@ -30,6 +30,8 @@ pub(super) struct Choice {
     pub(super) previous: Option<ClickId>,
     /// True when it came from a linked page.
     pub(super) is_adopted: bool,
+    /// What the cookie `_ck_s` says from now on.
+    pub(super) session: String,
 }
 
 /// Chooses. `signature` is of the request's own query; `from_outside` says that the referrer is none of the owner's pages.
@@ -51,18 +53,22 @@ pub(super) fn choose(
         let id = ClickId::parse(id).filter(genuine)?;
         (age.abs() < HANDED_OVER_SECONDS).then_some(id)
     });
-    if let Some(id) = handed_over {
-        let previous = stored.or(Some(id.clone()));
-        return Choice { kept: Some(id), previous, is_adopted: true };
-    }
     let (last_signature, last_active) =
         held.session.and_then(|text| text.split_once('.')).unwrap_or_default();
+    let is_number = last_signature.bytes().all(|b| b.is_ascii_digit());
+    let last_signature = if is_number { last_signature } else { "" };
+    let session = if signature.is_empty() { last_signature } else { signature };
+    let session = format!("{session}.{}", now.as_seconds());
+    if let Some(id) = handed_over {
+        let previous = stored.or(Some(id.clone()));
+        return Choice { kept: Some(id), previous, is_adopted: true, session };
+    }
     let is_live =
         last_active.parse::<i64>().is_ok_and(|at| now.as_seconds() - at < SESSION_SECONDS);
     let is_new_click =
         if signature.is_empty() { from_outside && !is_live } else { signature != last_signature };
     let kept = stored.clone().filter(|_| !is_new_click);
-    Choice { kept, previous: stored, is_adopted: false }
+    Choice { kept, previous: stored, is_adopted: false, session }
 }
 
 /// The tag's signature of a query: one number for all its ad click IDs and UTM parameters, empty if there are none.
@@ -74,7 +80,7 @@ pub(super) fn signature(query: &str) -> String {
     let hash = pairs
         .join(",")
         .encode_utf16()
-        .fold(0_u32, |hash, unit| (hash ^ u32::from(unit)).wrapping_mul(65_599));
+        .fold(0_u32, |hash, unit| hash.wrapping_mul(65_599) ^ u32::from(unit));
     hash.to_string()
 }
 
@@ -125,7 +131,12 @@ mod tests {
             let choice = choose(&keys(), 1, NOW, &held, &signature(query), from_outside);
             assert_eq!(choice.kept.is_some(), is_kept, "{name}");
             assert_eq!(choice.previous.as_ref(), Some(&old), "{name}");
+            let signed = if signature(query).is_empty() { mine.clone() } else { signature(query) };
+            assert_eq!(choice.session, format!("{signed}.{}", NOW.as_seconds()), "{name}");
         }
+        let junk = Held { session: Some("1;x.7"), ..Held::default() };
+        let session = choose(&keys(), 1, NOW, &junk, "", false).session;
+        assert_eq!(session, format!(".{}", NOW.as_seconds()));
     }
 
     #[test]
@@ -161,9 +172,12 @@ mod tests {
 
     #[test]
     fn signatures_are_the_tags() {
-        // The numbers are what static/tag.js makes of the same queries.
-        assert_eq!(signature("gclid=Cj0KCQ"), "2887367898");
-        assert_eq!(signature("x=1&utm_source=b%C3%BCro&gclid=A"), "1583572190");
+        // What static/tag.js makes of the same queries; its own test reads the same file.
+        let rows = include_str!("../../tests/fixtures/signatures.json");
+        let rows: Vec<(String, String)> = serde_json::from_str(rows).unwrap();
+        for (query, expected) in rows {
+            assert_eq!(signature(&query), expected, "{query}");
+        }
         assert_eq!(signature(""), "");
         assert_eq!(signature("page=2&ref=x&gclid="), "");
         assert_ne!(signature("gclid=A"), signature("gclid=a"));

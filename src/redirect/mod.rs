@@ -79,16 +79,17 @@ async fn follow_link(
     } else {
         None
     };
-    let presented = choice.kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
+    let Choice { kept, session, .. } = choice;
+    let presented = kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
     let click_id = click_id.unwrap_or(presented);
     let mut response = answer(&target::address(site, &link.target, Some(&click_id), &query))?;
-    if held.click_id != Some(click_id.as_str()) {
-        let session = format!("{signature}.{}", now.as_seconds());
-        for (name, value) in [("_ck", click_id.as_str()), ("_ck_s", &session)] {
-            let cookie = visit::cookie(name, value, &own_host(&client), client.is_https);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
+    // The browser may hold the click ID already; that there was activity is news to it.
+    let is_new = held.click_id != Some(click_id.as_str());
+    let click_id = is_new.then_some(("_ck", click_id.as_str()));
+    for (name, value) in click_id.into_iter().chain([("_ck_s", session.as_str())]) {
+        let cookie = visit::cookie(name, value, &own_host(&client), client.is_https);
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }
     Ok(response)

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, QUARTER_MS, Scope, add, within};
 use crate::money::Totals;
 use crate::store::Store;
@@ -60,18 +61,23 @@ pub(crate) async fn days(
     .context("could not count visits by quarter hour")?;
 
     let conversions: Vec<ConversionQuarter> = within(
-        "select min(occurred_at_ms / 900000) as quarter, currency, count(*) as conversions,
-                cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
-                cast(coalesce(sum(refunded_minor + lost_minor), 0) as bigint) as refunded
-           from conversions
-          where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
-            and paid_at_ms is not null
-          group by (occurred_at_ms / 900000 - $5) / $6, currency",
+        concat!(
+            summed_days!("and zone = $7"),
+            "select min(quarter) as quarter, currency, cast(sum(conversions) as bigint) as conversions,
+                    cast(sum(gross) as bigint) as gross, cast(sum(refunded + lost) as bigint) as refunded
+               from (",
+            in_sums!("d.from_ms / 900000 as quarter", "0"),
+            " union all ",
+            in_gaps!("c.occurred_at_ms / 900000 as quarter", ""),
+            ") as counted
+              group by (quarter - $5) / $6, currency"
+        ),
         scope,
         period,
     )
     .bind(first_quarter)
     .bind(step)
+    .bind(zone.iana_name().unwrap_or_default())
     .fetch_all(store.pool())
     .await
     .context("could not sum conversions by quarter hour")?;
@@ -106,7 +112,8 @@ struct VisitQuarter {
 #[derive(sqlx::FromRow)]
 struct ConversionQuarter {
     quarter: i64,
-    currency: Option<String>,
+    /// Empty where no money is stated.
+    currency: String,
     conversions: i64,
     gross: i64,
     refunded: i64,
@@ -131,8 +138,8 @@ fn fold(
     for row in conversions {
         day_of(row.quarter, &mut |day| {
             day.conversions += row.conversions;
-            add(&mut day.gross, row.gross, row.currency.as_deref());
-            add(&mut day.net, row.gross.saturating_sub(row.refunded), row.currency.as_deref());
+            add(&mut day.gross, row.gross, Some(&row.currency));
+            add(&mut day.net, row.gross.saturating_sub(row.refunded), Some(&row.currency));
         });
     }
     days.into_values().collect()
@@ -242,7 +249,7 @@ mod tests {
         let quarter = Timestamp::parse("2026-09-21T03:45:00Z").unwrap().as_ms() / QUARTER_MS;
         let row = |code: &str, gross, refunded| ConversionQuarter {
             quarter,
-            currency: Some(code.to_owned()),
+            currency: code.to_owned(),
             conversions: 1,
             gross,
             refunded,

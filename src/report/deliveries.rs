@@ -39,6 +39,8 @@ pub(crate) struct DeliveryRow {
     pub(crate) destination_key: String,
     /// What people call it.
     pub(crate) destination_name: String,
+    /// Since when the destination takes nothing and is only probed.
+    pub(crate) down_since: Option<Timestamp>,
     /// `anytrack`, `webhook`, …
     pub(crate) destination_kind: String,
     /// `cnv_…`.
@@ -134,12 +136,13 @@ pub(crate) struct DestinationTotals {
 macro_rules! list {
     ($state:literal) => {
         concat!(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
                     c.amount_minor, c.currency, c.livemode
                from deliveries d
                join destinations t on t.id = d.destination_id
+               left join breakers b on b.destination_id = d.destination_id
                join conversions c on c.id = d.conversion_id
               where d.id < $1
                 and (cast($2 as text) is null or t.site_id = $2)
@@ -196,12 +199,13 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
     let mut found = with_attempts(
         store,
         sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
                     c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
+               left join breakers b on b.destination_id = d.destination_id
                join conversions c on c.id = d.conversion_id
               where d.id = $1",
         )
@@ -219,12 +223,13 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
     with_attempts(
         store,
         sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind,
+            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
                     d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
                     d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
                     c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
                from deliveries d
                join destinations t on t.id = d.destination_id
+               left join breakers b on b.destination_id = d.destination_id
                join conversions c on c.id = d.conversion_id
               where d.conversion_id = $1
               order by d.created_at_ms, d.id",
@@ -384,6 +389,7 @@ fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
         destination_key: row.try_get("destination_key")?,
         destination_name: row.try_get("destination_name")?,
         destination_kind: row.try_get("destination_kind")?,
+        down_since: row.try_get::<Option<i64>, _>("held_at_ms")?.map(Timestamp::from_ms),
         conversion_id: row.try_get("conversion_id")?,
         event_name: row.try_get("event_name")?,
         transaction_id: row.try_get("transaction_id")?,

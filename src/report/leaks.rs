@@ -232,7 +232,15 @@ struct UndeliveredGroup {
     newest_id: String,
 }
 
-async fn undelivered(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Undelivered>> {
+/// Deliveries of the period's conversions that are owed, held or given up, by destination and state.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn undelivered(
+    store: &Store,
+    scope: &Scope,
+    period: Period,
+) -> Result<Vec<Undelivered>> {
     // The inner grouping makes a conversion with two messages to one destination count its money once. It goes first, whatever the planner
     // thinks: what is undelivered is few beside the conversions of a period, and stands in its index in this order.
     let groups: Vec<UndeliveredGroup> = within(

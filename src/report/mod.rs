@@ -20,6 +20,7 @@ mod page_events;
 mod ranking;
 mod sources;
 mod stripe_events;
+mod summed;
 mod tag_signs;
 mod trouble;
 mod visits;
@@ -50,7 +51,7 @@ pub(crate) use deliveries::{
 };
 pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
-pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks};
+pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks, undelivered};
 pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};

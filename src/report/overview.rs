@@ -2,9 +2,12 @@
 //! In: a scope and a period. Out: one `Overview`.
 //! Promise: a conversion counts once, in the period in which it occurred, also when several things went wrong with it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 
 use super::counted::{counted, in_period};
+use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, Share, add, within};
 use crate::money::Totals;
 use crate::store::Store;
@@ -38,6 +41,8 @@ pub(crate) struct Overview {
     pub(crate) match_rate: Share,
     /// Net money of unmatched conversions.
     pub(crate) unmatched_money: Totals,
+    /// Of the unmatched ones that state money: how many of each reason, and their net money.
+    pub(crate) unmatched_by: BTreeMap<String, (i64, Totals)>,
     /// How many conversions some destination does not have yet: pending, given up or held.
     pub(crate) undelivered: i64,
     /// Their net money.
@@ -57,24 +62,38 @@ pub(crate) struct Overview {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
+    // What is undelivered is few beside the conversions of a period, so it is looked for from its own index.
     let groups: Vec<Group> = within(
-        "select currency, match_state, is_placeholder, is_undelivered, count(*) as conversions,
-                cast(coalesce(sum(amount_minor), 0) as bigint) as gross,
-                cast(coalesce(sum(refunded_minor), 0) as bigint) as refunded,
-                cast(coalesce(sum(disputed_minor), 0) as bigint) as disputed,
-                cast(coalesce(sum(lost_minor), 0) as bigint) as lost
-           from (select c.currency, c.match_state, c.amount_minor, c.refunded_minor, c.disputed_minor,
-                        c.lost_minor,
-                        case when c.match_reason = 'placeholder_not_replaced' then 1 else 0 end as is_placeholder,
-                        case when c.id in (select d.conversion_id
-                                             from deliveries d
-                                            where d.state <> 'delivered' and d.state <> 'skipped')
-                             then 1 else 0 end as is_undelivered
-                   from conversions c
-                  where c.site_id = $1 and c.livemode = $2
-                    and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
-                    and c.paid_at_ms is not null) as paid
-          group by currency, match_state, is_placeholder, is_undelivered",
+        concat!(
+            summed_days!(""),
+            "select 0 as is_undelivered, reason, currency, cast(sum(conversions) as bigint) as conversions,
+                    cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
+                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost
+               from (",
+            in_sums!("s.name as reason", "0"),
+            " union all ",
+            in_gaps!(
+                "case when c.match_state = 'matched' then '' else coalesce(c.match_reason, 'no_object') end as reason",
+                ""
+            ),
+            ") as counted
+              group by reason, currency
+              union all
+             select 1 as is_undelivered, reason, currency, count(*) as conversions,
+                    cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
+                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost
+               from (select case when c.match_state = 'matched' then '' else coalesce(c.match_reason, 'no_object') end as reason,
+                            coalesce(c.currency, '') as currency, coalesce(c.amount_minor, 0) as gross,
+                            c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost
+                       from (select distinct conversion_id
+                               from deliveries
+                              where state <> 'delivered' and state <> 'skipped') as owed
+                      cross join conversions c
+                      where c.id = owed.conversion_id and c.site_id = $1 and c.livemode = $2
+                        and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                        and c.paid_at_ms is not null) as undelivered
+              group by reason, currency"
+        ),
         scope,
         period,
     )
@@ -140,9 +159,9 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
           where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
             and c.paid_at_ms is not null
             and (c.match_state <> 'matched' and c.currency is not null
-                 or c.id in (select d.conversion_id
-                               from deliveries d
-                              where d.state <> 'delivered' and d.state <> 'skipped'))",
+                 or exists (select 1
+                              from deliveries d
+                             where d.conversion_id = c.id and d.state <> 'delivered' and d.state <> 'skipped'))",
         scope,
         period,
     )
@@ -155,10 +174,12 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
 /// Conversions that have all this in common.
 #[derive(sqlx::FromRow)]
 struct Group {
-    currency: Option<String>,
-    match_state: String,
-    is_placeholder: i64,
+    /// 1: they are in a group of 0 already, and some destination does not have them yet.
     is_undelivered: i64,
+    /// Why they are unmatched; empty for matched ones.
+    reason: String,
+    /// Empty where no money is stated.
+    currency: String,
     conversions: i64,
     gross: i64,
     refunded: i64,
@@ -173,14 +194,26 @@ impl Overview {
     }
 
     fn take(&mut self, group: &Group) {
-        let currency = group.currency.as_deref();
+        let currency = Some(group.currency.as_str());
         let net = group.gross.saturating_sub(group.refunded).saturating_sub(group.lost);
-        let is_unmatched = group.match_state != "matched";
+        let is_unmatched = !group.reason.is_empty();
+        let states_money = !group.currency.is_empty();
+        let leaks_unmatched = is_unmatched && states_money;
+        if group.is_undelivered == 1 {
+            self.undelivered += group.conversions;
+            add(&mut self.undelivered_money, net, currency);
+            if !leaks_unmatched {
+                self.leaking += group.conversions;
+                add(&mut self.at_risk, net, currency);
+            }
+            return;
+        }
         self.conversions += group.conversions;
         add(&mut self.gross, group.gross, currency);
         add(&mut self.refunded, group.refunded, currency);
         add(&mut self.net, net, currency);
-        let states_money = group.currency.is_some();
+        add(&mut self.disputed, group.disputed, currency);
+        add(&mut self.lost, group.lost, currency);
         let events = if states_money { 0 } else { group.conversions };
         if is_unmatched {
             self.unmatched += group.conversions;
@@ -190,19 +223,16 @@ impl Overview {
             self.matched += group.conversions;
             self.matched_events += events;
         }
-        if group.is_placeholder == 1 && states_money {
-            self.lost_to_missing_tag += group.conversions;
-            add(&mut self.lost_to_missing_tag_money, net, currency);
-        }
-        add(&mut self.disputed, group.disputed, currency);
-        add(&mut self.lost, group.lost, currency);
-        if group.is_undelivered == 1 {
-            self.undelivered += group.conversions;
-            add(&mut self.undelivered_money, net, currency);
-        }
-        if (is_unmatched && states_money) || group.is_undelivered == 1 {
+        if leaks_unmatched {
             self.leaking += group.conversions;
             add(&mut self.at_risk, net, currency);
+            let (conversions, money) = self.unmatched_by.entry(group.reason.clone()).or_default();
+            *conversions += group.conversions;
+            add(money, net, currency);
+        }
+        if group.reason == "placeholder_not_replaced" && states_money {
+            self.lost_to_missing_tag += group.conversions;
+            add(&mut self.lost_to_missing_tag_money, net, currency);
         }
     }
 }

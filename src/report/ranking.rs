@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::counted::{counted, in_period};
+use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
 use crate::store::Store;
@@ -72,7 +73,7 @@ pub(crate) async fn ranking(
         .fetch_all(store.pool())
         .await
         .context("could not rank visits")?;
-    let conversions: Vec<(Option<String>, Option<String>, i64, i64)> =
+    let conversions: Vec<(Option<String>, String, i64, i64)> =
         within(conversions_sql, scope, period)
             .fetch_all(store.pool())
             .await
@@ -80,9 +81,10 @@ pub(crate) async fn ranking(
     Ok(rank(visits, conversions, currency))
 }
 
-/// The two texts for one dimension: its number in `visit_sums`, and its column in `visit_counts` and `touches`.
+/// The two texts for one dimension: its number in `visit_sums` and its column in `visit_counts`; the same number in `conversion_sums` and that of
+/// conversions without a touch, and its column in `touches`.
 macro_rules! statements {
-    ($dimension:literal, $column:literal) => {
+    ($dimension:literal, $column:literal, $or_none:literal, $of_touch:literal) => {
         (
             concat!(
                 "select name, cast(sum(visits) as bigint) from (",
@@ -90,17 +92,18 @@ macro_rules! statements {
                 ") as counted group by name"
             ),
             concat!(
-                "select name, currency, count(*), cast(coalesce(sum(net_minor), 0) as bigint)
-                   from (select case when t.conversion_id is null then null else coalesce(t.",
-                $column,
-                ", '') end as name,
-                                c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor
-                           from conversions c
-                           left join touches t on t.conversion_id = c.id and t.is_last = 1
-                          where c.site_id = $1 and c.livemode = $2
-                            and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
-                            and c.paid_at_ms is not null) as paid
-                  group by name, currency"
+                summed_days!(""),
+                "select case when has_touch = 1 then name end, currency, cast(sum(conversions) as bigint),
+                        cast(sum(gross - refunded - lost) as bigint)
+                   from (",
+                in_sums!("s.name, case when s.dimension = 6 then 0 else 1 end as has_touch", $or_none),
+                " union all ",
+                in_gaps!(
+                    $of_touch,
+                    "left join touches t on t.conversion_id = c.id and t.is_last = 1"
+                ),
+                ") as counted
+                  group by has_touch, name, currency"
             ),
         )
     };
@@ -109,18 +112,43 @@ macro_rules! statements {
 impl Dimension {
     fn statements(self) -> (&'static str, &'static str) {
         match self {
-            Self::Channel => statements!("1", "channel"),
-            Self::Source => statements!("2", "source"),
-            Self::Campaign => statements!("3", "campaign"),
-            Self::LandingPage => statements!("4", "landing_path"),
-            Self::Device => statements!("5", "device"),
+            Self::Channel => statements!(
+                "1",
+                "channel",
+                "1, 6",
+                "coalesce(t.channel, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+            ),
+            Self::Source => statements!(
+                "2",
+                "source",
+                "2, 6",
+                "coalesce(t.source, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+            ),
+            Self::Campaign => statements!(
+                "3",
+                "campaign",
+                "3, 6",
+                "coalesce(t.campaign, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+            ),
+            Self::LandingPage => statements!(
+                "4",
+                "landing_path",
+                "4, 6",
+                "coalesce(t.landing_path, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+            ),
+            Self::Device => statements!(
+                "5",
+                "device",
+                "5, 6",
+                "coalesce(t.device, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+            ),
         }
     }
 }
 
 fn rank(
     visits: Vec<(String, i64)>,
-    conversions: Vec<(Option<String>, Option<String>, i64, i64)>,
+    conversions: Vec<(Option<String>, String, i64, i64)>,
     currency: Currency,
 ) -> Ranking {
     let mut by_name = BTreeMap::<String, RankingRow>::new();
@@ -134,7 +162,7 @@ fn rank(
             None => &mut ranking.unmatched,
         };
         row.conversions += conversions;
-        add(&mut row.net, net_minor, code.as_deref());
+        add(&mut row.net, net_minor, Some(&code));
     }
     let named = by_name.into_iter().map(|(name, row)| RankingRow { name, ..row });
     ranking.rows = named.collect();
@@ -161,11 +189,11 @@ mod tests {
         let mut visits: Vec<_> = (0..20).map(|n| (format!("c{n:02}"), n)).collect();
         visits.push((String::new(), 1));
         let conversions = vec![
-            (Some("c03".to_owned()), Some("USD".to_owned()), 2, 900),
-            (Some("c04".to_owned()), Some("EUR".to_owned()), 9, 99_900),
-            (Some("unseen".to_owned()), Some("USD".to_owned()), 1, 1000),
-            (None, Some("USD".to_owned()), 4, 77),
-            (None, None, 1, 0),
+            (Some("c03".to_owned()), "USD".to_owned(), 2, 900),
+            (Some("c04".to_owned()), "EUR".to_owned(), 9, 99_900),
+            (Some("unseen".to_owned()), "USD".to_owned(), 1, 1000),
+            (None, "USD".to_owned(), 4, 77),
+            (None, String::new(), 1, 0),
         ];
         let ranking = rank(visits, conversions, usd);
         let names: Vec<_> = ranking.rows.iter().map(|row| row.name.as_str()).collect();

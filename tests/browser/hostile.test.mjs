@@ -82,6 +82,14 @@ for (const [name, sandbox] of [["scripts alone", "allow-scripts"], ["scripts and
     assert.equal(referenceOf(await web.payments.next()), id);
   });
 
+scene("bad input: an element of the page has the tag's name: it is no other tag, and the tag works", async ({ web, page }) => {
+  web.page("/", `<section id="clickstamp"><a href="${web.pay()}">Buy</a></section>${web.tag}`);
+  await goto(page, web.shop());
+  const { i: id } = await web.posts.next();
+  await assertStamped(page, "a", "href", web.pay(), id);
+  assert.equal(await ready(page), id);
+});
+
 scene("bad input: a page that is sandboxed by its policy: stamped and reported, though it has no origin", async ({ web, page }) => {
   web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`, { "content-security-policy": "sandbox allow-scripts" });
   const id = await openReady(page, web.shop("/?gclid=one"));

@@ -231,6 +231,21 @@ scene("F63 a link in a closed shadow root", async ({ web, page }) => {
   assert.equal(web.payments.all.length, 1);
 }, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 
+scene("F65 a page whose own address has the placeholder can be reloaded, and left and come back to", async ({ web, page }) => {
+  web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);
+  web.page("/other", web.tag);
+  const address = web.shop(`/?sub=${TOKEN}`);
+  const id = await openReady(page, address);
+  await page.evaluate(() => ((window.isOld = true), location.reload()));
+  await page.waitForFunction(() => !window.isOld);
+  assert.equal(await ready(page), id);
+  assert.equal(page.url(), address);
+  await openReady(page, web.shop("/other"));
+  await goBack(page, address);
+  await page.click("a");
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
 scene("F64 a frame of the same origin with its own tag shares the ID", async ({ web, page }) => {
   const html = `${web.tag}<a href="${web.pay()}">Buy</a>`;
   web.page("/", `${html}<iframe src="/inner"></iframe>`);

@@ -77,6 +77,18 @@ async fn what_is_to_mend_ends_with_1() {
 }
 
 #[tokio::test]
+async fn a_copy_of_the_tag_is_known_by_its_text() {
+    // The page and its script are one text here: what is asked for by any address is this.
+    let tag = include_str!("../../static/tag.min.js");
+    let id = "0".repeat(34);
+    let html = format!(
+        "<script async src='/cache/all.js'></script><script>{tag}({{\"i\":\"ck_{id}\",\"e\":\"http://go.shop.com/v\"}})</script>"
+    );
+    let (code, said) = check(&page("", &html), &[]).await;
+    assert!(code == 1 && said.contains("keeps a copy of the tag of go.shop.com: http"), "{said}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_ends_with_2() {
     let close = "connection: close\r\n";
     let rows = [

@@ -10,6 +10,7 @@ mod at_least_once;
 mod check;
 mod command;
 mod conversion;
+mod conversion_sums;
 mod crash;
 mod crash_matrix;
 mod custom;

@@ -118,7 +118,7 @@ async fn statuses_in_a_row_end_as_the_table_says() {
         (
             &[500, 599, 504],
             ended(given_up, "exhausted", &[retry, retry, retry]),
-            "no try of the whole schedule was accepted. it answered 504",
+            "no try of the whole schedule was accepted. It answered 504.",
         ),
         (&[503, 422], ended(given_up, refused, &[retry, refused]), "it answered 422"),
         (&[400], ended(given_up, refused, &[refused]), "it answered 400"),

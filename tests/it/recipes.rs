@@ -14,7 +14,7 @@ async fn with_tool(preset: &str) -> (TestApp, FakeDestination) {
     let (app, tool) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     let fields = [("name", "My tool"), ("url", tool.url.as_str()), ("preset", preset)];
     let reply = app.owner().await.post("/settings/destinations", &fields).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
     (app, tool)
 }
 
@@ -184,7 +184,7 @@ async fn a_postback_keeps_the_query_of_its_address() {
     let url = format!("{}?adv_id=42", network.url);
     let fields = [("name", "My tool"), ("url", url.as_str()), ("preset", "postback")];
     let reply = app.owner().await.post("/settings/destinations", &fields).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
     let click_id = sale(&app, "cs_live_1", PAGE).await;
     let query = format!(
         "adv_id=42&clickid={click_id}&value=102.60&currency=USD&txid=cs_live_1&event=Purchase"

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::harness::TestApp;
+use crate::harness::{FakeDestination, Session, TestApp};
 
 const SITE: [(&str, &str); 4] =
     [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD"), ("domains", "shop.example")];
@@ -115,4 +115,29 @@ async fn a_proxy_that_is_not_listed_is_told_of() {
     assert!(!owner.page("/setup").await.contains("All visitors look like one"));
     let text = owner.page_with("/setup", &[("x-forwarded-for", "198.51.100.1")]).await;
     assert!(text.contains("CLICKSTAMP_TRUSTED_PROXIES=127.0.0.1/32"), "{text}");
+}
+
+#[tokio::test]
+async fn any_destination_that_answers_ticks_the_last_step() {
+    let app = TestApp::owned(&[("CLICKSTAMP_ANYTRACK_URL", "")]).await;
+    let (owner, tool) = (app.owner().await, FakeDestination::start().await);
+    assert!(owner.page("/setup").await.contains("Where should conversions go?"));
+    let fields = [("name", "My Zap"), ("url", tool.url.as_str()), ("preset", "zapier")];
+    owner.post("/settings/destinations", &fields).await;
+    assert!(owner.page("/setup").await.contains("My Zap is set."));
+    tool.answer(200, "Accepted", None);
+    let click_id = app.visit("https://www.shop.localhost/offer?gclid=A").await;
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    app.deliver_due().await;
+    assert!(owner.page("/setup").await.contains("My Zap accepted a message,"));
+}
+
+#[tokio::test]
+async fn the_step_for_stripe_leads_to_the_events_to_select() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let text = owner.page("/setup").await;
+    let href = text.split("href=\"").find(|part| part.starts_with("/settings/sources/"));
+    let href = href.and_then(|part| part.split('"').next()).expect("a webhook's page");
+    assert!(owner.page(href).await.contains("charge.dispute.closed"));
 }

@@ -4,7 +4,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readFileSync } from "node:fs";
 import { withBothTags } from "./lib/visitor.mjs";
+
+/** Queries and their signatures; the server's test of redirect links reads the same file. */
+const SIGNATURES = JSON.parse(readFileSync(new URL("../fixtures/signatures.json", import.meta.url), "utf8"));
 
 /** The ad click IDs of the server's table. */
 const AD_CLICK_IDS =
@@ -39,6 +43,10 @@ withBothTags((tag, newVisitor) => {
       assert.equal(signatureOf(same), plain, same);
     for (const other of ["?gclid=ab&utm_source=x", "?utm_source=x&gclid=Ab", "?gclid=Ab", "?gclid=Ab&utm_source=y", "?gclid=Ab&gclid=Ab&utm_source=x"])
       assert.notEqual(signatureOf(other), plain, other);
+  });
+
+  test(`${tag}: it is the number that redirect links make of the same query`, () => {
+    for (const [query, expected] of SIGNATURES) assert.equal(signatureOf(`?${query}`), expected, query);
   });
 
   test(`${tag}: the whole text counts, and neighbours do not cancel out`, () => {

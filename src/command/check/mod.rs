@@ -1,7 +1,8 @@
 //! `clickstamp check URL`: does this page lead its buyers to Stripe with a click ID?
 //! In: a page's address. Out: findings in plain words, and an exit code: 0 all is well, 1 something to mend, 2 the page could not be read.
-//! Promise: it opens no database and changes nothing; one page is read, bounded in time and size.
+//! Promise: it opens no database and changes nothing; one page is read, and its scripts where the tag is not among them, bounded in time and size.
 
+mod copies;
 mod fetch;
 mod page;
 mod policy;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::{Arg, ArgMatches, Command};
 use url::Url;
 
+use self::copies::TagCopy;
 use self::page::{Element, Page};
 use self::policy::Policy;
 use crate::config::Config;
@@ -42,7 +44,7 @@ pub fn command() -> Command {
     Command::new("check")
         .about("Look at a page: is the tag on it, do its payment links carry the placeholder, would its policy let the tag work?")
         .after_help(
-            "Reads the page as it is served, runs no script, and needs no server. Exit code 0: all is well, 1: something to mend, \
+            "Reads the page as it is served, and its scripts where the tag is not among them; runs none, and needs no server. Exit code 0: all is well, 1: something to mend, \
              2: the page could not be read.",
         )
         .arg(Arg::new("url").required(true).value_name("URL").help("the page’s address"))
@@ -61,7 +63,11 @@ pub async fn run(config: &Config, arguments: &ArgMatches) -> Result<ExitCode> {
             return Ok(ExitCode::from(NOT_READ));
         }
     };
-    let findings = judge(&answer, config.public_url.as_ref());
+    let ours = config.public_url.as_ref();
+    let page = Page::read(&answer.html, &answer.url);
+    let scripts = fetch::scripts(&to_look_into(&page, ours)).await?;
+    let copies = scripts.into_iter().filter_map(|(address, text)| TagCopy::read(address, &text));
+    let findings = judge(&answer, &page, &copies.collect::<Vec<_>>(), ours);
     let faults = findings.iter().filter(|finding| finding.is_fault).count();
     let mut said = format!("{}\n", answer.url);
     for finding in &findings {
@@ -101,62 +107,128 @@ fn fault(text: impl Into<String>) -> Finding {
     Finding { is_fault: true, text: text.into() }
 }
 
-/// What there is to say about a page; `ours` is the address under which the server is known, when it is set.
-fn judge(answer: &Answer, ours: Option<&Url>) -> Vec<Finding> {
-    let page = Page::read(&answer.html, &answer.url);
-    let tags: Vec<(&Element, Url)> = page
-        .elements
-        .iter()
-        .filter(|element| element.name == "script")
-        .filter_map(|element| Some((element, tag_address(&page, element, ours)?)))
-        .collect();
+/// What there is to say about a page, among whose scripts are these copies of the tag; `ours` is the address under which the server
+/// is known, when it is set.
+fn judge(answer: &Answer, page: &Page, copies: &[TagCopy], ours: Option<&Url>) -> Vec<Finding> {
+    let tags = tags(page, ours);
     let mut findings = Vec::new();
-    judge_presence(&page, &tags, &mut findings);
-    if let Some((element, address)) = tags.first() {
-        judge_holding(&page, element, &mut findings);
-        judge_policies(&page, answer, element, address, &mut findings);
+    judge_presence(page, &tags, copies, &mut findings);
+    let copy = copies.first().and_then(|copy| {
+        let element = scripts(page).find(|(_, address)| *address == copy.address)?.0;
+        judge_copy(copy, ours, &mut findings);
+        Some((element, &copy.address, copy.door.clone()))
+    });
+    let tag = tags.first().map(|(element, address)| (*element, address, Some(door(address))));
+    if let Some((element, address, door)) = tag.or(copy) {
+        judge_holding(page, element, &mut findings);
+        judge_policies(page, answer, element, (address, door.as_ref()), &mut findings);
     }
-    judge_links(&page, &mut findings);
+    judge_links(page, &mut findings);
     findings
 }
 
-/// The address of the tag, if the script is one: `…/t/{site}.js`, below our own address where that is known.
-fn tag_address(page: &Page, script: &Element, ours: Option<&Url>) -> Option<Url> {
-    let src = ["src", "data-rocket-src", "data-src"].iter().find_map(|name| script.get(name))?;
-    let address = page.base.join(src.trim()).ok()?;
-    let (before, file) = address.path().rsplit_once('/')?;
-    if !before.ends_with("/t") || !file.ends_with(".js") {
-        return None;
-    }
-    let is_ours = ours.is_none_or(|ours| {
-        let prefix = ours.path().trim_end_matches('/');
-        ours.host_str() == address.host_str() && before == format!("{prefix}/t")
-    });
-    is_ours.then_some(address)
+/// The page's scripts that have an address, those included that an optimiser holds back.
+fn scripts(page: &Page) -> impl Iterator<Item = (&Element, Url)> {
+    page.elements.iter().filter(|element| element.name == "script").filter_map(|script| {
+        let src =
+            ["src", "data-rocket-src", "data-src"].iter().find_map(|name| script.get(name))?;
+        Some((script, page.base.join(src.trim()).ok()?))
+    })
 }
 
-fn judge_presence(page: &Page, tags: &[(&Element, Url)], findings: &mut Vec<Finding>) {
-    match tags {
-        [] => {
-            let sources = page.elements.iter().filter(|element| element.name == "script");
-            let combiner = sources.filter_map(|script| script.get("src")).find_map(|src| {
-                COMBINERS.iter().find(|(part, _)| src.contains(part)).map(|(_, who)| who)
-            });
-            findings.push(fault(match combiner {
-                Some(who) => format!(
-                    "The tag is not on this page, or {who} has combined it with other scripts: exclude its address there. A \
-                     combined copy gives every visitor an ID of an old copy."
-                ),
-                None => "The tag is not on this page: put the line that Setup shows first into its <head>. A tag that another \
-                         script adds (a tag manager) cannot be seen from here."
-                    .to_owned(),
-            }));
+/// The scripts that are the tag, by their address.
+fn tags<'a>(page: &'a Page, ours: Option<&Url>) -> Vec<(&'a Element, Url)> {
+    scripts(page).filter(|(_, address)| is_tag(address) && is_below(address, ours)).collect()
+}
+
+/// Scripts in which a copy of the tag may stand; none where the tag itself is on the page.
+fn to_look_into(page: &Page, ours: Option<&Url>) -> Vec<Url> {
+    if !tags(page, ours).is_empty() {
+        return Vec::new();
+    }
+    // What has the tag's own address, and is not ours, is another server's.
+    let others = scripts(page).map(|(_, address)| address).filter(|address| !is_tag(address));
+    others.filter(|address| matches!(address.scheme(), "http" | "https")).collect()
+}
+
+/// True for an address of the tag: `…/t/{site}.js`.
+fn is_tag(address: &Url) -> bool {
+    let path = address.path().rsplit_once('/');
+    path.is_some_and(|(before, file)| before.ends_with("/t") && file.ends_with(".js"))
+}
+
+/// True for an address below our own, where that is known.
+fn is_below(address: &Url, ours: Option<&Url>) -> bool {
+    ours.is_none_or(|ours| {
+        let prefix = ours.path().trim_end_matches('/');
+        let before = address.path().rsplit_once('/').map(|(before, _)| before);
+        ours.host_str() == address.host_str() && before == Some(&format!("{prefix}/t"))
+    })
+}
+
+/// Where the tag of this address posts visits.
+fn door(address: &Url) -> Url {
+    let mut door = address.clone();
+    let prefix = address.path().rsplit_once("/t/").map_or("", |(prefix, _)| prefix);
+    door.set_path(&format!("{prefix}/v"));
+    door.set_query(None);
+    door
+}
+
+fn judge_presence(
+    page: &Page,
+    tags: &[(&Element, Url)],
+    copies: &[TagCopy],
+    findings: &mut Vec<Finding>,
+) {
+    match (tags, copies) {
+        ([], []) => findings.push(fault(match combiner(scripts(page).map(|(_, address)| address)) {
+            Some(who) => format!(
+                "The tag is not on this page, or {who} has combined it with other scripts: exclude its address there. A combined \
+                 copy gives every visitor an ID of an old copy."
+            ),
+            None => "The tag is not on this page: put the line that Setup shows first into its <head>. A tag that another \
+                     script adds (a tag manager) cannot be seen from here."
+                .to_owned(),
+        })),
+        ([], [_]) => {}
+        ([(_, address)], _) => {
+            findings.push(good(format!("The tag is on the page, once: {address}")));
         }
-        [(_, address)] => findings.push(good(format!("The tag is on the page, once: {address}"))),
-        [_, others @ ..] => findings.push(fault(format!(
+        _ => findings.push(fault(format!(
             "The tag is on the page {} times. The first one works and the others are ignored: remove them.",
-            others.len() + 1
+            tags.len().max(copies.len())
         ))),
+    }
+}
+
+/// Who combines scripts, if one of these addresses tells.
+fn combiner(addresses: impl Iterator<Item = Url>) -> Option<&'static str> {
+    addresses
+        .filter_map(|address| COMBINERS.iter().find(|(part, _)| address.path().contains(part)))
+        .map(|(_, who)| *who)
+        .next()
+}
+
+/// A copy of the tag is its answer to one visitor, kept for all, or the static tag, which may be kept.
+fn judge_copy(copy: &TagCopy, ours: Option<&Url>, findings: &mut Vec<Finding>) {
+    let address = &copy.address;
+    if copy.has_click_id {
+        let who = combiner([address.clone()].into_iter());
+        let who = who.unwrap_or("An optimiser or a CDN");
+        let of = copy.door.as_ref().map_or_else(String::new, |door| {
+            format!(" of {}", door.host_str().unwrap_or_default())
+        });
+        findings.push(fault(format!(
+            "{who} keeps a copy of the tag{of}: {address}. Its click ID is used up, so browsers make their own, and no change of \
+             the settings reaches it: exclude the tag’s address there, from “combine”, “host locally” and the cache."
+        )));
+    } else {
+        findings.push(good(format!("The static tag is on the page, as a copy: {address}")));
+    }
+    let is_elsewhere = |door: &&Url| ours.is_some_and(|ours| ours.host_str() != door.host_str());
+    if let Some(door) = copy.door.as_ref().filter(is_elsewhere) {
+        findings.push(fault(format!("The copy reports visits to another server: {door}")));
     }
 }
 
@@ -192,7 +264,7 @@ fn judge_policies(
     page: &Page,
     answer: &Answer,
     tag: &Element,
-    address: &Url,
+    (address, door): (&Url, Option<&Url>),
     findings: &mut Vec<Finding>,
 ) {
     // A meta element counts as a header does.
@@ -215,11 +287,9 @@ fn judge_policies(
             "Its Content Security Policy stops the tag: add {origin} to script-src."
         )));
     }
-    let mut door = address.clone();
-    let prefix = address.path().rsplit_once("/t/").map_or("", |(prefix, _)| prefix);
-    door.set_path(&format!("{prefix}/v"));
-    door.set_query(None);
-    if policies.iter().all(|policy| policy.allows_connection(&door)) {
+    let Some(door) = door else { return };
+    let origin = door.origin().ascii_serialization();
+    if policies.iter().all(|policy| policy.allows_connection(door)) {
         findings.push(good("Its Content Security Policy lets visits be reported."));
     } else {
         findings.push(fault(format!(
@@ -296,13 +366,23 @@ mod tests {
     use super::*;
 
     fn faults_of(html: &str, policies: &[&str], ours: Option<&str>) -> Vec<String> {
+        faults_with(html, policies, ours, &[])
+    }
+
+    fn faults_with(
+        html: &str,
+        policies: &[&str],
+        ours: Option<&str>,
+        copies: &[TagCopy],
+    ) -> Vec<String> {
         let answer = Answer {
             url: Url::parse("https://www.shop.com/offer").unwrap(),
             policies: policies.iter().map(|text| (*text).to_owned()).collect(),
             html: html.to_owned(),
         };
         let ours = ours.map(|ours| Url::parse(ours).unwrap());
-        let findings = judge(&answer, ours.as_ref());
+        let page = Page::read(&answer.html, &answer.url);
+        let findings = judge(&answer, &page, copies, ours.as_ref());
         findings
             .into_iter()
             .filter(|finding| finding.is_fault)
@@ -406,6 +486,35 @@ mod tests {
         }
         let found = faults_of(TAG, &[], Some("https://clicks.other.com/"));
         assert!(found[0].contains("not on this page"), "another server’s tag is not ours");
+    }
+
+    #[test]
+    fn a_copy_of_the_tag_is_judged_as_what_it_is() {
+        let (src, door) = ("/wp-content/cache/min/1/a.js", "https://go.shop.com/v");
+        let html = format!("<script defer src='{src}'></script>{LINK}");
+        let copy = |has_click_id| TagCopy {
+            address: Url::parse(&format!("https://www.shop.com{src}")).unwrap(),
+            door: Some(Url::parse(door).unwrap()),
+            has_click_id,
+        };
+        let found = faults_with(&html, &[], None, &[copy(true)]);
+        assert!(
+            found.len() == 1 && found[0].starts_with("WP Rocket keeps a copy of the tag of go."),
+            "{found:?}"
+        );
+        assert!(faults_with(&html, &[], None, &[copy(false)]).is_empty(), "the static tag");
+        let policy = ["script-src 'self'; connect-src 'self'"];
+        let found = faults_with(&html, &policy, None, &[copy(false)]);
+        assert!(found.len() == 1 && found[0].contains("add https://go.shop.com to connect-src"));
+        let found = faults_with(&html, &[], Some("https://clicks.other.com/"), &[copy(false)]);
+        assert!(found.len() == 1 && found[0].contains("another server: https://go.shop.com/v"));
+        let page = Page::read(&html, &Url::parse("https://www.shop.com/").unwrap());
+        assert_eq!(to_look_into(&page, None).len(), 1);
+        let page = Page::read(TAG, &Url::parse("https://www.shop.com/").unwrap());
+        let other = Url::parse("https://clicks.other.com/").unwrap();
+        assert!(
+            to_look_into(&page, None).is_empty() && to_look_into(&page, Some(&other)).is_empty()
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! In: facts and lines. Out: rows, and records again. Private to this room.
 
 mod objects;
+mod sums;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -12,6 +13,10 @@ pub(super) use objects::{
     FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
     named_provisional_in, needed_click_ids, payments_of_subscription, payments_to_settle,
     save_waits,
+};
+pub(super) use sums::{
+    Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,
+    unsum_others,
 };
 
 use super::join::{By, Match, Reason};

@@ -160,6 +160,8 @@ fn health(
     (chip, String::new())
 }
 
+const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
+
 /// `POST /settings/destinations`: adds one.
 pub(super) async fn add_destination(
     State(state): State<AppState>,
@@ -192,10 +194,10 @@ pub(super) async fn add_destination(
             settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
-            if kind == DestinationKind::Webhook {
-                let done = Some(
-                    "The destination was added. It gets every conversion from now on.".to_owned(),
-                );
+            // Zapier, Slack and their like have no place for a secret; their page makes a new one for whoever wants it.
+            let is_program = presets::Preset::find(&sent.text("preset")).is_none();
+            if kind == DestinationKind::Webhook && is_program {
+                let done = Some(ADDED.to_owned());
                 let draft =
                     Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };
                 return page::show(&destination_page(&state, &viewer, &added, draft).await?);
@@ -430,7 +432,7 @@ pub(super) async fn show_destination(
 ) -> Result<Response, AppError> {
     let found = find(&state, &viewer, &key)?;
     let done = match query.done.as_deref() {
-        Some("added") => Some("The destination was added. It gets every conversion from now on."),
+        Some("added") => Some(ADDED),
         Some("saved") => Some("Saved. What is owed already keeps the message it has."),
         Some("enabled") => Some("It is on. What was held goes out now, oldest first."),
         Some("disabled") => Some("It is off. What is owed waits here; nothing is lost."),

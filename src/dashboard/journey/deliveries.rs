@@ -110,6 +110,14 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
         }
         "delivered" => "What it made of the message, only its own log says.".to_owned(),
         "given_up" => format!("{} Nothing more is tried until you send again.", why(delivery)),
+        "pending" if row.down_since.is_some() => {
+            let since = row.down_since.unwrap_or_default();
+            let since = viewer.times.short(since, viewer.now).text;
+            format!(
+                "{name} takes nothing since {since}. It goes out by itself once that is over.{}",
+                expires(viewer, row)
+            )
+        }
         "pending" => {
             format!("The next try is due {}.{}", due(viewer, row.due_at), expires(viewer, row))
         }

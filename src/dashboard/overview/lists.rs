@@ -11,7 +11,7 @@ use crate::dashboard::period::Span;
 use crate::dashboard::views::numbers::{NONE, count, in_order, money, rate, width};
 use crate::dashboard::views::{Choice, Link, words};
 use crate::money::{Currency, Money, Totals};
-use crate::report::{self, Dimension, Ranking, RankingRow, Share};
+use crate::report::{self, Dimension, Overview, Ranking, RankingRow, Share};
 use crate::state::AppState;
 
 /// A panel with a ranked list.
@@ -204,15 +204,15 @@ pub(super) async fn leaking(
     state: &AppState,
     viewer: &Viewer,
     span: &Span,
+    now: &Overview,
     currency: Currency,
 ) -> Result<Leaking> {
-    let leaks = report::leaks(&state.store, &viewer.scope(), span.period).await?;
+    let undelivered = report::undelivered(&state.store, &viewer.scope(), span.period).await?;
     let link = span.on(&viewer.link("/leaks")).to_string();
-    let unmatched = leaks.unmatched.iter().map(|leak| {
-        let heading = words::reason_heading(&leak.reason).to_owned();
-        (heading, format!("#{}", leak.reason), leak.conversions, &leak.money)
+    let unmatched = now.unmatched_by.iter().map(|(reason, (conversions, money))| {
+        (words::reason_heading(reason).to_owned(), format!("#{reason}"), *conversions, money)
     });
-    let undelivered = leaks.undelivered.iter().map(|line| {
+    let undelivered = undelivered.iter().map(|line| {
         let heading = match line.state.as_str() {
             "given_up" => "Delivery given up",
             "held" => "Delivery held",

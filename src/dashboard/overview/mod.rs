@@ -116,7 +116,7 @@ pub(super) async fn show_overview(
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,
         came: lists::came(&state, &viewer, &span, &here, query.from_by.as_deref(), currency)
             .await?,
-        leaks: lists::leaking(&state, &viewer, &span, currency).await?,
+        leaks: lists::leaking(&state, &viewer, &span, &now, currency).await?,
         landed: lists::landed(&state, &viewer, &span, currency).await?,
         used: lists::used(&state, &viewer, &span, currency).await?,
         latest: latest.rows.iter().map(|row| latest_item(&viewer, row)).collect(),

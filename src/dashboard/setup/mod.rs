@@ -22,8 +22,9 @@ use crate::dashboard::views::{Chip, numbers, words};
 use crate::dashboard::{assets, page};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
+use crate::settings::{self, Destination};
 use crate::state::AppState;
-use crate::{settings, visit};
+use crate::visit;
 
 /// How far somebody is, for the empty overview.
 pub(in crate::dashboard) struct Progress {
@@ -249,6 +250,9 @@ fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitR
     };
     Step {
         at: Some(viewer.times.short_second(at, viewer.now)),
+        // For the next page.
+        copy: snippet,
+        copy_label: "The tag",
         link: Some((viewer.link("/visits").to_string(), "See the visits")),
         ..step("The tag is on your page", true, format!("The newest visit came{page},"))
     }
@@ -272,8 +276,9 @@ fn link(state: &AppState, viewer: &Viewer, matched: Option<&ConversionRow>) -> S
             ..step(
                 title,
                 false,
-                "Put this text at the end of the address of every payment link. The tag replaces it when the page \
-                 opens. The step ticks with the first payment that comes back matched, also one of Stripe’s test mode."
+                "Put this text at the end of the address of every payment link, with & in place of the ? where the \
+                 address has a ? already. The tag replaces --CLICK-ID-- when the page opens. The step ticks with the first \
+                 payment that comes back matched, also one of Stripe’s test mode."
                     .to_owned(),
             )
         },
@@ -301,7 +306,10 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let since = viewer.now.minus(REFUSED_SINCE);
     let refused = report::rejections(&state.store, &viewer.site.id, since).await?;
     let newest = refused.iter().max_by_key(|rejection| rejection.last_at_ms);
-    let settings = format!("{}#stripe", viewer.link("/settings"));
+    let settings = match snapshot.stripe_source_of(&viewer.site.id) {
+        Some(source) => viewer.link(&format!("/settings/sources/{}", source.key)).to_string(),
+        None => format!("{}#stripe", viewer.link("/settings")),
+    };
     let text = match newest {
         Some(newest) if has_secret || newest.reason != "config" => {
             let at = viewer.times.short_second(Timestamp::from_ms(newest.last_at_ms), viewer.now);
@@ -324,12 +332,11 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
              under Developers, Webhooks?"
         }
         _ => {
-            "In Stripe, under Developers, Webhooks, add this endpoint with the events checkout.session.completed, \
-             checkout.session.async_payment_succeeded and checkout.session.async_payment_failed. Then put its signing \
-             secret into the settings here."
+            "In Stripe, under Developers, Webhooks, add this endpoint. The next page lists the events to select there, and \
+             takes the signing secret that Stripe then shows."
         }
     };
-    let label = if has_secret { "Look at the settings" } else { "Enter the signing secret" };
+    let label = if has_secret { "Look at the webhook" } else { "Select events, enter the secret" };
     Ok(Step {
         copy: to_copy(state, viewer).webhook,
         copy_label: "Address of the endpoint",
@@ -341,31 +348,46 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
 async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let title = "A destination answers";
     let snapshot = state.settings.current();
-    let settings = format!("{}#anytrack", viewer.link("/settings"));
-    let Some(destination) = snapshot.anytrack_of(&viewer.site.id) else {
-        let text = "Where should conversions go? Enter the webhook address that AnyTrack shows for your custom integration.";
-        let link = Some((settings, "Enter the AnyTrack address"));
+    let known: Vec<&Destination> = snapshot.destinations_about(&viewer.site).collect();
+    let Some(first) = known.first() else {
+        let text = "Where should conversions go? For AnyTrack, enter the webhook address that it shows for your custom \
+                    integration. For Zapier, Make, Slack or your own program, add a destination in the settings.";
+        let link =
+            Some((format!("{}#anytrack", viewer.link("/settings")), "Enter the AnyTrack address"));
         return Ok(Step { link, ..step(title, false, text.to_owned()) });
     };
-    let totals = report::destination_totals(&state.store, &viewer.site.id).await?;
-    let totals = totals.into_iter().find(|totals| totals.destination_id == destination.id);
-    let name = &destination.name;
-    Ok(match totals.as_ref().and_then(|totals| totals.last_accepted_at) {
-        Some(at) => Step {
+    let mut sites: Vec<&str> = known.iter().map(|found| found.site_id.as_str()).collect();
+    sites.sort_unstable();
+    sites.dedup();
+    let (mut newest, mut sent) = (None, None);
+    for site_id in sites {
+        for totals in report::destination_totals(&state.store, site_id).await? {
+            let Some(found) = known.iter().find(|found| found.id == totals.destination_id) else {
+                continue;
+            };
+            newest = newest.max(totals.last_accepted_at.map(|at| (at, found.name.as_str())));
+            if totals.owed + totals.given_up > 0 {
+                sent = Some(found.name.as_str());
+            }
+        }
+    }
+    let link = Some((viewer.link("/deliveries").to_string(), "See the deliveries"));
+    Ok(match (newest, sent) {
+        (Some((at, name)), _) => Step {
             at: Some(viewer.times.short_second(at, viewer.now)),
-            link: Some((viewer.link("/deliveries").to_string(), "See the deliveries")),
+            link,
             ..step(title, true, format!("{name} accepted a message,"))
         },
-        None => {
-            let sent = totals.is_some_and(|totals| totals.owed + totals.given_up > 0);
-            let text = if sent {
-                format!(
-                    "{name} has not accepted a message yet. The deliveries show what it answered."
-                )
-            } else {
-                format!("{name} is set. The step ticks when it accepts the first live payment.")
-            };
-            let link = Some((viewer.link("/deliveries").to_string(), "See the deliveries"));
+        (None, Some(name)) => {
+            let text = format!(
+                "{name} has not accepted a message yet. The deliveries show what it answered."
+            );
+            Step { link, ..step(title, false, text) }
+        }
+        (None, None) => {
+            let name = &first.name;
+            let text =
+                format!("{name} is set. The step ticks when it accepts the first live payment.");
             Step { link, ..step(title, false, text) }
         }
     })

@@ -221,12 +221,14 @@ fn ask_for(host: String) -> Option<Found> {
 fn ways(base: &str, page: &str) -> Vec<Extra> {
     let own = own_host(base);
     let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+    // Without it nginx does not tell a host of several certificates which one it means.
+    let named = if origin.starts_with("https:") { "\n    proxy_ssl_server_name on;" } else { "" };
     let way = |title, copy: String| Extra { title, text: String::new(), copy };
     vec![
         way(
             "nginx, in the server of your page",
             format!(
-                "location /k/ {{\n    proxy_pass {origin};\n    proxy_set_header Host {own};\n    proxy_set_header \
+                "location /k/ {{\n    proxy_pass {origin};{named}\n    proxy_set_header Host {own};\n    proxy_set_header \
                  X-Forwarded-Host $host;\n    proxy_set_header X-Forwarded-Proto $scheme;\n    proxy_set_header X-Forwarded-For \
                  $remote_addr;\n    proxy_cache off;\n}}"
             ),
@@ -350,7 +352,9 @@ mod tests {
     fn the_ways_name_our_host_and_the_page() {
         assert_eq!(own_host("https://go.shop.com:8443/k"), "go.shop.com");
         let ways = ways("https://go.shop.com:8443/k", "www.shop.com");
-        assert!(ways[0].copy.contains("proxy_pass https://go.shop.com:8443;"), "{}", ways[0].copy);
+        let https = "proxy_pass https://go.shop.com:8443;\n    proxy_ssl_server_name on;\n";
+        assert!(ways[0].copy.contains(https), "{}", ways[0].copy);
+        assert!(!super::ways("http://10.0.0.7:8080", "www.shop.com")[0].copy.contains("ssl"));
         assert!(ways[3].copy.contains("CLICKSTAMP_PUBLIC_URL=https://www.shop.com/k"));
     }
 

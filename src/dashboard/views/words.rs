@@ -98,6 +98,15 @@ pub(in crate::dashboard) fn delivery_state(row: &DeliveryRow) -> Chip {
     }
 }
 
+/// What somebody said, as a sentence: `it answered 410` is `It answered 410.`
+pub(in crate::dashboard) fn sentence(said: &str) -> String {
+    let said = said.trim();
+    let mut letters = said.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let end = if said.is_empty() || said.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
 /// How long a delivery that is owed is still worth sending; `None` where it has no end, or has come to one.
 pub(in crate::dashboard) fn expires(row: &DeliveryRow, now: Timestamp) -> Option<String> {
     let at = row.expires_at.filter(|_| matches!(row.state.as_str(), "pending" | "held"))?;

@@ -267,6 +267,7 @@ async fn apply(
             "events were processed while the ledger was rebuilt, so nothing was changed; run it again"
         );
     }
+    conversion::unsum_all(&mut tx).await?;
     for id in differences.iter().filter_map(|found| found.ours.as_deref()) {
         conversion::forget(&mut tx, id).await?;
     }

@@ -1,0 +1,183 @@
+//! Sums of the days that are over, which reports read instead of conversions.
+//! In: the ledger, and a site with its zone. Out: each day's conversions summed by one thing at a time.
+//! Promise: no sum is ever wrong. Whoever changes a conversion takes its day out in the same transaction, and from then on reports read that
+//! day's conversions themselves; a day is summed from the ledger, never corrected.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::Line;
+use super::table::{self, Stretch};
+use crate::clock::Timestamp;
+use crate::settings::Site;
+use crate::store::{AnyConnection, Store};
+
+/// How long a day is over before it is summed: what is written about a payment that just happened then costs nothing more.
+const OVER: Duration = Duration::from_secs(2 * 3600);
+/// What occurred less long ago stands on no summed day. An hour less, because clocks differ.
+const JUST_NOW: Duration = Duration::from_secs(3600);
+/// Between two transactions, so that whoever waits gets his turn too.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes the days of these lines out of the sums, in the transaction that changes them: of a line as it was, and of the same as it is now.
+pub(super) async fn unsum(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    lines: [Option<&Line>; 2],
+) -> Result<()> {
+    let mut places: Vec<(&str, bool, i64)> = lines
+        .into_iter()
+        .flatten()
+        .filter(|line| line.paid_at.is_some() && now.since(line.occurred_at) > JUST_NOW)
+        .map(|line| (line.site_id.as_str(), line.livemode, line.occurred_at.as_ms()))
+        .collect();
+    places.dedup();
+    if places.is_empty() {
+        return Ok(());
+    }
+    table::take_sums_turn(tx).await?;
+    for (site_id, livemode, at_ms) in places {
+        table::unsum(tx, site_id, livemode, at_ms).await?;
+    }
+    Ok(())
+}
+
+/// Takes all days out, in the transaction that writes many lines.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn unsum_all(tx: &mut AnyConnection) -> Result<()> {
+    table::unsum_all(tx).await
+}
+
+/// Sums a site's days that are over and not summed, one to a transaction. Answers how many there were.
+///
+/// # Errors
+/// When the database does not answer; what was summed so far stays so.
+pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Result<usize> {
+    let (zone, name) = zone_of(&site.timezone);
+    let Some((until, _)) = day_of(now.minus(OVER).as_ms(), &zone) else { return Ok(0) };
+    let mut days = 0;
+    for livemode in [true, false] {
+        let of = (site.number, livemode);
+        let mut summed = table::summed(store, site.number, livemode).await?;
+        let is_own = |((_, to), zone): &(Stretch, String)| *zone == name && *to <= until;
+        if !summed.iter().all(is_own) {
+            let mut tx = store.begin().await?;
+            table::unsum_others(&mut tx, of, &name, until).await?;
+            tx.commit().await?;
+            summed.retain(is_own);
+        }
+        let summed: Vec<Stretch> = summed.into_iter().map(|(stretch, _)| stretch).collect();
+        for (mut gap, is_first) in gaps(&summed, until) {
+            if is_first {
+                // Before the first conversion there is nothing to sum, and nothing to write on every look.
+                let mut connection = store.connection().await?;
+                let first =
+                    table::first_conversion(&mut connection, &site.id, livemode, gap).await?;
+                let Some((from, _)) = first.and_then(|first| day_of(first, &zone)) else {
+                    continue;
+                };
+                gap.0 = from;
+            }
+            while gap.0 < gap.1 {
+                let mut tx = store.begin().await?;
+                table::take_sums_turn(&mut tx).await?;
+                if table::is_summed(&mut tx, of, gap).await? {
+                    break; // Another copy of the program is at it. What it leaves is found at the next look.
+                }
+                let first = table::first_conversion(&mut tx, &site.id, livemode, gap).await?;
+                let stretch = next(gap, first.and_then(|first| day_of(first, &zone)));
+                table::sum(&mut tx, of, stretch, &name).await?;
+                tx.commit().await?;
+                (gap.0, days) = (stretch.1, days + 1);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    Ok(days)
+}
+
+/// What is not summed; true for what has no beginning.
+type Gap = (Stretch, bool);
+
+/// What is not summed before `until`.
+fn gaps(summed: &[Stretch], until: i64) -> Vec<Gap> {
+    let ends = summed.iter().map(|(from, _)| *from).chain([until]);
+    let begins = [i64::MIN].into_iter().chain(summed.iter().map(|(_, to)| *to));
+    let gaps = begins.zip(ends).enumerate().map(|(at, gap)| (gap, at == 0));
+    gaps.filter(|((from, to), _)| from < to).collect()
+}
+
+/// What to sum first in a gap: the day of its first conversion, or, if there is any, all that is empty before it.
+fn next((from, to): Stretch, day: Option<Stretch>) -> Stretch {
+    match day {
+        None => (from, to),
+        Some((begin, _)) if begin > from => (from, begin.min(to)),
+        Some((_, end)) => (from, end.min(to)),
+    }
+}
+
+/// As reports know it: by its IANA name, UTC where that is unknown.
+fn zone_of(name: &str) -> (TimeZone, String) {
+    let zone = TimeZone::get(name).unwrap_or(TimeZone::UTC);
+    let name = zone.iana_name().filter(|name| *name != "Etc/UTC").unwrap_or("UTC").to_owned();
+    (zone, name)
+}
+
+/// The day in a zone that a time stands on; `None` at the end of the calendar.
+fn day_of(ms: i64, zone: &TimeZone) -> Option<Stretch> {
+    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
+    let date = zone.to_datetime(at).date();
+    Some((first_instant(date, zone)?, first_instant(date.tomorrow().ok()?, zone)?))
+}
+
+fn first_instant(date: Date, zone: &TimeZone) -> Option<i64> {
+    Some(date.to_zoned_datetime(zone.clone()).ok()?.timestamp().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_what_is_not_summed_and_the_first_has_no_beginning() {
+        let rows: [(&[Stretch], i64, &[Gap]); 4] = [
+            (&[], 9, &[((i64::MIN, 9), true)]),
+            (&[(2, 4)], 9, &[((i64::MIN, 2), true), ((4, 9), false)]),
+            (&[(2, 4), (4, 9)], 9, &[((i64::MIN, 2), true)]),
+            (&[(2, 4), (5, 9)], 9, &[((i64::MIN, 2), true), ((4, 5), false)]),
+        ];
+        for (summed, until, expected) in rows {
+            assert_eq!(gaps(summed, until), expected, "{summed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_is_summed_as_one_and_days_one_by_one() {
+        assert_eq!(next((0, 100), None), (0, 100));
+        assert_eq!(next((0, 100), Some((20, 30))), (0, 20));
+        assert_eq!(next((20, 100), Some((20, 30))), (20, 30));
+        assert_eq!(
+            next((25, 27), Some((20, 30))),
+            (25, 27),
+            "what is left of a day of another zone"
+        );
+    }
+
+    #[test]
+    fn days_follow_daylight_saving_and_have_the_name_that_reports_know() {
+        let (berlin, name) = zone_of("europe/berlin");
+        assert_eq!(name, "Europe/Berlin");
+        let noon = Timestamp::parse("2026-10-25T12:00:00Z").unwrap().as_ms();
+        let (from, to) = day_of(noon, &berlin).unwrap();
+        assert_eq!((to - from) / 3_600_000, 25);
+        assert_eq!(day_of(from, &berlin), day_of(to - 1, &berlin));
+        assert_eq!(zone_of("Etc/UTC").1, "UTC");
+        assert_eq!(zone_of("Nowhere/Atlantis").1, "UTC");
+        assert_eq!(day_of(i64::MAX, &berlin), None);
+    }
+}
