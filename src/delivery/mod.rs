@@ -223,7 +223,11 @@ pub enum Retried {
 /// # Errors
 /// When the database cannot be written.
 pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
+    let subject = table::subject(store, id).await?;
     let mut tx = store.begin().await?;
+    if let Some(subject) = &subject {
+        table::breakers::probe_now(&mut tx, now, &subject.destination_id).await?;
+    }
     let retried = if table::owe_again(&mut tx, now, id).await? {
         Retried::Owed
     } else {
@@ -232,7 +236,9 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
             None => Retried::NotFound,
         }
     };
-    tx.commit().await?;
+    if retried == Retried::Owed {
+        tx.commit().await?;
+    }
     Ok(retried)
 }
 
@@ -253,6 +259,7 @@ pub(crate) struct Chosen {
 /// When the database cannot be written.
 pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
     let mut tx = store.begin().await?;
+    table::breakers::probe_now(&mut tx, now, &chosen.destination_id).await?;
     let count = table::owe_all_again(&mut tx, now, chosen).await?;
     tx.commit().await?;
     Ok(count)
@@ -286,6 +293,7 @@ pub(crate) async fn rebuild(
         Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
     };
     let mut tx = store.begin().await?;
+    table::breakers::probe_now(&mut tx, now, &destination.id).await?;
     let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
     tx.commit().await?;
     Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })

@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 
 use super::anytrack::AnyTrack;
 use super::checkout::{self, Sale};
-use super::story::{Reference, Step, Story, What};
+use super::story::{LINK, Reference, Step, Story, What};
 use crate::app::App;
 use crate::client::Peer;
 use crate::clock::Timestamp;
@@ -76,6 +76,11 @@ impl Player<'_> {
 
     async fn take(&mut self, step: &Step) -> Result<()> {
         match step.what {
+            What::VisitArrives(position) if self.story.visits[position].is_by_link => {
+                self.report_visits().await?;
+                self.move_to(step.at);
+                self.follow_link(position).await?;
+            }
             What::VisitArrives(position) => {
                 let visit = &self.story.visits[position];
                 let is_late = visit.at != step.at;
@@ -107,6 +112,22 @@ impl Player<'_> {
         self.app.process_events().await?;
         self.app.rejoin_late_visits().await?;
         self.app.deliver_due().await?;
+        Ok(())
+    }
+
+    /// Clicks on the redirect link; the click ID is the one with which it leads on.
+    async fn follow_link(&mut self, position: usize) -> Result<()> {
+        let visit = &self.story.visits[position];
+        let request = Request::get(LINK)
+            .header("host", "go.northlight.example")
+            .header("user-agent", visit.agent)
+            .header("accept-language", visit.language)
+            .extension(Peer(Some(visit.address.into())));
+        let response = self.router.clone().oneshot(request.body(Body::empty())?).await?;
+        let there = response.headers().get("location").context("the link leads somewhere")?;
+        let there = url::Url::parse(there.to_str()?)?;
+        let id = there.query_pairs().find_map(|(_, value)| ClickId::parse(&value));
+        self.minted[position] = Some(id.context("it carries a click ID")?);
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::config::{Config, Listen, Secret, Sources};
 use crate::ids;
 use crate::money::Currency;
 use crate::server::Listener;
-use crate::settings;
+use crate::settings::{self, LinkDraft};
 
 /// The account of whoever walks through.
 const EMAIL: &str = "demo@northlight.example";
@@ -168,6 +168,13 @@ async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -
     site.domains = vec!["northlight.example".to_owned(), own_host];
     settings::save_site(&state.store, &state.settings, &site).await?;
     let (now, url) = (state.clock.now(), world.collect_url());
+    let link = LinkDraft {
+        alias: story::LINK_ALIAS.to_owned(),
+        site_id: site.id.clone(),
+        name: "Card in every parcel".to_owned(),
+        target: world.payment_link(),
+    };
+    settings::add_link(&state.store, &state.settings, now, &link).await?;
     let source = current.stripe_source("main").context("a new database has a source")?;
     let secrets = std::slice::from_ref(secret);
     settings::save_webhook_secrets(&state.store, &state.settings, now, source, secrets).await?;
@@ -199,7 +206,12 @@ impl fmt::Display for WalkThrough<'_> {
         writeln!(f, "  5  Open the dashboard; your payment is on top of the conversions")?;
         writeln!(f, "     {clickstamp}/")?;
         writeln!(f, "     e-mail    {EMAIL}")?;
-        writeln!(f, "     password  {}\n", demo.password.expose())?;
+        writeln!(f, "     password  {}", demo.password.expose())?;
+        writeln!(
+            f,
+            "  6  Pay without any page: a redirect link, as from a QR code, brings a click ID by itself"
+        )?;
+        writeln!(f, "     {clickstamp}{}\n", story::LINK)?;
         writeln!(
             f,
             "JSON API: curl -H 'Authorization: Bearer {}' {clickstamp}/api/v1/overview",

@@ -91,6 +91,11 @@ impl World {
         format!("{}/anytrack", self.0.own_url)
     }
 
+    /// What the redirect link leads to: the pretend checkout, so that nobody ends at the real Stripe.
+    pub(super) fn payment_link(&self) -> String {
+        format!("{}/pay/{}?client_reference_id={PLACEHOLDER}", self.0.own_url, ON_SALE[0].0)
+    }
+
     pub(super) fn clickstamp_url(&self) -> String {
         format!("http://{}", self.0.clickstamp)
     }

@@ -241,6 +241,29 @@ async fn a_destination_that_is_down_is_only_probed_and_gets_everything_when_it_i
 }
 
 #[tokio::test]
+async fn sending_again_asks_at_once_whether_it_is_back() {
+    let app = owing_many(14, &[]).await;
+    app.anytrack.answers([500; 11]);
+    app.deliver_due().await;
+    assert_eq!(app.deliver_due().await, 0, "the next probe is half a minute away");
+    let state = app.app().state();
+    let id = app.deliveries().await.into_iter().find(|found| found.attempts == 0).unwrap().id;
+    let retried = delivery::retry(&state.store, app.now(), &id).await.unwrap();
+    assert_eq!(retried, Retried::Owed);
+    assert_eq!(app.deliver_due().await, 1, "one probe, which fails");
+    assert_eq!(app.deliver_due().await, 0);
+    delivery::retry(&state.store, app.now(), &id).await.unwrap();
+    assert!(app.deliver_due().await >= 3, "it is back, so all that is due goes");
+    app.advance(Duration::from_secs(600));
+    app.deliver_due().await;
+    assert_eq!(states(&app).await, (0, 14, 0));
+    // What cannot be sent again asks nothing of anybody.
+    app.deliver_due().await;
+    let again = delivery::retry(&state.store, app.now(), &id).await.unwrap();
+    assert_eq!(again, Retried::NotRetryable("delivered".to_owned()));
+}
+
+#[tokio::test]
 async fn a_wrong_address_costs_three_deliveries_not_a_day_of_them() {
     let mut app = owing_many(8, &[]).await;
     app.leave_things_undone();

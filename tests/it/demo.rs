@@ -107,10 +107,10 @@ async fn the_history_is_always_the_same_and_shows_all_that_can_happen() {
     let (demo, walk) = Walk::prepare().await;
     let overview = walk.api(&format!("overview?{PERIOD}")).await;
     // The same moment tells the same story, to the cent. Who changes the story puts its new numbers here.
-    let revenue = json!([{"currency": "EUR", "amount": "3909.00"}, {"currency": "USD", "amount": "12279.00"}]);
+    let revenue = json!([{"currency": "EUR", "amount": "3909.00"}, {"currency": "USD", "amount": "12537.00"}]);
     assert_eq!(
         (&overview["visits"], &overview["conversions"], &overview["revenue"]),
-        (&json!(2692), &json!(115), &revenue)
+        (&json!(2706), &json!(117), &revenue)
     );
     let conversions = walk.all("conversions?").await;
     let has = |what: &str, test: &dyn Fn(&Value) -> bool| {
@@ -132,6 +132,7 @@ async fn the_history_is_always_the_same_and_shows_all_that_can_happen() {
     for status in ["paid", "pending", "failed"] {
         has(status, &|row| row["status"] == status);
     }
+    has("payment by the redirect link", &|row| row["touches"][0]["landing_path"] == "/p/card");
     has("test payment", &|row| row["livemode"] == false);
     has("way of three touches", &|row| row["touches"].as_array().is_some_and(|way| way.len() == 3));
     for currency in ["USD", "EUR"] {
@@ -191,6 +192,14 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
         let link = send(&walk.world, "GET", &format!("/conversion/{session}"), &[], "").await;
         let id = conversion["id"].as_str().expect("an ID");
         assert!(link.header("location").ends_with(&format!("/conversions/{id}")));
+
+        // The redirect link leads to the pretend checkout, never to Stripe, with a click ID of its own.
+        let link =
+            send(&walk.clickstamp, "GET", "/p/card", &[("user-agent", "Mozilla/5.0")], "").await;
+        let there = link.header("location");
+        assert!(
+            there.starts_with("http://127.0.0.1:") && there.contains("client_reference_id=ck_")
+        );
 
         // Without the tag, the payment is there all the same, with the reason.
         let thanks = walk.pay("--CLICK-ID--").await;

@@ -711,7 +711,7 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
 async fn what_waits_for_a_destination_that_is_down_says_so() {
     let mut app = TestApp::owned(&[]).await;
     app.leave_things_undone();
-    app.anytrack.answers([404; 6]);
+    app.anytrack.answers([404; 4]);
     for number in 0..6 {
         sale(&app, &format!("cs_live_{number}")).await;
     }
@@ -727,6 +727,16 @@ async fn what_waits_for_a_destination_that_is_down_says_so() {
     assert!(!page.contains("The next try is"), "{page}");
     let journey = owner.page(&format!("/conversions/{conversion}")).await;
     assert!(journey.contains("AnyTrack takes nothing since 14:13."), "{journey}");
+    // It is mended, and whoever sends again need not wait for the next probe. One that is refused is one only.
+    let bulk = [("do", "retry"), ("reason", "refused"), ("days", "30")];
+    for _ in app.anytrack.received().len()..4 {
+        owner.save("/settings/destinations/anytrack", &bulk).await;
+        assert_eq!(app.deliver_due().await, 1, "a probe");
+        assert_eq!(app.deliver_due().await, 0, "and no second one");
+    }
+    owner.save("/settings/destinations/anytrack", &bulk).await;
+    app.deliver_due().await;
+    assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
 }
 
 #[tokio::test]

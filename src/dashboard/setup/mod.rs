@@ -250,6 +250,9 @@ fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitR
     };
     Step {
         at: Some(viewer.times.short_second(at, viewer.now)),
+        // For the next page.
+        copy: snippet,
+        copy_label: "The tag",
         link: Some((viewer.link("/visits").to_string(), "See the visits")),
         ..step("The tag is on your page", true, format!("The newest visit came{page},"))
     }

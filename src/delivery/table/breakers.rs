@@ -67,6 +67,25 @@ fn read(row: &AnyRow) -> Result<Breaker> {
     })
 }
 
+/// Somebody wants a destination to be tried: if it is held, its next probe goes now. Comes before any delivery of it is touched, as the
+/// worker's own turns do.
+pub(crate) async fn probe_now(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    destination_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update breakers set probe_at_ms = $1
+          where destination_id = $2 and held_at_ms is not null and probe_at_ms > $1",
+    )
+    .bind(now.as_ms())
+    .bind(destination_id)
+    .execute(tx)
+    .await
+    .context("could not bring a probe forward")?;
+    Ok(())
+}
+
 pub(crate) async fn reset(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
     sqlx::query("delete from breakers where destination_id = $1")
         .bind(destination_id)

@@ -53,6 +53,8 @@ pub(super) struct Visit {
     pub(super) is_automated: bool,
     pub(super) wants_privacy: bool,
     pub(super) ad_cookies: Option<String>,
+    /// True for a click on the redirect link: no page, no tag.
+    pub(super) is_by_link: bool,
     /// AnyTrack's click ID, where its tag is on the page too.
     pub(super) anytrack_click_id: Option<String>,
 }
@@ -114,6 +116,7 @@ pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
     }
     teller.tell_special_cases();
     teller.tell_last_minutes();
+    teller.tell_scanned_cards();
     teller.story.steps.sort_by_key(|step| step.at);
     teller.story
 }
@@ -499,7 +502,36 @@ impl Teller {
             self.arrives(landing);
         }
     }
+
+    /// A card lies in every parcel; its QR code is the redirect link. One scan in six leads to a payment.
+    fn tell_scanned_cards(&mut self) {
+        // Its own chance, so that the rest of the story stays as it is.
+        self.dice = Dice(SEED ^ 1);
+        let mut scans = 0;
+        for day in 0..DAYS {
+            if !self.dice.chance(600) {
+                continue;
+            }
+            let at = self.in_open_hours(u32::try_from(day).unwrap_or(0));
+            let agent = self.dice.pick(&PHONES);
+            let scan = Visit { agent, is_by_link: true, ..self.visit(at, LINK, "", None) };
+            let Some(visit) = self.arrives(scan) else { continue };
+            scans += 1;
+            if scans % 6 == 3 {
+                let sale = self.sale(at.plus(MINUTE * 4), Reference::ClickIdOf(visit));
+                let sold = &mut self.story.sales[sale];
+                sold.item = &ITEMS[0];
+                let item = sold.item;
+                sold.minor = if sold.currency == "eur" { item.eur_minor } else { item.usd_minor };
+                self.is_completed(sale);
+            }
+        }
+    }
 }
+
+/// Where the redirect link is, and its alias.
+pub(super) const LINK: &str = "/p/card";
+pub(super) const LINK_ALIAS: &str = "card";
 
 /// What the shop sells.
 pub(super) const ITEMS: [Item; 4] = [
