@@ -82,7 +82,8 @@ pub(crate) async fn ranking(
 }
 
 /// The two texts for one dimension: its number in `visit_sums` and its column in `visit_counts`; the same number in `conversion_sums` and that of
-/// conversions without a touch, and its column in `touches`.
+/// conversions without a touch, and its column in `touches`. A touch is looked up for each conversion of a gap: joined, PostgreSQL reads all touches
+/// there are.
 macro_rules! statements {
     ($dimension:literal, $column:literal, $or_none:literal, $of_touch:literal) => {
         (
@@ -93,17 +94,13 @@ macro_rules! statements {
             ),
             concat!(
                 summed_days!(""),
-                "select case when has_touch = 1 then name end, currency, cast(sum(conversions) as bigint),
-                        cast(sum(gross - refunded - lost) as bigint)
+                "select name, currency, cast(sum(conversions) as bigint), cast(sum(gross - refunded - lost) as bigint)
                    from (",
-                in_sums!("s.name, case when s.dimension = 6 then 0 else 1 end as has_touch", $or_none),
+                in_sums!("case when s.dimension = 6 then null else s.name end as name", $or_none),
                 " union all ",
-                in_gaps!(
-                    $of_touch,
-                    "left join touches t on t.conversion_id = c.id and t.is_last = 1"
-                ),
+                in_gaps!($of_touch, ""),
                 ") as counted
-                  group by has_touch, name, currency"
+                  group by name, currency"
             ),
         )
     };
@@ -116,31 +113,31 @@ impl Dimension {
                 "1",
                 "channel",
                 "1, 6",
-                "coalesce(t.channel, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+                "(select coalesce(t.channel, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
             ),
             Self::Source => statements!(
                 "2",
                 "source",
                 "2, 6",
-                "coalesce(t.source, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+                "(select coalesce(t.source, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
             ),
             Self::Campaign => statements!(
                 "3",
                 "campaign",
                 "3, 6",
-                "coalesce(t.campaign, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+                "(select coalesce(t.campaign, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
             ),
             Self::LandingPage => statements!(
                 "4",
                 "landing_path",
                 "4, 6",
-                "coalesce(t.landing_path, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+                "(select coalesce(t.landing_path, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
             ),
             Self::Device => statements!(
                 "5",
                 "device",
                 "5, 6",
-                "coalesce(t.device, '') as name, case when t.conversion_id is null then 0 else 1 end as has_touch"
+                "(select coalesce(t.device, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
             ),
         }
     }

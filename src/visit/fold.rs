@@ -40,15 +40,26 @@ pub(crate) async fn fold(store: &Store, site: (&str, i64), now: Timestamp) -> Re
     let (site_id, site_number) = site;
     let until = now.as_ms().div_euclid(QUARTER_MS) - 1;
     let mut folded = 0;
-    while table::has_counters(store, site_id, until).await? {
+    // Each step begins where the last one ended: PostgreSQL would read again, in every step, the entries of all that was taken before, until it
+    // cleans them up. A counter that came late is found by the look from the beginning.
+    let mut from = i64::MIN;
+    loop {
+        if !table::has_counters(store, site_id, (from, until)).await? {
+            if from == i64::MIN {
+                return Ok(folded);
+            }
+            from = i64::MIN;
+            continue;
+        }
         let mut tx = store.begin().await?;
-        let counters = table::take_counters(&mut tx, site_id, until, COUNTERS_AT_A_TIME).await?;
+        let range = (from, until);
+        let counters = table::take_counters(&mut tx, site_id, range, COUNTERS_AT_A_TIME).await?;
         table::add_sums(&mut tx, site_number, &sums(&counters)).await?;
         tx.commit().await?;
         folded += counters.len();
+        from = counters.iter().map(|counter| counter.quarter).max().unwrap_or(from);
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(folded)
 }
 
 fn sums(counters: &[Counter]) -> BTreeMap<SumKey, i64> {

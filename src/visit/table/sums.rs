@@ -14,35 +14,38 @@ const ROWS: usize = 16;
 pub(in crate::visit) async fn has_counters(
     store: &Store,
     site_id: &str,
-    until: i64,
+    (from, until): (i64, i64),
 ) -> Result<bool> {
-    let first =
-        sqlx::query("select 1 from visit_counts where site_id = $1 and quarter < $2 limit 1")
-            .bind(site_id)
-            .bind(until)
-            .fetch_optional(store.pool())
-            .await
-            .context("could not look for counters to fold")?;
+    let first = sqlx::query(
+        "select 1 from visit_counts where site_id = $1 and quarter >= $2 and quarter < $3 limit 1",
+    )
+    .bind(site_id)
+    .bind(from)
+    .bind(until)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not look for counters to fold")?;
     Ok(first.is_some())
 }
 
-/// Takes a site's oldest counters of quarter hours before `until` out of their table: what is answered is not there any more, and the other
-/// way round.
+/// Takes a site's oldest counters of these quarter hours, the second not among them, out of their table: what is answered is not there any
+/// more, and the other way round.
 pub(in crate::visit) async fn take_counters(
     tx: &mut AnyConnection,
     site_id: &str,
-    until: i64,
+    (from, until): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Counter>> {
     // Up to which one. A list of keys would do as well, but PostgreSQL goes through the whole table to find them.
     let end = sqlx::query(
         "select quarter, channel, source, medium, campaign, landing_path, device
            from visit_counts
-          where site_id = $1 and quarter < $2
+          where site_id = $1 and quarter >= $2 and quarter < $3
           order by quarter, channel, source, medium, campaign, landing_path, device
-          limit 1 offset $3",
+          limit 1 offset $4",
     )
     .bind(site_id)
+    .bind(from)
     .bind(until)
     .bind(limit)
     .fetch_optional(&mut *tx)
@@ -52,11 +55,12 @@ pub(in crate::visit) async fn take_counters(
         Some(end) => {
             let mut query = sqlx::query(
                 "delete from visit_counts
-                  where site_id = $1
-                    and (quarter, channel, source, medium, campaign, landing_path, device) < ($2, $3, $4, $5, $6, $7, $8)
+                  where site_id = $1 and quarter >= $2
+                    and (quarter, channel, source, medium, campaign, landing_path, device) < ($3, $4, $5, $6, $7, $8, $9)
                  returning quarter, channel, source, campaign, landing_path, device, visits",
             )
             .bind(site_id)
+            .bind(from)
             .bind(end.try_get::<i64, _>("quarter")?);
             for column in ["channel", "source", "medium", "campaign", "landing_path", "device"] {
                 query = query.bind(end.try_get::<String, _>(column)?);
@@ -66,10 +70,11 @@ pub(in crate::visit) async fn take_counters(
         None => {
             sqlx::query(
                 "delete from visit_counts
-                  where site_id = $1 and quarter < $2
+                  where site_id = $1 and quarter >= $2 and quarter < $3
                  returning quarter, channel, source, campaign, landing_path, device, visits",
             )
             .bind(site_id)
+            .bind(from)
             .bind(until)
             .fetch_all(tx)
             .await
