@@ -20,7 +20,8 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256, Sha384};
 
 use super::addons::AddOns;
-use super::{HEADERS, PageAddress, accepts_gzip, bake, is_without_consent, linked_pages};
+use super::baked::{PageAddress, bake, is_without_consent, linked_pages};
+use super::{HEADERS, accepts_gzip};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::ids;
