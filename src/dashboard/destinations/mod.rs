@@ -3,6 +3,8 @@
 //! Promise: nothing is saved that would fail on a conversion that is here; no URL, header value or secret is shown again but a new one, once.
 
 mod form;
+mod list;
+mod message;
 
 use std::time::Duration;
 
@@ -14,202 +16,32 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::form::{RowItem, Sent};
+use self::form::Sent;
+use self::list::health;
+pub(super) use self::list::{add_destination, list_destinations};
+use self::message::{MessagePart, message, samples};
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::views::numbers::{count, counted, totals};
+use super::views::numbers::{counted, totals};
 use super::views::times::Moment;
 use super::views::{Chip, words};
 use crate::config::Secret;
 use crate::conversion::{self, Ledger};
 use crate::delivery::{self, Chosen};
-use crate::destination::mapping::{self, Cell, Fault};
+use crate::destination::mapping::{self, Fault};
 use crate::destination::{self, Outcome, Sender, Tried, Unsent, presets};
 use crate::error::AppError;
-use crate::report::{self, ConversionFilter, DestinationTotals};
-use crate::settings::{
-    self, Destination, DestinationKind, Discretion, Encoding, NewDestination, ValueOption,
-};
+use crate::report::{self, DestinationTotals};
+use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOption};
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Conversions that the message may be tried on.
-const SAMPLES: i64 = 10;
-
-#[derive(Template)]
-#[template(path = "destinations.html")]
-struct ListPage {
-    frame: Frame,
-    items: Vec<Item>,
-    action: String,
-    back: String,
-    name: String,
-    preset: String,
-    presets: Vec<(&'static str, &'static str)>,
-    faults: Vec<String>,
-}
-
-struct Item {
-    name: String,
-    href: String,
-    address: String,
-    kind: &'static str,
-    state: Chip,
-    note: String,
-    rate: String,
-    owed: String,
-    oldest: Option<Moment>,
-    given_up: String,
-    log: String,
-}
 
 fn ledger<'a>(state: &'a AppState, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
     Ledger { keys: &state.click_ids, settings: snapshot, now: state.clock.now() }
 }
 
-/// `GET /settings/destinations`.
-pub(super) async fn list_destinations(
-    State(state): State<AppState>,
-    viewer: Viewer,
-) -> Result<Response, AppError> {
-    page::show(&list_page(&state, &viewer, &Sent::read(b""), Vec::new()).await?)
-}
-
-async fn list_page(
-    state: &AppState,
-    viewer: &Viewer,
-    sent: &Sent,
-    faults: Vec<String>,
-) -> Result<ListPage, AppError> {
-    let snapshot = state.settings.current();
-    let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
-    let down = report::down(&state.store).await?;
-    let item = |found: &Destination| {
-        let none = DestinationTotals::default();
-        let sum = sums.iter().find(|sum| sum.destination_id == found.id).unwrap_or(&none);
-        let down = down.iter().find(|(id, _)| *id == found.id).map(|(_, down)| down);
-        let (state, note) = health(viewer, found, sum, down);
-        Item {
-            name: found.name.clone(),
-            href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
-            address: settings::mask_url(&found.url),
-            kind: kind_name(found.kind),
-            state,
-            note,
-            rate: success_rate(sum),
-            owed: count(sum.owed + sum.held),
-            oldest: sum.oldest_owed_at.map(|at| viewer.times.short(at, viewer.now)),
-            given_up: count(sum.given_up),
-            log: viewer.link("/deliveries").with("destination", found.key.as_str()).to_string(),
-        }
-    };
-    Ok(ListPage {
-        frame: viewer.frame(state, Tab::Settings).await?,
-        items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
-        action: viewer.link("/settings/destinations").to_string(),
-        back: viewer.link("/settings").to_string(),
-        name: sent.text("name"),
-        preset: sent.text("preset"),
-        presets: std::iter::once(("webhook", "Webhook (signed, the whole conversion)"))
-            .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
-            .collect(),
-        faults,
-    })
-}
-
-fn kind_name(kind: DestinationKind) -> &'static str {
-    match kind {
-        DestinationKind::AnyTrack => "AnyTrack",
-        DestinationKind::Webhook => "Webhook",
-    }
-}
-
-/// Accepted of all that ended.
-fn success_rate(sum: &DestinationTotals) -> String {
-    let ended = sum.accepted + sum.given_up;
-    if ended == 0 { "–".to_owned() } else { format!("{} %", sum.accepted * 100 / ended) }
-}
-
-fn health(
-    viewer: &Viewer,
-    found: &Destination,
-    sum: &DestinationTotals,
-    down: Option<&report::Down>,
-) -> (Chip, String) {
-    if !found.enabled {
-        let note =
-            format!("{} wait here, nothing is lost", counted(sum.held, "delivery", "deliveries"));
-        return (Chip::quiet("Held"), note);
-    }
-    if let Some(down) = down {
-        let since = viewer.times.ago(down.since, viewer.now);
-        let probe = down.probe_at.map(|at| super::views::times::distance(at.since(viewer.now)));
-        let next = probe.map_or_else(String::new, |probe| {
-            format!(" The next message goes out in {probe} to see whether it is back.")
-        });
-        let error = down.error.as_deref().unwrap_or_default();
-        return (Chip::bad("Failing"), format!("Since {since}: {error}.{next}"));
-    }
-    let chip = if sum.owed > 0 {
-        Chip::wait(format!("{} owed", count(sum.owed)))
-    } else if sum.last_accepted_at.is_some() {
-        Chip::ok("Answers")
-    } else {
-        Chip::quiet("Nothing sent yet")
-    };
-    (chip, String::new())
-}
-
 const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
-
-/// `POST /settings/destinations`: adds one.
-pub(super) async fn add_destination(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    body: Bytes,
-) -> Result<Response, AppError> {
-    let sent = Sent::read(&body);
-    let (name, url) = (sent.text("name"), sent.text("url"));
-    let mut faults: Vec<String> = form::name_fault(&name).into_iter().collect();
-    let checked = destination::check_url(&url, state.config.allow_private_destinations);
-    faults.extend(checked.err().map(|fault| format!("{fault} What you entered was not kept.")));
-    if viewer.client.is_ours(&url) {
-        faults.push(
-            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
-        );
-    }
-    if faults.is_empty() {
-        let (kind, options) = form::new_options(&sent.text("preset"));
-        let secret = Secret::new(destination::new_secret());
-        let new = NewDestination {
-            site_id: &viewer.site.id,
-            kind,
-            name: &name,
-            url: &Secret::new(url),
-            options: &options,
-            secret: (kind == DestinationKind::Webhook).then_some(&secret),
-        };
-        let by = &viewer.user.email;
-        let id =
-            settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
-        let snapshot = state.settings.current();
-        if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
-            // Zapier, Slack and their like have no place for a secret; their page makes a new one for whoever wants it.
-            let is_program = presets::Preset::find(&sent.text("preset")).is_none();
-            if kind == DestinationKind::Webhook && is_program {
-                let done = Some(ADDED.to_owned());
-                let draft =
-                    Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };
-                return page::show(&destination_page(&state, &viewer, &added, draft).await?);
-            }
-            let there = viewer.link(&format!("/settings/destinations/{}", added.key));
-            return Ok(page::see_other(&there.with("done", "added").to_string()));
-        }
-        faults.push(format!("There are {} destinations already.", settings::MAX_DESTINATIONS));
-    }
-    let page = list_page(&state, &viewer, &sent, faults).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
-}
 
 #[derive(Deserialize)]
 pub(super) struct PageQuery {
@@ -271,18 +103,6 @@ struct Shown {
     retry_also: String,
     refusals: String,
     headers: String,
-}
-
-struct MessagePart {
-    has_rows: bool,
-    rows: Vec<RowItem>,
-    encodings: [(&'static str, &'static str, bool); 3],
-    presets: Vec<(&'static str, &'static str)>,
-    names: Vec<String>,
-    samples: Vec<(String, String, bool)>,
-    /// `POST https://…k7Qe`.
-    request: String,
-    body: String,
 }
 
 /// A test that was just sent.
@@ -366,61 +186,6 @@ fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
             .collect::<Vec<_>>()
             .join("\n"),
     }
-}
-
-/// A conversion to try the message on.
-struct Sample {
-    id: String,
-    label: String,
-    names: Value,
-    outgoing: Option<destination::Outgoing>,
-}
-
-async fn samples(
-    state: &AppState,
-    viewer: &Viewer,
-    found: &Destination,
-) -> Result<Vec<Sample>, AppError> {
-    let filter = ConversionFilter {
-        site_id: Some(viewer.site.id.clone()),
-        livemode: None,
-        match_state: None,
-        reason: None,
-        delivery_state: None,
-        status: None,
-        only_paid: true,
-        search: None,
-        from: None,
-        to: None,
-    };
-    let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;
-    let snapshot = state.settings.current();
-    let mut samples = Vec::new();
-    for row in newest.rows {
-        let ledger = ledger(state, &snapshot);
-        let Some(outgoing) = conversion::outgoing(&state.store, ledger, found, &row.id).await?
-        else {
-            continue;
-        };
-        samples.push(Sample {
-            label: format!(
-                "{} {} {}",
-                words::kind(&row.kind),
-                row.amount.map(super::views::numbers::money).unwrap_or_default(),
-                row.transaction_id
-            ),
-            id: row.id,
-            names: destination::names(&found.options, &outgoing),
-            outgoing: Some(outgoing),
-        });
-    }
-    samples.push(Sample {
-        id: "sample".to_owned(),
-        label: "A made-up conversion with every name filled in".to_owned(),
-        names: presets::sample(),
-        outgoing: None,
-    });
-    Ok(samples)
 }
 
 /// `GET /settings/destinations/{key}`.
@@ -615,60 +380,6 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
         body: tried.message.body,
         status: if status == 0 { String::new() } else { words::http_status(i64::from(status)) },
         answer,
-    }
-}
-
-fn message(draft: &Destination, faults: &[Fault], samples: &[Sample], chosen: &str) -> MessagePart {
-    let sample = samples.iter().find(|sample| sample.id == chosen).or(samples.first());
-    let names = sample.map(|sample| sample.names.clone()).unwrap_or_default();
-    let options = &draft.options;
-    let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
-    let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
-    let rows = options.rows.as_ref().unwrap_or(&standard);
-    let results = mapping::evaluate(rows, &names);
-    let result = |result: &Result<Cell, Fault>| match result {
-        Ok(Cell::Json(json)) => json.clone(),
-        Ok(Cell::LeftOut) => "left out: nothing is known".to_owned(),
-        Err(fault) => fault.message.clone(),
-    };
-    let body = match (sample.and_then(|sample| sample.outgoing.as_ref()), &options.rows) {
-        (Some(outgoing), _) => match destination::compose(draft, outgoing) {
-            Ok(message) => message.body,
-            Err(destination::Unsent::Skipped(skip)) => {
-                format!("Nothing is sent for this one: {}.", words::skipped(skip.word()))
-            }
-            Err(destination::Unsent::Broken(error)) => error,
-        },
-        (None, Some(rows)) => {
-            mapping::build(rows, &names, options.encoding).unwrap_or_else(|fault| fault.message)
-        }
-        (None, None) => mapping::build(&standard, &names, Encoding::Json).unwrap_or_default(),
-    };
-    let is_query = options.rows.is_some() && options.encoding == Encoding::Query;
-    let encoding = |encoding| options.encoding == encoding;
-    MessagePart {
-        has_rows: options.rows.is_some(),
-        rows: form::row_items(rows, &results.iter().map(result).collect::<Vec<_>>(), faults),
-        encodings: [
-            ("json", "JSON", encoding(Encoding::Json)),
-            ("form", "Form", encoding(Encoding::Form)),
-            ("query", "Parameters at the end of the URL (GET)", encoding(Encoding::Query)),
-        ],
-        presets: presets::PRESETS.iter().map(|preset| (preset.word, preset.name)).collect(),
-        names: mapping::names_of(&presets::sample()),
-        samples: samples
-            .iter()
-            .map(|found| {
-                let is_chosen = sample.is_some_and(|sample| sample.id == found.id);
-                (found.id.clone(), found.label.clone(), is_chosen)
-            })
-            .collect(),
-        request: format!(
-            "{} {}",
-            if is_query { "GET" } else { "POST" },
-            settings::mask_url(&draft.url)
-        ),
-        body,
     }
 }
 

@@ -1,0 +1,192 @@
+//! The list of destinations, and adding one.
+//! In: a name, an address, a preset. Out: how each is doing, or a new record and its page.
+//! Promise: a new webhook's secret is shown once, on the page that answers, so that it stands in no address.
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use super::form::{self, Sent};
+use super::{ADDED, Draft, destination_page};
+use crate::config::Secret;
+use crate::dashboard::frame::{Frame, Tab, Viewer};
+use crate::dashboard::page;
+use crate::dashboard::views::Chip;
+use crate::dashboard::views::numbers::{count, counted};
+use crate::dashboard::views::times::{self, Moment};
+use crate::destination::{self, presets};
+use crate::error::AppError;
+use crate::report::{self, DestinationTotals};
+use crate::settings::{self, Destination, DestinationKind, NewDestination};
+use crate::state::AppState;
+
+#[derive(Template)]
+#[template(path = "destinations.html")]
+struct ListPage {
+    frame: Frame,
+    items: Vec<Item>,
+    action: String,
+    back: String,
+    name: String,
+    preset: String,
+    presets: Vec<(&'static str, &'static str)>,
+    faults: Vec<String>,
+}
+
+struct Item {
+    name: String,
+    href: String,
+    address: String,
+    kind: &'static str,
+    state: Chip,
+    note: String,
+    rate: String,
+    owed: String,
+    oldest: Option<Moment>,
+    given_up: String,
+    log: String,
+}
+
+/// `GET /settings/destinations`.
+pub(in crate::dashboard) async fn list_destinations(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    page::show(&list_page(&state, &viewer, &Sent::read(b""), Vec::new()).await?)
+}
+
+async fn list_page(
+    state: &AppState,
+    viewer: &Viewer,
+    sent: &Sent,
+    faults: Vec<String>,
+) -> Result<ListPage, AppError> {
+    let snapshot = state.settings.current();
+    let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
+    let down = report::down(&state.store).await?;
+    let item = |found: &Destination| {
+        let none = DestinationTotals::default();
+        let sum = sums.iter().find(|sum| sum.destination_id == found.id).unwrap_or(&none);
+        let down = down.iter().find(|(id, _)| *id == found.id).map(|(_, down)| down);
+        let (state, note) = health(viewer, found, sum, down);
+        Item {
+            name: found.name.clone(),
+            href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+            address: settings::mask_url(&found.url),
+            kind: kind_name(found.kind),
+            state,
+            note,
+            rate: success_rate(sum),
+            owed: count(sum.owed + sum.held),
+            oldest: sum.oldest_owed_at.map(|at| viewer.times.short(at, viewer.now)),
+            given_up: count(sum.given_up),
+            log: viewer.link("/deliveries").with("destination", found.key.as_str()).to_string(),
+        }
+    };
+    Ok(ListPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
+        action: viewer.link("/settings/destinations").to_string(),
+        back: viewer.link("/settings").to_string(),
+        name: sent.text("name"),
+        preset: sent.text("preset"),
+        presets: std::iter::once(("webhook", "Webhook (signed, the whole conversion)"))
+            .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
+            .collect(),
+        faults,
+    })
+}
+
+fn kind_name(kind: DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::AnyTrack => "AnyTrack",
+        DestinationKind::Webhook => "Webhook",
+    }
+}
+
+/// Accepted of all that ended.
+fn success_rate(sum: &DestinationTotals) -> String {
+    let ended = sum.accepted + sum.given_up;
+    if ended == 0 { "–".to_owned() } else { format!("{} %", sum.accepted * 100 / ended) }
+}
+
+pub(super) fn health(
+    viewer: &Viewer,
+    found: &Destination,
+    sum: &DestinationTotals,
+    down: Option<&report::Down>,
+) -> (Chip, String) {
+    if !found.enabled {
+        let note =
+            format!("{} wait here, nothing is lost", counted(sum.held, "delivery", "deliveries"));
+        return (Chip::quiet("Held"), note);
+    }
+    if let Some(down) = down {
+        let since = viewer.times.ago(down.since, viewer.now);
+        let probe = down.probe_at.map(|at| times::distance(at.since(viewer.now)));
+        let next = probe.map_or_else(String::new, |probe| {
+            format!(" The next message goes out in {probe} to see whether it is back.")
+        });
+        let error = down.error.as_deref().unwrap_or_default();
+        return (Chip::bad("Failing"), format!("Since {since}: {error}.{next}"));
+    }
+    let chip = if sum.owed > 0 {
+        Chip::wait(format!("{} owed", count(sum.owed)))
+    } else if sum.last_accepted_at.is_some() {
+        Chip::ok("Answers")
+    } else {
+        Chip::quiet("Nothing sent yet")
+    };
+    (chip, String::new())
+}
+
+/// `POST /settings/destinations`: adds one.
+pub(in crate::dashboard) async fn add_destination(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    body: Bytes,
+) -> Result<Response, AppError> {
+    let sent = Sent::read(&body);
+    let (name, url) = (sent.text("name"), sent.text("url"));
+    let mut faults: Vec<String> = form::name_fault(&name).into_iter().collect();
+    let checked = destination::check_url(&url, state.config.allow_private_destinations);
+    faults.extend(checked.err().map(|fault| format!("{fault} What you entered was not kept.")));
+    if viewer.client.is_ours(&url) {
+        faults.push(
+            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
+        );
+    }
+    if faults.is_empty() {
+        let (kind, options) = form::new_options(&sent.text("preset"));
+        let secret = Secret::new(destination::new_secret());
+        let new = NewDestination {
+            site_id: &viewer.site.id,
+            kind,
+            name: &name,
+            url: &Secret::new(url),
+            options: &options,
+            secret: (kind == DestinationKind::Webhook).then_some(&secret),
+        };
+        let by = &viewer.user.email;
+        let id =
+            settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
+        let snapshot = state.settings.current();
+        if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
+            // Zapier, Slack and their like have no place for a secret; their page makes a new one for whoever wants it.
+            let is_program = presets::Preset::find(&sent.text("preset")).is_none();
+            if kind == DestinationKind::Webhook && is_program {
+                let done = Some(ADDED.to_owned());
+                let draft =
+                    Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };
+                return page::show(&destination_page(&state, &viewer, &added, draft).await?);
+            }
+            let there = viewer.link(&format!("/settings/destinations/{}", added.key));
+            return Ok(page::see_other(&there.with("done", "added").to_string()));
+        }
+        faults.push(format!("There are {} destinations already.", settings::MAX_DESTINATIONS));
+    }
+    let page = list_page(&state, &viewer, &sent, faults).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}

@@ -1,0 +1,146 @@
+//! A destination's message, tried on a real conversion.
+//! In: rows as they are or as they were just entered. Out: what each gives, and the whole request.
+//! Promise: it is made by the code that makes the real one; nothing is sent.
+
+use serde_json::Value;
+
+use super::form::{self, RowItem};
+use super::ledger;
+use crate::conversion;
+use crate::dashboard::frame::Viewer;
+use crate::dashboard::views::{numbers, words};
+use crate::destination::mapping::{self, Cell, Fault};
+use crate::destination::{self, presets};
+use crate::error::AppError;
+use crate::report::{self, ConversionFilter};
+use crate::settings::{self, Destination, DestinationKind, Encoding};
+use crate::state::AppState;
+
+/// Conversions that the message may be tried on.
+const SAMPLES: i64 = 10;
+
+pub(super) struct MessagePart {
+    pub(super) has_rows: bool,
+    pub(super) rows: Vec<RowItem>,
+    pub(super) encodings: [(&'static str, &'static str, bool); 3],
+    pub(super) presets: Vec<(&'static str, &'static str)>,
+    pub(super) names: Vec<String>,
+    pub(super) samples: Vec<(String, String, bool)>,
+    /// `POST https://…k7Qe`.
+    pub(super) request: String,
+    pub(super) body: String,
+}
+
+/// A conversion to try the message on.
+pub(super) struct Sample {
+    pub(super) id: String,
+    pub(super) label: String,
+    pub(super) names: Value,
+    pub(super) outgoing: Option<destination::Outgoing>,
+}
+
+pub(super) async fn samples(
+    state: &AppState,
+    viewer: &Viewer,
+    found: &Destination,
+) -> Result<Vec<Sample>, AppError> {
+    let filter = ConversionFilter {
+        site_id: Some(viewer.site.id.clone()),
+        livemode: None,
+        match_state: None,
+        reason: None,
+        delivery_state: None,
+        status: None,
+        only_paid: true,
+        search: None,
+        from: None,
+        to: None,
+    };
+    let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;
+    let snapshot = state.settings.current();
+    let mut samples = Vec::new();
+    for row in newest.rows {
+        let ledger = ledger(state, &snapshot);
+        let Some(outgoing) = conversion::outgoing(&state.store, ledger, found, &row.id).await?
+        else {
+            continue;
+        };
+        samples.push(Sample {
+            label: format!(
+                "{} {} {}",
+                words::kind(&row.kind),
+                row.amount.map(numbers::money).unwrap_or_default(),
+                row.transaction_id
+            ),
+            id: row.id,
+            names: destination::names(&found.options, &outgoing),
+            outgoing: Some(outgoing),
+        });
+    }
+    samples.push(Sample {
+        id: "sample".to_owned(),
+        label: "A made-up conversion with every name filled in".to_owned(),
+        names: presets::sample(),
+        outgoing: None,
+    });
+    Ok(samples)
+}
+
+pub(super) fn message(
+    draft: &Destination,
+    faults: &[Fault],
+    samples: &[Sample],
+    chosen: &str,
+) -> MessagePart {
+    let sample = samples.iter().find(|sample| sample.id == chosen).or(samples.first());
+    let names = sample.map(|sample| sample.names.clone()).unwrap_or_default();
+    let options = &draft.options;
+    let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
+    let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
+    let rows = options.rows.as_ref().unwrap_or(&standard);
+    let results = mapping::evaluate(rows, &names);
+    let result = |result: &Result<Cell, Fault>| match result {
+        Ok(Cell::Json(json)) => json.clone(),
+        Ok(Cell::LeftOut) => "left out: nothing is known".to_owned(),
+        Err(fault) => fault.message.clone(),
+    };
+    let body = match (sample.and_then(|sample| sample.outgoing.as_ref()), &options.rows) {
+        (Some(outgoing), _) => match destination::compose(draft, outgoing) {
+            Ok(message) => message.body,
+            Err(destination::Unsent::Skipped(skip)) => {
+                format!("Nothing is sent for this one: {}.", words::skipped(skip.word()))
+            }
+            Err(destination::Unsent::Broken(error)) => error,
+        },
+        (None, Some(rows)) => {
+            mapping::build(rows, &names, options.encoding).unwrap_or_else(|fault| fault.message)
+        }
+        (None, None) => mapping::build(&standard, &names, Encoding::Json).unwrap_or_default(),
+    };
+    let is_query = options.rows.is_some() && options.encoding == Encoding::Query;
+    let encoding = |encoding| options.encoding == encoding;
+    MessagePart {
+        has_rows: options.rows.is_some(),
+        rows: form::row_items(rows, &results.iter().map(result).collect::<Vec<_>>(), faults),
+        encodings: [
+            ("json", "JSON", encoding(Encoding::Json)),
+            ("form", "Form", encoding(Encoding::Form)),
+            ("query", "Parameters at the end of the URL (GET)", encoding(Encoding::Query)),
+        ],
+        presets: presets::PRESETS.iter().map(|preset| (preset.word, preset.name)).collect(),
+        names: mapping::names_of(&presets::sample()),
+        samples: samples
+            .iter()
+            .map(|found| {
+                let is_chosen = sample.is_some_and(|sample| sample.id == found.id);
+                (found.id.clone(), found.label.clone(), is_chosen)
+            })
+            .collect(),
+        request: format!(
+            "{} {}",
+            if is_query { "GET" } else { "POST" },
+            settings::mask_url(&draft.url)
+        ),
+        body,
+    }
+}
