@@ -1,6 +1,7 @@
 //! The real binary as a process of its own, for what only a process can show.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use clickstamp::clock::Clock;
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use super::{Database, FakeDestination, SECRET, Session, sign};
+
+/// How long a process may be silent before the wait for its next line fails.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The real binary, as a process.
 pub(crate) struct Server {
@@ -69,10 +73,11 @@ impl Server {
         server
     }
 
-    /// Waits for the log's next line with this text.
+    /// Waits for the log's next line with this text. What never comes is a failure, not a run without an end.
     pub(crate) async fn says(&mut self, text: &str) -> String {
         loop {
-            let line = self.log.recv().await;
+            let line = tokio::time::timeout(PATIENCE, self.log.recv()).await;
+            let line = line.unwrap_or_else(|_| panic!("it says nothing more, not even “{text}”"));
             let line = line.unwrap_or_else(|| panic!("it ended before it said “{text}”"));
             if line.contains(text) {
                 return line;
