@@ -26,7 +26,7 @@ use crate::store::Store;
 
 /// The kinds of events that an endpoint should send; of all others we keep the bytes and nothing more.
 /// `charge.refund.updated` is the old name of `refund.updated`.
-pub const EVENT_TYPES: [&str; 19] = [
+pub const EVENT_TYPES: [&str; 22] = [
     "checkout.session.completed",
     "checkout.session.async_payment_succeeded",
     "checkout.session.async_payment_failed",
@@ -34,7 +34,10 @@ pub const EVENT_TYPES: [&str; 19] = [
     "invoice.paid",
     "invoice_payment.paid",
     "payment_intent.succeeded",
+    "payment_intent.amount_capturable_updated",
+    "payment_intent.canceled",
     "charge.succeeded",
+    "charge.captured",
     "charge.refunded",
     "refund.created",
     "refund.updated",

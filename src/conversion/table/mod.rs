@@ -263,6 +263,16 @@ pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes a conversion whose payment no longer makes one; the payment's facts stay.
+pub(super) async fn remove_line(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    sqlx::query("delete from conversions where id = $1")
+        .bind(id)
+        .execute(tx)
+        .await
+        .context("could not take a conversion out of the ledger")?;
+    Ok(())
+}
+
 /// Removes a payment that was forgotten.
 pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
     for statement in ["delete from conversions where id = $1", "delete from payments where id = $1"]
