@@ -21,6 +21,8 @@ use crate::visit::{self, Visit};
 
 /// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
 const SHORT_HOLD: Duration = Duration::from_secs(3);
+/// Status of what its owner called the receipt of another payment.
+const DUPLICATE: &str = "duplicate";
 /// How long any other payment that may have a checkout waits for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
@@ -115,6 +117,8 @@ async fn write(
     let owed_from = Some(recorded_at.plus(hold))
         .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
     let payment = &record.payment;
+    let is_receipt = payment.may_be_receipt();
+    let is_duplicate = is_receipt && table::is_duplicate(tx, &record.id).await?;
     let amount = entry.amount.or_else(|| nothing_to_pay(ledger, &site_id, payment));
     let currency = amount.map(|amount| amount.currency).or(entry.adjusted.currency);
     let line = Line {
@@ -122,9 +126,10 @@ async fn write(
         source_id: source.id.clone(),
         livemode: payment.livemode,
         kind: entry.kind.clone(),
-        status: entry.status.to_owned(),
+        status: if is_duplicate { DUPLICATE } else { entry.status }.to_owned(),
         occurred_at,
-        paid_at: entry.paid_at,
+        // What was not paid is in no report.
+        paid_at: entry.paid_at.filter(|_| !is_duplicate),
         amount_minor: amount.map(|amount| amount.minor),
         currency: currency.map(|currency| currency.code().to_owned()),
         refunded_minor: entry.adjusted.refunded,
@@ -134,6 +139,7 @@ async fn write(
         client_reference_id: payment.client_reference_id.clone(),
         email: payment.email().map(str::to_owned),
         description: payment.description().map(str::to_owned),
+        receipt_customer: payment.customer.clone().filter(|_| is_receipt),
         result,
         owed_from,
         recorded_at,
@@ -152,7 +158,10 @@ async fn write(
     table::save_touches(tx, &record.id, &way).await?;
     wait_for(tx, record, was_stored, &looked.awaited).await?;
     record.line = Some(line.clone());
-    if owed_from.is_none() {
+    if is_duplicate {
+        // What was sent already stays; what was not is not sent.
+        delivery::forget_untold(tx, &record.id).await?;
+    } else if owed_from.is_none() {
         owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
     }
     Ok(())
