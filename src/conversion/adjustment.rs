@@ -35,9 +35,11 @@ impl Charge {
         self.amount.zip(self.captured).map_or(0, |((minor, _), captured)| (minor - captured).max(0))
     }
 
-    /// What was captured, where that is something and less than was authorized.
-    pub(super) fn captured_in_part(&self) -> Option<(i64, Currency)> {
-        self.whole().filter(|(minor, _)| *minor > 0 && self.uncaptured() > 0)
+    /// What was captured and what was authorized, where something was and it is less.
+    pub(super) fn captured_in_part(&self) -> Option<(i64, i64, Currency)> {
+        let (authorized, currency) = self.amount?;
+        let captured = self.captured.filter(|captured| (1..authorized).contains(captured))?;
+        Some((captured, authorized, currency))
     }
 
     pub(super) fn absorb(&mut self, other: Self) {

@@ -322,6 +322,11 @@ mod tests {
         let paid = Payment { charges, ..session(Some(Mode::Payment), 10_000) };
         let entry = paid.entry(&Source::sample("click_id")).unwrap();
         assert_eq!((entry.status, entry.amount.unwrap().minor), ("paid", 6_000), "by its charge");
+        let jpy = Currency::parse("jpy").unwrap();
+        let charge =
+            Charge { amount: Some((1_500, jpy)), captured: Some(750), ..Charge::default() };
+        let paid = Payment { charges: [("ch_1".to_owned(), charge)].into(), ..paid };
+        assert_eq!(paid.amounts().unwrap().total, 5_000, "by its share");
     }
 
     #[test]

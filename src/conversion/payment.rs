@@ -422,16 +422,21 @@ impl Payment {
         let intent = of(Teller::PaymentIntent).filter(|_| self.is_manual_capture);
         let captured = match intent {
             Some(intent) => Some(intent.total),
-            None => self.partly_captured(session.currency),
+            None => self.partly_captured(session),
         };
         captured.map_or(session.total, |captured| captured.min(session.total))
     }
 
-    /// What was captured by the payment's only charge, where that is less than was authorized: only manual capture does this.
-    fn partly_captured(&self, currency: Currency) -> Option<i64> {
+    /// What was captured by the payment's only charge, where that is less than was authorized: only manual capture does this. A charge in
+    /// another currency counts by its share.
+    fn partly_captured(&self, session: Amounts) -> Option<i64> {
         let mut charges = self.charges.values();
         let (charge, None) = (charges.next()?, charges.next()) else { return None };
-        charge.captured_in_part().filter(|(_, its)| *its == currency).map(|(minor, _)| minor)
+        let (captured, authorized, currency) = charge.captured_in_part()?;
+        Some(match currency == session.currency {
+            true => captured,
+            false => share(session.total, captured, authorized),
+        })
     }
 
     /// True when the checkout began a subscription.

@@ -228,7 +228,7 @@ async fn paid_at_stripe(
         ("/v1/checkout/sessions", "complete", object::session),
         ("/v1/invoices", "paid", object::invoice),
     ];
-    // What was captured, and what was paid beside a credit balance, stand in these only.
+    // Only these contain what was captured, and what was paid in addition to a credit balance.
     let expanded = ["data.payment_intent", "data.invoice"];
     let mut paid = Vec::new();
     for (path, status, read) in lists {

@@ -108,7 +108,7 @@ fn stories() -> Vec<Story> {
             ends: vec![("purchase", "authorized", 10_000, 0, 0, 0, "click_id")],
         },
         Story {
-            name: "an open authorization that only its charge tells of",
+            name: "an open authorization known only by its charge",
             events: vec![(UNCAPTURED, nothing()), (SESSION, nothing())],
             ends: vec![("purchase", "authorized", 10_000, 0, 0, 0, "click_id")],
         },
@@ -180,7 +180,7 @@ fn stories() -> Vec<Story> {
             ends: vec![("purchase", "failed", 10_000, 0, 0, 0, "click_id")],
         },
         Story {
-            name: "a released authorization of a checkout that only its charge tells of",
+            name: "a released authorization of a checkout known only by its charge",
             events: vec![(SESSION, nothing()), (RELEASED, nothing())],
             ends: vec![("purchase", "failed", 10_000, 0, 0, 0, "click_id")],
         },

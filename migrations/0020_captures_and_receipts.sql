@@ -11,3 +11,9 @@ create table duplicates (
     made_at_ms bigint not null,
     constraint duplicates_key primary key (account, object_id)
 );
+
+-- Events that failed over a field that is not counted, and types that are read now, are processed again.
+update stripe_events set state = 'received', reason = null, error = null, due_at_ms = received_at_ms
+ where (state = 'failed' and error like 'data.object.% not an amount in minor units')
+    or (reason = 'unsupported_type'
+        and type in ('charge.captured', 'payment_intent.canceled', 'payment_intent.amount_capturable_updated'));
