@@ -4,6 +4,7 @@
 
 mod backup;
 mod batch;
+mod postgres;
 mod shadow;
 mod sqlite_lock;
 
@@ -28,8 +29,8 @@ pub(crate) use sqlx::AnyConnection;
 /// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 12;
-/// How long a statement waits for somebody else's lock before it fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -60,6 +61,7 @@ pub struct Store {
     /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
+    suspicion: Arc<postgres::Suspicion>,
     /// True since something could not be written, until something could.
     in_trouble: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
@@ -112,27 +114,16 @@ impl Store {
                 begin,
                 gate,
                 visits: writer,
+                suspicion: Arc::default(),
                 in_trouble,
                 recorded: Arc::default(),
                 _lock: None,
             })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let pool = AnyPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(BUSY_TIMEOUT)
-                .after_connect(|connection, _| {
-                    Box::pin(async move {
-                        for setting in batch::POSTGRES_SETTINGS {
-                            connection.execute(*setting).await?;
-                        }
-                        Ok(())
-                    })
-                })
-                .connect(&url)
-                .await
-                .context("could not reach the PostgreSQL server of CLICKSTAMP_DATABASE_URL")?;
-            MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
-            let writer = batch::Writer::on_postgres(&url, visits, counts).await?;
+            let suspicion = Arc::default();
+            postgres::prepare(&url, POSTGRES_CONNECTIONS + 1, &MIGRATIONS).await?;
+            let pool = postgres::pool(&url, POSTGRES_CONNECTIONS, &suspicion)?;
+            let writer = batch::Writer::on_postgres(&url, visits, counts)?;
             let writes = pool.clone();
             let engine = Engine::Postgres;
             Ok(Self {
@@ -143,6 +134,7 @@ impl Store {
                 begin: "begin",
                 gate,
                 visits: writer,
+                suspicion,
                 in_trouble: Arc::default(),
                 recorded: Arc::default(),
                 _lock: None,
@@ -170,12 +162,17 @@ impl Store {
     /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
     /// Who began it commits it; dropping it undoes everything.
     pub(crate) async fn begin(&self) -> Result<Tx> {
-        let turn = match self.engine {
-            Engine::Sqlite => Some(self.gate.clone().lock_owned().await),
-            Engine::Postgres => None,
+        let (inner, turn) = match self.engine {
+            Engine::Sqlite => {
+                let turn = self.gate.clone().lock_owned().await;
+                let begun = self.writes.begin_with(self.begin).await;
+                (Inner::Sqlite(begun.context("could not begin a transaction")?), Some(turn))
+            }
+            Engine::Postgres => {
+                let begun = postgres::Transaction::begin(&self.writes, &self.suspicion).await?;
+                (Inner::Postgres(begun), None)
+            }
         };
-        let inner =
-            self.writes.begin_with(self.begin).await.context("could not begin a transaction")?;
         Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
     }
 
@@ -242,9 +239,19 @@ impl Store {
 
     /// Writes what is still queued, then closes every connection.
     pub(crate) async fn close(&self) {
-        self.visits.close().await;
-        self.writes.close().await;
-        self.pool.close().await;
+        let closed = async {
+            self.visits.close().await;
+            self.writes.close().await;
+            self.pool.close().await;
+        };
+        match self.engine {
+            Engine::Sqlite => closed.await,
+            Engine::Postgres => {
+                if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+                    tracing::warn!("PostgreSQL did not answer at the end; its connections are cut");
+                }
+            }
+        }
     }
 }
 
@@ -274,15 +281,23 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
-    inner: Transaction<'static, Any>,
+    inner: Inner,
     in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
+}
+
+enum Inner {
+    Sqlite(Transaction<'static, Any>),
+    Postgres(postgres::Transaction),
 }
 
 impl Tx {
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
-        let committed = self.inner.commit().await.context("could not commit");
+        let committed = match self.inner {
+            Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
+            Inner::Postgres(inner) => inner.commit().await,
+        };
         self.in_trouble.store(committed.is_err(), Ordering::Relaxed);
         committed
     }
@@ -291,13 +306,19 @@ impl Tx {
 impl Deref for Tx {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.inner
+        match &self.inner {
+            Inner::Sqlite(inner) => inner,
+            Inner::Postgres(inner) => inner,
+        }
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Inner::Sqlite(inner) => inner,
+            Inner::Postgres(inner) => inner,
+        }
     }
 }
 

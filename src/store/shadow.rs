@@ -12,7 +12,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _};
 use tokio::sync::Mutex;
 
-use super::{Engine, Store, Tx};
+use super::{Engine, Store, Tx, postgres};
 
 /// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +64,19 @@ impl Store {
                     .connect(&format!("sqlite://{path}?mode=ro"))
                     .await
             }
-            Engine::Postgres => options.connect(&self.url).await,
+            Engine::Postgres => {
+                options
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            connection.execute(postgres::SESSION).await?;
+                            // It reads and writes everything there is.
+                            connection.execute("set statement_timeout = 0").await?;
+                            Ok(())
+                        })
+                    })
+                    .connect(&self.url)
+                    .await
+            }
         };
         let pool = pool.context("could not open a second connection to the database")?;
         let mut connection = pool.acquire().await?;
