@@ -176,10 +176,10 @@ pub(crate) struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) billing_reason: Option<String>,
     /// The seller captures the money after the authorization, and may capture less than the checkout's total.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_manual_capture: bool,
     /// Its invoice was made by hand and paid outside Stripe, so it may be the receipt of another payment.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) was_paid_outside_stripe: bool,
     /// When its checkout expired.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,11 +246,6 @@ pub(crate) struct Contract {
     pub(crate) customer: Option<String>,
     pub(crate) customer_account: Option<String>,
     pub(crate) metadata: Metadata,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The greater of two known values; a known one over an unknown one.
