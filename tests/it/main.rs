@@ -22,6 +22,7 @@ mod docs;
 mod journey;
 mod ledger;
 mod metrics;
+mod odd_bodies;
 mod outcomes;
 mod page_events;
 mod provisional;

@@ -1,6 +1,7 @@
 //! The ledger over whole stories: every kind of event, both generations of Stripe's API, any order, any repetition.
 
 mod kinds;
+mod shared;
 mod stories;
 
 use std::time::Duration;
