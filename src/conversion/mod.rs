@@ -7,6 +7,7 @@ pub(crate) mod adjustment;
 mod by_hand;
 mod cascade;
 mod changes;
+mod duplicate;
 mod entry;
 pub(crate) mod join;
 mod outgoing;
@@ -25,6 +26,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
+pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
@@ -86,6 +88,8 @@ struct Line {
     client_reference_id: Option<String>,
     email: Option<String>,
     description: Option<String>,
+    /// Whose receipt it may be.
+    receipt_customer: Option<String>,
     result: Match,
     /// Nothing is owed before: its checkout may still come.
     owed_from: Option<Timestamp>,

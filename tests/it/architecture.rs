@@ -116,6 +116,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "subscriptions",
             "conversions",
             "abandoned",
+            "duplicates",
             "manual_matches",
             "waits",
             "touches",
