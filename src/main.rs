@@ -10,7 +10,9 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::command::user::{self, Action};
-use clickstamp::command::{backfill, backup, check, healthcheck, prune, reconcile, replay};
+use clickstamp::command::{
+    backfill, backup, check, healthcheck, prune, reconcile, replay, restore,
+};
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::dashboard;
 use clickstamp::demo::Demo;
@@ -77,6 +79,7 @@ fn command() -> Command {
         .subcommand(replay::command())
         .subcommand(prune::command())
         .subcommand(backup::command())
+        .subcommand(restore::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -97,11 +100,11 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
-    if name == "backup" {
-        return backup::run(&config, arguments).map(|()| ExitCode::SUCCESS);
-    }
     let runtime = runtime()?;
+    survive_file_size_limit(&runtime);
     let done = match name {
+        "backup" => backup::run(&config, arguments),
+        "restore" => restore::run(&config, arguments),
         "check" => return runtime.block_on(check::run(&config, arguments)),
         "backfill" => return runtime.block_on(backfill::run(config, arguments)),
         "reconcile" => return runtime.block_on(reconcile::run(config, arguments)),
@@ -124,6 +127,17 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
 fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().build().context("could not start the runtime")
+}
+
+/// At the file size limit the system ends a process unless it takes the signal; then the write fails, which is answered like a full disk.
+fn survive_file_size_limit(runtime: &Runtime) {
+    let _context = runtime.enter();
+    // Registering it is all: the handler stays for the life of the process.
+    if let Err(error) =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ))
+    {
+        tracing::warn!(%error, "a file size limit will end the process");
+    }
 }
 
 /// `clickstamp demo`: neither the environment nor a file of settings is read; of the flags only the address counts.

@@ -1,6 +1,6 @@
 //! Judging a payment from all that is known.
 //! In: a payment's facts. Out: its line in the ledger, its touches, what it waits for, what it taught, what it owes.
-//! Promise: everything is computed anew and written only where it differs; whoever borrows a click ID from it is judged again.
+//! Promise: everything is computed again and written only where it differs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,12 +37,13 @@ pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
     identity.chain(lineage).chain(of_contract).collect()
 }
 
-/// Judges a payment from all that is known, and writes it with everything that follows.
+/// Judges a payment from all that is known, and writes it with everything that follows. True when it can be found by an object that it was
+/// not found by before.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
     record: &mut Record,
-) -> Result<()> {
+) -> Result<bool> {
     let source = record.payment.source_id.as_deref().and_then(|id| ledger.settings.source(id));
     let source = source.context("the payment's source is gone, or its events are being read")?;
     if let Some(subscription) = &record.payment.subscription {
@@ -50,18 +51,19 @@ pub(super) async fn settle(
         record.contract = contract.unwrap_or_default();
     }
     table::save_payment(tx, record).await?;
-    table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
+    let learned = table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
     let was_stored = std::mem::replace(&mut record.is_stored, true);
     match record.payment.entry(source) {
-        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await,
+        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
         None => {
             unwrite(tx, ledger, record).await?;
             match record.payment.expired_at {
-                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await,
-                None => Ok(()), // It only teaches.
+                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
+                None => {} // No fact of this payment creates a conversion.
             }
         }
     }
+    Ok(learned)
 }
 
 /// Takes a line out of the ledger that its facts no longer make: a refund turned out to be the release of an authorization. A line that a
@@ -362,45 +364,4 @@ fn site_of(
         .map(|visit| visit.site_id.clone())
         .or_else(minted)
         .unwrap_or_else(|| source.site_id.clone())
-}
-
-/// What a line lends to others: nothing, unless its payment named its visit itself.
-fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
-    let line = line?;
-    match &line.result {
-        Match::Matched { by, click_id } if by.is_own() => {
-            Some((click_id, line.occurred_at, &line.transaction_id))
-        }
-        Match::Matched { .. } | Match::Unmatched(_) => None,
-    }
-}
-
-/// Judges again what may borrow from this payment, where what it lends has changed: unmatched ones, and ones that borrowed already.
-pub(super) async fn settle_borrowers(
-    tx: &mut AnyConnection,
-    ledger: Ledger<'_>,
-    before: Option<&Line>,
-    record: &Record,
-    facts_before: &Payment,
-) -> Result<()> {
-    let payment = &record.payment;
-    let is_abandoned = record.line.is_none() && payment.expired_at.is_some();
-    let (lent_before, lends) = (lent(before), lent(record.line.as_ref()));
-    let is_same = lent_before == lends
-        && payment.lineage() == facts_before.lineage()
-        && payment.sessions == facts_before.sessions;
-    if !is_abandoned && (is_same || (lends.is_none() && lent_before.is_none())) {
-        return Ok(());
-    }
-    let through: Vec<&str> = objects(record)
-        .into_iter()
-        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id))
-        .map(|(id, _)| id)
-        .collect();
-    let borrowers = table::borrowers(tx, record, &through).await?;
-    for id in borrowers {
-        let mut borrower = table::load(tx, &id).await?;
-        settle(tx, ledger, &mut borrower).await?;
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ mod backup;
 mod batch;
 mod postgres;
 mod shadow;
+mod sqlite_file;
 mod sqlite_lock;
 
 use std::ops::{Deref, DerefMut};
@@ -15,15 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::MigrateError;
 use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-pub(crate) use backup::copy_sqlite;
+pub(crate) use backup::{clear_unfinished, copy_sqlite};
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
 pub(crate) use shadow::Shadow;
+pub(crate) use sqlite_file::{Counted, Staged};
 // Rooms hand a connection on to their tables; only tables say anything to it.
+use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 
 /// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
@@ -80,11 +84,14 @@ impl Store {
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
-        let lock = match url.strip_prefix("sqlite://") {
-            Some(path) => Some(Arc::new(sqlite_lock::DirectoryLock::take(Path::new(path))?)),
-            None => None,
+        let Some(path) = url.strip_prefix("sqlite://").map(Path::new) else {
+            return Self::open_beside(url, visits, counts).await;
         };
-        Ok(Self { _lock: lock, ..Self::open_beside(url, visits, counts).await? })
+        let lock = Arc::new(sqlite_lock::DirectoryLock::take(path)?);
+        let path = sqlite_file::locate(path)?;
+        sqlite_file::ensure_opens(&path)?;
+        sqlite_file::ensure_undamaged(&path)?;
+        Ok(Self { _lock: Some(lock), ..Self::open_sqlite_beside(&path, visits, counts).await? })
     }
 
     /// The same without owning the file: for commands that change one row beside a running server.
@@ -99,26 +106,9 @@ impl Store {
         sqlx::any::install_default_drivers();
         let (gate, url) = (Arc::new(Mutex::new(())), Arc::<str>::from(url));
         if let Some(path) = url.strip_prefix("sqlite://") {
-            let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
-            let writes = open_sqlite(path, 1).await?;
-            MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
-            let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
-            let engine = Engine::Sqlite;
-            let begin = "begin immediate";
-            let in_trouble = Arc::default();
-            Ok(Self {
-                pool,
-                writes,
-                engine,
-                url,
-                begin,
-                gate,
-                visits: writer,
-                suspicion: Arc::default(),
-                in_trouble,
-                recorded: Arc::default(),
-                _lock: None,
-            })
+            let path = sqlite_file::locate(Path::new(path))?;
+            sqlite_file::ensure_opens(&path)?;
+            Self::open_sqlite_beside(&path, visits, counts).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let suspicion = Arc::default();
             postgres::prepare(&url, POSTGRES_CONNECTIONS + 1, &MIGRATIONS).await?;
@@ -142,6 +132,33 @@ impl Store {
         } else {
             bail!("CLICKSTAMP_DATABASE_URL must start with sqlite:// or postgres://");
         }
+    }
+
+    /// Opens a file that was examined, and makes it if there is none.
+    async fn open_sqlite_beside(
+        path: &Path,
+        visits: &'static Batch,
+        counts: &'static Tally,
+    ) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        sqlite_file::create(path)?;
+        let gate = Arc::new(Mutex::new(()));
+        let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
+        let writes = open_sqlite(path, 1).await?;
+        migrate(&pool).await?;
+        Ok(Self {
+            pool,
+            writes,
+            engine: Engine::Sqlite,
+            url: format!("sqlite://{}", path.display()).into(),
+            begin: "begin immediate",
+            visits: batch::Writer::on_sqlite(path, gate.clone(), visits, counts)?,
+            gate,
+            suspicion: Arc::default(),
+            in_trouble: Arc::default(),
+            recorded: Arc::default(),
+            _lock: None,
+        })
     }
 
     /// Which database serves us.
@@ -255,14 +272,30 @@ impl Store {
     }
 }
 
-async fn open_sqlite(path: &str, connections: u32) -> Result<AnyPool> {
+/// Brings the tables up to date.
+async fn migrate(pool: &AnyPool) -> Result<()> {
+    MIGRATIONS.run(pool).await.map_err(not_migrated)
+}
+
+/// Why the tables could not be brought up to date.
+fn not_migrated(error: MigrateError) -> anyhow::Error {
+    match error {
+        MigrateError::VersionMissing(version) => anyhow!(
+            "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
+             program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
+        ),
+        error => anyhow::Error::new(error).context("could not bring the tables up to date"),
+    }
+}
+
+async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
     AnyPoolOptions::new()
         .max_connections(connections)
         .after_connect(|connection, _| Box::pin(async move { prepare_sqlite(connection).await }))
         .after_release(|connection, _| Box::pin(async move { is_whole(connection).await }))
-        .connect(&format!("sqlite://{path}?mode=rwc"))
+        .connect(&sqlite_file::url(path, Access::Write)?)
         .await
-        .with_context(|| format!("could not open the database file {path}"))
+        .with_context(|| format!("could not open the database file {}", path.display()))
 }
 
 async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {

@@ -12,9 +12,9 @@ use sqlx::{AnyConnection, Row as _};
 
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
-    FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
-    named_provisional_in, needed_click_ids, payments_of_subscription, payments_to_settle,
-    save_waits,
+    Borrowers, FIRST_REPORT, awaited_by, borrowers, groups_of, is_settled, learn, lent_click_id,
+    named_provisional, named_provisional_in, needed_click_ids, payments_of_subscription,
+    payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,
@@ -26,6 +26,7 @@ use super::payment::{Contract, Payment};
 use super::{Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
+use crate::json;
 use crate::visit::Visit;
 
 /// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
@@ -75,8 +76,8 @@ pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> 
             .context("could not read the event of a payment")?;
             let Some(row) = row else { continue };
             let body: Vec<u8> = row.try_get("body")?;
-            if let Ok(event) = serde_json::from_slice(&body) {
-                (best, place) = (event, at);
+            if let Ok(event) = json::lenient(&body) {
+                (best, place) = (event.value, at);
                 break;
             }
         }

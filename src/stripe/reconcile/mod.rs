@@ -240,14 +240,9 @@ async fn paid_at_stripe(
         if path == "/v1/checkout/sessions" {
             query.extend(expanded.map(|object| ("expand[]", object.to_owned())));
         }
-        let mut after: Option<String> = None;
-        loop {
-            let page = api.page(account, path, &query, after.as_deref()).await?;
-            paid.extend(page.data.into_iter().filter_map(read));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+        let mut pages = api.pages(account, path, &query);
+        while let Some(items) = pages.next().await? {
+            paid.extend(items.into_iter().filter_map(read));
         }
     }
     Ok(paid)
@@ -261,7 +256,7 @@ async fn repair(
     account: &str,
     paid: &Paid,
 ) -> Result<bool> {
-    let body = backfill::as_event(paid.kind.event(), account, &paid.raw)?;
+    let body = backfill::as_event(paid.kind.event(), account, &paid.raw);
     let mut tx = store.begin().await?;
     let body = body.as_bytes();
     let is_new =

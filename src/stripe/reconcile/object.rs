@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
+use crate::json;
 use crate::money::{Currency, Money};
 
 /// Which list it is from.
@@ -39,7 +40,7 @@ pub(super) struct Paid {
 
 /// Reads a completed session; `None` when nothing was paid in it, not even zero.
 pub(super) fn session(raw: Box<RawValue>) -> Option<Paid> {
-    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    let object = json::lenient(raw.get().as_bytes()).ok()?.value;
     if object["payment_status"] == "unpaid" {
         return None;
     }
@@ -69,7 +70,7 @@ fn really_paid(session: &Value, total: Money) -> Money {
 
 /// Reads a paid invoice; `None` for one over nothing.
 pub(super) fn invoice(raw: Box<RawValue>) -> Option<Paid> {
-    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    let object = json::lenient(raw.get().as_bytes()).ok()?.value;
     let money = money(&object["amount_paid"], &object["currency"]).filter(|paid| paid.minor > 0)?;
     let (id, created) = named(&object)?;
     Some(Paid { kind: Kind::Invoice, id, created, money, invoice: None, raw })
@@ -85,7 +86,7 @@ fn money(amount: &Value, currency: &Value) -> Option<Money> {
 
 /// When the object of a stored event was created.
 pub(super) fn created_in(body: &[u8]) -> Option<Timestamp> {
-    let event: Value = serde_json::from_slice(body).ok()?;
+    let event = json::lenient(body).ok()?.value;
     event["data"]["object"]["created"].as_i64().map(Timestamp::from_seconds)
 }
 

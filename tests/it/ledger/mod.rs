@@ -2,6 +2,7 @@
 
 mod kinds;
 mod money;
+mod shared;
 mod stories;
 
 use std::time::Duration;
