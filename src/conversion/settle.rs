@@ -57,9 +57,8 @@ pub(super) async fn settle(
         Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
         None => {
             unwrite(tx, ledger, record).await?;
-            match record.payment.expired_at {
-                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
-                None => {} // No fact of this payment creates a conversion.
+            if let Some(expired_at) = record.payment.expired_at {
+                count_abandoned(tx, ledger, source, record, expired_at).await?;
             }
         }
     }
