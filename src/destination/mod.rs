@@ -6,6 +6,7 @@ mod anytrack;
 mod example;
 pub(crate) mod facts;
 mod guard;
+mod limits;
 mod mail;
 pub(crate) mod mapping;
 pub(crate) mod presets;
