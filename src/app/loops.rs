@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use super::App;
 use crate::state::Bells;
-use crate::store::Engine;
 
 type Round<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
@@ -128,17 +127,14 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Counts want to be written now and then, and other replicas change settings too.
+    // Counts want to be written now and then; other copies of the program, and commands beside it, change settings too.
     Loop {
         what: "refresh the settings",
         every: Duration::from_secs(5),
         round: |app| {
             Box::pin(async {
                 app.flush_counts().await?;
-                match app.state.store.engine() {
-                    Engine::Postgres => app.state.settings.reload(&app.state.store).await,
-                    Engine::Sqlite => Ok(()), // This process is alone with its file.
-                }
+                app.state.settings.refresh(&app.state.store).await
             })
         },
         ..BY_ITSELF

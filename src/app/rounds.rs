@@ -3,6 +3,7 @@
 //! Promise: a round ends by itself and can be repeated; where it broke off, the next one goes on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -30,9 +31,9 @@ impl App {
     }
 
     async fn process_stripe_events(&self) -> Result<usize> {
-        let snapshot = self.state.settings.current();
         let mut all = 0;
         loop {
+            let snapshot = self.state.settings.current();
             let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
             if ended == 0 {
                 return Ok(all);
@@ -231,7 +232,12 @@ impl App {
         self.rejections.flush(&self.state.store).await
     }
 
-    fn ledger<'a>(&'a self, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-        Ledger { keys: &self.state.click_ids, settings: snapshot, now: self.state.clock.now() }
+    fn ledger<'a>(&'a self, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+        Ledger {
+            keys: &self.state.click_ids,
+            settings: snapshot,
+            later: Some(&self.state.settings),
+            now: self.state.clock.now(),
+        }
     }
 }

@@ -182,6 +182,8 @@ pub(crate) async fn owe_past(
     id: &str,
 ) -> Result<()> {
     let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
     let owed = Owed {
         destination,
         conversion_id: id,
@@ -189,7 +191,6 @@ pub(crate) async fn owe_past(
         waits_for_visit: false,
         news_at: ledger.now, // Asked for now, so its age is no reason.
     };
-    let mut tx = store.begin().await?;
     delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
     tx.commit().await
 }

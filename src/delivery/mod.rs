@@ -41,6 +41,8 @@ impl Owed<'_> {
 
 /// What is told about a conversion first; refunds and disputes have keys of their own.
 const PAID: &str = "paid";
+/// Why a delivery is not retried: there is nowhere to send it.
+const DELETED: &str = "destination_deleted";
 /// A lost dispute; told once.
 const DISPUTE: &str = "dispute";
 
@@ -226,6 +228,9 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     let subject = table::subject(store, id).await?;
     let mut tx = store.begin().await?;
     if let Some(subject) = &subject {
+        if settings::is_deleted(&mut tx, &subject.destination_id).await? {
+            return Ok(Retried::NotRetryable(DELETED.to_owned()));
+        }
         table::breakers::probe_now(&mut tx, now, &subject.destination_id).await?;
     }
     let retried = if table::owe_again(&mut tx, now, id).await? {
@@ -259,6 +264,9 @@ pub(crate) struct Chosen {
 /// When the database cannot be written.
 pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
     let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, &chosen.destination_id).await? {
+        return Ok(0);
+    }
     table::breakers::probe_now(&mut tx, now, &chosen.destination_id).await?;
     let count = table::owe_all_again(&mut tx, now, chosen).await?;
     tx.commit().await?;
@@ -293,6 +301,9 @@ pub(crate) async fn rebuild(
         Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
     };
     let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, &destination.id).await? {
+        return Ok(Retried::NotRetryable(DELETED.to_owned()));
+    }
     table::breakers::probe_now(&mut tx, now, &destination.id).await?;
     let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
     tx.commit().await?;
@@ -310,7 +321,7 @@ pub(crate) async fn set_enabled(
     destination_id: &str,
     enabled: bool,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = settings::begin_change(store).await?;
     settings::set_enabled(&mut tx, destination_id, enabled).await?;
     if enabled {
         table::release(&mut tx, destination_id).await?;
@@ -333,11 +344,23 @@ pub(crate) async fn delete_destination(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = settings::begin_change(store).await?;
     settings::delete_destination(&mut tx, now, destination_id).await?;
     table::give_up_all(&mut tx, now, destination_id).await?;
     tx.commit().await?;
     settings.reload(store).await
+}
+
+/// Gives up, visibly, what still waits for destinations that were deleted: earlier versions could leave such rows. At start.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result<()> {
+    let mut tx = store.begin().await?;
+    for destination_id in settings::deleted_destinations(&mut tx).await? {
+        table::give_up_all(&mut tx, now, &destination_id).await?;
+    }
+    tx.commit().await
 }
 
 /// Forgets that a destination was down: its address or credential was changed, so it is tried at once.

@@ -176,7 +176,17 @@ impl Store {
         };
         let inner =
             self.writes.begin_with(self.begin).await.context("could not begin a transaction")?;
-        Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
+        let (engine, in_trouble) = (self.engine, self.in_trouble.clone());
+        Ok(Tx { inner, engine, in_trouble, _turn: turn })
+    }
+
+    /// Begins a transaction that only reads: all its statements see the database at one moment.
+    pub(crate) async fn begin_reading(&self) -> Result<Transaction<'static, Any>> {
+        let begin = match self.engine {
+            Engine::Sqlite => "begin deferred",
+            Engine::Postgres => "begin isolation level repeatable read, read only",
+        };
+        self.pool.begin_with(begin).await.context("could not begin to read")
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
@@ -275,11 +285,41 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
     inner: Transaction<'static, Any>,
+    engine: Engine,
     in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
+/// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
+const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
+/// How long a change of the settings waits for transactions that use them. Those that begin meanwhile wait behind it, so it is short.
+const SETTINGS_PATIENCE: &str = "set local lock_timeout = '5s'";
+
 impl Tx {
+    /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
+    /// waited for by the holder of this one. On SQLite there is one writer at a time anyway.
+    pub(crate) async fn keep_settings(&mut self) -> Result<()> {
+        self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
+    }
+
+    /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
+    pub(crate) async fn own_settings(&mut self) -> Result<()> {
+        if self.engine == Engine::Postgres {
+            self.inner.execute(SETTINGS_PATIENCE).await?;
+        }
+        self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
+    }
+
+    async fn lock_settings(&mut self, statement: &'static str) -> Result<()> {
+        match self.engine {
+            Engine::Sqlite => Ok(()),
+            Engine::Postgres => {
+                let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut *self.inner);
+                lock.await.map(drop).context("could not get the settings to itself")
+            }
+        }
+    }
+
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
         let committed = self.inner.commit().await.context("could not commit");

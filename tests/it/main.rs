@@ -32,6 +32,7 @@ mod registration;
 mod replay;
 mod replicas;
 mod retention;
+mod settings_changes;
 mod setup;
 mod sites;
 mod sources;

@@ -6,6 +6,7 @@ mod form;
 mod list;
 mod message;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
@@ -37,8 +38,13 @@ use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn ledger<'a>(state: &'a AppState, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-    Ledger { keys: &state.click_ids, settings: snapshot, now: state.clock.now() }
+fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+    Ledger {
+        keys: &state.click_ids,
+        settings: snapshot,
+        later: Some(&state.settings),
+        now: state.clock.now(),
+    }
 }
 
 const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
