@@ -67,6 +67,13 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.forget_landings().await.map(drop) }),
         ..BY_ITSELF
     },
+    // Apart from the events and the deliveries, so that no expression of an owner's mapping holds up either.
+    Loop {
+        what: "make messages",
+        bell: Some(|bells| &bells.facts_stored),
+        round: |app| Box::pin(async { app.make_messages().await.map(drop) }),
+        ..BY_ITSELF
+    },
     // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
     Loop {
         what: "ask Stripe for what events name",
@@ -199,7 +206,11 @@ impl App {
             let turn = shift.turn().await;
             let rest = pause.after(turn, "deliver").unwrap_or_else(|| shift.rest());
             tokio::select! {
-                () = rung => shift.hear_bell(),
+                () = rung => {
+                    shift.hear_bell();
+                    // Some of what is queued may have no message yet.
+                    self.state.bells.facts_stored.notify_one();
+                }
                 () = shift.attempt_ended() => {}
                 () = tokio::time::sleep(rest) => {}
                 () = told_to_stop(&mut stopped) => break,

@@ -12,7 +12,7 @@ use super::App;
 use crate::alert::Alerts;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::registration::Registrations;
 use crate::settings;
 use crate::stripe;
@@ -174,11 +174,29 @@ impl App {
         Ok(summed)
     }
 
+    /// Makes the messages of destinations that have a mapping. Answers how many.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn make_messages(&self) -> Result<usize> {
+        let (state, mut all) = (&self.state, 0);
+        loop {
+            let made =
+                delivery::make_messages(&state.store, &state.settings, &state.clock).await?;
+            if made == 0 {
+                return Ok(all);
+            }
+            state.bells.delivery_owed.notify_one();
+            all += made;
+        }
+    }
+
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
     ///
     /// # Errors
     /// As [`App::process_events`].
     pub async fn deliver_due(&self) -> Result<usize> {
+        self.make_messages().await?;
         let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
         let mut all = 0;
         loop {

@@ -207,6 +207,9 @@ pub(crate) async fn rebuild_delivery(
     let Some(destination) = ledger.settings.destination(&subject.destination_id) else {
         return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
     };
+    if !subject.tells_of_payment && subject.has_facts && destination.options.rows.is_some() {
+        return delivery::make_again(store, ledger.now, delivery_id, destination).await;
+    }
     if !subject.tells_of_payment {
         return Ok(Retried::NotRetryable("adjustment".to_owned()));
     }

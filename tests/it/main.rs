@@ -21,6 +21,7 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod mapping;
 mod metrics;
 mod outcomes;
 mod page_events;
