@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{FakeDestination, Session, TestApp, fixture};
+use crate::harness::{FakeDestination, Session, TestApp};
 
 const LIST: &str = "/settings/destinations";
 const HERE: &str = "/settings/destinations/my-hook";
@@ -154,11 +154,17 @@ async fn what_a_visit_corrects_before_the_first_try_is_made_again() {
 async fn a_refund_whose_mapping_failed_is_made_again_from_its_own_facts() {
     let (app, hook) = with_hook().await;
     save_rows(&app, &[("n", "conversion.refund_amount or 'paid'")]).await;
-    let paid = Session::paid("cs_live_1").with(json!({"payment_intent": "pi_3RtLamp"}));
-    app.stripe_processed(&paid.completed()).await;
+    app.stripe_processed(&Session::paid("cs_live_1").completed()).await;
     app.deliver_due().await;
     save_rows(&app, &[("n", "'x' * 3")]).await;
-    app.stripe_processed(&fixture("charge.refunded.partial.dahlia", "x")).await;
+    let charge = json!({
+        "id": "ch_1", "payment_intent": "pi_cs_live_1", "amount": 10_260, "amount_captured": 10_260, "captured": true,
+        "amount_refunded": 260, "refunded": false, "currency": "usd",
+    });
+    let refunded = json!({
+        "id": "evt_refund", "type": "charge.refunded", "livemode": true, "created": 1_790_000_100, "data": {"object": charge},
+    });
+    app.stripe_processed(&refunded).await;
     app.deliver_due().await;
     let states = hooked(&app).await;
     assert_eq!(states[1..], ["given_up mapping_error "], "{states:?}");
