@@ -21,8 +21,8 @@ const TAG: &str = include_str!("../../static/tag.min.js");
 
 /// All add-ons, innermost first. An add-on's index is its bit in [`AddOns`].
 const ADD_ONS: [&str; 6] = [
-    // It is inside the add-on for linked domains, so it runs after that one is set up, and uses its
-    // reference for links that have none.
+    // Must be inside the add-on for linked domains, which sets `config.l` first: this one calls it
+    // for links that are not payment links. reference for links that have none.
     include_str!("../../static/tag-auto.min.js"),
     include_str!("../../static/tag-linked.min.js"),
     include_str!("../../static/tag-anytrack.min.js"),
