@@ -41,3 +41,4 @@ mod tag;
 mod thank_you;
 mod visit;
 mod visit_sums;
+mod words;
