@@ -52,6 +52,7 @@ pub mod error;
 mod failpoint;
 pub mod hosts;
 pub mod ids;
+mod json;
 pub mod money;
 pub mod settings;
 pub mod store;

@@ -11,7 +11,9 @@ use clap::{Arg, ArgMatches, Command};
 use clickstamp::app::App;
 use clickstamp::clock::Clock;
 use clickstamp::command::user::{self, Action};
-use clickstamp::command::{backfill, backup, check, healthcheck, prune, reconcile, replay};
+use clickstamp::command::{
+    backfill, backup, check, healthcheck, prune, reconcile, replay, restore,
+};
 use clickstamp::config::{self, Config, LogFormat, Sources, VARIABLES};
 use clickstamp::dashboard;
 use clickstamp::demo::Demo;
@@ -79,6 +81,7 @@ fn command() -> Command {
         .subcommand(replay::command())
         .subcommand(prune::command())
         .subcommand(backup::command())
+        .subcommand(restore::command())
         .subcommand(Command::new("healthcheck").about("Exit 0 if the server is ready"))
 }
 
@@ -99,11 +102,11 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let config = Config::read(&sources, |path| std::fs::read_to_string(path))?;
     start_logging(&config)?;
-    if name == "backup" {
-        return backup::run(&config, arguments).map(|()| ExitCode::SUCCESS);
-    }
     let runtime = runtime()?;
+    survive_file_size_limit(&runtime);
     let done = match name {
+        "backup" => backup::run(&config, arguments),
+        "restore" => restore::run(&config, arguments),
         "check" => return runtime.block_on(check::run(&config, arguments)),
         "backfill" => return runtime.block_on(backfill::run(config, arguments)),
         "reconcile" => return runtime.block_on(reconcile::run(config, arguments)),
@@ -128,8 +131,23 @@ fn runtime() -> Result<Runtime> {
     builder.enable_all().build().context("could not start the runtime")
 }
 
+<<<<<<< HEAD
 /// Runs `clickstamp demo`. It reads neither the environment nor a settings file, and accepts only
 /// the flags for the address and the log.
+=======
+/// At the file size limit the system ends a process unless it takes the signal; then the write fails, which is answered like a full disk.
+fn survive_file_size_limit(runtime: &Runtime) {
+    let _context = runtime.enter();
+    // Registering it is all: the handler stays for the life of the process.
+    if let Err(error) =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ))
+    {
+        tracing::warn!(%error, "a file size limit will end the process");
+    }
+}
+
+/// `clickstamp demo`: neither the environment nor a file of settings is read; of the flags only the address counts.
+>>>>>>> main
 fn demo(given: &ArgMatches) -> Result<()> {
     let flag = |name: &str| given.get_one::<String>(name);
     let known = ["CLICKSTAMP_LISTEN", "CLICKSTAMP_LOG"];

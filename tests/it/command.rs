@@ -10,7 +10,11 @@ use tokio::process::Command;
 use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session, TestApp};
 
 /// Runs the binary with an environment and an input; answers its success and everything it said.
-async fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (bool, String) {
+pub(crate) async fn run(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    input: &str,
+) -> (bool, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
         .args(arguments)
         .env_clear()
