@@ -46,3 +46,4 @@ mod tag;
 mod thank_you;
 mod visit;
 mod visit_sums;
+mod words;
