@@ -49,6 +49,7 @@ pub mod error;
 mod failpoint;
 pub mod hosts;
 pub mod ids;
+mod limit;
 pub mod money;
 pub mod settings;
 pub mod store;

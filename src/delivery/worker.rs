@@ -222,6 +222,7 @@ impl Shift {
             failpoint::pass("claimed").await;
         }
         for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
+            self.recorded(&ended.destination.id);
             tell(ended, state, status, error.as_deref());
         }
         for (id, (before, after)) in &locked {
@@ -329,7 +330,7 @@ impl Shift {
         for mut ended in std::mem::take(&mut self.ended) {
             let now = self.worker.clock.now();
             match settle_alone(&self.worker, now, &ended).await {
-                Ok(()) => {}
+                Ok(()) => self.recorded(&ended.destination.id),
                 Err(error) => {
                     tracing::error!(
                         delivery = ended.claim.id,
@@ -353,6 +354,12 @@ impl Shift {
         }
         self.looks.remove(&ended.destination.id);
         self.ended.push(ended);
+    }
+
+    /// An outcome was recorded. What was read before it is out of date: then the delivery was leased, now it may be due for a retry, sooner
+    /// than the lease would have ended. Without this the retry waits for the next poll.
+    fn recorded(&mut self, destination_id: &str) {
+        self.looks.remove(destination_id);
     }
 
     /// Something may be owed: every destination is worth a look.

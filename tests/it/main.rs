@@ -25,6 +25,7 @@ mod metrics;
 mod outcomes;
 mod page_events;
 mod provisional;
+mod realtime;
 mod recipes;
 mod reconcile;
 mod redirect;

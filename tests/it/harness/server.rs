@@ -19,7 +19,7 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
     log: mpsc::UnboundedReceiver<String>,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Server {
@@ -37,13 +37,36 @@ impl Server {
         Self::start_with(database, anytrack, &[("HALT_AT", place)]).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
-    async fn start_with(
+    /// With further settings, which win.
+    pub(crate) async fn start_with(
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        let program = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
+        Self::start_by(program, database, anytrack, settings).await
+    }
+
+    /// The same with few file descriptors: `soft` may be raised by the program up to `hard`.
+    pub(crate) async fn with_descriptors(
+        (soft, hard): (u32, u32),
+        database: &Database,
+        anytrack: &FakeDestination,
+    ) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let limits = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\"");
+        shell.args(["-c", &limits, env!("CARGO_BIN_EXE_clickstamp")]);
+        Self::start_by(shell, database, anytrack, &[]).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
+    async fn start_by(
+        mut program: Command,
+        database: &Database,
+        anytrack: &FakeDestination,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut child = program
             .env_clear()
             .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
             .env("CLICKSTAMP_DATA_DIR", &database.directory)
@@ -85,16 +108,37 @@ impl Server {
         }
     }
 
+    /// The lines of the log that were not read yet and contain this text.
+    pub(crate) fn said(&mut self, text: &str) -> Vec<String> {
+        let lines = std::iter::from_fn(|| self.log.try_recv().ok());
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
     /// A visitor lands and pays; both are acknowledged.
     pub(crate) async fn sale(&self, session: &str) {
+        let click_id = self.mint().await;
+        self.visit(&click_id).await;
+        self.pay(session, &click_id).await;
+    }
+
+    /// A click ID as the tag's script carries it.
+    pub(crate) async fn mint(&self) -> String {
         let script = self.client.get(format!("{}/t/main.js", self.url)).send();
         let script = script.await.expect("an answer").text().await.expect("a script");
         let config = &script[script.rfind("({").expect("a config") + 1..script.len() - 1];
         let config: Value = serde_json::from_str(config).expect("JSON");
-        let click_id = config["i"].as_str().expect("a click ID");
+        config["i"].as_str().expect("a click ID").to_owned()
+    }
+
+    /// The page of a click ID reports its visit.
+    pub(crate) async fn visit(&self, click_id: &str) {
         let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
         let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
         assert_eq!(answer.await.expect("an answer").status().as_u16(), 204);
+    }
+
+    /// Stripe reports a paid checkout that names the click ID.
+    pub(crate) async fn pay(&self, session: &str, click_id: &str) {
         let body = Session::paid(session).reference(click_id).completed().to_string();
         let signature = sign(SECRET, Clock::system().now().as_seconds(), body.as_bytes());
         let post = self.client.post(format!("{}/webhooks/stripe/main", self.url));
@@ -109,9 +153,19 @@ impl Server {
 
     /// SIGTERM; answers whether it stopped in order.
     pub(crate) async fn stop(&mut self) -> bool {
+        self.terminate().await;
+        self.ended().await
+    }
+
+    /// SIGTERM.
+    pub(crate) async fn terminate(&self) {
         let pid = self.child.id().expect("it runs").to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(told.expect("kill runs").success());
+    }
+
+    /// Waits for its end; answers whether it was in order.
+    pub(crate) async fn ended(&mut self) -> bool {
         self.child.wait().await.expect("it ends").success()
     }
 }
