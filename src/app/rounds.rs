@@ -38,6 +38,9 @@ impl App {
                 0 => return Ok(all),
                 ended => all += ended,
             }
+            if self.is_stopping() {
+                return Ok(all);
+            }
         }
     }
 
@@ -50,6 +53,9 @@ impl App {
             match self.waking_deliveries(ended)? {
                 0 => return Ok(all),
                 ended => all += ended,
+            }
+            if self.is_stopping() {
+                return Ok(all);
             }
         }
     }

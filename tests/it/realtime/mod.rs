@@ -2,7 +2,11 @@
 //! suite sees a wake-up that is missing. Runs on both databases; `tests/run realtime` runs nothing else.
 //! Bounds are generous on purpose: a loaded machine is slow by a second, a missing wake-up by five (PostgreSQL) or sixty (SQLite).
 
+mod copies;
+mod limits;
 mod pauses;
+mod raw;
+mod stop;
 mod wakeups;
 
 use std::time::{Duration, Instant};
