@@ -17,7 +17,8 @@ pub(crate) async fn count_once(
     id: &str,
     made_by: &str,
 ) -> Result<bool> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     let found = table::find(&mut tx, id).await?;
     let Some(record) = found.filter(|it| it.line.is_some() && it.payment.may_be_receipt()) else {
         return Ok(false);
@@ -34,7 +35,8 @@ pub(crate) async fn count_once(
 /// # Errors
 /// When the database cannot be written.
 pub(crate) async fn count_again(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     let Some(record) = table::find(&mut tx, id).await? else { return Ok(false) };
     table::take_turn(&mut tx, &record.payment.account).await?;
     let found = table::forget_duplicate(&mut tx, id).await?;

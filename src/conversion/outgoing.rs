@@ -182,6 +182,8 @@ pub(crate) async fn owe_past(
     id: &str,
 ) -> Result<()> {
     let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
     let owed = Owed {
         destination,
         conversion_id: id,
@@ -189,7 +191,6 @@ pub(crate) async fn owe_past(
         waits_for_visit: false,
         news_at: ledger.now, // Asked for now, so its age is no reason.
     };
-    let mut tx = store.begin().await?;
     delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
     tx.commit().await
 }
@@ -206,6 +207,9 @@ pub(crate) async fn rebuild_delivery(
     let Some(destination) = ledger.settings.destination(&subject.destination_id) else {
         return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
     };
+    if !subject.tells_of_payment && subject.has_facts && destination.options.rows.is_some() {
+        return delivery::make_again(store, ledger.now, delivery_id, destination).await;
+    }
     if !subject.tells_of_payment {
         return Ok(Retried::NotRetryable("adjustment".to_owned()));
     }

@@ -17,6 +17,7 @@ use super::{Recorded, Refusal, Request, RequestLimit, record, refuse};
 use crate::conversion::Ledger;
 use crate::conversion::join::Match;
 use crate::error;
+use crate::limit::log;
 use crate::settings::Source;
 use crate::state::AppState;
 
@@ -118,14 +119,17 @@ async fn receive_conversion(
             };
         }
     }
-    let ledger = Ledger { keys: &state.click_ids, settings: &settings, now };
+    let ledger =
+        Ledger { keys: &state.click_ids, settings: &settings, later: Some(&state.settings), now };
     match record(&state.store, ledger, source, request).await {
         Ok(Ok(recorded)) => {
             state.bells.delivery_owed.notify_one();
             answer(StatusCode::OK, Answer::new(recorded))
         }
         Ok(Err(refusal)) => {
-            tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+            if log::admits("refused custom requests", &source.key) {
+                tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+            }
             let Refusal { error, parameter } = refusal;
             answer(StatusCode::BAD_REQUEST, Fault { error, parameter })
         }

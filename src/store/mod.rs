@@ -186,11 +186,33 @@ impl Store {
                 (Inner::Sqlite(begun.context("could not begin a transaction")?), Some(turn))
             }
             Engine::Postgres => {
-                let begun = postgres::Transaction::begin(&self.writes, &self.suspicion).await?;
+                let begun =
+                    postgres::Transaction::begin(&self.writes, &self.suspicion, self.begin).await?;
                 (Inner::Postgres(begun), None)
             }
         };
-        Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
+        Ok(self.transaction(inner, turn))
+    }
+
+    /// Begins a transaction that only reads: all its statements see the database at one moment. End it with [`Tx::end`].
+    pub(crate) async fn begin_reading(&self) -> Result<Tx> {
+        let inner = match self.engine {
+            Engine::Sqlite => {
+                let begun = self.pool.begin_with("begin deferred").await;
+                Inner::Sqlite(begun.context("could not begin to read")?)
+            }
+            Engine::Postgres => {
+                let begin = "begin isolation level repeatable read, read only";
+                Inner::Postgres(
+                    postgres::Transaction::begin(&self.pool, &self.suspicion, begin).await?,
+                )
+            }
+        };
+        Ok(self.transaction(inner, None))
+    }
+
+    fn transaction(&self, inner: Inner, turn: Option<OwnedMutexGuard<()>>) -> Tx {
+        Tx { inner, engine: self.engine, in_trouble: self.in_trouble.clone(), _turn: turn }
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
@@ -315,6 +337,7 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
     inner: Inner,
+    engine: Engine,
     in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -324,15 +347,50 @@ enum Inner {
     Postgres(postgres::Transaction),
 }
 
+/// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
+const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
+/// How long a change of the settings waits for transactions that use them. Those that begin meanwhile wait behind it, so it is short.
+const SETTINGS_PATIENCE: &str = "set local lock_timeout = '5s'";
+
 impl Tx {
+    /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
+    /// waited for by the holder of this one. On SQLite there is one writer at a time anyway.
+    pub(crate) async fn keep_settings(&mut self) -> Result<()> {
+        self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
+    }
+
+    /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
+    pub(crate) async fn own_settings(&mut self) -> Result<()> {
+        if self.engine == Engine::Postgres {
+            self.execute(SETTINGS_PATIENCE).await?;
+        }
+        self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
+    }
+
+    async fn lock_settings(&mut self, statement: &'static str) -> Result<()> {
+        match self.engine {
+            Engine::Sqlite => Ok(()),
+            Engine::Postgres => {
+                let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut **self);
+                lock.await.map(drop).context("could not get the settings to itself")
+            }
+        }
+    }
+
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
-        let committed = match self.inner {
+        let in_trouble = self.in_trouble.clone();
+        let committed = self.end().await;
+        in_trouble.store(committed.is_err(), Ordering::Relaxed);
+        committed
+    }
+
+    /// Ends a transaction that only read.
+    pub(crate) async fn end(self) -> Result<()> {
+        match self.inner {
             Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
             Inner::Postgres(inner) => inner.commit().await,
-        };
-        self.in_trouble.store(committed.is_err(), Ordering::Relaxed);
-        committed
+        }
     }
 }
 

@@ -161,12 +161,16 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Begins one.
-    pub(super) async fn begin(pool: &AnyPool, suspicion: &Arc<Suspicion>) -> Result<Self> {
+    /// Begins one by the statement `begin`.
+    pub(super) async fn begin(
+        pool: &AnyPool,
+        suspicion: &Arc<Suspicion>,
+        begin: &'static str,
+    ) -> Result<Self> {
         let connection = Some(pool.acquire().await.context("could not get a connection")?);
         // There before the server is asked, so that it undoes what a dropped future has begun.
         let mut begun = Self { connection, suspicion: suspicion.clone() };
-        in_time(begun.execute("begin")).await.context("could not begin a transaction")?;
+        in_time(begun.execute(begin)).await.context("could not begin a transaction")?;
         Ok(begun)
     }
 

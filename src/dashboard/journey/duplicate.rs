@@ -64,7 +64,12 @@ pub(in crate::dashboard) async fn count_once(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     if !conversion::count_once(&state.store, ledger, &id, &viewer.user.email).await? {
         return Err(AppError::not_found("There is no such conversion that may be a receipt."));
     }
@@ -78,7 +83,12 @@ pub(in crate::dashboard) async fn count_again(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     if !conversion::count_again(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("Nobody has marked this conversion as a duplicate."));
     }

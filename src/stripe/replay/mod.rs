@@ -134,14 +134,15 @@ pub(crate) async fn run(
     let shadow = store.shadow(&tables, &[table::PAIRS]).await?;
     shadow.fill("stripe_events").await?;
     table::forget_outcomes(&shadow, ledger.now).await?;
-    let mut events = others(&shadow, ledger).await?;
+    let rebuilding = Ledger { later: None, ..ledger };
+    let mut events = others(&shadow, rebuilding).await?;
     loop {
-        match worker::round(&shadow, ledger).await? {
+        match worker::round(&shadow, rebuilding).await? {
             0 => break,
             ended => events += ended,
         }
     }
-    rejoin(&shadow, ledger).await?;
+    rejoin(&shadow, rebuilding).await?;
     let compared = compare(&shadow, wanted).await?;
     let mut changed = BTreeMap::new();
     for Reread { kind, before, now, .. } in &compared.reread {
@@ -263,7 +264,8 @@ async fn apply(
     wanted: &Wanted,
     mark: (i64, i64, i64),
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    // What follows from the settings is judged below, by those of that moment.
+    let (mut tx, _) = ledger.begin(store).await?;
     let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
     for account in accounts {
         conversion::take_turn(&mut tx, account).await?;
