@@ -225,6 +225,11 @@ pub(crate) async fn learn_contract(
     }])
 }
 
+/// True while payments are noted to be judged again because others, on which they depend, changed.
+pub(crate) async fn has_unsettled(store: &Store) -> Result<bool> {
+    table::has_unsettled(store).await
+}
+
 /// Joins again what waited for a visit, a note or a checkout. Answers how many payments it looked at.
 pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let waiting = table::payments_to_settle(store, ledger.now, REJOINS_AT_A_TIME).await?;

@@ -219,6 +219,13 @@ pub(in crate::conversion) async fn settle_later(
     Ok(())
 }
 
+/// True while payments are noted that are judged again as soon as there is time.
+pub(in crate::conversion) async fn has_unsettled(store: &Store) -> Result<bool> {
+    let row = sqlx::query("select conversion_id from waits where awaited = $1 limit 1").bind(AGAIN);
+    let row = row.fetch_optional(store.pool()).await;
+    Ok(row.context("could not look for payments to judge again")?.is_some())
+}
+
 /// A payment was judged again.
 pub(in crate::conversion) async fn is_settled(tx: &mut AnyConnection, id: &str) -> Result<()> {
     sqlx::query("delete from waits where awaited = $1 and conversion_id = $2")
