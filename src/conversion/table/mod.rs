@@ -10,8 +10,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 pub(super) use objects::{
-    Borrowers, FIRST_REPORT, awaited_by, borrowers, groups_of, has_unsettled, is_settled, learn,
-    lent_click_id, named_provisional, named_provisional_in, needed_click_ids,
+    Borrowers, FIRST_REPORT, awaited_by, borrowers, end_hold, groups_of, has_unsettled, is_settled,
+    learn, lent_click_id, named_provisional, named_provisional_in, needed_click_ids,
     payments_of_subscription, payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{

@@ -255,6 +255,29 @@ pub(in crate::conversion) async fn payments_of_subscription(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// What is held because the checkout of this subscription may come is no longer held.
+pub(in crate::conversion) async fn end_hold(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    account: &str,
+    subscription: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update conversions
+            set owed_from_ms = $1
+          where owed_from_ms > $1
+            and id in (select conversion_id from stripe_objects
+                        where account = $2 and object_id = $3 and role = 'lineage')",
+    )
+    .bind(now.as_ms())
+    .bind(account)
+    .bind(subscription)
+    .execute(tx)
+    .await
+    .context("could not end the wait for a checkout")?;
+    Ok(())
+}
+
 pub(in crate::conversion) async fn save_waits(
     tx: &mut AnyConnection,
     id: &str,
