@@ -7,6 +7,7 @@ pub(crate) mod adjustment;
 mod by_hand;
 mod cascade;
 mod changes;
+mod duplicate;
 mod entry;
 pub(crate) mod join;
 mod missing;
@@ -22,10 +23,12 @@ mod sums;
 mod table;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
+pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use missing::Missing;
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
@@ -41,7 +44,7 @@ use self::payment::{Contract, Payment};
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::ids::{self, ClickIdKey};
-use crate::settings::Snapshot;
+use crate::settings::{Settings, Snapshot};
 use crate::store::{AnyConnection, Store, Tx};
 
 /// Payments settled in one go; the rest waits for the next round.
@@ -51,8 +54,26 @@ const REJOINS_AT_A_TIME: i64 = 100;
 #[derive(Clone, Copy)]
 pub(crate) struct Ledger<'a> {
     pub(crate) keys: &'a ClickIdKey,
-    pub(crate) settings: &'a Snapshot,
+    pub(crate) settings: &'a Arc<Snapshot>,
+    /// Where later settings come from; `None` keeps the ones above, whatever changes meanwhile: for a ledger that is rebuilt in scratch tables.
+    pub(crate) later: Option<&'a Settings>,
     pub(crate) now: Timestamp,
+}
+
+impl Ledger<'_> {
+    /// Begins a transaction that writes conversions and what follows from them, and returns the settings of that moment: work with these, see
+    /// [`Ledger::with`]. On PostgreSQL nobody changes settings until it ends.
+    pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
+        match self.later {
+            Some(settings) => settings.begin(store).await,
+            None => Ok((store.begin().await?, self.settings.clone())),
+        }
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with<'b>(&'b self, settings: &'b Arc<Snapshot>) -> Ledger<'b> {
+        Ledger { settings, ..*self }
+    }
 }
 
 /// A payment in hand: its facts, and the ledger's line as it was written last.
@@ -88,6 +109,8 @@ struct Line {
     client_reference_id: Option<String>,
     email: Option<String>,
     description: Option<String>,
+    /// Whose receipt it may be.
+    receipt_customer: Option<String>,
     result: Match,
     /// Nothing is owed before: its checkout may still come.
     owed_from: Option<Timestamp>,
@@ -263,7 +286,8 @@ pub(crate) async fn join_again(
     account: &str,
     id: &str,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     table::take_turn(&mut tx, account).await?;
     settle_again(&mut tx, ledger, id).await?;
     table::is_settled(&mut tx, id).await?;

@@ -9,16 +9,20 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
-use super::payment::Payment;
+use super::payment::{Mode, PayFact, Payment};
 use super::{Ledger, Line, Record, owed, sums, table};
 use crate::clock::Timestamp;
+use crate::delivery;
 use crate::ids::{ClickId, ClickIdKey};
+use crate::money::Money;
 use crate::settings::Source;
 use crate::store::AnyConnection;
 use crate::visit::{self, Visit};
 
 /// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
 const SHORT_HOLD: Duration = Duration::from_secs(3);
+/// Status of what its owner called the receipt of another payment.
+const DUPLICATE: &str = "duplicate";
 /// How long any other payment that may have a checkout waits for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
@@ -63,12 +67,28 @@ pub(super) async fn settle(
     let was_stored = std::mem::replace(&mut record.is_stored, true);
     match record.payment.entry(source) {
         Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
-        None => match record.payment.expired_at {
-            Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
-            None => {} // It only teaches.
-        },
+        None => {
+            unwrite(tx, ledger, record).await?;
+            match record.payment.expired_at {
+                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
+                None => {} // No fact of this payment creates a conversion.
+            }
+        }
     }
     Ok(learned)
+}
+
+/// Takes a line out of the ledger that its facts no longer make: a refund turned out to be the release of an authorization. A line that a
+/// delivery belongs to stays, so that the delivery keeps its conversion.
+async fn unwrite(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<()> {
+    if record.line.is_none() || !delivery::forget_untold(tx, &record.id).await? {
+        return Ok(());
+    }
+    let line = record.line.take();
+    sums::unsum(tx, ledger.now, [line.as_ref(), None]).await?;
+    table::forget_touches(tx, &record.id).await?;
+    table::save_waits(tx, &record.id, &BTreeSet::new()).await?;
+    table::remove_line(tx, &record.id).await
 }
 
 async fn write(
@@ -93,7 +113,7 @@ async fn write(
             None => table::lent_click_id(tx, record, occurred_at).await?,
         };
     }
-    let origin = origin(&record.payment);
+    let origin = origin(&record.payment, &entry);
     let found = std::mem::take(&mut looked.found);
     let result = join::decide(looked.judged.as_ref(), origin, found);
     let last = visit_of(tx, &mut looked, &result).await?;
@@ -116,17 +136,21 @@ async fn write(
     };
     let owed_from = held_until(record.line.as_ref(), recorded_at.plus(hold))
         .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
-    let currency = entry.amount.map(|amount| amount.currency).or(entry.adjusted.currency);
     let payment = &record.payment;
+    let is_receipt = payment.may_be_receipt();
+    let is_duplicate = is_receipt && table::is_duplicate(tx, &record.id).await?;
+    let amount = entry.amount.or_else(|| nothing_to_pay(ledger, &site_id, payment));
+    let currency = amount.map(|amount| amount.currency).or(entry.adjusted.currency);
     let line = Line {
         site_id,
         source_id: source.id.clone(),
         livemode: payment.livemode,
         kind: entry.kind.clone(),
-        status: entry.status.to_owned(),
+        status: if is_duplicate { DUPLICATE } else { entry.status }.to_owned(),
         occurred_at,
-        paid_at: entry.paid_at,
-        amount_minor: entry.amount.map(|amount| amount.minor),
+        // What was not paid is in no report.
+        paid_at: entry.paid_at.filter(|_| !is_duplicate),
+        amount_minor: amount.map(|amount| amount.minor),
         currency: currency.map(|currency| currency.code().to_owned()),
         refunded_minor: entry.adjusted.refunded,
         disputed_minor: entry.adjusted.disputed,
@@ -135,6 +159,7 @@ async fn write(
         client_reference_id: payment.client_reference_id.clone(),
         email: payment.email().map(str::to_owned),
         description: payment.description().map(str::to_owned),
+        receipt_customer: payment.customer.clone().filter(|_| is_receipt),
         result,
         owed_from,
         recorded_at,
@@ -153,10 +178,19 @@ async fn write(
     table::save_touches(tx, &record.id, &way).await?;
     wait_for(tx, record, was_stored, &looked.awaited).await?;
     record.line = Some(line.clone());
-    if owed_from.is_none() {
+    if is_duplicate {
+        // What was sent already stays; what was not is not sent.
+        delivery::forget_untold(tx, &record.id).await?;
+    } else if owed_from.is_none() {
         owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
     }
     Ok(())
+}
+
+/// A checkout that only saves a card states no amount: that is 0 in the site's currency.
+fn nothing_to_pay(ledger: Ledger<'_>, site_id: &str, payment: &Payment) -> Option<Money> {
+    let site = ledger.settings.site(site_id).filter(|_| payment.mode == Some(Mode::Setup))?;
+    Some(Money { minor: 0, currency: site.currency })
 }
 
 /// An expired checkout: no conversion, but the campaign that led to it is known.
@@ -321,12 +355,12 @@ fn first_report(visit: &Visit) -> Option<String> {
     visit.is_provisional.then(awaited)
 }
 
-/// Where a payment without a reference would have got one from.
-fn origin(payment: &Payment) -> Origin {
-    let is_adjusted = payment.adjusted_at.is_some();
+/// Where a payment without a reference would have got one from. A refund or a dispute says so only while its payment has not been seen.
+fn origin(payment: &Payment, entry: &Entry) -> Origin {
+    let is_unseen = entry.pay_fact == PayFact::Unknown;
     if !payment.sessions.is_empty() || payment.reported.is_some() {
         Origin::Checkout
-    } else if is_adjusted || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
+    } else if is_unseen || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
         Origin::Earlier
     } else {
         Origin::Nothing

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::api::{self, Api, ApiError, Cursors, Page};
 use super::table::{self as events, NewEvent, Origin};
-use super::{EVENT_TYPES, event};
+use super::{event, listed_types};
 use crate::clock::{Clock, Timestamp};
 use crate::ids;
 use crate::json;
@@ -195,7 +195,7 @@ async fn page(api: &Api, place: &Place<'_>, stretch: &Stretch) -> Result<Page, A
     ];
     match place.list {
         List::Events | List::Undelivered => {
-            query.extend(EVENT_TYPES.iter().map(|kind| ("types[]", (*kind).to_owned())));
+            query.extend(listed_types().map(|kind| ("types[]", kind.to_owned())));
             if place.list == List::Undelivered {
                 query.push(("delivery_success", "false".to_owned()));
             }

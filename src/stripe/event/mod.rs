@@ -162,8 +162,14 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
             let contract = billing::read_subscription(object, around)?;
             return Ok(Reading::Contract(Box::new(contract)));
         }
-        "payment_intent.succeeded" => charge::read_payment_intent(object, around)?,
-        "charge.succeeded" | "charge.refunded" => charge::read_charge(object, around)?,
+        "payment_intent.succeeded"
+        | "payment_intent.canceled"
+        | "payment_intent.amount_capturable_updated" => {
+            charge::read_payment_intent(object, around)?
+        }
+        "charge.succeeded" | "charge.captured" | "charge.refunded" => {
+            charge::read_charge(object, around)?
+        }
         "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
             charge::read_refund(object, around)?
         }

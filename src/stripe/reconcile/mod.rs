@@ -169,6 +169,9 @@ pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Re
         if paid.kind == Kind::Invoice && (of_sessions.contains(&paid.id) || is_of_session) {
             continue; // It is its checkout's payment, and counted there.
         }
+        if here.as_ref().is_some_and(|here| here.status == "duplicate") {
+            continue; // Its owner said that it is the receipt of a payment that is counted.
+        }
         let arrived = table::arrived(store, account, &paid.id).await?;
         if sheet.compare(paid, here.as_ref(), arrived.as_ref()) {
             missing.push(paid);
@@ -225,13 +228,18 @@ async fn paid_at_stripe(
         ("/v1/checkout/sessions", "complete", object::session),
         ("/v1/invoices", "paid", object::invoice),
     ];
+    // Only these contain what was captured, and what was paid in addition to a credit balance.
+    let expanded = ["data.payment_intent", "data.invoice"];
     let mut paid = Vec::new();
     for (path, status, read) in lists {
-        let query = [
+        let mut query = vec![
             ("status", status.to_owned()),
             ("created[gte]", from.as_seconds().to_string()),
             ("created[lt]", until.as_seconds().to_string()),
         ];
+        if path == "/v1/checkout/sessions" {
+            query.extend(expanded.map(|object| ("expand[]", object.to_owned())));
+        }
         let mut pages = api.pages(account, path, &query);
         while let Some(items) = pages.next().await? {
             paid.extend(items.into_iter().filter_map(read));

@@ -139,14 +139,15 @@ pub(crate) async fn run(
     let shadow = store.shadow(&tables, &table::OWN_TABLES).await?;
     shadow.take_picture(&table::PICTURE).await?;
     table::forget_outcomes(&shadow, ledger.now).await?;
-    let mut events = others(&shadow, ledger).await?;
+    let rebuilding = Ledger { later: None, ..ledger };
+    let mut events = others(&shadow, rebuilding).await?;
     loop {
-        match worker::round(&shadow, ledger).await? {
+        match worker::round(&shadow, rebuilding).await? {
             0 => break,
             ended => events += ended,
         }
     }
-    rejoin(&shadow, ledger).await?;
+    rejoin(&shadow, rebuilding).await?;
     let compared = compare(&shadow, wanted).await?;
     let mut changed = BTreeMap::new();
     for Reread { kind, before, now, .. } in &compared.reread {
@@ -281,7 +282,8 @@ async fn apply(
     reread: &[Reread],
     wanted: &Wanted,
 ) -> Result<usize> {
-    let mut tx = store.begin().await?;
+    // What follows from the settings is judged below, by those of that moment.
+    let (mut tx, _) = ledger.begin(store).await?;
     let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
     for account in accounts {
         conversion::take_turn(&mut tx, account).await?;
