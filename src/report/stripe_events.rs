@@ -202,13 +202,15 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
-    let lookup = sqlx::query("select said from stripe_lookups where event_id = $1")
-        .bind(id)
-        .fetch_optional(store.pool())
-        .await
-        .context("could not see what Stripe was asked for")?;
+    let lookups =
+        sqlx::query("select said from stripe_lookups where event_id = $1 order by subject")
+            .bind(id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not see what Stripe was asked for")?;
+    let said: Vec<String> = lookups.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(Some(StripeEvent {
-        lookup: lookup.map(|row| row.try_get(0)).transpose()?,
+        lookup: Some(said.join(" ")).filter(|said| !said.is_empty()),
         payments: payments(store, &row).await?,
         row: read_row(&row)?,
         secret_position: row.try_get("secret_position")?,

@@ -21,6 +21,7 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod lookups;
 mod mapping;
 mod metrics;
 mod odd_bodies;
