@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::payment::{Payment, later};
-use crate::money::{Currency, share};
+use crate::money::{Currency, Money, share};
 
 /// What is known of a charge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,10 +131,12 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
         }
         sum.is_disputed |= matches!(dispute.state, DisputeState::Open | DisputeState::Lost);
     }
-    if let (Some(reported), Some((total, _))) = (&payment.reported, amount) {
-        sum.refunded = if reported.is_refunded { total.max(0) } else { 0 };
-        sum.disputed = if reported.is_disputed { total.max(0) } else { 0 };
-        sum.is_disputed = reported.is_disputed;
+    if let Some(reported) = &payment.reported {
+        let taken = reported.taken_back(amount.map(|(minor, currency)| Money { minor, currency }));
+        sum.refunded = taken.refunded;
+        sum.disputed = taken.disputed;
+        sum.is_disputed = taken.is_disputed;
+        sum.currency = taken.currency;
     }
     // What was given back cannot be taken as well.
     if let Some((total, _)) = amount {

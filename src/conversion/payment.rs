@@ -351,7 +351,8 @@ impl Payment {
 
     /// The amounts of the object that knows best.
     pub(crate) fn amounts(&self) -> Option<Amounts> {
-        self.best(|told| told.amounts)
+        let reported = self.reported.as_ref().and_then(Reported::amount);
+        reported.map(Amounts::of).or_else(|| self.best(|told| told.amounts))
     }
 
     /// The buyer's address.

@@ -3,11 +3,14 @@
 //! Promise: the raw request, the conversion, its match and what it owes are one transaction, committed before the answer.
 
 pub(crate) mod endpoint;
+mod corrections;
+mod currencies;
 mod limit;
 pub(crate) mod page;
 mod parameters;
 mod statement;
 mod table;
+mod text;
 
 use anyhow::Result;
 
@@ -16,6 +19,7 @@ pub(crate) use parameters::Refusal;
 
 use self::statement::Statement;
 use crate::clock::Timestamp;
+use crate::conversion::reported::Arrival;
 use crate::conversion::{self, Ledger, Processed};
 use crate::ids;
 use crate::settings::Source;
@@ -111,13 +115,19 @@ async fn process(
     kept: &Kept,
     statement: Statement,
 ) -> Result<Recorded> {
+    let account = statement::account(&kept.source_id);
     let has_sale = match statement.key_of_sale() {
-        Some(key) => {
-            conversion::is_reported(tx, &statement::account(&kept.source_id), &key).await?
-        }
+        Some(key) => conversion::reported(tx, &account, &key).await?.is_some(),
         None => false,
     };
-    let (payment, warnings) = statement.payment(&kept.source_id, &kept.id, has_sale);
+    let says_paid = statement.is_paid_unsaid();
+    let arrival = Arrival { at: kept.received_at, request: kept.id.clone() };
+    let (payment, mut warnings) = statement.payment(&kept.source_id, arrival, has_sale);
+    if let Some(reported) = &payment.reported
+        && let Some(known) = conversion::reported(tx, &account, &reported.key).await?
+    {
+        warnings.extend(corrections::warnings(&known, &payment, says_paid));
+    }
     let processed = conversion::process(tx, ledger, payment).await?;
     Ok(Recorded { processed, warnings })
 }

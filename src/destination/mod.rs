@@ -155,6 +155,9 @@ fn event_name(outgoing: &Outgoing) -> &str {
         (News::Chargeback, _) => "Chargeback",
         (News::Paid, "purchase" | "renewal") => "Purchase",
         (News::Paid, "trial" | "lead") => "Lead",
+        // A page's own event must not pass for a refund.
+        (News::Paid, custom) if custom.eq_ignore_ascii_case("refund") => "CustomRefund",
+        (News::Paid, custom) if custom.eq_ignore_ascii_case("chargeback") => "CustomChargeback",
         (News::Paid, custom) => custom,
     }
 }
