@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
+use crate::delivery;
 use crate::delivery::worker::Worker;
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
@@ -70,7 +71,12 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store =
             Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
-        let click_ids = settings::prepare(&store, &config, clock.now()).await?;
+        let settings::Prepared { click_ids, corrected } =
+            settings::prepare(&store, &config, clock.now()).await?;
+        if let Some(id) = corrected {
+            // A new address must not wait for the pause of the old one.
+            delivery::reset_breaker(&store, &id).await?;
+        }
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;

@@ -269,7 +269,16 @@ mod tests {
         ] {
             assert!(is_unreplaced(text), "{text}");
         }
-        for text in ["{}", "%%", "--", "x{y}", "<script>alert(1)</script>", "p8qkMans", "--a/b--", "nullity"] {
+        for text in [
+            "{}",
+            "%%",
+            "--",
+            "x{y}",
+            "<script>alert(1)</script>",
+            "p8qkMans",
+            "--a/b--",
+            "nullity",
+        ] {
             assert!(!is_unreplaced(text), "{text}");
         }
     }

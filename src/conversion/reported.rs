@@ -111,6 +111,15 @@ impl Reported {
         united(&mut self.params, other.params);
     }
 
+    /// The last request that said anything of the money.
+    pub(crate) fn last_arrival(&self) -> Option<Timestamp> {
+        let stated = [&self.value, &self.bare_value, &self.refunded_total].into_iter().flatten();
+        let stated = stated.chain(self.refunds.values()).map(|it| &it.arrival);
+        let said = [&self.paid, &self.refunded].into_iter().flatten();
+        let disputed = self.chargeback.iter().map(|it| &it.arrival);
+        stated.chain(said).chain(disputed).map(|arrival| arrival.at).max()
+    }
+
     /// What it is worth. A value without a currency corrects only a sale in the currency it is read in.
     pub(crate) fn amount(&self) -> Option<Money> {
         let last = match (&self.value, &self.bare_value) {
@@ -139,7 +148,8 @@ impl Reported {
         let whole = amount.map(|amount| amount.minor.max(0));
         let ours = |it: &&Stated| Some(it.currency) == currency;
         let is_sum = |it: &&Stated| Some(*it) == self.refunded_total.as_ref();
-        let (sums, single): (Vec<_>, Vec<_>) = self.partial_refunds().filter(ours).partition(is_sum);
+        let (sums, single): (Vec<_>, Vec<_>) =
+            self.partial_refunds().filter(ours).partition(is_sum);
         let single = single.iter().fold(0_i64, |sum, it| sum.saturating_add(it.minor));
         let partial = sums.iter().map(|it| it.minor).fold(single, i64::max);
         let refunded = match whole {

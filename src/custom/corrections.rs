@@ -49,8 +49,9 @@ fn status(known: &Payment, stated: &Payment) -> Option<String> {
         PayFact::Paid => "; send status=refunded to take the money back",
         PayFact::Failed | PayFact::Pending | PayFact::Unknown => "",
     };
-    (new != PayFact::Unknown && new < before)
-        .then(|| format!("status {} is not used: the sale is {} already{how}", word(new), word(before)))
+    (new != PayFact::Unknown && new < before).then(|| {
+        format!("status {} is not used: the sale is {} already{how}", word(new), word(before))
+    })
 }
 
 fn money(stated: &Stated) -> String {
@@ -102,5 +103,7 @@ pub(super) const UNNAMED_REFUND: &str = "amount:";
 /// Refunds and the dispute that count so far, in words.
 fn taken_back(known: &Payment) -> Option<String> {
     let reported = known.reported.as_ref()?;
-    reported.taken_back_in_words(known.amounts().map(|it| Money { minor: it.total, currency: it.currency }))
+    reported.taken_back_in_words(
+        known.amounts().map(|it| Money { minor: it.total, currency: it.currency }),
+    )
 }

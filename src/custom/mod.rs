@@ -2,15 +2,17 @@
 //! In: requests of an existing Zap, scenario or affiliate postback. Out: conversions in the same ledger as Stripe's payments.
 //! Promise: the raw request, the conversion, its match and what it owes are one transaction, committed before the answer.
 
-pub(crate) mod endpoint;
 mod corrections;
 mod currencies;
+pub(crate) mod endpoint;
 mod limit;
 pub(crate) mod page;
 mod parameters;
 mod statement;
 mod table;
 mod text;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -19,7 +21,7 @@ pub(crate) use parameters::Refusal;
 
 use self::statement::Statement;
 use crate::clock::Timestamp;
-use crate::conversion::reported::Arrival;
+use crate::conversion::reported::{Arrival, Reported};
 use crate::conversion::{self, Ledger, Processed};
 use crate::ids;
 use crate::settings::Source;
@@ -61,7 +63,7 @@ pub(crate) async fn record(
     source: &Source,
     request: Request,
 ) -> Result<Result<Recorded, Refusal>> {
-    let kept = Kept {
+    let mut kept = Kept {
         id: ids::new_record_id("crq_", ledger.now),
         source_id: source.id.clone(),
         received_at: ledger.now,
@@ -75,7 +77,7 @@ pub(crate) async fn record(
         }
     };
     let mut tx = store.begin().await?;
-    let recorded = process(&mut tx, ledger, &kept, statement).await?;
+    let recorded = process(&mut tx, ledger, &mut kept, statement).await?;
     let state = if recorded.processed.is_repeat { "repeated" } else { "recorded" };
     let conversion_id = recorded.processed.conversion_id.as_deref();
     table::insert(&mut tx, &kept, state, conversion_id, &recorded.warnings).await?;
@@ -112,7 +114,7 @@ fn read(ledger: Ledger<'_>, source: &Source, kept: &Kept) -> Result<Statement, R
 async fn process(
     tx: &mut Tx,
     ledger: Ledger<'_>,
-    kept: &Kept,
+    kept: &mut Kept,
     statement: Statement,
 ) -> Result<Recorded> {
     let account = statement::account(&kept.source_id);
@@ -121,11 +123,21 @@ async fn process(
         None => false,
     };
     let says_paid = statement.is_paid_unsaid();
-    let arrival = Arrival { at: kept.received_at, request: kept.id.clone() };
-    let (payment, mut warnings) = statement.payment(&kept.source_id, arrival, has_sale);
+    let stated = |at| {
+        let arrival = Arrival { at, request: kept.id.clone() };
+        statement.clone().payment(&kept.source_id, arrival, has_sale)
+    };
+    let (mut payment, mut warnings) = stated(kept.received_at);
     if let Some(reported) = &payment.reported
         && let Some(known) = conversion::reported(tx, &account, &reported.key).await?
     {
+        // Of two requests in one millisecond, the one that is recorded later is the correction; the kept time says so to a replay too.
+        let last = known.reported.as_ref().and_then(Reported::last_arrival);
+        if let Some(last) = last.filter(|last| *last >= kept.received_at) {
+            let after = last.plus(Duration::from_millis(1));
+            (payment, warnings) = stated(after);
+            kept.received_at = after;
+        }
         warnings.extend(corrections::warnings(&known, &payment, says_paid));
     }
     let processed = conversion::process(tx, ledger, payment).await?;
@@ -167,12 +179,12 @@ pub(crate) fn hide_token(path: &str) -> String {
 /// would refuse, or whose source is gone, makes nothing.
 pub(crate) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let (mut count, mut after) = (page::replay(store, ledger).await?, None);
-    while let Some(kept) = table::accepted_after(store, after.as_ref()).await? {
+    while let Some(mut kept) = table::accepted_after(store, after.as_ref()).await? {
         if let Some(source) = ledger.settings.source(&kept.source_id)
             && let Ok(statement) = read(ledger, source, &kept)
         {
             let mut tx = store.begin().await?;
-            process(&mut tx, ledger, &kept, statement).await?;
+            process(&mut tx, ledger, &mut kept, statement).await?;
             tx.commit().await?;
         }
         count += 1;

@@ -104,7 +104,8 @@ pub(crate) struct Statement {
     names_status: bool,
     refund_id: Option<String>,
     refunded_total: Option<Money>,
-    occurred_at: Timestamp,
+    /// As stated; without it, it occurred when the request arrived.
+    occurred_at: Option<Timestamp>,
     is_test: bool,
     params: BTreeMap<String, String>,
     /// What the sender should know, in sentences.
@@ -258,6 +259,7 @@ impl Statement {
         has_sale: bool,
     ) -> (Payment, Vec<String>) {
         let request_id = arrival.request.clone();
+        let occurred_at = self.occurred_at.unwrap_or(arrival.at);
         let is_refund = matches!(self.status, Status::Refunded | Status::Disputed);
         let kind = self.kind(has_sale).to_owned();
         let click_id = self.click_id.as_deref().filter(|text| !join::is_unreplaced(text));
@@ -277,9 +279,8 @@ impl Statement {
                         .to_owned(),
                 );
                 if is_refund {
-                    self.warnings.push(
-                        "no transaction_id: nothing says which sale was refunded".to_owned(),
-                    );
+                    self.warnings
+                        .push("no transaction_id: nothing says which sale was refunded".to_owned());
                 }
                 (self.key(&kind, &format!("request:{request_id}")), request_id)
             }
@@ -299,8 +300,8 @@ impl Statement {
         let is_taken_back = pay_fact == PayFact::Unknown;
         let told = Told {
             pay_fact,
-            stated_at: (!is_taken_back).then_some(self.occurred_at),
-            paid_at: (pay_fact == PayFact::Paid).then_some(self.occurred_at),
+            stated_at: (!is_taken_back).then_some(occurred_at),
+            paid_at: (pay_fact == PayFact::Paid).then_some(occurred_at),
             email: self.email.take(),
             ..Told::default()
         };
@@ -317,8 +318,7 @@ impl Statement {
             livemode: !self.is_test,
             source_id: Some(source_id.to_owned()),
             told: BTreeMap::from([(Teller::Report, told)]),
-            adjusted_at: (is_taken_back || self.refunded_total.is_some())
-                .then_some(self.occurred_at),
+            adjusted_at: (is_taken_back || self.refunded_total.is_some()).then_some(occurred_at),
             client_reference_id: self.click_id.or(self.reference),
             reported: Some(reported),
             ..Payment::default()
@@ -435,10 +435,7 @@ impl<'a> Reader<'a> {
     /// The event's name, else its type, else the value. None when nothing of it is there.
     ///
     /// A refund or chargeback is no event of its own: its name is a status of the sale.
-    fn kind(
-        &mut self,
-        amount: Option<Money>,
-    ) -> Result<(Option<String>, Option<Status>), Refusal> {
+    fn kind(&mut self, amount: Option<Money>) -> Result<(Option<String>, Option<Status>), Refusal> {
         if let Some(it) = self.take(EVENT) {
             if it.value.chars().count() > MAX_EVENT_CHARS {
                 let error = format!("an event's name has at most {MAX_EVENT_CHARS} characters");
@@ -490,8 +487,8 @@ impl<'a> Reader<'a> {
         found.map(|(status, _)| Some(*status)).ok_or_else(error)
     }
 
-    fn occurred_at(&mut self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
-        let Some(it) = self.take(OCCURRED_AT) else { return Ok(received_at) };
+    fn occurred_at(&mut self, received_at: Timestamp) -> Result<Option<Timestamp>, Refusal> {
+        let Some(it) = self.take(OCCURRED_AT) else { return Ok(None) };
         let number = it.value.parse::<i64>().ok().filter(|number| *number > 0);
         let at = match (number, it.value.len()) {
             (Some(seconds), 9..=10) => Some(Timestamp::from_seconds(seconds)),
@@ -508,7 +505,7 @@ impl<'a> Reader<'a> {
         if at > received_at.plus(MAX_AHEAD) {
             return Err(Refusal::of(&it.name, "it lies in the future"));
         }
-        Ok(at)
+        Ok(Some(at))
     }
 
     fn is_test(&mut self) -> Result<bool, Refusal> {
@@ -526,10 +523,8 @@ impl<'a> Reader<'a> {
         let is_known = |name: &str| KNOWN.iter().any(|names| names.contains(&name));
         for it in parameters.all() {
             let is_taken = self.taken.iter().any(|taken| std::ptr::eq(*taken, it));
-            let is_meant = it
-                .nested
-                .as_ref()
-                .is_some_and(|(outer, inner)| is_known(outer) || is_known(inner));
+            let is_meant =
+                it.nested.as_ref().is_some_and(|(outer, inner)| is_known(outer) || is_known(inner));
             if is_taken || it.value.is_empty() || !(it.is_deep || is_meant) {
                 continue;
             }
@@ -666,7 +661,7 @@ mod tests {
                 it.transaction.clone()
             }),
             (&["event_name", "event"], "Upsell", |it| it.kind.clone()),
-            (&["occurred_at"], "1790000000", |it| Some(it.occurred_at.as_seconds().to_string())),
+            (&["occurred_at"], "1790000000", |it| Some(it.occurred_at?.as_seconds().to_string())),
             (&["test"], "1", |it| it.is_test.then(|| "1".to_owned())),
         ];
         for (names, value, seen) in rows {
@@ -811,7 +806,7 @@ mod tests {
         for (body, expected) in rows {
             let warnings = warned(body);
             assert_eq!(warnings.len(), usize::from(expected.is_some()), "{body}: {warnings:?}");
-            assert!(warnings.iter().all(|it| it.contains(expected.unwrap_or("")), ), "{warnings:?}");
+            assert!(warnings.iter().all(|it| it.contains(expected.unwrap_or("")),), "{warnings:?}");
         }
     }
 
@@ -821,7 +816,11 @@ mod tests {
             assert!(read_query(&format!("email={good}")).is_ok(), "{good}");
         }
         for bad in ["not an email", "a@", "@b", "a@b@c", "a b@c", "undefined", "null", "None"] {
-            assert_eq!(read_query(&format!("email={bad}")).unwrap_err().error, NO_IDENTITY, "{bad}");
+            assert_eq!(
+                read_query(&format!("email={bad}")).unwrap_err().error,
+                NO_IDENTITY,
+                "{bad}"
+            );
             let statement = read_query(&format!("click_id=c&email={bad}")).unwrap();
             assert_eq!((statement.email, statement.warnings.len()), (None, 1), "{bad}");
         }
@@ -863,7 +862,8 @@ mod tests {
     #[test]
     fn keys_tell_repeats_from_new_conversions() {
         let key = |query: &str, request: &str| {
-            let (payment, warnings) = read_query(query).unwrap().payment("src_1", arrival(request), false);
+            let (payment, warnings) =
+                read_query(query).unwrap().payment("src_1", arrival(request), false);
             (payment.reported.unwrap().key, warnings.len())
         };
         let rows = [
@@ -901,7 +901,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             let read = read_query(&format!("click_id=c&occurred_at={text}"));
-            let at = read.ok().map(|it| it.occurred_at.as_seconds());
+            let at = read.ok().and_then(|it| Some(it.occurred_at?.as_seconds()));
             assert_eq!(at, expected, "{text}");
         }
         assert!(read_query("click_id=c&test=maybe").is_err());

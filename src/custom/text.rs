@@ -81,7 +81,8 @@ mod tests {
         let text = decoded(&all);
         let characters: std::collections::BTreeSet<char> = text.chars().collect();
         assert_eq!((text.chars().count(), characters.len()), (128, 128));
-        for (byte, expected) in [(0x80, '€'), (0x8E, 'Ž'), (0x9F, 'Ÿ'), (0xE4, 'ä'), (0xFF, 'ÿ')] {
+        for (byte, expected) in [(0x80, '€'), (0x8E, 'Ž'), (0x9F, 'Ÿ'), (0xE4, 'ä'), (0xFF, 'ÿ')]
+        {
             assert_eq!(decoded(&[byte]), expected.to_string());
         }
         // The five bytes that Windows leaves open.

@@ -404,7 +404,8 @@ async fn settings_from_the_environment_are_read_only_and_no_secret_is_shown() {
     let text = page(&app, &cookie, "/settings").await.text().to_owned();
     assert!(text.contains("CLICKSTAMP_STRIPE_WEBHOOK_SECRET") && !text.contains("whsec_test"));
     assert!(!text.contains(&app.anytrack.url), "the address is masked");
-    let reply = post(&app, "/settings/stripe", &cookie, &[("value", "whsec_other")]).await;
+    let secrets = "/settings/sources/main/secrets";
+    let reply = post(&app, secrets, &cookie, &[("value", "whsec_other")]).await;
     assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(reply.text().contains("The environment sets this value"));
 }
@@ -414,7 +415,8 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
     let settings = [("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", ""), ("CLICKSTAMP_ANYTRACK_URL", "")];
     let app = with_admin(&settings).await;
     let cookie = sign_in(&app).await;
-    let refused = post(&app, "/settings/stripe", &cookie, &[("value", "sk_live_hunter2")]).await;
+    let secrets = "/settings/sources/main/secrets";
+    let refused = post(&app, secrets, &cookie, &[("value", "sk_live_hunter2")]).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.text().contains("That was an API key: it started with sk_."));
     assert!(!refused.text().contains("hunter2"));
@@ -431,8 +433,15 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
         ("domains", "shop.example"),
     ];
     for (path, pairs) in [
-        ("/settings/stripe", &[("value", "whsec_new")][..]),
-        ("/settings/anytrack", &[("value", "https://t1.anytrack.io/a/collect/secret-k7Qe")]),
+        (secrets, &[("value", "whsec_new")][..]),
+        (
+            "/settings/destinations",
+            &[
+                ("preset", "anytrack"),
+                ("name", "AnyTrack"),
+                ("url", "https://t1.anytrack.io/a/collect/secret-k7Qe"),
+            ],
+        ),
         ("/settings/sites/main", &site),
     ] {
         assert_eq!(post(&app, path, &cookie, pairs).await.status, StatusCode::SEE_OTHER, "{path}");

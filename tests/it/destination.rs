@@ -540,7 +540,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert!(journey.contains("this site is not told"), "{journey}");
     // The other site's payments come, though the destination is not its own.
     let secret = [("value", crate::harness::SECRET)];
-    let path = "/settings/stripe?site=second";
+    let path = "/settings/sources/second/secrets?site=second";
     assert_eq!(press(&app, &cookie, path, &secret).await.0, StatusCode::SEE_OTHER);
     let body = Session::paid("cs_live_2").completed().to_string().into_bytes();
     let signature = crate::harness::sign(crate::harness::SECRET, app.now().as_seconds(), &body);
