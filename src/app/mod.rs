@@ -28,8 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery;
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
@@ -37,7 +36,7 @@ use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -71,6 +70,12 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store =
             Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "could not clear up after a killed backup"
+            );
+        }
         let settings::Prepared { click_ids, corrected } =
             settings::prepare(&store, &config, clock.now()).await?;
         if let Some(id) = corrected {
@@ -86,6 +91,7 @@ impl App {
             stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
         }
         app.worker.begin().await?;
+        delivery::give_up_for_deleted(&app.state.store, app.state.clock.now()).await?;
         Ok(app)
     }
 

@@ -161,6 +161,7 @@ impl Reported {
             Some((minor, its)) if Some(its) == currency => minor,
             Some(_) | None => whole.unwrap_or(0),
         });
+        let disputed = whole.map_or(disputed, |whole| disputed.min(whole - refunded));
         let is_disputed = self.chargeback().is_some();
         TakenBack { refunded, disputed, is_disputed, currency }
     }

@@ -41,13 +41,14 @@ fn status(known: &Payment, stated: &Payment) -> Option<String> {
     let word = |fact| match fact {
         PayFact::Unknown => "unknown",
         PayFact::Pending => "pending",
+        PayFact::Authorized => "authorized",
         PayFact::Failed => "failed",
         PayFact::Paid => "paid",
     };
     let (before, new) = (pay_fact(known), pay_fact(stated));
     let how = match before {
         PayFact::Paid => "; send status=refunded to take the money back",
-        PayFact::Failed | PayFact::Pending | PayFact::Unknown => "",
+        PayFact::Failed | PayFact::Authorized | PayFact::Pending | PayFact::Unknown => "",
     };
     (new != PayFact::Unknown && new < before).then(|| {
         format!("status {} is not used: the sale is {} already{how}", word(new), word(before))

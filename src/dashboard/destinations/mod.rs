@@ -6,6 +6,7 @@ mod form;
 mod list;
 mod message;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
@@ -37,8 +38,13 @@ use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn ledger<'a>(state: &'a AppState, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-    Ledger { keys: &state.click_ids, settings: snapshot, now: state.clock.now() }
+fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+    Ledger {
+        keys: &state.click_ids,
+        settings: snapshot,
+        later: Some(&state.settings),
+        now: state.clock.now(),
+    }
 }
 
 const OWN_ADDRESS: &str =
@@ -309,7 +315,7 @@ async fn destination_page(
             draft.sent.as_ref(),
             &draft.faults,
         ),
-        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample),
+        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample).await,
         faults: (!draft.faults.is_empty()).then(|| {
             let marked = draft.faults.has_marked_fields();
             let marked = marked.then(|| "Correct the marked fields, then save again.".to_owned());
@@ -515,7 +521,11 @@ async fn edit(
         let mut tried: Vec<Value> =
             samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
         tried.reverse();
-        row_faults = mapping::check(rows, &tried);
+        let checked = rows.clone();
+        match destination::apart(move || mapping::check(&checked, &tried)).await {
+            Ok(found) => row_faults = found,
+            Err(why) => faults.general.push(format!("The message cannot be made: {why}.")),
+        }
         faults.general.extend(form::anytrack_faults(draft.kind, rows));
         if rows.is_empty() {
             faults.general.push(
