@@ -72,7 +72,7 @@ pub(crate) enum By {
 
 impl By {
     /// Every rule, strongest first.
-    const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Manual, Self::ClickId, Self::AnytrackClickId, Self::Metadata, Self::StripeObject];
 
     /// True where the payment itself named its visit: only such a match is lent to other payments, so that who borrowed first
@@ -130,7 +130,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason.
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NoReference,
         Self::PlaceholderNotReplaced,
         Self::ForeignReference,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::money::Money;
+use crate::money::{Money, share};
 
 /// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -31,6 +31,12 @@ pub(crate) struct Conversion {
     pub(crate) currency: Option<String>,
     /// What was given back.
     pub(crate) refunded: Option<String>,
+    /// What open disputes withhold.
+    pub(crate) disputed: Option<String>,
+    /// What lost disputes took.
+    pub(crate) lost: Option<String>,
+    /// When it was paid; null where it is not, and then it counts as no revenue.
+    pub(crate) paid_at: Option<String>,
     /// What destinations know it by.
     pub(crate) transaction_id: String,
     /// What Stripe brought back.
@@ -85,6 +91,14 @@ pub(crate) enum News {
     Chargeback,
 }
 
+/// Money that went back, in minor units of the conversion's currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) refunded: i64,
+    pub(crate) disputed: i64,
+    pub(crate) lost: i64,
+}
+
 /// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
@@ -120,6 +134,10 @@ pub(crate) struct Outgoing {
     pub(crate) stripe: Value,
     /// Destinations that it came from: `dst_…`.
     pub(crate) never_to: Vec<String>,
+    /// What of the amount was refunded, is disputed and was lost, in minor units.
+    pub(crate) taken: Taken,
+    /// The transaction ID of the payment itself, also in the message of a refund.
+    pub(crate) original_transaction_id: String,
 }
 
 impl Outgoing {
@@ -148,6 +166,18 @@ impl Outgoing {
             News::Refund(_) => "refunded",
             News::Chargeback => "disputed",
         }
+    }
+
+    /// What is left of the amount after refunds and lost disputes.
+    fn net(&self) -> Option<Money> {
+        let taken = self.taken.refunded.saturating_add(self.taken.lost);
+        self.amount.map(|amount| Money { minor: amount.minor.saturating_sub(taken), ..amount })
+    }
+
+    /// The same share of the value that the destination gets.
+    fn remaining_value(&self) -> Option<Money> {
+        let (value, amount, net) = (self.value?, self.amount?, self.net()?);
+        Some(Money { minor: share(value.minor, net.minor.max(0), amount.minor), ..value })
     }
 
     pub(crate) fn is_matched(&self) -> bool {
@@ -190,6 +220,13 @@ impl Outgoing {
             "refund_amount": self.refund_amount().map(Money::decimal),
             "currency": conversion.currency,
             "refunded": conversion.refunded,
+            "refunded_minor": self.taken.refunded,
+            "disputed_minor": self.taken.disputed,
+            "lost_minor": self.taken.lost,
+            "net_minor": self.net().map(|net| net.minor),
+            "net": self.net().map(Money::decimal),
+            "remaining_value": self.remaining_value().map(Money::decimal),
+            "original_transaction_id": self.original_transaction_id,
             "occurred_at": conversion.occurred_at,
             "occurred_at_s": self.occurred_at_s,
             "livemode": conversion.livemode,

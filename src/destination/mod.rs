@@ -91,6 +91,22 @@ pub(crate) enum Skip {
 }
 
 impl Skip {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::TestMode,
+        Self::KindOff,
+        Self::NoIdentity,
+        Self::Unmatched,
+        Self::ZeroValue,
+        Self::BelowMinimum,
+        Self::Gpc,
+        Self::NoConsent,
+        Self::BeforeDestination,
+        Self::SiteOff,
+        Self::Echo,
+        Self::TooOld,
+    ];
+
     /// The reason as stored.
     pub(crate) fn word(self) -> &'static str {
         match self {
