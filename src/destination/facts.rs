@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::Ref;
 
 use crate::money::{Money, share};
 
@@ -20,6 +21,7 @@ pub(crate) struct Conversion {
     /// purchase, renewal, trial, lead, or a custom event name.
     pub(crate) kind: String,
     /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
+    #[schema(schema_with = conversion_status)]
     pub(crate) status: String,
     /// Live or test.
     pub(crate) livemode: bool,
@@ -50,14 +52,34 @@ pub(crate) struct Conversion {
     pub(crate) touches: Vec<Touch>,
 }
 
+// The closed lists belong to modules above this one, so the schema names them.
+fn conversion_status() -> Ref {
+    Ref::from_schema_name("ConversionStatus")
+}
+
+fn match_state() -> Ref {
+    Ref::from_schema_name("MatchState")
+}
+
+fn match_rule() -> Ref {
+    Ref::from_schema_name("MatchRule")
+}
+
+fn unmatched_reason() -> Ref {
+    Ref::from_schema_name("UnmatchedReason")
+}
+
 /// The answer of the join.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
     /// matched, unmatched.
+    #[schema(schema_with = match_state)]
     pub(crate) state: String,
     /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
+    #[schema(schema_with = match_rule)]
     pub(crate) by: Option<String>,
     /// Why unmatched.
+    #[schema(schema_with = unmatched_reason)]
     pub(crate) reason: Option<String>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
