@@ -63,6 +63,9 @@ impl Amounts {
 impl Payment {
     /// The amounts of the object that knows best, with the total that was really paid.
     pub(crate) fn amounts(&self) -> Option<Amounts> {
+        if let Some(reported) = self.reported.as_ref().and_then(Reported::amount) {
+            return Some(Amounts::of(reported));
+        }
         if let Some(session) = self.told.get(&Teller::Session).and_then(|told| told.amounts) {
             return Some(session.with_total(self.paid_of_session(session)));
         }

@@ -125,7 +125,7 @@ pub(crate) struct Processed {
     pub(crate) conversion_id: Option<String>,
     /// What it changed, in sentences; empty when all of it was known.
     pub(crate) changes: Vec<String>,
-    /// True when the conversion was there before and its status stayed what it was.
+    /// True when the conversion was there before, and its status and money stayed what they were.
     pub(crate) is_repeat: bool,
     /// Which visit it is matched to, or why to none.
     pub(crate) result: Option<Match>,
@@ -135,11 +135,14 @@ pub(crate) struct Processed {
 
 impl Processed {
     fn new(before: Option<&Line>, record: Record, changes: Vec<String>) -> Self {
-        let status = |line: Option<&Line>| line.map(|line| line.status.clone());
+        let state = |line: &Line| {
+            let money = [line.refunded_minor, line.disputed_minor, line.lost_minor];
+            (line.status.clone(), line.amount_minor, line.currency.clone(), money)
+        };
         let Record { id, payment, line: now, .. } = record;
         Self {
             missing: now.as_ref().map(|line| missing::of(&payment, line)).unwrap_or_default(),
-            is_repeat: before.is_some() && status(before) == status(now.as_ref()),
+            is_repeat: before.is_some() && before.map(state) == now.as_ref().map(state),
             conversion_id: now.as_ref().map(|_| id),
             result: now.map(|line| line.result),
             changes,
@@ -147,10 +150,13 @@ impl Processed {
     }
 }
 
-/// True when a reported conversion with this key is known.
-pub(crate) async fn is_reported(tx: &mut Tx, account: &str, key: &str) -> Result<bool> {
+/// What is known of a reported conversion with this key.
+pub(crate) async fn reported(tx: &mut Tx, account: &str, key: &str) -> Result<Option<Payment>> {
     table::take_turn(tx, account).await?;
-    Ok(!table::groups_of(tx, account, &BTreeSet::from([key])).await?.is_empty())
+    match table::groups_of(tx, account, &BTreeSet::from([key])).await?.first() {
+        Some(id) => Ok(table::find(tx, id).await?.map(|record| record.payment)),
+        None => Ok(None),
+    }
 }
 
 /// Writes what a payment means: conversion, match, touches, learned objects, and what is owed.
