@@ -181,8 +181,7 @@ impl App {
     pub async fn make_messages(&self) -> Result<usize> {
         let (state, mut all) = (&self.state, 0);
         loop {
-            let made =
-                delivery::make_messages(&state.store, &state.settings, &state.clock).await?;
+            let made = delivery::make_messages(&state.store, &state.settings, &state.clock).await?;
             if made == 0 {
                 return Ok(all);
             }

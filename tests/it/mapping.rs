@@ -40,10 +40,10 @@ async fn save_rows(app: &TestApp, rows: &[(&str, &str)]) {
     let options = json!({"rows": rows, "sends_refunds": true}).to_string();
     let pool = app.database.look().await;
     let saved = sqlx::query("update destinations set options = $1 where key = 'my-hook'");
-    saved.bind(options).execute(&pool).await.unwrap();
+    saved.bind(options).execute(&pool).await.expect("rows are saved");
     pool.close().await;
     app.database.change("update settings_revision set revision = revision + 1").await;
-    app.app().state().settings.reload(&app.app().state().store).await.unwrap();
+    app.app().state().settings.refresh(&app.app().state().store).await.expect("settings load");
 }
 
 /// State, reason and message of the hook's deliveries, oldest conversion first.
@@ -76,7 +76,10 @@ async fn an_expression_that_could_never_end_is_refused_when_it_is_saved_or_tried
             ];
             let reply = tokio::time::timeout(Duration::from_secs(10), owner.post(HERE, &fields));
             let reply = reply.await.unwrap_or_else(|_| panic!("{expression}: no answer"));
-            assert!(reply.text().contains("only numbers can be multiplied"), "{expression}: {what}");
+            assert!(
+                reply.text().contains("only numbers can be multiplied"),
+                "{expression}: {what}"
+            );
         }
     }
 }
