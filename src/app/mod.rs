@@ -36,7 +36,7 @@ use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -70,6 +70,12 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store =
             Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "could not clear up after a killed backup"
+            );
+        }
         let click_ids = settings::prepare(&store, &config, clock.now()).await?;
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {

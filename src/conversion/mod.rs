@@ -5,7 +5,9 @@
 
 pub(crate) mod adjustment;
 mod by_hand;
+mod cascade;
 mod changes;
+mod duplicate;
 mod entry;
 pub(crate) mod join;
 mod outgoing;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
+pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use outgoing::{outgoing, queue_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
@@ -33,6 +36,7 @@ pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
 pub(crate) use sums::{sum_days, unsum_all};
 
+use self::cascade::Before;
 use self::join::Match;
 use self::payment::{Contract, Payment};
 use crate::clock::Timestamp;
@@ -103,6 +107,8 @@ struct Line {
     client_reference_id: Option<String>,
     email: Option<String>,
     description: Option<String>,
+    /// Whose receipt it may be.
+    receipt_customer: Option<String>,
     result: Match,
     /// Nothing is owed before: its checkout may still come.
     owed_from: Option<Timestamp>,
@@ -159,7 +165,7 @@ pub(crate) async fn process(
 ) -> Result<Processed> {
     table::take_turn(tx, &payment.account).await?;
     let known = table::groups_of(tx, &payment.account, &payment.identity()).await?;
-    let is_one = known.len() == 1;
+    let (is_one, was_merged) = (known.len() == 1, known.len() > 1);
     let mut record = gather(tx, ledger, &payment.account, known).await?;
     let facts = record.payment.clone();
     record.payment.absorb(payment);
@@ -167,11 +173,11 @@ pub(crate) async fn process(
         let before = record.line.clone();
         return Ok(Processed::new(before.as_ref(), record, Vec::new()));
     }
-    let before = record.clone();
-    settle::settle(tx, ledger, &mut record).await?;
-    settle::settle_borrowers(tx, ledger, before.line.as_ref(), &record, &facts).await?;
-    let changes = changes::told(ledger.settings, before.line.as_ref(), &facts, &record);
-    Ok(Processed::new(before.line.as_ref(), record, changes))
+    let before = Before { line: record.line.clone(), was_merged };
+    cascade::settle_with_dependents(tx, ledger, &mut record, &before).await?;
+    let before = before.line.as_ref();
+    let changes = changes::told(ledger.settings, before, &facts, &record);
+    Ok(Processed::new(before, record, changes))
 }
 
 /// The one payment that these groups are: the stored one, a new one, or several that turn out to be one.
@@ -228,8 +234,12 @@ pub(crate) async fn learn_contract(
     }
     table::save_contract(tx, &after).await?;
     let payments = table::payments_of_subscription(tx, &after.account, &after.subscription).await?;
-    for id in &payments {
-        settle_again(tx, ledger, id).await?;
+    if payments.len() > cascade::REMATCHED_AT_ONCE {
+        table::settle_later(tx, &payments).await?;
+    } else {
+        for id in &payments {
+            settle_again(tx, ledger, id).await?;
+        }
     }
     Ok(vec![match payments.len() {
         0 => "Learned whose subscription it is. Waits for its first payment.".to_owned(),
@@ -267,15 +277,14 @@ pub(crate) async fn join_again(
     let ledger = ledger.with(&settings);
     table::take_turn(&mut tx, account).await?;
     settle_again(&mut tx, ledger, id).await?;
+    table::is_settled(&mut tx, id).await?;
     tx.commit().await
 }
 
-/// Judges a stored payment again, and what borrows from it.
+/// Judges a stored payment again, and what depends on it.
 async fn settle_again(tx: &mut AnyConnection, ledger: Ledger<'_>, id: &str) -> Result<()> {
     // It may have been merged into another one since somebody read its ID.
     let Some(mut record) = table::find(tx, id).await? else { return Ok(()) };
-    let before = record.line.clone();
-    settle::settle(tx, ledger, &mut record).await?;
-    let facts = record.payment.clone();
-    settle::settle_borrowers(tx, ledger, before.as_ref(), &record, &facts).await
+    let before = Before { line: record.line.clone(), was_merged: false };
+    cascade::settle_with_dependents(tx, ledger, &mut record, &before).await
 }

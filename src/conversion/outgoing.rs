@@ -75,7 +75,7 @@ pub(super) async fn gather(
         transaction_id: line.transaction_id.clone(),
         conversion,
         amount,
-        value: payment.value(ValueOption::Total),
+        value: payment.value(ValueOption::Total).or(amount),
         reference_was_captured: matches!(
             line.result,
             Match::Matched { by: By::AnytrackClickId, .. }
@@ -169,7 +169,7 @@ pub(crate) async fn outgoing(
     let wants_event = mapping::ask_for_stripe(destination.options.rows.as_deref());
     let mut outgoing =
         gather(&mut connection, ledger, &record, line, genuine.as_ref(), wants_event).await?;
-    outgoing.value = record.payment.value(destination.options.value);
+    outgoing.value = record.payment.value(destination.options.value).or(outgoing.amount);
     outgoing.registered_click_id = registered(&mut connection, ledger, destination, line).await?;
     Ok(Some(outgoing))
 }

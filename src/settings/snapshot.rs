@@ -140,6 +140,7 @@ impl Settings {
     pub async fn reload(&self, store: &Store) -> Result<()> {
         let mut reading = store.begin_reading().await?;
         let snapshot = table::load(&mut reading).await.context("could not read the settings")?;
+        reading.end().await?;
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have read a later moment since.
         if snapshot.revision >= current.revision {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
 const GROUND: &[&str] =
-    &["clock", "config", "error", "failpoint", "hosts", "ids", "money", "store"];
+    &["clock", "config", "error", "failpoint", "hosts", "ids", "json", "money", "store"];
 
 /// What may be imported besides the ground. A name that is not here may import nothing but the ground.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -117,6 +117,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "subscriptions",
             "conversions",
             "abandoned",
+            "duplicates",
             "manual_matches",
             "waits",
             "touches",

@@ -15,8 +15,8 @@ use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
 use crate::store::{Shadow, Store};
 
-/// Rounds of joining again after the last event; each may teach the next.
-const MAX_REJOINS: usize = 20;
+/// Rounds of joining again after the last event, a hundred payments each; each may teach the next.
+const MAX_REJOINS: usize = 100_000;
 
 /// Lines compared at a time.
 const LINES_AT_A_TIME: i64 = 200;
@@ -142,11 +142,7 @@ pub(crate) async fn run(
             ended => events += ended,
         }
     }
-    for _ in 0..MAX_REJOINS {
-        if conversion::rejoin(&shadow, rebuilding).await? == 0 {
-            break;
-        }
-    }
+    rejoin(&shadow, rebuilding).await?;
     let compared = compare(&shadow, wanted).await?;
     let mut changed = BTreeMap::new();
     for Reread { kind, before, now, .. } in &compared.reread {
@@ -167,6 +163,16 @@ pub(crate) async fn run(
     }
     shadow.end().await;
     Ok(replayed)
+}
+
+/// Joins again until there is nothing left to join.
+async fn rejoin(shadow: &Shadow, ledger: Ledger<'_>) -> Result<()> {
+    for _ in 0..MAX_REJOINS {
+        if conversion::rejoin(shadow, ledger).await? == 0 {
+            return Ok(());
+        }
+    }
+    bail!("the rebuilt ledger does not come to rest; nothing was changed")
 }
 
 fn ended((state, reason): &(String, Option<String>)) -> String {
