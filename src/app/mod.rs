@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
@@ -37,7 +37,7 @@ use crate::redirect;
 use crate::server::{Listener, Stage};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -69,6 +69,12 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store =
             Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "could not clear up after a killed backup"
+            );
+        }
         let click_ids = settings::prepare(&store, &config, clock.now()).await?;
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
@@ -79,6 +85,7 @@ impl App {
             stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
         }
         app.worker.begin().await?;
+        delivery::give_up_for_deleted(&app.state.store, app.state.clock.now()).await?;
         Ok(app)
     }
 

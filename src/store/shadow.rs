@@ -4,6 +4,7 @@
 //! Promise: the database itself refuses a write to anything real, on both engines, so what runs in here can be compared and thrown away.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _};
 use tokio::sync::Mutex;
 
-use super::{Engine, Store, Tx};
+use super::sqlite_file::{self, Access};
+use super::{Engine, Store, Tx, postgres};
 
 /// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,10 +63,22 @@ impl Store {
                             Ok(())
                         })
                     })
-                    .connect(&format!("sqlite://{path}?mode=ro"))
+                    .connect(&sqlite_file::url(Path::new(path), Access::Read)?)
                     .await
             }
-            Engine::Postgres => options.connect(&self.url).await,
+            Engine::Postgres => {
+                options
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            connection.execute(postgres::SESSION).await?;
+                            // It reads and writes everything there is.
+                            connection.execute("set statement_timeout = 0").await?;
+                            Ok(())
+                        })
+                    })
+                    .connect(&self.url)
+                    .await
+            }
         };
         let pool = pool.context("could not open a second connection to the database")?;
         let mut connection = pool.acquire().await?;

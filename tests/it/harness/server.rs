@@ -37,36 +37,36 @@ impl Server {
         Self::start_with(database, anytrack, &[("HALT_AT", place)]).await
     }
 
+    /// The same below a limit that the shell sets before it becomes the server.
+    pub(crate) async fn limited(
+        database: &Database,
+        anytrack: &FakeDestination,
+        limit: &str,
+    ) -> Self {
+        let mut command = Command::new("bash");
+        let script = format!("{limit} && exec \"$0\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_clickstamp")]);
+        Self::launch(command, database, anytrack, &[]).await
+    }
+
     /// With further settings, which win.
     pub(crate) async fn start_with(
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let program = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
-        Self::start_by(program, database, anytrack, settings).await
-    }
-
-    /// The same with few file descriptors: `soft` may be raised by the program up to `hard`.
-    pub(crate) async fn with_descriptors(
-        (soft, hard): (u32, u32),
-        database: &Database,
-        anytrack: &FakeDestination,
-    ) -> Self {
-        let mut shell = Command::new("/bin/sh");
-        let limits = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\"");
-        shell.args(["-c", &limits, env!("CARGO_BIN_EXE_clickstamp")]);
-        Self::start_by(shell, database, anytrack, &[]).await
+        let command = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
+        Self::launch(command, database, anytrack, settings).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
-    async fn start_by(
-        mut program: Command,
+    async fn launch(
+        mut command: Command,
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut child = program
+        let mut child = command
             .env_clear()
             .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
             .env("CLICKSTAMP_DATA_DIR", &database.directory)
@@ -114,11 +114,15 @@ impl Server {
         lines.filter(|line| line.contains(text)).collect()
     }
 
-    /// A visitor lands and pays; both are acknowledged.
-    pub(crate) async fn sale(&self, session: &str) {
-        let click_id = self.mint().await;
-        self.visit(&click_id).await;
-        self.pay(session, &click_id).await;
+    /// A visitor lands; answers the status.
+    pub(crate) async fn visit(&self) -> u16 {
+        self.post_visit(&self.mint().await).await
+    }
+
+    /// The status that a page of the server answers.
+    pub(crate) async fn status(&self, path: &str) -> u16 {
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
+        answer.expect("an answer").status().as_u16()
     }
 
     /// A click ID as the tag's script carries it.
@@ -130,11 +134,18 @@ impl Server {
         config["i"].as_str().expect("a click ID").to_owned()
     }
 
-    /// The page of a click ID reports its visit.
-    pub(crate) async fn visit(&self, click_id: &str) {
+    /// The page of a click ID reports its visit; answers the status.
+    pub(crate) async fn post_visit(&self, click_id: &str) -> u16 {
         let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
         let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
-        assert_eq!(answer.await.expect("an answer").status().as_u16(), 204);
+        answer.await.expect("an answer").status().as_u16()
+    }
+
+    /// A visitor lands and pays; both are acknowledged.
+    pub(crate) async fn sale(&self, session: &str) {
+        let click_id = self.mint().await;
+        assert_eq!(self.post_visit(&click_id).await, 204);
+        self.pay(session, &click_id).await;
     }
 
     /// Stripe reports a paid checkout that names the click ID.

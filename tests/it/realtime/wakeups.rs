@@ -32,7 +32,7 @@ async fn a_custom_request_is_delivered_at_once() {
     for n in 0..2 {
         let before = running.anytrack.arrivals().len();
         let click_id = running.server.mint().await;
-        running.server.visit(&click_id).await;
+        assert_eq!(running.server.post_visit(&click_id).await, 204);
         let report = json!({"click_id": click_id, "value": 5, "transaction_id": format!("o_{n}")});
         let post = running.server.client.post(&url).body(report.to_string());
         assert_eq!(post.send().await.expect("an answer").status().as_u16(), 200);
@@ -45,7 +45,7 @@ async fn an_event_of_a_page_is_delivered_at_once() {
     let running = Running::start(&[]).await;
     let before = running.anytrack.arrivals().len();
     let click_id = running.server.mint().await;
-    running.server.visit(&click_id).await;
+    assert_eq!(running.server.post_visit(&click_id).await, 204);
     let event = json!({"s": "main", "i": click_id, "t": 2, "u": "https://www.shop.localhost/", "e": "Lead"});
     let post = running.server.client.post(format!("{}/v", running.server.url));
     let answer = post.body(event.to_string()).send().await.expect("an answer");
@@ -62,7 +62,7 @@ async fn a_visit_that_comes_late_sends_the_delivery_that_waited_for_it() {
         running.server.pay(&format!("cs_live_late_{n}"), &click_id).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(running.anytrack.arrivals().len(), before, "it waits for its visit");
-        running.server.visit(&click_id).await;
+        assert_eq!(running.server.post_visit(&click_id).await, 204);
         assert_prompt(&running, before, "a late visit").await;
     }
 }
