@@ -98,10 +98,11 @@ impl Client {
     }
 }
 
-/// Its first bytes as text. Browsers' have about 150; whoever sends more gets nothing stored for it.
+/// Its first bytes as text. A browser sends about 150.
 fn read_user_agent(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)]).into_owned();
+    let mut text =
+        String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)]).into_owned();
     text.truncate(text.floor_char_boundary(MAX_USER_AGENT_BYTES));
     text
 }

@@ -231,7 +231,10 @@ impl App {
         };
         if !is_done && let Err(error) = shift.release().await {
             let error = format!("{error:#}");
-            tracing::error!(error, "could not give back deliveries under way; their leases end in a minute");
+            tracing::error!(
+                error,
+                "could not give back deliveries under way; their leases end in a minute"
+            );
         }
         Ok(())
     }

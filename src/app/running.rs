@@ -130,11 +130,12 @@ impl Running {
         app.stage.send_replace(Stage::Cutting);
         // The delivery worker gives back what it has claimed.
         if !have_ended && timeout(left(7), workers.as_mut()).await.is_err() {
-            tracing::warn!("the database does not answer: another copy sends what was under way a minute later");
+            tracing::warn!(
+                "the database does not answer: another copy sends what was under way a minute later"
+            );
         }
         let finished = timeout(left(8), async {
-            let (kept, flushed) =
-                (app.keep_last_landings().await, app.flush_counts().await);
+            let (kept, flushed) = (app.keep_last_landings().await, app.flush_counts().await);
             app.close().await;
             (kept, flushed)
         });

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 /// Lines of one kind about one thing within [`WINDOW`].
 const LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
-/// Kinds and things told apart; what is beyond shares one count per kind.
+/// Kinds and things counted separately; further ones share one count per kind.
 const MAX_KEYS: usize = 256;
 
 type Key = (&'static str, String);
@@ -27,10 +27,20 @@ static WINDOWS: Mutex<BTreeMap<Key, Window>> = Mutex::new(BTreeMap::new());
 
 /// Counts one line of a kind about something; true when it is to be written. `about` is ours: a source's key, a route.
 pub(crate) fn admits(kind: &'static str, about: &str) -> bool {
-    count(&mut WINDOWS.lock().unwrap_or_else(PoisonError::into_inner), kind, about, Clock::stopwatch())
+    count(
+        &mut WINDOWS.lock().unwrap_or_else(PoisonError::into_inner),
+        kind,
+        about,
+        Clock::stopwatch(),
+    )
 }
 
-fn count(windows: &mut BTreeMap<Key, Window>, kind: &'static str, about: &str, now: Instant) -> bool {
+fn count(
+    windows: &mut BTreeMap<Key, Window>,
+    kind: &'static str,
+    about: &str,
+    now: Instant,
+) -> bool {
     let mut key = (kind, about.to_owned());
     if windows.len() >= MAX_KEYS && !windows.contains_key(&key) {
         key.1 = "others".to_owned();

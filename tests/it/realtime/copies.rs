@@ -16,9 +16,8 @@ async fn copies(running: &Running, count: usize) -> Vec<Server> {
     let mut copies = Vec::new();
     if running.database.url.starts_with("postgres") {
         for _ in 0..count {
-            copies.push(
-                Server::start_with(&running.database, &running.anytrack, &[SCHEDULE]).await,
-            );
+            copies
+                .push(Server::start_with(&running.database, &running.anytrack, &[SCHEDULE]).await);
         }
     }
     copies

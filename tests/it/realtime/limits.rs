@@ -72,7 +72,7 @@ async fn the_soft_limit_of_open_files_is_raised() {
     for stream in &mut silent {
         open += usize::from(raw::is_open(stream).await);
     }
-    assert_eq!(open, 200, "there is room for all of them");
+    assert_eq!(open, 200, "none of them had to leave");
 }
 
 #[tokio::test(flavor = "multi_thread")]
