@@ -255,9 +255,9 @@ pub(crate) async fn undelivered(
                         count(*) as messages, min(created_at_ms) as oldest_ms, max(id) as newest_id
                    from deliveries
                   where state <> 'delivered' and state <> 'skipped'
-                  group by conversion_id, destination_id, state) as owed
+                  group by conversion_id, destination_id, state) as undelivered
           cross join conversions c
-          where c.id = owed.conversion_id and c.site_id = $1 and c.livemode = $2
+          where c.id = undelivered.conversion_id and c.site_id = $1 and c.livemode = $2
             and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4 and c.paid_at_ms is not null
           group by destination_id, state, currency
           order by destination_id, state, currency nulls last",

@@ -52,7 +52,7 @@ async fn the_overview_counts_paid_conversions_once() {
     let found = overview(&filled.store, &test, today()).await.unwrap();
     assert_eq!((found.conversions, shown(&found.gross)), (1, vec!["USD 99.99".to_owned()]));
     let delivered = delivered_rate(&filled.store, &test, today()).await.unwrap();
-    assert_eq!(delivered, Share::default(), "a skipped delivery is not owed");
+    assert_eq!(delivered, Share::default(), "a skipped delivery is not pending");
 
     let nowhere = Scope { site_id: "site_0".to_owned(), livemode: true };
     assert_eq!(overview(&filled.store, &nowhere, today()).await.unwrap(), Overview::default());

@@ -290,7 +290,7 @@ macro_rules! sums {
                        from deliveries d
                        join conversions c on c.id = d.conversion_id
                       where d.destination_id = $1 and ", $which, "
-                      group by c.id, c.currency, c.amount_minor) as owed
+                      group by c.id, c.currency, c.amount_minor) as affected
               group by currency"
         )
     };

@@ -40,7 +40,7 @@ withBothTags((tag, newVisitor) => {
   });
 
   test(`${tag}: all other bytes are untouched`, () => {
-    // Whatever stands around the placeholder: encodings, order, fragments, quotes, broken sequences, other scripts.
+    // Different texts around the placeholder: encodings, order, fragments, quotes, broken sequences, other scripts.
     const pieces = ["%zz", "%E2%82", "&amp;", "é", "日本", "#a#b", "??", "&&", "=", "+", "%2B", "\\", "$1", "$&", "ck", "CLICK", "--", "\n", "\"", "'", "<b>", "[", "{}", "@", ":8080", "//"];
     let seed = 7;
     const next = (below) => (seed = (seed * 48271) % 2147483647) % below;
