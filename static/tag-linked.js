@@ -1,7 +1,8 @@
-// Add-on for sites on several domains: hands the click ID over to linked domains, and adopts one that comes from there.
-// In: the tag and its config, with the pattern of linked pages as `d`. Out: links that carry _ck=<click ID>.<seconds>
-// once they are used. Promise: only links to linked domains are touched, and nobody but a linked domain can push a
-// click ID into the page.
+// Add-on for sites on several domains: passes the click ID to linked domains, and adopts one that comes from there.
+// Takes the tag and its config, with the pattern of linked pages as `d`. Adds _ck=<click ID>.<seconds> to links when
+// they are used.
+// Guarantees that only links to linked domains are changed, and that only a linked domain can pass a click ID to the
+// page.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   /** The link's age is measured when the page loads, because visitors may take a while before they consent. */

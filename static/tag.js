@@ -1,7 +1,8 @@
-// The browser tag: stamps payment links with the visitor's click ID and reports the visit. In: the config object; the
-// server appends "(config)" to this text. Out: stamped links, the cookies _ck and _ck_s, one POST per visit. Promise:
-// the page never notices. Nothing is thrown, logged or delayed, and a link that carries another reference stays byte
-// for byte.
+// The browser tag: stamps payment links with the visitor's click ID and sends the visit.
+// Takes the config object; the server appends "(config)" to this text. Stamps links, sets the cookies _ck and _ck_s,
+// sends one POST per visit.
+// Guarantees that the page is not affected: nothing is thrown, logged or delayed, and a link with another reference
+// stays unchanged.
 //
 // Beside it stand add-ons (tag-*.js), spliced in for the sites that need them. Each is a function that takes this one
 // and gives one like it.

@@ -1,6 +1,5 @@
-// Where the click ID is put, and what is left alone.
-// In: elements and URLs with the placeholder in all spellings. Out: the same bytes with the click ID in its place.
-// Promise: no other byte changes, and a link that carries another reference stays as it is.
+// Where the tag puts the click ID: elements and URLs with the placeholder in all spellings.
+// Checks that no other byte changes, and that a link with another reference stays unchanged.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
