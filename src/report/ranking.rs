@@ -1,6 +1,7 @@
-//! Where visits and money came from, best first.
-//! In: a scope, a period, a dimension. Out: one row per channel, source, campaign, landing page or device.
-//! Promise: the last touch gets the credit, and what nobody gets the credit for has a row of its own, so that the rows add up.
+//! Visits and net revenue by channel, source, campaign, landing page or device, best first. Takes a
+//! scope, a period and a dimension; returns one row per value. A conversion counts for its last
+//! touch. Guarantees that the rows add up to the total: conversions without a touchpoint have a row
+//! of their own.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,13 +14,13 @@ use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
 use crate::store::Store;
 
-/// Rows shown; the others are summed in [`Ranking::rest`].
+/// Maximum number of rows. The others are summed in [`Ranking::rest`].
 const SHOWN: usize = 12;
 
-/// What rows are about.
+/// The dimension by which a ranking groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dimension {
-    /// Paid search, social, e-mail, direct, …
+    /// Paid search, social, email, direct, …
     Channel,
     /// google, instagram, newsletter, …
     Source,
@@ -31,40 +32,40 @@ pub(crate) enum Dimension {
     Device,
 }
 
-/// Where visits and money came from.
+/// Visits and net revenue by the values of a dimension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranking {
-    /// Best first: by net money in the asked currency, then by visits.
+    /// Best first: by net revenue in the requested currency, then by visits.
     pub(crate) rows: Vec<RankingRow>,
-    /// The sum of those after them.
+    /// The sum of the remaining rows.
     pub(crate) rest: RankingRow,
-    /// How many those are.
+    /// The number of the remaining rows.
     pub(crate) rest_rows: usize,
-    /// Conversions without a known touch; they have no visits.
+    /// Conversions without a touchpoint. Its number of visits is zero.
     pub(crate) unmatched: RankingRow,
 }
 
 /// One row of a ranking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RankingRow {
-    /// Empty where the visit names none: no campaign, no source.
+    /// The value; empty if the visit has none, for example no campaign.
     pub(crate) name: String,
     /// Visits without bots.
     pub(crate) visits: i64,
-    /// Paid conversions whose last touch this is.
+    /// Paid conversions whose last touch has this value.
     pub(crate) conversions: i64,
     /// Of them: purchases, trials and leads.
     pub(crate) firsts: i64,
     /// Of them: renewals.
     pub(crate) renewals: i64,
-    /// What was paid, without what was given back.
+    /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
 /// Ranks a dimension by last touch; `currency` decides the order.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn ranking(
     store: &Store,
     scope: &Scope,
@@ -84,9 +85,11 @@ pub(crate) async fn ranking(
     Ok(rank(visits, conversions, currency))
 }
 
-/// The two texts for one dimension: its number in `visit_sums` and its column in `visit_counts`; the same number in `conversion_sums` and that of
-/// conversions without a touch, and its column in `touches`. A touch is looked up for each conversion of a gap: joined, PostgreSQL reads all touches
-/// there are.
+/// The two SQL texts of a dimension, for visits and for conversions. Takes its number in
+/// `visit_sums`, its column in `visit_counts`, its numbers in `conversion_sums` (with that of
+/// conversions without a touchpoint), and an expression that reads it from `touches`. The
+/// touchpoint is read by a subquery for each conversion that is not rolled up; with a join,
+/// PostgreSQL would read all touchpoints.
 macro_rules! statements {
     ($dimension:literal, $column:literal, $or_none:literal, $of_touch:literal) => {
         (
@@ -197,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_by_money_then_by_visits_and_add_up() {
+    fn rows_are_sorted_by_money_then_visits_and_add_up() {
         let usd = Currency::parse("usd").unwrap();
         let mut visits: Vec<_> = (0..20).map(|n| (format!("c{n:02}"), n)).collect();
         visits.push((String::new(), 1));
