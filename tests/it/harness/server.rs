@@ -59,16 +59,6 @@ impl Server {
         Self::start_by(program, database, anytrack, settings).await
     }
 
-    /// The same with few file descriptors: `soft` may be raised by the program up to `hard`.
-    pub(crate) async fn with_descriptors(
-        (soft, hard): (u32, u32),
-        database: &Database,
-        anytrack: &FakeDestination,
-    ) -> Self {
-        let limit = format!("ulimit -S -n {soft} && ulimit -H -n {hard}");
-        Self::limited(database, anytrack, &limit).await
-    }
-
     #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
     async fn start_by(
         mut program: Command,
