@@ -12,7 +12,7 @@ use url::Url;
 use crate::config::Secret;
 use crate::settings::Destination;
 
-/// What stands in the place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 /// Shorter texts are no secrets, and hiding them would make an answer unreadable.
 const MIN_SECRET: usize = 4;
@@ -151,7 +151,7 @@ fn lower_escapes(encoded: &str) -> String {
     })
 }
 
-/// What of a redirect's address may be shown: whatever stands behind its host may be a credential of the other side.
+/// What of the address of a redirect may be shown: scheme and host. The rest may be a credential of the other side.
 pub(super) fn mask_location(location: &str) -> String {
     match Url::parse(location)
         .ok()
