@@ -349,8 +349,6 @@ enum Inner {
 
 /// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
 const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
-/// How long a change of the settings waits for transactions that use them. Those that begin meanwhile wait behind it, so it is short.
-const SETTINGS_PATIENCE: &str = "set local lock_timeout = '5s'";
 
 impl Tx {
     /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
@@ -360,10 +358,8 @@ impl Tx {
     }
 
     /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
+    /// A copy that is frozen inside a transaction loses its lock after eight seconds, before the wait for it ends.
     pub(crate) async fn own_settings(&mut self) -> Result<()> {
-        if self.engine == Engine::Postgres {
-            self.execute(SETTINGS_PATIENCE).await?;
-        }
         self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
     }
 
