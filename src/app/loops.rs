@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -29,6 +29,9 @@ struct Loop {
     gathers: Duration,
     /// Whether a stop breaks a round off; leases, or the next start, do the rest.
     breaks_off: bool,
+    /// How long a round may take before it is broken off and begun again: whatever it waits for, a database that is out of reach most
+    /// likely, it waits for in vain.
+    longest: Duration,
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
 
@@ -39,14 +42,16 @@ const BY_ITSELF: Loop = Loop {
     every: SECOND,
     gathers: Duration::ZERO,
     breaks_off: false,
+    longest: LONGEST,
     round: |_| Box::pin(async { Ok(()) }),
 };
 
 /// All but the deliveries' own.
 const LOOPS: &[Loop] = &[
     Loop {
-        what: "process events",
+        what: PROCESS_EVENTS,
         bell: Some(|bells| &bells.event_stored),
+        longest: LONGEST_WALK, // Each of its steps is bounded.
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -72,6 +77,7 @@ const LOOPS: &[Loop] = &[
     Loop {
         what: "ask Stripe for what events name",
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| {
             Box::pin(async {
                 app.fetch_thin_events().await?;
@@ -85,6 +91,7 @@ const LOOPS: &[Loop] = &[
         what: "compare with Stripe's books",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.reconcile_daily().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -93,6 +100,7 @@ const LOOPS: &[Loop] = &[
         what: "delete old visits",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.prune_daily().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -101,6 +109,7 @@ const LOOPS: &[Loop] = &[
         what: "fold the counters of visits",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -109,6 +118,7 @@ const LOOPS: &[Loop] = &[
         what: "sum the conversions of days",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -117,6 +127,7 @@ const LOOPS: &[Loop] = &[
         what: "tell of trouble",
         every: Duration::from_secs(15),
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.tell_of_trouble().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -125,6 +136,7 @@ const LOOPS: &[Loop] = &[
         what: "register visits",
         every: Duration::from_secs(5),
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -145,8 +157,16 @@ const LOOPS: &[Loop] = &[
     },
 ];
 
+/// The name of the worker that a long backlog keeps in one round.
+pub(super) const PROCESS_EVENTS: &str = "process events";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Polls are short.
+pub(super) const LONGEST: Duration = Duration::from_secs(120);
+/// Where Stripe is asked, or days are gone through, a round may take hours.
+const LONGEST_WALK: Duration = Duration::from_secs(6 * 3600);
+/// Longest pause of a worker that others wait for, however often it failed.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl App {
@@ -169,10 +189,14 @@ impl App {
     ) -> Result<()> {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         let bell = work.bell.map_or(&silence, |bell| bell(&self.state.bells));
+        let has_pulse = !work.breaks_off && work.every < MINUTE;
+        if has_pulse {
+            self.note_poll(work.what);
+        }
         loop {
             // Asked for before the round, so that what rings during it is heard.
             let rung = bell.notified();
-            let round = (work.round)(&self);
+            let round = in_time(work.longest, (work.round)(&self));
             let done = if work.breaks_off {
                 tokio::select! {
                     done = round => done,
@@ -181,7 +205,13 @@ impl App {
             } else {
                 round.await
             };
-            let wait = pause.after(done, work.what).unwrap_or(work.every);
+            if has_pulse && done.is_ok() {
+                self.note_poll(work.what);
+            }
+            let wait = pause.after(done, work.what).map_or(work.every, |pause| match has_pulse {
+                true => pause.min(SHORT_PAUSE),
+                false => pause,
+            });
             tokio::select! {
                 () = rung => {}
                 () = tokio::time::sleep(wait) => {}
@@ -198,10 +228,15 @@ impl App {
 
     async fn deliver_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
         let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
+        self.note_poll(DELIVER);
         loop {
             let rung = self.state.bells.delivery_owed.notified();
-            let turn = shift.turn().await;
-            let rest = pause.after(turn, "deliver").unwrap_or_else(|| shift.rest());
+            let turn = in_time(LONGEST, shift.turn()).await;
+            if turn.is_ok() {
+                self.note_poll(DELIVER);
+            }
+            let rest = pause.after(turn, DELIVER).map(|pause| pause.min(SHORT_PAUSE));
+            let rest = rest.unwrap_or_else(|| shift.rest());
             tokio::select! {
                 () = rung => shift.hear_bell(),
                 () = shift.attempt_ended() => {}
@@ -213,10 +248,21 @@ impl App {
         while shift.is_busy() {
             shift.attempt_ended().await;
             // What cannot be written now has its lease to end it.
-            pause.after(shift.turn().await, "settle the last deliveries");
+            pause.after(in_time(LONGEST, shift.turn()).await, "settle the last deliveries");
         }
         Ok(())
     }
+}
+
+const DELIVER: &str = "deliver";
+
+/// Ends what takes too long. Dropping it undoes its transaction.
+pub(super) async fn in_time<T>(
+    longest: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let done = tokio::time::timeout(longest, work).await;
+    done.unwrap_or_else(|_| bail!("it took longer than {} seconds", longest.as_secs()))
 }
 
 /// Growing pauses while something does not work, capped at a minute.

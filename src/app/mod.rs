@@ -2,7 +2,9 @@
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
 //! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
 
+mod edge;
 mod loops;
+mod readiness;
 mod rounds;
 mod stripe_api;
 
@@ -11,18 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::readiness::Pulse;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,7 +39,7 @@ use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::Store;
+use crate::store::{Address, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -60,6 +63,8 @@ pub struct App {
     requests: RequestLimit,
     /// Stripe's own API, by the key of each source.
     apis: stripe::Apis,
+    /// When the workers last got something done.
+    pulse: Arc<Pulse>,
 }
 
 impl App {
@@ -68,8 +73,7 @@ impl App {
     /// # Errors
     /// When the database cannot be opened; the text is for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
-        let store =
-            Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        let store = Store::open(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         let click_ids = settings::prepare(&store, &config, clock.now()).await?;
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
@@ -88,8 +92,7 @@ impl App {
     /// # Errors
     /// When the database cannot be opened, or no server has ever been started on it.
     pub async fn beside(config: Config, clock: Clock) -> Result<Self> {
-        let url = config.database_url.expose();
-        let store = Store::open_beside(url, &visit::VISITS, &visit::COUNTS).await?;
+        let store = Store::open_beside(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         let settings = Settings::load(&store).await?;
         if settings.current().sites.is_empty() {
             bail!("this database is new: start the server once, then run the command again");
@@ -129,6 +132,7 @@ impl App {
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
             apis,
+            pulse: Arc::default(),
         })
     }
 
@@ -172,9 +176,11 @@ impl App {
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
             .fallback(dashboard::answer_unknown)
+            .layer(middleware::from_fn(edge::refuse_nul))
             .layer(middleware::from_fn(log_faults))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CatchPanicLayer::new())
+            .layer(Extension(self.pulse.clone()))
             .with_state(self.state.clone())
     }
 
@@ -277,6 +283,10 @@ impl App {
     }
 }
 
+fn address(config: &Config) -> Address<'_> {
+    Address { url: config.database_url.expose(), connections: config.database_connections }
+}
+
 /// What sends everything that leaves.
 fn sender(config: &Config, network: Network) -> Result<Sender> {
     let sender = Sender::new(config.allow_private_destinations, network)?;
@@ -308,14 +318,10 @@ async fn answer_alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the database answers and takes what is written. Workers that end stop the process, so they need no question.
-async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, AppError> {
-    if state.store.is_ready().await {
-        Ok("ok\n")
-    } else {
-        Err(AppError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer, or its disk is full",
-        ))
-    }
+/// `GET /readyz`: the database takes what is written, and the workers get on.
+async fn answer_ready(
+    State(state): State<AppState>,
+    Extension(pulse): Extension<Arc<Pulse>>,
+) -> Result<&'static str, AppError> {
+    readiness::answer(&state, &pulse).await
 }

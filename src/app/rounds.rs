@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::App;
+use super::loops::{LONGEST, PROCESS_EVENTS, in_time};
 use crate::alert::Alerts;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
@@ -33,11 +34,14 @@ impl App {
         let snapshot = self.state.settings.current();
         let mut all = 0;
         loop {
-            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
+            let round = stripe::worker::round(&self.state.store, self.ledger(&snapshot));
+            let ended = in_time(LONGEST, round).await?;
             if ended == 0 {
                 return Ok(all);
             }
             self.state.bells.delivery_owed.notify_one();
+            self.pulse.ended_event(self.state.clock.now());
+            self.note_poll(PROCESS_EVENTS);
             all += ended;
         }
     }
@@ -46,8 +50,8 @@ impl App {
         let (state, mut all) = (&self.state, 0);
         loop {
             let now = state.clock.now();
-            let ended =
-                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await?;
+            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
+            let ended = in_time(LONGEST, round).await?;
             if ended == 0 {
                 return Ok(all);
             }

@@ -18,6 +18,7 @@ mod retention;
 mod settle;
 mod sums;
 mod table;
+mod turn;
 
 use std::collections::BTreeSet;
 
@@ -128,7 +129,7 @@ impl Processed {
 
 /// True when a reported conversion with this key is known.
 pub(crate) async fn is_reported(tx: &mut Tx, account: &str, key: &str) -> Result<bool> {
-    table::take_turn(tx, account).await?;
+    turn::take_account(tx, account).await?;
     Ok(!table::groups_of(tx, account, &BTreeSet::from([key])).await?.is_empty())
 }
 
@@ -138,7 +139,8 @@ pub(crate) async fn process(
     ledger: Ledger<'_>,
     payment: Payment,
 ) -> Result<Processed> {
-    table::take_turn(tx, &payment.account).await?;
+    let ids = payment.identity().into_iter().chain(payment.lineage());
+    turn::take(tx, &payment.account, ids).await?;
     let known = table::groups_of(tx, &payment.account, &payment.identity()).await?;
     let is_one = known.len() == 1;
     let mut record = gather(tx, ledger, &payment.account, known).await?;
@@ -199,7 +201,9 @@ pub(crate) async fn learn_contract(
     ledger: Ledger<'_>,
     contract: Contract,
 ) -> Result<Vec<String>> {
-    table::take_turn(tx, &contract.account).await?;
+    let customers = [&contract.customer, &contract.customer_account].into_iter().flatten();
+    let ids = [&contract.subscription].into_iter().chain(customers).map(String::as_str);
+    turn::take(tx, &contract.account, ids).await?;
     let known = table::contract(tx, &contract.account, &contract.subscription).await?;
     let before = known.unwrap_or_default();
     let mut after = before.clone();
@@ -245,7 +249,7 @@ pub(crate) async fn join_again(
     id: &str,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    table::take_turn(&mut tx, account).await?;
+    turn::take_around(&mut tx, account, id).await?;
     settle_again(&mut tx, ledger, id).await?;
     tx.commit().await
 }

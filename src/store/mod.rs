@@ -5,8 +5,10 @@
 mod backup;
 mod batch;
 mod postgres;
+mod readiness;
 mod shadow;
 mod sqlite_lock;
+pub(crate) mod turn;
 
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
@@ -26,9 +28,10 @@ pub(crate) use shadow::Shadow;
 // Rooms hand a connection on to their tables; only tables say anything to it.
 pub(crate) use sqlx::AnyConnection;
 
-/// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
+/// Connections to a SQLite file that read. It gains nothing from more.
 const SQLITE_CONNECTIONS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 12;
+/// Connections to PostgreSQL where nobody says how many: one writes visits, the others serve requests and workers.
+const POSTGRES_CONNECTIONS: u32 = 13;
 /// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,21 @@ pub enum Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
 
+/// Where a database is.
+#[derive(Clone, Copy)]
+pub(crate) struct Address<'a> {
+    /// `sqlite://path` or `postgres://…`.
+    pub(crate) url: &'a str,
+    /// Most connections to PostgreSQL, at least 2.
+    pub(crate) connections: u32,
+}
+
+impl<'a> From<&'a str> for Address<'a> {
+    fn from(url: &'a str) -> Self {
+        Self { url, connections: POSTGRES_CONNECTIONS }
+    }
+}
+
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
 pub struct Store {
@@ -62,6 +80,7 @@ pub struct Store {
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
     suspicion: Arc<postgres::Suspicion>,
+    probe: Arc<readiness::Probe>,
     /// True since something could not be written, until something could.
     in_trouble: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
@@ -70,33 +89,35 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `url` (`sqlite://path` or `postgres://…`) and brings its tables up to date.
+    /// Opens a database and brings its tables up to date.
     /// `visits` and `counts` say what the group-commit writer writes.
     ///
     /// # Errors
     /// When the URL is of another kind, the file is in use by another process, or the server cannot be reached.
-    pub(crate) async fn open(
-        url: &str,
+    pub(crate) async fn open<'a>(
+        address: impl Into<Address<'a>>,
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
-        let lock = match url.strip_prefix("sqlite://") {
+        let address = address.into();
+        let lock = match address.url.strip_prefix("sqlite://") {
             Some(path) => Some(Arc::new(sqlite_lock::DirectoryLock::take(Path::new(path))?)),
             None => None,
         };
-        Ok(Self { _lock: lock, ..Self::open_beside(url, visits, counts).await? })
+        Ok(Self { _lock: lock, ..Self::open_beside(address, visits, counts).await? })
     }
 
     /// The same without owning the file: for commands that change one row beside a running server.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) async fn open_beside(
-        url: &str,
+    pub(crate) async fn open_beside<'a>(
+        address: impl Into<Address<'a>>,
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
         sqlx::any::install_default_drivers();
+        let Address { url, connections } = address.into();
         let (gate, url) = (Arc::new(Mutex::new(())), Arc::<str>::from(url));
         if let Some(path) = url.strip_prefix("sqlite://") {
             let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
@@ -104,6 +125,7 @@ impl Store {
             MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
             let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
             let engine = Engine::Sqlite;
+            let probe = Arc::new(readiness::Probe::of_files(path));
             let begin = "begin immediate";
             let in_trouble = Arc::default();
             Ok(Self {
@@ -115,14 +137,15 @@ impl Store {
                 gate,
                 visits: writer,
                 suspicion: Arc::default(),
+                probe,
                 in_trouble,
                 recorded: Arc::default(),
                 _lock: None,
             })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let suspicion = Arc::default();
-            postgres::prepare(&url, POSTGRES_CONNECTIONS + 1, &MIGRATIONS).await?;
-            let pool = postgres::pool(&url, POSTGRES_CONNECTIONS, &suspicion)?;
+            postgres::prepare(&url, connections, &MIGRATIONS).await?;
+            let pool = postgres::pool(&url, connections - 1, &suspicion)?;
             let writer = batch::Writer::on_postgres(&url, visits, counts)?;
             let writes = pool.clone();
             let engine = Engine::Postgres;
@@ -135,6 +158,7 @@ impl Store {
                 gate,
                 visits: writer,
                 suspicion,
+                probe: Arc::default(),
                 in_trouble: Arc::default(),
                 recorded: Arc::default(),
                 _lock: None,
@@ -180,6 +204,9 @@ impl Store {
     pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
         let inserted = self.visits.insert(row).await;
         self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
+        if inserted.is_err() {
+            self.suspicion.raise();
+        }
         if matches!(inserted, Ok(Inserted::New)) {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         }
@@ -204,24 +231,6 @@ impl Store {
             Some((found.len(), found.mtime(), found.mtime_nsec()))
         };
         Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
-    }
-
-    /// True when the database answers and takes what is written. Writes something only when the last write failed: a full disk still
-    /// answers questions.
-    pub(crate) async fn is_ready(&self) -> bool {
-        sqlx::query("select 1").execute(&self.pool).await.is_ok()
-            && (!self.in_trouble.load(Ordering::Relaxed) || self.try_to_write().await.is_ok())
-    }
-
-    /// Writes what changes nothing, all the way to the disk.
-    async fn try_to_write(&self) -> Result<()> {
-        let nothing = match self.engine {
-            Engine::Sqlite => "pragma user_version = 0",
-            Engine::Postgres => "select cast(pg_current_xact_id() as text)",
-        };
-        let mut tx = self.begin().await?;
-        tx.execute(nothing).await.context("could not write")?;
-        tx.commit().await
     }
 
     /// The engine's own word for how durable a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
@@ -325,6 +334,7 @@ impl DerefMut for Tx {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     static BATCH: Batch =
         Batch { table: "visits", columns: &[("click_id", Kind::Text)], key: &["click_id"] };
@@ -364,14 +374,17 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
-        assert!(store.is_ready().await);
+        let now = Timestamp::from_seconds(1_790_000_000);
+        assert!(store.unready(now).await.is_none());
         let mut tx = store.begin().await.unwrap();
         tx.execute("rollback").await.unwrap();
         assert!(tx.commit().await.is_err());
         store.writes.execute("pragma query_only = on").await.unwrap();
-        assert!(!store.is_ready().await && !store.is_ready().await);
+        for _ in 0..2 {
+            assert_eq!(store.unready(now).await.unwrap().sentence, "the database is read-only");
+        }
         store.writes.execute("pragma query_only = off").await.unwrap();
-        assert!(store.is_ready().await);
+        assert!(store.unready(now).await.is_none());
         assert!(!store.in_trouble.load(Ordering::Relaxed));
         store.close().await;
         let _ = std::fs::remove_dir_all(directory); // As above.

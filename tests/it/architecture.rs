@@ -111,7 +111,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "conversion",
         &[
-            "ledgers",
             "payments",
             "subscriptions",
             "conversions",
@@ -122,10 +121,10 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_objects",
             "conversion_days",
             "conversion_sums",
-            "conversion_sums_turn",
         ],
     ),
     ("custom", &["custom_requests"]),
+    ("store", &["readiness"]),
     ("registration", &["registrations"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("alert", &["alert_targets", "alert_settings", "incidents", "alert_messages"]),

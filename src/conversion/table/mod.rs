@@ -1,4 +1,4 @@
-//! SQL of the ledger: `ledgers`, `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
+//! SQL of the ledger: `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
 //! In: facts and lines. Out: rows, and records again. Private to this room.
 
 mod objects;
@@ -10,13 +10,13 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 pub(super) use objects::{
-    FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
-    named_provisional_in, needed_click_ids, payments_of_subscription, payments_to_settle,
-    save_waits,
+    FIRST_REPORT, awaited_by, borrowers, groups_of, kin, learn, lent_click_id, named_provisional,
+    named_provisional_in, needed_click_ids, objects_of, payments_of_subscription,
+    payments_to_settle, save_waits,
 };
 pub(super) use sums::{
-    Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,
-    unsum_others,
+    Stretch, first_conversion, is_summed, share_sums_turn, sum, summed, take_sums_turn, unsum,
+    unsum_all, unsum_others,
 };
 
 use super::join::{By, Match, Reason};
@@ -25,27 +25,6 @@ use super::{Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
 use crate::visit::Visit;
-
-/// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
-pub(super) async fn take_turn(tx: &mut AnyConnection, account: &str) -> Result<()> {
-    sqlx::query(
-        "insert into ledgers (account, turn) values ($1, 1)
-             on conflict (account) do update set turn = ledgers.turn + 1",
-    )
-    .bind(account)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Waits until no transaction at all writes conversions, and keeps them waiting until this one ends.
-pub(super) async fn take_all_turns(tx: &mut AnyConnection) -> Result<()> {
-    sqlx::query("update ledgers set turn = turn + 1")
-        .execute(tx)
-        .await
-        .context("could not take the ledgers' turn")?;
-    Ok(())
-}
 
 /// Objects whose event states a payment best, best first.
 const STATING: [&str; 4] = ["checkout.session.%", "invoice.%", "payment_intent.%", "charge.%"];
