@@ -65,6 +65,12 @@ impl<'a> From<&'a str> for Address<'a> {
     }
 }
 
+impl<'a> From<&'a String> for Address<'a> {
+    fn from(url: &'a String) -> Self {
+        url.as_str().into()
+    }
+}
+
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
 pub struct Store {
