@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
@@ -39,7 +39,7 @@ use crate::redirect;
 use crate::server::{Connection, Listener, accept, serve};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::{Address, Store};
+use crate::store::{self, Address, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -74,6 +74,12 @@ impl App {
     /// When the database cannot be opened; the text is for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store = Store::open(address(&config), &visit::VISITS, &visit::COUNTS).await?;
+        if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "could not clear up after a killed backup"
+            );
+        }
         let click_ids = settings::prepare(&store, &config, clock.now()).await?;
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
@@ -84,6 +90,7 @@ impl App {
             stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
         }
         app.worker.begin().await?;
+        delivery::give_up_for_deleted(&app.state.store, app.state.clock.now()).await?;
         Ok(app)
     }
 

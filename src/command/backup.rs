@@ -17,8 +17,8 @@ pub fn command() -> Command {
     Command::new("backup")
         .about("Copy the SQLite database into one file, also while the server runs")
         .after_help(
-            "The copy holds everything, the key of the click IDs and all secrets included. To restore: stop the server, put the copy \
-             in the place of clickstamp.db, remove clickstamp.db-wal and clickstamp.db-shm, start. PostgreSQL: use pg_dump.",
+            "The copy holds everything, the key of the click IDs and all secrets included. To restore it, stop the server and run \
+             `clickstamp restore FILE`. PostgreSQL: use pg_dump.",
         )
         .arg(
             Arg::new("file")
@@ -49,9 +49,14 @@ pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
 
 /// `clickstamp-20260921T141320Z.db`.
 fn name(now: Timestamp) -> String {
+    format!("clickstamp-{}.db", file_time(now))
+}
+
+/// `20260921T141320Z`: a time that can stand in a file's name and sorts.
+pub(super) fn file_time(now: Timestamp) -> String {
     let text = now.to_rfc3339();
     let second = text.split(['.', '+', 'Z']).next().unwrap_or_default();
-    format!("clickstamp-{}Z.db", second.replace(['-', ':'], ""))
+    format!("{}Z", second.replace(['-', ':'], ""))
 }
 
 #[cfg(test)]

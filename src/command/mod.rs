@@ -8,4 +8,5 @@ pub mod healthcheck;
 pub mod prune;
 pub mod reconcile;
 pub mod replay;
+pub mod restore;
 pub mod user;

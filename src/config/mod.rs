@@ -140,7 +140,12 @@ impl Sources {
     /// The process's environment; only variables of ours.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn environment() -> BTreeMap<String, String> {
-        std::env::vars().filter(|(name, _)| name.starts_with("CLICKSTAMP_")).collect()
+        // Variables may hold any bytes. In ours, what is not UTF-8 is replaced, and refused where it names a file.
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        std::env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .filter(|(name, _)| name.starts_with("CLICKSTAMP_"))
+            .collect()
     }
 
     /// Reads a TOML file of `name = "value"` lines (`data_dir = "/var/lib/clickstamp"`); lists become comma-separated text.
@@ -253,6 +258,12 @@ mod tests {
         for text in ["0", "-1", "36501", "90d", "Keep", "1.5"] {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_directory_whose_name_was_not_utf_8_is_refused() {
+        let found = faults(&[("CLICKSTAMP_DATA_DIR", "/var/caf\u{fffd}")]);
+        assert!(found[0].starts_with("CLICKSTAMP_DATA_DIR: it is not UTF-8"), "{found:?}");
     }
 
     #[test]

@@ -35,6 +35,12 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
 
     pub(super) fn config(&mut self) -> Config {
         let data_dir = PathBuf::from(self.text("CLICKSTAMP_DATA_DIR"));
+        // What the environment's bytes were replaced by; a directory of another name must not be made.
+        for name in ["CLICKSTAMP_DATA_DIR", "CLICKSTAMP_DATABASE_URL"] {
+            if self.value(name).is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER)) {
+                self.refuse(name, "it is not UTF-8; choose a directory with another name");
+            }
+        }
         let sqlite = format!("sqlite://{}", data_dir.join("clickstamp.db").display());
         Config {
             listen: self

@@ -7,6 +7,7 @@ mod batch;
 mod postgres;
 mod readiness;
 mod shadow;
+mod sqlite_file;
 mod sqlite_lock;
 pub(crate) mod turn;
 
@@ -17,15 +18,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::MigrateError;
 use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-pub(crate) use backup::copy_sqlite;
+pub(crate) use backup::{clear_unfinished, copy_sqlite};
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
 pub(crate) use shadow::Shadow;
+pub(crate) use sqlite_file::{Counted, Staged};
 // Rooms hand a connection on to their tables; only tables say anything to it.
+use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 
 /// Connections to a SQLite file that read. It gains nothing from more.
@@ -106,11 +110,14 @@ impl Store {
         counts: &'static Tally,
     ) -> Result<Self> {
         let address = address.into();
-        let lock = match address.url.strip_prefix("sqlite://") {
-            Some(path) => Some(Arc::new(sqlite_lock::DirectoryLock::take(Path::new(path))?)),
-            None => None,
+        let Some(path) = address.url.strip_prefix("sqlite://").map(Path::new) else {
+            return Self::open_beside(address, visits, counts).await;
         };
-        Ok(Self { _lock: lock, ..Self::open_beside(address, visits, counts).await? })
+        let lock = Arc::new(sqlite_lock::DirectoryLock::take(path)?);
+        let path = sqlite_file::locate(path)?;
+        sqlite_file::ensure_opens(&path)?;
+        sqlite_file::ensure_undamaged(&path)?;
+        Ok(Self { _lock: Some(lock), ..Self::open_sqlite_beside(&path, visits, counts).await? })
     }
 
     /// The same without owning the file: for commands that change one row beside a running server.
@@ -126,28 +133,9 @@ impl Store {
         let Address { url, connections } = address.into();
         let (gate, url) = (Arc::new(Mutex::new(())), Arc::<str>::from(url));
         if let Some(path) = url.strip_prefix("sqlite://") {
-            let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
-            let writes = open_sqlite(path, 1).await?;
-            MIGRATIONS.run(&pool).await.context("could not bring the tables up to date")?;
-            let writer = batch::Writer::on_sqlite(Path::new(path), gate.clone(), visits, counts)?;
-            let engine = Engine::Sqlite;
-            let probe = Arc::new(readiness::Probe::of_files(path));
-            let begin = "begin immediate";
-            let in_trouble = Arc::default();
-            Ok(Self {
-                pool,
-                writes,
-                engine,
-                url,
-                begin,
-                gate,
-                visits: writer,
-                suspicion: Arc::default(),
-                probe,
-                in_trouble,
-                recorded: Arc::default(),
-                _lock: None,
-            })
+            let path = sqlite_file::locate(Path::new(path))?;
+            sqlite_file::ensure_opens(&path)?;
+            Self::open_sqlite_beside(&path, visits, counts).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let suspicion = Arc::default();
             postgres::prepare(&url, connections, &MIGRATIONS).await?;
@@ -172,6 +160,34 @@ impl Store {
         } else {
             bail!("CLICKSTAMP_DATABASE_URL must start with sqlite:// or postgres://");
         }
+    }
+
+    /// Opens a file that was examined, and makes it if there is none.
+    async fn open_sqlite_beside(
+        path: &Path,
+        visits: &'static Batch,
+        counts: &'static Tally,
+    ) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        sqlite_file::create(path)?;
+        let gate = Arc::new(Mutex::new(()));
+        let pool = open_sqlite(path, SQLITE_CONNECTIONS).await?;
+        let writes = open_sqlite(path, 1).await?;
+        migrate(&pool).await?;
+        Ok(Self {
+            pool,
+            writes,
+            engine: Engine::Sqlite,
+            url: format!("sqlite://{}", path.display()).into(),
+            begin: "begin immediate",
+            visits: batch::Writer::on_sqlite(path, gate.clone(), visits, counts)?,
+            gate,
+            suspicion: Arc::default(),
+            probe: Arc::new(readiness::Probe::of_files(path)),
+            in_trouble: Arc::default(),
+            recorded: Arc::default(),
+            _lock: None,
+        })
     }
 
     /// Which database serves us.
@@ -199,11 +215,33 @@ impl Store {
                 (Inner::Sqlite(begun.context("could not begin a transaction")?), Some(turn))
             }
             Engine::Postgres => {
-                let begun = postgres::Transaction::begin(&self.writes, &self.suspicion).await?;
+                let begun =
+                    postgres::Transaction::begin(&self.writes, &self.suspicion, self.begin).await?;
                 (Inner::Postgres(begun), None)
             }
         };
-        Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
+        Ok(self.transaction(inner, turn))
+    }
+
+    /// Begins a transaction that only reads: all its statements see the database at one moment. End it with [`Tx::end`].
+    pub(crate) async fn begin_reading(&self) -> Result<Tx> {
+        let inner = match self.engine {
+            Engine::Sqlite => {
+                let begun = self.pool.begin_with("begin deferred").await;
+                Inner::Sqlite(begun.context("could not begin to read")?)
+            }
+            Engine::Postgres => {
+                let begin = "begin isolation level repeatable read, read only";
+                Inner::Postgres(
+                    postgres::Transaction::begin(&self.pool, &self.suspicion, begin).await?,
+                )
+            }
+        };
+        Ok(self.transaction(inner, None))
+    }
+
+    fn transaction(&self, inner: Inner, turn: Option<OwnedMutexGuard<()>>) -> Tx {
+        Tx { inner, engine: self.engine, in_trouble: self.in_trouble.clone(), _turn: turn }
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
@@ -270,14 +308,30 @@ impl Store {
     }
 }
 
-async fn open_sqlite(path: &str, connections: u32) -> Result<AnyPool> {
+/// Brings the tables up to date.
+async fn migrate(pool: &AnyPool) -> Result<()> {
+    MIGRATIONS.run(pool).await.map_err(not_migrated)
+}
+
+/// Why the tables could not be brought up to date.
+fn not_migrated(error: MigrateError) -> anyhow::Error {
+    match error {
+        MigrateError::VersionMissing(version) => anyhow!(
+            "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
+             program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
+        ),
+        error => anyhow::Error::new(error).context("could not bring the tables up to date"),
+    }
+}
+
+async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
     AnyPoolOptions::new()
         .max_connections(connections)
         .after_connect(|connection, _| Box::pin(async move { prepare_sqlite(connection).await }))
         .after_release(|connection, _| Box::pin(async move { is_whole(connection).await }))
-        .connect(&format!("sqlite://{path}?mode=rwc"))
+        .connect(&sqlite_file::url(path, Access::Write)?)
         .await
-        .with_context(|| format!("could not open the database file {path}"))
+        .with_context(|| format!("could not open the database file {}", path.display()))
 }
 
 async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
@@ -297,6 +351,7 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
     inner: Inner,
+    engine: Engine,
     in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
@@ -306,15 +361,50 @@ enum Inner {
     Postgres(postgres::Transaction),
 }
 
+/// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
+const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
+/// How long a change of the settings waits for transactions that use them. Those that begin meanwhile wait behind it, so it is short.
+const SETTINGS_PATIENCE: &str = "set local lock_timeout = '5s'";
+
 impl Tx {
+    /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
+    /// waited for by the holder of this one. On SQLite there is one writer at a time anyway.
+    pub(crate) async fn keep_settings(&mut self) -> Result<()> {
+        self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
+    }
+
+    /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
+    pub(crate) async fn own_settings(&mut self) -> Result<()> {
+        if self.engine == Engine::Postgres {
+            self.execute(SETTINGS_PATIENCE).await?;
+        }
+        self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
+    }
+
+    async fn lock_settings(&mut self, statement: &'static str) -> Result<()> {
+        match self.engine {
+            Engine::Sqlite => Ok(()),
+            Engine::Postgres => {
+                let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut **self);
+                lock.await.map(drop).context("could not get the settings to itself")
+            }
+        }
+    }
+
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
-        let committed = match self.inner {
+        let in_trouble = self.in_trouble.clone();
+        let committed = self.end().await;
+        in_trouble.store(committed.is_err(), Ordering::Relaxed);
+        committed
+    }
+
+    /// Ends a transaction that only read.
+    pub(crate) async fn end(self) -> Result<()> {
+        match self.inner {
             Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
             Inner::Postgres(inner) => inner.commit().await,
-        };
-        self.in_trouble.store(committed.is_err(), Ordering::Relaxed);
-        committed
+        }
     }
 }
 

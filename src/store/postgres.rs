@@ -161,12 +161,16 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Begins one.
-    pub(super) async fn begin(pool: &AnyPool, suspicion: &Arc<Suspicion>) -> Result<Self> {
+    /// Begins one by the statement `begin`.
+    pub(super) async fn begin(
+        pool: &AnyPool,
+        suspicion: &Arc<Suspicion>,
+        begin: &'static str,
+    ) -> Result<Self> {
         let connection = Some(pool.acquire().await.context("could not get a connection")?);
         // There before the server is asked, so that it undoes what a dropped future has begun.
         let mut begun = Self { connection, suspicion: suspicion.clone() };
-        if let Err(error) = in_time(CHECK_TIMEOUT, begun.execute("begin")).await {
+        if let Err(error) = in_time(CHECK_TIMEOUT, begun.execute(begin)).await {
             suspicion.bury(); // Nothing is easier than to begin one: the connection is dead.
             return Err(error).context("could not begin a transaction");
         }
@@ -230,7 +234,7 @@ pub(super) async fn prepare(url: &str, connections: u32, migrations: &Migrator) 
     let mut connection = connect_in_time(url).await?;
     connection.execute(START_SESSION).await?;
     warn_of_scarcity(&mut connection, connections).await?;
-    migrate(&mut connection, migrations).await.context("could not bring the tables up to date")?;
+    migrate(&mut connection, migrations).await.map_err(super::not_migrated)?;
     connection.close().await.context("could not close the connection of the start")
 }
 

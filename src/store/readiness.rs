@@ -39,9 +39,11 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Remembers which files a SQLite database is.
-    pub(super) fn of_files(database: &str) -> Self {
-        let files = [database.to_owned(), format!("{database}-wal")];
-        let files = files.into_iter().filter_map(|path| FileSeen::now(PathBuf::from(path)));
+    pub(super) fn of_files(database: &Path) -> Self {
+        let mut log = database.as_os_str().to_owned();
+        log.push("-wal");
+        let files = [database.to_owned(), PathBuf::from(log)];
+        let files = files.into_iter().filter_map(FileSeen::now);
         Self { passed_at: Mutex::default(), files: files.collect() }
     }
 }

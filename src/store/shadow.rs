@@ -4,6 +4,7 @@
 //! Promise: the database itself refuses a write to anything real, on both engines, so what runs in here can be compared and thrown away.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _};
 use tokio::sync::Mutex;
 
+use super::sqlite_file::{self, Access};
 use super::{Engine, Store, Tx, postgres};
 
 /// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
@@ -61,7 +63,7 @@ impl Store {
                             Ok(())
                         })
                     })
-                    .connect(&format!("sqlite://{path}?mode=ro"))
+                    .connect(&sqlite_file::url(Path::new(path), Access::Read)?)
                     .await
             }
             Engine::Postgres => {

@@ -1,15 +1,24 @@
 //! One process per SQLite file.
-//! In: the database's path. Out: a lock that lives as long as the process.
-//! Promise: a second server on the same data directory refuses to start, and a new database is readable for its owner only.
+//! Takes the database's path. Returns a lock that lives as long as the process.
+//! Guarantees that a second server on the same data directory refuses to start, also when somebody removed the lock file.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+
+use super::sqlite_file::{locate, private};
+
+/// The name that only one database of a directory can have.
+const USUAL_NAME: &str = "clickstamp.db";
 
 /// Held by the process that owns the data directory; the operating system frees it when the process dies, however it dies.
-pub(super) struct DirectoryLock(#[expect(dead_code, reason = "held, never read")] File);
+pub(super) struct DirectoryLock {
+    _file: File,
+    /// The lock file can be removed by hand while it is locked; the directory cannot, as long as there is a database in it.
+    _directory: Option<File>,
+}
 
 impl DirectoryLock {
     /// Creates the directory if need be and takes its lock.
@@ -19,28 +28,40 @@ impl DirectoryLock {
                 format!("could not create the data directory {}", directory.display())
             })?;
         }
+        let database = locate(database)?;
         let path = database.with_extension("lock");
-        let file = create_private(&path);
+        let file = private(OpenOptions::new().append(true), &path);
         let file = file.with_context(|| format!("could not open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // SQLite would make it readable for everybody; its side files take over the mode of this one.
-                create_private(database)
-                    .with_context(|| format!("could not open {}", database.display()))?;
-                Ok(Self(file))
+        lock(&file, &path, &database)?;
+        let directory = match database.parent().filter(|_| database.ends_with(USUAL_NAME)) {
+            Some(path) => {
+                let directory = File::open(path)
+                    .with_context(|| format!("could not open {}", path.display()))?;
+                // Not every network file system can lock a directory; the lock file is locked already.
+                match directory.try_lock() {
+                    Err(TryLockError::WouldBlock) => return Err(in_use(&database)),
+                    Ok(()) | Err(TryLockError::Error(_)) => Some(directory),
+                }
             }
-            Err(TryLockError::WouldBlock) => bail!(
-                "{} is in use by another clickstamp process; stop it first, or choose another CLICKSTAMP_DATA_DIR",
-                database.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("could not lock {}", path.display()))
-            }
+            None => None,
+        };
+        Ok(Self { _file: file, _directory: directory })
+    }
+}
+
+fn lock(file: &File, path: &Path, database: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(in_use(database)),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("could not lock {}", path.display()))
         }
     }
 }
 
-/// Opens a file to write; a new one belongs to its owner alone.
-fn create_private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+fn in_use(database: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} is in use by another clickstamp process; stop it first, or choose another CLICKSTAMP_DATA_DIR",
+        database.display()
+    )
 }

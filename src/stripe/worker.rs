@@ -38,19 +38,22 @@ pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let (mut ended, mut met, mut at, mut unused) = (0, 0, 0, None);
     while !due.is_empty() && met < MEETINGS {
         let id = due.remove(at % due.len());
-        let mut tx = match unused.take() {
-            Some(tx) => tx,
-            None => store.begin().await?,
+        let (mut tx, settings) = match unused.take() {
+            Some(begun) => begun,
+            None => ledger.begin(store).await?,
         };
         match table::take(&mut tx, &id).await? {
-            Some(event) => ended += usize::from(process_alone(tx, store, ledger, &event).await?),
+            Some(event) => {
+                let ledger = ledger.with(&settings);
+                ended += usize::from(process_alone(tx, store, ledger, &event).await?);
+            }
             None => {
-                (met, unused) = (met + 1, Some(tx));
+                (met, unused) = (met + 1, Some((tx, settings)));
                 at = rand::random_range(0..EVENTS_AT_A_TIME.unsigned_abs() as usize);
             }
         }
     }
-    if let Some(tx) = unused {
+    if let Some((tx, _)) = unused {
         tx.commit().await?; // Nothing was done in it.
     }
     Ok(ended)

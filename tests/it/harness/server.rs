@@ -39,13 +39,35 @@ impl Server {
         Self::start_with(database, anytrack, &[("HALT_AT", place)]).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
+    /// The same below a limit that the shell sets before it becomes the server.
+    pub(crate) async fn limited(
+        database: &Database,
+        anytrack: &FakeDestination,
+        limit: &str,
+    ) -> Self {
+        let mut command = Command::new("bash");
+        let script = format!("{limit} && exec \"$0\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_clickstamp")]);
+        Self::launch(command, database, anytrack, &[]).await
+    }
+
     async fn start_with(
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        let command = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
+        Self::launch(command, database, anytrack, settings).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
+    async fn launch(
+        mut command: Command,
+        database: &Database,
+        anytrack: &FakeDestination,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .env_clear()
             .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
             .env("CLICKSTAMP_DATA_DIR", &database.directory)
@@ -89,17 +111,36 @@ impl Server {
         }
     }
 
-    /// A visitor lands and pays; both are acknowledged.
-    pub(crate) async fn sale(&self, session: &str) {
+    /// A visitor lands; answers the status.
+    pub(crate) async fn visit(&self) -> u16 {
+        self.post_visit(&self.mint().await).await
+    }
+
+    /// The status that a page of the server answers.
+    pub(crate) async fn status(&self, path: &str) -> u16 {
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await;
+        answer.expect("an answer").status().as_u16()
+    }
+
+    async fn mint(&self) -> String {
         let script = self.client.get(format!("{}/t/main.js", self.url)).send();
         let script = script.await.expect("an answer").text().await.expect("a script");
         let config = &script[script.rfind("({").expect("a config") + 1..script.len() - 1];
         let config: Value = serde_json::from_str(config).expect("JSON");
-        let click_id = config["i"].as_str().expect("a click ID");
+        config["i"].as_str().expect("a click ID").to_owned()
+    }
+
+    async fn post_visit(&self, click_id: &str) -> u16 {
         let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
         let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
-        assert_eq!(answer.await.expect("an answer").status().as_u16(), 204);
-        let body = Session::paid(session).reference(click_id).completed().to_string();
+        answer.await.expect("an answer").status().as_u16()
+    }
+
+    /// A visitor lands and pays; both are acknowledged.
+    pub(crate) async fn sale(&self, session: &str) {
+        let click_id = self.mint().await;
+        assert_eq!(self.post_visit(&click_id).await, 204);
+        let body = Session::paid(session).reference(&click_id).completed().to_string();
         let signature = sign(SECRET, Clock::system().now().as_seconds(), body.as_bytes());
         let post = self.client.post(format!("{}/webhooks/stripe/main", self.url));
         let answer = post.header("stripe-signature", signature).body(body).send();
