@@ -12,8 +12,9 @@ use crate::error::AppError;
 
 /// Longest form that is looked through; the handlers' own limits are below.
 const MAX_FORM_BYTES: usize = 64 * 1024;
-/// Handlers below these read what they get themselves: they answer JSON, keep what they refuse, or look nothing up by it.
-const OWN_READERS: [&str; 2] = ["/webhooks/", "/api/"];
+/// Handlers below these read what they get themselves. They keep what they refuse, answer JSON, or serve a visitor whatever else is in the
+/// address, and look nothing up in the database by it.
+const OWN_READERS: [&str; 4] = ["/webhooks/", "/api/", "/t/", "/p/"];
 /// So does the one that visits are posted to.
 const VISITS: &str = "/v";
 
