@@ -36,14 +36,15 @@ impl App {
         loop {
             let snapshot = self.state.settings.current();
             let round = stripe::worker::round(&self.state.store, self.ledger(&snapshot));
-            let ended = in_time(LONGEST, round).await?;
-            if ended == 0 {
-                return Ok(all);
+            match self.waking_deliveries(in_time(LONGEST, round).await)? {
+                0 => return Ok(all),
+                ended => all += ended,
             }
-            self.state.bells.delivery_owed.notify_one();
             self.pulse.ended_event(self.state.clock.now());
             self.note_poll(PROCESS_EVENTS);
-            all += ended;
+            if self.is_stopping() {
+                return Ok(all);
+            }
         }
     }
 
@@ -52,12 +53,13 @@ impl App {
         loop {
             let now = state.clock.now();
             let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
-            let ended = in_time(LONGEST, round).await?;
-            if ended == 0 {
+            match self.waking_deliveries(in_time(LONGEST, round).await)? {
+                0 => return Ok(all),
+                ended => all += ended,
+            }
+            if self.is_stopping() {
                 return Ok(all);
             }
-            state.bells.delivery_owed.notify_one();
-            all += ended;
         }
     }
 
@@ -83,11 +85,17 @@ impl App {
     pub async fn rejoin_late_visits(&self) -> Result<usize> {
         conversion::promote_named(&self.state.store).await?;
         let snapshot = self.state.settings.current();
-        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await?;
-        if rejoined > 0 {
+        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await;
+        self.waking_deliveries(rejoined)
+    }
+
+    /// Wakes the delivery worker after a batch, unless it changed nothing. After an error too: what was committed before it may have made
+    /// deliveries due, and nobody else would say so.
+    fn waking_deliveries(&self, done: Result<usize>) -> Result<usize> {
+        if !matches!(done, Ok(0)) {
             self.state.bells.delivery_owed.notify_one();
         }
-        Ok(rejoined)
+        done
     }
 
     /// Writes the landings whose page did not report them in time. Answers how many.

@@ -30,6 +30,7 @@ mod outcomes;
 mod page_events;
 mod provisional;
 mod ready;
+mod realtime;
 mod recipes;
 mod reconcile;
 mod redirect;
