@@ -50,7 +50,7 @@ pub(crate) async fn read_metrics(
     let mut registry = Registry::with_prefix("clickstamp");
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     registry.register("build", "This program", Info::new(version.to_vec()));
-    let ready = ConstGauge::new(i64::from(store.is_ready().await));
+    let ready = ConstGauge::new(i64::from(store.unready(state.clock.now()).await.is_none()));
     registry.register("ready", "1 when the database answers and takes what is written", ready);
     let recorded = ConstCounter::new(store.rows_recorded());
     registry.register("visits_recorded", "Visits written since this program started", recorded);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -30,6 +30,9 @@ struct Loop {
     gathers: Duration,
     /// Whether a stop breaks a round off at once, instead of when its time is over; the next start does the rest.
     breaks_off: bool,
+    /// How long a round may take before it is broken off and begun again: whatever it waits for, a database that is out of reach most
+    /// likely, it waits for in vain.
+    longest: Duration,
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
 
@@ -40,14 +43,16 @@ const BY_ITSELF: Loop = Loop {
     every: SECOND,
     gathers: Duration::ZERO,
     breaks_off: false,
+    longest: LONGEST,
     round: |_| Box::pin(async { Ok(()) }),
 };
 
 /// All but the deliveries' own.
 const LOOPS: &[Loop] = &[
     Loop {
-        what: "process events",
+        what: PROCESS_EVENTS,
         bell: Some(|bells| &bells.event_stored),
+        longest: LONGEST_WALK, // Each of its steps is bounded.
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -79,6 +84,7 @@ const LOOPS: &[Loop] = &[
     // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
     Loop {
         what: "ask Stripe for what events name",
+        longest: LONGEST_WALK,
         round: |app| {
             Box::pin(async {
                 app.fetch_thin_events().await?;
@@ -92,6 +98,7 @@ const LOOPS: &[Loop] = &[
         what: "compare with Stripe's books",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.reconcile_daily().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -100,6 +107,7 @@ const LOOPS: &[Loop] = &[
         what: "delete old visits",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.prune_daily().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -108,6 +116,7 @@ const LOOPS: &[Loop] = &[
         what: "fold the counters of visits",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -116,6 +125,7 @@ const LOOPS: &[Loop] = &[
         what: "sum the conversions of days",
         every: MINUTE,
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -124,6 +134,7 @@ const LOOPS: &[Loop] = &[
         what: "tell of trouble",
         every: Duration::from_secs(15),
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.tell_of_trouble().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -132,6 +143,7 @@ const LOOPS: &[Loop] = &[
         what: "register visits",
         every: Duration::from_secs(5),
         breaks_off: true,
+        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -150,8 +162,16 @@ const LOOPS: &[Loop] = &[
     },
 ];
 
+/// The name of the worker that a long backlog keeps in one round.
+pub(super) const PROCESS_EVENTS: &str = "process events";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Polls are short.
+pub(super) const LONGEST: Duration = Duration::from_secs(120);
+/// Where Stripe is asked, or days are gone through, a round may take hours.
+const LONGEST_WALK: Duration = Duration::from_secs(6 * 3600);
+/// Longest pause of a worker that others wait for, however often it failed.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl App {
@@ -176,16 +196,27 @@ impl App {
     ) -> Result<()> {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         let bell = work.bell.map_or(&silence, |bell| bell(&self.state.bells));
+        let is_short = work.longest == LONGEST || work.what == PROCESS_EVENTS;
+        let has_pulse = is_short && work.every < MINUTE;
+        if has_pulse {
+            self.note_poll(work.what);
+        }
         loop {
             // Asked for before the round, so that what rings during it is heard.
             let rung = bell.notified();
-            let round = (work.round)(&self);
+            let round = in_time(work.longest, (work.round)(&self));
             let given_up = if work.breaks_off { Stage::Draining } else { Stage::Cutting };
             let done = tokio::select! {
                 done = round => done,
                 () = reached(&mut stage, given_up) => return Ok(()),
             };
-            let wait = pause.after(done, work.what).unwrap_or(work.every);
+            if has_pulse && done.is_ok() {
+                self.note_poll(work.what);
+            }
+            let wait = pause.after(done, work.what).map_or(work.every, |pause| match has_pulse {
+                true => pause.min(SHORT_PAUSE),
+                false => pause,
+            });
             tokio::select! {
                 () = rung => {}
                 () = tokio::time::sleep(wait) => {}
@@ -202,10 +233,15 @@ impl App {
 
     async fn deliver_forever(self: Arc<Self>, mut stage: watch::Receiver<Stage>) -> Result<()> {
         let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
+        self.note_poll(DELIVER);
         loop {
             let rung = self.state.bells.delivery_owed.notified();
-            let turn = shift.turn().await;
-            let rest = pause.after(turn, "deliver").unwrap_or_else(|| shift.rest());
+            let turn = in_time(LONGEST, shift.turn()).await;
+            if turn.is_ok() {
+                self.note_poll(DELIVER);
+            }
+            let rest = pause.after(turn, DELIVER).map(|pause| pause.min(SHORT_PAUSE));
+            let rest = rest.unwrap_or_else(|| shift.rest());
             tokio::select! {
                 () = rung => {
                     shift.hear_bell();
@@ -222,7 +258,7 @@ impl App {
             while shift.is_busy() {
                 shift.attempt_ended().await;
                 // What cannot be written now has its lease to end it.
-                pause.after(shift.turn().await, "record the last attempts");
+                pause.after(in_time(LONGEST, shift.turn()).await, "record the last attempts");
             }
         };
         let is_done = tokio::select! {
@@ -238,6 +274,17 @@ impl App {
         }
         Ok(())
     }
+}
+
+const DELIVER: &str = "deliver";
+
+/// Ends what takes too long. Dropping it undoes its transaction.
+pub(super) async fn in_time<T>(
+    longest: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let done = tokio::time::timeout(longest, work).await;
+    done.unwrap_or_else(|_| bail!("it took longer than {} seconds", longest.as_secs()))
 }
 
 /// Growing pauses while something does not work, capped at a minute.

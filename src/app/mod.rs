@@ -2,7 +2,9 @@
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
 //! Promise: an ordered stop has an end, and before it requests and attempts are finished, the writer flushed, the store closed.
 
+mod edge;
 mod loops;
+mod readiness;
 mod rounds;
 mod running;
 mod stripe_api;
@@ -12,16 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::readiness::Pulse;
 use self::running::Running;
 use crate::api;
 use crate::clock::Clock;
@@ -37,7 +40,7 @@ use crate::redirect;
 use crate::server::{Listener, Stage};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
-use crate::store::{self, Store};
+use crate::store::{self, Address, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
@@ -57,6 +60,8 @@ pub struct App {
     requests: RequestLimit,
     /// Stripe's own API, by the key of each source.
     apis: stripe::Apis,
+    /// When the workers last got something done.
+    pulse: Arc<Pulse>,
     /// How far an ordered stop has come.
     stage: watch::Sender<Stage>,
 }
@@ -67,8 +72,7 @@ impl App {
     /// # Errors
     /// When the database cannot be opened; the text is for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
-        let store =
-            Store::open(config.database_url.expose(), &visit::VISITS, &visit::COUNTS).await?;
+        let store = Store::open(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
             tracing::warn!(
                 error = format!("{error:#}"),
@@ -99,8 +103,7 @@ impl App {
     /// # Errors
     /// When the database cannot be opened, or no server has ever been started on it.
     pub async fn beside(config: Config, clock: Clock) -> Result<Self> {
-        let url = config.database_url.expose();
-        let store = Store::open_beside(url, &visit::VISITS, &visit::COUNTS).await?;
+        let store = Store::open_beside(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         let settings = Settings::load(&store).await?;
         if settings.current().sites.is_empty() {
             bail!("this database is new: start the server once, then run the command again");
@@ -140,6 +143,7 @@ impl App {
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
             apis,
+            pulse: Arc::default(),
             stage: watch::Sender::new(Stage::Serving),
         })
     }
@@ -184,9 +188,11 @@ impl App {
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
             .fallback(dashboard::answer_unknown)
+            .layer(middleware::from_fn(edge::refuse_nul))
             .layer(middleware::from_fn(log_faults))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CatchPanicLayer::new())
+            .layer(Extension(self.pulse.clone()))
             .with_state(self.state.clone())
     }
 
@@ -243,6 +249,10 @@ impl App {
     }
 }
 
+fn address(config: &Config) -> Address<'_> {
+    Address { url: config.database_url.expose(), connections: config.database_connections }
+}
+
 /// What sends everything that leaves.
 fn sender(config: &Config, network: Network) -> Result<Sender> {
     let sender = Sender::new(config.allow_private_destinations, network)?;
@@ -280,14 +290,10 @@ async fn answer_alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the database answers and takes what is written. Workers that end stop the process, so they need no question.
-async fn answer_ready(State(state): State<AppState>) -> Result<&'static str, AppError> {
-    if state.store.is_ready().await {
-        Ok("ok\n")
-    } else {
-        Err(AppError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database does not answer, or its disk is full",
-        ))
-    }
+/// `GET /readyz`: the database takes what is written, and the workers get on.
+async fn answer_ready(
+    State(state): State<AppState>,
+    Extension(pulse): Extension<Arc<Pulse>>,
+) -> Result<&'static str, AppError> {
+    readiness::answer(&state, &pulse).await
 }

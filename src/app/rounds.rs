@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::App;
+use super::loops::{LONGEST, PROCESS_EVENTS, in_time};
 use crate::alert::Alerts;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
@@ -34,11 +35,13 @@ impl App {
         let mut all = 0;
         loop {
             let snapshot = self.state.settings.current();
-            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await;
-            match self.waking_deliveries(ended)? {
+            let round = stripe::worker::round(&self.state.store, self.ledger(&snapshot));
+            match self.waking_deliveries(in_time(LONGEST, round).await)? {
                 0 => return Ok(all),
                 ended => all += ended,
             }
+            self.pulse.ended_event(self.state.clock.now());
+            self.note_poll(PROCESS_EVENTS);
             if self.is_stopping() {
                 return Ok(all);
             }
@@ -49,9 +52,8 @@ impl App {
         let (state, mut all) = (&self.state, 0);
         loop {
             let now = state.clock.now();
-            let ended =
-                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await;
-            match self.waking_deliveries(ended)? {
+            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
+            match self.waking_deliveries(in_time(LONGEST, round).await)? {
                 0 => return Ok(all),
                 ended => all += ended,
             }

@@ -74,6 +74,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite://…` or `postgres://…`; may hold a password.
     pub database_url: Secret,
+    /// Most connections to PostgreSQL; a SQLite file has its own few.
+    pub database_connections: u32,
     /// How browsers reach us, without a trailing slash; `None` means: as each request says.
     pub public_url: Option<Url>,
     /// The first user's address and password.
@@ -272,6 +274,7 @@ mod tests {
         let bad = [
             ("CLICKSTAMP_LISTEN", "everywhere"),
             ("CLICKSTAMP_DATABASE_URL", "mysql://user:hunter2@host"),
+            ("CLICKSTAMP_DATABASE_CONNECTIONS", "3"),
             ("CLICKSTAMP_PUBLIC_URL", "go.example.com"),
             ("CLICKSTAMP_ADMIN_EMAIL", "nobody"),
             ("CLICKSTAMP_API_TOKEN", "hunter2"),

@@ -48,6 +48,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 .unwrap_or(Listen::Unix(PathBuf::new())),
             database_url: self.database_url().unwrap_or(Secret(sqlite)),
             data_dir,
+            database_connections: self
+                .parse(
+                    "CLICKSTAMP_DATABASE_CONNECTIONS",
+                    "write a whole number from 4 to 1000",
+                    |text| text.parse().ok().filter(|number| (4..=1000).contains(number)),
+                )
+                .unwrap_or_default(),
             public_url: self.parse(
                 "CLICKSTAMP_PUBLIC_URL",
                 "write https://go.example.com, with a path prefix if there is one, without a query",

@@ -33,6 +33,11 @@ pub const VARIABLES: &[Variable] = &[
         "postgres://… instead of the SQLite file in the data directory",
     ),
     plain(
+        "CLICKSTAMP_DATABASE_CONNECTIONS",
+        "13",
+        "most connections to PostgreSQL that this copy opens, from 4",
+    ),
+    plain(
         "CLICKSTAMP_PUBLIC_URL",
         "",
         "how browsers reach this server, with a path prefix if there is one; else taken from each request",

@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::{Ledger, settle_again, table};
+use super::{Ledger, settle_again, table, turn};
 use crate::ids::ClickId;
 use crate::store::Store;
 use crate::visit;
@@ -42,7 +42,7 @@ pub(crate) async fn match_by_hand(
     else {
         return Ok(MatchedByHand::NoConversion);
     };
-    table::take_turn(&mut tx, &record.payment.account).await?;
+    turn::take_around(&mut tx, &record.payment.account, id).await?;
     let Some(visit) = visit::find(&mut tx, &click_id).await? else {
         return Ok(MatchedByHand::NoVisit);
     };
@@ -64,7 +64,7 @@ pub(crate) async fn take_back_match(store: &Store, ledger: Ledger<'_>, id: &str)
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);
     let Some(record) = table::find(&mut tx, id).await? else { return Ok(false) };
-    table::take_turn(&mut tx, &record.payment.account).await?;
+    turn::take_around(&mut tx, &record.payment.account, id).await?;
     let found = table::forget_manual_match(&mut tx, id).await?;
     if found {
         settle_again(&mut tx, ledger, id).await?;

@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::{Ledger, settle_again, table};
+use super::{Ledger, settle_again, table, turn};
 use crate::store::Store;
 
 /// Stops counting a conversion, because it is the receipt of another payment. False when there is no such conversion that may be one.
@@ -23,7 +23,7 @@ pub(crate) async fn count_once(
     let Some(record) = found.filter(|it| it.line.is_some() && it.payment.may_be_receipt()) else {
         return Ok(false);
     };
-    table::take_turn(&mut tx, &record.payment.account).await?;
+    turn::take_around(&mut tx, &record.payment.account, id).await?;
     table::save_duplicate(&mut tx, ledger.now, &record, made_by).await?;
     settle_again(&mut tx, ledger, id).await?;
     tx.commit().await?;
@@ -38,7 +38,7 @@ pub(crate) async fn count_again(store: &Store, ledger: Ledger<'_>, id: &str) -> 
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);
     let Some(record) = table::find(&mut tx, id).await? else { return Ok(false) };
-    table::take_turn(&mut tx, &record.payment.account).await?;
+    turn::take_around(&mut tx, &record.payment.account, id).await?;
     let found = table::forget_duplicate(&mut tx, id).await?;
     if found {
         settle_again(&mut tx, ledger, id).await?;

@@ -22,6 +22,7 @@ mod retention;
 mod settle;
 mod sums;
 mod table;
+mod turn;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -152,7 +153,7 @@ impl Processed {
 
 /// What is known of a reported conversion with this key.
 pub(crate) async fn reported(tx: &mut Tx, account: &str, key: &str) -> Result<Option<Payment>> {
-    table::take_turn(tx, account).await?;
+    turn::take_account(tx, account).await?;
     match table::groups_of(tx, account, &BTreeSet::from([key])).await?.first() {
         Some(id) => Ok(table::find(tx, id).await?.map(|record| record.payment)),
         None => Ok(None),
@@ -165,7 +166,8 @@ pub(crate) async fn process(
     ledger: Ledger<'_>,
     payment: Payment,
 ) -> Result<Processed> {
-    table::take_turn(tx, &payment.account).await?;
+    let ids = payment.identity().into_iter().chain(payment.lineage());
+    turn::take(tx, &payment.account, ids).await?;
     let known = table::groups_of(tx, &payment.account, &payment.identity()).await?;
     let (is_one, was_merged) = (known.len() == 1, known.len() > 1);
     let mut record = gather(tx, ledger, &payment.account, known).await?;
@@ -226,7 +228,9 @@ pub(crate) async fn learn_contract(
     ledger: Ledger<'_>,
     contract: Contract,
 ) -> Result<Vec<String>> {
-    table::take_turn(tx, &contract.account).await?;
+    let customers = [&contract.customer, &contract.customer_account].into_iter().flatten();
+    let ids = [&contract.subscription].into_iter().chain(customers).map(String::as_str);
+    turn::take(tx, &contract.account, ids).await?;
     let known = table::contract(tx, &contract.account, &contract.subscription).await?;
     let before = known.unwrap_or_default();
     let mut after = before.clone();
@@ -281,7 +285,7 @@ pub(crate) async fn end_hold(
     subscription: &str,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    table::take_turn(&mut tx, account).await?;
+    turn::take(&mut tx, account, [subscription]).await?;
     table::end_hold(&mut tx, now, account, subscription).await?;
     tx.commit().await
 }
@@ -295,7 +299,7 @@ pub(crate) async fn join_again(
 ) -> Result<()> {
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);
-    table::take_turn(&mut tx, account).await?;
+    turn::take_around(&mut tx, account, id).await?;
     settle_again(&mut tx, ledger, id).await?;
     table::is_settled(&mut tx, id).await?;
     tx.commit().await

@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::table;
+use super::{table, turn};
 use crate::clock::Timestamp;
 use crate::store::Store;
 use crate::visit;
@@ -25,7 +25,7 @@ pub(crate) async fn promote_named(store: &Store) -> Result<usize> {
 pub(crate) async fn forget_unnamed(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     // No payment may be judged between the look and the deletion.
-    table::take_all_turns(&mut tx).await?;
+    turn::take_all(&mut tx).await?;
     for click_id in table::named_provisional_in(&mut tx).await? {
         visit::promote(&mut tx, &click_id).await?;
     }

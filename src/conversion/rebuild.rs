@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::table;
+use super::{table, turn};
 use crate::delivery;
 use crate::store::{AnyConnection, Tx};
 
@@ -19,19 +19,12 @@ pub(crate) const LEDGER: [(&str, &str); 6] = [
 ];
 
 /// Tables that are written beside it, by this room or by those it calls.
-pub(crate) const BESIDE_THE_LEDGER: [&str; 7] = [
-    "ledgers",
-    "subscriptions",
-    "conversion_days",
-    "conversion_sums",
-    "conversion_sums_turn",
-    "deliveries",
-    "attempts",
-];
+pub(crate) const BESIDE_THE_LEDGER: [&str; 5] =
+    ["subscriptions", "conversion_days", "conversion_sums", "deliveries", "attempts"];
 
 /// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
 pub(crate) async fn take_turn(tx: &mut Tx, account: &str) -> Result<()> {
-    table::take_turn(tx, account).await
+    turn::take_account(tx, account).await
 }
 
 /// Forgets what hangs on a conversion, so that it can be written anew.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::table;
+use super::{table, turn};
 use crate::clock::Timestamp;
 use crate::registration;
 use crate::store::{AnyConnection, Store};
@@ -52,7 +52,7 @@ pub(crate) async fn prune(
             Prune::Delete => {
                 let mut tx = store.begin().await?;
                 // No payment may be judged between the look and the deletion.
-                table::take_all_turns(&mut tx).await?;
+                turn::take_all(&mut tx).await?;
                 let step = step(&mut tx, &after, until, wanted).await?;
                 tx.commit().await?;
                 step

@@ -34,11 +34,13 @@ pub(super) async fn unsum(
         .filter(|line| line.paid_at.is_some() && now.since(line.occurred_at) > JUST_NOW)
         .map(|line| (line.site_id.as_str(), line.livemode, line.occurred_at.as_ms()))
         .collect();
+    // In one order, so that two transactions that share the turn never wait in a circle.
+    places.sort_unstable();
     places.dedup();
     if places.is_empty() {
         return Ok(());
     }
-    table::take_sums_turn(tx).await?;
+    table::share_sums_turn(tx).await?;
     for (site_id, livemode, at_ms) in places {
         table::unsum(tx, site_id, livemode, at_ms).await?;
     }

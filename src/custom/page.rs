@@ -46,8 +46,8 @@ pub(crate) async fn round(
             Err(error) => Ok(Err(format!("what was kept of it cannot be read: {error:#}"))),
         };
         let (error, again_at) = match taken {
-            Ok(Ok(())) => {
-                ended += 1;
+            Ok(Ok(is_ours)) => {
+                ended += usize::from(is_ours);
                 continue;
             }
             Ok(Err(fault)) => (fault, None),
@@ -64,14 +64,14 @@ pub(crate) async fn round(
     Ok(ended)
 }
 
-/// The inner error is the event's own and stays; the outer one may be over soon.
+/// False when another copy has it in hand, or is done with it. The inner error is the event's own and stays; the outer one may be over soon.
 async fn take(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
     now: Timestamp,
     event: &PageEvent,
-) -> Result<Result<(), String>> {
+) -> Result<Result<bool, String>> {
     let mut snapshot = settings.current();
     if snapshot.page_source(&event.site_id).is_none()
         && let Some(site) = snapshot.site(&event.site_id)
@@ -83,15 +83,17 @@ async fn take(
     let (mut tx, snapshot) = ledger.begin(store).await?;
     let ledger = ledger.with(&snapshot);
     let payment = payment(keys, &snapshot, event)?;
+    if !visit::take_event(&mut tx, &event.id).await? {
+        tx.commit().await?;
+        return Ok(Ok(false));
+    }
     let processed = conversion::process(&mut tx, ledger, payment).await?;
     let Some(conversion_id) = processed.conversion_id else {
         return Ok(Err("it states no conversion".to_owned()));
     };
-    // Another copy of the program may have been faster; it wrote the same.
-    if visit::settle_event(&mut tx, &event.id, &conversion_id).await? {
-        tx.commit().await?;
-    }
-    Ok(Ok(()))
+    visit::settle_event(&mut tx, &event.id, &conversion_id).await?;
+    tx.commit().await?;
+    Ok(Ok(true))
 }
 
 /// Makes an event that failed due again; false when there is none of this ID.

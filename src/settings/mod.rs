@@ -93,6 +93,14 @@ pub async fn click_id_key(store: &Store) -> Result<ClickIdKey> {
     read_key(&key.context("this database has no key of click IDs: start the server once")?)
 }
 
+/// True when the database is still that of the installation with this key.
+pub(crate) async fn is_key_of(store: &Store, key: &ClickIdKey) -> Result<bool> {
+    let stored = table::value(store, "click_id_key").await?;
+    let stored = stored.map(|text| read_key(&text)).transpose()?;
+    let mark = |key: &ClickIdKey| key.hash("installation", &[]);
+    Ok(stored.is_some_and(|stored| mark(&stored) == mark(key)))
+}
+
 fn read_key(key: &str) -> Result<ClickIdKey> {
     let key = ids::unhex(key).context("the stored key of the click IDs is damaged")?;
     Ok(ClickIdKey::new(&key))

@@ -5,9 +5,11 @@
 mod backup;
 mod batch;
 mod postgres;
+mod readiness;
 mod shadow;
 mod sqlite_file;
 mod sqlite_lock;
+pub(crate) mod turn;
 
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
@@ -30,9 +32,10 @@ pub(crate) use sqlite_file::{Counted, Staged};
 use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 
-/// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
+/// Connections to a SQLite file that read. It gains nothing from more.
 const SQLITE_CONNECTIONS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 12;
+/// Connections to PostgreSQL where nobody says how many: one writes visits, the others serve requests and workers.
+const POSTGRES_CONNECTIONS: u32 = 13;
 /// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,27 @@ pub enum Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
 
+/// Where a database is.
+#[derive(Clone, Copy)]
+pub(crate) struct Address<'a> {
+    /// `sqlite://path` or `postgres://…`.
+    pub(crate) url: &'a str,
+    /// Most connections to PostgreSQL, at least 2.
+    pub(crate) connections: u32,
+}
+
+impl<'a> From<&'a str> for Address<'a> {
+    fn from(url: &'a str) -> Self {
+        Self { url, connections: POSTGRES_CONNECTIONS }
+    }
+}
+
+impl<'a> From<&'a String> for Address<'a> {
+    fn from(url: &'a String) -> Self {
+        url.as_str().into()
+    }
+}
+
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
 pub struct Store {
@@ -66,6 +90,7 @@ pub struct Store {
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
     suspicion: Arc<postgres::Suspicion>,
+    probe: Arc<readiness::Probe>,
     /// True since something could not be written, until something could.
     in_trouble: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
@@ -74,18 +99,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `url` (`sqlite://path` or `postgres://…`) and brings its tables up to date.
+    /// Opens a database and brings its tables up to date.
     /// `visits` and `counts` say what the group-commit writer writes.
     ///
     /// # Errors
     /// When the URL is of another kind, the file is in use by another process, or the server cannot be reached.
-    pub(crate) async fn open(
-        url: &str,
+    pub(crate) async fn open<'a>(
+        address: impl Into<Address<'a>>,
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
-        let Some(path) = url.strip_prefix("sqlite://").map(Path::new) else {
-            return Self::open_beside(url, visits, counts).await;
+        let address = address.into();
+        let Some(path) = address.url.strip_prefix("sqlite://").map(Path::new) else {
+            return Self::open_beside(address, visits, counts).await;
         };
         let lock = Arc::new(sqlite_lock::DirectoryLock::take(path)?);
         let path = sqlite_file::locate(path)?;
@@ -98,12 +124,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) async fn open_beside(
-        url: &str,
+    pub(crate) async fn open_beside<'a>(
+        address: impl Into<Address<'a>>,
         visits: &'static Batch,
         counts: &'static Tally,
     ) -> Result<Self> {
         sqlx::any::install_default_drivers();
+        let Address { url, connections } = address.into();
         let (gate, url) = (Arc::new(Mutex::new(())), Arc::<str>::from(url));
         if let Some(path) = url.strip_prefix("sqlite://") {
             let path = sqlite_file::locate(Path::new(path))?;
@@ -111,8 +138,8 @@ impl Store {
             Self::open_sqlite_beside(&path, visits, counts).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let suspicion = Arc::default();
-            postgres::prepare(&url, POSTGRES_CONNECTIONS + 1, &MIGRATIONS).await?;
-            let pool = postgres::pool(&url, POSTGRES_CONNECTIONS, &suspicion)?;
+            postgres::prepare(&url, connections, &MIGRATIONS).await?;
+            let pool = postgres::pool(&url, connections - 1, &suspicion)?;
             let writer = batch::Writer::on_postgres(&url, visits, counts)?;
             let writes = pool.clone();
             let engine = Engine::Postgres;
@@ -125,6 +152,7 @@ impl Store {
                 gate,
                 visits: writer,
                 suspicion,
+                probe: Arc::default(),
                 in_trouble: Arc::default(),
                 recorded: Arc::default(),
                 _lock: None,
@@ -155,6 +183,7 @@ impl Store {
             visits: batch::Writer::on_sqlite(path, gate.clone(), visits, counts)?,
             gate,
             suspicion: Arc::default(),
+            probe: Arc::new(readiness::Probe::of_files(path)),
             in_trouble: Arc::default(),
             recorded: Arc::default(),
             _lock: None,
@@ -219,6 +248,9 @@ impl Store {
     pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
         let inserted = self.visits.insert(row).await;
         self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
+        if inserted.is_err() {
+            self.suspicion.raise();
+        }
         if matches!(inserted, Ok(Inserted::New)) {
             self.recorded.fetch_add(1, Ordering::Relaxed);
         }
@@ -243,24 +275,6 @@ impl Store {
             Some((found.len(), found.mtime(), found.mtime_nsec()))
         };
         Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
-    }
-
-    /// True when the database answers and takes what is written. Writes something only when the last write failed: a full disk still
-    /// answers questions.
-    pub(crate) async fn is_ready(&self) -> bool {
-        sqlx::query("select 1").execute(&self.pool).await.is_ok()
-            && (!self.in_trouble.load(Ordering::Relaxed) || self.try_to_write().await.is_ok())
-    }
-
-    /// Writes what changes nothing, all the way to the disk.
-    async fn try_to_write(&self) -> Result<()> {
-        let nothing = match self.engine {
-            Engine::Sqlite => "pragma user_version = 0",
-            Engine::Postgres => "select cast(pg_current_xact_id() as text)",
-        };
-        let mut tx = self.begin().await?;
-        tx.execute(nothing).await.context("could not write")?;
-        tx.commit().await
     }
 
     /// The engine's own word for how durable a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
@@ -412,6 +426,7 @@ impl DerefMut for Tx {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     static BATCH: Batch =
         Batch { table: "visits", columns: &[("click_id", Kind::Text)], key: &["click_id"] };
@@ -451,14 +466,17 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
-        assert!(store.is_ready().await);
+        let now = Timestamp::from_seconds(1_790_000_000);
+        assert!(store.unready(now).await.is_none());
         let mut tx = store.begin().await.unwrap();
         tx.execute("rollback").await.unwrap();
         assert!(tx.commit().await.is_err());
         store.writes.execute("pragma query_only = on").await.unwrap();
-        assert!(!store.is_ready().await && !store.is_ready().await);
+        for _ in 0..2 {
+            assert_eq!(store.unready(now).await.unwrap().sentence, "the database is read-only");
+        }
         store.writes.execute("pragma query_only = off").await.unwrap();
-        assert!(store.is_ready().await);
+        assert!(store.unready(now).await.is_none());
         assert!(!store.in_trouble.load(Ordering::Relaxed));
         store.close().await;
         let _ = std::fs::remove_dir_all(directory); // As above.

@@ -41,15 +41,15 @@ pub(super) const SESSION: &str = "
 const START_SESSION: &str = "set client_min_messages = warning";
 
 /// How long a connection is waited for.
-pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to say that it is alive.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection that was used this recently is not asked whether it is alive.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long sessions are examined after something could not be written.
 const SUSPICION: Duration = Duration::from_secs(30);
-/// How long the server may take to begin or end a transaction; longer than a lock may take.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the server may take to make a transaction durable.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a start waits for a server that is not there yet, or has no connection left.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries of a start.
@@ -148,7 +148,7 @@ async fn is_usable(
 }
 
 /// Waits for what is still under way on a connection, and for the server's answer.
-pub(super) async fn is_alive<C: sqlx::Connection>(connection: &mut C) -> bool {
+async fn is_alive(connection: &mut AnyConnection) -> bool {
     tokio::time::timeout(CHECK_TIMEOUT, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
@@ -170,20 +170,26 @@ impl Transaction {
         let connection = Some(pool.acquire().await.context("could not get a connection")?);
         // There before the server is asked, so that it undoes what a dropped future has begun.
         let mut begun = Self { connection, suspicion: suspicion.clone() };
-        in_time(begun.execute(begin)).await.context("could not begin a transaction")?;
+        if let Err(error) = in_time(CHECK_TIMEOUT, begun.execute(begin)).await {
+            suspicion.bury(); // Nothing is easier than to begin one: the connection is dead.
+            return Err(error).context("could not begin a transaction");
+        }
         Ok(begun)
     }
 
     /// Makes everything durable.
     pub(super) async fn commit(mut self) -> Result<()> {
-        in_time(self.execute("commit")).await.context("could not commit")?;
+        in_time(COMMIT_TIMEOUT, self.execute("commit")).await.context("could not commit")?;
         self.connection = None; // It goes back to its pool.
         Ok(())
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let answer = tokio::time::timeout(TRANSACTION_TIMEOUT, answer).await;
+async fn in_time<T>(
+    longest: Duration,
+    answer: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    let answer = tokio::time::timeout(longest, answer).await;
     answer.unwrap_or(Err(Error::PoolTimedOut))
 }
 
@@ -264,7 +270,9 @@ async fn connect_in_time(url: &str) -> Result<PgConnection> {
 fn may_pass(error: &Error) -> bool {
     const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
     let code = error.as_database_error().and_then(|error| error.code());
-    matches!(error, Error::Io(_)) || code.is_some_and(|code| PASSING.contains(&&*code))
+    // One that goes away while it is asked for TLS is a broken protocol to the driver.
+    matches!(error, Error::Io(_) | Error::Protocol(_))
+        || code.is_some_and(|code| PASSING.contains(&&*code))
 }
 
 async fn warn_of_scarcity(connection: &mut PgConnection, wanted: u32) -> Result<()> {

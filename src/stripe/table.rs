@@ -2,12 +2,12 @@
 //! In: believed webhooks, and what processing made of them. Out: rows. Private to this room.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::event::Envelope;
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::Store;
+use crate::store::{Store, turn};
 
 /// A believed webhook on its way into the table.
 pub(super) struct NewEvent<'a> {
@@ -108,13 +108,14 @@ pub(super) struct Waiting {
     /// False for what we asked Stripe for ourselves.
     pub(super) is_webhook: bool,
     pub(super) body: Vec<u8>,
+    /// Tries before this one.
     pub(super) attempts: i64,
 }
 
-/// The oldest events that are due.
-pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec<Waiting>> {
+/// The oldest events that are due, by their IDs.
+pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec<String>> {
     let rows = sqlx::query(
-        "select id, event_id, account, type, object_id, source_id, received_at_ms, origin, body, attempts
+        "select id
            from stripe_events
           where state = 'received' and due_at_ms <= $1 and fetch_path is null
           order by due_at_ms, id
@@ -125,33 +126,51 @@ pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec
     .fetch_all(store.pool())
     .await
     .context("could not look for events")?;
-    rows.iter()
-        .map(|row| {
-            Ok(Waiting {
-                id: row.try_get("id")?,
-                event_id: row.try_get("event_id")?,
-                account: row.try_get("account")?,
-                kind: row.try_get("type")?,
-                object_id: row.try_get("object_id")?,
-                source_id: row.try_get("source_id")?,
-                received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-                is_webhook: row.try_get::<String, _>("origin")? == Origin::Webhook.word(),
-                body: row.try_get("body")?,
-                attempts: row.try_get("attempts")?,
-            })
-        })
-        .collect()
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Takes an event for this transaction; false when another replica was faster.
-pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<bool> {
-    let taken = sqlx::query(
-        "update stripe_events set attempts = attempts + 1 where id = $1 and state = 'received'",
+/// Since when the event has been due that waits longest, if one is due.
+pub(super) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Option<Timestamp>> {
+    let row = sqlx::query(
+        "select due_at_ms
+           from stripe_events
+          where state = 'received' and due_at_ms <= $1 and fetch_path is null
+          order by due_at_ms
+          limit 1",
     )
+    .bind(now.as_ms())
+    .fetch_optional(store.pool())
+    .await
+    .context("could not look for events that wait")?;
+    Ok(row.map(|row| row.try_get(0).map(Timestamp::from_ms)).transpose()?)
+}
+
+/// Takes an event for this transaction; `None` when another copy has it in hand, or is done with it.
+pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Waiting>> {
+    let free = turn::free_rows(tx);
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "update stripe_events
+            set attempts = attempts + 1
+          where id = (select id from stripe_events where id = $1 and state = 'received'{free})
+      returning id, event_id, account, type, object_id, source_id, received_at_ms, origin, body, attempts"
+    )))
     .bind(id)
-    .execute(tx)
-    .await?;
-    Ok(taken.rows_affected() == 1)
+    .fetch_optional(tx)
+    .await
+    .context("could not take an event")?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Waiting {
+        id: row.try_get("id")?,
+        event_id: row.try_get("event_id")?,
+        account: row.try_get("account")?,
+        kind: row.try_get("type")?,
+        object_id: row.try_get("object_id")?,
+        source_id: row.try_get("source_id")?,
+        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        is_webhook: row.try_get::<String, _>("origin")? == Origin::Webhook.word(),
+        body: row.try_get("body")?,
+        attempts: row.try_get::<i64, _>("attempts")? - 1,
+    }))
 }
 
 /// What processing made of an event.

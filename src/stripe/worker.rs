@@ -19,48 +19,68 @@ use crate::store::{Store, Tx};
 
 /// Events read in one look.
 const EVENTS_AT_A_TIME: i64 = 50;
+/// Events that other copies had taken before this one looks again.
+const MEETINGS: usize = 8;
 /// Tries before an event that keeps failing on our side is shown as failed: more than two hours of growing pauses.
 const MAX_TRIES: i64 = 12;
 
+/// Since when the event has been due that waits longest, if one is due.
+pub(crate) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Option<Timestamp>> {
+    table::waiting_since(store, now).await
+}
+
 /// Processes what is due. Answers how many events it ended; 0 means nothing is due right now.
+///
+/// Copies of the program see the same events. Where one meets an event that another has in hand it goes on elsewhere among them, so that
+/// they spread; where most are taken it ends, and the next round sees others.
 pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
-    let due = table::due(store, ledger.now, EVENTS_AT_A_TIME).await?;
-    let mut ended = 0;
-    for event in &due {
-        // A panic in a parser unwinds to here: its transaction is undone, and the event is shown as failed.
-        let processed = AssertUnwindSafe(process(store, ledger, event)).catch_unwind().await;
-        match processed {
-            Ok(Ok(())) => ended += 1,
-            Ok(Err(error)) => {
-                tracing::error!(
-                    event = event.event_id,
-                    error = format!("{error:#}"),
-                    "could not process an event"
-                );
-                trouble(store, ledger.now, event, &format!("{error:#}")).await?;
+    let mut due = table::due(store, ledger.now, EVENTS_AT_A_TIME).await?;
+    let (mut ended, mut met, mut at, mut unused) = (0, 0, 0, None);
+    while !due.is_empty() && met < MEETINGS {
+        let id = due.remove(at % due.len());
+        let (mut tx, settings) = match unused.take() {
+            Some(begun) => begun,
+            None => ledger.begin(store).await?,
+        };
+        match table::take(&mut tx, &id).await? {
+            Some(event) => {
+                let ledger = ledger.with(&settings);
+                ended += usize::from(process_alone(tx, store, ledger, &event).await?);
             }
-            Err(_) => {
-                tracing::error!(event = event.event_id, "processing an event panicked");
-                fail(
-                    store,
-                    ledger.now,
-                    event,
-                    "our code panicked while reading it; the log has the place",
-                )
-                .await?;
-                ended += 1;
+            None => {
+                (met, unused) = (met + 1, Some((tx, settings)));
+                at = rand::random_range(0..EVENTS_AT_A_TIME.unsigned_abs() as usize);
             }
         }
+    }
+    if let Some((tx, _)) = unused {
+        tx.commit().await?; // Nothing was done in it.
     }
     Ok(ended)
 }
 
-async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<()> {
-    let (mut tx, settings) = ledger.begin(store).await?;
-    let ledger = ledger.with(&settings);
-    if !table::take(&mut tx, &event.id).await? {
-        return Ok(());
+/// Processes an event that was taken. False when it has to be tried again.
+async fn process_alone(tx: Tx, store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<bool> {
+    // A panic in a parser unwinds to here: its transaction is undone, and the event is shown as failed.
+    let processed = AssertUnwindSafe(process(tx, ledger, event)).catch_unwind().await;
+    match processed {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(error)) => {
+            let error = format!("{error:#}");
+            tracing::error!(event = event.event_id, error, "could not process an event");
+            trouble(store, ledger.now, event, &error).await?;
+            Ok(false)
+        }
+        Err(_) => {
+            tracing::error!(event = event.event_id, "processing an event panicked");
+            let error = "our code panicked while reading it; the log has the place";
+            fail(store, ledger.now, event, error).await?;
+            Ok(true)
+        }
     }
+}
+
+async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> {
     if let Some(thin) = thin::read(&event.body) {
         thin::settle(&mut tx, ledger.now, event, &thin).await?;
         return tx.commit().await;

@@ -331,6 +331,11 @@ pub(crate) async fn events_after(
     table::events_after(store, after, limit).await
 }
 
+/// Takes an event for this transaction; false when another copy has it in hand, or is done with it.
+pub(crate) async fn take_event(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    table::take_event(tx, id).await
+}
+
 /// Stores the conversion that an event became. Returns false if the event has one already.
 pub(crate) async fn settle_event(
     tx: &mut AnyConnection,

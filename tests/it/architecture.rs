@@ -66,7 +66,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// What the ground may import of itself.
-const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"]), ("limit", &["clock"])];
+const GROUND_IMPORTS: &[(&str, &[&str])] =
+    &[("ids", &["clock"]), ("limit", &["clock"]), ("store", &["clock"])];
 
 /// Files that put the rooms together: the whole, and the subcommands beside it.
 const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "command"];
@@ -112,7 +113,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "conversion",
         &[
-            "ledgers",
             "payments",
             "subscriptions",
             "conversions",
@@ -124,10 +124,11 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_objects",
             "conversion_days",
             "conversion_sums",
-            "conversion_sums_turn",
         ],
     ),
     ("custom", &["custom_requests"]),
+    // It has no table files: all of it is SQL. The last two are dropped again by a later migration.
+    ("store", &["readiness", "ledgers", "conversion_sums_turn"]),
     ("registration", &["registrations"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("alert", &["alert_targets", "alert_settings", "incidents", "alert_messages"]),
@@ -471,7 +472,7 @@ fn one_room_writes_a_table() {
                 Some(room) if room != file.room => {
                     broken.push(format!("{place}: only {room} writes {table}"));
                 }
-                Some(_) if !file.is_table() => {
+                Some(_) if !file.is_table() && !file.is_in(&["store"]) => {
                     broken.push(format!(
                         "{place}: {table} is written outside of the room's table file"
                     ));

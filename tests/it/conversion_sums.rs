@@ -283,14 +283,10 @@ async fn a_refund_of_an_old_sale_shows_at_once_and_its_day_is_summed_again() {
 }
 
 #[tokio::test]
-async fn a_sale_of_today_costs_no_sum_and_a_clock_that_was_wrong_harms_nothing() {
+async fn a_clock_that_was_wrong_harms_no_sum() {
     let mut world = World::begin().await;
     let sale = Step::Sale { hours: 0, livemode: true, page: Some(0) };
-    let turn = "select turn from conversion_sums_turn";
-    let before = world.app.database.number(turn).await;
     world.take(&sale).await;
-    assert_eq!(world.app.database.number(turn).await, before, "nobody waits for a turn");
-
     world.app.advance(HOUR * 24 * 3);
     world.take(&Step::Sum).await;
     world.app.set_back(HOUR * 24 * 3);

@@ -1,4 +1,4 @@
-//! SQL of the ledger: `ledgers`, `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
+//! SQL of the ledger: `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
 //! In: facts and lines. Out: rows, and records again. Private to this room.
 
 mod duplicates;
@@ -13,12 +13,12 @@ use sqlx::{AnyConnection, Row as _};
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
     Borrowers, FIRST_REPORT, awaited_by, borrowers, end_hold, groups_of, has_unsettled, is_settled,
-    learn, lent_click_id, named_provisional, named_provisional_in, needed_click_ids,
+    kin, learn, lent_click_id, named_provisional, named_provisional_in, needed_click_ids, objects_of,
     payments_of_subscription, payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{
-    Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,
-    unsum_others,
+    Stretch, first_conversion, is_summed, share_sums_turn, sum, summed, take_sums_turn, unsum,
+    unsum_all, unsum_others,
 };
 
 use super::join::{By, Match, Reason};
@@ -28,27 +28,6 @@ use crate::clock::Timestamp;
 use crate::ids::ClickId;
 use crate::json;
 use crate::visit::Visit;
-
-/// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
-pub(super) async fn take_turn(tx: &mut AnyConnection, account: &str) -> Result<()> {
-    sqlx::query(
-        "insert into ledgers (account, turn) values ($1, 1)
-             on conflict (account) do update set turn = ledgers.turn + 1",
-    )
-    .bind(account)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Waits until no transaction at all writes conversions, and keeps them waiting until this one ends.
-pub(super) async fn take_all_turns(tx: &mut AnyConnection) -> Result<()> {
-    sqlx::query("update ledgers set turn = turn + 1")
-        .execute(tx)
-        .await
-        .context("could not take the ledgers' turn")?;
-    Ok(())
-}
 
 /// Objects whose event states a payment best, best first.
 const STATING: [&str; 4] = ["checkout.session.%", "invoice.%", "payment_intent.%", "charge.%"];

@@ -43,6 +43,76 @@ pub(in crate::conversion) async fn groups_of(
     Ok(found)
 }
 
+/// Every object that a payment is to be found by.
+pub(in crate::conversion) async fn objects_of(
+    tx: &mut AnyConnection,
+    id: &str,
+) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query("select object_id from stripe_objects where conversion_id = $1")
+        .bind(id)
+        .fetch_all(tx)
+        .await
+        .context("could not read what a payment is to be found by")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// What IDs lead to.
+#[derive(Default)]
+pub(in crate::conversion) struct Kin {
+    /// All objects of the payments that they name, and what those and every payment that shares a customer, a subscription or a checkout
+    /// before it are linked by, and so on.
+    pub(in crate::conversion) objects: BTreeSet<String>,
+    /// The facts of their subscriptions.
+    pub(in crate::conversion) contracts: Vec<String>,
+}
+
+/// What these IDs lead to; no more than a little over `limit` objects.
+pub(in crate::conversion) async fn kin(
+    tx: &mut AnyConnection,
+    account: &str,
+    ids: &BTreeSet<String>,
+    limit: usize,
+) -> Result<Kin> {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut kin = Kin::default();
+    for eight in ids.chunks(IDS_AT_A_TIME) {
+        let mut query = sqlx::query(
+            "with recursive related (conversion_id) as (
+                 select conversion_id from stripe_objects
+                  where account = $1 and object_id in ($3, $4, $5, $6, $7, $8, $9, $10)
+                  union
+                 select others.conversion_id
+                   from related r
+                   join stripe_objects mine on mine.conversion_id = r.conversion_id
+                   join stripe_objects others on others.account = $1 and others.object_id = mine.object_id
+                    and others.role = 'lineage')
+             select object_id, facts
+               from (select distinct o.object_id, cast(null as text) as facts
+                       from related r
+                       join stripe_objects o on o.conversion_id = r.conversion_id
+                      where o.role = 'lineage'
+                         or o.conversion_id in (select conversion_id from stripe_objects
+                                                 where account = $1 and role = 'identity'
+                                                   and object_id in ($3, $4, $5, $6, $7, $8, $9, $10))
+                      limit $2) objects
+              union all
+             select subscription_id, facts from subscriptions
+              where account = $1 and subscription_id in ($3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(account)
+        .bind(i64::try_from(limit)?);
+        for at in 0..IDS_AT_A_TIME {
+            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
+        }
+        let rows = query.fetch_all(&mut *tx).await;
+        for row in rows.context("could not look for what is related to a payment")? {
+            kin.objects.insert(row.try_get("object_id")?);
+            kin.contracts.extend(row.try_get::<Option<String>, _>("facts")?);
+        }
+    }
+    Ok(kin)
+}
+
 /// Remembers which payment these objects of Stripe's belong to, each in its role. True when any of them was not known to.
 pub(in crate::conversion) async fn learn(
     tx: &mut AnyConnection,

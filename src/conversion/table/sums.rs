@@ -4,17 +4,21 @@ use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
 use crate::store::Store;
+use crate::store::turn::{self, Hold, Names};
 
 /// A summed stretch, or one to be summed: its first instant, and the first after it.
 pub(in crate::conversion) type Stretch = (i64, i64);
 
+const TURN: &str = "sums of conversions";
+
 /// Waits until nobody else sums days or changes summed ones, and keeps them waiting until this transaction ends.
 pub(in crate::conversion) async fn take_sums_turn(tx: &mut AnyConnection) -> Result<()> {
-    sqlx::query("update conversion_sums_turn set turn = turn + 1")
-        .execute(tx)
-        .await
-        .context("could not take the turn of the sums of conversions")?;
-    Ok(())
+    turn::take(tx, &Names::default().with(Hold::Alone, TURN)).await
+}
+
+/// Waits until nobody sums days, and keeps them from it until this transaction ends. Others may change summed days beside.
+pub(in crate::conversion) async fn share_sums_turn(tx: &mut AnyConnection) -> Result<()> {
+    turn::take(tx, &Names::default().with(Hold::Shared, TURN)).await
 }
 
 /// Lets reports read the conversions themselves around this time.

@@ -4,23 +4,27 @@
 //! the wait for it, and one bad row never fails its neighbors.
 
 use std::collections::HashMap;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, Row as _};
+use tokio::sync::Mutex;
 
 use super::{Batch, Cell, Inserted, Kind, Row, Tally, names};
-use crate::store::postgres::{ACQUIRE_TIMEOUT, SESSION, is_alive};
+use crate::store::postgres::SESSION;
 
 /// How long a group may take. Nothing holds the rows it writes for longer than a statement, so more means that the server is away.
-const WAIT_FOR_SERVER: Duration = Duration::from_secs(10);
+const WAIT_FOR_SERVER: Duration = Duration::from_secs(8);
 /// Classes of errors that say something about a row: bad data, a broken constraint. All others are about the server.
 const ABOUT_A_ROW: [&str; 2] = ["22", "23"];
 
 /// The writer's own connection, opened again when it broke.
 pub(super) struct Connection {
-    pool: PgPool,
+    server: PgConnectOptions,
+    /// `None` until the first group, and after one that failed.
+    open: Mutex<Option<PgConnection>>,
     batch: &'static Batch,
     tally: &'static Tally,
     statement: String,
@@ -29,17 +33,10 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to the server when it is first needed.
     pub(super) fn new(url: &str, batch: &'static Batch, tally: &'static Tally) -> Result<Self> {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(SESSION).await.map(drop) })
-            })
-            .before_acquire(|connection, _| Box::pin(async { Ok(is_alive(connection).await) }))
-            .connect_lazy(url)
+        let server = PgConnectOptions::from_str(url)
             .context("CLICKSTAMP_DATABASE_URL is not the address of a PostgreSQL server")?;
-        Ok(Self { pool, batch, tally, statement: statement(batch, tally) })
+        let (open, statement) = (Mutex::default(), statement(batch, tally));
+        Ok(Self { server, open, batch, tally, statement })
     }
 
     /// Writes a group.
@@ -66,20 +63,40 @@ impl Connection {
 
     /// Closes the connection.
     pub(super) async fn close(self) {
-        self.pool.close().await;
+        if let Some(connection) = self.open.into_inner() {
+            // An error means that it was closed already.
+            let _ = tokio::time::timeout(WAIT_FOR_SERVER, connection.close()).await;
+        }
     }
 
-    /// A server that vanished without a word would hold the writer, and with it every visit, until TCP gives up after a quarter of an hour.
+    /// Writes a group, on a new connection if the one that is open turns out to be broken: dead, or its session read-only. What the broken
+    /// one may have written all the same is there once: its keys are unique. A server that vanished without a word would otherwise hold
+    /// the writer, and with it every visit, until TCP gives up after a quarter of an hour.
     async fn write_in_time(&self, rows: &[Row]) -> sqlx::Result<Vec<Inserted>> {
-        let mut connection = self.pool.acquire().await?;
-        let written =
-            tokio::time::timeout(WAIT_FOR_SERVER, self.write_group(&mut connection, rows));
-        let written = written.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        if written.as_ref().is_err_and(|error| !is_about_a_row(error)) {
-            // It may be dead, or its session read-only: the next group gets a new one.
-            connection.close_on_drop();
+        let mut open = self.open.lock().await;
+        loop {
+            let (mut connection, is_new) = match open.take() {
+                Some(connection) => (connection, false),
+                None => (self.connect().await?, true),
+            };
+            let written = in_time(self.write_group(&mut connection, rows)).await;
+            if written.as_ref().map_or_else(is_about_a_row, |_| true) {
+                *open = Some(connection);
+                return written;
+            }
+            if is_new {
+                return written;
+            }
         }
-        written
+    }
+
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        in_time(async {
+            let mut connection = self.server.connect().await?;
+            connection.execute(SESSION).await?;
+            Ok(connection)
+        })
+        .await
     }
 
     async fn write_group(
@@ -127,7 +144,12 @@ impl Connection {
     }
 }
 
-fn is_about_a_row(error: &sqlx::Error) -> bool {
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answer = tokio::time::timeout(WAIT_FOR_SERVER, answer).await;
+    answer.unwrap_or(Err(Error::PoolTimedOut))
+}
+
+fn is_about_a_row(error: &Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| ABOUT_A_ROW.iter().any(|class| code.starts_with(class)))
 }

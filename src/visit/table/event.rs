@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::click_id;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::Site;
-use crate::store::Store;
+use crate::store::{Store, turn};
 use crate::visit::body::{Event, Sent};
 use crate::visit::{PageEvent, WaitingEvent};
 
@@ -140,6 +140,18 @@ fn page_event(row: &AnyRow) -> Result<PageEvent> {
         url: row.try_get("url")?,
         properties,
     })
+}
+
+pub(in crate::visit) async fn take_event(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    let free = turn::free_rows(tx);
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "select id from page_events where id = $1 and conversion_id is null{free}"
+    )))
+    .bind(id)
+    .fetch_optional(tx)
+    .await
+    .context("could not take an event of a page")?;
+    Ok(row.is_some())
 }
 
 pub(in crate::visit) async fn settle_event(

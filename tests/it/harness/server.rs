@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
+    /// What its log has said so far, as far as a test has waited for it.
+    pub(crate) heard: Vec<String>,
     log: mpsc::UnboundedReceiver<String>,
     pub(crate) client: reqwest::Client,
 }
@@ -90,7 +92,7 @@ impl Server {
         });
         let _ = rustls::crypto::ring::default_provider().install_default(); // Another test may have been faster.
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let mut server = Self { child, url: String::new(), log, client };
+        let mut server = Self { child, url: String::new(), heard: Vec::new(), log, client };
         let line = server.says("listening on ").await;
         server.url = line.rsplit(' ').next().expect("an address").to_owned();
         server
@@ -101,7 +103,9 @@ impl Server {
         loop {
             let line = tokio::time::timeout(PATIENCE, self.log.recv()).await;
             let line = line.unwrap_or_else(|_| panic!("it says nothing more, not even “{text}”"));
-            let line = line.unwrap_or_else(|| panic!("it ended before it said “{text}”"));
+            let line = line
+                .unwrap_or_else(|| panic!("it ended before it said “{text}”: {:#?}", self.heard));
+            self.heard.push(line.clone());
             if line.contains(text) {
                 return line;
             }
@@ -165,6 +169,13 @@ impl Server {
     /// SIGKILL.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it is ours");
+    }
+
+    /// SIGSTOP: it neither works nor ends, as when its machine is paused.
+    pub(crate) async fn freeze(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-STOP", &pid]).status().await;
+        assert!(told.expect("kill runs").success());
     }
 
     /// SIGTERM; answers whether it stopped in order.

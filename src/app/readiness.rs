@@ -1,0 +1,103 @@
+//! `/readyz`: whether this copy of the program can do its work.
+//! Takes what the workers report and what the database says; answers 200, or 503 with the reason.
+//! A ledger that has come to a halt shows here, and nothing has to be restarted for the answer to become good again.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::App;
+use crate::clock::Timestamp;
+use crate::error::AppError;
+use crate::settings;
+use crate::state::AppState;
+use crate::stripe;
+
+/// How long an event may be due, or a worker without a poll, before something is wrong. Polls come every minute or more often.
+const HALT: Duration = Duration::from_secs(150);
+
+/// When the workers last got something done.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Mutex<Beats>);
+
+#[derive(Debug, Default)]
+struct Beats {
+    /// When each worker last completed a poll.
+    polls: BTreeMap<&'static str, Timestamp>,
+    /// When an event was last brought to its end here.
+    ended_at: Option<Timestamp>,
+}
+
+impl Pulse {
+    /// A worker completed a poll, or began its work.
+    pub(super) fn polled(&self, worker: &'static str, now: Timestamp) {
+        self.lock().polls.insert(worker, now);
+    }
+
+    /// An event was brought to its end.
+    pub(super) fn ended_event(&self, now: Timestamp) {
+        self.lock().ended_at = Some(now);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Beats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker that has not completed a poll for too long.
+    fn halted(&self, now: Timestamp) -> Option<&'static str> {
+        let beats = self.lock();
+        let mut late = beats.polls.iter().filter(|(_, at)| now.since(**at) > HALT);
+        late.next().map(|(worker, _)| *worker)
+    }
+
+    /// Whether no event was brought to its end here for too long.
+    fn ends_nothing(&self, now: Timestamp) -> bool {
+        self.lock().ended_at.is_none_or(|at| now.since(at) > HALT)
+    }
+}
+
+/// `GET /readyz`: the database takes what is written, and the ledger goes on.
+pub(super) async fn answer(state: &AppState, pulse: &Pulse) -> Result<&'static str, AppError> {
+    let now = state.clock.now();
+    if let Some(unready) = state.store.unready(now).await {
+        let error = AppError::new(StatusCode::SERVICE_UNAVAILABLE, unready.sentence);
+        return Err(match unready.cause {
+            Some(cause) => error.because(cause),
+            None => error,
+        });
+    }
+    if !settings::is_key_of(&state.store, &state.click_ids).await.map_err(unreadable)? {
+        return Err(not_ready("the database is another one than at the start: restart the server"));
+    }
+    if let Some(worker) = pulse.halted(now) {
+        return Err(not_ready(format!(
+            "the worker that is to {worker} has completed no poll for {} seconds; the log may say why",
+            HALT.as_secs()
+        )));
+    }
+    let waiting = stripe::worker::waiting_since(&state.store, now).await.map_err(unreadable)?;
+    if waiting.is_some_and(|since| now.since(since) > HALT) && pulse.ends_nothing(now) {
+        return Err(not_ready(format!(
+            "events wait, and none was processed for {} seconds; the log may say why",
+            HALT.as_secs()
+        )));
+    }
+    Ok("ok\n")
+}
+
+fn unreadable(cause: anyhow::Error) -> AppError {
+    AppError::unavailable("the database cannot be read", cause)
+}
+
+fn not_ready(line: impl Into<std::borrow::Cow<'static, str>>) -> AppError {
+    AppError::new(StatusCode::SERVICE_UNAVAILABLE, line)
+}
+
+impl App {
+    /// A worker completed a poll.
+    pub(super) fn note_poll(&self, worker: &'static str) {
+        self.pulse.polled(worker, self.state.clock.now());
+    }
+}

@@ -1,0 +1,105 @@
+//! Turns at the ledger: which payments a transaction may write while other copies of the program write others.
+//! Takes an account and the IDs that an event names; returns once no other transaction can write a payment that they lead to.
+//! Two transactions never judge the same payment, or a payment and what it lends to, at the same time. On SQLite there is one writer anyway.
+//!
+//! A payment is judged by a transaction that holds all its IDs: those that name it and those of its customer and subscription. Judging it
+//! may change what payments with the same customer or subscription borrow, and those of what they share with others, so all of these are
+//! held too.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+
+use super::payment::Contract;
+use super::table;
+use crate::store::AnyConnection;
+use crate::store::turn::{self, Hold, Names};
+
+/// Most IDs held one by one. A customer with more has the whole ledger wait.
+const MOST_IDS: usize = 100;
+/// Looks for further IDs before the whole ledger is taken: each finds something new only while others teach it.
+const MOST_LOOKS: usize = 5;
+
+/// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
+pub(super) async fn take_account(tx: &mut AnyConnection, account: &str) -> Result<()> {
+    turn::take(tx, &of_account(account, Hold::Alone)).await
+}
+
+/// Waits until no transaction at all writes conversions, and keeps them waiting until this one ends. Fails within a second while a copy is
+/// frozen: what is forgotten or deleted can wait, and the others' payments cannot.
+pub(super) async fn take_all(tx: &mut AnyConnection) -> Result<()> {
+    turn::take_soon(tx, &Names::default().with(Hold::Alone, LEDGERS)).await
+}
+
+/// Waits until no other transaction writes a payment that these IDs lead to, and keeps them waiting until this one ends.
+pub(super) async fn take<'a>(
+    tx: &mut AnyConnection,
+    account: &str,
+    ids: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    if !turn::has_rivals(tx) {
+        return Ok(());
+    }
+    let mut held: BTreeSet<String> = ids.into_iter().map(str::to_owned).collect();
+    turn::mark(tx).await?;
+    turn::take(tx, &of(account, &held)).await?;
+    for _ in 0..MOST_LOOKS {
+        let further = further(tx, account, &held).await?;
+        if further.is_empty() {
+            return Ok(());
+        }
+        if held.len() + further.len() > MOST_IDS {
+            break;
+        }
+        let is_free = turn::try_take(tx, &of_ids(Names::default(), account, &further)).await?;
+        held.extend(further);
+        if !is_free {
+            // Whoever waits while he holds something must ask in order, or two would wait for each other.
+            turn::give_back(tx).await?;
+            turn::take(tx, &of(account, &held)).await?;
+        }
+    }
+    turn::give_back(tx).await?;
+    take_account(tx, account).await
+}
+
+/// The same around a payment that is stored.
+pub(super) async fn take_around(tx: &mut AnyConnection, account: &str, id: &str) -> Result<()> {
+    if !turn::has_rivals(tx) {
+        return Ok(());
+    }
+    let ids = table::objects_of(tx, id).await?;
+    take(tx, account, ids.iter().map(String::as_str)).await
+}
+
+/// What these IDs lead to and is not among them.
+async fn further(
+    tx: &mut AnyConnection,
+    account: &str,
+    held: &BTreeSet<String>,
+) -> Result<BTreeSet<String>> {
+    let kin = table::kin(tx, account, held, MOST_IDS).await?;
+    let mut further = kin.objects;
+    for facts in kin.contracts {
+        let contract: Contract =
+            serde_json::from_str(&facts).context("a stored subscription cannot be read")?;
+        further.extend([contract.customer, contract.customer_account].into_iter().flatten());
+    }
+    further.retain(|id| !held.contains(id));
+    Ok(further)
+}
+
+/// Held by everybody who writes conversions.
+const LEDGERS: &str = "ledgers";
+
+fn of_account(account: &str, hold: Hold) -> Names {
+    Names::default().with(Hold::Shared, LEDGERS).with(hold, &format!("ledger {account}"))
+}
+
+fn of(account: &str, ids: &BTreeSet<String>) -> Names {
+    of_ids(of_account(account, Hold::Shared), account, ids)
+}
+
+fn of_ids(names: Names, account: &str, ids: &BTreeSet<String>) -> Names {
+    names.with_all(Hold::Alone, ids.iter().map(|id| format!("object {account} {id}")))
+}
