@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -300,7 +300,9 @@ async fn log_faults(request: Request, next: Next) -> Response {
         let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
-        if response.status().is_server_error() {
+        // Whoever is asked to come again is no fault of ours, and there may be hundreds of them.
+        let is_busy = fault.cause.is_none() && response.headers().contains_key(header::RETRY_AFTER);
+        if response.status().is_server_error() && !is_busy {
             tracing::error!(%method, path, status, "{}{cause}", fault.line);
         } else {
             tracing::debug!(%method, path, status, "{}{cause}", fault.line);

@@ -21,6 +21,7 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod login;
 mod metrics;
 mod outcomes;
 mod page_events;
