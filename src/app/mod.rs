@@ -8,6 +8,7 @@ mod stripe_api;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -60,6 +61,8 @@ pub struct App {
     requests: RequestLimit,
     /// Stripe's own API, by the key of each source.
     apis: stripe::Apis,
+    /// The latest time that was seen, in milliseconds, to notice a clock that is set back.
+    latest_ms: AtomicI64,
 }
 
 impl App {
@@ -135,6 +138,8 @@ impl App {
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
             apis,
+            // As if the clock had been ahead before the start: nobody knows.
+            latest_ms: AtomicI64::new(i64::MAX),
         })
     }
 

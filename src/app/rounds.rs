@@ -3,6 +3,7 @@
 //! Promise: a round ends by itself and can be repeated; where it broke off, the next one goes on.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use super::App;
 use crate::alert::Alerts;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::registration::Registrations;
 use crate::settings;
 use crate::stripe;
@@ -221,6 +222,30 @@ impl App {
             base: base.map(str::to_owned),
         };
         alerts.round().await
+    }
+
+    /// When the clock was set back, and once after a start, brings back what it had put off while it was ahead. Answers how many
+    /// deliveries and events.
+    ///
+    /// # Errors
+    /// As [`App::process_events`]; the next call tries again.
+    pub async fn notice_clock(&self) -> Result<u64> {
+        let (state, now) = (&self.state, self.state.clock.now());
+        let latest = self.latest_ms.load(Ordering::Relaxed);
+        let mut brought = 0;
+        // A correction by less is nothing that anybody waits for.
+        if latest.saturating_sub(now.as_ms()) > 1000 {
+            brought += delivery::bring_back(&state.store, now).await?;
+            brought += stripe::bring_back(&state.store, now).await?;
+            brought += visit::bring_events_back(&state.store, now).await?;
+        }
+        self.latest_ms.store(now.as_ms(), Ordering::Relaxed);
+        if brought > 0 {
+            tracing::info!(brought, "the clock was ahead; what it had put off is due now");
+            state.bells.event_stored.notify_one();
+            state.bells.delivery_owed.notify_one();
+        }
+        Ok(brought)
     }
 
     /// Writes the counts of rejected webhooks.
