@@ -1,12 +1,12 @@
-//! Time: the one place that asks the machine what time it is.
-//! In: nothing, or a test's hand. Out: `Timestamp`s.
-//! Promise: every other file gets its time from a `Clock`, so a test can move all of it at once.
+//! Time: the only place that reads the machine's clock. Returns [`Timestamp`]s, of the machine or
+//! of a clock that a test moves. Every other file gets its time from a [`Clock`], so a test
+//! controls the time of the whole program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// An instant: milliseconds since 1970, UTC. Zones matter only in reports.
+/// An instant in milliseconds since 1970, UTC. Time zones matter only in reports.
 #[derive(
     Clone,
     Copy,
@@ -29,7 +29,7 @@ impl Timestamp {
         Self(ms)
     }
 
-    /// From seconds since 1970, UTC, as Stripe counts. Saturates instead of overflowing.
+    /// From seconds since 1970, UTC, the unit of Stripe's API. Saturates instead of overflowing.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
@@ -54,12 +54,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(ms(duration)))
     }
 
-    /// How long after `earlier` this instant is; zero when it is not after it.
+    /// The time from `earlier` to this instant; zero if this instant is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC to the second, as the JSON API writes it: `2026-09-21T14:13:20Z`.
+    /// RFC 3339 in UTC with whole seconds, the format of the JSON API: `2026-09-21T14:13:20Z`.
     pub fn to_rfc3339(self) -> String {
         let seconds = jiff::Timestamp::from_second(self.as_seconds()).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -69,7 +69,8 @@ impl Timestamp {
         seconds.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
-    /// Reads RFC 3339 (`2026-09-21T14:13:20Z`, any offset) or a bare date, which means its first instant in UTC.
+    /// Reads RFC 3339 (`2026-09-21T14:13:20Z`, any offset) or a bare date, which means its first
+    /// instant in UTC.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(at) = text.parse::<jiff::Timestamp>() {
             return Some(Self(at.as_millisecond()));
@@ -87,7 +88,8 @@ fn ms(duration: Duration) -> i64 {
 /// A time of something that happened, this far in the future or more, was written while the clock was ahead.
 pub(crate) const AHEAD: Duration = Duration::from_secs(5 * 60);
 
-/// Where the time comes from. Clones share the same hand.
+/// Where the time comes from: the machine, or a manual clock for tests. Clones of a manual clock
+/// share its time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
 
@@ -104,12 +106,12 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands still at `start` until a test calls [`Clock::advance`].
+    /// A clock that shows `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.as_ms()))))
     }
 
-    /// Now.
+    /// The current time.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -117,25 +119,25 @@ impl Clock {
                 let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
                 Timestamp(since.map_or(0, ms))
             }
-            Source::Manual(hand) => Timestamp(hand.load(Ordering::SeqCst)),
+            Source::Manual(time) => Timestamp(time.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a manual clock forward; the machine's clock cannot be moved and is left alone.
+    /// Moves a manual clock forward. Does nothing to the machine's clock.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(hand) = &self.0 {
-            hand.fetch_add(ms(by), Ordering::SeqCst);
+        if let Source::Manual(time) = &self.0 {
+            time.fetch_add(ms(by), Ordering::SeqCst);
         }
     }
 
-    /// Moves a manual clock back, as when somebody corrects it.
+    /// Moves a manual clock back, as happens to a machine whose clock is corrected.
     pub fn set_back(&self, by: Duration) {
-        if let Source::Manual(hand) = &self.0 {
-            hand.fetch_sub(ms(by), Ordering::SeqCst);
+        if let Source::Manual(time) = &self.0 {
+            time.fetch_sub(ms(by), Ordering::SeqCst);
         }
     }
 
-    /// Waits. A manual clock does not wait: its hand moves on at once.
+    /// Waits for `duration`. A manual clock does not wait but moves forward by it.
     pub async fn pause(&self, duration: Duration) {
         match &self.0 {
             Source::System => tokio::time::sleep(duration).await,
@@ -143,7 +145,7 @@ impl Clock {
         }
     }
 
-    /// A stopwatch reading that never runs backwards, for measuring how long something took.
+    /// A monotonic reading for measuring how long something takes.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
     pub fn stopwatch() -> std::time::Instant {
         std::time::Instant::now()
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_only_by_hand() {
+    fn clones_of_a_manual_clock_share_its_time() {
         let clock = Clock::manual(Timestamp::from_ms(5));
         let other = clock.clone();
         clock.advance(Duration::from_secs(1));
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_times_do_not_overflow() {
+    fn extreme_times_do_not_overflow() {
         assert_eq!(
             Timestamp::from_seconds(i64::MAX).plus(Duration::from_secs(1)).as_ms(),
             i64::MAX

@@ -1,6 +1,6 @@
-//! Errors at the doors.
-//! In: what went wrong inside. Out: a status and one public line; the cause stays with us.
-//! Promise: a 500 never tells its cause to the client, and every cause is logged exactly once, by the door's layer.
+//! Errors of HTTP handlers. Takes an internal error; returns a status and one line of text for the
+//! client. The cause never reaches the client. It is logged exactly once, by the server's error
+//! layer.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,36 +8,36 @@ use std::sync::Arc;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// What a handler answers when it cannot do what was asked.
+/// The error response of a handler.
 #[derive(Debug)]
 pub struct AppError {
-    /// The status the client gets.
+    /// The response's status.
     pub status: StatusCode,
-    /// One line the client may read.
+    /// One line for the client.
     pub line: Cow<'static, str>,
-    /// Why, for our log only.
+    /// The cause, for the log only.
     pub cause: Option<anyhow::Error>,
     /// Seconds after which trying again may help, for `Retry-After`.
     pub retry_after: Option<u32>,
 }
 
 impl AppError {
-    /// An answer chosen by hand.
+    /// An error response without a cause to log.
     pub fn new(status: StatusCode, line: impl Into<Cow<'static, str>>) -> Self {
         Self { status, line: line.into(), cause: None, retry_after: None }
     }
 
-    /// 400 with the reason.
+    /// 400 Bad Request with the reason.
     pub fn bad_request(line: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, line)
     }
 
-    /// 404.
+    /// 404 Not Found.
     pub fn not_found(line: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, line)
     }
 
-    /// 503: ours, and trying again helps.
+    /// 503 Service Unavailable: the fault is on the server, and the client should retry.
     pub fn unavailable(line: impl Into<Cow<'static, str>>, cause: anyhow::Error) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, line).because(cause)
     }
@@ -48,7 +48,7 @@ impl AppError {
         Self { retry_after: Some(retry_after), ..busy }
     }
 
-    /// The same answer with a reason that only our log sees.
+    /// Adds the cause, which only the log shows.
     #[must_use]
     pub fn because(mut self, cause: impl Into<anyhow::Error>) -> Self {
         self.cause = Some(cause.into());
@@ -63,12 +63,13 @@ impl From<anyhow::Error> for AppError {
     }
 }
 
-/// Travels in a response's extensions from the handler to the layer that logs it and gives it its form.
+/// The error of a response. The handler puts it into the response's extensions; the error layer
+/// logs it and renders it as a page or as JSON.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The public line.
+    /// The line for the client.
     pub line: Cow<'static, str>,
-    /// The cause, shared because extensions must be cloneable.
+    /// The cause; in an `Arc` because extensions must implement `Clone`.
     pub cause: Option<Arc<anyhow::Error>>,
 }
 

@@ -1,13 +1,13 @@
-//! Places where a test may halt the process, to kill it just there.
-//! In: a place's name in the variable `HALT_AT`. Out: a line in the log, and whoever comes to that place stays there.
-//! Promise: only debug builds hold any of it.
+//! Points at which crash tests halt the process in order to kill it there. Takes the name of a
+//! point from the environment variable `HALT_AT`. A task that reaches that point logs it and never
+//! continues. Release builds contain none of this.
 
-/// Goes on, unless a test wants the process to halt here.
+/// Returns at once, or never if `HALT_AT` is `place`.
 #[cfg(debug_assertions)]
 pub(crate) async fn pass(place: &str) {
     use std::sync::LazyLock;
 
-    #[expect(clippy::disallowed_methods, reason = "for tests only, so it is no setting")]
+    #[expect(clippy::disallowed_methods, reason = "only for tests, so it is not a setting")]
     static HALT_AT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("HALT_AT").ok());
     if HALT_AT.as_deref() == Some(place) {
         tracing::warn!("halted at {place}");
@@ -15,6 +15,6 @@ pub(crate) async fn pass(place: &str) {
     }
 }
 
-/// Goes on.
+/// Returns at once.
 #[cfg(not(debug_assertions))]
 pub(crate) async fn pass(_place: &str) {}

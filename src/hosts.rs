@@ -1,21 +1,25 @@
-//! Host names: which domain a cookie may be set for, and whether two hosts belong together.
-//! In: a host name as it stands in a URL or header. Out: its registrable domain by the public-suffix list.
-//! Promise: a cookie never reaches a domain that somebody else can register under.
+//! Host names: which domain a cookie may be set for, and whether two hosts belong to the same site.
+//! Takes a host name from a URL or header; returns its registrable domain according to the
+//! public-suffix list. Guarantees that a cookie is never set for a domain under which others can
+//! register names.
 
 use std::net::IpAddr;
 
-/// Payment pages that a buyer comes back from: no new source.
+/// Hosts of payment pages. Buyers return from them, so as referrers they do not count as a new
+/// source.
 pub const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
 
-/// The registrable domain of a host (`go.shop.co.uk` → `shop.co.uk`), or `None` where a cookie must stay on the host itself:
-/// IP addresses, names without a dot, and hosts that are a public suffix or unknown to any (`x.github.io` is its own domain).
+/// The registrable domain of a host (`go.shop.co.uk` → `shop.co.uk`). `None` for IP addresses, for
+/// names without a dot, and for hosts that are a public suffix or have an unknown one.
+/// `x.github.io` is a registrable domain of its own.
 pub fn registrable_domain(host: &str) -> Option<String> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
         return None;
     }
     if let Some(name) = host.strip_suffix(".localhost") {
-        // Not in the public-suffix list; browsers accept domain cookies below it, and tests live there.
+        // The public-suffix list does not have it, but browsers accept domain cookies below it, and
+        // the tests use such names.
         let label = name.rsplit('.').next().filter(|label| !label.is_empty())?;
         return Some(format!("{label}.localhost"));
     }
@@ -26,8 +30,9 @@ pub fn registrable_domain(host: &str) -> Option<String> {
     std::str::from_utf8(domain.as_bytes()).ok().map(str::to_owned)
 }
 
-/// The domain attribute for a cookie set on a page at `host`: the registrable domain when the host lies below it or is it,
-/// and nothing for a host directly under a public suffix that others share (`x.github.io`).
+/// The `Domain` attribute for a cookie of a page at `host`: its registrable domain. `None` if there
+/// is none, or if it lies directly under a suffix that a hosting company shares among its customers
+/// (`x.github.io`); the cookie then stays on the host.
 pub fn cookie_domain(host: &str) -> Option<String> {
     let domain = registrable_domain(host)?;
     let shared = psl::domain(domain.as_bytes())
@@ -49,8 +54,9 @@ pub fn same_site(a: &str, b: &str) -> bool {
         || matches!((registrable_domain(a), registrable_domain(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// True when two addresses belong together as Safari sees it: the same 16 leading bits of IPv4, 64 of IPv6. Cookies that a server
-/// elsewhere sets for a page live 7 days there (WebKit's tracking prevention, "CNAME and third-party IP address cloaking").
+/// True if Safari treats two addresses as the same network: equal in the first 16 bits of IPv4 or
+/// the first 64 bits of IPv6. Safari deletes cookies set by a server in another network than the
+/// page's after 7 days (WebKit's tracking prevention, "CNAME and third-party IP address cloaking").
 pub fn same_network(a: IpAddr, b: IpAddr) -> bool {
     match (a.to_canonical(), b.to_canonical()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..2] == b.octets()[..2],
@@ -64,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cookies_get_the_registrable_domain_and_never_more() {
+    fn cookies_are_set_for_the_registrable_domain() {
         let rows = [
             ("www.shop.com", Some("shop.com")),
             ("shop.com", Some("shop.com")),
@@ -87,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_cut() {
+    fn without_port_removes_the_port() {
         for (authority, host) in
             [("a.b:80", "a.b"), ("a.b", "a.b"), ("[::1]:8080", "[::1]"), ("[::1]", "[::1]")]
         {

@@ -1,9 +1,10 @@
-//! Identifiers: made here, read here, and nowhere else.
-//! In: a time, a site's number, the server's key. Out: click IDs (`ck_…`), record IDs (`cnv_…`), secrets.
-//! Promise: without any lookup a click ID tells whether it is ours or forged, which site it belongs to and when it was minted.
+//! Identifiers: the only place that creates and decodes them. Takes a time, a site's number and the
+//! server's key; returns click IDs (`ck_…`), record IDs (`cnv_…`) and secrets. Guarantees that a
+//! click ID can be checked without a lookup: whether this server made it, for which site and when.
 //!
-//! A server-made click ID is `ck_` and 35 characters of a 32-letter alphabet in ASCII order (so IDs sort by time):
-//! 9 for the mint time in ms (45 bits), 3 for the site's number, 15 random ones (75 bits), 8 of a truncated HMAC (40 bits).
+//! A click ID made by the server is `ck_` and 35 characters of a 32-letter alphabet in ASCII order
+//! (so IDs sort by time): 9 for the mint time in ms (45 bits), 3 for the site's number, 15 random
+//! ones (75 bits), 8 of a truncated HMAC (40 bits).
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 
-/// Digits and letters without i, l, o, u; ascending in ASCII, so that text order is number order.
+/// Digits and letters without i, l, o and u, ascending in ASCII, so that encoded numbers sort as
+/// text.
 const ALPHABET: [char; 32] = [
     '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j',
     'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'y', 'z',
@@ -27,13 +29,14 @@ const SIGNED_CHARS: usize = TIME_CHARS + SITE_CHARS + RANDOM_CHARS;
 /// Length of every click ID that the server makes.
 pub(crate) const MINTED_CHARS: usize = PREFIX.len() + SIGNED_CHARS + MAC_CHARS;
 
-/// Text of the form `^ck_[a-z0-9]{29,37}$`: a click ID, made by us, by a browser, or by a forger.
+/// A click ID: text that matches `^ck_[a-z0-9]{29,37}$`. It may come from the server or a browser,
+/// or be forged; [`ClickIdKey::read`] checks it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct ClickId(String);
 
 impl ClickId {
-    /// Takes text of the right form; anything else is `None`. Says nothing about who made it.
+    /// Checks the form only, not who made the ID. `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix(PREFIX)?;
         let fits = (29..=37).contains(&rest.len())
@@ -46,8 +49,9 @@ impl ClickId {
         &self.0
     }
 
-    /// True for an ID that a browser made because its copy of the tag was stale (`ck_z…`).
-    /// The server's encoding cannot produce it: its first character is the top of the mint time.
+    /// True for an ID that a browser made (`ck_z…`), because its copy of the tag was stale or is
+    /// the static one. The server does not produce it: the first character holds the top bits of
+    /// the mint time, and `z` would be thousands of years ahead.
     pub fn is_client_made(&self) -> bool {
         self.0.starts_with("ck_z")
     }
@@ -59,7 +63,7 @@ impl fmt::Display for ClickId {
     }
 }
 
-/// What a genuine click ID says about itself.
+/// The content of a genuine click ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Minted {
     /// When the server minted it.
@@ -68,7 +72,8 @@ pub struct Minted {
     pub site_number: i64,
 }
 
-/// The server's key for click IDs; kept in the database so that every replica shares it.
+/// The server's key for click IDs. It is stored in the database, so that every replica uses the
+/// same one.
 #[derive(Clone)]
 pub struct ClickIdKey(Hmac<Sha256>);
 
@@ -95,7 +100,8 @@ impl ClickIdKey {
         ClickId(text)
     }
 
-    /// Reads a click ID. `None` when its MAC is wrong: forged, or minted under another key.
+    /// Decodes a click ID. `None` if its MAC is wrong, because it was forged or minted with another
+    /// key.
     pub fn read(&self, id: &ClickId) -> Option<Minted> {
         let text = id.as_str();
         let signed = text.get(..PREFIX.len() + SIGNED_CHARS)?;
@@ -111,7 +117,8 @@ impl ClickIdKey {
         })
     }
 
-    /// A keyed hash for other purposes (visitor of the day, …): 16 characters, 80 bits, separated by `purpose`.
+    /// A keyed hash for other uses, such as the daily visitor ID: 16 characters, 80 bits. Hashes
+    /// with different `purpose` are unrelated.
     pub fn hash(&self, purpose: &str, parts: &[&str]) -> String {
         let mut mac = self.0.clone();
         mac.update(purpose.as_bytes());
@@ -132,7 +139,8 @@ impl ClickIdKey {
     }
 }
 
-/// Text that no click ID minted before `at` is greater than, and none minted since is less than: a bound for reading them by time.
+/// The lowest possible click ID of a time: IDs minted before `at` sort below it, later ones do not.
+/// Serves as a bound in queries by time.
 pub(crate) fn first_click_id(at: Timestamp) -> String {
     let mut text = String::with_capacity(PREFIX.len() + TIME_CHARS);
     text.push_str(PREFIX);
@@ -140,19 +148,21 @@ pub(crate) fn first_click_id(at: Timestamp) -> String {
     text
 }
 
-/// The same for record IDs.
+/// The lowest possible record ID of a time, like [`first_click_id`].
 pub(crate) fn first_record_id(prefix: &str, at: Timestamp) -> String {
     let mut text = prefix.to_owned();
     push_number(&mut text, at.as_ms().max(0), TIME_CHARS);
     text
 }
 
-/// Compares without telling by its duration where the difference is.
+/// Compares in a time that does not depend on where the difference is, so that secrets cannot be
+/// guessed byte by byte.
 pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0_u8, |seen, (x, y)| seen | (x ^ y)) == 0
 }
 
-/// A new record ID: the prefix, the time (so that rows sort by age), and 60 random bits. No dots, no dashes.
+/// A new record ID: the prefix, the time (so that rows sort by age), and 60 random bits. No dots,
+/// no dashes.
 pub fn new_record_id(prefix: &str, at: Timestamp) -> String {
     let mut text = String::with_capacity(prefix.len() + TIME_CHARS + 12);
     text.push_str(prefix);
@@ -173,17 +183,17 @@ pub fn new_key() -> [u8; 32] {
     bytes
 }
 
-/// A random share between 0 and 1000, for jitter.
+/// A random number from 0 to 1000, for jitter.
 pub fn random_per_mille() -> u16 {
     u16::try_from(rand::rng().next_u32() % 1001).expect("at most 1000")
 }
 
-/// Lower-case hex of the SHA-256 of some bytes: how secrets are stored and bodies are named.
+/// The SHA-256 of some bytes in lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Lower-case hex.
+/// Bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble"));
@@ -192,7 +202,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads hex of either case; `None` for an odd length or another character.
+/// Decodes hex of either case; `None` for an odd length or another character.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
@@ -200,7 +210,8 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
-/// Random characters of our alphabet from the thread's cryptographic generator, about a tenth of the cost of nanoid's own source.
+/// Random characters of [`ALPHABET`] from the thread's cryptographic generator, at about a tenth of
+/// the cost of nanoid's own source.
 fn random_text(chars: usize) -> String {
     fn random(size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
@@ -236,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_we_mint_we_can_read(ms in 0_i64..4_000_000_000_000, site in 1_i64..32_768) {
+        fn a_minted_id_decodes_to_its_time_and_site(ms in 0_i64..4_000_000_000_000, site in 1_i64..32_768) {
             let id = key().mint(Timestamp::from_ms(ms), site);
             prop_assert_eq!(ClickId::parse(id.as_str()), Some(id.clone()));
             prop_assert_eq!(key().read(&id), Some(Minted { at: Timestamp::from_ms(ms), site_number: site }));
@@ -245,7 +256,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_character_makes_it_forged(at in 3_usize..38, letter in "[a-z0-9]") {
+        fn an_id_with_a_changed_character_is_rejected(at in 3_usize..38, letter in "[a-z0-9]") {
             let id = key().mint(Timestamp::from_ms(1_790_000_000_000), 1);
             let mut text = id.as_str().to_owned();
             text.replace_range(at..=at, &letter);
@@ -281,13 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn another_key_reads_nothing() {
+    fn another_key_rejects_the_id() {
         let id = key().mint(Timestamp::from_ms(1), 1);
         assert_eq!(ClickIdKey::new(b"another key").read(&id), None);
     }
 
     #[test]
-    fn hex_reads_back() {
+    fn hex_decodes_to_the_same_bytes() {
         assert_eq!(unhex(&hex(&[0, 15, 255])), Some(vec![0, 15, 255]));
         assert_eq!(unhex("0g"), None);
         assert_eq!(unhex("abc"), None);

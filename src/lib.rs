@@ -1,27 +1,30 @@
-//! Clickstamp: first-party click IDs for Stripe payment links, and a ledger that explains every conversion.
+//! Clickstamp: first-party click IDs for Stripe payment links, and a ledger that explains every
+//! conversion.
 //!
 //! ```text
 //! page ── GET /t/{site}.js ──▶ tag        mints a click ID, bakes it into the script
 //!      ── POST /v ───────────▶ visit      durable row, then 204
 //!      ── GET /p/{alias} ────▶ redirect   the same without a script, 302 to the payment link
 //! Stripe ─ POST /webhooks/stripe/{source} ─▶ stripe        verify → store raw → 200, then process:
-//!                                            └▶ conversion  payment + match + what is owed, one transaction
-//!                                               └▶ delivery  claim → send → settle ─▶ destination
-//! Zap ──── GET|POST /webhooks/custom/{token} ─▶ custom    raw request + conversion, one transaction → 200
+//!                                            └▶ conversion  payment + match + queued deliveries, one transaction
+//!                                               └▶ delivery  claim → send → record the outcome ─▶ destination
+//! postback ─ GET|POST /webhooks/custom/{token} ▶ custom    raw request + conversion, one transaction → 200
 //! dashboard, api ◀─ report (read only)
-//! alert ◀─ report: what goes wrong ─▶ Slack, a webhook, a mailbox
+//! alert ◀─ report: incidents ─▶ Slack, a webhook, a mailbox
 //! ```
 //!
-//! Imports point down the flow or to the ground. `conversion` looks back at `visit`: that is what joining is.
-//! Nothing looks back at `stripe`, `tag`, `api` or `dashboard`. Only doors know `AppState`. A test enforces it.
+//! A module imports only from modules further down the flow or from the base modules at the end of
+//! this file. The one exception is `conversion`, which reads `visit` to match payments with visits.
+//! No module imports `stripe`, `tag`, `api` or `dashboard`. Only modules with HTTP handlers use
+//! `AppState`. `tests/it/architecture.rs` enforces these rules.
 
-// The whole: routes, server, workers; and the commands beside it.
+// The program: routes, server, workers, and the subcommands.
 pub mod app;
 pub mod command;
 pub mod demo;
 pub mod server;
 
-// The flow: page → destination.
+// The flow, from the page to the destination.
 mod conversion;
 mod custom;
 pub mod delivery;
@@ -38,17 +41,18 @@ mod api;
 pub mod dashboard;
 mod report;
 
-// What doors share.
+// Shared by the HTTP handlers.
 pub mod client;
 pub mod state;
 
-// The ground: knows no room.
+// The base: used everywhere, imports none of the modules above.
 pub mod clock;
 pub mod config;
 pub mod error;
 mod failpoint;
 pub mod hosts;
 pub mod ids;
+mod json;
 pub mod money;
 pub mod settings;
 pub mod store;

@@ -1,5 +1,6 @@
-//! The command line.
-//! In: arguments and the environment. Out: a subcommand run, and an exit code: 0 done, 1 failed, 2 wrong arguments, or no answer from Stripe or the page to check.
+//! The command line. Takes the arguments, the environment and the settings file. Runs a subcommand;
+//! without one, the server. The exit code is 0 for success, 1 for failure, and 2 for wrong
+//! arguments or when Stripe or the page to check did not answer.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -23,7 +24,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// A visit makes small pieces that another thread frees, which the system's allocator is slow at.
+/// Recording a visit allocates small buffers that another thread frees. The system's allocator is
+/// slow at that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -58,12 +60,12 @@ fn command() -> Command {
     Command::new("clickstamp")
         .version(env!("CARGO_PKG_VERSION"))
         .about("First-party click IDs for Stripe payment links, and a ledger that explains every conversion")
-        .after_help("Without a command it serves. `clickstamp --help` lists every setting.")
+        .after_help("Without a command, the server starts. `clickstamp --help` lists every setting.")
         .arg(file.help("a TOML file of settings, such as data_dir = \"/var/lib/clickstamp\" [env: CLICKSTAMP_CONFIG]"))
         .args(settings)
         .subcommand(Command::new("serve").about("Run the server (the default)"))
         .subcommand(Command::new("demo").about(
-            "Try it: a throw-away server with a made-up history, a shop, a pretend Stripe and a pretend AnyTrack",
+            "Try it: a temporary server with sample data, a shop, and simulated Stripe and AnyTrack",
         ))
         .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
         .subcommand(
@@ -86,7 +88,7 @@ fn command() -> Command {
 fn email() -> Arg {
     Arg::new("email")
         .required(true)
-        .help("the user's e-mail; the password is asked for, or read from standard input")
+        .help("the user's email address; the password is asked for, or read from standard input")
 }
 
 fn run(matches: &ArgMatches) -> Result<ExitCode> {
@@ -140,7 +142,8 @@ fn survive_file_size_limit(runtime: &Runtime) {
     }
 }
 
-/// `clickstamp demo`: neither the environment nor a file of settings is read; of the flags only the address counts.
+/// Runs `clickstamp demo`. It reads neither the environment nor a settings file, and accepts only
+/// the flags for the address and the log.
 fn demo(given: &ArgMatches) -> Result<()> {
     let flag = |name: &str| given.get_one::<String>(name);
     let known = ["CLICKSTAMP_LISTEN", "CLICKSTAMP_LOG"];
@@ -187,7 +190,8 @@ fn sources(matches: &ArgMatches) -> Result<Sources> {
 }
 
 fn start_logging(config: &Config) -> Result<()> {
-    let filter: Targets = config.log.parse().context("CLICKSTAMP_LOG is no tracing filter")?;
+    let filter: Targets =
+        config.log.parse().context("CLICKSTAMP_LOG is not a valid tracing filter")?;
     let log = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
@@ -217,22 +221,23 @@ async fn serve(config: Config) -> Result<()> {
         .as_ref()
         .map_or_else(|| listener.describe(), |url| url.to_string());
     if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
-        tracing::info!("nobody has an account yet; make the first one here: {url}");
+        tracing::info!("there is no user yet; create the first one here: {url}");
     }
     app.run(listener, stop_signal()).await
 }
 
 /// Resolves at SIGTERM or Ctrl-C.
 async fn stop_signal() {
-    let mut terminate =
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(terminate) => terminate,
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C stops in order");
-                let _ = tokio::signal::ctrl_c().await; // An error here means that nothing can be waited for.
-                return;
-            }
-        };
+    let mut terminate = match tokio::signal::unix::signal(
+        tokio::signal::unix::SignalKind::terminate(),
+    ) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C shuts down gracefully");
+            let _ = tokio::signal::ctrl_c().await; // On an error there is no signal left to wait for.
+            return;
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}

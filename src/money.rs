@@ -1,31 +1,32 @@
-//! Money: integers in the currency's minor units, with Stripe's exponents.
-//! In: amounts and currency codes as Stripe writes them. Out: exact decimal text.
-//! Promise: no float ever touches an amount, and two currencies are never added.
-//! The exponents are Stripe's (docs.stripe.com/currencies), not ISO 4217's: they differ for ISK, UGX and MGA.
+//! Money: integers in the currency's minor units. Takes amounts and currency codes in Stripe's
+//! form; returns exact decimal text. Guarantees that no amount passes through a float, and that
+//! amounts of two currencies are never added. The number of decimals is Stripe's
+//! (docs.stripe.com/currencies), not ISO 4217's. They differ for ISK, UGX and MGA.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Three ASCII letters, upper case.
+/// A currency code: three ASCII letters in upper case.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 
-/// Currencies whose minor unit is the unit itself.
+/// Currencies without decimals: Stripe's amounts are in the main unit.
 const NO_DECIMALS: [&str; 15] = [
     "BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF",
     "XOF", "XPF",
 ];
-/// Currencies with thousandths.
+/// Currencies with three decimals.
 const THREE_DECIMALS: [&str; 5] = ["BHD", "JOD", "KWD", "OMR", "TND"];
 
 impl Currency {
-    /// The dollar: what a site counts in before its owner says otherwise.
+    /// The US dollar, a site's currency until its owner chooses another.
     pub const USD: Self = Self(*b"USD");
 
-    /// Reads a code in any case; `None` unless it is three ASCII letters. Unknown codes are fine: they have two decimals.
+    /// Parses a code in any case; `None` unless it is three ASCII letters. Unknown codes are
+    /// accepted and have two decimals.
     pub fn parse(code: &str) -> Option<Self> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;
         bytes
@@ -79,14 +80,16 @@ impl From<Currency> for String {
 /// An amount in one currency, in minor units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Money {
-    /// Minor units: cents for USD, yen for JPY, thousandths for KWD. May be negative in differences.
+    /// Minor units: cents for USD, yen for JPY, thousandths for KWD. May be negative in
+    /// differences.
     pub minor: i64,
     /// Its currency.
     pub currency: Currency,
 }
 
 impl Money {
-    /// Exact decimal text with exactly as many digits as the currency has: `102.60`, `12800`, `7.250`.
+    /// Exact decimal text with exactly as many digits as the currency has: `102.60`, `12800`,
+    /// `7.250`.
     pub fn decimal(self) -> String {
         let exponent = self.currency.exponent();
         let sign = if self.minor < 0 { "-" } else { "" };
@@ -95,8 +98,9 @@ impl Money {
         if exponent == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
     }
 
-    /// Reads decimal text in a currency: digits, one optional point, an optional minus.
-    /// `None` for anything else: signs, separators, exponents, more digits than the currency has.
+    /// Parses decimal text in a currency: an optional minus, digits, and an optional point with
+    /// decimals. `None` for anything else, such as a plus, separators, an exponent, or more
+    /// decimals than the currency has.
     pub fn parse(text: &str, currency: Currency) -> Option<Self> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -110,7 +114,7 @@ impl Money {
     }
 }
 
-/// `whole × part ÷ of`, rounded half up; all of it where there is nothing to divide by.
+/// `whole × part ÷ of`, rounded half up. Returns `whole` if `of` is zero.
 pub fn share(whole: i64, part: i64, of: i64) -> i64 {
     if of == 0 {
         return whole;
@@ -119,7 +123,7 @@ pub fn share(whole: i64, part: i64, of: i64) -> i64 {
     i64::try_from((whole * part * 2 + of) / (of * 2)).unwrap_or(i64::MAX)
 }
 
-/// Sums, one per currency, in the order of their codes.
+/// Sums, one per currency, ordered by currency code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals(BTreeMap<Currency, i64>);
 
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_follow_stripes_exponents() {
+    fn amounts_have_as_many_decimals_as_stripe_says() {
         let rows = [
             ("usd", 10_260, "102.60"),
             ("eur", 1, "0.01"),
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_amount_is_refused() {
+    fn text_that_is_not_an_amount_is_rejected() {
         let usd = Currency::parse("usd").unwrap();
         for bad in ["", ".", "1.", "1.234", "1,00", "$1", "1e3", "--1", "99999999999999999999"] {
             let read = Money::parse(bad, usd);
@@ -209,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shown_then_read_is_the_same(minor in any::<i64>().prop_filter("abs fits", |m| *m != i64::MIN), code in "[a-z]{3}") {
+        fn formatting_and_parsing_gives_the_same_amount(minor in any::<i64>().prop_filter("abs fits", |m| *m != i64::MIN), code in "[a-z]{3}") {
             let amount = money(&code, minor);
             prop_assert_eq!(Money::parse(&amount.decimal(), amount.currency), Some(amount));
         }

@@ -61,4 +61,6 @@ pub struct Bells {
     pub visit_recorded: Notify,
     /// A delivery is owed.
     pub delivery_owed: Notify,
+    /// A delivery was queued whose message a mapping has to make.
+    pub facts_stored: Notify,
 }

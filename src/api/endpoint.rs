@@ -28,7 +28,7 @@ const DELIVERY_STATES: &[&str] = &["pending", "delivered", "given_up", "held", "
 const EVENT_STATES: &[&str] = &["received", "processed", "ignored", "failed"];
 /// Statuses of a conversion.
 const STATUSES: &[&str] =
-    &["pending", "paid", "failed", "partially_refunded", "refunded", "disputed"];
+    &["pending", "authorized", "paid", "failed", "partially_refunded", "refunded", "disputed"];
 /// Reasons of an unmatched conversion.
 const REASONS: &[&str] = &[
     "no_reference",
@@ -78,7 +78,7 @@ pub(super) async fn read_overview(
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
         ("match" = Option<String>, Query, description = "matched, unmatched"),
         ("reason" = Option<String>, Query, description = "why unmatched"),
-        ("status" = Option<String>, Query, description = "pending, paid, failed, partially_refunded, refunded, disputed"),
+        ("status" = Option<String>, Query, description = "pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate"),
         ("delivery" = Option<String>, Query, description = "those with a delivery in this state"),
         ("search" = Option<String>, Query, description = "beginning of an e-mail address, a transaction ID, a click ID or a reference"),
         ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC)"),

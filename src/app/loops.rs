@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use super::App;
 use crate::state::Bells;
-use crate::store::Engine;
 
 type Round<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
@@ -72,6 +71,13 @@ const LOOPS: &[Loop] = &[
         what: "forget landings",
         every: HOUR,
         round: |app| Box::pin(async { app.forget_landings().await.map(drop) }),
+        ..BY_ITSELF
+    },
+    // Apart from the events and the deliveries, so that no expression of an owner's mapping holds up either.
+    Loop {
+        what: "make messages",
+        bell: Some(|bells| &bells.facts_stored),
+        round: |app| Box::pin(async { app.make_messages().await.map(drop) }),
         ..BY_ITSELF
     },
     // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
@@ -134,17 +140,14 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Counts want to be written now and then, and other replicas change settings too.
+    // Counts want to be written now and then; other copies of the program, and commands beside it, change settings too.
     Loop {
         what: "refresh the settings",
         every: Duration::from_secs(5),
         round: |app| {
             Box::pin(async {
                 app.flush_counts().await?;
-                match app.state.store.engine() {
-                    Engine::Postgres => app.state.settings.reload(&app.state.store).await,
-                    Engine::Sqlite => Ok(()), // This process is alone with its file.
-                }
+                app.state.settings.refresh(&app.state.store).await
             })
         },
         ..BY_ITSELF
@@ -209,7 +212,11 @@ impl App {
             let turn = shift.turn().await;
             let rest = pause.after(turn, "deliver").unwrap_or_else(|| shift.rest());
             tokio::select! {
-                () = rung => shift.hear_bell(),
+                () = rung => {
+                    shift.hear_bell();
+                    // Some of what is queued may have no message yet.
+                    self.state.bells.facts_stored.notify_one();
+                }
                 () = shift.attempt_ended() => {}
                 () = tokio::time::sleep(rest) => {}
                 () = told_to_stop(&mut stopped) => break,

@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::custom::{self, RequestLimit};
 use crate::dashboard::{self, LoginLimit};
-use crate::delivery::worker::Worker;
+use crate::delivery::{self, worker::Worker};
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
@@ -89,6 +89,7 @@ impl App {
             stripe::thin::put_back_all(&app.state.store, app.state.clock.now()).await?;
         }
         app.worker.begin().await?;
+        delivery::give_up_for_deleted(&app.state.store, app.state.clock.now()).await?;
         Ok(app)
     }
 

@@ -3,6 +3,7 @@
 //! Promise: a round ends by itself and can be repeated; where it broke off, the next one goes on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,9 +32,9 @@ impl App {
     }
 
     async fn process_stripe_events(&self) -> Result<usize> {
-        let snapshot = self.state.settings.current();
         let mut all = 0;
         loop {
+            let snapshot = self.state.settings.current();
             let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
             if ended == 0 {
                 return Ok(all);
@@ -174,11 +175,28 @@ impl App {
         Ok(summed)
     }
 
+    /// Makes the messages of destinations that have a mapping. Answers how many.
+    ///
+    /// # Errors
+    /// As [`App::process_events`].
+    pub async fn make_messages(&self) -> Result<usize> {
+        let (state, mut all) = (&self.state, 0);
+        loop {
+            let made = delivery::make_messages(&state.store, &state.settings, &state.clock).await?;
+            if made == 0 {
+                return Ok(all);
+            }
+            state.bells.delivery_owed.notify_one();
+            all += made;
+        }
+    }
+
     /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
     ///
     /// # Errors
     /// As [`App::process_events`].
     pub async fn deliver_due(&self) -> Result<usize> {
+        self.make_messages().await?;
         let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
         let mut all = 0;
         loop {
@@ -256,7 +274,12 @@ impl App {
         self.rejections.flush(&self.state.store).await
     }
 
-    fn ledger<'a>(&'a self, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-        Ledger { keys: &self.state.click_ids, settings: snapshot, now: self.state.clock.now() }
+    fn ledger<'a>(&'a self, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+        Ledger {
+            keys: &self.state.click_ids,
+            settings: snapshot,
+            later: Some(&self.state.settings),
+            now: self.state.clock.now(),
+        }
     }
 }

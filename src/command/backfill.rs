@@ -125,5 +125,12 @@ fn tell(wanted: &Wanted, done: &Backfilled) -> String {
         ": {} were missing here and are processed, {known} were known.",
         done.stored
     ));
+    if !done.unreadable.is_empty() {
+        said.push_str(&format!(
+            "\n{} could not be read. They are stored as they came, and shown as failed on the events page: {}",
+            done.unreadable.len(),
+            done.unreadable.join(", ")
+        ));
+    }
     said
 }

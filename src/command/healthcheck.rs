@@ -1,5 +1,6 @@
-//! `clickstamp healthcheck`: is the server of this configuration ready? For containers and supervisors.
-//! In: the address it listens on. Out: success, or an error that says what it answered.
+//! `clickstamp healthcheck`: checks whether the server is ready, for containers and supervisors.
+//! Takes the address on which the server listens; returns success, or an error with the server's
+//! response.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,13 +11,13 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Config, Listen};
 
-/// A server that needs longer is not ready.
+/// A server that takes longer counts as not ready.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks `/readyz`.
+/// Requests `/readyz`.
 ///
 /// # Errors
-/// When it cannot be reached, answers too late, or is not ready.
+/// If the server cannot be reached, does not respond in time, or is not ready.
 pub async fn run(config: &Config) -> Result<()> {
     let answer = async {
         match &config.listen {
@@ -34,7 +35,7 @@ pub async fn run(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// "All addresses" is no address to connect to.
+/// Replaces "all addresses" (`0.0.0.0`, `::`) by loopback, since one cannot connect to it.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

@@ -1,6 +1,6 @@
-//! `clickstamp prune`: lets old visits go that led to nothing.
-//! In: CLICKSTAMP_RETENTION_DAYS. Out: per site how many, and from when they were.
-//! Promise: with `--dry-run` nothing is written; what a conversion needs never goes.
+//! `clickstamp prune`: deletes old visits that led to no conversion. Takes
+//! CLICKSTAMP_RETENTION_DAYS; prints for each site how many visits were deleted and their dates.
+//! Guarantees that visits which a conversion needs are kept, and that `--dry-run` writes nothing.
 
 use std::io::Write as _;
 
@@ -13,29 +13,29 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 pub use crate::conversion::{Prune, Pruned};
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("prune")
         .about("Delete visits that led to no conversion and are older than CLICKSTAMP_RETENTION_DAYS")
         .after_help(
-            "The server does the same once a day. Whatever a conversion, an abandoned checkout or a waiting payment needs stays, \
-             and so do the numbers of the reports. Works beside a running server.",
+            "The server does the same once a day. Visits that a conversion, an abandoned checkout or a waiting payment needs are kept. \
+             The numbers of the reports do not change. The server may keep running.",
         )
         .arg(
             Arg::new("dry-run")
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
-                .help("only print what would go"),
+                .help("only print what would be deleted"),
         )
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// With a message for the operator.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
     let Some(days) = config.retention_days else {
-        bail!("visits are kept for ever; set CLICKSTAMP_RETENTION_DAYS, or --retention-days 400");
+        bail!("visits are kept forever; set CLICKSTAMP_RETENTION_DAYS, or --retention-days 400");
     };
     let is_dry = arguments.get_flag("dry-run");
     let app = App::beside(config, Clock::system()).await?;
@@ -47,7 +47,7 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
     };
     app.close().await;
     let mut text = String::new();
-    let verb = if is_dry { "would go" } else { "went" };
+    let verb = if is_dry { "would be deleted" } else { "deleted" };
     let pruned = pruned?;
     for (key, of_site) in &pruned {
         text.push_str(&line(key, of_site, verb, &zone(key)));
@@ -72,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_many_and_from_when_in_the_sites_days() {
+    fn a_line_shows_number_and_dates_in_the_sites_time_zone() {
         let (oldest, newest) = ("2026-01-01T23:30:00Z", "2026-02-01T12:00:00Z");
         let at = |text| Timestamp::parse(text).unwrap();
         let pruned = Pruned { visits: 2, oldest: at(oldest), newest: at(newest) };
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let expected = "main: 2 visits would go, 2026-01-02 to 2026-02-01\n";
-        assert_eq!(line("main", &pruned, "would go", &zone), expected);
+        let expected = "main: 2 visits would be deleted, 2026-01-02 to 2026-02-01\n";
+        assert_eq!(line("main", &pruned, "would be deleted", &zone), expected);
     }
 }

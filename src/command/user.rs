@@ -1,6 +1,7 @@
-//! `clickstamp user add|passwd`: who may sign in, from the server's own command line.
-//! In: an e-mail, and a password from the terminal or standard input. Out: a row changed, beside a running server or without one.
-//! Promise: the password never stands in the arguments, where other users of the machine could read it.
+//! `clickstamp user add|passwd`: adds a user or changes a password. Takes an email address, and a
+//! password from the terminal or standard input; writes the user to the database. The server may
+//! run meanwhile. Guarantees that the password is not an argument, which other users of the machine
+//! could read.
 
 use std::io::IsTerminal as _;
 
@@ -15,16 +16,17 @@ use crate::visit;
 /// What to do with a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Add one.
+    /// Add a user.
     Add,
-    /// Change the password of one, and sign him out everywhere.
+    /// Change a user's password and sign them out everywhere.
     ChangePassword,
 }
 
-/// Asks for the password and does it.
+/// Asks for the password and runs the action.
 ///
 /// # Errors
-/// A sentence for the operator: what is wrong with the e-mail, the password or the database.
+/// With a message for the operator: what is wrong with the email address, the password or the
+/// database.
 pub async fn run(config: &Config, action: Action, email: &str) -> Result<()> {
     let password = read_password().context("could not read the password")?;
     let store =

@@ -13,16 +13,38 @@ use crate::money::{Currency, share};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Charge {
-    /// Its whole amount: minor units and currency.
+    /// What was authorized: minor units and currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amount: Option<(i64, Currency)>,
-    /// The greatest `amount_refunded` any event showed; Stripe's is cumulative.
+    /// What was captured of it, as far as any event showed; unknown counts as all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) captured: Option<i64>,
+    /// The greatest `amount_refunded` any event showed; Stripe's is cumulative, and includes what was released uncaptured.
     pub(crate) refunded: i64,
 }
 
 impl Charge {
+    /// What the buyer really paid by it.
+    fn whole(&self) -> Option<(i64, Currency)> {
+        self.amount.map(|(minor, currency)| (self.captured.unwrap_or(minor), currency))
+    }
+
+    /// What was authorized and not captured. Stripe adds it to `amount_refunded` when it releases it; that was not confirmed on a
+    /// live account.
+    fn uncaptured(&self) -> i64 {
+        self.amount.zip(self.captured).map_or(0, |((minor, _), captured)| (minor - captured).max(0))
+    }
+
+    /// What was captured and what was authorized, where something was and it is less.
+    pub(super) fn captured_in_part(&self) -> Option<(i64, i64, Currency)> {
+        let (authorized, currency) = self.amount?;
+        let captured = self.captured.filter(|captured| (1..authorized).contains(captured))?;
+        Some((captured, authorized, currency))
+    }
+
     pub(super) fn absorb(&mut self, other: Self) {
         later(&mut self.amount, other.amount);
+        later(&mut self.captured, other.captured);
         self.refunded = self.refunded.max(other.refunded);
     }
 }
@@ -37,6 +59,8 @@ pub(crate) struct Refund {
     pub(crate) charge: Option<String>,
     /// It failed or was canceled, which is final: the seller has the money again.
     pub(crate) has_failed: bool,
+    /// It names a transaction of the seller's balance. The release of an authorization moves no money, so it has none.
+    pub(crate) has_moved_money: bool,
 }
 
 impl Refund {
@@ -44,6 +68,18 @@ impl Refund {
         later(&mut self.amount, other.amount);
         later(&mut self.charge, other.charge);
         self.has_failed |= other.has_failed;
+        self.has_moved_money |= other.has_moved_money;
+    }
+
+    /// True where it only releases what was authorized and not captured. Whether Stripe makes a refund for that at all was not
+    /// confirmed on a live account, so it must also be of exactly that amount and without a balance transaction.
+    fn is_release(&self, charge: Option<&Charge>) -> bool {
+        let Some(charge) = charge else { return false };
+        let released = charge.uncaptured();
+        charge.captured == Some(0)
+            || (released > 0
+                && !self.has_moved_money
+                && self.amount.is_some_and(|(minor, _)| minor == released))
     }
 }
 
@@ -58,7 +94,7 @@ pub(crate) enum DisputeState {
     Open,
     /// The money is gone.
     Lost,
-    /// The money came back.
+    /// The money came back, or was never taken (it ended because the payment had been refunded).
     Won,
 }
 
@@ -92,11 +128,13 @@ pub(crate) struct Adjusted {
     pub(crate) refunded: i64,
     /// Withheld by open disputes.
     pub(crate) disputed: i64,
-    /// Taken by lost disputes.
+    /// Taken by lost disputes. With a refund this may be more than was paid: the seller is then out of pocket.
     pub(crate) lost: i64,
     /// The currency, where only adjustments name one.
     pub(crate) currency: Option<Currency>,
     pub(crate) is_disputed: bool,
+    /// There is a refund or a dispute, which proves that the payment happened.
+    pub(crate) is_any: bool,
 }
 
 /// Sums a payment's adjustments.
@@ -104,6 +142,25 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
     let amount = payment.amounts().map(|amounts| (amounts.total, amounts.currency));
     let mut sum =
         Adjusted { currency: amount.map(|(_, currency)| currency), ..Adjusted::default() };
+    add_refunds(payment, &mut sum);
+    add_disputes(payment, &mut sum);
+    if let (Some(reported), Some((total, _))) = (&payment.reported, amount) {
+        sum.refunded = if reported.is_refunded { total.max(0) } else { 0 };
+        sum.disputed = if reported.is_disputed { (total - sum.refunded).max(0) } else { 0 };
+        sum.is_disputed = reported.is_disputed;
+    }
+    if let Some((total, _)) = amount {
+        sum.lost = sum.lost.min(total);
+        sum.disputed = sum.disputed.min(total);
+    }
+    sum
+}
+
+/// Adds what was given back of each charge.
+fn add_refunds(payment: &Payment, sum: &mut Adjusted) {
+    if payment.is_released() {
+        return; // Nobody paid, so what Stripe calls refunded is the end of an authorization.
+    }
     let ids: BTreeSet<Option<&str>> = payment
         .charges
         .keys()
@@ -114,34 +171,40 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
         let charge = id.and_then(|id| payment.charges.get(id));
         let (given_back, currency) = given_back(payment, id, charge);
         if given_back > 0 {
-            sum.refunded += in_currency(payment, charge, given_back, currency, &mut sum.currency);
+            sum.refunded +=
+                in_currency(payment, charge, given_back, currency, &mut sum.currency).unwrap_or(0);
         }
+        sum.is_any |= given_back > 0 || refunds_of(payment, id, charge).next().is_some();
     }
+}
+
+/// Adds what disputes hold or took. A dispute whose amount has no currency in common with the payment counts as all that is left of its charge.
+fn add_disputes(payment: &Payment, sum: &mut Adjusted) {
     for dispute in payment.disputes.values() {
         let charge = dispute.charge.as_ref().and_then(|id| payment.charges.get(id));
-        let (minor, currency) = match dispute.amount {
-            Some((minor, currency)) => (minor, Some(currency)),
-            None => (0, None),
-        };
-        let minor = in_currency(payment, charge, minor, currency, &mut sum.currency);
+        let known = dispute.amount.and_then(|(minor, currency)| {
+            in_currency(payment, charge, minor, Some(currency), &mut sum.currency)
+        });
+        let minor =
+            known.unwrap_or_else(|| left_of(payment, dispute.charge.as_deref(), charge, sum));
         match dispute.state {
             DisputeState::Inquiry | DisputeState::Won => {}
             DisputeState::Open => sum.disputed += minor,
             DisputeState::Lost => sum.lost += minor,
         }
         sum.is_disputed |= matches!(dispute.state, DisputeState::Open | DisputeState::Lost);
+        sum.is_any = true;
     }
-    if let (Some(reported), Some((total, _))) = (&payment.reported, amount) {
-        sum.refunded = if reported.is_refunded { total.max(0) } else { 0 };
-        sum.disputed = if reported.is_disputed { total.max(0) } else { 0 };
-        sum.is_disputed = reported.is_disputed;
-    }
-    // What was given back cannot be taken as well.
-    if let Some((total, _)) = amount {
-        sum.lost = sum.lost.min((total - sum.refunded).max(0));
-        sum.disputed = sum.disputed.min((total - sum.refunded - sum.lost).max(0));
-    }
-    sum
+}
+
+/// What a dispute can still take of its charge, in the payment's currency; of the whole payment where the charge is unknown.
+fn left_of(payment: &Payment, id: Option<&str>, charge: Option<&Charge>, sum: &Adjusted) -> i64 {
+    let Some(amounts) = payment.amounts() else { return 0 };
+    let of_payment = (amounts.total - sum.refunded).max(0);
+    let whole = charge.and_then(Charge::whole).filter(|(_, its)| *its == amounts.currency);
+    whole.map_or(of_payment, |(whole, _)| {
+        (whole - given_back(payment, id, charge).0).clamp(0, of_payment)
+    })
 }
 
 /// The charge a refund belongs to: the one it names, else the payment's only one.
@@ -152,7 +215,18 @@ fn charge_of<'a>(payment: &'a Payment, refund: &'a Refund) -> Option<&'a str> {
     })
 }
 
-/// max(H − F, S), between 0 and the charge's amount: the high-water mark without what failed, or the sum of what stands.
+/// The refunds of a charge, without what only released an authorization.
+fn refunds_of<'a>(
+    payment: &'a Payment,
+    id: Option<&'a str>,
+    charge: Option<&'a Charge>,
+) -> impl Iterator<Item = &'a Refund> {
+    let refunds = payment.refunds.values();
+    refunds.filter(move |it| charge_of(payment, it) == id && !it.is_release(charge))
+}
+
+/// max(H − released − F, S), between 0 and what was captured: the high-water mark without what was released or failed, or the sum of the
+/// refunds that did not fail.
 fn given_back(
     payment: &Payment,
     id: Option<&str>,
@@ -160,41 +234,38 @@ fn given_back(
 ) -> (i64, Option<Currency>) {
     let mut currency = charge.and_then(|charge| charge.amount).map(|(_, currency)| currency);
     let (mut standing, mut failed) = (0_i64, 0_i64);
-    for refund in payment.refunds.values().filter(|refund| charge_of(payment, refund) == id) {
+    for refund in refunds_of(payment, id, charge) {
         let Some((minor, its)) = refund.amount else { continue };
         currency = currency.or(Some(its));
         let sum = if refund.has_failed { &mut failed } else { &mut standing };
         *sum = sum.saturating_add(minor);
     }
-    let high = charge.map_or(0, |charge| charge.refunded);
-    let most = charge.and_then(|charge| charge.amount).map_or(i64::MAX, |(minor, _)| minor);
+    let high = charge.map_or(0, |charge| charge.refunded - charge.uncaptured());
+    let most = charge.and_then(Charge::whole).map_or(i64::MAX, |(minor, _)| minor);
     ((high - failed).max(standing).clamp(0, most), currency)
 }
 
-/// An adjustment in the payment's own currency: as it is, or by its share of the charge where Stripe converted.
+/// An adjustment in the payment's own currency: as it is, or by its share of the charge where Stripe converted. `None` where nobody said
+/// what the whole was in that currency.
 fn in_currency(
     payment: &Payment,
     charge: Option<&Charge>,
     minor: i64,
     currency: Option<Currency>,
     of_sum: &mut Option<Currency>,
-) -> i64 {
+) -> Option<i64> {
     let ours = *of_sum.get_or_insert(match currency {
         Some(currency) => currency,
-        None => return minor,
+        None => return Some(minor),
     });
     if currency.is_none_or(|currency| currency == ours) {
-        return minor;
+        return Some(minor);
     }
-    let Some(total) = payment.amounts().map(|amounts| amounts.total) else { return 0 };
+    let total = payment.amounts()?.total;
     let presented = payment.presented.map(|presented| (presented.minor, presented.currency));
-    let known = [charge.and_then(|charge| charge.amount), presented];
-    let whole = known.into_iter().flatten().find(|(_, its)| Some(*its) == currency);
-    match whole {
-        Some((whole, _)) if minor >= whole => total,
-        Some((whole, _)) => share(total, minor, whole),
-        None => 0, // Nobody said what the whole was in that currency.
-    }
+    let known = [charge.and_then(Charge::whole), presented];
+    let (whole, _) = known.into_iter().flatten().find(|(_, its)| Some(*its) == currency)?;
+    Some(if minor >= whole { total } else { share(total, minor, whole) })
 }
 
 #[cfg(test)]
@@ -210,7 +281,8 @@ mod tests {
     fn sale(high: i64) -> Payment {
         let amounts = Amounts::of(crate::money::Money { minor: 10_260, currency: code("usd") });
         let told = Told { amounts: Some(amounts), ..Told::default() };
-        let charge = Charge { amount: Some((10_260, code("usd"))), refunded: high };
+        let amount = Some((10_260, code("usd")));
+        let charge = Charge { amount, refunded: high, ..Charge::default() };
         Payment {
             told: [(Teller::Session, told)].into(),
             charges: [("ch_1".to_owned(), charge)].into(),
@@ -220,7 +292,7 @@ mod tests {
 
     fn refund(minor: i64, has_failed: bool) -> Refund {
         let amount = Some((minor, code("usd")));
-        Refund { amount, charge: Some("ch_1".to_owned()), has_failed }
+        Refund { amount, charge: Some("ch_1".to_owned()), has_failed, has_moved_money: true }
     }
 
     fn with_refunds(high: i64, refunds: &[(&str, Refund)]) -> Payment {
@@ -260,7 +332,8 @@ mod tests {
     #[test]
     fn a_refund_in_another_currency_counts_by_its_share() {
         let mut payment = sale(0);
-        let yen = Charge { amount: Some((15_000, code("jpy"))), refunded: 7_500 };
+        let amount = Some((15_000, code("jpy")));
+        let yen = Charge { amount, refunded: 7_500, ..Charge::default() };
         payment.charges.insert("ch_1".to_owned(), yen.clone());
         assert_eq!(adjusted(&payment).refunded, 5_130);
         payment.charges.insert("ch_1".to_owned(), Charge { refunded: 15_000, ..yen });
@@ -268,7 +341,7 @@ mod tests {
         payment.charges.insert("ch_1".to_owned(), Charge::default());
         payment.refunds.insert(
             "re_1".to_owned(),
-            Refund { amount: Some((1_000, code("jpy"))), charge: None, has_failed: false },
+            Refund { amount: Some((1_000, code("jpy"))), ..Refund::default() },
         );
         assert_eq!(adjusted(&payment).refunded, 0, "nobody said what the whole was");
         payment.presented = Some(Presented { minor: 10_000, currency: code("jpy") });
@@ -296,8 +369,8 @@ mod tests {
         use DisputeState::{Inquiry, Lost, Open, Won};
         let rows: [(&[DisputeState], _); 6] = [
             (&[Inquiry], (false, 0, 0)),
-            (&[Inquiry, Open], (true, 7_660, 0)),
-            (&[Lost, Open], (true, 0, 7_660)),
+            (&[Inquiry, Open], (true, 10_260, 0)),
+            (&[Lost, Open], (true, 0, 10_260)),
             (&[Open, Won], (false, 0, 0)),
             (&[Won, Lost, Open], (false, 0, 0)),
             (&[], (false, 0, 0)),
@@ -305,6 +378,73 @@ mod tests {
         for (states, expected) in rows {
             assert_eq!(of(states), expected, "{states:?}");
         }
+    }
+
+    #[test]
+    fn what_was_never_captured_was_never_given_back() {
+        let usd = |minor| Some((minor, code("usd")));
+        let of = |captured, high, refunds: &[(i64, bool)]| {
+            let charge = Charge { amount: usd(10_000), captured, refunded: high };
+            let refunds = refunds.iter().enumerate().map(|(at, (minor, has_moved_money))| {
+                let charge = Some("ch_1".to_owned());
+                let has_moved_money = *has_moved_money;
+                let refund =
+                    Refund { amount: usd(*minor), charge, has_moved_money, has_failed: false };
+                (format!("re_{at}"), refund)
+            });
+            let payment = Payment {
+                charges: [("ch_1".to_owned(), charge)].into(),
+                refunds: refunds.collect(),
+                ..Payment::default()
+            };
+            let sum = adjusted(&payment);
+            (sum.refunded, sum.is_any)
+        };
+        let rows = [
+            ("released", of(Some(0), 10_000, &[]), (0, false)),
+            ("released, with a refund", of(Some(0), 10_000, &[(10_000, false)]), (0, false)),
+            ("captured in part", of(Some(6_000), 4_000, &[]), (0, false)),
+            ("and given back in part", of(Some(6_000), 5_000, &[(1_000, true)]), (1_000, true)),
+            ("known by the charge only", of(Some(6_000), 5_000, &[]), (1_000, true)),
+            ("known by the refund only", of(Some(6_000), 0, &[(1_000, true)]), (1_000, true)),
+            ("all of it", of(Some(6_000), 10_000, &[]), (6_000, true)),
+            ("a release with a refund", of(Some(6_000), 4_000, &[(4_000, false)]), (0, false)),
+            (
+                "a release with a refund, and a real one",
+                of(Some(6_000), 8_000, &[(4_000, false), (4_000, true)]),
+                (4_000, true),
+            ),
+            ("still authorized", of(Some(0), 0, &[]), (0, false)),
+            ("more captured than authorized", of(Some(12_000), 1_000, &[]), (1_000, true)),
+        ];
+        for (name, found, expected) in rows {
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_dispute_without_a_common_currency_counts_as_all_that_is_left() {
+        let dispute = |currency: &str, state| Dispute {
+            state,
+            amount: Some((10_800, code(currency))),
+            charge: Some("ch_1".to_owned()),
+            reason: None,
+        };
+        let of = |high, dispute: Dispute| {
+            let disputes = [("du_1".to_owned(), dispute)].into();
+            let sum = adjusted(&Payment { disputes, ..sale(high) });
+            (sum.refunded, sum.disputed, sum.lost)
+        };
+        assert_eq!(of(0, dispute("eur", DisputeState::Lost)), (0, 0, 10_260));
+        assert_eq!(of(0, dispute("eur", DisputeState::Open)), (0, 10_260, 0));
+        assert_eq!(of(2_600, dispute("eur", DisputeState::Lost)), (2_600, 0, 7_660));
+        assert_eq!(
+            of(10_260, dispute("usd", DisputeState::Lost)),
+            (10_260, 0, 10_260),
+            "paid twice"
+        );
+        let unknown = Dispute { amount: None, ..dispute("usd", DisputeState::Lost) };
+        assert_eq!(of(0, unknown), (0, 0, 10_260));
     }
 
     #[test]

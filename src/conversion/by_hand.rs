@@ -36,7 +36,8 @@ pub(crate) async fn match_by_hand(
     let Some(click_id) = ClickId::parse(click_id.trim()) else {
         return Ok(MatchedByHand::NoClickId);
     };
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     let Some(record) = table::find(&mut tx, id).await?.filter(|record| record.line.is_some())
     else {
         return Ok(MatchedByHand::NoConversion);
@@ -60,7 +61,8 @@ pub(crate) async fn match_by_hand(
 /// # Errors
 /// When the database cannot be written.
 pub(crate) async fn take_back_match(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     let Some(record) = table::find(&mut tx, id).await? else { return Ok(false) };
     table::take_turn(&mut tx, &record.payment.account).await?;
     let found = table::forget_manual_match(&mut tx, id).await?;

@@ -3,7 +3,7 @@
 //! Promise: plain words; whatever waits for something says for what. Pure.
 
 use super::join::Match;
-use super::payment::{PayFact, Payment};
+use super::payment::{PayFact, Payment, Teller};
 use super::{Line, Record};
 use crate::money::{Currency, Money};
 use crate::settings::Snapshot;
@@ -60,7 +60,9 @@ fn has_no_destination(settings: &Snapshot, line: &Line) -> bool {
 }
 
 fn is_unstated(record: &Record) -> bool {
-    record.payment.told.values().all(|told| told.pay_fact == PayFact::Unknown)
+    // What a charge alone states makes no conversion.
+    let stated = record.payment.told.iter().filter(|(teller, _)| **teller != Teller::Charge);
+    stated.map(|(_, told)| told.pay_fact).all(|fact| fact == PayFact::Unknown)
 }
 
 fn compare(before: &Line, line: &Line, told: &mut Vec<String>) {
@@ -113,6 +115,12 @@ fn taught(record: &Record) -> String {
         return "Counted as an abandoned checkout; it is no conversion.".to_owned();
     }
     let ids: Vec<&str> = payment.identity().into_iter().collect();
+    if payment.is_released() {
+        return format!(
+            "The payment {} was canceled before any money was captured, so it is no sale.",
+            ids.join(", ")
+        );
+    }
     format!(
         "States no sale by itself. Remembered that {} belong together; waits for the checkout or invoice they are part of.",
         ids.join(", ")

@@ -13,7 +13,7 @@ use crate::settings::{Source, ValueOption};
 pub(crate) struct Entry {
     /// purchase, renewal, trial, lead, or the name of a reported event.
     pub(crate) kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
     pub(crate) status: &'static str,
     pub(crate) pay_fact: PayFact,
     /// What was paid; unknown while only a refund or dispute told of it.
@@ -43,18 +43,14 @@ impl Payment {
             .collect();
         let reported = self.reported.as_ref();
         let is_taken_back = reported.is_some_and(|it| it.is_refunded || it.is_disputed);
-        let is_adjusted = is_taken_back
-            || !self.refunds.is_empty()
-            || !self.disputes.is_empty()
-            || self.charges.values().any(|charge| charge.refunded > 0);
-        if stating.is_empty() && !is_adjusted {
+        let adjusted = adjustment::adjusted(self);
+        if stating.is_empty() && !is_taken_back && !adjusted.is_any {
             return None;
         }
-        let pay_fact = stating.iter().map(|told| told.pay_fact).max().unwrap_or_default();
+        let (pay_fact, paid_at) = self.paid(&stating);
         let amount = self
             .amounts()
             .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
-        let adjusted = adjustment::adjusted(self);
         let status = match reported {
             // Without the amount it still came back.
             Some(reported) if reported.is_disputed => "disputed",
@@ -69,10 +65,23 @@ impl Payment {
             amount,
             adjusted,
             occurred_at: stated_at.or(self.adjusted_at),
-            paid_at: stating.iter().filter_map(|told| told.paid_at).min(),
+            paid_at,
             transaction_id: self.transaction_id()?.to_owned(),
             may_have_checkout: self.may_have_checkout(),
         })
+    }
+
+    /// How far the money has come, and when it came. With manual capture Stripe sends no further event of the checkout, so what
+    /// its payment intent and charge state counts too, once something states the payment; that was not confirmed on a live account.
+    fn paid(&self, stating: &[&Told]) -> (PayFact, Option<Timestamp>) {
+        let of_money = [Teller::PaymentIntent, Teller::Charge]
+            .into_iter()
+            .filter_map(|teller| self.told.get(&teller))
+            .filter(|_| !stating.is_empty());
+        let all = || stating.iter().copied().chain(of_money.clone());
+        let pay_fact = all().map(|told| told.pay_fact).max().unwrap_or_default();
+        let stated = stating.iter().filter_map(|told| told.paid_at).min();
+        (pay_fact, stated.or_else(|| all().filter_map(|told| told.paid_at).min()))
     }
 
     /// True while a checkout may still tell of it.
@@ -84,14 +93,10 @@ impl Payment {
     fn kind(&self) -> &'static str {
         let is_free = self.amounts().is_none_or(|amounts| amounts.total == 0);
         if self.told.get(&Teller::Session).is_some_and(|told| told.pay_fact != PayFact::Unknown) {
-            let is_subscription = match self.mode {
-                Some(mode) => mode == Mode::Subscription,
-                None => self.subscription.is_some(),
-            };
             return match (self.mode, is_free) {
                 (Some(Mode::Setup), _) => "lead",
                 (_, false) => "purchase",
-                (_, true) if is_subscription => "trial",
+                (_, true) if self.is_subscription_checkout() => "trial",
                 (_, true) => "lead",
             };
         }
@@ -120,12 +125,14 @@ impl Payment {
     }
 }
 
-/// Charges only teach; a bare payment intent does too, unless its metadata or its source says that the seller wants it recorded.
+/// Charges only teach; a bare payment intent does too, unless its metadata or its source says that the seller wants it recorded. One that was
+/// canceled makes no conversion either, because nobody paid; `stated_at` is set by the events before.
 fn states(teller: Teller, told: &Told, source: &Source) -> bool {
     let is_wanted = match teller {
         Teller::Session | Teller::Invoice | Teller::Report => true,
         Teller::PaymentIntent => {
-            source.record_bare_payment_intents || told.metadata.contains_key(&source.metadata_key)
+            (source.record_bare_payment_intents || told.metadata.contains_key(&source.metadata_key))
+                && told.stated_at.is_some()
         }
         Teller::Charge => false,
     };
@@ -139,9 +146,11 @@ fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> &'st
         _ if adjusted.is_disputed => "disputed",
         _ if is_all => "refunded",
         _ if adjusted.refunded > 0 => "partially_refunded",
-        PayFact::Paid => "paid",
+        // Only a refund or a dispute is known, and neither can be before the payment.
+        PayFact::Paid | PayFact::Unknown => "paid",
         PayFact::Failed => "failed",
-        PayFact::Pending | PayFact::Unknown => "pending",
+        PayFact::Authorized => "authorized",
+        PayFact::Pending => "pending",
     }
 }
 
@@ -218,7 +227,7 @@ mod tests {
         };
         let refunded = |minor, payment: Payment| {
             let amount = Some((100, Currency::parse("usd").unwrap()));
-            let charge = Charge { amount, refunded: minor };
+            let charge = Charge { amount, refunded: minor, ..Charge::default() };
             Payment { charges: [("ch_1".to_owned(), charge)].into(), ..payment }
         };
         let disputed = |state, payment: Payment| {
@@ -228,7 +237,16 @@ mod tests {
         let rows = [
             ("paid", sale(PayFact::Paid), "paid"),
             ("pending", sale(PayFact::Pending), "pending"),
+            ("authorized", sale(PayFact::Authorized), "authorized"),
             ("failed", sale(PayFact::Failed), "failed"),
+            (
+                "an inquiry about a payment not seen",
+                disputed(
+                    DisputeState::Inquiry,
+                    Payment { sessions: ["cs_1".to_owned()].into(), ..Payment::default() },
+                ),
+                "paid",
+            ),
             ("part back", refunded(1, sale(PayFact::Paid)), "partially_refunded"),
             ("all back", refunded(100, sale(PayFact::Paid)), "refunded"),
             ("back, though pending", refunded(1, sale(PayFact::Pending)), "partially_refunded"),
@@ -249,7 +267,7 @@ mod tests {
     #[test]
     fn amounts_come_from_the_object_that_knows_best_and_bare_intents_only_teach() {
         let intent = |key: Option<&str>| {
-            let mut told = told(PayFact::Paid, 7);
+            let mut told = Told { stated_at: Some(Timestamp::default()), ..told(PayFact::Paid, 7) };
             told.metadata.extend(key.map(|key| (key.to_owned(), "ck_x".to_owned())));
             Payment {
                 payment_intents: ["pi_1".to_owned()].into(),
@@ -270,6 +288,81 @@ mod tests {
         let entry = payment.entry(&Source::sample("click_id")).unwrap();
         assert_eq!((entry.amount.unwrap().minor, entry.transaction_id.as_str()), (8, "cs_1"));
         assert!(!entry.may_have_checkout);
+    }
+
+    /// A checkout over 100.00 with manual capture, and what its payment intent said last.
+    fn captured(fact: PayFact, received: Option<i64>) -> Payment {
+        let mut payment = session(Some(Mode::Payment), 10_000);
+        payment.told.insert(Teller::Session, told(PayFact::Pending, 10_000));
+        let paid_at = (fact == PayFact::Paid).then(|| Timestamp::from_ms(5));
+        let amounts = received.and_then(amounts);
+        let intent = Told { pay_fact: fact, amounts, paid_at, ..Told::default() };
+        payment.told.insert(Teller::PaymentIntent, intent);
+        Payment { is_manual_capture: true, ..payment }
+    }
+
+    #[test]
+    fn a_checkouts_own_payment_intent_says_whether_and_how_much_was_paid() {
+        let rows = [
+            ("captured", captured(PayFact::Paid, Some(10_000)), "paid", 10_000),
+            ("captured in part", captured(PayFact::Paid, Some(6_000)), "paid", 6_000),
+            ("captured more", captured(PayFact::Paid, Some(12_000)), "paid", 10_000),
+            ("authorized", captured(PayFact::Authorized, None), "authorized", 10_000),
+            ("released", captured(PayFact::Failed, None), "failed", 10_000),
+            ("without an intent", session(Some(Mode::Payment), 10_000), "paid", 10_000),
+        ];
+        for (name, payment, status, minor) in rows {
+            let entry = payment.entry(&Source::sample("click_id")).unwrap();
+            assert_eq!((entry.status, entry.amount.unwrap().minor), (status, minor), "{name}");
+            assert_eq!(entry.paid_at.is_some(), name.starts_with("captured"), "{name}");
+        }
+        let usd = Currency::parse("usd").unwrap();
+        let charge = Charge { amount: Some((10_000, usd)), captured: Some(6_000), refunded: 4_000 };
+        let charges = [("ch_1".to_owned(), charge)].into();
+        let paid = Payment { charges, ..session(Some(Mode::Payment), 10_000) };
+        let entry = paid.entry(&Source::sample("click_id")).unwrap();
+        assert_eq!((entry.status, entry.amount.unwrap().minor), ("paid", 6_000), "by its charge");
+        let jpy = Currency::parse("jpy").unwrap();
+        let charge =
+            Charge { amount: Some((1_500, jpy)), captured: Some(750), ..Charge::default() };
+        let paid = Payment { charges: [("ch_1".to_owned(), charge)].into(), ..paid };
+        assert_eq!(paid.amounts().unwrap().total, 5_000, "by its share");
+    }
+
+    #[test]
+    fn the_parts_of_a_checkout_follow_what_was_captured() {
+        let mut payment = captured(PayFact::Paid, Some(5_000));
+        let parts =
+            Amounts { net_of_tax: Some(9_000), tax: Some(1_000), ..amounts(10_000).unwrap() };
+        payment.told.entry(Teller::Session).or_default().amounts = Some(parts);
+        assert_eq!(payment.value(ValueOption::Net).unwrap().minor, 4_500);
+        assert_eq!(payment.amounts().unwrap().tax, Some(500));
+    }
+
+    #[test]
+    fn the_first_invoice_says_what_was_paid_of_a_subscriptions_checkout() {
+        let mut payment = session(Some(Mode::Subscription), 5_000);
+        payment.absorb(invoice("subscription_create", Some("sub_1"), 3_000));
+        let entry = payment.entry(&Source::sample("click_id")).unwrap();
+        assert_eq!((entry.amount.unwrap().minor, entry.kind.as_str()), (3_000, "purchase"));
+        let mut once = session(Some(Mode::Payment), 5_000);
+        once.absorb(invoice("manual", None, 3_000));
+        assert_eq!(once.amounts().unwrap().total, 5_000);
+    }
+
+    #[test]
+    fn a_released_authorization_makes_no_conversion() {
+        let released = Told { pay_fact: PayFact::Failed, ..Told::default() };
+        let usd = Currency::parse("usd").unwrap();
+        let charge = Charge { amount: Some((10_000, usd)), captured: Some(0), refunded: 10_000 };
+        let payment = Payment {
+            payment_intents: ["pi_1".to_owned()].into(),
+            charges: [("ch_1".to_owned(), charge)].into(),
+            told: [(Teller::Charge, released.clone()), (Teller::PaymentIntent, released)].into(),
+            ..Payment::default()
+        };
+        let every = Source { record_bare_payment_intents: true, ..Source::sample("click_id") };
+        assert_eq!(payment.entry(&every), None);
     }
 
     #[test]

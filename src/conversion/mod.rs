@@ -5,7 +5,9 @@
 
 pub(crate) mod adjustment;
 mod by_hand;
+mod cascade;
 mod changes;
+mod duplicate;
 mod entry;
 pub(crate) mod join;
 mod outgoing;
@@ -20,10 +22,12 @@ mod sums;
 mod table;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
+pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
@@ -32,12 +36,13 @@ pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
 pub(crate) use sums::{sum_days, unsum_all};
 
+use self::cascade::Before;
 use self::join::Match;
 use self::payment::{Contract, Payment};
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::ids::{self, ClickIdKey};
-use crate::settings::Snapshot;
+use crate::settings::{Settings, Snapshot};
 use crate::store::{AnyConnection, Store, Tx};
 
 /// Payments settled in one go; the rest waits for the next round.
@@ -47,8 +52,26 @@ const REJOINS_AT_A_TIME: i64 = 100;
 #[derive(Clone, Copy)]
 pub(crate) struct Ledger<'a> {
     pub(crate) keys: &'a ClickIdKey,
-    pub(crate) settings: &'a Snapshot,
+    pub(crate) settings: &'a Arc<Snapshot>,
+    /// Where later settings come from; `None` keeps the ones above, whatever changes meanwhile: for a ledger that is rebuilt in scratch tables.
+    pub(crate) later: Option<&'a Settings>,
     pub(crate) now: Timestamp,
+}
+
+impl Ledger<'_> {
+    /// Begins a transaction that writes conversions and what follows from them, and returns the settings of that moment: work with these, see
+    /// [`Ledger::with`]. On PostgreSQL nobody changes settings until it ends.
+    pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
+        match self.later {
+            Some(settings) => settings.begin(store).await,
+            None => Ok((store.begin().await?, self.settings.clone())),
+        }
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with<'b>(&'b self, settings: &'b Arc<Snapshot>) -> Ledger<'b> {
+        Ledger { settings, ..*self }
+    }
 }
 
 /// A payment in hand: its facts, and the ledger's line as it was written last.
@@ -84,6 +107,8 @@ struct Line {
     client_reference_id: Option<String>,
     email: Option<String>,
     description: Option<String>,
+    /// Whose receipt it may be.
+    receipt_customer: Option<String>,
     result: Match,
     /// Nothing is owed before: its checkout may still come.
     owed_from: Option<Timestamp>,
@@ -140,7 +165,7 @@ pub(crate) async fn process(
 ) -> Result<Processed> {
     table::take_turn(tx, &payment.account).await?;
     let known = table::groups_of(tx, &payment.account, &payment.identity()).await?;
-    let is_one = known.len() == 1;
+    let (is_one, was_merged) = (known.len() == 1, known.len() > 1);
     let mut record = gather(tx, ledger, &payment.account, known).await?;
     let facts = record.payment.clone();
     record.payment.absorb(payment);
@@ -148,11 +173,11 @@ pub(crate) async fn process(
         let before = record.line.clone();
         return Ok(Processed::new(before.as_ref(), record, Vec::new()));
     }
-    let before = record.clone();
-    settle::settle(tx, ledger, &mut record).await?;
-    settle::settle_borrowers(tx, ledger, before.line.as_ref(), &record, &facts).await?;
-    let changes = changes::told(ledger.settings, before.line.as_ref(), &facts, &record);
-    Ok(Processed::new(before.line.as_ref(), record, changes))
+    let before = Before { line: record.line.clone(), was_merged };
+    cascade::settle_with_dependents(tx, ledger, &mut record, &before).await?;
+    let before = before.line.as_ref();
+    let changes = changes::told(ledger.settings, before, &facts, &record);
+    Ok(Processed::new(before, record, changes))
 }
 
 /// The one payment that these groups are: the stored one, a new one, or several that turn out to be one.
@@ -209,8 +234,12 @@ pub(crate) async fn learn_contract(
     }
     table::save_contract(tx, &after).await?;
     let payments = table::payments_of_subscription(tx, &after.account, &after.subscription).await?;
-    for id in &payments {
-        settle_again(tx, ledger, id).await?;
+    if payments.len() > cascade::REMATCHED_AT_ONCE {
+        table::settle_later(tx, &payments).await?;
+    } else {
+        for id in &payments {
+            settle_again(tx, ledger, id).await?;
+        }
     }
     Ok(vec![match payments.len() {
         0 => "Learned whose subscription it is. Waits for its first payment.".to_owned(),
@@ -244,18 +273,18 @@ pub(crate) async fn join_again(
     account: &str,
     id: &str,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     table::take_turn(&mut tx, account).await?;
     settle_again(&mut tx, ledger, id).await?;
+    table::is_settled(&mut tx, id).await?;
     tx.commit().await
 }
 
-/// Judges a stored payment again, and what borrows from it.
+/// Judges a stored payment again, and what depends on it.
 async fn settle_again(tx: &mut AnyConnection, ledger: Ledger<'_>, id: &str) -> Result<()> {
     // It may have been merged into another one since somebody read its ID.
     let Some(mut record) = table::find(tx, id).await? else { return Ok(()) };
-    let before = record.line.clone();
-    settle::settle(tx, ledger, &mut record).await?;
-    let facts = record.payment.clone();
-    settle::settle_borrowers(tx, ledger, before.as_ref(), &record, &facts).await
+    let before = Before { line: record.line.clone(), was_merged: false };
+    cascade::settle_with_dependents(tx, ledger, &mut record, &before).await
 }

@@ -75,7 +75,7 @@ pub(super) async fn gather(
         transaction_id: line.transaction_id.clone(),
         conversion,
         amount,
-        value: payment.value(ValueOption::Total),
+        value: payment.value(ValueOption::Total).or(amount),
         reference_was_captured: matches!(
             line.result,
             Match::Matched { by: By::AnytrackClickId, .. }
@@ -169,7 +169,7 @@ pub(crate) async fn outgoing(
     let wants_event = mapping::ask_for_stripe(destination.options.rows.as_deref());
     let mut outgoing =
         gather(&mut connection, ledger, &record, line, genuine.as_ref(), wants_event).await?;
-    outgoing.value = record.payment.value(destination.options.value);
+    outgoing.value = record.payment.value(destination.options.value).or(outgoing.amount);
     outgoing.registered_click_id = registered(&mut connection, ledger, destination, line).await?;
     Ok(Some(outgoing))
 }
@@ -182,6 +182,8 @@ pub(crate) async fn owe_past(
     id: &str,
 ) -> Result<()> {
     let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
     let owed = Owed {
         destination,
         conversion_id: id,
@@ -189,7 +191,6 @@ pub(crate) async fn owe_past(
         waits_for_visit: false,
         news_at: ledger.now, // Asked for now, so its age is no reason.
     };
-    let mut tx = store.begin().await?;
     delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
     tx.commit().await
 }
@@ -206,6 +207,9 @@ pub(crate) async fn rebuild_delivery(
     let Some(destination) = ledger.settings.destination(&subject.destination_id) else {
         return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
     };
+    if !subject.tells_of_payment && subject.has_facts && destination.options.rows.is_some() {
+        return delivery::make_again(store, ledger.now, delivery_id, destination).await;
+    }
     if !subject.tells_of_payment {
         return Ok(Retried::NotRetryable("adjustment".to_owned()));
     }

@@ -41,7 +41,7 @@ pub(super) async fn owe(
     let wants_event = destinations.iter().any(asks);
     let gathered = outgoing::gather(tx, ledger, record, line, genuine, wants_event).await?;
     for destination in destinations {
-        let value = record.payment.value(destination.options.value);
+        let value = record.payment.value(destination.options.value).or(gathered.amount);
         let registered_click_id = outgoing::registered(tx, ledger, destination, line).await?;
         let outgoing = Outgoing { value, registered_click_id, ..gathered.clone() };
         let owed = Owed {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::adjustment::{Charge, Dispute, Refund};
 use super::reported::Reported;
 use crate::clock::Timestamp;
-use crate::money::{Currency, Money};
+use crate::money::{Currency, Money, share};
 
 /// How far the money has come; the highest ever seen counts, so a late *pending* never undoes *paid*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,7 +20,9 @@ pub(crate) enum PayFact {
     Unknown,
     /// A delayed method: the money may still come.
     Pending,
-    /// It did not come.
+    /// The amount is reserved on the buyer's card and not captured yet (manual capture).
+    Authorized,
+    /// It did not come: it failed, or its authorization was released.
     Failed,
     /// It came.
     Paid,
@@ -55,6 +57,26 @@ impl Amounts {
             tax: None,
             shipping: None,
             discount: None,
+        }
+    }
+
+    /// The same purchase, of which another total was paid: each part counts by its share.
+    fn with_total(self, total: i64) -> Self {
+        if total == self.total {
+            return self;
+        }
+        if self.total == 0 {
+            return Self::of(Money { minor: total, currency: self.currency });
+        }
+        let part = |minor: Option<i64>| minor.map(|minor| share(minor, total, self.total));
+        Self {
+            total,
+            currency: self.currency,
+            subtotal: part(self.subtotal),
+            net_of_tax: part(self.net_of_tax),
+            tax: part(self.tax),
+            shipping: part(self.shipping),
+            discount: part(self.discount),
         }
     }
 }
@@ -110,6 +132,12 @@ pub(crate) struct Told {
     pub(crate) paid_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amounts: Option<Amounts>,
+    /// When `amounts` was stated: the latest statement counts, and among equal times the greatest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) amounts_at: Option<Timestamp>,
+    /// What was authorized with manual capture; the payment's amount only until something is captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authorized: Option<(i64, Currency)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metadata: Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,6 +175,12 @@ pub(crate) struct Payment {
     /// Why there is an invoice: `subscription_create`, `subscription_cycle`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) billing_reason: Option<String>,
+    /// The seller captures the money after the authorization, and may capture less than the checkout's total.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) is_manual_capture: bool,
+    /// Its invoice was made by hand and paid outside Stripe, so it may be the receipt of another payment.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) was_paid_outside_stripe: bool,
     /// When its checkout expired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expired_at: Option<Timestamp>,
@@ -214,6 +248,11 @@ pub(crate) struct Contract {
     pub(crate) metadata: Metadata,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The greater of two known values; a known one over an unknown one.
 pub(super) fn later<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
     if other > *mine {
@@ -243,7 +282,12 @@ impl Told {
         self.pay_fact = self.pay_fact.max(other.pay_fact);
         earlier(&mut self.stated_at, other.stated_at);
         earlier(&mut self.paid_at, other.paid_at);
-        later(&mut self.amounts, other.amounts);
+        if (other.amounts.map(|_| other.amounts_at), other.amounts)
+            > (self.amounts.map(|_| self.amounts_at), self.amounts)
+        {
+            (self.amounts, self.amounts_at) = (other.amounts, other.amounts_at);
+        }
+        later(&mut self.authorized, other.authorized);
         united(&mut self.metadata, other.metadata);
         later(&mut self.email, other.email);
         later(&mut self.name, other.name);
@@ -266,6 +310,8 @@ impl Payment {
         }
         later(&mut self.mode, other.mode);
         later(&mut self.billing_reason, other.billing_reason);
+        self.is_manual_capture |= other.is_manual_capture;
+        self.was_paid_outside_stripe |= other.was_paid_outside_stripe;
         earlier(&mut self.expired_at, other.expired_at);
         self.sessions.extend(other.sessions);
         self.invoices.extend(other.invoices);
@@ -349,9 +395,71 @@ impl Payment {
         self.told.values().find_map(of)
     }
 
-    /// The amounts of the object that knows best.
+    /// The amounts of the object that knows best, with the total that was really paid.
     pub(crate) fn amounts(&self) -> Option<Amounts> {
-        self.best(|told| told.amounts)
+        if let Some(session) = self.told.get(&Teller::Session).and_then(|told| told.amounts) {
+            return Some(session.with_total(self.paid_of_session(session)));
+        }
+        let authorized = || {
+            let (minor, currency) = self.best(|told| told.authorized)?;
+            Some(Amounts::of(Money { minor, currency }))
+        };
+        self.best(|told| told.amounts).or_else(authorized)
+    }
+
+    /// What was paid of a checkout's total. Stripe's session keeps its total after a capture of less, and ignores a customer's
+    /// credit balance; neither was confirmed on a live account.
+    fn paid_of_session(&self, session: Amounts) -> i64 {
+        let of = |teller| {
+            let amounts = self.told.get(&teller).and_then(|told| told.amounts);
+            amounts.filter(|amounts| amounts.currency == session.currency)
+        };
+        if self.is_subscription_checkout()
+            && let Some(invoice) = of(Teller::Invoice)
+        {
+            return invoice.total;
+        }
+        let intent = of(Teller::PaymentIntent).filter(|_| self.is_manual_capture);
+        let captured = match intent {
+            Some(intent) => Some(intent.total),
+            None => self.partly_captured(session),
+        };
+        captured.map_or(session.total, |captured| captured.min(session.total))
+    }
+
+    /// What was captured by the payment's only charge, where that is less than was authorized: only manual capture does this. A charge in
+    /// another currency counts by its share.
+    fn partly_captured(&self, session: Amounts) -> Option<i64> {
+        let mut charges = self.charges.values();
+        let (charge, None) = (charges.next()?, charges.next()) else { return None };
+        let (captured, authorized, currency) = charge.captured_in_part()?;
+        Some(match currency == session.currency {
+            true => captured,
+            false => share(session.total, captured, authorized),
+        })
+    }
+
+    /// True when the checkout began a subscription.
+    pub(super) fn is_subscription_checkout(&self) -> bool {
+        match self.mode {
+            Some(mode) => mode == Mode::Subscription,
+            None => self.subscription.is_some(),
+        }
+    }
+
+    /// True while nothing but an invoice that was paid outside Stripe states it: then it may be the receipt of a checkout.
+    pub(crate) fn may_be_receipt(&self) -> bool {
+        self.was_paid_outside_stripe
+            && self.sessions.is_empty()
+            && self.payment_intents.is_empty()
+            && self.charges.is_empty()
+    }
+
+    /// True when its authorization was released (canceled or expired) before anything was captured.
+    pub(super) fn is_released(&self) -> bool {
+        let fact = |teller| self.told.get(&teller).map_or(PayFact::Unknown, |told| told.pay_fact);
+        [Teller::PaymentIntent, Teller::Charge].into_iter().any(|of| fact(of) == PayFact::Failed)
+            && self.told.values().all(|told| told.pay_fact != PayFact::Paid)
     }
 
     /// The buyer's address.
@@ -403,6 +511,7 @@ mod tests {
         let fact = prop_oneof![
             Just(PayFact::Unknown),
             Just(PayFact::Pending),
+            Just(PayFact::Authorized),
             Just(PayFact::Failed),
             Just(PayFact::Paid)
         ];
@@ -412,11 +521,13 @@ mod tests {
             .prop_map(move |minor| minor.map(|minor| Amounts::of(Money { minor, currency: usd })));
         let metadata = proptest::collection::btree_map("[a-b]", "[a-c]", 0..3);
         (fact, time(), time(), amounts, metadata, text()).prop_map(
-            |(pay_fact, stated_at, paid_at, amounts, metadata, email)| Told {
+            move |(pay_fact, stated_at, paid_at, amounts, metadata, email)| Told {
                 pay_fact,
                 stated_at,
                 paid_at,
                 amounts,
+                amounts_at: amounts.and(paid_at),
+                authorized: amounts.map(|amounts| (amounts.total, usd)),
                 metadata,
                 email,
                 ..Told::default()
@@ -434,13 +545,18 @@ mod tests {
         ];
         let usd = Currency::parse("usd").unwrap();
         let charge = proptest::option::of(0_i64..9).prop_map(move |minor| {
-            minor.map(|minor| Charge { amount: Some((minor, usd)), refunded: minor / 2 })
+            minor.map(|minor| Charge {
+                amount: Some((minor, usd)),
+                captured: (minor % 2 == 0).then_some(minor / 2),
+                refunded: minor / 2,
+            })
         });
         let refund = proptest::option::of((0_i64..9, any::<bool>())).prop_map(move |refund| {
             refund.map(|(minor, has_failed)| Refund {
                 amount: Some((minor, usd)),
                 charge: None,
                 has_failed,
+                has_moved_money: minor % 2 == 0,
             })
         });
         let dispute = prop_oneof![

@@ -1,6 +1,6 @@
 //! Judging a payment from all that is known.
 //! In: a payment's facts. Out: its line in the ledger, its touches, what it waits for, what it taught, what it owes.
-//! Promise: everything is computed anew and written only where it differs; whoever borrows a click ID from it is judged again.
+//! Promise: everything is computed again and written only where it differs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,16 +9,20 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
-use super::payment::Payment;
+use super::payment::{Mode, PayFact, Payment};
 use super::{Ledger, Line, Record, owed, sums, table};
 use crate::clock::Timestamp;
+use crate::delivery;
 use crate::ids::{ClickId, ClickIdKey};
+use crate::money::Money;
 use crate::settings::Source;
 use crate::store::AnyConnection;
 use crate::visit::{self, Visit};
 
 /// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
 const SHORT_HOLD: Duration = Duration::from_secs(3);
+/// Status of what its owner called the receipt of another payment.
+const DUPLICATE: &str = "duplicate";
 /// How long any other payment that may have a checkout waits for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
@@ -33,12 +37,13 @@ pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
     identity.chain(lineage).chain(of_contract).collect()
 }
 
-/// Judges a payment from all that is known, and writes it with everything that follows.
+/// Judges a payment from all that is known, and writes it with everything that follows. True when it can be found by an object that it was
+/// not found by before.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
     record: &mut Record,
-) -> Result<()> {
+) -> Result<bool> {
     let source = record.payment.source_id.as_deref().and_then(|id| ledger.settings.source(id));
     let source = source.context("the payment's source is gone, or its events are being read")?;
     if let Some(subscription) = &record.payment.subscription {
@@ -46,15 +51,32 @@ pub(super) async fn settle(
         record.contract = contract.unwrap_or_default();
     }
     table::save_payment(tx, record).await?;
-    table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
+    let learned = table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
     let was_stored = std::mem::replace(&mut record.is_stored, true);
     match record.payment.entry(source) {
-        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await,
-        None => match record.payment.expired_at {
-            Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await,
-            None => Ok(()), // It only teaches.
-        },
+        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
+        None => {
+            unwrite(tx, ledger, record).await?;
+            match record.payment.expired_at {
+                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
+                None => {} // No fact of this payment creates a conversion.
+            }
+        }
     }
+    Ok(learned)
+}
+
+/// Takes a line out of the ledger that its facts no longer make: a refund turned out to be the release of an authorization. A line that a
+/// delivery belongs to stays, so that the delivery keeps its conversion.
+async fn unwrite(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<()> {
+    if record.line.is_none() || !delivery::forget_untold(tx, &record.id).await? {
+        return Ok(());
+    }
+    let line = record.line.take();
+    sums::unsum(tx, ledger.now, [line.as_ref(), None]).await?;
+    table::forget_touches(tx, &record.id).await?;
+    table::save_waits(tx, &record.id, &BTreeSet::new()).await?;
+    table::remove_line(tx, &record.id).await
 }
 
 async fn write(
@@ -79,7 +101,7 @@ async fn write(
             None => table::lent_click_id(tx, record, occurred_at).await?,
         };
     }
-    let origin = origin(&record.payment);
+    let origin = origin(&record.payment, &entry);
     let found = std::mem::take(&mut looked.found);
     let result = join::decide(looked.judged.as_ref(), origin, found);
     let last = visit_of(tx, &mut looked, &result).await?;
@@ -96,17 +118,21 @@ async fn write(
     let hold = if is_own { SHORT_HOLD } else { LONG_HOLD };
     let owed_from = Some(recorded_at.plus(hold))
         .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
-    let currency = entry.amount.map(|amount| amount.currency).or(entry.adjusted.currency);
     let payment = &record.payment;
+    let is_receipt = payment.may_be_receipt();
+    let is_duplicate = is_receipt && table::is_duplicate(tx, &record.id).await?;
+    let amount = entry.amount.or_else(|| nothing_to_pay(ledger, &site_id, payment));
+    let currency = amount.map(|amount| amount.currency).or(entry.adjusted.currency);
     let line = Line {
         site_id,
         source_id: source.id.clone(),
         livemode: payment.livemode,
         kind: entry.kind.clone(),
-        status: entry.status.to_owned(),
+        status: if is_duplicate { DUPLICATE } else { entry.status }.to_owned(),
         occurred_at,
-        paid_at: entry.paid_at,
-        amount_minor: entry.amount.map(|amount| amount.minor),
+        // What was not paid is in no report.
+        paid_at: entry.paid_at.filter(|_| !is_duplicate),
+        amount_minor: amount.map(|amount| amount.minor),
         currency: currency.map(|currency| currency.code().to_owned()),
         refunded_minor: entry.adjusted.refunded,
         disputed_minor: entry.adjusted.disputed,
@@ -115,6 +141,7 @@ async fn write(
         client_reference_id: payment.client_reference_id.clone(),
         email: payment.email().map(str::to_owned),
         description: payment.description().map(str::to_owned),
+        receipt_customer: payment.customer.clone().filter(|_| is_receipt),
         result,
         owed_from,
         recorded_at,
@@ -133,10 +160,19 @@ async fn write(
     table::save_touches(tx, &record.id, &way).await?;
     wait_for(tx, record, was_stored, &looked.awaited).await?;
     record.line = Some(line.clone());
-    if owed_from.is_none() {
+    if is_duplicate {
+        // What was sent already stays; what was not is not sent.
+        delivery::forget_untold(tx, &record.id).await?;
+    } else if owed_from.is_none() {
         owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
     }
     Ok(())
+}
+
+/// A checkout that only saves a card states no amount: that is 0 in the site's currency.
+fn nothing_to_pay(ledger: Ledger<'_>, site_id: &str, payment: &Payment) -> Option<Money> {
+    let site = ledger.settings.site(site_id).filter(|_| payment.mode == Some(Mode::Setup))?;
+    Some(Money { minor: 0, currency: site.currency })
 }
 
 /// An expired checkout: no conversion, but the campaign that led to it is known.
@@ -301,12 +337,12 @@ fn first_report(visit: &Visit) -> Option<String> {
     visit.is_provisional.then(awaited)
 }
 
-/// Where a payment without a reference would have got one from.
-fn origin(payment: &Payment) -> Origin {
-    let is_adjusted = payment.adjusted_at.is_some();
+/// Where a payment without a reference would have got one from. A refund or a dispute says so only while its payment has not been seen.
+fn origin(payment: &Payment, entry: &Entry) -> Origin {
+    let is_unseen = entry.pay_fact == PayFact::Unknown;
     if !payment.sessions.is_empty() || payment.reported.is_some() {
         Origin::Checkout
-    } else if is_adjusted || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
+    } else if is_unseen || (!payment.invoices.is_empty() && payment.subscription.is_some()) {
         Origin::Earlier
     } else {
         Origin::Nothing
@@ -328,45 +364,4 @@ fn site_of(
         .map(|visit| visit.site_id.clone())
         .or_else(minted)
         .unwrap_or_else(|| source.site_id.clone())
-}
-
-/// What a line lends to others: nothing, unless its payment named its visit itself.
-fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
-    let line = line?;
-    match &line.result {
-        Match::Matched { by, click_id } if by.is_own() => {
-            Some((click_id, line.occurred_at, &line.transaction_id))
-        }
-        Match::Matched { .. } | Match::Unmatched(_) => None,
-    }
-}
-
-/// Judges again what may borrow from this payment, where what it lends has changed: unmatched ones, and ones that borrowed already.
-pub(super) async fn settle_borrowers(
-    tx: &mut AnyConnection,
-    ledger: Ledger<'_>,
-    before: Option<&Line>,
-    record: &Record,
-    facts_before: &Payment,
-) -> Result<()> {
-    let payment = &record.payment;
-    let is_abandoned = record.line.is_none() && payment.expired_at.is_some();
-    let (lent_before, lends) = (lent(before), lent(record.line.as_ref()));
-    let is_same = lent_before == lends
-        && payment.lineage() == facts_before.lineage()
-        && payment.sessions == facts_before.sessions;
-    if !is_abandoned && (is_same || (lends.is_none() && lent_before.is_none())) {
-        return Ok(());
-    }
-    let through: Vec<&str> = objects(record)
-        .into_iter()
-        .filter(|(id, role)| *role == "lineage" || payment.sessions.contains(*id))
-        .map(|(id, _)| id)
-        .collect();
-    let borrowers = table::borrowers(tx, record, &through).await?;
-    for id in borrowers {
-        let mut borrower = table::load(tx, &id).await?;
-        settle(tx, ledger, &mut borrower).await?;
-    }
-    Ok(())
 }

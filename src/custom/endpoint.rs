@@ -118,7 +118,8 @@ async fn receive_conversion(
             };
         }
     }
-    let ledger = Ledger { keys: &state.click_ids, settings: &settings, now };
+    let ledger =
+        Ledger { keys: &state.click_ids, settings: &settings, later: Some(&state.settings), now };
     match record(&state.store, ledger, source, request).await {
         Ok(Ok(recorded)) => {
             state.bells.delivery_owed.notify_one();

@@ -9,6 +9,8 @@ mod parameters;
 mod statement;
 mod table;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 pub(crate) use limit::RequestLimit;
@@ -63,14 +65,20 @@ pub(crate) async fn record(
         received_at: ledger.now,
         request,
     };
-    let statement = match read(ledger, source, &kept) {
+    let mut statement = read(ledger, source, &kept);
+    let (mut tx, settings) = ledger.begin(store).await?;
+    if !Arc::ptr_eq(&settings, ledger.settings) {
+        statement = read(ledger.with(&settings), source, &kept);
+    }
+    let statement = match statement {
         Ok(statement) => statement,
         Err(refusal) => {
+            drop(tx);
             keep_refused(store, &kept, &refusal).await?;
             return Ok(Err(refusal));
         }
     };
-    let mut tx = store.begin().await?;
+    let ledger = ledger.with(&settings);
     let recorded = process(&mut tx, ledger, &kept, statement).await?;
     let state = if recorded.processed.is_repeat { "repeated" } else { "recorded" };
     let conversion_id = recorded.processed.conversion_id.as_deref();

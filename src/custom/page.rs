@@ -79,9 +79,10 @@ async fn take(
         settings::add_page_source(store, settings, now, site).await?;
         snapshot = settings.current();
     }
-    let ledger = Ledger { keys, settings: &snapshot, now };
+    let ledger = Ledger { keys, settings: &snapshot, later: Some(settings), now };
+    let (mut tx, snapshot) = ledger.begin(store).await?;
+    let ledger = ledger.with(&snapshot);
     let payment = payment(keys, &snapshot, event)?;
-    let mut tx = store.begin().await?;
     let processed = conversion::process(&mut tx, ledger, payment).await?;
     let Some(conversion_id) = processed.conversion_id else {
         return Ok(Err("it states no conversion".to_owned()));

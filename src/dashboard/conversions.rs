@@ -60,13 +60,14 @@ struct DayGroup {
 }
 
 /// A tab: its word in the query, its label.
-const TABS: [(&str, &str); 6] = [
+const TABS: [(&str, &str); 7] = [
     ("", "All"),
     ("matched", "Matched"),
     ("unmatched", "Not matched"),
     ("owed", "Not delivered yet"),
     ("given_up", "Given up"),
     ("refunded", "Refunded"),
+    ("authorized", "Not captured yet"),
 ];
 
 /// `GET /conversions`.
@@ -124,7 +125,7 @@ fn filter(
         match_state: is("matched", "matched").or(is("unmatched", "unmatched")),
         reason,
         delivery_state: is("owed", "pending").or(is("given_up", "given_up")),
-        status: is("refunded", "refunded"),
+        status: is("refunded", "refunded").or(is("authorized", "authorized")),
         only_paid: matches!(tab, "matched" | "unmatched"),
         search,
         from: Some(span.period.from),

@@ -352,7 +352,10 @@ pub(super) async fn retry_delivery(
         }
         Retried::NotFound => Err(AppError::not_found("There is no such delivery.")),
         Retried::NotRetryable(state) => {
-            let line = format!("This delivery cannot be sent again: its state is “{state}”.");
+            let line = match state.as_str() {
+                "destination_deleted" => "Its destination was deleted.".to_owned(),
+                state => format!("This delivery cannot be sent again: its state is “{state}”."),
+            };
             Err(AppError::new(StatusCode::CONFLICT, line))
         }
     }

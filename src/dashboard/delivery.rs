@@ -239,7 +239,12 @@ pub(super) async fn rebuild_delivery(
         ));
     }
     let snapshot = state.settings.current();
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     match conversion::rebuild_delivery(&state.store, ledger, &id).await? {
         Retried::Owed => {
             state.bells.delivery_owed.notify_one();

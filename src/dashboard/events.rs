@@ -240,6 +240,11 @@ fn payment_item(viewer: &Viewer, payment: &EventPayment) -> PaymentItem {
     }
 }
 
+/// Deepest indentation: what lies deeper would be far to the right of every screen.
+const INDENTED_LEVELS: usize = 40;
+/// Longest text shown with line breaks. A body of nothing but brackets would grow to many times its size.
+const INDENTED_BYTES: usize = 8 * 1024 * 1024;
+
 /// JSON with line breaks, its numbers and the order of its fields untouched; other bytes as they are.
 fn indented(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
@@ -250,9 +255,12 @@ fn indented(body: &[u8]) -> String {
     let mut rest = text.chars().peekable();
     let new_line = |out: &mut String, depth: usize| {
         out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth));
+        out.extend(std::iter::repeat_n("  ", depth.min(INDENTED_LEVELS)));
     };
     while let Some(char) = rest.next() {
+        if out.len() > INDENTED_BYTES {
+            return text.into_owned();
+        }
         if is_text {
             out.push(char);
             is_text = is_escaped || char != '"';

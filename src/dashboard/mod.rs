@@ -68,6 +68,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/conversions/{id}", get(journey::show_journey))
         .route("/conversions/{id}/match", post(journey::match_conversion))
         .route("/conversions/{id}/unmatch", post(journey::take_back_match))
+        .route("/conversions/{id}/count-once", post(journey::count_once))
+        .route("/conversions/{id}/count-again", post(journey::count_again))
         .route("/leaks", get(leaks::show_leaks))
         .route("/visits", get(visits::list_visits))
         .route("/deliveries", get(deliveries::list_deliveries))

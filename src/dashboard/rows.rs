@@ -41,13 +41,17 @@ pub(super) fn conversion_item(viewer: &Viewer, row: &ConversionRow) -> Conversio
     if let Some(source) = &row.reported_by {
         bought.push_str(&format!(", reported by {source}"));
     }
+    let mut note = words::status_note(&row.status).to_owned();
+    if row.may_repeat.is_some() && row.paid_at.is_some() {
+        note = "possible duplicate (receipt)".to_owned();
+    }
     let chip = |delivery| words::delivery_chip(delivery, &viewer.times, viewer.now);
     ConversionItem {
         href: viewer.link(&format!("/conversions/{}", row.id)).to_string(),
         at: viewer.times.minute(row.occurred_at),
         amount: row.amount.map_or_else(|| numbers::NONE.to_owned(), numbers::money),
         is_test: !row.livemode,
-        note: words::status_note(&row.status).to_owned(),
+        note,
         campaign,
         origin,
         matched: words::match_chip(row),

@@ -3,17 +3,20 @@
 //! Promise: what is owed is in the transaction that made it owed; after the first attempt its bytes never change; nothing is owed twice.
 
 mod breaker;
+mod make;
 mod pace;
 mod schedule;
 mod table;
 pub(crate) mod worker;
+
+pub(crate) use make::make_messages;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::clock::{AHEAD, Timestamp};
-use crate::destination::{self, Message, News, Outgoing, Skip, Unsent};
+use crate::destination::{self, Content, Draft, News, Outgoing, Skip, Unsent};
 use crate::money::Money;
 use crate::settings::{self, Destination, Settings};
 use crate::store::{AnyConnection, Store};
@@ -41,20 +44,22 @@ impl Owed<'_> {
 
 /// What is told about a conversion first; refunds and disputes have keys of their own.
 const PAID: &str = "paid";
+/// Why a delivery is not retried: there is nowhere to send it.
+const DELETED: &str = "destination_deleted";
 /// A lost dispute; told once.
 const DISPUTE: &str = "dispute";
 
 /// Writes what is owed, or corrects what has not been tried yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
     let too_old_after = owed.destination.options.max_age();
-    let composed = if is_before(owed.news_at, owed.destination.created_at, now) {
-        Err(Unsent::Skipped(Skip::BeforeDestination))
+    let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
+        Err(Skip::BeforeDestination)
     } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {
-        Err(Unsent::Skipped(Skip::TooOld))
+        Err(Skip::TooOld)
     } else {
-        destination::compose(owed.destination, owed.outgoing)
+        destination::draft(owed.destination, owed.outgoing)
     };
-    write(tx, now, owed, &composed, &[Skip::NoIdentity, Skip::Unmatched]).await
+    write(tx, now, owed, &draft, &[Skip::NoIdentity, Skip::Unmatched]).await
 }
 
 /// Whether a conversion was no news any more when the destination was added. A destination of the future was added by a clock that was
@@ -82,9 +87,9 @@ pub(crate) async fn owe_anyway(
     now: Timestamp,
     owed: &Owed<'_>,
 ) -> Result<()> {
-    let composed = destination::compose(owed.destination, owed.outgoing);
+    let draft = destination::draft(owed.destination, owed.outgoing);
     let cured = [Skip::NoIdentity, Skip::Unmatched, Skip::BeforeDestination, Skip::TooOld];
-    write(tx, now, owed, &composed, &cured).await
+    write(tx, now, owed, &draft, &cured).await
 }
 
 /// `cured` are the reasons that no longer hold. A setting changed later changes nothing that was decided.
@@ -92,23 +97,22 @@ async fn write(
     tx: &mut AnyConnection,
     now: Timestamp,
     owed: &Owed<'_>,
-    composed: &Result<Message, Unsent>,
+    draft: &Result<Draft, Skip>,
     cured: &[Skip],
 ) -> Result<()> {
     let due = if owed.waits_for_visit { now.plus(WAIT_FOR_VISIT) } else { now };
     let is_cured =
         |reason: &Option<String>| cured.iter().any(|skip| reason.as_deref() == Some(skip.word()));
     match table::find(tx, &owed.destination.id, owed.conversion_id, PAID).await? {
-        None => table::insert(tx, now, due, PAID, owed, composed).await,
-        Some(existing) => match (existing.state.as_str(), composed) {
-            ("skipped", Ok(message)) if is_cured(&existing.reason) => {
-                table::freeze(tx, &existing.id, due, owed, message).await
+        None => table::insert(tx, now, due, PAID, owed, draft).await,
+        Some(existing) => match (existing.state.as_str(), draft) {
+            ("skipped", Ok(draft)) if is_cured(&existing.reason) => {
+                table::write_draft(tx, &existing.id, due, owed, draft).await
             }
-            ("pending" | "held", Ok(message))
-                if existing.is_untouched()
-                    && (existing.request != message.body || existing.due > due) =>
+            ("pending" | "held", Ok(draft))
+                if existing.is_untouched() && (!existing.says(draft) || existing.due > due) =>
             {
-                table::freeze(tx, &existing.id, due, owed, message).await
+                table::write_draft(tx, &existing.id, due, owed, draft).await
             }
             _ => Ok(()),
         },
@@ -163,8 +167,8 @@ pub(crate) async fn owe_chargeback(
 }
 
 async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'_>) -> Result<()> {
-    let composed = destination::compose(owed.destination, owed.outgoing);
-    table::insert(tx, now, now, key, owed, &composed).await
+    let draft = destination::draft(owed.destination, owed.outgoing);
+    table::insert(tx, now, now, key, owed, &draft).await
 }
 
 /// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
@@ -205,6 +209,7 @@ struct Existing {
     state: String,
     reason: Option<String>,
     request: String,
+    facts: Option<String>,
     attempts: i64,
     due: Timestamp,
 }
@@ -213,16 +218,12 @@ impl Existing {
     fn is_untouched(&self) -> bool {
         self.attempts == 0
     }
-}
 
-/// State, reason, message and error, as the row has them.
-fn frozen(
-    composed: &Result<Message, Unsent>,
-) -> (&'static str, Option<&'static str>, Option<&Message>, Option<&str>) {
-    match composed {
-        Ok(message) => ("pending", None, Some(message), None),
-        Err(Unsent::Skipped(skip)) => ("skipped", Some(skip.word()), None, None),
-        Err(Unsent::Broken(error)) => ("given_up", Some("mapping_error"), None, Some(error)),
+    fn says(&self, draft: &Draft) -> bool {
+        match &draft.content {
+            Content::Made(made) => self.facts.is_none() && self.request == made.body,
+            Content::Facts(facts) => self.facts.as_ref() == Some(facts),
+        }
     }
 }
 
@@ -237,7 +238,7 @@ pub enum Retried {
     NotRetryable(String),
 }
 
-/// Makes a given-up delivery owed again: the same bytes, a fresh schedule, earlier attempts stay listed. A pending one becomes due now.
+/// Makes a given-up delivery owed again: the same bytes, or new ones where its mapping failed; a fresh schedule, earlier attempts stay listed. A pending one becomes due now.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -245,6 +246,9 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     let subject = table::subject(store, id).await?;
     let mut tx = store.begin().await?;
     if let Some(subject) = &subject {
+        if settings::is_deleted(&mut tx, &subject.destination_id).await? {
+            return Ok(Retried::NotRetryable(DELETED.to_owned()));
+        }
         table::breakers::probe_now(&mut tx, now, &subject.destination_id).await?;
     }
     let retried = if table::owe_again(&mut tx, now, id).await? {
@@ -278,6 +282,9 @@ pub(crate) struct Chosen {
 /// When the database cannot be written.
 pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
     let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, &chosen.destination_id).await? {
+        return Ok(0);
+    }
     table::breakers::probe_now(&mut tx, now, &chosen.destination_id).await?;
     let count = table::owe_all_again(&mut tx, now, chosen).await?;
     tx.commit().await?;
@@ -291,11 +298,30 @@ pub(crate) struct Subject {
     pub(crate) transaction_id: String,
     /// False for refunds and disputes.
     pub(crate) tells_of_payment: bool,
+    /// Whether its row still holds what its mapping used.
+    pub(crate) has_facts: bool,
 }
 
 /// What a delivery is about.
 pub(crate) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
     table::subject(store, id).await
+}
+
+/// Lets a message be made again by today's mapping, from the facts that it was made of. False while somebody is sending it.
+pub(crate) async fn make_again(
+    store: &Store,
+    now: Timestamp,
+    id: &str,
+    destination: &Destination,
+) -> Result<Retried> {
+    let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, &destination.id).await? {
+        return Ok(Retried::NotRetryable(DELETED.to_owned()));
+    }
+    table::breakers::probe_now(&mut tx, now, &destination.id).await?;
+    let is_done = table::unmake(&mut tx, now, id, destination).await?;
+    tx.commit().await?;
+    Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
 }
 
 /// Freezes a message anew, whatever was sent before; the earlier body is kept beside it.
@@ -306,12 +332,15 @@ pub(crate) async fn rebuild(
     destination: &Destination,
     outgoing: &Outgoing,
 ) -> Result<Retried> {
-    let message = match destination::compose(destination, outgoing) {
+    let message = match destination::compose(destination, outgoing).await {
         Ok(message) => message,
         Err(Unsent::Skipped(skip)) => return Ok(Retried::NotRetryable(skip.word().to_owned())),
         Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
     };
     let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, &destination.id).await? {
+        return Ok(Retried::NotRetryable(DELETED.to_owned()));
+    }
     table::breakers::probe_now(&mut tx, now, &destination.id).await?;
     let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
     tx.commit().await?;
@@ -329,7 +358,7 @@ pub(crate) async fn set_enabled(
     destination_id: &str,
     enabled: bool,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = settings::begin_change(store).await?;
     settings::set_enabled(&mut tx, destination_id, enabled).await?;
     if enabled {
         table::release(&mut tx, destination_id).await?;
@@ -352,11 +381,23 @@ pub(crate) async fn delete_destination(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = settings::begin_change(store).await?;
     settings::delete_destination(&mut tx, now, destination_id).await?;
     table::give_up_all(&mut tx, now, destination_id).await?;
     tx.commit().await?;
     settings.reload(store).await
+}
+
+/// Gives up, visibly, what still waits for destinations that were deleted: earlier versions could leave such rows. At start.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result<()> {
+    let mut tx = store.begin().await?;
+    for destination_id in settings::deleted_destinations(&mut tx).await? {
+        table::give_up_all(&mut tx, now, &destination_id).await?;
+    }
+    tx.commit().await
 }
 
 /// Forgets that a destination was down: its address or credential was changed, so it is tried at once.

@@ -87,9 +87,9 @@ pub(super) mod tests {
     use super::*;
     use crate::destination::facts::{Conversion, Match};
     use crate::destination::presets::PRESETS;
-    use crate::destination::{News, Skip, Unsent, compose};
+    use crate::destination::{Content, News, Skip, draft, map};
     use crate::money::{Currency, Money};
-    use crate::settings::Discretion;
+    use crate::settings::{Destination, Discretion};
 
     const OURS: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
     const THEIRS: &str = "p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys";
@@ -144,13 +144,18 @@ pub(super) mod tests {
     }
 
     /// By the fixed message and by the default rows: they are the same to the byte.
-    fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, Unsent> {
+    fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, Skip> {
         let mut destination = crate::destination::tests::destination();
         destination.options = options.clone();
-        let fixed = compose(&destination, outgoing);
+        let made = |destination: &Destination| {
+            draft(destination, outgoing).map(|draft| match draft.content {
+                Content::Made(made) => made,
+                Content::Facts(facts) => map(&destination.options, &facts).unwrap(),
+            })
+        };
+        let fixed = made(&destination);
         destination.options.rows = Some(PRESETS[0].rows());
-        let mapped = compose(&destination, outgoing);
-        assert_eq!(fixed, mapped);
+        assert_eq!(fixed, made(&destination));
         fixed.map(|message| message.body)
     }
 
@@ -177,7 +182,7 @@ pub(super) mod tests {
         let refund = with(|found| found.news = News::Refund(growth));
         let lost = with(|found| found.news = News::Chargeback);
         for news in [&refund, &lost] {
-            assert_eq!(composed(&DestinationOptions::default(), news), Err(Skip::KindOff.into()));
+            assert_eq!(composed(&DestinationOptions::default(), news), Err(Skip::KindOff));
         }
         let text = body(&options, &refund);
         assert!(
@@ -282,7 +287,7 @@ pub(super) mod tests {
             ("nobody agreed", &asking, purchase(), Skip::NoConsent),
         ];
         for (name, options, outgoing, skip) in rows {
-            assert_eq!(composed(options, &outgoing), Err(skip.into()), "{name}");
+            assert_eq!(composed(options, &outgoing), Err(skip), "{name}");
         }
         let less = DestinationOptions {
             gpc: Discretion::WithoutPersonal,

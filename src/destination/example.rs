@@ -37,7 +37,7 @@ pub(crate) async fn try_out(
         ..destination.options.clone()
     };
     let wanting = Destination { accepts_test: true, options, ..destination.clone() };
-    let message = compose(&wanting, &outgoing(destination.kind, &id, now, site))?;
+    let message = compose(&wanting, &outgoing(destination.kind, &id, now, site)).await?;
     let (content_type, body) = (message.content_type, message.body.as_str());
     let answer = sender.send(destination, Parcel { id: &id, at: now, content_type, body }).await;
     let (outcome, error) = judge(destination, &answer);

@@ -19,7 +19,7 @@ pub(crate) struct Conversion {
     pub(crate) source: String,
     /// purchase, renewal, trial, lead, or a custom event name.
     pub(crate) kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
     pub(crate) status: String,
     /// Live or test.
     pub(crate) livemode: bool,

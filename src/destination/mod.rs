@@ -6,6 +6,7 @@ mod anytrack;
 mod example;
 pub(crate) mod facts;
 mod guard;
+mod limits;
 mod mail;
 pub(crate) mod mapping;
 pub(crate) mod presets;
@@ -20,6 +21,8 @@ pub use send::Network;
 pub(crate) use send::{Answer, Parcel, Sender};
 pub(crate) use webhook::new_secret;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::money::Money;
@@ -30,6 +33,30 @@ use crate::settings::{Destination, DestinationKind, DestinationOptions, Discreti
 pub(crate) struct Message {
     pub(crate) event_name: String,
     pub(crate) transaction_id: String,
+    pub(crate) body: String,
+    pub(crate) content_type: &'static str,
+}
+
+/// A message as far as the transaction that queues it makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) event_name: String,
+    pub(crate) transaction_id: String,
+    pub(crate) content: Content,
+}
+
+/// What a draft says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The standard message: its final bytes.
+    Made(Made),
+    /// What the destination's mapping may use, as JSON. Expressions take longer than anybody else should wait, so [`make`] computes them later.
+    Facts(String),
+}
+
+/// The bytes of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
     pub(crate) body: String,
     pub(crate) content_type: &'static str,
 }
@@ -101,8 +128,11 @@ impl From<Skip> for Unsent {
 /// Content type of a message that stands in the URL.
 pub(crate) const IN_THE_URL: &str = "query";
 
-/// The message for a destination, or why there is none.
-pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<Message, Unsent> {
+/// Longest that a mapping is waited for. Its cost is bounded (see `limits`), so this is for a machine that is very busy.
+const MAPPING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a destination gets, or why it gets nothing. Computes no expression, so it is quick enough for a transaction.
+pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Draft, Skip> {
     let options = &destination.options;
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
@@ -115,30 +145,74 @@ pub(crate) fn compose(destination: &Destination, outgoing: &Outgoing) -> Result<
         || outgoing.click_id.is_some()
         || outgoing.conversion.email.is_some();
     if destination.kind == DestinationKind::AnyTrack && !has_identity {
-        return Err(Skip::NoIdentity.into());
+        return Err(Skip::NoIdentity);
     }
-    let body = match (&options.rows, destination.kind) {
-        (Some(rows), _) => {
-            let broken = |fault: mapping::Fault| {
-                let field = rows.get(fault.row).map_or("", |row| row.field.as_str());
-                Unsent::Broken(format!("the mapping of “{field}” fails: {}", fault.message))
-            };
-            mapping::build(rows, &names(options, outgoing), options.encoding).map_err(broken)?
-        }
-        (None, DestinationKind::AnyTrack) => anytrack::body(options, outgoing, event_name),
-        (None, DestinationKind::Webhook) => webhook::body(outgoing),
-    };
-    let encoding = if options.rows.is_some() { options.encoding } else { Encoding::Json };
-    Ok(Message {
+    let standard = |body| Content::Made(Made { body, content_type: content_type(Encoding::Json) });
+    Ok(Draft {
         event_name: event_name.to_owned(),
         transaction_id: outgoing.transaction_id.clone(),
-        body,
-        content_type: match encoding {
-            Encoding::Json => "application/json",
-            Encoding::Form => "application/x-www-form-urlencoded",
-            Encoding::Query => IN_THE_URL,
+        content: match (&options.rows, destination.kind) {
+            (Some(_), _) => Content::Facts(names(options, outgoing).to_string()),
+            (None, DestinationKind::AnyTrack) => {
+                standard(anytrack::body(options, outgoing, event_name))
+            }
+            (None, DestinationKind::Webhook) => standard(webhook::body(outgoing)),
         },
     })
+}
+
+fn content_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json",
+        Encoding::Form => "application/x-www-form-urlencoded",
+        Encoding::Query => IN_THE_URL,
+    }
+}
+
+/// Applies a mapping to facts. Call it through [`apart`]: it computes expressions.
+fn map(options: &DestinationOptions, facts: &str) -> Result<Made, String> {
+    let Some(rows) = &options.rows else {
+        return Err("its mapping was removed before the message was made".to_owned());
+    };
+    let facts = serde_json::from_str(facts).map_err(|error| format!("its facts: {error}"))?;
+    let body = mapping::build(rows, &facts, options.encoding).map_err(|fault| {
+        let field = rows.get(fault.row).map_or("", |row| row.field.as_str());
+        format!("the mapping of “{field}” fails: {}", fault.message)
+    })?;
+    if body.is_empty() {
+        return Err("none of the mapping’s fields has a value for this conversion".to_owned());
+    }
+    Ok(Made { body, content_type: content_type(options.encoding) })
+}
+
+/// Makes a message from facts by the destination's mapping, or says why that fails.
+pub(crate) async fn make(destination: &Destination, facts: String) -> Result<Made, String> {
+    let options = destination.options.clone();
+    apart(move || map(&options, &facts)).await.flatten()
+}
+
+/// Computes expressions on a thread where nobody else waits for them, and waits for the result only so long.
+pub(crate) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    match tokio::time::timeout(MAPPING_TIMEOUT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err("our code panicked in its mapping; the log has the place".to_owned()),
+        Err(_) => Err("its mapping takes too long".to_owned()),
+    }
+}
+
+/// The whole message for a destination at once, or why there is none; not for a transaction.
+pub(crate) async fn compose(
+    destination: &Destination,
+    outgoing: &Outgoing,
+) -> Result<Message, Unsent> {
+    let Draft { event_name, transaction_id, content } = draft(destination, outgoing)?;
+    let Made { body, content_type } = match content {
+        Content::Made(made) => made,
+        Content::Facts(facts) => make(destination, facts).await.map_err(Unsent::Broken)?,
+    };
+    Ok(Message { event_name, transaction_id, body, content_type })
 }
 
 /// The names that a destination's rows may use for a conversion.
@@ -346,8 +420,8 @@ pub(crate) mod tests {
         let mut destination = destination();
         let mut test = anytrack::tests::purchase();
         test.conversion.livemode = false;
-        assert_eq!(compose(&destination, &test), Err(Skip::TestMode.into()));
+        assert_eq!(draft(&destination, &test), Err(Skip::TestMode));
         destination.accepts_test = true;
-        assert!(compose(&destination, &test).is_ok());
+        assert!(draft(&destination, &test).is_ok());
     }
 }

@@ -1,13 +1,14 @@
-//! Which click ID a redirect goes on with: the rules of the tag, for a request instead of a page.
-//! In: what the browser holds and brings along. Out: a click ID to go on with, or the wish for a new one.
-//! Promise: a new ad click or campaign starts a new one, a return goes on with the old; nobody can push an ID of his own. Pure.
+//! Chooses the click ID of a click on a redirect link, by the tag's rules. Takes the browser's
+//! cookies and the link's query; returns the click ID to keep, or none if a new one is needed.
+//! Guarantees that a new ad click or campaign gets a new click ID and a returning visitor keeps
+//! theirs, and that nobody can inject an ID of their own. Pure.
 
 use crate::clock::Timestamp;
 use crate::ids::{ClickId, ClickIdKey};
 
-/// A handed-over click ID is believed for this long.
+/// How long a click ID that a linked page passes in the URL is accepted.
 const HANDED_OVER_SECONDS: i64 = 120;
-/// A session lives this long without activity.
+/// A session ends after this long without activity.
 const SESSION_SECONDS: i64 = 1800;
 
 /// What the browser sent.
@@ -15,26 +16,28 @@ const SESSION_SECONDS: i64 = 1800;
 pub(super) struct Held<'a> {
     /// Cookie `_ck`.
     pub(super) click_id: Option<&'a str>,
-    /// Cookie `_ck_s`: signature and last activity.
+    /// Cookie `_ck_s`: the last signature and the time of the last activity.
     pub(super) session: Option<&'a str>,
-    /// Parameter `_ck` of the address: click ID and seconds.
+    /// Parameter `_ck` of the URL: a click ID and the time in seconds at which a linked page added
+    /// it.
     pub(super) handed_over: Option<&'a str>,
 }
 
-/// What to go on with.
+/// The result of [`choose`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// The click ID to keep; without one, a new one is minted.
+    /// The click ID to keep; `None` if the caller must mint a new one.
     pub(super) kept: Option<ClickId>,
     /// The click ID before this visit.
     pub(super) previous: Option<ClickId>,
-    /// True when it came from a linked page.
+    /// True if the click ID came from a linked page.
     pub(super) is_adopted: bool,
-    /// What the cookie `_ck_s` says from now on.
+    /// The new value of the cookie `_ck_s`.
     pub(super) session: String,
 }
 
-/// Chooses. `signature` is of the request's own query; `from_outside` says that the referrer is none of the owner's pages.
+/// Chooses the click ID. `signature` is that of the request's query; `from_outside` is true if the
+/// referrer is not one of the site's own pages.
 pub(super) fn choose(
     keys: &ClickIdKey,
     site_number: i64,
@@ -71,7 +74,8 @@ pub(super) fn choose(
     Choice { kept, previous: stored, is_adopted: false, session }
 }
 
-/// The tag's signature of a query: one number for all its ad click IDs and UTM parameters, empty if there are none.
+/// The tag's signature of a query: a hash of its ad click IDs and UTM parameters as a decimal
+/// number; empty if there are none.
 pub(super) fn signature(query: &str) -> String {
     let pairs: Vec<&str> = query.split('&').filter(|pair| is_signed(pair)).collect();
     if pairs.is_empty() {
@@ -84,7 +88,8 @@ pub(super) fn signature(query: &str) -> String {
     hash.to_string()
 }
 
-/// The tag's pattern: `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=.`, without regard to case.
+/// True if the tag's pattern matches:
+/// `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=.`, ignoring case.
 fn is_signed(pair: &str) -> bool {
     let Some((name, value)) = pair.split_once('=') else { return false };
     let name = name.to_ascii_lowercase();
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_landings_holds_for_redirects() {
+    fn a_click_keeps_or_replaces_the_click_id_as_a_landing_does() {
         let old = keys().mint(NOW, 1);
         let mine = signature("gclid=A");
         let live = format!("{mine}.{}", NOW.as_seconds() - 60);
@@ -140,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_pushes_an_id_of_his_own() {
+    fn only_fresh_genuine_ids_of_the_site_are_adopted() {
         let seconds = NOW.as_seconds();
         let genuine = keys().mint(NOW, 1);
         let foreign_site = keys().mint(NOW, 2);
@@ -171,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_the_tags() {
-        // What static/tag.js makes of the same queries; its own test reads the same file.
+    fn signatures_equal_those_of_the_tag() {
+        // The test of static/tag.js reads the same file.
         let rows = include_str!("../../tests/fixtures/signatures.json");
         let rows: Vec<(String, String)> = serde_json::from_str(rows).unwrap();
         for (query, expected) in rows {

@@ -1,7 +1,7 @@
-//! `GET /p/{alias}`: a payment link that needs no script.
-//! In: a click in an e-mail, a PDF, a QR code, or on a page whose tag did not run. Out: 302 to the stored payment link with the click ID.
-//! Promise: it leads nowhere but to what the owner saved, the visit is durable before the answer, and a database that cannot be
-//! written costs the visit, never the sale.
+//! `GET /p/{alias}`: a redirect link to a payment link, for email, PDFs, QR codes and pages without
+//! the tag. Takes a visitor's click; returns a 302 to the stored payment link with a click ID.
+//! Guarantees that it redirects only to the stored link, and that the visit is committed before the
+//! response. If the database cannot be written, the visit is lost and the redirect still works.
 
 mod identity;
 mod target;
@@ -23,9 +23,9 @@ use crate::settings::{Consent, Link, Site};
 use crate::state::AppState;
 use crate::visit::{self, Click, VisitLimit};
 
-/// How long a buyer waits for his visit to be written.
+/// How long a buyer waits for their visit to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Largest query read; browsers cut addresses far above.
+/// Longest query that is used. Longer ones are ignored.
 const MAX_QUERY_BYTES: usize = 6000;
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
@@ -35,7 +35,7 @@ pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
     Router::new().route("/p/{alias}", get(follow))
 }
 
-/// `GET /p/{alias}`. Unknown or paused: 404 with a plain page.
+/// Serves `GET /p/{alias}`. An unknown or paused link is 404 with a plain page.
 async fn follow_link(
     State(state): State<AppState>,
     method: Method,
@@ -48,9 +48,9 @@ async fn follow_link(
     let settings = state.settings.current();
     let link = settings.link_by_alias(&alias.to_ascii_lowercase());
     let site = link.and_then(|link| settings.site(&link.site_id));
-    let (Some(link), Some(site)) = (link, site) else { return Ok(nowhere(UNKNOWN)) };
+    let (Some(link), Some(site)) = (link, site) else { return Ok(not_found(UNKNOWN)) };
     if link.is_paused {
-        return Ok(nowhere(PAUSED));
+        return Ok(not_found(PAUSED));
     }
     let query = query.filter(|query| query.len() <= MAX_QUERY_BYTES).unwrap_or_default();
     let jar = Jar::read(&headers);
@@ -61,11 +61,11 @@ async fn follow_link(
     };
     let waits_for_consent =
         site.tag.consent != Consent::Off && held.click_id.is_none() && held.handed_over.is_none();
-    // Whoever only looks ahead is no buyer.
-    let looks_ahead = method == Method::HEAD
+    // Bots, prefetches and link previews are not visits.
+    let is_preview = method == Method::HEAD
         || headers.contains_key("sec-purpose")
         || visit::is_bot(&client.user_agent);
-    if waits_for_consent || looks_ahead {
+    if waits_for_consent || is_preview {
         return answer(&target::address(site, &link.target, None, &query));
     }
     let signature = identity::signature(&query);
@@ -83,7 +83,7 @@ async fn follow_link(
     let presented = kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
     let click_id = click_id.unwrap_or(presented);
     let mut response = answer(&target::address(site, &link.target, Some(&click_id), &query))?;
-    // The browser may hold the click ID already; that there was activity is news to it.
+    // The browser may have the click ID already, but the time of the last activity is always new.
     let is_new = held.click_id != Some(click_id.as_str());
     let click_id = is_new.then_some(("_ck", click_id.as_str()));
     for (name, value) in click_id.into_iter().chain([("_ck_s", session.as_str())]) {
@@ -95,7 +95,8 @@ async fn follow_link(
     Ok(response)
 }
 
-/// Makes the click's visit durable; answers its signed click ID, or nothing when it could not be written.
+/// Stores the click's visit. Returns its signed click ID; if the visit could not be written, the
+/// click ID that was chosen or minted for it.
 async fn record(
     state: &AppState,
     site: &Site,
@@ -132,21 +133,21 @@ async fn record(
             tracing::error!(
                 error = format!("{error:#}"),
                 link = link.alias,
-                "could not write a click's visit; the buyer went on"
+                "could not store the visit of a click; the buyer was redirected anyway"
             );
             Some(minted)
         }
         Err(_) => {
             tracing::error!(
                 link = link.alias,
-                "writing a click's visit took too long; the buyer went on"
+                "storing the visit of a click took too long; the buyer was redirected anyway"
             );
             Some(minted)
         }
     }
 }
 
-/// True for a referrer that is none of the owner's pages and no payment page.
+/// True for a referrer that is neither one of the site's own pages nor a payment page.
 fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
     let Some(host) = visit::host_of(referrer) else { return false };
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
@@ -198,11 +199,11 @@ fn answer(address: &str) -> Result<Response, AppError> {
     Ok((StatusCode::FOUND, headers).into_response())
 }
 
-const UNKNOWN: &str = "There is no such link. Ask whoever gave it to you for the right one.";
-const PAUSED: &str = "This link leads nowhere at the moment. Ask whoever gave it to you.";
+const UNKNOWN: &str = "This link doesn’t exist. Ask the sender for the right one.";
+const PAUSED: &str = "This link isn’t active at the moment. Ask the sender for another one.";
 
-/// 404 with a plain page, for buyers.
-fn nowhere(line: &'static str) -> Response {
+/// A 404 response with a plain page for buyers.
+fn not_found(line: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
@@ -210,7 +211,7 @@ fn nowhere(line: &'static str) -> Response {
     ];
     let page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <meta name=\"color-scheme\" content=\"light dark\"><title>No such link</title><p>{line}</p>\n"
+         <meta name=\"color-scheme\" content=\"light dark\"><title>Link not found</title><p>{line}</p>\n"
     );
     (StatusCode::NOT_FOUND, headers, page).into_response()
 }

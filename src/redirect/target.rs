@@ -1,19 +1,20 @@
-//! From a stored payment link to the address a visitor is sent to.
-//! In: the stored link, the visitor's click ID or none, the query of the request. Out: the address.
-//! Promise: scheme, host and path are the stored ones, whatever the request says; a reference that the owner wrote stays byte for byte. Pure.
+//! Builds the URL of a redirect. Takes the stored payment link, the click ID or none, and the query
+//! of the request; returns the URL. Guarantees that scheme, host and path are the stored ones,
+//! whatever the request contains, and that a reference in the stored link stays unchanged. Pure.
 
 use std::ops::Range;
 
 use crate::ids::ClickId;
 use crate::settings::{Site, is_payment_host, placeholders};
 
-/// Parameters of Stripe's payment links that the request may bring along, beside `utm_*`.
+/// Parameters of Stripe's payment links that are copied from the request, beside `utm_*`.
 const COPIED: [&str; 3] = ["prefilled_email", "prefilled_promo_code", "locale"];
-/// Longest value copied, and most of them: the address must stay one that every proxy takes.
+/// Longest value that is copied. With [`MAX_COPIED`], it keeps the URL short enough for every
+/// proxy.
 const MAX_VALUE_BYTES: usize = 500;
 const MAX_COPIED: usize = 12;
 
-/// The address for a visitor; without a click ID, the link without a reference of ours.
+/// The URL to redirect to. Without a click ID, parameters with a placeholder are removed.
 pub(super) fn address(
     site: &Site,
     target: &str,
@@ -51,7 +52,7 @@ pub(super) fn address(
     format!("{path}{query}{hash}")
 }
 
-/// The host of a checked target.
+/// The host of a target, which was validated when it was saved.
 fn host(target: &str) -> &str {
     let authority = target.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
@@ -66,7 +67,7 @@ fn replace(text: &str, spans: &[Range<usize>], with: &str) -> String {
     replaced
 }
 
-/// Puts the click ID where Stripe reads it, unless the owner wrote something of his own there.
+/// Sets `client_reference_id` to the click ID, unless the stored link has a value for it.
 fn refer(pairs: &mut Vec<String>, click_id: &ClickId) {
     let reference = format!("client_reference_id={click_id}");
     match pairs.iter_mut().find(|pair| name(pair) == "client_reference_id") {
@@ -84,8 +85,8 @@ fn has(pairs: &[String], wanted: &str) -> bool {
     pairs.iter().any(|pair| name(pair) == wanted)
 }
 
-/// A parameter of the request, if it may be copied and the link has none of its name. Its value stays as it came, except for
-/// what does not belong into an address.
+/// A parameter of the request, if it may be copied and the stored link does not have it. Characters
+/// that are not allowed in a URL are percent-encoded.
 fn copied(stored: &[String], pair: &str) -> Option<String> {
     let (name, value) = pair.split_once('=')?;
     let is_utm = name.strip_prefix("utm_").is_some_and(|rest| {
@@ -116,7 +117,7 @@ mod tests {
     const ID: &str = "ck_0123456789abcdefghjkmnpqrstvwxyz";
 
     #[test]
-    fn the_click_id_goes_where_it_belongs() {
+    fn the_click_id_replaces_the_placeholder_or_becomes_the_reference() {
         let id = ClickId::parse(ID).unwrap();
         let rows = [
             ("https://buy.stripe.com/a", "", "https://buy.stripe.com/a?client_reference_id=ID"),
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_click_id_no_reference_of_ours_is_left() {
+    fn without_a_click_id_placeholders_are_removed() {
         let rows = [
             (
                 "https://buy.stripe.com/a?client_reference_id=--CLICK-ID--&x=1",
@@ -178,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_request_changes_where_it_leads(query in "[ -~\u{80}-\u{2ff}\r\n]{0,200}") {
+        fn no_request_changes_the_target(query in "[ -~\u{80}-\u{2ff}\r\n]{0,200}") {
             let id = ClickId::parse(ID).unwrap();
             let there = address(&Site::example(), "https://buy.stripe.com/a?x=1#z", Some(&id), &query);
             prop_assert!(there.starts_with("https://buy.stripe.com/a?x=1&client_reference_id=ck_"));

@@ -1,8 +1,12 @@
-//! Experimental: AnyTrack is told of a visit by the server, where its own tag did not run.
-//! In: visits of a site whose AnyTrack destination asks for it. Out: one request each, and a click ID of AnyTrack's form for its conversion.
-//! Promise: off unless switched on; nothing but the page's address, its referrer, our click ID and the browser's name leaves; who asked for
-//! privacy, bots, and visitors whom AnyTrack knows already are left out. What was given up raises no alert, and no conversion waits for it.
-//! Source: third parties' scripts; AnyTrack documents that client IDs may be made on a server, not that a conversion with one is matched.
+//! Experimental: registers visits with AnyTrack from the server when AnyTrack's own tag did not
+//! run. Takes the visits of sites whose AnyTrack destination has the option; sends one request for
+//! each, and returns a click ID in AnyTrack's form for its conversion. Guarantees that it is off by
+//! default, and that only the page's URL, its referrer, our click ID and the user agent are sent.
+//! Bots, visitors with a privacy signal, and visitors who have a click ID of AnyTrack already are
+//! left out. A registration that failed for good raises no alert, and no conversion waits for one.
+//!
+//! The request was derived from scripts of third parties. AnyTrack documents that client IDs may be
+//! created on a server, but not that a conversion with one is matched.
 
 mod table;
 
@@ -17,21 +21,23 @@ use crate::ids::ClickIdKey;
 use crate::settings::{Destination, DestinationKind, Settings};
 use crate::store::{AnyConnection, Store};
 
-/// A captured ID may arrive until then, and makes a registration needless.
+/// How long after a visit its registration starts. AnyTrack's own click ID may arrive until then,
+/// and the visit then needs no registration.
 const RIPE_AFTER: Duration = Duration::from_secs(30);
-/// A visit that could not be registered by then is left alone: AnyTrack would count it at the wrong time.
+/// Visits older than this are not registered, because AnyTrack would count them at the wrong time.
 const LATEST: Duration = Duration::from_secs(600);
-/// Pauses after the first and the second try.
+/// Delays after the first and the second attempt.
 const PAUSES: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
-/// Longer than any try can take.
+/// Lease of a claimed registration. Longer than any attempt can take.
 const LEASE: Duration = Duration::from_secs(60);
-/// Most in one round, and how many of them at a time.
-const A_ROUND: i64 = 50;
-const AT_A_TIME: usize = 4;
-/// Characters of a client ID.
+/// Maximum number of registrations per poll and destination.
+const BATCH: i64 = 50;
+/// Maximum number of concurrent requests.
+const CONCURRENT: usize = 4;
+/// Length of a client ID.
 const CLIENT_ID_CHARS: usize = 14;
 
-/// What a round needs.
+/// The worker that registers visits.
 #[derive(Clone)]
 pub(crate) struct Registrations {
     pub(crate) store: Store,
@@ -41,7 +47,7 @@ pub(crate) struct Registrations {
     pub(crate) sender: Sender,
 }
 
-/// The property under which a destination registers visits, if it does.
+/// The AnyTrack property under which a destination registers visits; `None` if the option is off.
 fn property(destination: &Destination) -> Option<&str> {
     let wants = destination.kind == DestinationKind::AnyTrack
         && destination.options.registers_visits
@@ -49,12 +55,13 @@ fn property(destination: &Destination) -> Option<&str> {
     destination.options.anytrack_property.as_deref().filter(|_| wants)
 }
 
-/// The client ID that stands for a click ID: the same on every replica, without a column.
+/// AnyTrack's client ID for a click ID. It is derived with the server's key, so every replica
+/// computes the same one and it need not be stored.
 fn client_id(keys: &ClickIdKey, click_id: &str) -> String {
     keys.hash("anytrack-cid:", &[click_id]).chars().take(CLIENT_ID_CHARS).collect()
 }
 
-/// What is asked of AnyTrack for a visit.
+/// The URL of the request that registers a visit.
 fn address(base: &str, property: &str, client_id: &str, visit: &Visited) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("cid", client_id);
@@ -69,7 +76,7 @@ fn address(base: &str, property: &str, client_id: &str, visit: &Visited) -> Stri
     format!("{}/assets/{property}/collect?{}", base.trim_end_matches('/'), query.finish())
 }
 
-/// A visit that may be registered.
+/// A visit to register.
 struct Visited {
     click_id: String,
     at: Timestamp,
@@ -88,35 +95,36 @@ struct Claim {
 }
 
 impl Registrations {
-    /// Owes what new visits ask for, and sends what is due. Answers how many tries it made.
+    /// Queues registrations for new visits and sends those that are due. Returns the number of
+    /// attempts.
     ///
     /// # Errors
-    /// When the database does not answer; the next round goes on.
+    /// If the database fails. The next poll continues.
     pub(crate) async fn round(&self) -> Result<usize> {
-        let (snapshot, mut tries) = (self.settings.current(), 0);
+        let (snapshot, mut attempts) = (self.settings.current(), 0);
         for destination in &snapshot.destinations {
             let Some(property) = property(destination) else { continue };
             let now = self.clock.now();
             let (from, to) = (now.minus(LATEST), now.minus(RIPE_AFTER));
-            let visits = table::unregistered(&self.store, destination, from, to, A_ROUND).await?;
+            let visits = table::unregistered(&self.store, destination, from, to, BATCH).await?;
             if !visits.is_empty() {
                 let mut tx = self.store.begin().await?;
                 for visit in &visits {
                     let client_id = client_id(&self.keys, &visit.click_id);
                     let base = &destination.options.anytrack_collect_base;
                     let url = address(base, property, &client_id, visit);
-                    table::owe(&mut tx, now, &destination.id, visit, &url).await?;
+                    table::enqueue(&mut tx, now, &destination.id, visit, &url).await?;
                 }
                 tx.commit().await?;
             }
-            let claims = table::claim(&self.store, now, LEASE, &destination.id, A_ROUND).await?;
-            tries += claims.len();
-            for few in claims.chunks(AT_A_TIME) {
+            let claims = table::claim(&self.store, now, LEASE, &destination.id, BATCH).await?;
+            attempts += claims.len();
+            for few in claims.chunks(CONCURRENT) {
                 let sends = few.iter().map(|claim| self.send(destination, claim));
                 join_all(sends).await.into_iter().collect::<Result<()>>()?;
             }
         }
-        Ok(tries)
+        Ok(attempts)
     }
 
     async fn send(&self, destination: &Destination, claim: &Claim) -> Result<()> {
@@ -135,12 +143,12 @@ impl Registrations {
             (Outcome::Retry, Some(again)) => ("pending", again),
             (Outcome::Retry, None) | (Outcome::Refused | Outcome::Blocked, _) => ("given_up", now),
         };
-        let end = table::End { state, due, status, error };
-        table::settle(&self.store, now, &destination.id, claim, &end).await
+        let outcome = table::Outcome { state, due, status, error };
+        table::record_outcome(&self.store, now, &destination.id, claim, &outcome).await
     }
 }
 
-/// AnyTrack's click ID for a visit that was registered there; `None` where it was not, or not with success.
+/// AnyTrack's click ID of a visit that was registered successfully; otherwise `None`.
 pub(crate) async fn anytrack_click_id(
     tx: &mut AnyConnection,
     keys: &ClickIdKey,
@@ -152,7 +160,8 @@ pub(crate) async fn anytrack_click_id(
     Ok(is_accepted.then(|| format!("{property}{}", client_id(keys, click_id))))
 }
 
-/// Forgets what became of the visits of click IDs between these two, both included, that are gone.
+/// Deletes the registrations of click IDs from `from` to `to`, both included, whose visits have
+/// been deleted.
 pub(crate) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Result<()> {
     table::forget(tx, from, to).await
 }
@@ -162,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_holds_what_is_told_on_the_page_and_nothing_else() {
+    fn the_request_contains_only_the_documented_parameters() {
         let visit = Visited {
             click_id: "ck_0123456789abcdefghjkmnpqrstvwxyz".to_owned(),
             at: Timestamp::from_ms(1_790_000_000_123),

@@ -1,4 +1,4 @@
-//! SQL of `registrations`. Private to this room.
+//! SQL of the table `registrations`. Private to this module.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::settings::Destination;
 use crate::store::Store;
 use crate::visit;
 
-/// Visits between two moments that may be registered and are not, oldest first.
+/// Visits from `from` to `to` that may be registered and are not yet, oldest first.
 pub(super) async fn unregistered(
     store: &Store,
     destination: &Destination,
@@ -41,7 +41,7 @@ pub(super) async fn unregistered(
     .bind(limit)
     .fetch_all(store.pool())
     .await
-    .context("could not look for visits to register")?;
+    .context("could not read visits to register")?;
     let (mut visits, mut seen) = (Vec::new(), BTreeSet::new());
     for row in &rows {
         let details: String = row.try_get("details")?;
@@ -61,7 +61,7 @@ pub(super) async fn unregistered(
     Ok(visits)
 }
 
-pub(super) async fn owe(
+pub(super) async fn enqueue(
     tx: &mut AnyConnection,
     now: Timestamp,
     destination_id: &str,
@@ -99,7 +99,7 @@ pub(super) async fn claim(
     .bind(now.as_ms())
     .fetch_one(store.pool())
     .await
-    .context("could not see which registrations are due")?;
+    .context("could not check whether registrations are due")?;
     if due == 0 {
         return Ok(Vec::new());
     }
@@ -134,7 +134,8 @@ pub(super) async fn claim(
         .collect()
 }
 
-/// Forgets what became of click IDs between these two, both included, that have no visit any more.
+/// Deletes the registrations of click IDs from `from` to `to`, both included, that no longer have a
+/// visit.
 pub(super) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Result<()> {
     sqlx::query(
         "delete from registrations
@@ -145,24 +146,24 @@ pub(super) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Resu
     .bind(to)
     .execute(tx)
     .await
-    .context("could not forget registrations")?;
+    .context("could not delete registrations")?;
     Ok(())
 }
 
-/// How a try ended.
-pub(super) struct End {
+/// How an attempt ended.
+pub(super) struct Outcome {
     pub(super) state: &'static str,
     pub(super) due: Timestamp,
     pub(super) status: Option<i64>,
     pub(super) error: Option<String>,
 }
 
-pub(super) async fn settle(
+pub(super) async fn record_outcome(
     store: &Store,
     now: Timestamp,
     destination_id: &str,
     claim: &Claim,
-    end: &End,
+    outcome: &Outcome,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
     sqlx::query(
@@ -172,17 +173,17 @@ pub(super) async fn settle(
                 user_agent = case when $1 = 'pending' then user_agent else '' end
           where destination_id = $6 and click_id = $7 and (attempts = $8 or $1 = 'accepted')",
     )
-    .bind(end.state)
-    .bind(end.due.as_ms())
-    .bind(end.status)
-    .bind(end.error.as_deref())
-    .bind((end.state != "pending").then_some(now.as_ms()))
+    .bind(outcome.state)
+    .bind(outcome.due.as_ms())
+    .bind(outcome.status)
+    .bind(outcome.error.as_deref())
+    .bind((outcome.state != "pending").then_some(now.as_ms()))
     .bind(destination_id)
     .bind(&claim.click_id)
     .bind(claim.n)
     .execute(&mut *tx)
     .await
-    .context("could not settle a registration")?;
+    .context("could not store the outcome of a registration")?;
     tx.commit().await
 }
 
@@ -198,6 +199,6 @@ pub(super) async fn is_accepted(
     .bind(click_id)
     .fetch_optional(tx)
     .await
-    .context("could not see whether a visit was registered")?;
+    .context("could not check whether a visit was registered")?;
     Ok(row.is_some())
 }

@@ -27,7 +27,7 @@ pub(crate) struct ConversionFilter {
     pub(crate) reason: Option<String>,
     /// Conversions with at least one delivery in this state.
     pub(crate) delivery_state: Option<String>,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
     pub(crate) status: Option<String>,
     /// True lists only what numbers count: paid ones.
     pub(crate) only_paid: bool,
@@ -52,7 +52,7 @@ pub(crate) struct ConversionRow {
     pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
     pub(crate) status: String,
     /// When it happened.
     pub(crate) occurred_at: Timestamp,
@@ -82,6 +82,8 @@ pub(crate) struct ConversionRow {
     pub(crate) match_reason: Option<String>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
+    /// Another conversion of the same customer, amount and day, of which this may be the receipt.
+    pub(crate) may_repeat: Option<String>,
     /// The custom source that reported it; none for Stripe's.
     pub(crate) reported_by: Option<String>,
     /// When we first heard of it.
@@ -150,7 +152,16 @@ macro_rules! selected {
             "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
                 match_reason, click_id, recorded_at_ms,
-                (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by
+                (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by,
+                case when c.receipt_customer is null then null
+                     else (select min(d.id)
+                             from stripe_objects o
+                             join conversions d on d.id = o.conversion_id
+                            where o.account = c.account and o.object_id = c.receipt_customer and o.role = 'lineage'
+                              and d.livemode = c.livemode and d.amount_minor = c.amount_minor and d.currency = c.currency
+                              and d.occurred_at_ms between c.occurred_at_ms - 86400000 and c.occurred_at_ms + 86400000
+                              and d.paid_at_ms is not null and d.kind = 'purchase' and d.receipt_customer is null)
+                     end as may_repeat
                from conversions c ",
             $rest
         )
@@ -281,6 +292,7 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
         match_by: row.try_get("match_by")?,
         match_reason: row.try_get("match_reason")?,
         click_id: row.try_get("click_id")?,
+        may_repeat: row.try_get("may_repeat")?,
         reported_by: row.try_get("reported_by")?,
         recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
         touches: Vec::new(),

@@ -30,6 +30,8 @@ pub(crate) struct Conversion {
     pub(crate) objects: Vec<LearnedObject>,
     /// Who matched it by hand, if somebody did.
     pub(crate) by_hand: Option<ByHand>,
+    /// Who marked it as the receipt of another payment, if somebody did.
+    pub(crate) duplicate: Option<ByHand>,
 }
 
 /// A touch and the visit it comes from.
@@ -41,7 +43,7 @@ pub(crate) struct TouchVisit {
     pub(crate) visit: Option<VisitRow>,
 }
 
-/// A match made by hand.
+/// A decision of a user: a match made by hand, a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct ByHand {
     /// The user's e-mail address.
@@ -110,6 +112,17 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
     .fetch_optional(store.pool())
     .await
     .context("could not read who matched a conversion")?;
+    let duplicate: Option<ByHand> = sqlx::query_as(
+        "select m.made_by, m.made_at_ms
+           from stripe_objects o
+           join duplicates m on m.account = o.account and m.object_id = o.object_id
+          where o.conversion_id = $1 and o.role = 'identity'
+          limit 1",
+    )
+    .bind(id)
+    .fetch_optional(store.pool())
+    .await
+    .context("could not read who marked a conversion as a duplicate")?;
     let mut way = Vec::with_capacity(row.touches.len());
     for touch in &row.touches {
         let visits = if way.len() < MAX_TOUCHES {
@@ -130,6 +143,7 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         requests: custom_requests::of_conversion(store, id).await?,
         objects,
         by_hand,
+        duplicate: duplicate.filter(|_| row.status == "duplicate"),
         row,
     }))
 }

@@ -58,7 +58,9 @@ pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
-pub(crate) use sources::{Comparison, Heard, comparisons, last_heard};
+pub(crate) use sources::{
+    Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
+};
 pub(crate) use stripe_events::{
     EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event,
     stripe_events,

@@ -53,6 +53,48 @@ pub(crate) async fn last_heard(
     }))
 }
 
+/// What a source's events say about whether its payment intents can be told apart from its invoices' payments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InvoiceEvents {
+    /// All events are of an API version whose invoices name their payment intent.
+    pub(crate) are_old: bool,
+    /// `invoice_payment.paid` was received, which names it in newer versions.
+    pub(crate) name_payments: bool,
+    /// `invoice.paid` was received.
+    pub(crate) any: bool,
+}
+
+/// The first API version whose invoices no longer name their payment intent.
+const NO_PAYMENT_ON_INVOICES: &str = "2025-03-31";
+
+/// What the events of a source say about invoices.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<InvoiceEvents> {
+    let row = sqlx::query(
+        "select (select count(*) from (select id from stripe_events
+                                        where source_id = $1 and api_version >= $2 limit 1) a) as new_version,
+                (select count(*) from (select id from stripe_events
+                                        where source_id = $1 and api_version < $2 limit 1) b) as old_version,
+                (select count(*) from (select id from stripe_events
+                                        where source_id = $1 and type = 'invoice_payment.paid' limit 1) c) as named,
+                (select count(*) from (select id from stripe_events
+                                        where source_id = $1 and type = 'invoice.paid' limit 1) d) as invoices",
+    )
+    .bind(source_id)
+    .bind(NO_PAYMENT_ON_INVOICES)
+    .fetch_one(store.pool())
+    .await
+    .context("could not look for a source's invoices")?;
+    let is = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(name)? > 0);
+    Ok(InvoiceEvents {
+        are_old: is("old_version")? && !is("new_version")?,
+        name_payments: is("named")?,
+        any: is("invoices")?,
+    })
+}
+
 /// The last comparison with Stripe's books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comparison {

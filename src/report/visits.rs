@@ -94,7 +94,7 @@ pub(crate) struct VisitedConversion {
     pub(crate) occurred_at: Timestamp,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
     pub(crate) status: String,
     /// What was paid.
     pub(crate) amount: Option<Money>,

@@ -12,7 +12,7 @@ use super::{Settings, table};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
-use crate::store::{AnyConnection, Store};
+use crate::store::{AnyConnection, Store, Tx};
 
 /// How long a replaced signing secret still signs.
 const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
@@ -358,7 +358,7 @@ pub async fn add_destination(
     if settings.current().destinations.len() >= MAX_DESTINATIONS {
         return Ok(None);
     }
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     let id = ids::new_record_id("dst_", now);
     let stem = stem(new.name);
     // Keys of deleted ones stay theirs, because their deliveries still name them.
@@ -393,7 +393,7 @@ pub async fn save_destination(
     destination: &Destination,
     by: &str,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     let (id, before) = (&destination.id, settings.current());
     if let Some(before) = before.destination(id) {
         // The first revision may be older than the history.
@@ -430,7 +430,7 @@ pub async fn rotate_signing_secret(
         let until = old.until.unwrap_or(now.plus(SECRET_OVERLAP));
         SigningSecret { secret: old.secret.clone(), until: Some(until) }
     }));
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::set_signing_secrets(&mut tx, &destination.id, &secrets).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -439,6 +439,18 @@ pub async fn rotate_signing_secret(
 /// Enables or disables a destination, in the transaction of what happens to its deliveries.
 pub(crate) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool) -> Result<()> {
     table::set_enabled(tx, id, enabled).await.context("could not enable or disable a destination")
+}
+
+/// Whether a destination was deleted; no copy of the program deletes one before this transaction ends.
+pub(crate) async fn is_deleted(tx: &mut Tx, id: &str) -> Result<bool> {
+    tx.keep_settings().await?;
+    table::is_deleted(tx, id).await
+}
+
+/// The destinations that were deleted: `dst_…`. Their deliveries still name them.
+pub(crate) async fn deleted(tx: &mut Tx) -> Result<Vec<String>> {
+    tx.keep_settings().await?;
+    table::deleted(tx).await
 }
 
 /// Deletes a destination, in the transaction of what happens to its deliveries. The row stays, because they name it.
@@ -457,7 +469,7 @@ pub async fn save_anytrack_url(
     site_id: &str,
     url: &Secret,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::set_anytrack(&mut tx, now, site_id, url, false).await?;
     tx.commit().await?;
     settings.reload(store).await

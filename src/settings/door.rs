@@ -93,7 +93,7 @@ pub async fn rotate_token(
     source_id: &str,
     overlap: Duration,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::rotate_token(&mut tx, source_id, &ids::new_secret(), now.plus(overlap)).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -111,7 +111,7 @@ pub async fn save_door(
     currency: Option<Currency>,
     never_to: &[String],
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::update_door(&mut tx, source_id, site_id, currency, never_to).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -131,7 +131,7 @@ pub async fn add_custom_source(
     if settings.current().doors.len() >= MAX_CUSTOM_SOURCES {
         return Ok(Added::TooMany);
     }
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     if !table::insert_custom_source(&mut tx, now, site_id, key, &ids::new_secret()).await? {
         return Ok(Added::KeyTaken);
     }

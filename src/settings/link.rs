@@ -149,7 +149,7 @@ pub async fn add_link(
     now: Timestamp,
     draft: &LinkDraft,
 ) -> Result<bool> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     let is_new = table::insert_link(&mut tx, now, draft).await?;
     tx.commit().await?;
     settings.reload(store).await?;
@@ -161,7 +161,7 @@ pub async fn add_link(
 /// # Errors
 /// When the database cannot be written.
 pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::update_link(&mut tx, link).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -172,7 +172,7 @@ pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Resul
 /// # Errors
 /// When the database cannot be written.
 pub async fn delete_link(store: &Store, settings: &Settings, id: &str) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::delete_link(&mut tx, id).await?;
     tx.commit().await?;
     settings.reload(store).await

@@ -15,14 +15,16 @@ use anyhow::{Context as _, Result};
 use crate::clock::Timestamp;
 use crate::config::{Config, Secret};
 use crate::ids::{self, ClickIdKey};
-use crate::store::Store;
+use crate::store::{Store, Tx};
 
 pub use destination::{
     Destination, DestinationKind, DestinationOptions, Discretion, Encoding, Header,
     MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind, SigningSecret, ValueOption,
     add_destination, revisions, rotate_signing_secret, save_anytrack_url, save_destination,
 };
-pub(crate) use destination::{delete as delete_destination, set_enabled};
+pub(crate) use destination::{
+    delete as delete_destination, deleted as deleted_destinations, is_deleted, set_enabled,
+};
 pub use door::{Door, MAX_CUSTOM_SOURCES, OldToken, add_custom_source, rotate_token, save_door};
 pub use link::{
     Link, LinkDraft, MAX_LINKS, STRIPE_LINK_HOSTS, add_link, check_target, delete_link,
@@ -40,7 +42,7 @@ pub use source::{
 /// # Errors
 /// When the database cannot be read or written.
 pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<ClickIdKey> {
-    let mut tx = store.begin().await?;
+    let mut tx = begin_change(store).await?;
     let key = table::get_or_set(&mut tx, "click_id_key", &ids::hex(&ids::new_key())).await?;
     let site_id = table::ensure_first_site(&mut tx, now).await?;
     table::ensure_source(&mut tx, now, &site_id, "main", SourceKind::Stripe).await?;
@@ -56,6 +58,18 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
     }
     tx.commit().await?;
     read_key(&key)
+}
+
+/// Begins a transaction that changes the records. Every change goes through here: it waits until no transaction works with the old ones, and raises
+/// the revision by which other copies of the program see that theirs are out of date.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn begin_change(store: &Store) -> Result<Tx> {
+    let mut tx = store.begin().await?;
+    tx.own_settings().await?;
+    table::raise_revision(&mut tx).await?;
+    Ok(tx)
 }
 
 /// The server's key for click IDs, of an installation that was prepared.

@@ -139,7 +139,7 @@ pub async fn add_site(
         return Ok(Added::KeyTaken);
     }
     let first = snapshot.sites.first().context("there is no first site")?;
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     let Some(site_id) = table::insert_site(&mut tx, now, key, name, first).await? else {
         return Ok(Added::KeyTaken);
     };
@@ -154,7 +154,7 @@ pub async fn add_site(
 /// # Errors
 /// When the database cannot be written.
 pub async fn save_site(store: &Store, settings: &Settings, site: &Site) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::update_site(&mut tx, site).await?;
     tx.commit().await?;
     settings.reload(store).await

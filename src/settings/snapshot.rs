@@ -6,11 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Context as _, Result};
 
 use super::{Destination, DestinationKind, Door, Link, Site, Source, SourceKind, table};
-use crate::store::Store;
+use crate::store::{Store, Tx};
 
 /// All records at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Which revision of the settings this is; it grows with every change.
+    pub(crate) revision: i64,
     /// In the order they were added; never empty after the first start.
     pub sites: Vec<Site>,
     /// In the order they were added.
@@ -131,13 +133,46 @@ impl Settings {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads all records again: after a change here, and now and then for other replicas' changes.
+    /// Reads all records again, as of one moment: after a change here.
     ///
     /// # Errors
     /// As [`Settings::load`]; the old records stay in use.
     pub async fn reload(&self, store: &Store) -> Result<()> {
-        let snapshot = table::load(store).await.context("could not read the settings")?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        let mut reading = store.begin_reading().await?;
+        let snapshot = table::load(&mut reading).await.context("could not read the settings")?;
+        reading.end().await?;
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have read a later moment since.
+        if snapshot.revision >= current.revision {
+            *current = Arc::new(snapshot);
+        }
         Ok(())
+    }
+
+    /// Reads all records again if somebody changed them: another copy of the program, or a command beside it.
+    ///
+    /// # Errors
+    /// As [`Settings::reload`].
+    pub async fn refresh(&self, store: &Store) -> Result<()> {
+        let revision = table::revision(&mut *store.connection().await?).await?;
+        if revision == self.current().revision { Ok(()) } else { self.reload(store).await }
+    }
+
+    /// Begins a transaction that writes what follows from the settings, and returns the settings of that moment. No other copy of the program
+    /// changes them before it ends. The transaction must not wait for [`super::begin_change`].
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
+        let mut tx = store.begin().await?;
+        tx.keep_settings().await?;
+        let current = self.current();
+        if table::revision(&mut tx).await? == current.revision {
+            return Ok((tx, current));
+        }
+        let loaded = table::load(&mut tx).await.context("could not read the settings")?;
+        let loaded = Arc::new(loaded);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = loaded.clone();
+        Ok((tx, loaded))
     }
 }

@@ -128,7 +128,7 @@ pub async fn add_page_source(
     now: Timestamp,
     site: &Site,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     let key = format!("page:{}", site.key);
     table::ensure_source(&mut tx, now, &site.id, &key, SourceKind::Page).await?;
     tx.commit().await?;
@@ -146,7 +146,7 @@ pub async fn save_webhook_secrets(
     source: &Source,
     secrets: &[Secret],
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::set_secrets(&mut tx, now, &source.key, secrets, false).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -176,7 +176,7 @@ pub async fn add_source(
     {
         return Ok(Added::KeyTaken);
     }
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::ensure_source(&mut tx, now, site_id, key, SourceKind::Stripe).await?;
     tx.commit().await?;
     settings.reload(store).await?;
@@ -188,7 +188,7 @@ pub async fn add_source(
 /// # Errors
 /// When the database cannot be written.
 pub async fn save_source(store: &Store, settings: &Settings, source: &Source) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::update_source(&mut tx, source).await?;
     tx.commit().await?;
     settings.reload(store).await
@@ -204,7 +204,7 @@ pub async fn save_api_key(
     source: &Source,
     key: Option<&Secret>,
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let mut tx = super::begin_change(store).await?;
     table::set_api_key(&mut tx, &source.id, key).await?;
     tx.commit().await?;
     settings.reload(store).await

@@ -4,6 +4,7 @@
 
 mod backup;
 mod batch;
+mod postgres;
 mod shadow;
 mod sqlite_file;
 mod sqlite_lock;
@@ -32,8 +33,8 @@ pub(crate) use sqlx::AnyConnection;
 /// Connections that read, and transactions that write. SQLite gains nothing from more; PostgreSQL serves the workers with them.
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 12;
-/// How long a statement waits for somebody else's lock before it fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -64,6 +65,7 @@ pub struct Store {
     /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
+    suspicion: Arc<postgres::Suspicion>,
     /// True since something could not be written, until something could.
     in_trouble: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
@@ -108,22 +110,10 @@ impl Store {
             sqlite_file::ensure_opens(&path)?;
             Self::open_sqlite_beside(&path, visits, counts).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let pool = AnyPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(BUSY_TIMEOUT)
-                .after_connect(|connection, _| {
-                    Box::pin(async move {
-                        for setting in batch::POSTGRES_SETTINGS {
-                            connection.execute(*setting).await?;
-                        }
-                        Ok(())
-                    })
-                })
-                .connect(&url)
-                .await
-                .context("could not reach the PostgreSQL server of CLICKSTAMP_DATABASE_URL")?;
-            migrate(&pool).await?;
-            let writer = batch::Writer::on_postgres(&url, visits, counts).await?;
+            let suspicion = Arc::default();
+            postgres::prepare(&url, POSTGRES_CONNECTIONS + 1, &MIGRATIONS).await?;
+            let pool = postgres::pool(&url, POSTGRES_CONNECTIONS, &suspicion)?;
+            let writer = batch::Writer::on_postgres(&url, visits, counts)?;
             let writes = pool.clone();
             let engine = Engine::Postgres;
             Ok(Self {
@@ -134,6 +124,7 @@ impl Store {
                 begin: "begin",
                 gate,
                 visits: writer,
+                suspicion,
                 in_trouble: Arc::default(),
                 recorded: Arc::default(),
                 _lock: None,
@@ -163,6 +154,7 @@ impl Store {
             begin: "begin immediate",
             visits: batch::Writer::on_sqlite(path, gate.clone(), visits, counts)?,
             gate,
+            suspicion: Arc::default(),
             in_trouble: Arc::default(),
             recorded: Arc::default(),
             _lock: None,
@@ -187,13 +179,40 @@ impl Store {
     /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
     /// Who began it commits it; dropping it undoes everything.
     pub(crate) async fn begin(&self) -> Result<Tx> {
-        let turn = match self.engine {
-            Engine::Sqlite => Some(self.gate.clone().lock_owned().await),
-            Engine::Postgres => None,
+        let (inner, turn) = match self.engine {
+            Engine::Sqlite => {
+                let turn = self.gate.clone().lock_owned().await;
+                let begun = self.writes.begin_with(self.begin).await;
+                (Inner::Sqlite(begun.context("could not begin a transaction")?), Some(turn))
+            }
+            Engine::Postgres => {
+                let begun =
+                    postgres::Transaction::begin(&self.writes, &self.suspicion, self.begin).await?;
+                (Inner::Postgres(begun), None)
+            }
         };
-        let inner =
-            self.writes.begin_with(self.begin).await.context("could not begin a transaction")?;
-        Ok(Tx { inner, in_trouble: self.in_trouble.clone(), _turn: turn })
+        Ok(self.transaction(inner, turn))
+    }
+
+    /// Begins a transaction that only reads: all its statements see the database at one moment. End it with [`Tx::end`].
+    pub(crate) async fn begin_reading(&self) -> Result<Tx> {
+        let inner = match self.engine {
+            Engine::Sqlite => {
+                let begun = self.pool.begin_with("begin deferred").await;
+                Inner::Sqlite(begun.context("could not begin to read")?)
+            }
+            Engine::Postgres => {
+                let begin = "begin isolation level repeatable read, read only";
+                Inner::Postgres(
+                    postgres::Transaction::begin(&self.pool, &self.suspicion, begin).await?,
+                )
+            }
+        };
+        Ok(self.transaction(inner, None))
+    }
+
+    fn transaction(&self, inner: Inner, turn: Option<OwnedMutexGuard<()>>) -> Tx {
+        Tx { inner, engine: self.engine, in_trouble: self.in_trouble.clone(), _turn: turn }
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
@@ -259,21 +278,36 @@ impl Store {
 
     /// Writes what is still queued, then closes every connection.
     pub(crate) async fn close(&self) {
-        self.visits.close().await;
-        self.writes.close().await;
-        self.pool.close().await;
+        let closed = async {
+            self.visits.close().await;
+            self.writes.close().await;
+            self.pool.close().await;
+        };
+        match self.engine {
+            Engine::Sqlite => closed.await,
+            Engine::Postgres => {
+                if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+                    tracing::warn!("PostgreSQL did not answer at the end; its connections are cut");
+                }
+            }
+        }
     }
 }
 
 /// Brings the tables up to date.
 async fn migrate(pool: &AnyPool) -> Result<()> {
-    MIGRATIONS.run(pool).await.map_err(|error| match error {
+    MIGRATIONS.run(pool).await.map_err(not_migrated)
+}
+
+/// Why the tables could not be brought up to date.
+fn not_migrated(error: MigrateError) -> anyhow::Error {
+    match error {
         MigrateError::VersionMissing(version) => anyhow!(
             "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
              program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
         ),
         error => anyhow::Error::new(error).context("could not bring the tables up to date"),
-    })
+    }
 }
 
 async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
@@ -302,30 +336,80 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 
 /// A transaction that writes, and on SQLite the turn that goes with it.
 pub(crate) struct Tx {
-    inner: Transaction<'static, Any>,
+    inner: Inner,
+    engine: Engine,
     in_trouble: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
+enum Inner {
+    Sqlite(Transaction<'static, Any>),
+    Postgres(postgres::Transaction),
+}
+
+/// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
+const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
+/// How long a change of the settings waits for transactions that use them. Those that begin meanwhile wait behind it, so it is short.
+const SETTINGS_PATIENCE: &str = "set local lock_timeout = '5s'";
+
 impl Tx {
+    /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
+    /// waited for by the holder of this one. On SQLite there is one writer at a time anyway.
+    pub(crate) async fn keep_settings(&mut self) -> Result<()> {
+        self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
+    }
+
+    /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
+    pub(crate) async fn own_settings(&mut self) -> Result<()> {
+        if self.engine == Engine::Postgres {
+            self.execute(SETTINGS_PATIENCE).await?;
+        }
+        self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
+    }
+
+    async fn lock_settings(&mut self, statement: &'static str) -> Result<()> {
+        match self.engine {
+            Engine::Sqlite => Ok(()),
+            Engine::Postgres => {
+                let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut **self);
+                lock.await.map(drop).context("could not get the settings to itself")
+            }
+        }
+    }
+
     /// Makes everything durable. Until it returns, nothing may be promised to anybody.
     pub(crate) async fn commit(self) -> Result<()> {
-        let committed = self.inner.commit().await.context("could not commit");
-        self.in_trouble.store(committed.is_err(), Ordering::Relaxed);
+        let in_trouble = self.in_trouble.clone();
+        let committed = self.end().await;
+        in_trouble.store(committed.is_err(), Ordering::Relaxed);
         committed
+    }
+
+    /// Ends a transaction that only read.
+    pub(crate) async fn end(self) -> Result<()> {
+        match self.inner {
+            Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
+            Inner::Postgres(inner) => inner.commit().await,
+        }
     }
 }
 
 impl Deref for Tx {
     type Target = AnyConnection;
     fn deref(&self) -> &AnyConnection {
-        &self.inner
+        match &self.inner {
+            Inner::Sqlite(inner) => inner,
+            Inner::Postgres(inner) => inner,
+        }
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Inner::Sqlite(inner) => inner,
+            Inner::Postgres(inner) => inner,
+        }
     }
 }
 

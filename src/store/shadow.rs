@@ -14,7 +14,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, T
 use tokio::sync::Mutex;
 
 use super::sqlite_file::{self, Access};
-use super::{Engine, Store, Tx};
+use super::{Engine, Store, Tx, postgres};
 
 /// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,7 +66,19 @@ impl Store {
                     .connect(&sqlite_file::url(Path::new(path), Access::Read)?)
                     .await
             }
-            Engine::Postgres => options.connect(&self.url).await,
+            Engine::Postgres => {
+                options
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            connection.execute(postgres::SESSION).await?;
+                            // It reads and writes everything there is.
+                            connection.execute("set statement_timeout = 0").await?;
+                            Ok(())
+                        })
+                    })
+                    .connect(&self.url)
+                    .await
+            }
         };
         let pool = pool.context("could not open a second connection to the database")?;
         let mut connection = pool.acquire().await?;

@@ -4,6 +4,7 @@
 //! Promise: one call at a time and key, bounded in time, memory and tries; it pauses by the Clock; the key never stands in a text.
 //! Source: docs.stripe.com/api (pagination, errors), docs.stripe.com/rate-limits, docs.stripe.com/keys (restricted keys).
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub enum ApiError {
     /// Stripe did not understand the question.
     #[error("{0}")]
     Invalid(String),
+    /// A list that announces more and gives the same again. Asking for more of it would never end.
+    #[error("{0}")]
+    Stuck(String),
     /// No usable answer in all tries. Trying again later may help.
     #[error("{0}")]
     NoAnswer(String),
@@ -83,6 +87,63 @@ pub(crate) struct Page {
     pub(crate) data: Vec<Box<RawValue>>,
     /// Where the next page starts; `None` on the last one.
     pub(crate) next: Option<String>,
+}
+
+/// A list that is being read to its end.
+pub(crate) struct Pages<'a> {
+    api: &'a Api,
+    account: &'a str,
+    path: &'a str,
+    query: &'a [(&'a str, String)],
+    cursors: Cursors,
+    is_over: bool,
+}
+
+impl Pages<'_> {
+    /// The items of the next page; `None` after the last one.
+    ///
+    /// # Errors
+    /// Whatever the page's call ends with; [`ApiError::Stuck`] when the list does not move on.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Box<RawValue>>>, ApiError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let after = self.cursors.last.as_deref();
+        let page = self.api.page(self.account, self.path, self.query, after).await?;
+        self.is_over = page.next.is_none();
+        self.cursors.move_on(self.path, page.next)?;
+        Ok(Some(page.data))
+    }
+}
+
+/// Where a list was read from so far, so that one that goes in a circle is noticed.
+pub(crate) struct Cursors {
+    seen: BTreeSet<String>,
+    /// From after which item the next page is read.
+    pub(crate) last: Option<String>,
+}
+
+impl Cursors {
+    /// A list that is read from after this item, or from its begin.
+    pub(crate) fn from(last: Option<String>) -> Self {
+        Self { seen: last.iter().cloned().collect(), last }
+    }
+
+    /// Goes on after another item.
+    ///
+    /// # Errors
+    /// [`ApiError::Stuck`] when the list was read from after this one already.
+    pub(crate) fn move_on(&mut self, path: &str, next: Option<String>) -> Result<(), ApiError> {
+        if let Some(next) = &next
+            && !self.seen.insert(next.clone())
+        {
+            return Err(ApiError::Stuck(format!(
+                "Stripe’s list {path} does not move on: it announces more after {next}, as it did before"
+            )));
+        }
+        self.last = next;
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -244,14 +305,27 @@ impl Api {
             query.push(("starting_after", after.to_owned()));
         }
         let list: List = self.get(account, path, &query).await?;
-        let last = list.data.last().and_then(|item| serde_json::from_str::<HasId>(item.get()).ok());
-        let next = if list.has_more { last.map(|last| last.id) } else { None };
+        let id = |item: &Box<RawValue>| serde_json::from_str::<HasId>(item.get()).ok();
+        let next = match list.has_more {
+            true => list.data.iter().rev().find_map(id).map(|last| last.id),
+            false => None,
+        };
         if next.is_none() && list.has_more {
-            return Err(ApiError::NoAnswer(format!(
+            return Err(ApiError::Stuck(format!(
                 "Stripe announced more of {path} after a page without IDs"
             )));
         }
         Ok(Page { data: list.data, next })
+    }
+
+    /// A whole list, page by page.
+    pub(crate) fn pages<'a>(
+        &'a self,
+        account: &'a str,
+        path: &'a str,
+        query: &'a [(&'a str, String)],
+    ) -> Pages<'a> {
+        Pages { api: self, account, path, query, cursors: Cursors::from(None), is_over: false }
     }
 
     async fn get<T: DeserializeOwned>(
@@ -316,6 +390,11 @@ impl Api {
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
+            // One bad byte in one object must not cost the whole page.
+            let body = match String::from_utf8_lossy(&body) {
+                Cow::Borrowed(_) => body,
+                Cow::Owned(text) => text.into_bytes(),
+            };
             return serde_json::from_slice(&body)
                 .map_err(|_| again("Stripe's answer broke off or was no list"));
         }

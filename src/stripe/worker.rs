@@ -56,7 +56,8 @@ pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
 }
 
 async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<()> {
-    let mut tx = store.begin().await?;
+    let (mut tx, settings) = ledger.begin(store).await?;
+    let ledger = ledger.with(&settings);
     if !table::take(&mut tx, &event.id).await? {
         return Ok(());
     }

@@ -1,8 +1,9 @@
-//! The add-ons: small scripts around the tag, for the sites that need them.
-//! In: a site's settings. Out: the set of add-ons its pages get, and the script they make together with the tag.
-//! Promise: a page loads no add-on its site does not need, and each set is put together and compressed once.
+//! Add-ons: optional scripts that wrap the tag. Takes a site's settings; returns the add-ons its
+//! pages need, and the script made of them and the tag. Guarantees that a page loads only the
+//! add-ons its site needs, and that each combination is built and compressed once.
 //!
-//! An add-on is a function that takes the tag and gives one like it, so a script reads `(add-on)((add-on)(tag))(config)`.
+//! An add-on is a function that takes the tag and returns a function with the same parameter, so a
+//! script reads `(add-on)((add-on)(tag))(config)`.
 
 use std::array;
 use std::sync::OnceLock;
@@ -14,12 +15,14 @@ use sha2::{Digest as _, Sha256};
 use super::splice::Script;
 use crate::settings::{Consent, DestinationKind, Site, Snapshot};
 
-/// The minified form of `static/tag.js`, one function expression; committed, so that building needs no Node.
+/// The minified form of `static/tag.js`, a function expression. It is committed, so that the build
+/// does not need Node.
 const TAG: &str = include_str!("../../static/tag.min.js");
 
-/// All add-ons, the innermost first; each one's place here is its bit in a set.
+/// All add-ons, innermost first. An add-on's index is its bit in [`AddOns`].
 const ADD_ONS: [&str; 6] = [
-    // Within the one for linked domains, which has then set itself up: its word counts where this one has none.
+    // Must be inside the add-on for linked domains, which sets `config.l` first: this one calls it
+    // for links that are not payment links. reference for links that have none.
     include_str!("../../static/tag-auto.min.js"),
     include_str!("../../static/tag-linked.min.js"),
     include_str!("../../static/tag-anytrack.min.js"),
@@ -28,15 +31,16 @@ const ADD_ONS: [&str; 6] = [
     include_str!("../../static/tag-debug.min.js"),
 ];
 
-/// The race stub: inline, above the tag, on pages where a visitor may click within the first moments.
+/// The race stub: an inline script above the tag, for pages where visitors may click before the tag
+/// has loaded.
 pub(crate) const RACE_STUB: &str = include_str!("../../static/tag-stub.min.js");
 
-/// What a page's `script-src` needs to allow the race stub: `'sha256-…'`.
+/// The value for `script-src` that allows the race stub: `'sha256-…'`.
 pub(crate) fn race_stub_hash() -> String {
     csp_hash(RACE_STUB.trim_end())
 }
 
-/// How a policy names an inline script: its SHA-256, so that a changed letter shuts it out.
+/// The hash by which a Content Security Policy allows an inline script.
 fn csp_hash(script: &str) -> String {
     format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(script.as_bytes())))
 }
@@ -46,7 +50,8 @@ fn csp_hash(script: &str) -> String {
 pub(super) struct AddOns(usize);
 
 impl AddOns {
-    /// What a site's pages need; `linked` where the page has linked ones, `debug` for the person who installs the tag.
+    /// The add-ons that a page needs. `linked`: the page has linked domains. `debug`: debug output
+    /// was requested.
     pub(super) fn of(settings: &Snapshot, site: &Site, linked: bool, debug: bool) -> Self {
         let has_anytrack =
             || settings.destinations_of(&site.id).any(|to| to.kind == DestinationKind::AnyTrack);
@@ -54,7 +59,7 @@ impl AddOns {
         let wanted = [
             tag.auto_stamp,
             linked,
-            // Who waits for AnyTrack needs somebody who hears it.
+            // The tag can wait for AnyTrack's click ID only with the add-on that captures it.
             tag.yield_to_anytrack || tag.capture_anytrack && has_anytrack(),
             tag.consent == Consent::Google,
             tag.consent == Consent::Tcf,
@@ -64,7 +69,7 @@ impl AddOns {
         Self(bits.sum())
     }
 
-    /// The add-ons around the tag.
+    /// The source text of the tag with these add-ons around it.
     pub(super) fn text(self) -> String {
         let inner = TAG.trim_end().to_owned();
         let wanted = ADD_ONS.iter().enumerate().filter(|(at, _)| self.0 & (1 << at) != 0);
@@ -72,7 +77,7 @@ impl AddOns {
     }
 }
 
-/// The scripts of all sets, each made when a page first needs it.
+/// The compressed scripts of all sets. Each is built on first use.
 pub(super) struct Scripts([OnceLock<Script>; 1 << ADD_ONS.len()]);
 
 impl Default for Scripts {
@@ -92,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_set_is_the_add_ons_around_the_tag() {
+    fn add_ons_wrap_the_tag() {
         assert_eq!(AddOns(0).text(), TAG.trim_end());
         let all = AddOns((1 << ADD_ONS.len()) - 1).text();
         assert!(all.starts_with(ADD_ONS[5]) && all.ends_with("))))))"));
@@ -102,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_names_a_script_by_its_hash() {
+    fn inline_scripts_are_hashed_as_the_csp_specification_says() {
         // The example of the Content Security Policy specification, level 3.
         assert_eq!(
             csp_hash("alert('Hello, world.');"),
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_race_stub_can_stand_in_a_page() {
+    fn the_race_stub_is_small_and_safe_inside_a_script_element() {
         assert!(RACE_STUB.len() <= 550 && !RACE_STUB.contains("</"));
         assert_eq!(race_stub_hash().len(), "'sha256-'".len() + 44);
     }

@@ -1,6 +1,7 @@
-//! What is baked into the script: the site's settings, as this page needs them.
-//! In: a site, our address, the page's. Out: the config's text but for the click ID and its time, which lead it.
-//! Promise: of the request only the page's host enters it, checked; nothing in it can end the script. Pure.
+//! The config that the server puts into the script. Takes a site, the server's base URL and the
+//! page's address; returns the config's JSON without its first two values, the click ID and its
+//! time. Guarantees that only the page's host, checked, comes from the request, and that no value
+//! can end the script element. Pure.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,52 +12,54 @@ use serde::Serialize;
 use crate::hosts;
 use crate::settings::{STRIPE_LINK_HOSTS, Site, Snapshot};
 
-/// What the server fills in behind the click ID (`i`) and its mint time in seconds (`t`): the script's argument and the last bytes
-/// of the answer. Short keys, only what is needed.
+/// The script's argument, without the click ID (`i`) and its mint time in seconds (`t`), which come
+/// before it. Keys are short and defaults are left out, because every page view downloads it.
 #[derive(Serialize)]
 struct Baked<'a> {
     /// The site's key.
     s: &'a str,
-    /// Where the visit is posted.
+    /// URL to which the tag posts the visit.
     e: String,
-    /// Cookie attributes: `;domain=shop.com;secure`, or a part of it, or empty.
+    /// Attributes of the tag's cookies: `;domain=shop.com;secure`, one of the two, or empty.
     k: String,
-    /// Pattern of referrers that are no new source.
+    /// Pattern of referrers that do not count as a new source.
     o: String,
-    /// Pattern of payment links, Stripe's own hosts and the site's; absent while the site has no others.
+    /// Pattern of payment links on Stripe's hosts and the site's own; absent if the site has none
+    /// of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     h: Option<String>,
     /// Pattern of pages on linked domains.
     #[serde(skip_serializing_if = "Option::is_none")]
     d: Option<String>,
-    /// 1: payment links without a reference get one.
+    /// 1: the tag adds a reference to payment links that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     u: Option<u8>,
-    /// 1: nothing is stored, stamped or sent before the visitor agrees.
+    /// 1: the tag stores, stamps and sends nothing before the visitor consents.
     #[serde(skip_serializing_if = "Option::is_none")]
     m: Option<u8>,
-    /// 1: AnyTrack's tag replaces the placeholder first.
+    /// 1: AnyTrack's own tag may replace the placeholder first.
     #[serde(skip_serializing_if = "Option::is_none")]
     y: Option<u8>,
 }
 
-/// The config behind ID and time, with `door` as the path of the visit's POST, and the pattern of linked pages.
+/// Builds the config after the click ID and its time. `endpoint` is the path of the visit's POST,
+/// `linked` the pattern from [`linked_pages`].
 pub(super) fn bake(
     site: &Site,
     base: &str,
     page: Option<&PageAddress>,
-    (door, linked): (&str, Option<String>),
+    (endpoint, linked): (&str, Option<String>),
     must_ask: bool,
 ) -> Result<Arc<str>> {
-    // A report that comes to this address was sent after the visitor agreed.
-    let asks = match (must_ask, door.contains('?')) {
+    // The visits that arrive with `asks` were sent after the visitor consented.
+    let asks = match (must_ask, endpoint.contains('?')) {
         (true, true) => "&asks",
         (true, false) => "?asks",
         (false, _) => "",
     };
     let baked = Baked {
         s: &site.key,
-        e: format!("{}{door}{asks}", base_for(base, page)),
+        e: format!("{}{endpoint}{asks}", base_for(base, page)),
         k: cookie_attributes(site, page, base.starts_with("https://")),
         o: own_referrers(site, page),
         h: payment_links(site),
@@ -69,19 +72,20 @@ pub(super) fn bake(
     Ok(format!("{})", json.trim_start_matches('{')).into())
 }
 
-/// `?nc=1`: on this page the visitor has not agreed yet, whatever the site's setting says.
+/// True for `?nc=1` in the script's URL: the tag waits for consent on this page, even if the site's
+/// settings do not ask for it.
 pub(super) fn is_without_consent(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
 }
 
-/// Scheme and authority of a URL, as they stand in it.
+/// Scheme and authority of a URL, copied as they are.
 pub(super) fn origin_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let end = url[authority..].find(['/', '\\', '?', '#']).map_or(url.len(), |end| authority + end);
     &url[..end]
 }
 
-/// Where the page lives, as far as the browser says.
+/// Host and scheme of the page that loads the tag.
 pub(super) struct PageAddress {
     pub(super) host: String,
     pub(super) is_https: bool,
@@ -94,8 +98,9 @@ impl PageAddress {
     }
 }
 
-/// Our base URL as this page can use it: a script on an https page came over https, though the proxy did not say so to us, and
-/// the browser would block a post over http. Only this machine's own names are reached over http from there.
+/// The server's base URL, with `https` if the page uses it. Browsers load scripts on an https page
+/// only over https, so a base URL with `http` means that the proxy did not forward the scheme, and
+/// a post to it would be blocked. Loopback hosts keep `http`, because browsers allow it for them.
 fn base_for(base: &str, page: Option<&PageAddress>) -> String {
     let Some(authority) = base.strip_prefix("http://").filter(|_| page.is_some_and(|p| p.is_https))
     else {
@@ -109,8 +114,9 @@ fn base_for(base: &str, page: Option<&PageAddress>) -> String {
     if is_here { base.to_owned() } else { format!("https://{authority}") }
 }
 
-/// Attributes for the page's own cookie. The domain is computed here, by the public-suffix list: trying domains in the browser
-/// would fill Firefox's console.
+/// Attributes of the cookies that the tag sets. The server computes the domain with the
+/// public-suffix list, because trying domains in the browser would fill Firefox's console with
+/// warnings.
 fn cookie_attributes(site: &Site, page: Option<&PageAddress>, is_https: bool) -> String {
     let host =
         page.map(|page| page.host.as_str()).or_else(|| site.domains.first().map(String::as_str));
@@ -125,7 +131,8 @@ fn cookie_attributes(site: &Site, page: Option<&PageAddress>, is_https: bool) ->
     attributes
 }
 
-/// A pattern that fits referrers on the site's own hosts, on linked domains, and on payment pages.
+/// A pattern that matches referrers on the site's own hosts, on linked domains and on payment
+/// pages.
 fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
     let page_domain = page.and_then(|page| hosts::registrable_domain(&page.host));
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
@@ -133,17 +140,18 @@ fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
     format!("^https?://([^/]+\\.)?({})[:/]", one_of(own))
 }
 
-/// A pattern that fits payment links, where the site has other hosts than Stripe's. The whole authority must fit: what stands before
-/// an `@` is no host.
+/// A pattern that matches payment links; `None` if the site has no payment hosts beside Stripe's.
+/// It matches the whole authority, so that `https://buy.stripe.com@evil.example/` does not pass.
 fn payment_links(site: &Site) -> Option<String> {
     let own = &site.tag.payment_hosts;
     let all = own.iter().cloned().chain(STRIPE_LINK_HOSTS.map(str::to_owned));
     (!own.is_empty()).then(|| format!("^https?://({})(:\\d+)?/", one_of(all)))
 }
 
-/// A pattern that fits pages of the owner's other domains, their subdomains too, and redirect links where they live on another site
-/// than the page. The page's own domain shares the cookie; and a page whose address we are not told could neither be recognised by the
-/// others nor recognise them.
+/// A pattern that matches pages on the site's other domains and their subdomains, and redirect
+/// links if the server is on another site than the page. It leaves out the page's own domain, which
+/// shares the cookie. `None` if no other domain is left, or if the page's address is unknown: its
+/// own domain could then not be left out.
 pub(super) fn linked_pages(
     settings: &Snapshot,
     site: &Site,
@@ -164,7 +172,8 @@ pub(super) fn linked_pages(
     }
 }
 
-/// A pattern that fits our redirect links behind their scheme, where they do not share the page's cookies.
+/// A pattern, without the scheme, that matches the server's redirect links; `None` if the server
+/// shares cookies with the page.
 fn redirect_links(base: &str, page: &PageAddress) -> Option<String> {
     let (_, address) = base.split_once("://")?;
     let host = hosts::without_port(address.split('/').next().unwrap_or_default());
@@ -173,7 +182,8 @@ fn redirect_links(base: &str, page: &PageAddress) -> Option<String> {
         .then(|| format!("{}/p/", address.replace('.', "\\.")))
 }
 
-/// Alternatives of a pattern. Host names only hold letters, digits, dots and dashes; anything else is left out.
+/// Joins hosts to the alternatives of a pattern. Leaves out what is not a host name, so nothing
+/// needs escaping but the dots.
 fn one_of(hosts: impl Iterator<Item = String>) -> String {
     let mut hosts: Vec<String> = hosts.filter(|host| is_host_name(host)).collect();
     hosts.sort_unstable();
@@ -188,7 +198,7 @@ fn is_host_name(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'))
 }
 
-/// JSON that is safe inside a script wherever it ends up.
+/// Escapes JSON so that it is safe inside a script, also an inline one.
 fn escape(json: &str) -> String {
     if !json.contains(['<', '>', '\u{2028}', '\u{2029}']) {
         return json.to_owned();
@@ -229,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn own_and_payment_hosts_are_no_new_source() {
+    fn own_and_payment_hosts_do_not_count_as_a_new_source() {
         let page = PageAddress::read("https://www.shop.com/");
         assert_eq!(
             own_referrers(&site(&["shop.de", "e\"vil"]), page.as_ref()),
@@ -238,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_the_owners_hosts_and_nothing_that_looks_like_them() {
+    fn patterns_match_the_sites_hosts_and_skip_invalid_ones() {
         let mut site = site(&[]);
         let page = PageAddress::read("https://www.shop.com/");
         let settings = Snapshot::default();
@@ -257,13 +267,13 @@ mod tests {
         let linked = |page: &str| linked_pages(&site, PageAddress::read(page).as_ref());
         let french = r"^https?://([^/]+\.)?(shop\.fr)(:\d+)?/";
         assert_eq!(linked("https://www.shop.com/").as_deref(), Some(french));
-        assert_eq!(linked("https://shop.fr/"), None, "a page's own domain is no linked one");
+        assert_eq!(linked("https://shop.fr/"), None, "the page's own domain is not linked");
         assert_eq!(linked("no page"), None);
         assert!(own_referrers(&site, None).contains(r"pay\.shop\.com|paypal\.com|shop\.fr|stripe"));
     }
 
     #[test]
-    fn redirect_links_are_linked_pages_where_cookies_are_not_shared() {
+    fn redirect_links_are_linked_pages_if_the_server_is_on_another_site() {
         let mut site = site(&["shop.com"]);
         let link = |site: &Site| Link {
             id: "lnk_1".to_owned(),
@@ -285,7 +295,11 @@ mod tests {
             let found = linked_pages(&settings, &site, base, page.as_ref());
             assert_eq!(found.as_deref(), expected, "{base}");
             assert_eq!(linked_pages(&Snapshot::default(), &site, base, page.as_ref()), None);
-            assert_eq!(linked_pages(&settings, &site, base, None), None, "a page nobody told of");
+            assert_eq!(
+                linked_pages(&settings, &site, base, None),
+                None,
+                "a page without an address"
+            );
         }
         site.tag.linked_domains = vec!["shop.fr".to_owned()];
         assert_eq!(
@@ -295,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_cut_out_of_any_url() {
+    fn origin_of_returns_scheme_and_authority() {
         let rows = [
             ("https://www.shop.com/offer?a=b", "https://www.shop.com"),
             ("https://www.shop.com?a=/b", "https://www.shop.com"),
@@ -310,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_can_be_asked_for_by_one_page() {
+    fn one_page_can_require_consent_with_nc_1() {
         let rows = [(None, false), (Some("nc=1"), true), (Some("v=2&nc=1"), true)];
         for (query, expected) in
             rows.into_iter().chain([(Some("nc=10"), false), (Some("nc"), false)])
@@ -320,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_cannot_be_closed_from_inside() {
+    fn no_value_can_close_the_script_element() {
         assert_eq!(
             escape("{\"o\":\"</script>\u{2028}\"}"),
             "{\"o\":\"\\u003c/script\\u003e\\u2028\"}"

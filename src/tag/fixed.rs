@@ -1,8 +1,10 @@
-//! `GET /t/{site}.static.js`: the static variant, the same tag for everybody.
-//! In: a site's settings and our own address. Out: a script without a click ID, which browsers and caches may keep for a year.
-//! Promise: nothing of the page or the visitor is in it, so its hash holds until a setting, our address or the tag itself changes.
+//! `GET /t/{site}.static.js`: the static variant of the tag. Takes a site's settings and the
+//! server's base URL; returns a script without a click ID, which browsers and caches may keep for a
+//! year. Guarantees that it contains nothing from the page or the visitor, so its hash changes only
+//! with a setting, the base URL or the tag itself.
 //!
-//! Browsers make the click IDs here. The visits come to `/v?fixed`, so that nobody takes them for those of an old copy.
+//! With this variant, browsers create the click IDs. They post visits to `/v?fixed`, so that these
+//! are not reported as visits of an outdated cached tag.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -28,38 +30,41 @@ use crate::ids;
 use crate::settings::{Consent, Site, Snapshot};
 use crate::state::AppState;
 
-/// For an address that names this very script: it never changes.
+/// `Cache-Control` for a URL with the current version: its content never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// For any other: an address of yesterday still works, and learns of a change within five minutes.
+/// `Cache-Control` for URLs with an older version or none: they return the current script, and pick
+/// up changes within five minutes.
 const FOR_A_WHILE: &str = "public, max-age=300";
-/// Scripts that are remembered. Beyond it all are forgotten: somebody is making our own host up.
+/// Maximum number of cached scripts. A real server needs few; more mean requests with invented
+/// `Host` headers, and the cache is cleared.
 const MAX_SCRIPTS: usize = 200;
-/// Hex digits of the hash in the address, 64 bits of it.
+/// Number of hex digits of the hash in the URL (64 bits).
 const VERSION_DIGITS: usize = 16;
 
-/// A script that stays as it is.
+/// A site's static script.
 pub(crate) struct Fixed {
-    /// What stands behind `?v=`.
+    /// The value of `?v=` in its URL.
     pub(crate) version: String,
-    /// For the `integrity` attribute: `sha384-…`.
+    /// The value of the `integrity` attribute: `sha384-…`.
     pub(crate) integrity: String,
     text: String,
 }
 
 impl Fixed {
-    /// The script of a site, as it is served from `base`. A page we are not told of is taken to be on the site's first domain.
+    /// The static script of a site, served from `base`. Since the page is unknown, cookies are set
+    /// for the site's first domain.
     pub(crate) fn of(settings: &Snapshot, site: &Site, base: &str) -> Result<Self> {
-        Self::make(settings, site, base, Wish::default())
+        Self::make(settings, site, base, Options::default())
     }
 
-    fn make(settings: &Snapshot, site: &Site, base: &str, wish: Wish) -> Result<Self> {
+    fn make(settings: &Snapshot, site: &Site, base: &str, options: Options) -> Result<Self> {
         let page = site.domains.first().map(|domain| PageAddress {
             host: domain.clone(),
             is_https: base.starts_with("https://"),
         });
-        let must_ask = site.tag.consent != Consent::Off || wish.is_without_consent;
+        let must_ask = site.tag.consent != Consent::Off || options.is_without_consent;
         let linked = linked_pages(settings, site, base, page.as_ref());
-        let code = AddOns::of(settings, site, linked.is_some(), wish.is_debugged).text();
+        let code = AddOns::of(settings, site, linked.is_some(), options.is_debugged).text();
         let config = bake(site, base, page.as_ref(), ("/v?fixed", linked), must_ask)?;
         let text = format!("{code}({{{config}");
         let digest = ids::hex(&Sha256::digest(text.as_bytes()));
@@ -72,31 +77,31 @@ impl Fixed {
     }
 }
 
-/// What the script's own address may ask for.
+/// Options in the query of the script's URL.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Wish {
+struct Options {
     /// `nc=1`.
     is_without_consent: bool,
     /// `debug=1`.
     is_debugged: bool,
 }
 
-/// A script in both forms.
+/// A script, plain and compressed.
 struct Packed {
     version: String,
     plain: Bytes,
     gzip: Bytes,
 }
 
-/// The scripts that were asked for.
+/// Cache of the static scripts that were requested.
 #[derive(Default)]
 pub(super) struct FixedScripts(RwLock<Made>);
 
 #[derive(Default)]
 struct Made {
-    /// The settings they were made from; with the next ones all begin anew.
+    /// The settings from which the scripts were built. A change of the settings clears the cache.
     settings: Arc<Snapshot>,
-    scripts: HashMap<(String, String, Wish), Arc<Packed>>,
+    scripts: HashMap<(String, String, Options), Arc<Packed>>,
 }
 
 impl FixedScripts {
@@ -111,9 +116,9 @@ impl FixedScripts {
         let base = client::base_of(&state.config, peer, headers);
         let query = request.uri().query();
         let has = |word: &str| query.is_some_and(|query| query.split('&').any(|part| part == word));
-        let wish =
-            Wish { is_without_consent: is_without_consent(query), is_debugged: has("debug=1") };
-        let script = self.get(settings, site, &base, wish)?;
+        let options =
+            Options { is_without_consent: is_without_consent(query), is_debugged: has("debug=1") };
+        let script = self.get(settings, site, &base, options)?;
         let is_current = has(&format!("v={}", script.version));
         let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip);
         Ok(script.answer(headers, is_current, takes_gzip))
@@ -124,9 +129,9 @@ impl FixedScripts {
         settings: &Arc<Snapshot>,
         site: &Site,
         base: &str,
-        wish: Wish,
+        options: Options,
     ) -> Result<Arc<Packed>> {
-        let name = (site.key.clone(), base.to_owned(), wish);
+        let name = (site.key.clone(), base.to_owned(), options);
         let made = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&made.settings, settings)
             && let Some(script) = made.scripts.get(&name)
@@ -134,7 +139,7 @@ impl FixedScripts {
             return Ok(script.clone());
         }
         drop(made);
-        let script = Arc::new(Packed::new(Fixed::make(settings, site, base, wish)?)?);
+        let script = Arc::new(Packed::new(Fixed::make(settings, site, base, options)?)?);
         let mut made = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&made.settings, settings) || made.scripts.len() >= MAX_SCRIPTS {
             *made = Made { settings: settings.clone(), scripts: HashMap::new() };
@@ -180,7 +185,8 @@ impl Packed {
         let life = if is_current { FOR_EVER } else { FOR_A_WHILE };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(life));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        // A page that checks `integrity` asks with `crossorigin`; the same for all, so that a cache needs one copy.
+        // `integrity` needs `crossorigin`, and so this header. All responses have it, so that a
+        // cache needs one copy.
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             headers.insert(header::ETAG, tag);

@@ -1,7 +1,8 @@
-//! `GET /t/{site}.js`: the tag, with a fresh click ID baked in.
-//! In: a script request from somebody's page. Out: the static script and one small config, as one `no-store` answer that sets no cookie.
-//! Promise: no two answers share a click ID (the static variant, in `fixed`, has none), nothing of the request enters the script but the cookie domain computed from it, and
-//! what costs time (compression) is done once at start.
+//! `GET /t/{site}.js`: the tag with a new click ID. Takes a page's request for the script; returns
+//! the script and its config as one `no-store` response without cookies. Guarantees that no two
+//! responses share a click ID (the static variant in `fixed` has none), and that of the request
+//! only the page's checked host and scheme enter the script. Scripts are compressed once, not for
+//! each request.
 
 pub(crate) mod addons;
 mod baked;
@@ -32,10 +33,11 @@ use crate::settings::{Consent, Site, Snapshot};
 use crate::state::AppState;
 use crate::visit::{self, Landings};
 
-/// Pages whose answer is remembered, 5 kB each. Beyond it, all are forgotten: somebody is making hosts up.
+/// Maximum number of pages whose response is cached, 5 kB each. More mean requests with invented
+/// hosts, and the cache is cleared.
 const MAX_PAGES: usize = 1000;
 
-/// Longest name of a page that is remembered: a real one has two host names in it.
+/// Longest key of a cached response. A real one contains two host names.
 const MAX_PAGE_BYTES: usize = 600;
 
 pub(crate) fn routes(landings: Landings) -> Router<AppState> {
@@ -48,35 +50,37 @@ pub(crate) fn routes(landings: Landings) -> Router<AppState> {
     Router::new().route("/t/{file}", get(move |state, request| serve_tag(state, request, tag)))
 }
 
-/// What is made once and used by every answer.
+/// State shared by all requests.
 struct Tag {
     scripts: Scripts,
     fixed: FixedScripts,
     pages: RwLock<Pages>,
-    /// Where landings wait that the page may not be able to report.
+    /// Queue of ad clicks to record in case the page's own report of the visit does not arrive.
     landings: Landings,
 }
 
-/// What the last pages were answered, all but the click ID and its time.
+/// Cache of responses by page, without the click ID and its time.
 #[derive(Default)]
 struct Pages {
-    /// The settings they were made from; with the next ones all begin anew.
+    /// The settings from which the responses were built. A change of the settings clears the cache.
     settings: Arc<Snapshot>,
     answers: HashMap<String, Arc<Template>>,
 }
 
-/// What the config begins with; the click ID and its time follow.
+/// Text before the click ID in the config.
 const BEFORE_ID: &str = "({\"i\":\"";
 
+/// Text between the click ID and its time.
 const BEFORE_TIME: &str = "\",\"t\":";
 
-/// Digits of a time in seconds until the year 2286; earlier ones are led by spaces, which JavaScript skips.
+/// Number of digits of a time in seconds until the year 2286. Shorter numbers are padded with
+/// spaces, which JavaScript skips.
 const TIME_DIGITS: usize = 10;
 
-/// Bytes of an answer that are its own.
+/// Number of bytes that differ in every response: the click ID, its time and the text between them.
 const OWN_BYTES: usize = MINTED_CHARS + BEFORE_TIME.len() + TIME_DIGITS;
 
-/// `GET /t/{site}.js`, or `{site}.static.js`. Unknown site: 404.
+/// Serves `GET /t/{site}.js` and `{site}.static.js`. An unknown site is 404.
 async fn serve_tag(
     State(state): State<AppState>,
     request: Request,
@@ -96,26 +100,27 @@ async fn serve_tag(
     let now = state.clock.now();
     let click_id = state.click_ids.mint(now, site.number);
     if let Some(page) = ad_landing(site, &asked) {
-        let told = (page, &click_id, now);
-        visit::endpoint::hear_landing(&state, &tag.landings, site, &request, told);
+        let landing = (page, &click_id, now);
+        visit::endpoint::hear_landing(&state, &tag.landings, site, &request, landing);
     }
-    let (told, body) = template.answer(&own_bytes(&click_id, now), asked.takes_gzip());
+    let (headers, body) = template.answer(&own_bytes(&click_id, now), asked.takes_gzip());
     let mut response = Response::new(Body::from(body));
-    *response.headers_mut() = told;
+    *response.headers_mut() = headers;
     if let Some(origin) = asked.origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
     Ok(response)
 }
 
-/// What an answer depends on. Each header is looked up once: every page view passes here.
+/// The parts of a request on which the response depends. Each header is looked up once, because
+/// every page view makes this request.
 struct Asked<'a> {
     method: &'a Method,
     query: Option<&'a str>,
     peer: Option<Peer>,
     headers: &'a HeaderMap,
     origin: Option<&'a HeaderValue>,
-    /// The page's address, as far as the browser tells it.
+    /// The page's address, as far as the browser sends it.
     referer: Option<&'a str>,
 }
 
@@ -132,13 +137,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Scheme and authority of the page; empty when the browser told neither.
+    /// Scheme and authority of the page; empty if the browser sent neither `Referer` nor `Origin`.
     fn page(&self) -> &'a str {
         let origin = || self.origin.and_then(|value| value.to_str().ok());
         self.referer.or_else(origin).map_or("", origin_of)
     }
 
-    /// What stands behind the `?` of the page's address.
+    /// The query of the page's address.
     fn page_query(&self) -> Option<&'a str> {
         Some(self.referer?.split_once('?')?.1)
     }
@@ -150,14 +155,14 @@ impl<'a> Asked<'a> {
 
 const DIGITS: &[u8; 10] = b"0123456789";
 
-/// What fills the hole of a template.
+/// The bytes of a response that fill the gap in its template: click ID and time.
 fn own_bytes(click_id: &ClickId, now: Timestamp) -> [u8; OWN_BYTES] {
     let mut own = [b' '; OWN_BYTES];
     let (id, rest) = own.split_at_mut(MINTED_CHARS);
     let (before, time) = rest.split_at_mut(BEFORE_TIME.len());
     id.copy_from_slice(click_id.as_str().as_bytes());
     before.copy_from_slice(BEFORE_TIME.as_bytes());
-    // From the right; what is left of the number stays space.
+    // Written from the right; the rest stays filled with spaces.
     time[TIME_DIGITS - 1] = b'0';
     let mut seconds = now.as_seconds();
     for place in time.iter_mut().rev() {
@@ -171,7 +176,7 @@ fn own_bytes(click_id: &ClickId, now: Timestamp) -> [u8; OWN_BYTES] {
 }
 
 impl Tag {
-    /// The script with its config as this page needs it.
+    /// The script with the config for the request's page, from the cache or built.
     fn template(
         &self,
         state: &AppState,
@@ -182,7 +187,7 @@ impl Tag {
         let page = asked.page();
         let must_ask = site.tag.consent != Consent::Off || is_without_consent(asked.query);
         let debug = is_debugged(asked);
-        // The one thing that every request pays for: written into one string, without the machinery of formatting.
+        // Every request builds this cache key, so it avoids the cost of `format!`.
         let mut name = String::with_capacity(160);
         client::push_base(&mut name, &state.config, asked.peer, asked.headers);
         let base_bytes = name.len();
@@ -190,7 +195,8 @@ impl Tag {
         name.push_str(&site.key);
         name.push_str(if must_ask { " ask" } else { "" });
         name.push_str(if debug { " debug" } else { "" });
-        // Last, behind what no header can hold: the page is the only part that may have spaces in it.
+        // The page comes last, after a line break, which headers cannot contain: it is the only
+        // part that may contain spaces.
         name.push('\n');
         name.push_str(page);
         let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +224,9 @@ impl Tag {
     }
 }
 
-/// The page's address, where it tells of a click that may be kept though the page's report be blocked: with an ad click ID or a UTM
-/// parameter, not before consent, and not for a page that nobody looks at yet.
+/// The page's address if it shows an ad click that may be recorded from this request alone, in case
+/// the tag's own report is blocked. It must have an ad click ID or a UTM parameter. Sites that need
+/// consent and prefetched pages are left out.
 fn ad_landing<'a>(site: &Site, asked: &Asked<'a>) -> Option<&'a str> {
     asked.page_query()?;
     let may_keep = asked.method == Method::GET
@@ -229,7 +236,8 @@ fn ad_landing<'a>(site: &Site, asked: &Asked<'a>) -> Option<&'a str> {
     asked.referer.filter(|page| may_keep && visit::names_ad_click(page))
 }
 
-/// `?debug=1` on the script's URL, or `ck_debug` in the page's: the person who installs the tag wants to see what it does.
+/// True for `debug=1` in the script's URL or `ck_debug` in the page's: the tag then logs what it
+/// does.
 fn is_debugged(asked: &Asked<'_>) -> bool {
     let asks = |query: Option<&str>, word: &str| {
         query.is_some_and(|query| query.split(['&', '#']).any(|pair| pair == word))
@@ -238,7 +246,7 @@ fn is_debugged(asked: &Asked<'_>) -> bool {
     asks(asked.query, "debug=1") || asks(page, "ck_debug") || asks(page, "ck_debug=1")
 }
 
-/// `gzip` or `*`, unless its quality is 0.
+/// True if `Accept-Encoding` lists `gzip` or `*` with a quality above 0.
 fn accepts_gzip(value: &HeaderValue) -> bool {
     value.to_str().unwrap_or_default().split(',').any(|part| {
         let (coding, parameters) = part.split_once(';').unwrap_or((part, ""));
@@ -248,7 +256,7 @@ fn accepts_gzip(value: &HeaderValue) -> bool {
     })
 }
 
-/// What every answer says about itself: nobody may keep it, every page may load it.
+/// Headers of every response: it must not be cached, and every page may load it.
 static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let fixed = [
         ("content-type", "text/javascript; charset=utf-8"),
@@ -264,7 +272,7 @@ static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     fixed.into_iter().map(pair).collect()
 });
 
-/// The same of a compressed one.
+/// [`HEADERS`] for a compressed response.
 static GZIP_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut headers = HEADERS.clone();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -276,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_is_a_number_whatever_the_clock_says() {
+    fn any_time_is_written_as_a_valid_number() {
         let rows = [
             (1_790_000_000_999, "1790000000"),
             (12_000, "        12"),
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_only_where_it_is_offered() {
+    fn gzip_is_used_only_if_the_client_accepts_it() {
         let rows = [
             ("gzip, br", true),
             ("br;q=1, gzip;q=0.5", true),

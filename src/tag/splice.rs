@@ -1,9 +1,11 @@
-//! A script that is compressed once, and a tail of which a few bytes differ in every answer.
-//! In: the fixed part at start, a tail for each page, the bytes that are an answer's own. Out: all as one body, gzip or plain, with its headers.
-//! Promise: every answer is a valid gzip member of its own, at the cost of a copy and the checksum of the tail.
+//! Compresses a script once and appends a tail of which a few bytes differ in every response. Takes
+//! the script, a tail per page and the bytes of each response; returns the body, gzip or plain,
+//! with its headers. Guarantees that every compressed body is a valid gzip file. A response costs
+//! one copy and the checksum of the tail.
 //!
-//! The fixed part is deflated at level 9 and ended with a sync flush, so it stops on a byte boundary without a final block. The tail
-//! follows in *stored* blocks, then the checksum continued over it and the whole length (RFC 1951 §3.2.4, RFC 1952).
+//! The script is deflated at level 9 and ended with a sync flush, so it stops on a byte boundary
+//! without a final block. The tail follows in *stored* blocks, then the checksum, continued over
+//! the tail, and the total length (RFC 1951 §3.2.4, RFC 1952).
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
@@ -11,48 +13,49 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
-/// Magic, deflate, no flags, no time, best compression, unknown system.
+/// The gzip header: magic number, deflate, no flags, no time, best compression, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
-/// Most that one stored block holds.
+/// Maximum size of a stored block.
 const MAX_BLOCK: usize = u16::MAX as usize;
-/// Checksum and length.
+/// Size of the checksum and the length at the end.
 const TRAILER: usize = 8;
 
-/// The fixed part.
+/// The script: the part that is the same in all responses.
 pub(super) struct Script {
     plain: Vec<u8>,
     deflated: Vec<u8>,
     checksum: Hasher,
 }
 
-/// The fixed part and a tail that is known but for a hole.
+/// The script and a tail with a gap for the bytes that differ in every response.
 pub(super) struct Template {
     plain: Form,
     gzip: Form,
-    /// Of all that stands before the hole.
+    /// Checksum of everything before the gap.
     checksum: Hasher,
-    /// The tail behind the hole.
+    /// The tail after the gap.
     after: Vec<u8>,
-    hole: usize,
+    /// Size of the gap.
+    gap: usize,
 }
 
-/// A body, where the hole begins in it, and what its answers say of themselves.
+/// A body, plain or compressed, the position of the gap in it, and its headers.
 struct Form {
     body: Vec<u8>,
-    hole_at: usize,
+    gap_at: usize,
     headers: HeaderMap,
 }
 
 impl Form {
-    fn new(body: Vec<u8>, hole_at: usize, headers: &HeaderMap) -> Self {
+    fn new(body: Vec<u8>, gap_at: usize, headers: &HeaderMap) -> Self {
         let mut headers = headers.clone();
         headers.insert(CONTENT_LENGTH, body.len().into());
-        Self { body, hole_at, headers }
+        Self { body, gap_at, headers }
     }
 }
 
 impl Script {
-    /// Compresses the fixed part.
+    /// Compresses the script.
     pub(super) fn new(text: &str) -> Self {
         let mut compress = Compress::new(Compression::best(), false);
         let mut deflated = Vec::with_capacity(text.len() + 64);
@@ -64,14 +67,15 @@ impl Script {
         Self { plain: text.as_bytes().to_vec(), deflated, checksum }
     }
 
-    /// The script with a tail: `before`, as many bytes as the hole has, `after`. Hole and `before` fit into one block.
-    pub(super) fn with_tail(&self, before: &str, hole: usize, after: &str) -> Template {
+    /// Appends a tail: `before`, a gap of `gap` bytes, and `after`. `before` and the gap must fit
+    /// into one stored block.
+    pub(super) fn with_tail(&self, before: &str, gap: usize, after: &str) -> Template {
         let (plain_headers, gzip_headers) = (&super::HEADERS, &super::GZIP_HEADERS);
-        let tail = [before.as_bytes(), &vec![b' '; hole], after.as_bytes()].concat();
-        let hole_at = self.plain.len() + before.len();
-        let plain = Form::new([&self.plain[..], &tail].concat(), hole_at, plain_headers);
+        let tail = [before.as_bytes(), &vec![b' '; gap], after.as_bytes()].concat();
+        let gap_at = self.plain.len() + before.len();
+        let plain = Form::new([&self.plain[..], &tail].concat(), gap_at, plain_headers);
         let mut body = [&GZIP_HEADER[..], &self.deflated].concat();
-        let hole_at = body.len() + BLOCK_HEAD + before.len();
+        let gap_at = body.len() + BLOCK_HEAD + before.len();
         let blocks = tail.len().div_ceil(MAX_BLOCK);
         for (at, block) in tail.chunks(MAX_BLOCK).enumerate() {
             body.extend(block_head(block.len(), at + 1 == blocks));
@@ -83,15 +87,16 @@ impl Script {
         let mut checksum = self.checksum.clone();
         checksum.update(before.as_bytes());
         let after = after.as_bytes().to_vec();
-        let gzip = Form::new(body, hole_at, gzip_headers);
-        Template { plain, gzip, checksum, after, hole }
+        let gzip = Form::new(body, gap_at, gzip_headers);
+        Template { plain, gzip, checksum, after, gap }
     }
 }
 
-/// Bytes before a stored block's own.
+/// Size of a stored block's header.
 const BLOCK_HEAD: usize = 5;
 
-/// Whether it is the final one, that it is stored, its length twice.
+/// A stored block's header: whether it is the last, its type, its length and the complement of the
+/// length.
 fn block_head(length: usize, is_final: bool) -> [u8; BLOCK_HEAD] {
     let length = u16::try_from(length).unwrap_or(u16::MAX);
     let ([a, b], [c, d]) = (length.to_le_bytes(), (!length).to_le_bytes());
@@ -99,14 +104,14 @@ fn block_head(length: usize, is_final: bool) -> [u8; BLOCK_HEAD] {
 }
 
 impl Template {
-    /// The headers, and the body with the hole filled.
+    /// The headers, and the body with `own` in the gap.
     ///
     /// # Panics
-    /// When the bytes are more or fewer than the hole takes.
+    /// If `own` has another length than the gap.
     pub(super) fn answer(&self, own: &[u8], gzip: bool) -> (HeaderMap, Bytes) {
         let form = if gzip { &self.gzip } else { &self.plain };
         let mut body = form.body.clone();
-        body[form.hole_at..form.hole_at + self.hole].copy_from_slice(own);
+        body[form.gap_at..form.gap_at + self.gap].copy_from_slice(own);
         if gzip {
             let mut checksum = self.checksum.clone();
             checksum.update(own);
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spliced_body_unpacks_to_all_parts() {
+    fn the_compressed_body_decompresses_to_all_parts() {
         let fixed = include_str!("../../static/tag.min.js");
         let script = Script::new(fixed);
         // The last two: a tail of one full block, and one that needs a second.

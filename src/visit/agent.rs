@@ -1,17 +1,19 @@
-//! Reading a user agent: which device and browser, and is it a bot?
-//! In: the header's text. Out: a device class and a browser family. Nothing finer, on purpose: no fingerprint. Pure.
+//! Parses the `User-Agent` header. Takes its text; returns a device class and a browser family.
+//! Returns nothing finer on purpose, so that it cannot serve as a fingerprint. Pure.
 
-/// What a user agent says.
+/// Device and browser of a user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agent {
     /// `phone`, `tablet`, `computer`, `bot` or `unknown`.
     pub(crate) device: &'static str,
-    /// `Chrome`, `Safari`, `Firefox`, `Edge`, `Opera`, `Samsung Internet`, `in-app browser` or empty.
+    /// `Chrome`, `Safari`, `Firefox`, `Edge`, `Opera`, `Samsung Internet`, `in-app browser` or
+    /// empty.
     pub(crate) browser: &'static str,
 }
 
-/// Words of crawlers that run scripts and say who they are. Programs that run none never report a visit by themselves, and an
-/// automated browser is flagged by the tag instead: its owner may be testing his own page.
+/// Words in the user agents of crawlers that run scripts. Programs that run no scripts never send a
+/// visit. The tag flags automated browsers instead, since site owners use them to test their own
+/// pages.
 const BOT_WORDS: [&str; 10] = [
     "bot",
     "crawl",
@@ -25,7 +27,7 @@ const BOT_WORDS: [&str; 10] = [
     "embedly",
 ];
 
-/// Reads a `User-Agent`.
+/// Parses a `User-Agent`.
 pub(crate) fn read(user_agent: &str) -> Agent {
     let text = user_agent.to_ascii_lowercase();
     let has = |word: &str| text.contains(word);
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_agents_are_told_apart() {
+    fn common_user_agents_are_recognized() {
         let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1";
         let rows = [
             (iphone, "phone", "Safari"),

@@ -1,6 +1,6 @@
-//! The body of `POST /v`.
-//! In: bytes from anybody's browser. Out: a `Sent`, or one line saying what can never be right about it.
-//! Promise: over-long optional values are cut, wrong-typed ones dropped, invalid UTF-8 replaced; only what can never be right is refused. Pure.
+//! The body of `POST /v`. Takes a request's bytes; returns a [`Sent`], or one line that says what
+//! is wrong. Guarantees that only required values can make it fail. Optional values are cut if too
+//! long and dropped if of the wrong type, and invalid UTF-8 is replaced. Pure.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,67 +12,67 @@ use serde_json::value::RawValue;
 
 use crate::ids::ClickId;
 
-/// Longest page URL kept, in characters; the tag cuts there too.
+/// Longest page URL that is stored, in characters. The tag cuts at the same length.
 pub(super) const MAX_URL_CHARS: usize = 4096;
-/// Longest referrer kept.
+/// Longest referrer that is stored.
 const MAX_REFERRER_CHARS: usize = 1024;
-/// Longest list of ad cookies read.
+/// Longest list of ad cookies that is stored.
 const MAX_COOKIES_CHARS: usize = 1500;
 /// Longest name of a page event.
 const MAX_EVENT_CHARS: usize = 64;
-/// Most properties kept of a page event.
+/// Maximum number of properties of a page event.
 const MAX_PROPERTIES: usize = 20;
 /// Longest name of a property.
 const MAX_PROPERTY_CHARS: usize = 40;
 /// Longest value of a property.
 const MAX_VALUE_CHARS: usize = 500;
 
-/// What the tag says, in the bytes it said it with.
+/// A parsed body. Values borrow from the request's bytes where possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sent<'a> {
     pub(crate) site_key: Cow<'a, str>,
     pub(crate) click_id: ClickId,
-    /// The browser's time; with the click ID it recognises a repeat. Not trusted as a time.
+    /// The browser's time. With the click ID it identifies a repeat; it is not trusted as a time.
     pub(crate) sent_at_ms: i64,
     pub(crate) what: What<'a>,
 }
 
-/// A body with `e` is an event, with `a` a note, else a visit.
+/// The content of a body: an event if it has the key `e`, a note if it has `a`, otherwise a visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What<'a> {
     Visit(Seen<'a>),
     /// An AnyTrack click ID, or the alphanumeric reference found in a payment link.
     Note(Cow<'a, str>),
-    /// Something the page says happened.
+    /// An event that the page reports.
     Event(Event<'a>),
 }
 
-/// Something the page says happened.
+/// An event that the page reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) url: Option<Cow<'a, str>>,
-    /// Texts, numbers as written, `true` and `false`.
+    /// Values as text: numbers with their digits as written, `true` and `false`.
     pub(crate) properties: BTreeMap<String, String>,
 }
 
-/// A page was opened.
+/// The data of a visit: a page was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen<'a> {
     pub(crate) previous: Option<ClickId>,
     pub(crate) url: Option<Cow<'a, str>>,
     pub(crate) referrer: Option<Cow<'a, str>>,
-    /// `name=value,…` of ad cookies the tag found.
+    /// `name=value,…` of the ad cookies that the tag found.
     pub(crate) ad_cookies: Option<Cow<'a, str>>,
     pub(crate) is_automated: bool,
     pub(crate) wants_privacy: bool,
     pub(crate) is_adopted: bool,
-    /// The alias of the redirect link that was clicked; never of a browser's body.
+    /// The alias of the redirect link that was clicked. Never set from a request's body.
     pub(crate) link: Option<&'a str>,
 }
 
 impl<'a> Seen<'a> {
-    /// What a click on a redirect link says, held to the same lengths.
+    /// The data of a click on a redirect link, cut to the same lengths.
     pub(crate) fn of_click(click: &'a super::Click) -> Self {
         let cut = |text: &str, chars: usize| text.chars().take(chars).collect::<String>();
         Self {
@@ -86,7 +86,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// The object as it stands in the text. Keys not named here are ignored.
+/// The JSON object of a body. Keys that are not listed here are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Object<'a> {
@@ -108,19 +108,19 @@ struct Object<'a> {
     a: Field<'a>,
     #[serde(borrow)]
     e: Field<'a>,
-    /// Read only where there is an event.
+    /// The properties of an event; parsed only for events.
     #[serde(borrow)]
     v: Option<&'a RawValue>,
 }
 
-/// A value as far as this door cares.
+/// A JSON value: absent, or of one of the types that a key can have.
 #[derive(Default)]
 enum Field<'a> {
     #[default]
     Absent,
     Text(Cow<'a, str>),
     Int(i64),
-    /// Of a type that no key has.
+    /// A value of another type.
     Other,
 }
 
@@ -133,10 +133,11 @@ impl<'a> Field<'a> {
         if let Self::Int(int) = self { Some(*int) } else { None }
     }
 
-    /// A text value, cut, without the NUL that PostgreSQL cannot store. `None` when absent, empty or of another type.
+    /// A text value, cut to `chars` characters, without NUL, which PostgreSQL cannot store. `None`
+    /// if absent, empty or of another type.
     fn text_of(self, chars: usize) -> Option<Cow<'a, str>> {
         let mut text = self.text().filter(|text| !text.is_empty())?;
-        // So many bytes hold at most as many characters.
+        // A text of at most `chars` bytes has at most `chars` characters, so it needs no counting.
         if text.len() > chars
             && let Some((end, _)) = text.char_indices().nth(chars)
         {
@@ -177,7 +178,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
         Ok(i64::try_from(int).map_or(Field::Other, Field::Int))
     }
 
-    #[expect(clippy::disallowed_types, reason = "it is only thrown away")]
+    #[expect(clippy::disallowed_types, reason = "the value is discarded")]
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
         Ok(Field::Other)
     }
@@ -201,14 +202,14 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 }
 
-/// A body's text; bytes that are no UTF-8 are replaced.
+/// A body's text. Invalid UTF-8 is replaced.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// Reads a body.
+/// Parses a body.
 pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
-    // An array of values would pass for the object otherwise.
+    // serde would also accept an array of the values.
     let object =
         text.trim_start().starts_with('{').then(|| serde_json::from_str::<Object<'_>>(text));
     let Some(Ok(object)) = object else { return Err("the body is not a JSON object") };
@@ -249,14 +250,15 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
     Ok(Sent { site_key, click_id, sent_at_ms, what })
 }
 
-/// A name of spaces alone names nothing.
+/// True for a valid event name. Spaces alone are not a name.
 fn is_event_name(name: &str) -> bool {
     name.len() <= MAX_EVENT_CHARS
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'_' | b'-'))
         && name.bytes().any(|b| b != b' ')
 }
 
-/// The first properties by name: over-long ones cut, wrong-typed ones dropped.
+/// The first properties in the order of their names. Long ones are cut, those of another type are
+/// dropped.
 fn properties(raw: &RawValue) -> BTreeMap<String, String> {
     let Ok(values) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
         return BTreeMap::new(); // Not an object.
@@ -274,7 +276,7 @@ fn properties(raw: &RawValue) -> BTreeMap<String, String> {
     kept
 }
 
-/// A number keeps the digits it was written with.
+/// A property's value as text. Numbers keep their digits.
 fn property(raw: &RawValue) -> Option<String> {
     let text = raw.get();
     match text.bytes().next()? {
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_right_is_refused() {
+    fn bodies_with_invalid_required_values_are_rejected() {
         let rows: Vec<(&str, Vec<u8>)> = vec![
             ("empty", b"".to_vec()),
             ("not JSON", b"hello".to_vec()),
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_values_are_cut_or_dropped_never_refused() {
+    fn invalid_optional_values_are_cut_or_dropped() {
         let long = "x".repeat(9000);
         let text = body(&format!(
             r#","u":"{long}","r":7,"k":null,"p":"junk","f":"2","z":[{{}}],"t2":1.5"#

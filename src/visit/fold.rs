@@ -1,8 +1,8 @@
-//! Folding: what was counted lately goes into the sums that reports read.
-//! In: counters by everything at once, one row for each that was ever met in a quarter hour. Out: sums by one thing at a time, for the quarter
-//! hour, its day, and longer stretches of days.
-//! Promise: nothing is counted twice or lost, whenever it comes: the counters and the sums always add up, and a fold moves a few of
-//! them in one transaction.
+//! The rollup of visits: moves recent counters into the sums that reports read. Takes counters per
+//! quarter hour and combination of channel, source, campaign, landing path and device; adds them to
+//! sums per single dimension for the quarter hour, its day, eight days and sixty-four days.
+//! Guarantees that no visit is lost or counted twice, also if it arrives late: each transaction
+//! deletes a few counters and adds exactly them to the sums.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,15 @@ use super::table::{self, QUARTER_MS};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// Counters in one transaction: the visit writer waits no longer than that.
+/// Maximum number of counters per transaction. It bounds how long the writer of visits waits.
 const COUNTERS_AT_A_TIME: i64 = 250;
-/// Between two transactions, so that whoever waits gets his turn too.
+/// Pause between two transactions, so that other writers get their turn.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Quarter hours that a sum spans: itself, a day, eight days, sixty-four days. Reports know them too.
+/// Widths of the sums in quarter hours: one, a day, eight days, sixty-four days. `report::counted`
+/// uses the same widths.
 const WIDTHS: [i64; 4] = [1, 96, 768, 6144];
 
-/// A counter, taken out of its table.
+/// A counter that was deleted from its table.
 pub(super) struct Counter {
     pub(super) quarter: i64,
     pub(super) channel: String,
@@ -28,20 +29,22 @@ pub(super) struct Counter {
     pub(super) campaign: String,
     pub(super) landing_path: String,
     pub(super) device: String,
-    /// May be negative: a visit that turned out not to be one.
+    /// May be negative, which corrects a visit that was counted before and is replaced.
     pub(super) visits: i64,
 }
 
-/// Whose sum: dimension, width, first quarter hour, name. In this order rows are written, by every copy of the program.
+/// Key of a sum: dimension, width, first quarter hour, name. All replicas write rows in this order,
+/// so that they do not deadlock.
 pub(super) type SumKey = (i64, i64, i64, String);
 
-/// Folds a site's counters of all quarter hours but the last two. Answers how many there were.
+/// Rolls up a site's counters of all quarter hours but the last two. Returns their number.
 pub(crate) async fn fold(store: &Store, site: (&str, i64), now: Timestamp) -> Result<usize> {
     let (site_id, site_number) = site;
     let until = now.as_ms().div_euclid(QUARTER_MS) - 1;
     let mut folded = 0;
-    // Each step begins where the last one ended: PostgreSQL would read again, in every step, the entries of all that was taken before, until it
-    // cleans them up. A counter that came late is found by the look from the beginning.
+    // Each step starts where the last one ended, because PostgreSQL would otherwise read the index
+    // entries of all deleted rows again until it vacuums them. When nothing is left there, one more
+    // pass from the beginning finds counters that arrived late.
     let mut from = i64::MIN;
     loop {
         if !table::has_counters(store, site_id, (from, until)).await? {
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_in_every_sum_it_belongs_to_and_a_bot_only_among_devices() {
+    fn a_counter_is_added_to_all_its_sums_and_a_bot_only_to_devices() {
         let counter = |device: &str, quarter| Counter {
             quarter,
             channel: "email".to_owned(),

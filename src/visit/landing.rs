@@ -1,33 +1,34 @@
-//! Reading a landing URL: where did this visitor come from?
-//! In: the page's URL and referrer, as the browser sent them. Out: source, medium, campaign, channel, ad click IDs, landing path.
-//! Promise: ad click IDs are byte-exact, never decoded or re-encoded; whatever the text, nothing panics. Pure.
+//! Finds out where a visitor came from. Takes the page's URL and referrer; returns source, medium,
+//! campaign, channel, ad click IDs and landing path. Guarantees that ad click IDs are copied byte
+//! for byte, and that no text makes it panic. Pure.
 
 use percent_encoding::percent_decode_str;
 
-/// Longest UTM value kept, in characters.
+/// Longest UTM value that is stored, in characters.
 const MAX_UTM_CHARS: usize = 255;
-/// Longest landing path kept, in characters.
+/// Longest landing path that is stored, in characters.
 const MAX_PATH_CHARS: usize = 300;
-/// And in bytes: three values and the path stand in one key, and PostgreSQL takes no key above 2,700 bytes.
+/// Limits in bytes: three UTM values and the path are part of one key, and PostgreSQL accepts keys
+/// up to 2,700 bytes.
 const MAX_UTM_BYTES: usize = 500;
 const MAX_PATH_BYTES: usize = 900;
 
 /// Longest ID of a checkout session; Stripe's have about 66 bytes.
 const MAX_SESSION_BYTES: usize = 255;
 
-/// What kind of click an ad click ID proves.
+/// What an ad click ID proves about the click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// Only a paid click carries it.
+    /// Only paid clicks have it.
     Paid,
     /// The network adds it to every outgoing link, paid or not.
     Either,
-    /// Kept as data; says nothing about the click.
+    /// It is stored, but proves nothing about the click.
     Nothing,
 }
 
-/// Ad click IDs by network: parameter in lower case, the network's name as a source, and what it proves.
-/// The tag's own pattern must cover all that prove something; its test is fed this list.
+/// Ad click IDs: the parameter in lower case, the network's name as a source, and what it proves.
+/// The tag's own pattern must match all that prove something; the tag's test uses this list.
 const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
     ("gclid", "google", Proof::Paid),
     ("gbraid", "google", Proof::Paid),
@@ -59,7 +60,7 @@ const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
 /// UTM parameters beside the five that have fields of their own.
 const FURTHER_UTMS: [&str; 4] =
     ["utm_id", "utm_source_platform", "utm_creative_format", "utm_marketing_tactic"];
-/// Parameters kept as they are; none of them is a source.
+/// Parameters that are stored, but do not set the source.
 const PLAIN_PARAMETERS: [&str; 4] = ["ref", "via", "source", "session_id"];
 
 const SEARCH_ENGINES: [&str; 10] = [
@@ -93,14 +94,15 @@ const SOCIAL_HOSTS: [(&str, &str); 16] = [
     ("news.ycombinator.com", "hackernews"),
 ];
 
-/// What a landing says.
+/// The result of parsing a landing page's URL and referrer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Landing {
     /// Host of the page, lower case, without port.
     pub(crate) host: Option<String>,
-    /// Path of the page as it stands in the URL, without query.
+    /// Path of the page as in the URL, without the query.
     pub(crate) path: Option<String>,
-    /// `paid search`, `paid social`, `paid`, `email`, `affiliate`, `search`, `social`, `referral`, `campaign` or `direct`.
+    /// `paid search`, `paid social`, `paid`, `email`, `affiliate`, `search`, `social`, `referral`,
+    /// `campaign` or `direct`.
     pub(crate) channel: &'static str,
     pub(crate) source: Option<String>,
     pub(crate) medium: Option<String>,
@@ -113,7 +115,7 @@ pub(crate) struct Landing {
     pub(crate) parameters: Vec<(String, String)>,
 }
 
-/// Reads a landing. A `referrer` on the page's own site says nothing.
+/// Parses a landing. A `referrer` on the page's own site is ignored.
 pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     let mut landing = Landing { channel: "direct", ..Landing::default() };
     let url = url.unwrap_or_default();
@@ -131,7 +133,7 @@ pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     landing
 }
 
-/// True when a page's address names a click of its own: an ad click ID or a UTM parameter.
+/// True if a page's URL has an ad click ID or a UTM parameter.
 pub(crate) fn names_ad_click(url: &str) -> bool {
     let Some((_, query)) = url.split_once('?') else { return false };
     query.split('#').next().unwrap_or_default().split('&').any(|pair| {
@@ -147,7 +149,8 @@ pub(crate) fn names_ad_click(url: &str) -> bool {
     })
 }
 
-/// The checkout session that Stripe put into the address of a thank-you page: `?session_id=cs_…`.
+/// The checkout session in the URL of a thank-you page, to which Stripe adds it:
+/// `?session_id=cs_…`.
 pub(crate) fn checkout_session(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
     let values = query.split(['&', '#']).filter_map(|pair| pair.split_once('='));
@@ -177,7 +180,7 @@ pub(crate) fn host_of(url: &str) -> Option<String> {
     split_address(before_query(url)).map(|(host, _)| host)
 }
 
-/// The path of a URL, as it stands in it.
+/// The path of a URL, not decoded.
 pub(super) fn path_of(url: &str) -> Option<&str> {
     split_address(before_query(url)).map(|(_, path)| path)
 }
@@ -186,14 +189,15 @@ fn before_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// `a=b&c=d` → names in lower case, values as they stand.
+/// `a=b&c=d` → names in lower case, values not decoded.
 fn pairs(text: &str) -> impl Iterator<Item = (String, &str)> {
     text.split('&')
         .filter_map(|pair| pair.split_once('='))
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
 }
 
-/// Keeps a parameter that means something. The first of repeated names wins; empty ones are nothing.
+/// Stores a known parameter in `landing`. If a name is repeated, the first value wins. Empty values
+/// are ignored.
 fn keep(landing: &mut Landing, name: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -221,7 +225,8 @@ fn keep_first(list: &mut Vec<(String, String)>, name: &str, value: String) {
     }
 }
 
-/// Percent-decoded once, `+` is a space, broken sequences become U+FFFD, control characters go.
+/// Decodes a value once: `%xx`, and `+` as a space. Broken sequences become U+FFFD, control
+/// characters are removed.
 fn decode(value: &str) -> String {
     if value.bytes().all(|b| b.is_ascii_graphic() && b != b'%' && b != b'+') {
         return cut(value, MAX_UTM_CHARS, MAX_UTM_BYTES); // The usual case: nothing to decode.
@@ -317,7 +322,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn landings_read_as_the_owner_would_say_them() {
+    fn landings_get_source_medium_campaign_and_channel() {
         let rows = [
             ("plain", "https://shop.com/offer", "", "direct", None, None, None),
             (

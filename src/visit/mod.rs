@@ -1,6 +1,6 @@
-//! Visits: a page was opened, by whom we do not know, from where we do.
-//! In: what the tag sent. Out: a durable row; later, for the join, the visit of a click ID and the touches before it.
-//! Promise: `record` returns only after the commit, and a repeat records nothing new.
+//! Visits of the pages of a site. Takes what the tag sends; stores it, and returns visits and
+//! customer journeys by click ID for matching. Guarantees that `record` returns only after the
+//! commit, and that a repeated request adds no second visit.
 
 mod agent;
 mod body;
@@ -29,12 +29,13 @@ use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{AnyConnection, Inserted, Store};
 
-/// Most touches kept of one visitor's way.
+/// Maximum number of touchpoints of a customer journey.
 const MAX_TOUCHES: usize = 30;
-/// A mint time is believed as the visit's time only when the body arrives within this many days.
+/// Maximum age in days at which a click ID's mint time is used as the time of the visit. Later
+/// visits get the time of arrival.
 const MAX_MINT_AGE_DAYS: u64 = 7;
 
-/// Bits of `visits.flags`. The first three are the tag's own (`TAG` body key `f`).
+/// Bits of `visits.flags`. The tag sends the first three in the body's key `f`.
 pub(crate) mod flags {
     /// `navigator.webdriver` was set.
     pub(crate) const AUTOMATED: i64 = 1;
@@ -42,25 +43,28 @@ pub(crate) mod flags {
     pub(crate) const GPC: i64 = 2;
     /// The click ID was adopted from a linked domain.
     pub(crate) const ADOPTED: i64 = 4;
-    /// The tag had to wait until the page, or its consent tool, told it that the visitor agreed.
+    /// The tag waited for consent, and the page or its consent tool reported it before the visit
+    /// was sent.
     pub(crate) const AGREED: i64 = 8;
     /// The presented click ID had a wrong MAC; the visit has another one.
     pub(crate) const FORGED: i64 = 256;
     /// The presented click ID was minted for another site; the visit has another one.
     pub(crate) const FOREIGN_SITE: i64 = 512;
-    /// The page's host is none of the site's domains: stored, not counted.
+    /// The page's host is not one of the site's domains. The visit is stored but not counted.
     pub(crate) const UNKNOWN_HOST: i64 = 1024;
     /// The click ID was made in the browser, because its copy of the tag was stale.
     pub(crate) const CLIENT_MADE: i64 = 2048;
     /// The click ID was made in the browser, because the page has the static variant of the tag.
     pub(crate) const FIXED_TAG: i64 = 4096;
-    /// Known only from the request for the tag's script; its report has not arrived.
+    /// Recorded from the request for the tag's script, because the tag's own request has not
+    /// arrived.
     pub(crate) const PROVISIONAL: i64 = 8192;
-    /// AnyTrack may be told of it by the server: the site wants that, the visitor does not mind, and AnyTrack's own tag has not met him.
+    /// The server may register the visit with AnyTrack: the site has the option, the visitor has no
+    /// privacy signal, and AnyTrack's own cookie is missing.
     pub(crate) const FOR_ANYTRACK: i64 = 16384;
 }
 
-/// What the request around the body says.
+/// The parts of a visit's request besides its body.
 pub(crate) struct Around {
     pub(crate) address: IpAddr,
     pub(crate) user_agent: String,
@@ -70,26 +74,28 @@ pub(crate) struct Around {
     pub(crate) wants_privacy: bool,
     /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
     pub(crate) tag_host: Option<String>,
-    /// It came from the static variant of the tag.
+    /// The request came from the static variant of the tag.
     pub(crate) has_fixed_tag: bool,
-    /// It came from a tag that waits until the visitor agreed.
+    /// The request came from a tag that waits for consent.
     pub(crate) has_agreed: bool,
-    /// The browser's whole name is kept: a destination is told of visits with it.
+    /// The full user agent is stored, because a destination registers visits with it.
     pub(crate) keeps_user_agent: bool,
-    /// The page has a path that reports know a redirect link by, and is none.
+    /// A page of the site, not a redirect link, has a path like that of a redirect link (`/p/…`).
     pub(crate) is_at_link: bool,
 }
 
-/// What became of a visit.
+/// The result of recording a visit.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// The signed click ID it stands under: the presented one if that was genuine.
+    /// The signed click ID under which the visit is stored: the one that was sent, if that was
+    /// genuine.
     pub(crate) click_id: ClickId,
     /// False for a repeat.
     pub(crate) is_new: bool,
 }
 
-/// Makes a visit durable.
+/// Stores a visit. Returns after the commit. A forged click ID, one of another site, or one made by
+/// the browser gets a signed replacement.
 pub(crate) async fn record(
     store: &Store,
     keys: &ClickIdKey,
@@ -136,29 +142,29 @@ pub(crate) async fn record(
     if inserted == Inserted::Duplicate
         && let Some(alias) = &alias
     {
-        // The same body came twice at once: both answers name the ID that won.
+        // The same body arrived twice at once: both responses return the click ID that was stored.
         let known = table::signed_for(store, alias).await?;
         return Ok(Recorded { click_id: known.unwrap_or(click_id), is_new: false });
     }
     Ok(Recorded { click_id, is_new: inserted == Inserted::New })
 }
 
-/// A click on a redirect link, as its door read it.
+/// A click on a redirect link, as parsed by the handler.
 pub(crate) struct Click {
-    /// The one it goes on with, or a fresh one.
+    /// The click ID that the visitor keeps, or a new one.
     pub(crate) click_id: ClickId,
     /// The click ID before it.
     pub(crate) previous: Option<ClickId>,
-    /// It was handed over by a linked page.
+    /// The click ID was passed by a linked page.
     pub(crate) is_adopted: bool,
-    /// The link's.
+    /// The link's alias.
     pub(crate) alias: String,
-    /// The link's own address, with its query.
+    /// The link's own URL, with its query.
     pub(crate) url: String,
     pub(crate) referrer: Option<String>,
 }
 
-/// Makes the visit of a click on a redirect link durable.
+/// Stores the visit of a click on a redirect link. Returns after the commit.
 pub(crate) async fn record_click(
     store: &Store,
     keys: &ClickIdKey,
@@ -177,10 +183,10 @@ pub(crate) async fn record_click(
     record(store, keys, now, site, &sent, &seen, around).await
 }
 
-/// How far back a host that was accepted late counts.
+/// How many days back visits are counted when the owner adds a host to the site's domains.
 const COUNTED_DAYS: u64 = 90;
 
-/// Counts the visits that came from a host, or from one below it, before the owner named it.
+/// Counts the visits from a host and its subdomains that arrived before the owner added the host.
 pub(crate) async fn count_host(
     store: &Store,
     now: Timestamp,
@@ -193,20 +199,20 @@ pub(crate) async fn count_host(
     tx.commit().await
 }
 
-/// True for crawlers and for programs that make previews of links.
+/// True for crawlers and for programs that create link previews.
 pub(crate) fn is_bot(user_agent: &str) -> bool {
     agent::read(user_agent).device == "bot"
 }
 
-/// The host of an address, in small letters.
+/// The host of a URL, in lower case.
 pub(crate) fn host_of(url: &str) -> Option<String> {
     landing::host_of(url)
 }
 
-/// 400 days, the longest life browsers grant.
+/// 400 days, the maximum that browsers allow.
 const COOKIE_SECONDS: i64 = 34_560_000;
 
-/// A cookie that pages may read, for the whole domain that `host` belongs to.
+/// A cookie that scripts can read, for the registrable domain of `host`.
 pub(crate) fn cookie(name: &str, value: &str, host: &str, is_secure: bool) -> String {
     let mut cookie = format!("{name}={value}; Path=/; Max-Age={COOKIE_SECONDS}; SameSite=Lax");
     if let Some(domain) = hosts::cookie_domain(host) {
@@ -219,7 +225,8 @@ pub(crate) fn cookie(name: &str, value: &str, host: &str, is_secure: bool) -> St
     cookie
 }
 
-/// Makes a note durable: an AnyTrack click ID seen beside this click ID. At most 20 per click ID; further ones are ignored.
+/// Stores an AnyTrack click ID that the tag captured together with this click ID. After 20 for a
+/// click ID, further ones are ignored.
 pub(crate) async fn note(
     store: &Store,
     now: Timestamp,
@@ -231,7 +238,7 @@ pub(crate) async fn note(
     tx.commit().await
 }
 
-/// Makes durable whose browser came back from this checkout.
+/// Stores that the visitor with this click ID came back from this Stripe checkout session.
 pub(crate) async fn note_session(
     store: &Store,
     now: Timestamp,
@@ -243,7 +250,7 @@ pub(crate) async fn note_session(
     tx.commit().await
 }
 
-/// Makes an event of a page durable; false for a repeat.
+/// Stores an event of a page. Returns false for a repeat.
 pub(crate) async fn keep_event(
     store: &Store,
     now: Timestamp,
@@ -257,34 +264,34 @@ pub(crate) async fn keep_event(
     Ok(is_new)
 }
 
-/// An event of a page, as it was kept.
+/// A stored event of a page.
 #[derive(Clone, Debug)]
 pub(crate) struct PageEvent {
     /// `pev_…`.
     pub(crate) id: String,
     pub(crate) site_id: String,
-    /// As the page presented it.
+    /// The click ID as the page sent it.
     pub(crate) click_id: ClickId,
-    /// The browser's; with the click ID and the name it recognises a repeat.
+    /// The browser's time. With the click ID and the name, it identifies a repeat.
     pub(crate) sent_at_ms: i64,
     pub(crate) name: String,
     pub(crate) received_at: Timestamp,
     pub(crate) url: Option<String>,
-    /// Texts by name.
+    /// Values by name.
     pub(crate) properties: BTreeMap<String, String>,
 }
 
-/// An event of a page that the ledger has not got yet.
+/// An event of a page that is not in the ledger yet.
 pub(crate) struct WaitingEvent {
     /// `pev_…`.
     pub(crate) id: String,
-    /// Tries so far.
+    /// Number of attempts so far.
     pub(crate) attempts: i64,
-    /// One whose row cannot be read must not hold up the others.
+    /// The event, or the error if its row cannot be read; it must not block the other events.
     pub(crate) event: Result<PageEvent>,
 }
 
-/// The oldest events of pages that are due for the ledger.
+/// The oldest page events that are due for the ledger.
 pub(crate) async fn events_waiting(
     store: &Store,
     now: Timestamp,
@@ -293,7 +300,8 @@ pub(crate) async fn events_waiting(
     table::events_waiting(store, now, limit).await
 }
 
-/// Notes that an event could not be taken: when it is tried again, or that it is not any more.
+/// Stores that an event could not be recorded in the ledger, and when it is retried. Without
+/// `again_at` it has failed for good.
 pub(crate) async fn put_event_off(
     store: &Store,
     now: Timestamp,
@@ -306,7 +314,7 @@ pub(crate) async fn put_event_off(
     tx.commit().await
 }
 
-/// Makes an event that failed due again; false when there is none.
+/// Makes a failed event due again. Returns false if there is no such failed event.
 pub(crate) async fn rerun_event(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     let mut tx = store.begin().await?;
     let is_done = table::rerun_event(&mut tx, now, id).await?;
@@ -322,7 +330,7 @@ pub(crate) async fn bring_events_back(store: &Store, now: Timestamp) -> Result<u
     Ok(brought)
 }
 
-/// The events of pages after this one that the ledger has, in the order of arrival.
+/// The page events after this one that are in the ledger, in the order of arrival.
 pub(crate) async fn events_after(
     store: &Store,
     after: Option<&PageEvent>,
@@ -331,7 +339,7 @@ pub(crate) async fn events_after(
     table::events_after(store, after, limit).await
 }
 
-/// Notes which conversion an event became; false when somebody did so before.
+/// Stores the conversion that an event became. Returns false if the event has one already.
 pub(crate) async fn settle_event(
     tx: &mut AnyConnection,
     id: &str,
@@ -340,7 +348,7 @@ pub(crate) async fn settle_event(
     table::settle_event(tx, id, conversion_id).await
 }
 
-/// A recorded visit, as the join needs it.
+/// A stored visit with the fields that matching needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Visit {
     pub(crate) click_id: ClickId,
@@ -353,25 +361,26 @@ pub(crate) struct Visit {
     pub(crate) campaign: Option<String>,
     pub(crate) landing_path: Option<String>,
     pub(crate) device: String,
-    /// Only the request for the tag's script told of it; its report may still come.
+    /// Recorded from the request for the tag's script. The tag's own request may still arrive.
     pub(crate) is_provisional: bool,
 }
 
-/// Makes a provisional visit one that counts, because a payment names it; nothing, should its report have come.
+/// Turns a provisional visit into a regular one, because a payment has its click ID. Does nothing
+/// if the tag's own request has arrived meanwhile.
 pub(crate) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
     table::promote(tx, click_id).await
 }
 
-/// How long a provisional visit waits to be named.
+/// How long a provisional visit is kept if no payment has its click ID.
 const PROVISIONAL_DAYS: u64 = 7;
 
-/// Forgets provisional visits that nobody named in time. Answers how many.
+/// Deletes provisional visits that are older than that. Returns their number.
 pub(crate) async fn forget_provisional(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
     let until = now.minus(Duration::from_secs(PROVISIONAL_DAYS * 86_400));
     table::delete_provisional(tx, until).await
 }
 
-/// A click ID that was last seen some time ago.
+/// A click ID without recent visits.
 pub(crate) struct OldClickId {
     pub(crate) click_id: String,
     pub(crate) site_id: String,
@@ -380,7 +389,7 @@ pub(crate) struct OldClickId {
     pub(crate) last_at: Timestamp,
 }
 
-/// Click IDs after this one, in their order, whose latest visit was before `until`.
+/// Click IDs after `after`, in their order, whose latest visit was before `until`.
 pub(crate) async fn last_seen_before(
     tx: &mut AnyConnection,
     until: Timestamp,
@@ -390,8 +399,9 @@ pub(crate) async fn last_seen_before(
     table::last_seen_before(tx, until, after, limit).await
 }
 
-/// Deletes the visits, and the notes beside them, of the click IDs between these two, both included, that were last seen before `until`.
-/// What was counted stays counted.
+/// Deletes the visits, and the notes and checkout sessions stored with them, of click IDs from
+/// `from` to `to`, both included, whose latest visit was before `until`. The counts in reports do
+/// not change.
 pub(crate) async fn delete_old(
     tx: &mut AnyConnection,
     until: Timestamp,
@@ -401,12 +411,12 @@ pub(crate) async fn delete_old(
     table::delete_old(tx, until, from, to).await
 }
 
-/// The first visit under a click ID, or under the signed one that a client-made ID stands for.
+/// The first visit of a click ID. A click ID made by a browser is replaced by its signed one first.
 pub(crate) async fn find(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Option<Visit>> {
     table::find(tx, click_id).await
 }
 
-/// The visit beside which AnyTrack used this click ID of its own; the earliest, should there be several.
+/// The visit for which the tag captured this AnyTrack click ID; the earliest if there are several.
 pub(crate) async fn find_by_anytrack_id(
     tx: &mut AnyConnection,
     anytrack_click_id: &str,
@@ -417,7 +427,8 @@ pub(crate) async fn find_by_anytrack_id(
     }
 }
 
-/// The visit whose browser came back from this checkout; the first one, should there be several.
+/// The visit of the visitor who came back from this checkout session; the first if there are
+/// several.
 pub(crate) async fn find_by_session(
     tx: &mut AnyConnection,
     session_id: &str,
@@ -428,7 +439,7 @@ pub(crate) async fn find_by_session(
     }
 }
 
-/// The AnyTrack click ID captured beside a click ID; the latest, should there be several.
+/// The AnyTrack click ID that the tag captured for a click ID; the latest if there are several.
 pub(crate) async fn anytrack_id_of(
     tx: &mut AnyConnection,
     click_id: &ClickId,
@@ -436,13 +447,15 @@ pub(crate) async fn anytrack_id_of(
     table::note_of(tx, click_id).await
 }
 
-/// Everything a destination may know of a visit, by the names that mappings use; null when there is none.
+/// The fields of a visit that a destination's mapping can use, by their names there; null if there
+/// is no visit.
 pub(crate) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<serde_json::Value> {
     table::facts(tx, click_id).await
 }
 
-/// The visitor's way that ends with `last`: first touch first. Follows `previous`, stops at a gap or a circle.
-/// Answers also the click ID whose visit is the gap, because it may still arrive.
+/// The customer journey that ends with `last`, first touch first. Follows the previous click IDs
+/// until a visit is missing or repeated. Also returns the click ID of the missing visit, because it
+/// may still arrive.
 pub(crate) async fn way_to(
     tx: &mut AnyConnection,
     last: Visit,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
 const GROUND: &[&str] =
-    &["clock", "config", "error", "failpoint", "hosts", "ids", "money", "store"];
+    &["clock", "config", "error", "failpoint", "hosts", "ids", "json", "money", "store"];
 
 /// What may be imported besides the ground. A name that is not here may import nothing but the ground.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -77,6 +77,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         "settings",
         &[
             "settings",
+            "settings_revision",
             "sites",
             "sources",
             "destinations",
@@ -116,6 +117,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "subscriptions",
             "conversions",
             "abandoned",
+            "duplicates",
             "manual_matches",
             "waits",
             "touches",
@@ -188,6 +190,16 @@ const HOMES: &[Home] = &[
         // The demo asks where temporary directories go; a failpoint is no setting and in no release.
         is_home: |file| file.is_in(&["config", "demo", "failpoint"]),
         rule: "only config reads the environment",
+    },
+    Home {
+        word: "store.begin()",
+        // A change of the settings that does not raise their revision is not seen by other copies of the program.
+        is_home: |file| {
+            !file.is_in(&["settings"])
+                || ["settings/mod.rs", "settings/snapshot.rs", "settings/table/mod.rs"]
+                    .contains(&&*file.path)
+        },
+        rule: "settings change through begin_change",
     },
     Home {
         word: "SystemTime",

@@ -1,4 +1,4 @@
-//! `clickstamp check`, run as an owner would, against a page of this machine.
+//! `clickstamp check`, run as a process against a page on loopback.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-/// Serves one answer to every request, for ever.
+/// Serves the same response to every request and never returns.
 async fn serve(listener: &TcpListener, answer: &str) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { continue };
@@ -15,19 +15,19 @@ async fn serve(listener: &TcpListener, answer: &str) {
             let Ok(byte) = stream.read_u8().await else { break };
             head.push(byte);
         }
-        // Whoever hangs up early has seen enough.
+        // The client may close early, for example when the page is too long.
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
     }
 }
 
-/// Runs `check` on a page that is served like this; answers its exit code and what it said.
+/// Runs `check` on a page with this response. Returns its exit code and its output.
 async fn check(answer: &str, environment: &[(&str, &str)]) -> (i32, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/offer", listener.local_addr().expect("an address"));
     let arguments = ["check", url.as_str()];
     tokio::select! {
-        () = serve(&listener, answer) => unreachable!("it serves for ever"),
+        () = serve(&listener, answer) => unreachable!("it never returns"),
         done = run(&arguments, environment) => done,
     }
 }
@@ -56,29 +56,29 @@ const GOOD: &str = r#"<!doctype html><script async src="https://go.shop.com/t/ma
     <a href="https://buy.stripe.com/a?client_reference_id=--CLICK-ID--">Buy</a>"#;
 
 #[tokio::test]
-async fn a_good_page_ends_with_0_and_says_why() {
+async fn a_correct_page_exits_with_0() {
     let (code, said) = check(&page("", GOOD), &[]).await;
     assert_eq!(code, 0, "{said}");
-    for part in ["The tag is on the page, once", "Carries the placeholder", "All is well."] {
+    for part in ["The tag is on the page, once", "Has the placeholder", "No problems found."] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
 
 #[tokio::test]
-async fn what_is_to_mend_ends_with_1() {
+async fn problems_exit_with_1() {
     let header = "content-security-policy: default-src 'self'\r\n";
     let (code, said) = check(&page(header, GOOD), &[]).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("add https://go.shop.com to script-src"), "{said}");
-    assert!(said.contains("2 things to mend"), "{said}");
+    assert!(said.contains("2 problems found."), "{said}");
     let ours = [("CLICKSTAMP_PUBLIC_URL", "https://clicks.other.com")];
     let (code, said) = check(&page("", GOOD), &ours).await;
     assert!(code == 1 && said.contains("The tag is not on this page"), "{said}");
 }
 
 #[tokio::test]
-async fn a_copy_of_the_tag_is_known_by_its_text() {
-    // The page and its script are one text here: what is asked for by any address is this.
+async fn a_copy_of_the_tag_is_found_in_another_script() {
+    // The server returns the same text for every URL, so the page is its own script.
     let tag = include_str!("../../static/tag.min.js");
     let id = "0".repeat(34);
     let html = format!(
@@ -89,12 +89,15 @@ async fn a_copy_of_the_tag_is_known_by_its_text() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_ends_with_2() {
+async fn a_page_that_cannot_be_read_exits_with_2() {
     let close = "connection: close\r\n";
     let rows = [
-        (format!("HTTP/1.1 404 Not Found\r\n{close}\r\n"), "answers 404"),
-        (format!("HTTP/1.1 302 Found\r\nlocation: /offer\r\n{close}\r\n"), "redirects again"),
-        (format!("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n{close}\r\n"), "no page but"),
+        (format!("HTTP/1.1 404 Not Found\r\n{close}\r\n"), "returned status 404"),
+        (
+            format!("HTTP/1.1 302 Found\r\nlocation: /offer\r\n{close}\r\n"),
+            "redirects too many times",
+        ),
+        (format!("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n{close}\r\n"), "not a page but"),
         (page("", &"x".repeat(4 * 1024 * 1024 + 1)), "longer than 4 MiB"),
         ("nonsense".to_owned(), "could not read"),
     ];

@@ -109,10 +109,10 @@ async fn prune_says_what_would_go_and_lets_it_go_when_told_so() {
     let count = "select count(*) from visits";
     let dry = ["prune", "--dry-run", "--retention-days", "30"];
     let (succeeded, said) = run(&dry, &environment, "").await;
-    assert!(succeeded && said.contains("main: 1 visit would go, 20"), "{said}");
+    assert!(succeeded && said.contains("main: 1 visit would be deleted, 20"), "{said}");
     assert_eq!(app.database.number(count).await, 1);
     let (succeeded, said) = run(&days("30"), &environment, "").await;
-    assert!(succeeded && said.contains("main: 1 visit went, 20"), "{said}");
+    assert!(succeeded && said.contains("main: 1 visit deleted, 20"), "{said}");
     assert_eq!(app.database.number(count).await, 0);
 }
 

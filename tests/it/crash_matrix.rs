@@ -88,6 +88,24 @@ async fn killed_between_the_commit_and_the_claim_the_delivery_is_still_owed() {
     killed_at("claiming", row).await;
 }
 
+/// A message that a mapping makes has two more places to die at: it is queued, and it is not made or not sent yet.
+#[tokio::test]
+async fn killed_around_the_making_of_a_message_it_is_made_once_and_sent() {
+    for place in ["making", "made"] {
+        let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+        assert!(Server::start(&database, &anytrack).await.stop().await);
+        let rows = r#"update destinations set options = '{"rows":[{"field":"transaction_id","kind":"text","expression":"conversion.transaction_id","is_on":true}]}'"#;
+        database.change(rows).await;
+        let mut server = Server::halting_at(place, &database, &anytrack).await;
+        server.sale("cs_live_1").await;
+        server.says(&format!("halted at {place}")).await;
+        server.kill().await;
+        let row =
+            Row { event: "processed", delivery: "pending", attempts: "accepted", seen: [0, 1] };
+        holds(row, database, anytrack).await;
+    }
+}
+
 #[tokio::test]
 async fn killed_between_the_claim_and_the_send_the_lease_ends() {
     let row = Row {

@@ -1,4 +1,4 @@
-//! Redirect links: a payment link that needs no script, through its door and through the dashboard.
+//! Redirect links, through `/p/{alias}` and through the dashboard.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn with_link() -> TestApp {
     app
 }
 
-/// The click ID in the address that a click leads to.
+/// The click ID in the URL of a redirect.
 fn reference(reply: &Reply) -> String {
     assert_eq!(reply.status, StatusCode::FOUND, "{}", reply.text());
     let location = reply.header("location");
@@ -53,10 +53,10 @@ async fn a_click_without_script_or_cookie_becomes_a_payment_with_a_source() {
 }
 
 #[tokio::test]
-async fn a_click_on_a_page_goes_on_with_the_pages_click_id() {
+async fn a_click_on_a_page_keeps_the_pages_click_id() {
     let app = with_link().await;
     let id = app.visit("https://www.shop.localhost/offer?gclid=Cj0KCQ").await;
-    // As the page's tag signs it: see fixtures/signatures.json.
+    // The signature that the tag computes, see fixtures/signatures.json.
     let held = format!("_ck={id}; _ck_s=1516727462.{}", app.now().as_seconds());
     app.advance(Duration::from_secs(9));
     for query in ["", "?gclid=Cj0KCQ"] {
@@ -74,9 +74,9 @@ async fn a_click_on_a_page_goes_on_with_the_pages_click_id() {
     let text = app.owner().await.page("/links").await;
     assert!(
         text.contains("<td class=\"n\">2</td><td class=\"n\">1</td>"),
-        "the link led to it too"
+        "the link counts the payment too"
     );
-    // Another campaign on the link itself is another click.
+    // Another campaign in the link itself starts a new click ID.
     let reply = click(&app, "?utm_source=letter", &[("cookie", &held)]).await;
     assert_ne!(reference(&reply), id);
     let before =
@@ -85,7 +85,7 @@ async fn a_click_on_a_page_goes_on_with_the_pages_click_id() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_shops_own_at_a_links_path_is_no_click_on_it() {
+async fn a_visit_of_a_page_with_a_links_path_is_not_counted_as_a_click_on_the_link() {
     let app = with_link().await;
     let id = app.visit("https://www.shop.localhost/p/spring?gclid=A").await;
     app.visit("https://www.shop.localhost/p/summer").await;
@@ -125,7 +125,7 @@ async fn a_new_click_id_is_set_as_a_cookie_for_the_whole_domain() {
 }
 
 #[tokio::test]
-async fn forged_and_foreign_ids_are_replaced_and_clientmade_ones_signed() {
+async fn forged_ids_are_replaced_and_browser_made_ids_get_a_signed_one() {
     let app = with_link().await;
     for wrong in [format!("ck_1{}", "0".repeat(34)), "junk".to_owned(), String::new()] {
         let reply = click(&app, "", &[("cookie", &format!("_ck={wrong}"))]).await;
@@ -144,7 +144,7 @@ async fn forged_and_foreign_ids_are_replaced_and_clientmade_ones_signed() {
 }
 
 #[tokio::test]
-async fn a_handed_over_id_is_taken_while_it_is_fresh() {
+async fn a_click_id_in_the_url_is_used_for_two_minutes() {
     let app = with_link().await;
     let id = app.mint().await;
     let fresh = format!("?_ck={id}.{}", app.now().as_seconds());
@@ -156,7 +156,7 @@ async fn a_handed_over_id_is_taken_while_it_is_fresh() {
 }
 
 #[tokio::test]
-async fn who_only_looks_ahead_mints_nothing() {
+async fn previews_and_prefetches_record_no_visit() {
     let app = with_link().await;
     let preview = [("user-agent", "Slackbot-LinkExpanding 1.0")];
     let speculative = [("sec-purpose", "prefetch;prerender")];
@@ -171,7 +171,7 @@ async fn who_only_looks_ahead_mints_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_in_a_request_names_another_target() {
+async fn no_request_redirects_to_another_target() {
     let app = with_link().await;
     for query in [
         "?target=https://evil.example",
@@ -190,13 +190,13 @@ async fn nothing_in_a_request_names_another_target() {
     for unknown in ["/p/other", "/p/https:%2F%2Fevil.example", "/p/%00", "/p/spring%2F..%2Fx"] {
         let reply = app.get(unknown).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{unknown}");
-        assert!(reply.text().contains("There is no such link."));
+        assert!(reply.text().contains("This link doesn’t exist."));
     }
     assert_eq!(app.send("POST", "/p/spring", &[], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test]
-async fn who_has_not_agreed_gets_the_link_and_nothing_else() {
+async fn without_consent_the_redirect_sets_no_cookie_and_records_no_visit() {
     let app = with_link().await;
     let site =
         [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD"), ("consent", "required")];
@@ -209,14 +209,14 @@ async fn who_has_not_agreed_gets_the_link_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_written_costs_the_visit_and_not_the_sale() {
+async fn the_redirect_works_if_the_database_cannot_be_written() {
     let app = with_link().await;
     app.app().close().await;
     assert!(reference(&click(&app, "", &[]).await).starts_with("ck_"));
 }
 
 #[tokio::test]
-async fn a_flood_is_led_on_and_not_recorded() {
+async fn clicks_above_the_rate_limit_are_redirected_but_not_recorded() {
     let app = TestApp::owned(&[("CLICKSTAMP_VISIT_RATE", "2")]).await;
     let form = [("name", "Spring letter"), ("alias", "spring"), ("target", TARGET)];
     app.owner().await.save("/links", &form).await;
@@ -233,7 +233,7 @@ async fn links_are_paused_edited_and_deleted() {
     assert!(owner.page(&owner.save("/links/spring/pause", &[]).await).await.contains("is paused"));
     let reply = click(&app, "", &[]).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
-    assert!(reply.text().contains("leads nowhere at the moment"));
+    assert!(reply.text().contains("isn’t active at the moment"));
     assert_eq!(app.api("/api/v1/links").await["data"][0]["paused"], true);
     owner.save("/links/spring/resume", &[]).await;
     let form = [("name", "Autumn"), ("target", "https://buy.stripe.com/other")];
@@ -253,7 +253,7 @@ async fn links_are_paused_edited_and_deleted() {
 }
 
 #[tokio::test]
-async fn wrong_links_are_explained_and_not_kept() {
+async fn invalid_links_are_rejected_with_a_reason() {
     let app = with_link().await;
     let owner = app.owner().await;
     for (name, alias, target, why) in [

@@ -37,7 +37,7 @@ async fn a_second_account_is_added_waited_for_and_heard() {
     for expected in [
         "Waiting for its signing secret",
         "http://go.shop.localhost/webhooks/stripe/shop-test",
-        "The 19 events",
+        "The 22 events",
         "charge.dispute.funds_reinstated",
     ] {
         assert!(shown.contains(expected), "{expected} is missing");
@@ -131,6 +131,7 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
         ("source_mode", "live"),
         ("account", "acct_1"),
         ("record_bare_payment_intents", "1"),
+        ("has_no_invoices", "1"),
     ];
     let with = |name: &'static str, value: &'static str| {
         let mut pairs = right;
@@ -384,4 +385,56 @@ async fn a_key_entered_later_fetches_what_waited_for_it() {
     app.process_events().await;
     app.deliver_due().await;
     assert_eq!(app.conversion().await.transaction_id, "cs_live_1");
+}
+
+#[tokio::test]
+async fn payment_intents_without_a_checkout_are_recorded_only_where_invoices_cannot_count_twice() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let main = "/settings/sources/main";
+    let wanted = [
+        ("source_site", "main"),
+        ("metadata_key", "click_id"),
+        ("source_mode", "any"),
+        ("record_bare_payment_intents", "1"),
+    ];
+    let event = |n: i64, kind: &str, version: &str| json!({"id": format!("evt_{n}"), "type": kind, "api_version": version});
+    let refused = post(&app, main, &cookie, &wanted).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "no version is known yet");
+    assert!(refused.text().contains("Select this event for the endpoint in Stripe"));
+    app.stripe(&event(1, "price.created", "2025-02-24.acacia")).await;
+    app.stripe(&event(2, "price.created", "2026-08-26.dahlia")).await;
+    let refused = post(&app, main, &cookie, &wanted).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let sources = app.api("/api/v1/sources").await;
+    assert_eq!(sources["data"][0]["record_bare_payment_intents"], json!(false), "{sources}");
+    app.stripe(&event(3, "invoice_payment.paid", "2026-08-26.dahlia")).await;
+    assert_eq!(post(&app, main, &cookie, &wanted).await.status, StatusCode::SEE_OTHER);
+    assert!(!text(&app, &cookie, main).await.contains("may be counted twice"));
+    app.process_events().await;
+}
+
+#[tokio::test]
+async fn old_versions_name_an_invoices_payment_themselves_and_an_owner_may_say_that_there_are_none()
+{
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let main = "/settings/sources/main";
+    let wanted = [
+        ("source_site", "main"),
+        ("metadata_key", "click_id"),
+        ("source_mode", "any"),
+        ("record_bare_payment_intents", "1"),
+    ];
+    let event = |n: i64, kind: &str, version: &str| json!({"id": format!("evt_{n}"), "type": kind, "api_version": version});
+    app.stripe(&event(1, "price.created", "2025-02-24.acacia")).await;
+    assert_eq!(post(&app, main, &cookie, &wanted).await.status, StatusCode::SEE_OTHER);
+    app.stripe(&event(2, "invoice.paid", "2026-08-26.dahlia")).await;
+    assert!(text(&app, &cookie, main).await.contains("may be counted twice"));
+    assert_eq!(post(&app, main, &cookie, &wanted).await.status, StatusCode::SEE_OTHER, "it is on");
+    assert_eq!(post(&app, main, &cookie, &wanted[..3]).await.status, StatusCode::SEE_OTHER);
+    let sure: Vec<_> = wanted.into_iter().chain([("has_no_invoices", "1")]).collect();
+    assert_eq!(post(&app, main, &cookie, &wanted).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(post(&app, main, &cookie, &sure).await.status, StatusCode::SEE_OTHER);
+    app.process_events().await;
 }

@@ -68,7 +68,7 @@ struct VisitedConversion {
     occurred_at: String,
     /// purchase, renewal, trial, lead, or a custom event name.
     kind: String,
-    /// pending, paid, failed, partially_refunded, refunded, disputed.
+    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
     status: String,
     /// Live or test.
     livemode: bool,

@@ -1,37 +1,40 @@
-//! Copies of the tag that stand under another address: what an optimiser combined or a CDN keeps, or the static tag on the owner's host.
-//! In: a script's text. Out: whether the tag is in it, where it reports to, whether one click ID is baked into it.
-//! Promise: it is known by its own text, however the rest was shortened or joined with other scripts. Pure.
+//! Finds copies of the tag under another URL: combined by an optimizer, kept by a CDN, or the
+//! static tag on the site's own host. Takes a script's text; returns whether it contains the tag,
+//! where the tag posts visits, and whether the config has a click ID. Guarantees that the tag is
+//! recognized even if the script was minified or combined with others. Pure.
 
 use url::Url;
 
-/// Stands in every form of the tag: the pattern of the placeholder, in a string that no minifier changes.
+/// Text that every form of the tag contains: the pattern of the placeholder, a string that
+/// minifiers do not change.
 const MARK: &str = "click(-|%2d)id(-|%2d)";
-/// Fewest characters of a click ID behind `ck_`.
+/// Minimum length of a click ID after `ck_`.
 const CLICK_ID_CHARS: usize = 29;
 
-/// The tag at an address of its own.
+/// A copy of the tag.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TagCopy {
     pub(super) address: Url,
-    /// Where it posts visits.
-    pub(super) door: Option<Url>,
-    /// True for a copy of an answer that was meant for one visitor; the static tag has none.
+    /// URL to which it posts visits.
+    pub(super) endpoint: Option<Url>,
+    /// True for a copy of a response that was made for one visitor. The static tag contains no
+    /// click ID.
     pub(super) has_click_id: bool,
 }
 
 impl TagCopy {
     /// Finds the tag in a script.
     pub(super) fn read(address: Url, script: &str) -> Option<Self> {
-        let (_, behind) = script.split_once(MARK)?;
-        let door = behind.match_indices("http").find_map(|(at, _)| {
-            let url = behind[at..].split(['"', '\'', '`', '\\']).next()?;
+        let (_, rest) = script.split_once(MARK)?;
+        let endpoint = rest.match_indices("http").find_map(|(at, _)| {
+            let url = rest[at..].split(['"', '\'', '`', '\\']).next()?;
             Url::parse(url).ok().filter(|url| url.has_host() && url.path().ends_with("/v"))
         });
-        let has_click_id = behind.split("ck_").skip(1).any(|rest| {
-            let letters = rest.bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let has_click_id = rest.split("ck_").skip(1).any(|id| {
+            let letters = id.bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             letters.count() >= CLICK_ID_CHARS
         });
-        Some(Self { address, door, has_click_id })
+        Some(Self { address, endpoint, has_click_id })
     }
 }
 
@@ -42,7 +45,7 @@ mod tests {
     const TAG: &str = include_str!("../../../static/tag.min.js");
 
     #[test]
-    fn the_tag_is_known_by_its_text() {
+    fn the_tag_is_found_in_combined_and_minified_scripts() {
         let id = format!("ck_{}", "0".repeat(34));
         let there = Url::parse("https://www.shop.com/cache/min/1.js").unwrap();
         let rows = [
@@ -61,10 +64,10 @@ mod tests {
         for (script, has_click_id) in rows {
             let found = TagCopy::read(there.clone(), &script).expect("the tag");
             assert_eq!(found.has_click_id, has_click_id, "{script}");
-            assert_eq!(found.door.expect("a door").host_str(), Some("go.shop.com"));
+            assert_eq!(found.endpoint.expect("an endpoint").host_str(), Some("go.shop.com"));
         }
-        let cut = TagCopy::read(there.clone(), TAG).expect("the tag, without its settings");
-        assert_eq!((cut.door, cut.has_click_id), (None, false));
+        let cut = TagCopy::read(there.clone(), TAG).expect("the tag, without its config");
+        assert_eq!((cut.endpoint, cut.has_click_id), (None, false));
         for other in ["", "clickId = 1", "var ck_0 = 'http:'", "é--CLICK-ID--"] {
             assert_eq!(TagCopy::read(there.clone(), other), None, "{other}");
         }

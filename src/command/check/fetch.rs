@@ -1,8 +1,9 @@
-//! Fetching the page.
-//! In: an address from the owner's own command line. Out: the page as served, or one sentence.
-//! Promise: one GET, five redirects at most, bounded in time and size; no cookie, no script is run. Scripts are only read, when asked for.
+//! Fetches the page to check, and its scripts. Takes a URL from the command line; returns the page
+//! as served, or an error of one sentence. Guarantees one GET with at most five redirects, limited
+//! in time and size. It sends no cookies and runs no scripts.
 //!
-//! The rules for destinations do not hold here: whoever types the command may reach what his machine reaches.
+//! The limits for destinations, such as the refusal of private addresses, do not apply: the person
+//! who runs the command may request what their machine can reach.
 
 use std::time::Duration;
 
@@ -13,30 +14,30 @@ use url::Url;
 
 use super::Answer;
 
-/// For the whole page, redirects included.
+/// Time limit for the page, including redirects.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Most of a page that is read; a page twenty times the usual size fits.
+/// Maximum size of a page, about twenty times the usual size.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 const MAX_REDIRECTS: usize = 5;
-/// Scripts of a page that are read; the tag should stand among its first.
+/// Maximum number of scripts that are read. The tag should be among a page's first scripts.
 const MAX_SCRIPTS: usize = 30;
-/// Most of a script that is read.
+/// Maximum size of a script.
 const MAX_SCRIPT_BYTES: usize = 2 * 1024 * 1024;
 
-/// Reads a page. Without a scheme, https is meant.
+/// Fetches a page. An address without a scheme gets `https://`.
 pub(super) async fn page(address: &str) -> Result<Answer> {
     let text =
         if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
     let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or_else(|| {
-        anyhow!("{address} is no address of a page: it looks like https://www.shop.com/offer")
+        anyhow!("{address} is not a page’s address, such as https://www.shop.com/offer")
     })?;
     let client = client()?;
     let fault = |error: reqwest::Error| {
         let why = if error.is_timeout() {
             "it did not answer within 20 seconds".to_owned()
         } else if error.is_redirect() {
-            "it redirects again and again".to_owned()
+            "it redirects too many times".to_owned()
         } else {
             let mut cause: &dyn std::error::Error = &error;
             while let Some(deeper) = cause.source() {
@@ -50,13 +51,13 @@ pub(super) async fn page(address: &str) -> Result<Answer> {
         client.get(url).header(header::ACCEPT, "text/html").send().await.map_err(fault)?;
     let status = response.status();
     if !status.is_success() {
-        bail!("{} answers {}, which is no page", response.url(), status.as_u16());
+        bail!("{} returned status {} instead of a page", response.url(), status.as_u16());
     }
     let headers = response.headers().clone();
     let values = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let kind = values(header::CONTENT_TYPE).next().unwrap_or("text/html").to_ascii_lowercase();
     if !kind.contains("html") {
-        bail!("{} is no page but {kind}", response.url());
+        bail!("{} is not a page but {kind}", response.url());
     }
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(fault)? {
@@ -73,7 +74,7 @@ pub(super) async fn page(address: &str) -> Result<Answer> {
 }
 
 fn client() -> Result<reqwest::Client> {
-    // An error means that somebody installed it before us, which is as good.
+    // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("Clickstamp/", env!("CARGO_PKG_VERSION"), " (check)"))
@@ -83,7 +84,7 @@ fn client() -> Result<reqwest::Client> {
         .context("could not build the HTTP client")
 }
 
-/// Reads a page's scripts, as many as come within the time; one that cannot be read is left out.
+/// Fetches a page's scripts until the time limit. Scripts that cannot be read are left out.
 pub(super) async fn scripts(addresses: &[Url]) -> Result<Vec<(Url, String)>> {
     let client = client()?;
     let mut found = Vec::new();
@@ -94,7 +95,7 @@ pub(super) async fn scripts(addresses: &[Url]) -> Result<Vec<(Url, String)>> {
             }
         }
     };
-    // What has come by then is enough to go on with.
+    // After the time limit, the check continues with the scripts read so far.
     let _ = tokio::time::timeout(TIMEOUT, all).await;
     Ok(found)
 }

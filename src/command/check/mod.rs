@@ -1,6 +1,7 @@
-//! `clickstamp check URL`: does this page lead its buyers to Stripe with a click ID?
-//! In: a page's address. Out: findings in plain words, and an exit code: 0 all is well, 1 something to mend, 2 the page could not be read.
-//! Promise: it opens no database and changes nothing; one page is read, and its scripts where the tag is not among them, bounded in time and size.
+//! `clickstamp check URL`: checks whether a page's payment links will carry a click ID. Takes a
+//! page's address; prints findings and exits with 0 if there is no problem, 1 if there are
+//! problems, and 2 if the page could not be read. Guarantees that it changes nothing and opens no
+//! database. It reads one page, and the page's scripts if the tag is not among them.
 
 mod copies;
 mod fetch;
@@ -20,10 +21,11 @@ use self::policy::Policy;
 use crate::config::Config;
 use crate::settings::{STRIPE_LINK_HOSTS, placeholders, shows_existing_checkout};
 
-/// The page could not be read.
+/// Exit code if the page could not be read.
 const NOT_READ: u8 = 2;
 
-/// Plugins and services that hold scripts back: a word of the rewritten element, and who writes it.
+/// Plugins and services that delay scripts: a text in the rewritten element, and the name of the
+/// plugin or service.
 const HOLDERS: [(&str, &str); 5] = [
     ("rocketlazyloadscript", "WP Rocket (“delay JavaScript”)"),
     ("data-rocket-src", "WP Rocket (“delay JavaScript”)"),
@@ -31,7 +33,8 @@ const HOLDERS: [(&str, &str); 5] = [
     ("pmdelayedscript", "Perfmatters (“delay JavaScript”)"),
     ("-text/javascript", "Cloudflare’s Rocket Loader"),
 ];
-/// Parts of a script's address that say: several scripts were combined here, or copies of others are kept.
+/// Plugins that combine or cache scripts: a part of the resulting script's path, and the name of
+/// the plugin.
 const COMBINERS: [(&str, &str); 4] = [
     ("/wp-content/cache/min/", "WP Rocket"),
     ("/wp-content/litespeed/js/", "LiteSpeed"),
@@ -39,21 +42,21 @@ const COMBINERS: [(&str, &str); 4] = [
     ("/wp-content/cache/perfmatters/", "Perfmatters"),
 ];
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("check")
-        .about("Look at a page: is the tag on it, do its payment links carry the placeholder, would its policy let the tag work?")
+        .about("Check a page: is the tag on it, do its payment links have the placeholder, does its Content Security Policy allow the tag?")
         .after_help(
-            "Reads the page as it is served, and its scripts where the tag is not among them; runs none, and needs no server. Exit code 0: all is well, 1: something to mend, \
-             2: the page could not be read.",
+            "Reads the page as served, and its scripts if the tag is not among them. Runs no scripts and needs no server. \
+             Exit code 0: no problems, 1: problems found, 2: the page could not be read.",
         )
         .arg(Arg::new("url").required(true).value_name("URL").help("the page’s address"))
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// When nothing can be printed.
+/// If the output cannot be printed.
 pub async fn run(config: &Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let url = arguments.get_one::<String>("url").context("the command line requires it")?;
     let answer = match fetch::page(url).await {
@@ -75,24 +78,24 @@ pub async fn run(config: &Config, arguments: &ArgMatches) -> Result<ExitCode> {
         said.push_str(&finding.text);
     }
     said.push_str(&match faults {
-        0 => "\n\nAll is well.".to_owned(),
-        1 => "\n\n1 thing to mend.".to_owned(),
-        _ => format!("\n\n{faults} things to mend."),
+        0 => "\n\nNo problems found.".to_owned(),
+        1 => "\n\n1 problem found.".to_owned(),
+        _ => format!("\n\n{faults} problems found."),
     });
     writeln!(std::io::stdout(), "{said}").context("could not print")?;
     Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A page as it was served.
+/// A page as served.
 pub(crate) struct Answer {
-    /// Its address, after redirects.
+    /// Its URL after redirects.
     url: Url,
-    /// The headers `Content-Security-Policy`.
+    /// The values of its `Content-Security-Policy` headers.
     policies: Vec<String>,
     html: String,
 }
 
-/// One sentence about the page.
+/// One finding about the page: a problem or something that is right.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     is_fault: bool,
@@ -107,8 +110,8 @@ fn fault(text: impl Into<String>) -> Finding {
     Finding { is_fault: true, text: text.into() }
 }
 
-/// What there is to say about a page, among whose scripts are these copies of the tag; `ours` is the address under which the server
-/// is known, when it is set.
+/// All findings about a page. `copies` are the copies of the tag among its scripts; `ours` is the
+/// server's public URL, if it is set.
 fn judge(answer: &Answer, page: &Page, copies: &[TagCopy], ours: Option<&Url>) -> Vec<Finding> {
     let tags = tags(page, ours);
     let mut findings = Vec::new();
@@ -116,18 +119,18 @@ fn judge(answer: &Answer, page: &Page, copies: &[TagCopy], ours: Option<&Url>) -
     let copy = copies.first().and_then(|copy| {
         let element = scripts(page).find(|(_, address)| *address == copy.address)?.0;
         judge_copy(copy, ours, &mut findings);
-        Some((element, &copy.address, copy.door.clone()))
+        Some((element, &copy.address, copy.endpoint.clone()))
     });
-    let tag = tags.first().map(|(element, address)| (*element, address, Some(door(address))));
-    if let Some((element, address, door)) = tag.or(copy) {
-        judge_holding(page, element, &mut findings);
-        judge_policies(page, answer, element, (address, door.as_ref()), &mut findings);
+    let tag = tags.first().map(|(element, address)| (*element, address, Some(endpoint(address))));
+    if let Some((element, address, endpoint)) = tag.or(copy) {
+        judge_delay(page, element, &mut findings);
+        judge_policies(page, answer, element, (address, endpoint.as_ref()), &mut findings);
     }
     judge_links(page, &mut findings);
     findings
 }
 
-/// The page's scripts that have an address, those included that an optimiser holds back.
+/// The page's scripts with a URL, including those that an optimizer delays.
 fn scripts(page: &Page) -> impl Iterator<Item = (&Element, Url)> {
     page.elements.iter().filter(|element| element.name == "script").filter_map(|script| {
         let src =
@@ -136,28 +139,29 @@ fn scripts(page: &Page) -> impl Iterator<Item = (&Element, Url)> {
     })
 }
 
-/// The scripts that are the tag, by their address.
+/// The page's scripts whose URL is that of the tag.
 fn tags<'a>(page: &'a Page, ours: Option<&Url>) -> Vec<(&'a Element, Url)> {
     scripts(page).filter(|(_, address)| is_tag(address) && is_below(address, ours)).collect()
 }
 
-/// Scripts in which a copy of the tag may stand; none where the tag itself is on the page.
+/// The scripts that may contain a copy of the tag; none if the tag itself is on the page.
 fn to_look_into(page: &Page, ours: Option<&Url>) -> Vec<Url> {
     if !tags(page, ours).is_empty() {
         return Vec::new();
     }
-    // What has the tag's own address, and is not ours, is another server's.
+    // A script with the tag's path that is not below our URL is the tag of another server, not a
+    // copy.
     let others = scripts(page).map(|(_, address)| address).filter(|address| !is_tag(address));
     others.filter(|address| matches!(address.scheme(), "http" | "https")).collect()
 }
 
-/// True for an address of the tag: `…/t/{site}.js`.
+/// True for a URL like the tag's: `…/t/{site}.js`.
 fn is_tag(address: &Url) -> bool {
     let path = address.path().rsplit_once('/');
     path.is_some_and(|(before, file)| before.ends_with("/t") && file.ends_with(".js"))
 }
 
-/// True for an address below our own, where that is known.
+/// True for a script directly below `/t` of the server's public URL, or if that is not set.
 fn is_below(address: &Url, ours: Option<&Url>) -> bool {
     ours.is_none_or(|ours| {
         let prefix = ours.path().trim_end_matches('/');
@@ -166,13 +170,13 @@ fn is_below(address: &Url, ours: Option<&Url>) -> bool {
     })
 }
 
-/// Where the tag of this address posts visits.
-fn door(address: &Url) -> Url {
-    let mut door = address.clone();
+/// The URL to which the tag at this address posts visits.
+fn endpoint(address: &Url) -> Url {
+    let mut endpoint = address.clone();
     let prefix = address.path().rsplit_once("/t/").map_or("", |(prefix, _)| prefix);
-    door.set_path(&format!("{prefix}/v"));
-    door.set_query(None);
-    door
+    endpoint.set_path(&format!("{prefix}/v"));
+    endpoint.set_query(None);
+    endpoint
 }
 
 fn judge_presence(
@@ -185,10 +189,10 @@ fn judge_presence(
         ([], []) => findings.push(fault(match combiner(scripts(page).map(|(_, address)| address)) {
             Some(who) => format!(
                 "The tag is not on this page, or {who} has combined it with other scripts: exclude its address there. A combined \
-                 copy gives every visitor an ID of an old copy."
+                 copy has an outdated click ID and outdated settings."
             ),
-            None => "The tag is not on this page: put the line that Setup shows first into its <head>. A tag that another \
-                     script adds (a tag manager) cannot be seen from here."
+            None => "The tag is not on this page: put the line shown in Setup first into its <head>. A tag that another \
+                     script adds (a tag manager) cannot be detected."
                 .to_owned(),
         })),
         ([], [_]) => {}
@@ -202,7 +206,7 @@ fn judge_presence(
     }
 }
 
-/// Who combines scripts, if one of these addresses tells.
+/// The plugin that combined one of these scripts, if its path shows it.
 fn combiner(addresses: impl Iterator<Item = Url>) -> Option<&'static str> {
     addresses
         .filter_map(|address| COMBINERS.iter().find(|(part, _)| address.path().contains(part)))
@@ -210,35 +214,36 @@ fn combiner(addresses: impl Iterator<Item = Url>) -> Option<&'static str> {
         .next()
 }
 
-/// A copy of the tag is its answer to one visitor, kept for all, or the static tag, which may be kept.
+/// Adds findings about a copy of the tag: a cached response that was made for one visitor is a
+/// problem, the static tag is not.
 fn judge_copy(copy: &TagCopy, ours: Option<&Url>, findings: &mut Vec<Finding>) {
     let address = &copy.address;
     if copy.has_click_id {
         let who = combiner([address.clone()].into_iter());
-        let who = who.unwrap_or("An optimiser or a CDN");
-        let of = copy.door.as_ref().map_or_else(String::new, |door| {
-            format!(" of {}", door.host_str().unwrap_or_default())
+        let who = who.unwrap_or("An optimizer or a CDN");
+        let of = copy.endpoint.as_ref().map_or_else(String::new, |endpoint| {
+            format!(" of {}", endpoint.host_str().unwrap_or_default())
         });
         findings.push(fault(format!(
-            "{who} keeps a copy of the tag{of}: {address}. Its click ID is used up, so browsers make their own, and no change of \
-             the settings reaches it: exclude the tag’s address there, from “combine”, “host locally” and the cache."
+            "{who} keeps a copy of the tag{of}: {address}. Its click ID is outdated, so browsers create their own, and changed \
+             settings don’t reach it. Exclude the tag’s address there from “combine”, “host locally” and the cache."
         )));
     } else {
         findings.push(good(format!("The static tag is on the page, as a copy: {address}")));
     }
-    let is_elsewhere = |door: &&Url| ours.is_some_and(|ours| ours.host_str() != door.host_str());
-    if let Some(door) = copy.door.as_ref().filter(is_elsewhere) {
-        findings.push(fault(format!("The copy reports visits to another server: {door}")));
+    let is_elsewhere = |url: &&Url| ours.is_some_and(|ours| ours.host_str() != url.host_str());
+    if let Some(endpoint) = copy.endpoint.as_ref().filter(is_elsewhere) {
+        findings.push(fault(format!("The copy sends visits to another server: {endpoint}")));
     }
 }
 
-fn judge_holding(page: &Page, tag: &Element, findings: &mut Vec<Finding>) {
+fn judge_delay(page: &Page, tag: &Element, findings: &mut Vec<Finding>) {
     let is_held = |word: &str| {
         tag.attributes.iter().any(|(name, value)| name == word || value.contains(word))
     };
     if let Some((_, who)) = HOLDERS.iter().find(|(word, _)| is_held(word)) {
         findings.push(fault(format!(
-            "{who} holds the tag back, so that early clicks leave without a click ID: exclude the tag’s address there."
+            "{who} delays the tag, so early clicks have no click ID: exclude the tag’s address there."
         )));
     }
     let has_rocket_loader = page
@@ -255,7 +260,7 @@ fn judge_holding(page: &Page, tag: &Element, findings: &mut Vec<Finding>) {
         && tag.get("type") != Some("module");
     if is_late {
         findings.push(fault(
-            "The tag’s line has no async: the page waits for it. Take the line that Setup shows.",
+            "The tag’s script element has no async: the page waits for it. Use the line shown in Setup.",
         ));
     }
 }
@@ -264,10 +269,10 @@ fn judge_policies(
     page: &Page,
     answer: &Answer,
     tag: &Element,
-    (address, door): (&Url, Option<&Url>),
+    (address, endpoint): (&Url, Option<&Url>),
     findings: &mut Vec<Finding>,
 ) {
-    // A meta element counts as a header does.
+    // Policies in meta elements apply like those in headers.
     let policies: Vec<Policy> = answer
         .policies
         .iter()
@@ -276,24 +281,24 @@ fn judge_policies(
         .map(|text| Policy::read(text, &answer.url))
         .collect();
     if policies.is_empty() {
-        findings.push(good("The page has no Content Security Policy that could stop the tag."));
+        findings.push(good("The page has no Content Security Policy that could block the tag."));
         return;
     }
     let origin = address.origin().ascii_serialization();
     if policies.iter().all(|policy| policy.allows_script(address, tag)) {
-        findings.push(good("Its Content Security Policy lets the tag in."));
+        findings.push(good("Its Content Security Policy allows the tag."));
     } else {
         findings.push(fault(format!(
-            "Its Content Security Policy stops the tag: add {origin} to script-src."
+            "Its Content Security Policy blocks the tag: add {origin} to script-src."
         )));
     }
-    let Some(door) = door else { return };
-    let origin = door.origin().ascii_serialization();
-    if policies.iter().all(|policy| policy.allows_connection(door)) {
-        findings.push(good("Its Content Security Policy lets visits be reported."));
+    let Some(endpoint) = endpoint else { return };
+    let origin = endpoint.origin().ascii_serialization();
+    if policies.iter().all(|policy| policy.allows_connection(endpoint)) {
+        findings.push(good("Its Content Security Policy allows the tag to send visits."));
     } else {
         findings.push(fault(format!(
-            "Its Content Security Policy stops the report of visits, so payments come with unknown click IDs: add {origin} to \
+            "Its Content Security Policy blocks sending visits, so payments will have unknown click IDs: add {origin} to \
              connect-src."
         )));
     }
@@ -311,28 +316,28 @@ fn judge_links(page: &Page, findings: &mut Vec<Finding>) {
             ["stripe-buy-button", "stripe-pricing-table"].contains(&element.name.as_str());
         if is_embed && element.get("client-reference-id").is_none() {
             findings.push(fault(format!(
-                "<{}> has no client-reference-id: add client-reference-id=\"--CLICK-ID--\", or let the site’s settings stamp what \
-                 has no reference.",
+                "<{}> has no client-reference-id: add client-reference-id=\"--CLICK-ID--\", or turn on stamping of links without a \
+                 reference in the site’s settings.",
                 element.name
             )));
         }
     }
     if findings.len() == before {
         findings.push(good(
-            "No payment link stands in the page’s own text. Links that a script adds are stamped too, but cannot be seen from here.",
+            "The page’s HTML contains no payment link. The tag stamps links that a script adds, but this check cannot see them.",
         ));
     }
 }
 
-/// What there is to say about a value that may be a payment link.
+/// The finding about a value that may be a payment link.
 fn judge_value(page: &Page, value: &str, element: &Element) -> Option<Finding> {
     let shown: String = value.chars().take(120).collect();
     if !placeholders(value).is_empty() {
-        return Some(good(format!("Carries the placeholder: {shown}")));
+        return Some(good(format!("Has the placeholder: {shown}")));
     }
     if element.get("client-reference-id") == Some(value) {
         return Some(fault(format!(
-            "<{}> has a reference of somebody else’s, which the tag leaves alone: {shown}",
+            "<{}> has another tool’s reference, which the tag does not change: {shown}",
             element.name
         )));
     }
@@ -340,7 +345,7 @@ fn judge_value(page: &Page, value: &str, element: &Element) -> Option<Finding> {
     let host = url.host_str()?;
     if shows_existing_checkout(host) {
         return Some(fault(format!(
-            "Leads to a checkout that exists already, where no click ID can be added; use a payment link: {shown}"
+            "Links to an existing checkout, to which no click ID can be added; use a payment link: {shown}"
         )));
     }
     if !STRIPE_LINK_HOSTS.contains(&host) {
@@ -349,14 +354,14 @@ fn judge_value(page: &Page, value: &str, element: &Element) -> Option<Finding> {
     let reference = url.query_pairs().find(|(name, _)| name == "client_reference_id");
     Some(fault(match reference {
         Some((_, reference)) if reference.starts_with("ck_") => format!(
-            "Has one visitor’s click ID written into it, which all buyers would share; put --CLICK-ID-- in its place: {shown}"
+            "Contains one visitor’s click ID, which all buyers would share; replace it with --CLICK-ID--: {shown}"
         ),
         Some((_, reference)) if !reference.is_empty() => {
-            format!("Has a reference of somebody else’s, which the tag leaves alone: {shown}")
+            format!("Has another tool’s reference, which the tag does not change: {shown}")
         }
         _ => format!(
-            "Carries no placeholder; add client_reference_id=--CLICK-ID--, or let the site’s settings stamp links without a \
-             reference: {shown}"
+            "Has no placeholder; add client_reference_id=--CLICK-ID--, or turn on stamping of links without a reference in the \
+             site’s settings: {shown}"
         ),
     }))
 }
@@ -395,7 +400,7 @@ mod tests {
         r#"<a href="https://buy.stripe.com/a?x=1&amp;client_reference_id=--CLICK-ID--">Buy</a>"#;
 
     #[test]
-    fn a_page_as_it_should_be_has_no_fault() {
+    fn a_correct_page_has_no_problem() {
         for further in [
             "",
             "<!-- <script src='https://go.shop.com/t/main.js'></script> -->",
@@ -411,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn every_problem_is_reported() {
         let rows = [
             ("no tag", LINK.to_owned(), "The tag is not on this page: put"),
             (
@@ -430,12 +435,12 @@ mod tests {
                 "delayed",
                 "<script async type='rocketlazyloadscript' data-rocket-src='/t/main.js'></script>"
                     .to_owned(),
-                "WP Rocket (“delay JavaScript”) holds",
+                "WP Rocket (“delay JavaScript”) delays",
             ),
             (
                 "Rocket Loader has rewritten it",
                 "<script async type='0f3-text/javascript' src='/t/main.js'></script>".to_owned(),
-                "Rocket Loader holds",
+                "Rocket Loader delays",
             ),
             (
                 "Rocket Loader is on",
@@ -445,17 +450,17 @@ mod tests {
             (
                 "no reference",
                 format!("{TAG}<a href='https://buy.stripe.com/a?x=1'>Buy</a>"),
-                "Carries no placeholder",
+                "Has no placeholder",
             ),
             (
                 "empty reference",
                 format!("{TAG}<a href='https://buy.stripe.com/a?client_reference_id='>Buy</a>"),
-                "Carries no placeholder",
+                "Has no placeholder",
             ),
             (
                 "foreign reference",
                 format!("{TAG}<a href='//buy.stripe.com/a?client_reference_id=order-7'>Buy</a>"),
-                "somebody else’s",
+                "another tool’s",
             ),
             (
                 "copied click ID",
@@ -467,7 +472,7 @@ mod tests {
             (
                 "a checkout",
                 format!("{TAG}<a href='https://checkout.stripe.com/c/pay/cs_1'>Buy</a>"),
-                "exists already",
+                "existing checkout",
             ),
             (
                 "button",
@@ -477,7 +482,7 @@ mod tests {
             (
                 "button of somebody else",
                 format!("{TAG}<stripe-buy-button client-reference-id='7'></stripe-buy-button>"),
-                "leaves alone",
+                "does not change",
             ),
         ];
         for (name, html, expected) in rows {
@@ -489,12 +494,12 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_the_tag_is_judged_as_what_it_is() {
-        let (src, door) = ("/wp-content/cache/min/1/a.js", "https://go.shop.com/v");
+    fn a_cached_response_is_a_problem_and_a_copy_of_the_static_tag_is_not() {
+        let (src, endpoint) = ("/wp-content/cache/min/1/a.js", "https://go.shop.com/v");
         let html = format!("<script defer src='{src}'></script>{LINK}");
         let copy = |has_click_id| TagCopy {
             address: Url::parse(&format!("https://www.shop.com{src}")).unwrap(),
-            door: Some(Url::parse(door).unwrap()),
+            endpoint: Some(Url::parse(endpoint).unwrap()),
             has_click_id,
         };
         let found = faults_with(&html, &[], None, &[copy(true)]);
@@ -518,14 +523,14 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_stops_something_is_named() {
+    fn a_blocking_content_security_policy_is_reported() {
         let rows = [
             ("script-src https://go.shop.com; connect-src go.shop.com", &[][..]),
             ("default-src 'self' *.shop.com", &[]),
             ("style-src 'none'", &[]),
-            ("default-src 'self'", &["stops the tag", "stops the report"]),
-            ("script-src go.shop.com; connect-src 'self'", &["stops the report"]),
-            ("script-src 'none'", &["stops the tag"]),
+            ("default-src 'self'", &["blocks the tag", "blocks sending"]),
+            ("script-src go.shop.com; connect-src 'self'", &["blocks sending"]),
+            ("script-src 'none'", &["blocks the tag"]),
         ];
         for (policy, expected) in rows {
             let meta = format!(

@@ -1,11 +1,12 @@
-//! A page's elements, as far as they matter here.
-//! In: HTML as it was served. Out: scripts, places of links, policies, the base of addresses.
-//! Promise: whatever the text, nothing panics; comments and what stands in `noscript` are no elements. Pure.
+//! Parses the elements of a page. Takes HTML as served; returns its elements, the policies in
+//! `meta` elements and the base URL. Guarantees that no text makes it panic, and that comments and
+//! the content of `noscript` are not elements. Pure.
 
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use url::Url;
 
-/// Attributes that may hold a payment link or a click ID: those that the tag fills.
+/// Attributes that may contain a payment link or a click ID: those in which the tag replaces the
+/// placeholder.
 const PLACES: [&str; 10] = [
     "href",
     "action",
@@ -22,7 +23,7 @@ const PLACES: [&str; 10] = [
 /// A start tag.
 #[derive(Debug)]
 pub(super) struct Element {
-    /// In small letters.
+    /// In lower case.
     pub(super) name: String,
     pub(super) attributes: Vec<(String, String)>,
 }
@@ -33,12 +34,12 @@ impl Element {
     }
 }
 
-/// A page that was read.
+/// A parsed page.
 pub(super) struct Page {
-    /// What relative addresses belong to.
+    /// The URL to which relative URLs refer.
     pub(super) base: Url,
     pub(super) elements: Vec<Element>,
-    /// Policies in meta elements.
+    /// Content Security Policies in `meta` elements.
     pub(super) policies: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ impl Page {
     pub(super) fn read(html: &str, address: &Url) -> Self {
         let mut page = Self { base: address.clone(), elements: Vec::new(), policies: Vec::new() };
         let (mut is_hidden, mut has_base) = (false, false);
-        // What stands inside a script or a style is text.
+        // The content of a script or a style is text, not elements.
         let mut emitter = DefaultEmitter::default();
         emitter.naively_switch_states(true);
         for token in Tokenizer::new_with_emitter(html, emitter) {
@@ -87,7 +88,8 @@ impl Page {
         page
     }
 
-    /// Values in places where the tag looks, each with its element. A script's address is none.
+    /// Values of the attributes in [`PLACES`], each with its element; without those of scripts,
+    /// images and `base`.
     pub(super) fn values(&self) -> impl Iterator<Item = (&str, &Element)> {
         let has_links =
             |element: &&Element| !["script", "base", "img"].contains(&element.name.as_str());

@@ -1,6 +1,6 @@
-//! A Content Security Policy, as far as the tag meets it.
-//! In: one policy and the page's address. Out: may this script run, may this address be called?
-//! Promise: in doubt it says no, as a browser does. Pure. Source: Content Security Policy Level 3, §6.7.
+//! Evaluates a Content Security Policy. Takes one policy and the page's URL; returns whether a
+//! script may run and whether a URL may be requested. Guarantees that it refuses when in doubt, as
+//! browsers do. Pure. Follows Content Security Policy Level 3, §6.7.
 
 use url::Url;
 
@@ -17,7 +17,7 @@ impl Policy {
         for directive in text.split(';') {
             let mut words = directive.split_ascii_whitespace();
             let Some(name) = words.next().map(str::to_ascii_lowercase) else { continue };
-            // Of a directive that stands twice the first counts.
+            // If a directive appears twice, the first one applies.
             if directives.iter().all(|(known, _)| *known != name) {
                 directives.push((name, words.map(str::to_owned).collect()));
             }
@@ -25,13 +25,14 @@ impl Policy {
         Self { directives, page: page.clone() }
     }
 
-    /// The sources of the first of these directives that is there; without one, anything goes.
+    /// The sources of the first of these directives that the policy has; `None`, which allows
+    /// everything, if it has none of them.
     fn sources(&self, names: &[&str]) -> Option<&[String]> {
         let find = |name: &&str| self.directives.iter().find(|(known, _)| known == name);
         names.iter().find_map(find).map(|(_, sources)| sources.as_slice())
     }
 
-    /// May this script run?
+    /// Whether this script may run.
     pub(super) fn allows_script(&self, address: &Url, script: &Element) -> bool {
         let names = ["script-src-elem", "script-src", "default-src"];
         let Some(sources) = self.sources(&names) else { return true };
@@ -41,11 +42,11 @@ impl Policy {
         if nonce || hashes.any(|hash| has(&format!("'{hash}'"))) {
             return true;
         }
-        // With it, only nonces and hashes count for what stands in the page.
+        // With `strict-dynamic`, scripts in the page need a nonce or a hash.
         !has("'strict-dynamic'") && self.matches(sources, address)
     }
 
-    /// May the page call this address?
+    /// Whether the page may send requests to this URL.
     pub(super) fn allows_connection(&self, address: &Url) -> bool {
         let sources = self.sources(&["connect-src", "default-src"]);
         sources.is_none_or(|sources| self.matches(sources, address))
@@ -96,7 +97,7 @@ impl Policy {
     }
 }
 
-/// A policy for http also allows https.
+/// True if the schemes are equal; a policy for http also allows https.
 fn is_scheme(wanted: &str, actual: &str) -> bool {
     wanted == actual || (wanted == "http" && actual == "https")
 }
@@ -109,7 +110,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Port 80 of http also allows 443 of https.
+/// True if the ports are equal; port 80 of http also allows 443 of https.
 fn ports_fit(wanted: Option<u16>, scheme: &str, address: &Url) -> bool {
     let actual = address.port_or_known_default();
     wanted == actual || (scheme == "http" && wanted == Some(80) && actual == Some(443))
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_match_as_in_a_browser() {
+    fn sources_match_as_browsers_match_them() {
         let rows = [
             ("'self'", "https://www.shop.com/k/t/main.js", true),
             ("'self'", "https://go.shop.com/t/main.js", false),

@@ -1,6 +1,7 @@
 //! SQL of the ledger: `ledgers`, `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
 //! In: facts and lines. Out: rows, and records again. Private to this room.
 
+mod duplicates;
 mod objects;
 mod sums;
 
@@ -9,10 +10,11 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
+pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
-    FIRST_REPORT, awaited_by, borrowers, groups_of, learn, lent_click_id, named_provisional,
-    named_provisional_in, needed_click_ids, payments_of_subscription, payments_to_settle,
-    save_waits,
+    Borrowers, FIRST_REPORT, awaited_by, borrowers, groups_of, is_settled, learn, lent_click_id,
+    named_provisional, named_provisional_in, needed_click_ids, payments_of_subscription,
+    payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,
@@ -24,6 +26,7 @@ use super::payment::{Contract, Payment};
 use super::{Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
+use crate::json;
 use crate::visit::Visit;
 
 /// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
@@ -73,8 +76,8 @@ pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> 
             .context("could not read the event of a payment")?;
             let Some(row) = row else { continue };
             let body: Vec<u8> = row.try_get("body")?;
-            if let Ok(event) = serde_json::from_slice(&body) {
-                (best, place) = (event, at);
+            if let Ok(event) = json::lenient(&body) {
+                (best, place) = (event.value, at);
                 break;
             }
         }
@@ -92,7 +95,7 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Reco
         "select p.id, p.facts, p.recorded_at_ms as known_since_ms, c.id as line_id, c.site_id, c.source_id, c.livemode,
                 c.kind, c.status, c.occurred_at_ms, c.paid_at_ms, c.amount_minor, c.currency, c.refunded_minor,
                 c.disputed_minor, c.lost_minor, c.transaction_id, c.client_reference_id, c.email, c.description,
-                c.match_by, c.match_reason, c.click_id, c.owed_from_ms, c.recorded_at_ms
+                c.match_by, c.match_reason, c.click_id, c.owed_from_ms, c.recorded_at_ms, c.receipt_customer
            from payments p
            left join conversions c on c.id = p.id
           where p.id = $1 and p.merged_into is null",
@@ -143,6 +146,7 @@ fn read_line(row: &AnyRow) -> Result<Line> {
         client_reference_id: row.try_get("client_reference_id")?,
         email: row.try_get("email")?,
         description: row.try_get("description")?,
+        receipt_customer: row.try_get("receipt_customer")?,
         result: matched.unwrap_or_else(|| Match::Unmatched(unmatched())),
         owed_from: time(row.try_get("owed_from_ms")?),
         recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
@@ -180,9 +184,9 @@ pub(super) async fn save_line(
         "insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms,
                                   amount_minor, currency, refunded_minor, disputed_minor, lost_minor, transaction_id,
                                   client_reference_id, email, description, match_state, match_by, match_reason, click_id,
-                                  owed_from_ms, recorded_at_ms, updated_at_ms)
+                                  owed_from_ms, recorded_at_ms, updated_at_ms, receipt_customer)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-                 $24, $25)
+                 $24, $25, $26)
              on conflict (id) do update
             set site_id = excluded.site_id, source_id = excluded.source_id, livemode = excluded.livemode,
                 kind = excluded.kind, status = excluded.status, occurred_at_ms = excluded.occurred_at_ms,
@@ -193,7 +197,7 @@ pub(super) async fn save_line(
                 description = excluded.description, match_state = excluded.match_state, match_by = excluded.match_by,
                 match_reason = excluded.match_reason, click_id = excluded.click_id,
                 owed_from_ms = excluded.owed_from_ms, recorded_at_ms = excluded.recorded_at_ms,
-                updated_at_ms = excluded.updated_at_ms",
+                updated_at_ms = excluded.updated_at_ms, receipt_customer = excluded.receipt_customer",
     )
     .bind(&record.id)
     .bind(&record.payment.account)
@@ -220,6 +224,7 @@ pub(super) async fn save_line(
     .bind(line.owed_from.map(Timestamp::as_ms))
     .bind(line.recorded_at.as_ms())
     .bind(now.as_ms())
+    .bind(line.receipt_customer.as_deref())
     .execute(tx)
     .await
     .context("could not write a conversion")?;
@@ -260,6 +265,16 @@ pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
             .await
             .context("could not forget what hangs on a payment")?;
     }
+    Ok(())
+}
+
+/// Removes a conversion whose payment no longer makes one; the payment's facts stay.
+pub(super) async fn remove_line(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    sqlx::query("delete from conversions where id = $1")
+        .bind(id)
+        .execute(tx)
+        .await
+        .context("could not take a conversion out of the ledger")?;
     Ok(())
 }
 

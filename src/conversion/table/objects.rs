@@ -15,8 +15,8 @@ use crate::store::Store;
 const IDS_AT_A_TIME: usize = 8;
 /// Objects learned in one statement; a checkout names three or four.
 const OBJECTS_AT_A_TIME: usize = 4;
-/// Borrowers settled because of one lender. Whoever has more payments than that has them matched already.
-const MAX_BORROWERS: i64 = 5_000;
+/// Stands in `waits` for a payment that is judged again as soon as there is time.
+const AGAIN: &str = "again:";
 
 /// The payments that these identities name, oldest first.
 pub(in crate::conversion) async fn groups_of(
@@ -43,14 +43,14 @@ pub(in crate::conversion) async fn groups_of(
     Ok(found)
 }
 
-/// Remembers which payment these objects of Stripe's belong to, each in its role.
+/// Remembers which payment these objects of Stripe's belong to, each in its role. True when any of them was not known to.
 pub(in crate::conversion) async fn learn(
     tx: &mut AnyConnection,
     account: &str,
     id: &str,
     objects: &BTreeSet<(&str, &'static str)>,
-) -> Result<()> {
-    let objects: Vec<_> = objects.iter().copied().collect();
+) -> Result<bool> {
+    let (objects, mut new): (Vec<_>, u64) = (objects.iter().copied().collect(), 0);
     for four in objects.chunks(OBJECTS_AT_A_TIME) {
         let mut query = sqlx::query(
             "insert into stripe_objects (account, conversion_id, object_id, role)
@@ -64,9 +64,10 @@ pub(in crate::conversion) async fn learn(
             let (object_id, role) = *four.get(at).unwrap_or(&four[0]);
             query = query.bind(object_id).bind(role);
         }
-        query.execute(&mut *tx).await.context("could not remember an object of Stripe's")?;
+        let done = query.execute(&mut *tx).await;
+        new += done.context("could not remember an object of Stripe's")?.rows_affected();
     }
-    Ok(())
+    Ok(new > 0)
 }
 
 /// A subscription lends the click ID of its first conversion.
@@ -139,12 +140,21 @@ pub(in crate::conversion) async fn lent_click_id(
     Ok(None)
 }
 
+/// Conversions that may be matched through another one.
+pub(in crate::conversion) enum Borrowers {
+    /// These.
+    Few(BTreeSet<String>),
+    /// Too many for one transaction: noted, to be judged again in the next ones.
+    SettledLater,
+}
+
 /// Other conversions that may borrow through these IDs: unmatched ones, and ones that borrowed already.
 pub(in crate::conversion) async fn borrowers(
     tx: &mut AnyConnection,
     record: &Record,
     ids: &[&str],
-) -> Result<BTreeSet<String>> {
+    limit: usize,
+) -> Result<Borrowers> {
     let mut found = BTreeSet::new();
     for eight in ids.chunks(IDS_AT_A_TIME) {
         let mut query = sqlx::query(
@@ -154,12 +164,11 @@ pub(in crate::conversion) async fn borrowers(
               where o.account = $1 and o.role = 'lineage' and c.id <> $2
                 and o.object_id in ($4, $5, $6, $7, $8, $9, $10, $11)
                 and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
-              order by c.occurred_at_ms
               limit $3",
         )
         .bind(&record.payment.account)
         .bind(&record.id)
-        .bind(MAX_BORROWERS);
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
         for at in 0..IDS_AT_A_TIME {
             query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
         }
@@ -168,7 +177,57 @@ pub(in crate::conversion) async fn borrowers(
             found.insert(row.try_get(0)?);
         }
     }
-    Ok(found)
+    if found.len() <= limit {
+        return Ok(Borrowers::Few(found));
+    }
+    for id in ids {
+        sqlx::query(
+            "insert into waits (awaited, conversion_id)
+             select $1, c.id
+               from stripe_objects o
+               join conversions c on c.id = o.conversion_id
+              where o.account = $2 and o.role = 'lineage' and c.id <> $3 and o.object_id = $4
+                and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
+                 on conflict do nothing",
+        )
+        .bind(AGAIN)
+        .bind(&record.payment.account)
+        .bind(&record.id)
+        .bind(*id)
+        .execute(&mut *tx)
+        .await
+        .context("could not note which payments are judged again")?;
+    }
+    Ok(Borrowers::SettledLater)
+}
+
+/// Notes payments that are judged again as soon as there is time.
+pub(in crate::conversion) async fn settle_later(
+    tx: &mut AnyConnection,
+    ids: &BTreeSet<String>,
+) -> Result<()> {
+    for id in ids {
+        sqlx::query(
+            "insert into waits (awaited, conversion_id) values ($1, $2) on conflict do nothing",
+        )
+        .bind(AGAIN)
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .context("could not note which payments are judged again")?;
+    }
+    Ok(())
+}
+
+/// A payment was judged again.
+pub(in crate::conversion) async fn is_settled(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    sqlx::query("delete from waits where awaited = $1 and conversion_id = $2")
+        .bind(AGAIN)
+        .bind(id)
+        .execute(tx)
+        .await
+        .context("could not note that a payment was judged again")?;
+    Ok(())
 }
 
 /// Every payment of a subscription.
@@ -176,16 +235,13 @@ pub(in crate::conversion) async fn payments_of_subscription(
     tx: &mut AnyConnection,
     account: &str,
     subscription: &str,
-) -> Result<Vec<String>> {
+) -> Result<BTreeSet<String>> {
     let rows = sqlx::query(
         "select conversion_id from stripe_objects
-          where account = $1 and object_id = $2 and role = 'lineage'
-          order by conversion_id
-          limit $3",
+          where account = $1 and object_id = $2 and role = 'lineage'",
     )
     .bind(account)
     .bind(subscription)
-    .bind(MAX_BORROWERS)
     .fetch_all(tx)
     .await
     .context("could not look for a subscription's payments")?;
@@ -313,6 +369,7 @@ pub(in crate::conversion) async fn payments_to_settle(
              or exists (select 1 from visit_notes n
                           join visits v on v.alias = n.click_id
                          where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
+             or w.awaited = 'again:'
              or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
              or exists (select 1 from visit_sessions s
                           join visits v on v.click_id = s.click_id

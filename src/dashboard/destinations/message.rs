@@ -86,7 +86,7 @@ pub(super) async fn samples(
     Ok(samples)
 }
 
-pub(super) fn message(
+pub(super) async fn message(
     draft: &Destination,
     faults: &[Fault],
     samples: &[Sample],
@@ -98,24 +98,29 @@ pub(super) fn message(
     let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
     let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
     let rows = options.rows.as_ref().unwrap_or(&standard);
-    let results = mapping::evaluate(rows, &names);
+    let encoding = if options.rows.is_some() { options.encoding } else { Encoding::Json };
+    let tried = {
+        let (rows, names) = (rows.clone(), names);
+        move || (mapping::evaluate(&rows, &names), mapping::build(&rows, &names, encoding))
+    };
+    let (results, built) = match destination::apart(tried).await {
+        Ok((results, built)) => (results, built.unwrap_or_else(|fault| fault.message)),
+        Err(why) => (Vec::new(), why),
+    };
     let result = |result: &Result<Cell, Fault>| match result {
         Ok(Cell::Json(json)) => json.clone(),
         Ok(Cell::LeftOut) => "left out: nothing is known".to_owned(),
         Err(fault) => fault.message.clone(),
     };
-    let body = match (sample.and_then(|sample| sample.outgoing.as_ref()), &options.rows) {
-        (Some(outgoing), _) => match destination::compose(draft, outgoing) {
+    let body = match sample.and_then(|sample| sample.outgoing.as_ref()) {
+        Some(outgoing) => match destination::compose(draft, outgoing).await {
             Ok(message) => message.body,
             Err(destination::Unsent::Skipped(skip)) => {
                 format!("Nothing is sent for this one: {}.", words::skipped(skip.word()))
             }
             Err(destination::Unsent::Broken(error)) => error,
         },
-        (None, Some(rows)) => {
-            mapping::build(rows, &names, options.encoding).unwrap_or_else(|fault| fault.message)
-        }
-        (None, None) => mapping::build(&standard, &names, Encoding::Json).unwrap_or_default(),
+        None => built,
     };
     let is_query = options.rows.is_some() && options.encoding == Encoding::Query;
     let encoding = |encoding| options.encoding == encoding;

@@ -6,6 +6,7 @@ mod form;
 mod list;
 mod message;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
@@ -37,8 +38,13 @@ use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn ledger<'a>(state: &'a AppState, snapshot: &'a settings::Snapshot) -> Ledger<'a> {
-    Ledger { keys: &state.click_ids, settings: snapshot, now: state.clock.now() }
+fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+    Ledger {
+        keys: &state.click_ids,
+        settings: snapshot,
+        later: Some(&state.settings),
+        now: state.clock.now(),
+    }
 }
 
 const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
@@ -284,7 +290,7 @@ async fn destination_page(
         enabled: found.enabled,
         month_visits: month_visits(state, viewer, found).await?,
         form: shown(&draft.destination, &state.settings.current()),
-        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample),
+        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample).await,
         faults: draft.faults,
         secret: draft.secret,
         secrets: found.secrets.len(),
@@ -488,7 +494,11 @@ async fn edit(
         let mut tried: Vec<Value> =
             samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
         tried.reverse();
-        row_faults = mapping::check(rows, &tried);
+        let checked = rows.clone();
+        match destination::apart(move || mapping::check(&checked, &tried)).await {
+            Ok(found) => row_faults = found,
+            Err(why) => faults.push(format!("The message cannot be made: {why}.")),
+        }
         faults.extend(form::anytrack_faults(draft.kind, rows));
         if rows.is_empty() {
             faults.push(

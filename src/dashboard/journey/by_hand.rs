@@ -81,7 +81,12 @@ pub(in crate::dashboard) async fn match_conversion(
     Sent(wanted): Sent<Wanted>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     let (store, who) = (&state.store, viewer.user.email.as_str());
     let done = conversion::match_by_hand(store, ledger, &id, &wanted.click_id, who).await?;
     let here = viewer.link(&format!("/conversions/{id}"));
@@ -108,7 +113,12 @@ pub(in crate::dashboard) async fn take_back_match(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     if !conversion::take_back_match(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("Nobody has matched this conversion by hand."));
     }

@@ -4,6 +4,8 @@
 
 mod by_hand;
 mod deliveries;
+mod duplicate;
+mod money;
 mod way;
 
 use std::borrow::Cow;
@@ -14,6 +16,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 pub(super) use by_hand::{match_conversion, take_back_match};
+pub(super) use duplicate::{count_again, count_once};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
@@ -22,7 +25,6 @@ use super::views::times::{Moment, distance, long_day, short_day};
 use super::views::{Chip, words};
 use crate::clock::Timestamp;
 use crate::error::AppError;
-use crate::money::Money;
 use crate::report::{self, Conversion, ConversionRow, CustomRequest, StripeEventRow, Visit};
 use crate::settings::SourceKind;
 use crate::state::AppState;
@@ -44,6 +46,7 @@ struct JourneyPage {
     is_test: bool,
     chips: Vec<Chip>,
     notices: Vec<deliveries::Notice>,
+    duplicate: Option<duplicate::Question>,
     story: Vec<way::Phrase>,
     zone: String,
     steps: Vec<Step>,
@@ -141,7 +144,7 @@ fn journey_page(
     let is_page_event = is_page_event(state, row);
     steps.push(match is_page_event {
         true => page_event_step(viewer, found),
-        false => payment_step(viewer, found),
+        false => payment_step(viewer, found, &payment),
     });
     steps.push(way::match_step(viewer, row, visit));
     steps.extend(deliveries::steps(viewer, &found.deliveries));
@@ -167,6 +170,7 @@ fn journey_page(
         is_test: !row.livemode,
         chips,
         notices: deliveries::notices(viewer, found),
+        duplicate: duplicate::question(viewer, found),
         story: way::story(viewer, row),
         zone: viewer.times.place.clone(),
         steps,
@@ -275,7 +279,7 @@ fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step {
     }
 }
 
-fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
+fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step {
     let row = &found.row;
     let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
     let before = found.way.last().map(|step| step.touch.at);
@@ -298,15 +302,10 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
         Some(_) => "Stripe told us at once. Its signature was right, and the message was stored before Stripe got its answer.".to_owned(),
         None => "It was told to us without Stripe.".to_owned(),
     };
-    let heading = match row.status.as_str() {
-        "pending" => format!("A payment of {amount} is under way"),
-        "failed" => format!("A payment of {amount} failed"),
-        _ => format!("Paid {amount}"),
-    };
     Step {
         class: "stamp",
         kind: format!("Payment{}", later(before, row.occurred_at)),
-        heading,
+        heading: money::heading(&row.status, &amount, payment),
         text: told,
         facts,
         ..timed(viewer, row.occurred_at)
@@ -316,23 +315,7 @@ fn payment_step(viewer: &Viewer, found: &Conversion) -> Step {
 fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value) -> Vec<Aside> {
     let row = &found.row;
     let snapshot = state.settings.current();
-    let mut amounts = Vec::new();
-    if let Some(amount) = row.amount {
-        let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
-        let lost = row.lost.unwrap_or(Money { minor: 0, ..amount });
-        let net = Money { minor: amount.minor - refunded.minor - lost.minor, ..amount };
-        amounts.push(Fact::text("Paid", money(amount)));
-        amounts.push(Fact::text("Refunded", money(refunded)));
-        if lost.minor > 0 {
-            amounts.push(Fact::text("Lost to disputes", money(lost)));
-        }
-        amounts.push(Fact::text("Net", money(net)));
-        amounts.extend(
-            row.disputed
-                .filter(|disputed| disputed.minor > 0)
-                .map(|disputed| Fact::text("Of it in dispute", money(disputed))),
-        );
-    }
+    let amounts = money::amounts(row);
     let said = |name, key: &str| Some(Fact::text(name, told(payment, key)?));
     let email = row.email.as_ref().map(|email| Fact::text("E-mail", email.clone()));
     let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
@@ -353,6 +336,7 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
         said.filter_map(|(name, value)| Some(Fact::text(name.clone(), value.as_str()?))).collect();
     vec![
         Aside { title: "Money", facts: amounts },
+        Aside { title: "Disputes", facts: money::disputes(payment, row) },
         Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
         Aside { title: if is_page_event(state, row) { "Event" } else { "Sale" }, facts: sale },
         Aside { title: "Further parameters", facts: said },

@@ -437,7 +437,12 @@ pub(in crate::dashboard) async fn send_test_conversion(
     let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
     let mut form = TestForm { click_id: field(&sent.click_id), value: field(&sent.value) };
     let request = custom::test_request(viewer.now, &form.click_id.value, &form.value.value);
-    let ledger = Ledger { keys: &state.click_ids, settings: &snapshot, now: viewer.now };
+    let ledger = Ledger {
+        keys: &state.click_ids,
+        settings: &snapshot,
+        later: Some(&state.settings),
+        now: viewer.now,
+    };
     let refusal = match custom::record(&state.store, ledger, source, request).await? {
         Ok(recorded) => {
             state.bells.delivery_owed.notify_one();

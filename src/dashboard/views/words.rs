@@ -155,10 +155,12 @@ pub(in crate::dashboard) fn status_chip(status: &str) -> Chip {
     match status {
         "paid" => Chip::ok("Paid"),
         "pending" => Chip::wait("Payment under way"),
+        "authorized" => Chip::wait("Authorized, not captured yet"),
         "failed" => Chip::quiet("Payment failed"),
         "partially_refunded" => Chip::quiet("Partly refunded"),
         "refunded" => Chip::quiet("Refunded"),
         "disputed" => Chip::open("Disputed"),
+        "duplicate" => Chip::quiet("Duplicate (receipt)"),
         other => Chip::quiet(other),
     }
 }
@@ -168,10 +170,12 @@ pub(in crate::dashboard) fn status_note(status: &str) -> &str {
     match status {
         "paid" => "",
         "pending" => "under way",
+        "authorized" => "not captured yet",
         "failed" => "failed",
         "partially_refunded" => "partly refunded",
         "refunded" => "refunded",
         "disputed" => "disputed",
+        "duplicate" => "duplicate, not counted",
         other => other,
     }
 }
@@ -202,6 +206,7 @@ pub(in crate::dashboard) fn ignored(reason: &str) -> &str {
     match reason {
         "unsupported_type" => "this type says nothing about a payment we count",
         "ping" => "Stripe’s own test of the connection",
+        "zero_amount" => "nothing was paid, so no payment was recorded",
         "covered_by_snapshot" => "an ordinary event says the same",
         "setup_mode" => "a card was saved, nothing was paid",
         other => other,

@@ -6,9 +6,10 @@ pub(super) mod breakers;
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
 
-use super::{Chosen, Existing, Owed, PAID, Subject, frozen};
+use super::make::Unmade;
+use super::{Chosen, Existing, Owed, PAID, Subject};
 use crate::clock::{AHEAD, Timestamp};
-use crate::destination::{Message, Unsent};
+use crate::destination::{Content, Draft, Made, Message, Skip};
 use crate::ids;
 use crate::settings::Destination;
 use crate::store::Store;
@@ -20,7 +21,7 @@ pub(super) async fn find(
     event_key: &str,
 ) -> Result<Option<Existing>> {
     let row = sqlx::query(
-        "select id, state, reason, request, attempts, due_at_ms
+        "select id, state, reason, request, facts, attempts, due_at_ms
            from deliveries
           where destination_id = $1 and conversion_id = $2 and event_key = $3",
     )
@@ -35,6 +36,7 @@ pub(super) async fn find(
         state: row.try_get("state")?,
         reason: row.try_get("reason")?,
         request: row.try_get("request")?,
+        facts: row.try_get("facts")?,
         attempts: row.try_get("attempts")?,
         due: Timestamp::from_ms(row.try_get("due_at_ms")?),
     }))
@@ -46,14 +48,19 @@ pub(super) async fn insert(
     due: Timestamp,
     event_key: &str,
     owed: &Owed<'_>,
-    composed: &Result<Message, Unsent>,
+    draft: &Result<Draft, Skip>,
 ) -> Result<()> {
-    let (state, reason, message, error) = frozen(composed);
-    let state = if state == "pending" && !owed.destination.enabled { "held" } else { state };
+    let (state, reason) = match draft {
+        Ok(_) if owed.destination.enabled => ("pending", None),
+        Ok(_) => ("held", None),
+        Err(skip) => ("skipped", Some(skip.word())),
+    };
+    let draft = draft.as_ref().ok();
+    let (made, facts) = content(draft);
     sqlx::query(
         "insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
                                  request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
-                                 settled_at_ms, last_error, expires_at_ms)
+                                 settled_at_ms, facts, expires_at_ms)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16)
              on conflict (destination_id, conversion_id, event_key) do nothing",
     )
@@ -61,17 +68,17 @@ pub(super) async fn insert(
     .bind(&owed.destination.id)
     .bind(owed.conversion_id)
     .bind(event_key)
-    .bind(message.map_or("", |message| &message.event_name))
+    .bind(draft.map_or("", |draft| &draft.event_name))
     .bind(&owed.outgoing.transaction_id)
     .bind(state)
     .bind(reason)
-    .bind(message.map_or("", |message| &message.body))
-    .bind(message.map_or("", |message| message.content_type))
+    .bind(made.map_or("", |made| &made.body))
+    .bind(made.map_or("", |made| made.content_type))
     .bind(owed.destination.revision)
     .bind(due.as_ms())
     .bind(now.as_ms())
-    .bind(matches!(state, "skipped" | "given_up").then_some(now.as_ms()))
-    .bind(error)
+    .bind((state == "skipped").then_some(now.as_ms()))
+    .bind(facts)
     .bind(owed.expires_at().map(Timestamp::as_ms))
     .execute(tx)
     .await
@@ -79,34 +86,134 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Freezes a message anew, as long as nobody tried to send the old one.
-pub(super) async fn freeze(
+/// The bytes of a draft, or what they are made of later.
+fn content(draft: Option<&Draft>) -> (Option<&Made>, Option<&str>) {
+    match draft.map(|draft| &draft.content) {
+        Some(Content::Made(made)) => (Some(made), None),
+        Some(Content::Facts(facts)) => (None, Some(facts)),
+        None => (None, None),
+    }
+}
+
+/// Writes another message, as long as nobody tried to send the old one.
+pub(super) async fn write_draft(
     tx: &mut AnyConnection,
     id: &str,
     due: Timestamp,
     owed: &Owed<'_>,
-    message: &Message,
+    draft: &Draft,
 ) -> Result<()> {
     let destination = owed.destination;
+    let (made, facts) = content(Some(draft));
     sqlx::query(
         "update deliveries
             set state = $1, reason = null, request = $2, content_type = $3, event_name = $4, revision = $5, due_at_ms = $6,
-                transaction_id = $7, settled_at_ms = null, expires_at_ms = $8
-          where id = $9 and attempts = 0",
+                transaction_id = $7, settled_at_ms = null, expires_at_ms = $8, facts = $9
+          where id = $10 and attempts = 0",
     )
     .bind(if destination.enabled { "pending" } else { "held" })
-    .bind(&message.body)
-    .bind(message.content_type)
-    .bind(&message.event_name)
+    .bind(made.map_or("", |made| &made.body))
+    .bind(made.map_or("", |made| made.content_type))
+    .bind(&draft.event_name)
     .bind(destination.revision)
     .bind(due.as_ms())
-    .bind(&message.transaction_id)
+    .bind(&draft.transaction_id)
     .bind(owed.expires_at().map(Timestamp::as_ms))
+    .bind(facts)
     .bind(id)
     .execute(tx)
     .await
-    .context("could not freeze a message anew")?;
+    .context("could not write another message")?;
     Ok(())
+}
+
+pub(super) const UNMADE: &str =
+    "select id, destination_id, facts from deliveries
+      where request = '' and settled_at_ms is null and state in ('pending', 'held') and facts is not null
+      order by created_at_ms
+      limit $1";
+
+/// Messages that no mapping has made yet, the oldest first.
+pub(super) async fn unmade(store: &Store, limit: i64) -> Result<Vec<Unmade>> {
+    let rows = sqlx::query(UNMADE).bind(limit).fetch_all(store.pool()).await;
+    let rows = rows.context("could not see which messages are to be made")?;
+    rows.iter()
+        .map(|row| {
+            Ok(Unmade {
+                id: row.try_get("id")?,
+                destination_id: row.try_get("destination_id")?,
+                facts: row.try_get("facts")?,
+            })
+        })
+        .collect()
+}
+
+/// Freezes a message that a mapping made, unless somebody was faster or its facts are others by now.
+pub(super) async fn freeze(
+    tx: &mut AnyConnection,
+    unmade: &Unmade,
+    revision: i64,
+    made: &Made,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries
+            set request = $1, content_type = $2, revision = $3
+          where id = $4 and request = '' and settled_at_ms is null and facts = $5",
+    )
+    .bind(&made.body)
+    .bind(made.content_type)
+    .bind(revision)
+    .bind(&unmade.id)
+    .bind(&unmade.facts)
+    .execute(tx)
+    .await
+    .context("could not freeze a message")?;
+    Ok(())
+}
+
+/// Gives a delivery up because its mapping fails, on the same conditions.
+pub(super) async fn give_up_unmade(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    unmade: &Unmade,
+    error: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries
+            set state = 'given_up', reason = 'mapping_error', last_error = $1, settled_at_ms = $2
+          where id = $3 and request = '' and settled_at_ms is null and facts = $4",
+    )
+    .bind(error)
+    .bind(now.as_ms())
+    .bind(&unmade.id)
+    .bind(&unmade.facts)
+    .execute(tx)
+    .await
+    .context("could not give up a delivery whose mapping fails")?;
+    Ok(())
+}
+
+/// Lets a message be made again. False while somebody is sending it.
+pub(super) async fn unmake(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    id: &str,
+    destination: &Destination,
+) -> Result<bool> {
+    let changed = sqlx::query(
+        "update deliveries
+            set state = $1, reason = null, request = '',
+                earlier_request = case when request = '' then earlier_request else request end,
+                due_at_ms = $2, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
+          where id = $3 and facts is not null and coalesce(claimed_until_ms, 0) <= $2",
+    )
+    .bind(if destination.enabled { "pending" } else { "held" })
+    .bind(now.as_ms())
+    .bind(id)
+    .execute(tx)
+    .await
+    .context("could not let a message be made again")?;
+    Ok(changed.rows_affected() == 1)
 }
 
 /// The transaction under which a destination was, or will be, told of this; none when it is not.
@@ -184,7 +291,7 @@ pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) 
     let changed = sqlx::query(
         "update deliveries
             set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
-          where id = $2 and state in ('given_up', 'pending') and request <> ''",
+          where id = $2 and state in ('given_up', 'pending') and (request <> '' or facts is not null)",
     )
     .bind(now.as_ms())
     .bind(id)
@@ -201,7 +308,7 @@ pub(super) async fn owe_all_again(
     let changed = sqlx::query(
         "update deliveries
             set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
-          where destination_id = $2 and state = 'given_up' and request <> ''
+          where destination_id = $2 and state = 'given_up' and (request <> '' or facts is not null)
             and created_at_ms >= $3 and (cast($4 as text) is null or reason = $4)",
     )
     .bind(now.as_ms())
@@ -215,7 +322,7 @@ pub(super) async fn owe_all_again(
 
 pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
     let row = sqlx::query(
-        "select destination_id, conversion_id, transaction_id, event_key from deliveries where id = $1",
+        "select destination_id, conversion_id, transaction_id, event_key, facts from deliveries where id = $1",
     )
     .bind(id)
     .fetch_optional(store.pool())
@@ -227,6 +334,7 @@ pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> 
             conversion_id: row.try_get("conversion_id")?,
             transaction_id: row.try_get("transaction_id")?,
             tells_of_payment: row.try_get::<String, _>("event_key")? == PAID,
+            has_facts: row.try_get::<Option<String>, _>("facts")?.is_some(),
         })
     })
     .transpose()
@@ -243,7 +351,8 @@ pub(super) async fn refreeze(
     let changed = sqlx::query(
         "update deliveries
             set state = $1, reason = null, earlier_request = request, request = $2, content_type = $3, event_name = $4,
-                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
+                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null,
+                facts = null
           where id = $7 and coalesce(claimed_until_ms, 0) <= $6",
     )
     .bind(if destination.enabled { "pending" } else { "held" })
@@ -329,7 +438,7 @@ const CLAIM: &str =
     "update deliveries
         set claimed_until_ms = $2, attempts = attempts + 1
       where id in (select id from deliveries
-                    where destination_id = $3 and state = 'pending' and due_at_ms <= $1
+                    where destination_id = $3 and state = 'pending' and due_at_ms <= $1 and request <> ''
                       and coalesce(claimed_until_ms, 0) <= $1
                     order by due_at_ms limit $4)
         and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
@@ -468,7 +577,8 @@ pub(super) async fn settle(
     sqlx::query(
         "update deliveries
             set state = case when state = 'held' and $1 = 'pending' then 'held' else $1 end,
-                reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5, settled_at_ms = $6
+                reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5, settled_at_ms = $6,
+                facts = case when $1 = 'delivered' then null else facts end
           where id = $7
             and ((state in ('pending', 'held') and claimed_until_ms = $8)
                  or ($1 = 'delivered' and state in ('pending', 'held', 'given_up')))",
@@ -520,7 +630,7 @@ const NEXT_DUE: &str =
     "select min(at_ms)
        from (select at_ms
                from (select due_at_ms as at_ms from deliveries
-                      where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2
+                      where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2 and request <> ''
                       order by due_at_ms limit 1) as free
              union all
              select min(claimed_until_ms) from deliveries

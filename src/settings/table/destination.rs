@@ -95,7 +95,7 @@ pub(in crate::settings) async fn set_signing_secrets(
         Some(until) => format!("{}@{}", found.secret.expose(), until.as_ms()),
         None => found.secret.expose().to_owned(),
     };
-    sqlx::query("update destinations set secrets = $1 where id = $2")
+    sqlx::query("update destinations set secrets = $1 where id = $2 and deleted_at_ms is null")
         .bind(secrets.iter().map(text).collect::<Vec<_>>().join(","))
         .bind(id)
         .execute(tx)
@@ -140,7 +140,7 @@ pub(in crate::settings) async fn update_destination(
     let row = sqlx::query(
         "update destinations
             set name = $1, url = $2, accepts_test = $3, options = $4, revision = revision + 1
-          where id = $5
+          where id = $5 and deleted_at_ms is null
          returning revision",
     )
     .bind(&destination.name)
@@ -148,10 +148,24 @@ pub(in crate::settings) async fn update_destination(
     .bind(i64::from(destination.accepts_test))
     .bind(serde_json::to_string(&destination.options).context("options serialise")?)
     .bind(&destination.id)
-    .fetch_one(tx)
+    .fetch_optional(tx)
     .await
     .context("could not save a destination")?;
-    Ok(row.try_get(0)?)
+    Ok(row.context("this destination was deleted meanwhile")?.try_get(0)?)
+}
+
+/// True when it was deleted; its row stays.
+pub(in crate::settings) async fn is_deleted(tx: &mut AnyConnection, id: &str) -> Result<bool> {
+    let row = sqlx::query("select id from destinations where id = $1 and deleted_at_ms is null");
+    let row = row.bind(id).fetch_optional(tx).await.context("could not find a destination")?;
+    Ok(row.is_none())
+}
+
+/// The destinations that were deleted: `dst_…`.
+pub(in crate::settings) async fn deleted(tx: &mut AnyConnection) -> Result<Vec<String>> {
+    let rows = sqlx::query("select id from destinations where deleted_at_ms is not null");
+    let rows = rows.fetch_all(tx).await.context("could not list the deleted destinations")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 pub(in crate::settings) async fn insert_revision(
@@ -211,7 +225,7 @@ pub(in crate::settings) async fn set_enabled(
     id: &str,
     enabled: bool,
 ) -> Result<()> {
-    sqlx::query("update destinations set enabled = $1 where id = $2")
+    sqlx::query("update destinations set enabled = $1 where id = $2 and deleted_at_ms is null")
         .bind(i64::from(enabled))
         .bind(id)
         .execute(tx)

@@ -16,8 +16,9 @@ use super::Snapshot;
 use crate::store::Store;
 
 pub(super) use destination::{
-    delete_destination, insert_destination, insert_revision, release_anytrack_from_environment,
-    revisions, set_anytrack, set_enabled, set_signing_secrets, update_destination,
+    delete_destination, deleted, insert_destination, insert_revision, is_deleted,
+    release_anytrack_from_environment, revisions, set_anytrack, set_enabled, set_signing_secrets,
+    update_destination,
 };
 pub(super) use link::{delete_link, insert_link, update_link};
 pub(super) use site::{ensure_first_site, insert_site, update_site};
@@ -26,7 +27,23 @@ pub(super) use source::{
     rotate_token, set_api_key, set_secrets, update_door, update_source,
 };
 
-pub(super) async fn load(store: &Store) -> Result<Snapshot> {
+/// Which revision of the settings the database holds.
+pub(super) async fn revision(connection: &mut AnyConnection) -> Result<i64> {
+    let row = sqlx::query("select revision from settings_revision where id = 1");
+    let row = row.fetch_one(connection).await.context("could not read the settings' revision")?;
+    Ok(row.try_get(0)?)
+}
+
+/// The transaction changes the settings.
+pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
+    let raised = sqlx::query("update settings_revision set revision = revision + 1 where id = 1");
+    raised.execute(tx).await.context("could not raise the settings' revision")?;
+    Ok(())
+}
+
+/// All records. The connection is in a transaction that sees them at one moment.
+pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
+    let revision = revision(connection).await?;
     let sites = sqlx::query(
         "select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
                 capture_anytrack, yield_to_anytrack
@@ -53,19 +70,20 @@ pub(super) async fn load(store: &Store) -> Result<Snapshot> {
     );
     let read = |rows: Vec<AnyRow>| rows.into_iter();
     Ok(Snapshot {
-        sites: read(sites.fetch_all(store.pool()).await?)
+        revision,
+        sites: read(sites.fetch_all(&mut *connection).await?)
             .map(|row| site::read(&row))
             .collect::<Result<_>>()?,
-        sources: read(sources.fetch_all(store.pool()).await?)
+        sources: read(sources.fetch_all(&mut *connection).await?)
             .map(|row| source::read(&row))
             .collect::<Result<_>>()?,
-        destinations: read(destinations.fetch_all(store.pool()).await?)
+        destinations: read(destinations.fetch_all(&mut *connection).await?)
             .map(|row| destination::read(&row).map(Arc::new))
             .collect::<Result<_>>()?,
-        links: read(links.fetch_all(store.pool()).await?)
+        links: read(links.fetch_all(&mut *connection).await?)
             .map(|row| link::read(&row))
             .collect::<Result<_>>()?,
-        doors: source::doors(store).await?,
+        doors: source::doors(connection).await?,
     })
 }
 

@@ -12,7 +12,6 @@ use crate::config::Secret;
 use crate::ids;
 use crate::money::Currency;
 use crate::settings::{Door, OldToken, Source, SourceKind, SourceMode};
-use crate::store::Store;
 
 pub(super) fn read(row: &AnyRow) -> Result<Source> {
     let kind: String = row.try_get("kind")?;
@@ -133,14 +132,14 @@ pub(in crate::settings) async fn release_from_environment(
     Ok(())
 }
 
-pub(super) async fn doors(store: &Store) -> Result<Vec<Door>> {
+pub(super) async fn doors(connection: &mut AnyConnection) -> Result<Vec<Door>> {
     let rows = sqlx::query(
         "select id, token, old_token, old_token_until_ms, currency
            from sources
           where kind = 'custom' and token is not null
           order by created_at_ms, id",
     );
-    let rows = rows.fetch_all(store.pool()).await?;
+    let rows = rows.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             let old: Option<String> = row.try_get("old_token")?;

@@ -27,11 +27,6 @@ pub(super) const SQLITE_PRAGMAS: &[&str] = &[
     "pragma cache_size = -4000",
 ];
 
-/// What every PostgreSQL connection is told, whatever the server's own default is. Compiling a report's statement takes a second, running it a few
-/// milliseconds (PostgreSQL 15, seen with a hundred thousand rows).
-pub(super) const POSTGRES_SETTINGS: &[&str] =
-    &["set synchronous_commit = on", "set lock_timeout = '10s'", "set jit = off"];
-
 /// Most rows in one transaction: enough that the commit's cost disappears, few enough that nobody waits long behind it.
 const GROUP_ROWS: usize = 256;
 /// A group of at least this many was written while others queued, so the next one is worth a moment's wait.
@@ -133,13 +128,12 @@ impl Writer {
     }
 
     /// Starts the writer on a PostgreSQL server, with a connection of its own.
-    pub(super) async fn on_postgres(
+    pub(super) fn on_postgres(
         url: &str,
         batch: &'static Batch,
         tally: &'static Tally,
     ) -> Result<Self> {
-        let connection = postgres::Connection::open(url, batch, tally).await?;
-        Ok(Self::start(Engine::Postgres(connection)))
+        Ok(Self::start(Engine::Postgres(postgres::Connection::new(url, batch, tally)?)))
     }
 
     #[expect(

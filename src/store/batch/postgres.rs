@@ -1,63 +1,52 @@
-//! Groups on PostgreSQL: one statement each, by `unnest`, on a connection of their own.
-//! In: a group of rows. Out: an answer per row, after the commit.
-//! Promise: a server that vanished holds nobody longer than the wait for it, and one bad row never fails its neighbours.
+//! Groups on PostgreSQL, on a connection of their own: rows and counters of a group are one statement, by `unnest`.
+//! Takes a group of rows; returns an answer for each, after the commit.
+//! A statement that is a transaction of its own holds no lock while this process is frozen. A server that vanished holds nobody longer than
+//! the wait for it, and one bad row never fails its neighbors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
-use super::{Batch, Cell, Inserted, Kind, POSTGRES_SETTINGS, Row, Tally, names};
+use super::{Batch, Cell, Inserted, Kind, Row, Tally, names};
+use crate::store::postgres::{ACQUIRE_TIMEOUT, SESSION, is_alive};
 
-/// How long the writer waits for a server that does not answer; longer than a lock may take, shorter than a request may.
-const WAIT_FOR_SERVER: Duration = Duration::from_secs(15);
+/// How long a group may take. Nothing holds the rows it writes for longer than a statement, so more means that the server is away.
+const WAIT_FOR_SERVER: Duration = Duration::from_secs(10);
+/// Classes of errors that say something about a row: bad data, a broken constraint. All others are about the server.
+const ABOUT_A_ROW: [&str; 2] = ["22", "23"];
 
 /// The writer's own connection, opened again when it broke.
 pub(super) struct Connection {
     pool: PgPool,
     batch: &'static Batch,
     tally: &'static Tally,
-    insert: String,
-    count: String,
+    statement: String,
 }
 
 impl Connection {
-    /// Connects to the server.
-    pub(super) async fn open(
-        url: &str,
-        batch: &'static Batch,
-        tally: &'static Tally,
-    ) -> Result<Self> {
+    /// Connects to the server when it is first needed.
+    pub(super) fn new(url: &str, batch: &'static Batch, tally: &'static Tally) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(WAIT_FOR_SERVER)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
             .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for setting in POSTGRES_SETTINGS {
-                        connection.execute(*setting).await?;
-                    }
-                    Ok(())
-                })
+                Box::pin(async move { connection.execute(SESSION).await.map(drop) })
             })
-            .connect(url)
-            .await
-            .context("could not open the visit writer's connection")?;
-        let (insert, count) = (postgres_insert(batch), postgres_count(tally));
-        Ok(Self { pool, batch, tally, insert, count })
+            .before_acquire(|connection, _| Box::pin(async { Ok(is_alive(connection).await) }))
+            .connect_lazy(url)
+            .context("CLICKSTAMP_DATABASE_URL is not the address of a PostgreSQL server")?;
+        Ok(Self { pool, batch, tally, statement: statement(batch, tally) })
     }
 
     /// Writes a group.
     pub(super) async fn write(&self, rows: &[Row]) -> Vec<Result<Inserted>> {
         match self.write_in_time(rows).await {
             Ok(written) => written.into_iter().map(Ok).collect(),
-            // The server is away. Trying each for itself would wait as long for each of them.
-            Err(error) if error.as_database_error().is_none() => {
-                let text = error.to_string();
-                rows.iter().map(|_| Err(anyhow!("could not write a visit: {text}"))).collect()
-            }
-            Err(_) => {
+            Err(error) if is_about_a_row(&error) => {
                 let mut answers = Vec::with_capacity(rows.len());
                 for row in rows {
                     let written = self.write_in_time(std::slice::from_ref(row)).await;
@@ -66,6 +55,11 @@ impl Connection {
                     }));
                 }
                 answers
+            }
+            // Trying each for itself would wait as long for each of them.
+            Err(error) => {
+                let text = error.to_string();
+                rows.iter().map(|_| Err(anyhow!("could not write a visit: {text}"))).collect()
             }
         }
     }
@@ -77,76 +71,73 @@ impl Connection {
 
     /// A server that vanished without a word would hold the writer, and with it every visit, until TCP gives up after a quarter of an hour.
     async fn write_in_time(&self, rows: &[Row]) -> sqlx::Result<Vec<Inserted>> {
-        let written = self.write_group(rows);
-        tokio::time::timeout(WAIT_FOR_SERVER, written)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let mut connection = self.pool.acquire().await?;
+        let written =
+            tokio::time::timeout(WAIT_FOR_SERVER, self.write_group(&mut connection, rows));
+        let written = written.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if written.as_ref().is_err_and(|error| !is_about_a_row(error)) {
+            // It may be dead, or its session read-only: the next group gets a new one.
+            connection.close_on_drop();
+        }
+        written
     }
 
-    async fn write_group(&self, rows: &[Row]) -> sqlx::Result<Vec<Inserted>> {
-        let (batch, tally) = (self.batch, self.tally);
-        let mut tx = self.pool.begin().await?;
-        let mut query = sqlx::query(AssertSqlSafe(self.insert.as_str()));
-        for (at, (_, kind)) in batch.columns.iter().enumerate() {
+    async fn write_group(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[Row],
+    ) -> sqlx::Result<Vec<Inserted>> {
+        let mut query = sqlx::query(AssertSqlSafe(self.statement.as_str()));
+        for (at, (_, kind)) in self.batch.columns.iter().enumerate() {
+            let cells = rows.iter().map(|row| row.cells.get(at));
             query = match kind {
-                Kind::Int => {
-                    query.bind(rows.iter().map(|row| int(&row.cells[at])).collect::<Vec<_>>())
-                }
-                Kind::Text => {
-                    query.bind(rows.iter().map(|row| text(&row.cells[at])).collect::<Vec<_>>())
-                }
+                Kind::Int => query.bind(cells.map(int).collect::<Vec<_>>()),
+                Kind::Text => query.bind(cells.map(text).collect::<Vec<_>>()),
             };
         }
+        for (at, (_, kind)) in self.tally.columns.iter().enumerate() {
+            let cells = rows.iter().map(|row| row.tally.as_ref().and_then(|tally| tally.get(at)));
+            query = match kind {
+                Kind::Int => query.bind(cells.map(int).collect::<Vec<_>>()),
+                Kind::Text => query.bind(cells.map(text).collect::<Vec<_>>()),
+            };
+        }
+        query = query.bind(rows.iter().map(|row| row.tally.is_some()).collect::<Vec<_>>());
         // Each returned key was new; two equal rows in one group share a key, and only the first of them takes it.
         let mut fresh = HashMap::<Vec<Cell>, usize>::new();
-        for returned in query.fetch_all(&mut *tx).await? {
-            let key = key_columns(batch).enumerate().map(|(position, (_, kind))| match kind {
+        for returned in query.fetch_all(connection).await? {
+            let key = key_columns(self.batch).enumerate().map(|(position, (_, kind))| match kind {
                 Kind::Int => returned.try_get::<Option<i64>, _>(position).map(Cell::from),
                 Kind::Text => returned.try_get::<Option<String>, _>(position).map(Cell::from),
             });
             *fresh.entry(key.collect::<sqlx::Result<_>>()?).or_default() += 1;
         }
-        let mut counts = BTreeMap::<&[Cell], i64>::new();
-        let mut answers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let key: Vec<Cell> = key_columns(batch).map(|(at, _)| row.cells[at].clone()).collect();
-            let left = fresh.get_mut(&key).filter(|left| **left > 0);
-            answers.push(if let Some(left) = left {
-                *left -= 1;
-                if let Some(tally) = row.tally.as_deref() {
-                    *counts.entry(tally).or_default() += 1;
+        let answers = rows.iter().map(|row| {
+            let key: Vec<Cell> =
+                key_columns(self.batch).map(|(at, _)| row.cells[at].clone()).collect();
+            match fresh.get_mut(&key).filter(|left| **left > 0) {
+                Some(left) => {
+                    *left -= 1;
+                    Inserted::New
                 }
-                Inserted::New
-            } else {
-                Inserted::Duplicate
-            });
-        }
-        if !counts.is_empty() {
-            // In the order of their keys, so that two replicas lock the same counters in the same order.
-            let mut query = sqlx::query(AssertSqlSafe(self.count.as_str()));
-            for (at, (_, kind)) in tally.columns.iter().enumerate() {
-                query = match kind {
-                    Kind::Int => {
-                        query.bind(counts.keys().map(|key| int(&key[at])).collect::<Vec<_>>())
-                    }
-                    Kind::Text => {
-                        query.bind(counts.keys().map(|key| text(&key[at])).collect::<Vec<_>>())
-                    }
-                };
+                None => Inserted::Duplicate,
             }
-            query.bind(counts.values().copied().collect::<Vec<_>>()).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(answers)
+        });
+        Ok(answers.collect())
     }
 }
 
-fn int(cell: &Cell) -> Option<i64> {
-    if let Cell::Int(value) = cell { Some(*value) } else { None }
+fn is_about_a_row(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ABOUT_A_ROW.iter().any(|class| code.starts_with(class)))
 }
 
-fn text(cell: &Cell) -> Option<&str> {
-    if let Cell::Text(value) = cell { Some(value) } else { None }
+fn int(cell: Option<&Cell>) -> Option<i64> {
+    if let Some(Cell::Int(value)) = cell { Some(*value) } else { None }
+}
+
+fn text(cell: Option<&Cell>) -> Option<&str> {
+    if let Some(Cell::Text(value)) = cell { Some(value) } else { None }
 }
 
 /// The unique key's columns: position among all columns, and type.
@@ -157,26 +148,31 @@ fn key_columns(batch: &Batch) -> impl Iterator<Item = (usize, Kind)> {
     })
 }
 
-fn postgres_insert(batch: &Batch) -> String {
-    let (table, columns, key) = (batch.table, names(batch.columns), batch.key.join(", "));
+/// Inserts what is new and counts it. Rows and counters are locked in the order of their keys, so that copies never wait in a circle.
+fn statement(batch: &Batch, tally: &Tally) -> String {
+    let (columns, key) = (names(batch.columns), batch.key.join(", "));
+    let counted: Vec<String> = (0..tally.columns.len()).map(|at| format!("counted_{at}")).collect();
+    let counted = counted.join(", ");
+    let (table, counts, counters, count) =
+        (batch.table, tally.table, names(tally.columns), tally.count);
+    let arrays = arrays(batch.columns.iter().chain(tally.columns));
+    let is_counted = batch.columns.len() + tally.columns.len() + 1;
     format!(
-        "insert into {table} ({columns}) select * from unnest({}) on conflict do nothing returning {key}",
-        arrays(batch.columns)
+        "with given as (select * from unnest({arrays}, ${is_counted}::boolean[]) with ordinality
+                            as given ({columns}, {counted}, is_counted, place)),
+              fresh as (insert into {table} ({columns}) select {columns} from given order by {key}, place
+                            on conflict do nothing returning {key}),
+              firsts as (select distinct on ({key}) * from given order by {key}, place),
+              counted as (insert into {counts} ({counters}, {count})
+                          select {counted}, count(*) from firsts join fresh using ({key}) where is_counted
+                           group by {counted} order by {counted}
+                              on conflict ({counters}) do update set {count} = {counts}.{count} + excluded.{count})
+         select {key} from fresh"
     )
 }
 
-fn postgres_count(tally: &Tally) -> String {
-    let (table, key, count) = (tally.table, names(tally.columns), tally.count);
-    format!(
-        "insert into {table} ({key}, {count}) select * from unnest({}, ${}::bigint[]) \
-         on conflict ({key}) do update set {count} = {table}.{count} + excluded.{count}",
-        arrays(tally.columns),
-        tally.columns.len() + 1
-    )
-}
-
-fn arrays(columns: &[(&str, Kind)]) -> String {
-    let casts = columns.iter().enumerate().map(|(at, (_, kind))| match kind {
+fn arrays<'a>(columns: impl Iterator<Item = &'a (&'a str, Kind)>) -> String {
+    let casts = columns.enumerate().map(|(at, (_, kind))| match kind {
         Kind::Int => format!("${}::bigint[]", at + 1),
         Kind::Text => format!("${}::text[]", at + 1),
     });

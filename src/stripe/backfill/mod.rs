@@ -7,15 +7,17 @@ mod table;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::api::{self, Api, ApiError, Page};
+use super::api::{self, Api, ApiError, Cursors, Page};
 use super::table::{self as events, NewEvent, Origin};
-use super::{EVENT_TYPES, event};
+use super::{event, listed_types};
 use crate::clock::{Clock, Timestamp};
+use crate::ids;
+use crate::json;
 use crate::settings::Source;
 use crate::store::Store;
 
@@ -37,7 +39,7 @@ pub struct Wanted {
 }
 
 /// What a run did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Backfilled {
     /// True when it went on where an earlier run had stopped.
     pub resumed: bool,
@@ -47,6 +49,8 @@ pub struct Backfilled {
     pub sessions: u64,
     /// Of both, how many were new here.
     pub stored: u64,
+    /// Of these, the ones that nothing can be read of: stored as they came, and shown as failed.
+    pub unreadable: Vec<String>,
 }
 
 /// A list of Stripe's that is read.
@@ -64,6 +68,13 @@ impl List {
             Self::Events => "events",
             Self::Undelivered => "undelivered",
             Self::Sessions => "sessions",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Events | Self::Undelivered => "/v1/events",
+            Self::Sessions => "/v1/checkout/sessions",
         }
     }
 }
@@ -142,9 +153,10 @@ async fn read_stretch(
     mut stretch: Stretch,
     done: &mut Backfilled,
 ) -> Result<()> {
+    let mut cursors = Cursors::from(stretch.cursor.clone());
     loop {
         let page = match page(api, place, &stretch).await {
-            // What the cursor names is no longer listed: begin the stretch anew, repeats cost nothing.
+            // What the cursor names is no longer listed: begin the stretch again, repeats cost nothing.
             Err(ApiError::Missing(_) | ApiError::Invalid(_)) if stretch.cursor.is_some() => {
                 stretch.cursor = None;
                 continue;
@@ -152,10 +164,16 @@ async fn read_stretch(
             page => page?,
         };
         let listed = u64::try_from(page.data.len()).unwrap_or(u64::MAX);
-        stretch.cursor = page.next;
+        let moved = cursors.move_on(place.list.path(), page.next);
+        stretch.cursor.clone_from(&cursors.last);
+        if moved.is_err() {
+            stretch.cursor = None; // The next run begins again, and is not stuck at once.
+        }
         let mut tx = store.begin().await?;
         for item in &page.data {
-            done.stored += u64::from(store_item(&mut tx, clock.now(), place, item).await?);
+            let stored = store_item(&mut tx, clock.now(), place, item).await?;
+            done.stored += u64::from(stored.is_new);
+            done.unreadable.extend(stored.unreadable.filter(|_| stored.is_new));
         }
         table::note(&mut tx, place, &stretch).await?;
         tx.commit().await?;
@@ -163,6 +181,7 @@ async fn read_stretch(
             List::Events | List::Undelivered => done.events += listed,
             List::Sessions => done.sessions += listed,
         }
+        moved?;
         if stretch.cursor.is_none() {
             return Ok(());
         }
@@ -174,20 +193,16 @@ async fn page(api: &Api, place: &Place<'_>, stretch: &Stretch) -> Result<Page, A
         ("created[gte]", stretch.from.as_seconds().to_string()),
         ("created[lt]", stretch.until.as_seconds().to_string()),
     ];
-    let path = match place.list {
+    match place.list {
         List::Events | List::Undelivered => {
-            query.extend(EVENT_TYPES.iter().map(|kind| ("types[]", (*kind).to_owned())));
+            query.extend(listed_types().map(|kind| ("types[]", kind.to_owned())));
             if place.list == List::Undelivered {
                 query.push(("delivery_success", "false".to_owned()));
             }
-            "/v1/events"
         }
-        List::Sessions => {
-            query.push(("status", "complete".to_owned()));
-            "/v1/checkout/sessions"
-        }
-    };
-    api.page(place.account, path, &query, stretch.cursor.as_deref()).await
+        List::Sessions => query.push(("status", "complete".to_owned())),
+    }
+    api.page(place.account, place.list.path(), &query, stretch.cursor.as_deref()).await
 }
 
 async fn store_item(
@@ -195,25 +210,28 @@ async fn store_item(
     now: Timestamp,
     place: &Place<'_>,
     item: &RawValue,
-) -> Result<bool> {
-    match place.list {
-        List::Events | List::Undelivered => {
-            store_body(
-                tx,
-                now,
-                place.source,
-                place.account,
-                Origin::Backfill,
-                item.get().as_bytes(),
-            )
-            .await
-        }
-        List::Sessions => {
-            let body = as_event("checkout.session.completed", place.account, item)?;
-            store_body(tx, now, place.source, place.account, Origin::Backfill, body.as_bytes())
-                .await
-        }
-    }
+) -> Result<Stored> {
+    let body = match place.list {
+        List::Events | List::Undelivered => item.get().to_owned(),
+        List::Sessions => as_event("checkout.session.completed", place.account, item),
+    };
+    let body = body.as_bytes();
+    let is_readable = json::lenient(body).is_ok_and(|read| read.value["type"].is_string());
+    let unreadable = (!is_readable).then(|| envelope_of(body).event_id);
+    let is_new = store_body(tx, now, place.source, place.account, Origin::Backfill, body).await?;
+    Ok(Stored { is_new, unreadable })
+}
+
+/// What became of an item of a list.
+struct Stored {
+    is_new: bool,
+    /// What it is known by, where nothing else can be read of it.
+    unreadable: Option<String>,
+}
+
+/// What Stripe lists is kept, even if it is no event at all.
+fn envelope_of(body: &[u8]) -> event::Envelope {
+    event::envelope(body).unwrap_or_else(|| event::broken_envelope(body))
 }
 
 /// Stores an event that Stripe's API gave us; false when it was here.
@@ -225,7 +243,7 @@ pub(super) async fn store_body(
     origin: Origin,
     body: &[u8],
 ) -> Result<bool> {
-    let mut envelope = event::envelope(body).context("Stripe listed something that is no event")?;
+    let mut envelope = envelope_of(body);
     if envelope.account.is_empty() {
         account.clone_into(&mut envelope.account);
     }
@@ -242,17 +260,19 @@ pub(super) async fn store_body(
 }
 
 /// An object of Stripe's as the event that would have told it; its name follows from the object's, so a repeat is one.
-pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> Result<String> {
-    #[derive(Deserialize)]
+pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> String {
+    #[derive(Default, Deserialize)]
     struct Known {
-        id: String,
+        id: Option<String>,
         created: Option<i64>,
         livemode: Option<bool>,
     }
-    let known: Known =
-        serde_json::from_str(object.get()).context("Stripe listed something without an ID")?;
+    // Reading it says what is wrong with it; here it only has to be kept.
+    let known: Known = serde_json::from_str(object.get()).unwrap_or_default();
+    let named = || known.id.clone().filter(|id| !id.is_empty());
+    let id = named().unwrap_or_else(|| ids::sha256_hex(object.get().as_bytes())[..32].to_owned());
     let mut event = json!({
-        "id": format!("backfill_{}", known.id),
+        "id": format!("backfill_{id}"),
         "object": "event",
         "api_version": api::VERSION,
         "type": kind,
@@ -268,5 +288,5 @@ pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> Result<S
     }
     let head = event.to_string();
     let head = head.trim_end_matches('}');
-    Ok(format!("{head},\"data\":{{\"object\":{}}}}}", object.get()))
+    format!("{head},\"data\":{{\"object\":{}}}}}", object.get())
 }

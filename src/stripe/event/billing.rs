@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::Around;
 use super::fields::{
-    amount, email, metadata, needed_amount, needed_currency, needed_id, one, reference, text,
+    email, metadata, needed_amount, needed_currency, needed_id, one, reference, side_amount, text,
 };
 use crate::conversion::payment::{Amounts, Contract, PayFact, Payment, Teller, Told};
 use crate::money::share;
 
-/// Reads a paid invoice; `None` when it is over nothing and begins no subscription.
+/// Reads a paid invoice; `None` when nothing was paid, whatever its total, and it begins no subscription. The invoice of a downgrade has a
+/// negative total; that Stripe sends it as paid with 0 was not confirmed on a live account.
 pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Payment>, String> {
     let reason = text(&object["billing_reason"]);
     let amounts = invoice_amounts(object)?;
@@ -26,6 +27,7 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
         stated_at: Some(around.at),
         paid_at: Some(around.at),
         amounts: Some(amounts),
+        amounts_at: Some(around.at),
         metadata: metadata(&object["metadata"]),
         email: email(&object["customer_email"]),
         name: text(&object["customer_name"]),
@@ -35,12 +37,14 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
         postal_code: text(&address["postal_code"]),
         description: text(&object["lines"]["data"][0]["description"])
             .or_else(|| text(&object["description"])),
+        ..Told::default()
     };
     let mut subscription_metadata = metadata(&parent["metadata"]);
     if subscription_metadata.is_empty() {
         subscription_metadata = metadata(&object["subscription_details"]["metadata"]);
     }
     Ok(Some(Payment {
+        was_paid_outside_stripe: was_paid_outside_stripe(object, reason.as_deref()),
         told: [(Teller::Invoice, told)].into(),
         // An invoice without a reason is an invoice nevertheless.
         billing_reason: Some(reason.unwrap_or_else(|| "unknown".to_owned())),
@@ -68,16 +72,29 @@ fn of_lines(object: &Value) -> Option<String> {
     })
 }
 
-/// What was paid. Up to 2025-02-24 money paid outside Stripe is not in `amount_paid`.
+/// True for an invoice that was made by hand and paid without any attempt of Stripe's to charge for it.
+fn was_paid_outside_stripe(object: &Value, reason: Option<&str>) -> bool {
+    let has_payment =
+        reference(&object["payment_intent"]).is_some() || reference(&object["charge"]).is_some();
+    let was_never_tried = object["attempt_count"].as_i64() == Some(0);
+    let is_outside = was_never_tried || object["paid_out_of_band"] == true;
+    reason == Some("manual") && is_outside && !has_payment
+}
+
+/// What was paid. Up to 2025-02-24 money paid outside Stripe is not in `amount_paid`; `amount_due` is the total without what came from the
+/// customer's balance.
 fn invoice_amounts(object: &Value) -> Result<Amounts, String> {
     let currency = needed_currency(object)?;
-    let whole = amount(object, "total")?;
+    let whole = side_amount(object, "total");
     let paid = if object["paid_out_of_band"] == true {
-        whole.ok_or("data.object.total is missing")?
+        match side_amount(object, "amount_due") {
+            Some(due) => due,
+            None => needed_amount(object, "total")?,
+        }
     } else {
         needed_amount(object, "amount_paid")?
     };
-    let without_tax = amount(object, "total_excluding_tax")?;
+    let without_tax = side_amount(object, "total_excluding_tax");
     let net_of_tax = match (without_tax, whole) {
         (Some(without_tax), Some(whole)) if paid == whole => Some(without_tax),
         (Some(without_tax), Some(whole)) if whole > 0 => Some(share(paid, without_tax, whole)),
@@ -87,7 +104,7 @@ fn invoice_amounts(object: &Value) -> Result<Amounts, String> {
     Ok(Amounts {
         total: paid,
         currency,
-        subtotal: amount(object, "subtotal")?,
+        subtotal: side_amount(object, "subtotal"),
         net_of_tax,
         tax,
         shipping: None,

@@ -10,30 +10,28 @@ use serde_json::Value;
 use super::Around;
 use super::fields::{
     amount, currency, email, metadata, needed_amount, needed_currency, needed_id, one, reference,
-    text,
+    side_amount, text,
 };
 use crate::conversion::adjustment::{Charge, Dispute, DisputeState, Refund};
 use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
 use crate::money::{Currency, Money};
 
-/// Reads a payment intent that succeeded.
+/// Reads a payment intent that succeeded, was canceled, or holds an authorization that waits for its capture.
 pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Payment, String> {
-    let received = match amount(object, "amount_received")? {
-        Some(received) => received,
-        None => needed_amount(object, "amount")?,
+    let told = match around.kind.as_str() {
+        "payment_intent.canceled" => Told { pay_fact: PayFact::Failed, ..Told::default() },
+        "payment_intent.amount_capturable_updated" => authorized(object, around)?,
+        _ => received(object, around)?,
     };
     let told = Told {
-        pay_fact: PayFact::Paid,
-        stated_at: Some(around.at),
-        paid_at: Some(around.at),
-        amounts: Some(Amounts::of(Money { minor: received, currency: needed_currency(object)? })),
         metadata: metadata(&object["metadata"]),
         email: email(&object["receipt_email"]),
         description: text(&object["description"]),
-        ..Told::default()
+        ..told
     };
     Ok(Payment {
         told: [(Teller::PaymentIntent, told)].into(),
+        is_manual_capture: object["capture_method"] == "manual",
         payment_intents: one(Some(needed_id(object)?)),
         charges: bare(reference(&object["latest_charge"])),
         invoices: one(reference(&object["invoice"])),
@@ -43,15 +41,54 @@ pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Pay
     })
 }
 
-/// Reads a charge: it states nothing by itself, but ties objects together and knows what was given back of it.
+fn received(object: &Value, around: &Around) -> Result<Told, String> {
+    let minor = match amount(object, "amount_received")? {
+        Some(received) => received,
+        None => needed_amount(object, "amount")?,
+    };
+    Ok(Told {
+        pay_fact: PayFact::Paid,
+        stated_at: Some(around.at),
+        paid_at: Some(around.at),
+        amounts: Some(Amounts::of(Money { minor, currency: needed_currency(object)? })),
+        amounts_at: Some(around.at),
+        ..Told::default()
+    })
+}
+
+/// An authorization; nothing once all of it was captured.
+fn authorized(object: &Value, around: &Around) -> Result<Told, String> {
+    if side_amount(object, "amount_capturable") == Some(0) {
+        return Ok(Told::default());
+    }
+    Ok(Told {
+        pay_fact: PayFact::Authorized,
+        stated_at: Some(around.at),
+        authorized: Some((needed_amount(object, "amount")?, needed_currency(object)?)),
+        ..Told::default()
+    })
+}
+
+/// Reads a charge: it states no payment, but ties objects together and says what was captured, released and given back of it.
 pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, String> {
     let (id, whole) = (needed_id(object)?, needed_amount(object, "amount")?);
     let currency = needed_currency(object)?;
     let refunded = amount(object, "amount_refunded")?.unwrap_or(0);
+    let captured = captured(object)?;
+    // Of what was never captured, the rest was released and not given back.
+    let is_given_back = refunded > captured.map_or(0, |captured| (whole - captured).max(0));
     let details = &object["billing_details"];
     let address = &details["address"];
+    let paid = Money { minor: captured.unwrap_or(whole), currency };
+    let amounts = (captured != Some(0)).then(|| Amounts::of(paid));
     let told = Told {
-        amounts: Some(Amounts::of(Money { minor: whole, currency })),
+        pay_fact: match captured {
+            Some(0) if refunded > 0 || object["refunded"] == true => PayFact::Failed,
+            Some(0) => PayFact::Authorized,
+            Some(_) | None => PayFact::Unknown,
+        },
+        amounts,
+        amounts_at: amounts.map(|_| around.at),
         metadata: metadata(&object["metadata"]),
         email: email(&details["email"]).or_else(|| email(&object["receipt_email"])),
         name: text(&details["name"]),
@@ -64,13 +101,24 @@ pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, St
     };
     Ok(Payment {
         told: [(Teller::Charge, told)].into(),
-        charges: [(id, Charge { amount: Some((whole, currency)), refunded })].into(),
+        charges: [(id, Charge { amount: Some((whole, currency)), captured, refunded })].into(),
         payment_intents: one(reference(&object["payment_intent"])),
         invoices: one(reference(&object["invoice"])),
         customer: reference(&object["customer"]),
         customer_account: reference(&object["customer_account"]),
-        adjusted_at: (refunded > 0).then_some(around.at),
+        adjusted_at: is_given_back.then_some(around.at),
         ..around.payment()
+    })
+}
+
+/// What was captured of a charge; `None` where it does not say, which means all of it.
+fn captured(object: &Value) -> Result<Option<i64>, String> {
+    let amount = amount(object, "amount_captured")?;
+    Ok(match object["captured"].as_bool() {
+        Some(false) => Some(amount.unwrap_or(0)),
+        // A delayed method may say that it is captured before its amount is.
+        Some(true) => amount.filter(|captured| *captured > 0),
+        None => amount,
     })
 }
 
@@ -83,6 +131,7 @@ pub(super) fn read_refund(object: &Value, around: &Around) -> Result<Payment, St
         charge: charge.clone(),
         has_failed: around.kind == "refund.failed"
             || matches!(object["status"].as_str(), Some("failed" | "canceled")),
+        has_moved_money: reference(&object["balance_transaction"]).is_some(),
     };
     let refunds = [(needed_id(object)?, refund)].into();
     Ok(Payment { refunds, ..adjustment(object, charge, around)? })
@@ -93,7 +142,8 @@ pub(super) fn read_dispute(object: &Value, around: &Around) -> Result<Payment, S
     let charge = reference(&object["charge"]);
     let dispute = Dispute {
         state: match object["status"].as_str() {
-            Some("won") => DisputeState::Won,
+            // The older word for a dispute that ended because the charge had been refunded: it takes nothing.
+            Some("won" | "charge_refunded") => DisputeState::Won,
             Some("lost") => DisputeState::Lost,
             Some("prevented") => DisputeState::Inquiry,
             Some(word) if word.starts_with("warning_") => DisputeState::Inquiry,

@@ -2,7 +2,7 @@
 //! In: a JSON value. Out: text, references, amounts, times, or nothing.
 //! Promise: absent, null and empty mean the same, and a reference may be text or the expanded object. Only amounts can be wrong, and say where.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::clock::Timestamp;
 use crate::conversion::payment::Metadata;
@@ -15,11 +15,11 @@ const MAX_METADATA_CHARS: usize = 500;
 /// Most digits of an amount: Stripe documents twelve at most.
 const MAX_AMOUNT: i64 = 999_999_999_999_999;
 
-/// A whole, non-negative number of minor units; absent and null are `None`.
+/// A whole, non-negative number of minor units; absent and null are `None`. For amounts that are counted: a wrong one is an error.
 pub(super) fn amount(object: &Value, key: &str) -> Result<Option<i64>, String> {
     match &object[key] {
         Value::Null => Ok(None),
-        Value::Number(number) => match number.as_i64() {
+        Value::Number(number) => match whole(number) {
             Some(minor) if (0..=MAX_AMOUNT).contains(&minor) => Ok(Some(minor)),
             _ => Err(format!("data.object.{key} is {number}, not an amount in minor units")),
         },
@@ -27,6 +27,17 @@ pub(super) fn amount(object: &Value, key: &str) -> Result<Option<i64>, String> {
             Err(format!("data.object.{key} is {}, not a number", kind_of(other)))
         }
     }
+}
+
+/// A number without a fraction, also when it is written `1000.0`.
+fn whole(number: &Number) -> Option<i64> {
+    number.as_i64().or_else(|| number.to_string().strip_suffix(".0")?.parse().ok())
+}
+
+/// An amount beside the one that is counted (tax, discount, subtotal): left out where it cannot be read, because the payment must not be
+/// lost over it.
+pub(super) fn side_amount(object: &Value, key: &str) -> Option<i64> {
+    amount(object, key).ok().flatten()
 }
 
 /// An amount that must be there.

@@ -9,12 +9,13 @@ mod fields;
 mod session;
 mod summary;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::fields::{text, time};
 use crate::clock::Timestamp;
 use crate::conversion::payment::{Contract, PayFact, Payment};
 use crate::ids;
+use crate::json;
 
 /// What the event says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +64,20 @@ impl Around {
     }
 }
 
-/// Reads the envelope. `None` when the body is not a JSON object.
+/// Reads the envelope. `None` when the body does not even begin like a JSON object; one that is broken further on is named as far as it can be.
 pub(crate) fn envelope(body: &[u8]) -> Option<Envelope> {
-    let event: Value = serde_json::from_slice(body).ok()?;
-    event.is_object().then(|| read_envelope(&event, body))
+    let begin = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    begin.starts_with(b"{").then(|| match json::lenient(body) {
+        Ok(read) => read_envelope(&read.value, body),
+        Err(_) => broken_envelope(body),
+    })
+}
+
+/// The envelope of a body that is no JSON: kept under its own ID where that can be seen, so that a repeat is one.
+pub(super) fn broken_envelope(body: &[u8]) -> Envelope {
+    let known = |key: &str| json::text_of(body, key).map(Value::from).unwrap_or_default();
+    let event = json!({"id": known("id"), "type": known("type"), "account": known("account")});
+    read_envelope(&event, body)
 }
 
 fn read_envelope(event: &Value, body: &[u8]) -> Envelope {
@@ -100,8 +111,10 @@ pub(crate) fn read(
     source_id: &str,
     received_at: Timestamp,
 ) -> (Reading, Option<String>) {
-    let Ok(event) = serde_json::from_slice::<Value>(body) else {
-        return (Reading::Unreadable("the body is not JSON".to_owned()), None);
+    let (event, repairs) = match json::lenient(body) {
+        Ok(read) if read.value.is_object() => (read.value, read.repairs.join(", ")),
+        Ok(_) => return (Reading::Unreadable("the body is no JSON object".to_owned()), None),
+        Err(place) => return (Reading::Unreadable(format!("the body is not JSON: {place}")), None),
     };
     let envelope = read_envelope(&event, body);
     let object = &event["data"]["object"];
@@ -114,10 +127,18 @@ pub(crate) fn read(
     };
     match read_object(object, &around) {
         Ok(reading) => {
-            let summary = summary::of(object, &around, &reading);
+            let mut summary = summary::of(object, &around, &reading);
+            if let Some(summary) = summary.as_mut().filter(|_| !repairs.is_empty()) {
+                summary.push_str(&format!(
+                    " The body is no valid JSON ({repairs}); the rest was read."
+                ));
+            }
             (reading, summary)
         }
-        Err(error) => (Reading::Unreadable(error), None),
+        Err(error) if repairs.is_empty() => (Reading::Unreadable(error), None),
+        Err(error) => {
+            (Reading::Unreadable(format!("{error}. The body is no valid JSON: {repairs}")), None)
+        }
     }
 }
 
@@ -141,8 +162,14 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
             let contract = billing::read_subscription(object, around)?;
             return Ok(Reading::Contract(Box::new(contract)));
         }
-        "payment_intent.succeeded" => charge::read_payment_intent(object, around)?,
-        "charge.succeeded" | "charge.refunded" => charge::read_charge(object, around)?,
+        "payment_intent.succeeded"
+        | "payment_intent.canceled"
+        | "payment_intent.amount_capturable_updated" => {
+            charge::read_payment_intent(object, around)?
+        }
+        "charge.succeeded" | "charge.captured" | "charge.refunded" => {
+            charge::read_charge(object, around)?
+        }
         "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
             charge::read_refund(object, around)?
         }
@@ -160,7 +187,6 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     use crate::conversion::payment::{Teller, Told};
     use crate::settings::ValueOption;
@@ -320,7 +346,7 @@ mod tests {
         assert_eq!(of(r#"{"context":"org_1/acct_2/acct_3"}"#).account, "acct_3");
         assert!(!of(r#"{"data":{"object":{"id":"cs_test_1"}}}"#).livemode);
         assert!(!of(r#"{"data":{"object":{"livemode":false}}}"#).livemode);
-        for junk in ["", "[]", "\"text\"", "{"] {
+        for junk in ["", "[]", "\"text\"", "hello"] {
             assert_eq!(envelope(junk.as_bytes()), None, "{junk}");
         }
     }

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::Around;
 use super::fields::{
-    amount, currency, email, metadata, needed_currency, needed_id, one, reference, text,
+    amount, currency, email, metadata, needed_currency, needed_id, one, reference, side_amount,
+    text,
 };
 use crate::conversion::payment::{Amounts, Mode, PayFact, Payment, Presented, Teller, Told};
 use crate::money::share;
@@ -29,11 +30,13 @@ pub(super) fn read(
     };
     let details = &object["customer_details"];
     let address = &details["address"];
+    let amounts = read_amounts(object, mode)?;
     let told = Told {
         pay_fact,
         stated_at: Some(around.at),
         paid_at: (pay_fact == PayFact::Paid).then_some(around.at),
-        amounts: amounts(object, mode)?,
+        amounts,
+        amounts_at: amounts.map(|_| around.at),
         metadata: metadata(&object["metadata"]),
         email: email(&details["email"]).or_else(|| email(&object["customer_email"])),
         name: text(&details["name"]),
@@ -42,6 +45,7 @@ pub(super) fn read(
         city: text(&address["city"]),
         postal_code: text(&address["postal_code"]),
         description: description(object),
+        ..Told::default()
     };
     Ok(Payment {
         mode,
@@ -62,9 +66,11 @@ pub(super) fn read(
 
 /// Reads a session that expired: it states no payment, but whose checkout it was.
 pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, String> {
+    // What it would have been worth; unreadable, it is no less abandoned.
+    let amounts = read_amounts(object, None).ok().flatten();
     let told = Told {
-        // What it would have been worth; unreadable, it is no less abandoned.
-        amounts: amounts(object, None).ok().flatten(),
+        amounts,
+        amounts_at: amounts.map(|_| around.at),
         metadata: metadata(&object["metadata"]),
         ..Told::default()
     };
@@ -80,7 +86,7 @@ pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, S
 }
 
 /// The seller's amounts. Null is fine only where nothing could be paid.
-fn amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String> {
+fn read_amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String> {
     let total = amount(object, "amount_total")?;
     let Some(total) = total else {
         return if mode == Some(Mode::Setup) {
@@ -91,7 +97,7 @@ fn amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String
     };
     let bought_in = needed_currency(object)?;
     let totals = &object["total_details"];
-    let tax = amount(totals, "amount_tax")?;
+    let tax = side_amount(totals, "amount_tax");
     // The old form of adaptive pricing: the session is in the buyer's currency, and the seller's stands apart.
     let conversion = &object["currency_conversion"];
     if let Some(converted) = amount(conversion, "amount_total")? {
@@ -101,7 +107,7 @@ fn amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String
         return Ok(Some(Amounts {
             total: converted,
             currency: seller,
-            subtotal: amount(conversion, "amount_subtotal")?,
+            subtotal: side_amount(conversion, "amount_subtotal"),
             net_of_tax: tax.map(|tax| (converted - tax).max(0)),
             tax,
             shipping: None,
@@ -111,11 +117,11 @@ fn amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String
     Ok(Some(Amounts {
         total,
         currency: bought_in,
-        subtotal: amount(object, "amount_subtotal")?,
+        subtotal: side_amount(object, "amount_subtotal"),
         net_of_tax: tax.map(|tax| (total - tax).max(0)),
         tax,
-        shipping: amount(totals, "amount_shipping")?,
-        discount: amount(totals, "amount_discount")?,
+        shipping: side_amount(totals, "amount_shipping"),
+        discount: side_amount(totals, "amount_discount"),
     }))
 }
 

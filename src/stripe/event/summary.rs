@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::fields::{currency, reference, text};
+use super::fields::{currency, reference, side_amount, text};
 use super::{Around, Reading};
 use crate::money::Money;
 
@@ -51,6 +51,24 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
         "payment_intent.succeeded" => {
             format!("Payment intent {id}: {} received.", money(object, "amount_received"))
         }
+        "payment_intent.amount_capturable_updated" => format!(
+            "Payment intent {id}: {} authorized and not captured yet.",
+            money(object, "amount_capturable")
+        ),
+        "payment_intent.canceled" => {
+            format!("Payment intent {id} over {} was canceled.", money(object, "amount"))
+        }
+        "charge.captured" => format!(
+            "Charge {id} of payment intent {}: {} of {} captured.",
+            about("payment_intent"),
+            money(object, "amount_captured"),
+            money(object, "amount")
+        ),
+        "charge.succeeded" if object["captured"] == false => format!(
+            "Charge {id} of payment intent {}: {} authorized and not captured yet.",
+            about("payment_intent"),
+            money(object, "amount")
+        ),
         "charge.succeeded" => {
             format!(
                 "Charge {id} of payment intent {}: {}.",
@@ -58,6 +76,10 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
                 money(object, "amount")
             )
         }
+        "charge.refunded" if object["captured"] == false => format!(
+            "The authorization of charge {id} over {} was released; no money was taken.",
+            money(object, "amount")
+        ),
         "charge.refunded" => format!(
             "Of charge {id}, {} of {} were given back so far.",
             money(object, "amount_refunded"),
@@ -87,7 +109,7 @@ fn came_with(object: &Value) -> String {
 }
 
 fn money(object: &Value, key: &str) -> String {
-    match object[key].as_i64().zip(currency(&object["currency"])) {
+    match side_amount(object, key).zip(currency(&object["currency"])) {
         Some((minor, currency)) => {
             format!("{} {currency}", Money { minor, currency }.decimal())
         }

@@ -110,7 +110,7 @@ async fn keep(
             continue;
         }
         let account = &lookup.account;
-        let body = backfill::as_event("checkout.session.completed", account, item)?;
+        let body = backfill::as_event("checkout.session.completed", account, item);
         let body = body.as_bytes();
         backfill::store_body(&mut tx, now, source, account, Origin::Fetched, body).await?;
         found = Some(listed.id);

@@ -169,6 +169,9 @@ pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Re
         if paid.kind == Kind::Invoice && (of_sessions.contains(&paid.id) || is_of_session) {
             continue; // It is its checkout's payment, and counted there.
         }
+        if here.as_ref().is_some_and(|here| here.status == "duplicate") {
+            continue; // Its owner said that it is the receipt of a payment that is counted.
+        }
         let arrived = table::arrived(store, account, &paid.id).await?;
         if sheet.compare(paid, here.as_ref(), arrived.as_ref()) {
             missing.push(paid);
@@ -225,21 +228,21 @@ async fn paid_at_stripe(
         ("/v1/checkout/sessions", "complete", object::session),
         ("/v1/invoices", "paid", object::invoice),
     ];
+    // Only these contain what was captured, and what was paid in addition to a credit balance.
+    let expanded = ["data.payment_intent", "data.invoice"];
     let mut paid = Vec::new();
     for (path, status, read) in lists {
-        let query = [
+        let mut query = vec![
             ("status", status.to_owned()),
             ("created[gte]", from.as_seconds().to_string()),
             ("created[lt]", until.as_seconds().to_string()),
         ];
-        let mut after: Option<String> = None;
-        loop {
-            let page = api.page(account, path, &query, after.as_deref()).await?;
-            paid.extend(page.data.into_iter().filter_map(read));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+        if path == "/v1/checkout/sessions" {
+            query.extend(expanded.map(|object| ("expand[]", object.to_owned())));
+        }
+        let mut pages = api.pages(account, path, &query);
+        while let Some(items) = pages.next().await? {
+            paid.extend(items.into_iter().filter_map(read));
         }
     }
     Ok(paid)
@@ -253,7 +256,7 @@ async fn repair(
     account: &str,
     paid: &Paid,
 ) -> Result<bool> {
-    let body = backfill::as_event(paid.kind.event(), account, &paid.raw)?;
+    let body = backfill::as_event(paid.kind.event(), account, &paid.raw);
     let mut tx = store.begin().await?;
     let body = body.as_bytes();
     let is_new =

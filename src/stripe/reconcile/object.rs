@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
+use crate::json;
 use crate::money::{Currency, Money};
 
 /// Which list it is from.
@@ -39,23 +40,37 @@ pub(super) struct Paid {
 
 /// Reads a completed session; `None` when nothing was paid in it, not even zero.
 pub(super) fn session(raw: Box<RawValue>) -> Option<Paid> {
-    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    let object = json::lenient(raw.get().as_bytes()).ok()?.value;
     if object["payment_status"] == "unpaid" {
         return None;
     }
     // In the old form of adaptive pricing the session is in the buyer's currency, and the seller's stands apart.
     let converted = &object["currency_conversion"];
-    let money = money(&converted["amount_total"], &converted["source_currency"])
+    let total = money(&converted["amount_total"], &converted["source_currency"])
         .or_else(|| money(&object["amount_total"], &object["currency"]))?;
+    let money = really_paid(&object, total);
     let invoice = &object["invoice"];
     let invoice = invoice.as_str().or_else(|| invoice["id"].as_str()).map(str::to_owned);
     let (id, created) = named(&object)?;
     Some(Paid { kind: Kind::Session, id, created, money, invoice, raw })
 }
 
+/// What was paid of a session's total, where its payment intent or its invoice was expanded: less may have been captured, and a subscription's
+/// customer may have a credit balance.
+fn really_paid(session: &Value, total: Money) -> Money {
+    let intent = &session["payment_intent"];
+    let captured = money(&intent["amount_received"], &intent["currency"])
+        .filter(|it| intent["capture_method"] == "manual" && it.currency == total.currency);
+    let invoice = &session["invoice"];
+    let invoiced = money(&invoice["amount_paid"], &invoice["currency"])
+        .filter(|it| session["mode"] == "subscription" && it.currency == total.currency);
+    let captured = captured.filter(|it| it.minor < total.minor);
+    invoiced.or(captured).unwrap_or(total)
+}
+
 /// Reads a paid invoice; `None` for one over nothing.
 pub(super) fn invoice(raw: Box<RawValue>) -> Option<Paid> {
-    let object: Value = serde_json::from_str(raw.get()).ok()?;
+    let object = json::lenient(raw.get().as_bytes()).ok()?.value;
     let money = money(&object["amount_paid"], &object["currency"]).filter(|paid| paid.minor > 0)?;
     let (id, created) = named(&object)?;
     Some(Paid { kind: Kind::Invoice, id, created, money, invoice: None, raw })
@@ -71,7 +86,7 @@ fn money(amount: &Value, currency: &Value) -> Option<Money> {
 
 /// When the object of a stored event was created.
 pub(super) fn created_in(body: &[u8]) -> Option<Timestamp> {
-    let event: Value = serde_json::from_slice(body).ok()?;
+    let event = json::lenient(body).ok()?.value;
     event["data"]["object"]["created"].as_i64().map(Timestamp::from_seconds)
 }
 
@@ -99,6 +114,12 @@ mod tests {
             ("payment_status", json!("a word of tomorrow"), Some("100 USD")),
             ("amount_total", json!(0), Some("0 USD")),
             ("amount_total", json!(null), None),
+            (
+                "payment_intent",
+                json!({"capture_method": "manual", "amount_received": 60, "currency": "usd"}),
+                Some("60 USD"),
+            ),
+            ("payment_intent", json!("pi_1"), Some("100 USD")),
             (
                 "currency_conversion",
                 json!({"amount_total": 90, "source_currency": "eur"}),

@@ -15,8 +15,8 @@ use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
 use crate::store::{Shadow, Store};
 
-/// Rounds of joining again after the last event; each may teach the next.
-const MAX_REJOINS: usize = 20;
+/// Rounds of joining again after the last event, a hundred payments each; each may teach the next.
+const MAX_REJOINS: usize = 100_000;
 
 /// Lines compared at a time.
 const LINES_AT_A_TIME: i64 = 200;
@@ -134,18 +134,15 @@ pub(crate) async fn run(
     let shadow = store.shadow(&tables, &[table::PAIRS]).await?;
     shadow.fill("stripe_events").await?;
     table::forget_outcomes(&shadow, ledger.now).await?;
-    let mut events = others(&shadow, ledger).await?;
+    let rebuilding = Ledger { later: None, ..ledger };
+    let mut events = others(&shadow, rebuilding).await?;
     loop {
-        match worker::round(&shadow, ledger).await? {
+        match worker::round(&shadow, rebuilding).await? {
             0 => break,
             ended => events += ended,
         }
     }
-    for _ in 0..MAX_REJOINS {
-        if conversion::rejoin(&shadow, ledger).await? == 0 {
-            break;
-        }
-    }
+    rejoin(&shadow, rebuilding).await?;
     let compared = compare(&shadow, wanted).await?;
     let mut changed = BTreeMap::new();
     for Reread { kind, before, now, .. } in &compared.reread {
@@ -166,6 +163,16 @@ pub(crate) async fn run(
     }
     shadow.end().await;
     Ok(replayed)
+}
+
+/// Joins again until there is nothing left to join.
+async fn rejoin(shadow: &Shadow, ledger: Ledger<'_>) -> Result<()> {
+    for _ in 0..MAX_REJOINS {
+        if conversion::rejoin(shadow, ledger).await? == 0 {
+            return Ok(());
+        }
+    }
+    bail!("the rebuilt ledger does not come to rest; nothing was changed")
 }
 
 fn ended((state, reason): &(String, Option<String>)) -> String {
@@ -257,7 +264,8 @@ async fn apply(
     wanted: &Wanted,
     mark: (i64, i64, i64),
 ) -> Result<()> {
-    let mut tx = store.begin().await?;
+    // What follows from the settings is judged below, by those of that moment.
+    let (mut tx, _) = ledger.begin(store).await?;
     let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
     for account in accounts {
         conversion::take_turn(&mut tx, account).await?;

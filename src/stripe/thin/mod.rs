@@ -15,6 +15,7 @@ use super::api::{self, ApiError, Apis};
 use super::table::{self as events, Ended, NewEvent, Origin, Waiting};
 use super::{EVENT_TYPES, event};
 use crate::clock::{Clock, Timestamp};
+use crate::json;
 use crate::settings::{Snapshot, Source};
 use crate::store::{Store, Tx};
 
@@ -54,7 +55,7 @@ pub(super) struct ToFetch {
 pub(super) fn read(body: &[u8]) -> Option<Thin> {
     // Nearly all events are ordinary, and large ones are not worth parsing twice.
     body.windows(13).any(|part| part == b"v2.core.event").then_some(())?;
-    let event: Value = serde_json::from_slice(body).ok()?;
+    let event = json::lenient(body).ok()?.value;
     if event["object"] != "v2.core.event" || event["data"]["object"].is_object() {
         return None;
     }
@@ -184,7 +185,7 @@ async fn keep(
 }
 
 fn as_event(event: &ToFetch, object: &RawValue) -> String {
-    let thin: Value = serde_json::from_slice(&event.body).unwrap_or_default();
+    let thin = json::lenient(&event.body).map(|read| read.value).unwrap_or_default();
     let mut whole = json!({
         "id": format!("fetched_{}", event.event_id),
         "object": "event",

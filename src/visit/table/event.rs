@@ -1,4 +1,5 @@
-//! SQL of `page_events`: what pages report beside visits, until the ledger has it. Private to this room.
+//! SQL of `page_events`: the events that pages report, and whether they are in the ledger yet.
+//! Private to this module.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ pub(in crate::visit) async fn insert_event(
     .bind(serde_json::to_string(&event.properties)?)
     .execute(tx)
     .await
-    .context("could not keep an event of a page")?;
+    .context("could not store a page event")?;
     Ok(inserted.rows_affected() == 1)
 }
 
@@ -56,7 +57,7 @@ pub(in crate::visit) async fn events_waiting(
     .bind(limit)
     .fetch_all(store.pool())
     .await
-    .context("could not look for events of pages")?;
+    .context("could not read the page events that are due")?;
     let waiting = |row: &AnyRow| {
         let (id, attempts) = (row.try_get("id")?, row.try_get("attempts")?);
         Ok(WaitingEvent { id, attempts, event: page_event(row) })
@@ -82,7 +83,7 @@ pub(in crate::visit) async fn put_event_off(
     .bind(id)
     .execute(tx)
     .await
-    .context("could not put an event of a page off")?;
+    .context("could not store the failure of a page event")?;
     Ok(())
 }
 
@@ -116,7 +117,7 @@ pub(in crate::visit) async fn rerun_event(
     .bind(id)
     .execute(tx)
     .await
-    .context("could not make an event of a page due again")?;
+    .context("could not retry a page event")?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -138,7 +139,7 @@ pub(in crate::visit) async fn events_after(
     .bind(limit)
     .fetch_all(store.pool())
     .await
-    .context("could not read the events of pages")?;
+    .context("could not read page events")?;
     rows.iter().map(page_event).collect()
 }
 
@@ -171,6 +172,6 @@ pub(in crate::visit) async fn settle_event(
     .bind(id)
     .execute(tx)
     .await
-    .context("could not settle an event of a page")?;
+    .context("could not store the conversion of a page event")?;
     Ok(settled.rows_affected() == 1)
 }

@@ -1,5 +1,6 @@
-//! SQL of `visits` and `visit_counts`; of the tables beside them in files of their own.
-//! In: a parsed visit. Out: a row for the group-commit writer; stored visits for the join. Private to this room.
+//! SQL of `visits` and `visit_counts`; submodules have that of the other tables. Takes a parsed
+//! visit; returns a row for the group-commit writer. Also returns stored visits for matching.
+//! Private to this module.
 
 mod event;
 mod note;
@@ -35,10 +36,11 @@ pub(super) use provisional::{
 };
 pub(super) use sums::{add_sums, has_counters, take_counters};
 
-/// A quarter of an hour: the grain of the roll-up, which every time zone's day is made of.
+/// A quarter of an hour, the smallest unit of the rollup. The days of every time zone consist of
+/// whole quarter hours.
 pub(super) const QUARTER_MS: i64 = 900_000;
 
-/// What the group-commit writer writes.
+/// The table that the group-commit writer inserts into.
 pub(crate) static VISITS: Batch = Batch {
     table: "visits",
     columns: &[
@@ -65,7 +67,7 @@ pub(crate) static VISITS: Batch = Batch {
     key: &["click_id", "sent_at_ms"],
 };
 
-/// What it counts beside.
+/// The counters that it increments in the same transaction.
 pub(crate) static COUNTS: Tally = Tally {
     table: "visit_counts",
     columns: &[
@@ -81,7 +83,7 @@ pub(crate) static COUNTS: Tally = Tally {
     count: "visits",
 };
 
-/// A visit on its way into the table.
+/// A visit to insert.
 pub(super) struct NewVisit<'a> {
     pub(super) click_id: &'a ClickId,
     pub(super) alias: Option<&'a ClickId>,
@@ -95,17 +97,18 @@ pub(super) struct NewVisit<'a> {
 }
 
 impl NewVisit<'_> {
-    /// The row, in the order of `VISITS`, and the counter it adds to.
+    /// The row, in the column order of [`VISITS`], and the key of its counter.
     pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
         let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
         let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
         if let Some(alias) = seen.link {
-            // Whatever prefix our address has today, reports know a link by this.
+            // Reports find a link by this path, whatever path prefix the server's URL has.
             landing.path = Some(format!("/p/{alias}"));
         } else if around.is_at_link
             && let Some(path) = &mut landing.path
         {
-            // A page of the shop's own: a visit there is no click on the link of that name.
+            // A page of the site with such a path. The slash keeps its visits from counting as
+            // clicks on the link.
             path.push('/');
         }
         let agent = agent::read(&around.user_agent);
@@ -131,7 +134,7 @@ impl NewVisit<'_> {
             | flags::FORGED
             | flags::FOREIGN_SITE
             | flags::UNKNOWN_HOST;
-        // AnyTrack's cookie: it knows this visitor, and would count him twice.
+        // With its cookie, AnyTrack knows this visitor already and would count them twice.
         let is_for_anytrack = around.keeps_user_agent
             && flags & rules_out == 0
             && device != "bot"
@@ -184,12 +187,12 @@ fn set(on: bool, bit: i64) -> i64 {
     if on { bit } else { 0 }
 }
 
-/// A domain covers itself and everything below it.
+/// True if `host` is `domain` or one of its subdomains.
 fn covers(domain: &str, host: &str) -> bool {
     host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// What is kept of a visit beside its columns, as JSON; what is empty is left out.
+/// The fields of a visit that have no column, stored as JSON. Empty ones are left out.
 #[derive(Serialize)]
 struct Details<'a> {
     #[serde(skip_serializing_if = "Pairs::is_empty")]
@@ -210,7 +213,7 @@ struct Details<'a> {
     tag_host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<&'a str>,
-    /// The browser's whole name, only where AnyTrack may be told of the visit.
+    /// The full user agent, only if the visit may be registered with AnyTrack.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
 }
@@ -244,7 +247,7 @@ impl<'a> Details<'a> {
     }
 }
 
-/// Names and values, written as an object. Of a name that stands twice a reader takes the last.
+/// Names and values, written as a JSON object. If a name is repeated, readers use its last value.
 struct Pairs<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Pairs<'a> {
@@ -267,14 +270,14 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-/// Moves visits of an unknown host over to those that count.
+/// Counts the visits of a host that was unknown until now.
 pub(super) async fn count_host(
     tx: &mut AnyConnection,
     since: Timestamp,
     site_id: &str,
     host: &str,
 ) -> Result<()> {
-    // The landing path of one visit is its key in the roll-up too, so grouping here gives the rows that were left out.
+    // Grouping by the columns of a counter gives exactly the counters that were left out.
     sqlx::query(
         "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
          select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
@@ -308,7 +311,7 @@ pub(super) async fn count_host(
     Ok(())
 }
 
-/// The signed click ID that a presented one stands for.
+/// The signed click ID under which the visit of `alias` is stored.
 pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<ClickId>> {
     let mut connection = store.pool().acquire().await?;
     alias_target(&mut connection, alias).await
@@ -325,7 +328,8 @@ async fn alias_target(tx: &mut AnyConnection, alias: &ClickId) -> Result<Option<
 pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<Visit>> {
     let signed = if id.is_client_made() { alias_target(tx, id).await? } else { Some(id.clone()) };
     let Some(signed) = signed else { return Ok(None) };
-    // Of one moment, what was reported beats what was only heard of. The browser's time is last: whoever knows a click ID could choose it.
+    // At the same time, a reported visit comes before a provisional one. The browser's time is the
+    // last criterion, because clients can choose it.
     let row = sqlx::query(
         "select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device,
                 flags & 8192 as provisional, received_at_ms, sent_at_ms
@@ -342,7 +346,7 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<
     .bind(signed.as_str())
     .fetch_optional(tx)
     .await
-    .context("could not look for a visit")?;
+    .context("could not read the visit of a click ID")?;
     row.map(|row| visit(&row)).transpose()
 }
 
@@ -386,7 +390,7 @@ pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<
     for (name, value) in details["ad_click_ids"].as_object().into_iter().flatten() {
         facts.insert(name.clone(), value.clone());
     }
-    // `_fbp` is `fbp` here: expressions read better without the line.
+    // Expressions use `fbp` for the cookie `_fbp`.
     for (name, value) in details["ad_cookies"].as_object().into_iter().flatten() {
         facts.insert(name.trim_start_matches('_').to_owned(), value.clone());
     }

@@ -1,4 +1,5 @@
-//! SQL of `visit_notes` and `visit_sessions`: what pages tell of a visit later. Private to this room.
+//! SQL of `visit_notes` (AnyTrack click IDs) and `visit_sessions` (checkout sessions), which the
+//! tag sends after the visit. Private to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
@@ -8,7 +9,8 @@ use crate::clock::Timestamp;
 use crate::ids::ClickId;
 
 const MAX_NOTES: i64 = 20;
-/// Checkouts kept of one click ID: a visitor buys now and then, a forger could post thousands.
+/// Maximum number of checkout sessions per click ID. A buyer has a few; the limit stops an attacker
+/// from storing thousands.
 const MAX_SESSIONS: i64 = 50;
 
 pub(in crate::visit) async fn insert_note(
@@ -29,7 +31,7 @@ pub(in crate::visit) async fn insert_note(
     .bind(MAX_NOTES)
     .execute(tx)
     .await
-    .context("could not keep a note")?;
+    .context("could not store an AnyTrack click ID")?;
     Ok(())
 }
 
@@ -37,7 +39,8 @@ pub(in crate::visit) async fn click_id_of_note(
     tx: &mut AnyConnection,
     anytrack_click_id: &str,
 ) -> Result<Option<ClickId>> {
-    // Only notes whose visit has arrived; conversion's look for late ones asks the same.
+    // Only notes whose visit has arrived. The search for late visits in `conversion` uses the same
+    // condition.
     let row = sqlx::query(
         "select n.click_id
            from visit_notes n
@@ -71,7 +74,7 @@ pub(in crate::visit) async fn insert_session(
     .bind(MAX_SESSIONS)
     .execute(tx)
     .await
-    .context("could not keep whose checkout it was")?;
+    .context("could not store the visitor of a checkout session")?;
     Ok(())
 }
 
@@ -85,7 +88,7 @@ pub(in crate::visit) async fn click_id_of_session(
     .bind(session_id)
     .fetch_optional(tx)
     .await
-    .context("could not look whose checkout it was")?;
+    .context("could not read the visitor of a checkout session")?;
     row.map(|row| self::click_id(&row, "click_id")).transpose()
 }
 

@@ -1,4 +1,4 @@
-//! SQL that lets old visits go. Private to this room.
+//! SQL that finds and deletes old visits. Private to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, Row as _};
@@ -28,7 +28,7 @@ pub(in crate::visit) async fn last_seen_before(
     .bind(limit)
     .fetch_all(tx)
     .await
-    .context("could not look for old visits")?;
+    .context("could not read old visits")?;
     rows.iter()
         .map(|row| {
             Ok(OldClickId {
@@ -48,7 +48,7 @@ pub(in crate::visit) async fn delete_old(
     from: &str,
     to: &str,
 ) -> Result<()> {
-    // Between old click IDs stand some that were seen again since.
+    // The range also contains click IDs with later visits; each statement leaves them out.
     for statement in [
         "delete from visit_notes
           where click_id in (select click_id from visits

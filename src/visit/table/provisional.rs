@@ -1,4 +1,5 @@
-//! SQL of `provisional_visits`, and of what becomes of them. Private to this room.
+//! SQL of `provisional_visits`: inserts them, turns them into visits, replaces and deletes them.
+//! Private to this module.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,7 @@ use crate::store::{Cell, Row, Store};
 use crate::visit::flags;
 use crate::visit::provisional::UNSENT_MS;
 
-/// Click IDs between these two, both included, that have visits.
+/// Click IDs from `from` to `to`, both included, that have visits.
 pub(in crate::visit) async fn reported_between(
     store: &Store,
     from: &str,
@@ -23,11 +24,11 @@ pub(in crate::visit) async fn reported_between(
         .bind(to)
         .fetch_all(store.pool())
         .await
-        .context("could not look which visits were reported")?;
+        .context("could not read which visits were reported")?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Writes a provisional visit. Its row is a visit's without the alias.
+/// Inserts a provisional visit. Its row is that of a visit without the alias.
 pub(in crate::visit) async fn insert_provisional(tx: &mut AnyConnection, row: &Row) -> Result<()> {
     let mut query = sqlx::query(
         "insert into provisional_visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url,
@@ -44,18 +45,19 @@ pub(in crate::visit) async fn insert_provisional(tx: &mut AnyConnection, row: &R
             Cell::Text(text) => query.bind(text.clone().into_owned()),
         };
     }
-    query.execute(tx).await.context("could not keep a provisional visit")?;
+    query.execute(tx).await.context("could not store a provisional visit")?;
     Ok(())
 }
 
-/// Moves a provisional visit over to those that count, unless the report of that landing is there.
+/// Moves a provisional visit to `visits` and counts it, unless the tag's own report of that landing
+/// has arrived.
 pub(in crate::visit) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
-    // Whoever replaces it waits for this row, and so sees what came of it.
+    // Locks the row, so that a concurrent `replace_provisional` waits and then sees the result.
     sqlx::query("update provisional_visits set flags = flags where click_id = $1")
         .bind(click_id)
         .execute(&mut *tx)
         .await
-        .context("could not take hold of a provisional visit")?;
+        .context("could not lock a provisional visit")?;
     let moved = sqlx::query(
         "insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel,
                              source, medium, campaign, landing_host, landing_path, device, flags, visitor, details)
@@ -95,7 +97,8 @@ pub(in crate::visit) async fn promote(tx: &mut AnyConnection, click_id: &str) ->
     Ok(())
 }
 
-/// Takes away the provisional visit of a landing whose report has come, counted or not.
+/// Deletes the provisional visit of a landing whose report has arrived. If it was moved to
+/// `visits`, it also corrects the count.
 pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &ClickId) -> Result<()> {
     let known = sqlx::query(
         "select click_id from provisional_visits where click_id = $1
@@ -106,7 +109,7 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
     .bind(UNSENT_MS)
     .fetch_optional(store.pool())
     .await
-    .context("could not look for a provisional visit")?;
+    .context("could not read a provisional visit")?;
     if known.is_none() {
         return Ok(());
     }
@@ -115,9 +118,10 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
         .bind(click_id.as_str())
         .execute(&mut *tx)
         .await
-        .context("could not take away a provisional visit")?;
-    // Its report has another browser's time, but counts in the same quarter hour, under words of its own. The counter may have been folded
-    // away: one below zero takes it back there.
+        .context("could not delete a provisional visit")?;
+    // The report is counted in the same quarter hour, possibly with other values. This takes the
+    // provisional count back. If its counter was rolled up already, a new one of -1 corrects the
+    // sums at the next rollup.
     sqlx::query(
         "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
          select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
@@ -132,7 +136,7 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
     .bind(flags::UNKNOWN_HOST)
     .execute(&mut *tx)
     .await
-    .context("could not count a visit once")?;
+    .context("could not correct the count of a promoted visit")?;
     sqlx::query("delete from visits where click_id = $1 and sent_at_ms = $2")
         .bind(click_id.as_str())
         .bind(UNSENT_MS)
@@ -142,7 +146,7 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
     tx.commit().await
 }
 
-/// Forgets provisional visits whose click ID was minted before.
+/// Deletes provisional visits whose click ID was minted before `until`.
 pub(in crate::visit) async fn delete_provisional(
     tx: &mut AnyConnection,
     until: Timestamp,
@@ -151,6 +155,6 @@ pub(in crate::visit) async fn delete_provisional(
         .bind(ids::first_click_id(until))
         .execute(tx)
         .await
-        .context("could not forget provisional visits")?;
+        .context("could not delete provisional visits")?;
     Ok(gone.rows_affected())
 }

@@ -1,4 +1,5 @@
-//! SQL of `visit_sums`, and of what goes over to it from `visit_counts`. Private to this room.
+//! SQL of the rollup: takes counters from `visit_counts` and adds them to `visit_sums`. Private to
+//! this module.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use sqlx::{AnyConnection, Row as _};
 use crate::store::Store;
 use crate::visit::fold::{Counter, SumKey};
 
-/// Rows of one statement where there are that many.
+/// Number of rows that one statement inserts. The remaining rows are inserted one by one.
 const ROWS: usize = 16;
 
 pub(in crate::visit) async fn has_counters(
@@ -24,19 +25,20 @@ pub(in crate::visit) async fn has_counters(
     .bind(until)
     .fetch_optional(store.pool())
     .await
-    .context("could not look for counters to fold")?;
+    .context("could not check for counters to roll up")?;
     Ok(first.is_some())
 }
 
-/// Takes a site's oldest counters of these quarter hours, the second not among them, out of their table: what is answered is not there any
-/// more, and the other way round.
+/// Deletes and returns a site's oldest counters from quarter hour `from` until before `until`. It
+/// returns exactly the rows it deletes.
 pub(in crate::visit) async fn take_counters(
     tx: &mut AnyConnection,
     site_id: &str,
     (from, until): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Counter>> {
-    // Up to which one. A list of keys would do as well, but PostgreSQL goes through the whole table to find them.
+    // Reads the key at which the batch ends, and deletes by range. With a list of keys, PostgreSQL
+    // would scan the whole table.
     let end = sqlx::query(
         "select quarter, channel, source, medium, campaign, landing_path, device
            from visit_counts
@@ -50,7 +52,7 @@ pub(in crate::visit) async fn take_counters(
     .bind(limit)
     .fetch_optional(&mut *tx)
     .await
-    .context("could not see which counters to fold")?;
+    .context("could not read which counters to roll up")?;
     let rows = match end {
         Some(end) => {
             let mut query = sqlx::query(
@@ -80,7 +82,7 @@ pub(in crate::visit) async fn take_counters(
             .await
         }
     };
-    let rows = rows.context("could not take counters to fold")?;
+    let rows = rows.context("could not take counters to roll up")?;
     rows.iter()
         .map(|row| {
             Ok(Counter {
@@ -107,7 +109,7 @@ macro_rules! add {
     };
 }
 
-/// Adds to a site's sums.
+/// Adds visits to a site's sums.
 pub(in crate::visit) async fn add_sums(
     tx: &mut AnyConnection,
     site: i64,

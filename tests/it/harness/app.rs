@@ -231,7 +231,9 @@ impl TestApp {
     }
 
     pub(crate) async fn process_events(&self) -> usize {
-        self.app.process_events().await.expect("events can be processed")
+        let ended = self.app.process_events().await.expect("events can be processed");
+        self.app.make_messages().await.expect("messages can be made");
+        ended
     }
 
     pub(crate) async fn fetch_thin_events(&self) -> u64 {
@@ -243,7 +245,9 @@ impl TestApp {
     }
 
     pub(crate) async fn rejoin(&self) -> usize {
-        self.app.rejoin_late_visits().await.expect("late visits can be joined")
+        let rejoined = self.app.rejoin_late_visits().await.expect("late visits can be joined");
+        self.app.make_messages().await.expect("messages can be made");
+        rejoined
     }
 
     /// Writes the landings whose report should have come by now.

@@ -19,6 +19,17 @@ pub(crate) const KEY: &str = "rk_live_hunter2";
 /// The key of another account, which sees lists of its own.
 pub(crate) const OTHER_KEY: &str = "rk_live_othershopk7Qe";
 
+/// Lists that are empty until a test puts something into them.
+const EMPTY_LISTS: [&str; 7] = [
+    "/v1/events",
+    "/v1/invoices",
+    "/v1/checkout/sessions",
+    "/v1/refunds",
+    "/v1/disputes",
+    "/v1/payment_intents",
+    "/v1/invoice_payments",
+];
+
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
@@ -40,6 +51,10 @@ struct Inside {
     objects: BTreeMap<String, Value>,
     troubles: VecDeque<Option<Trouble>>,
     denied: Vec<String>,
+    /// Bytes of a page, by path.
+    raw: BTreeMap<String, Vec<u8>>,
+    /// Lists that give their first page again and again.
+    stuck: Vec<String>,
     expired: bool,
     page: usize,
     calls: Vec<String>,
@@ -96,6 +111,16 @@ impl FakeStripe {
     /// Forgets a list.
     pub(crate) fn has_no(&self, path: &str) {
         self.inside().lists.remove(path);
+    }
+
+    /// Answers these bytes at a path, whatever is asked.
+    pub(crate) fn answers(&self, path: &str, body: impl Into<Vec<u8>>) {
+        self.inside().raw.insert(path.to_owned(), body.into());
+    }
+
+    /// From now on a list gives its first page again and again, and announces more.
+    pub(crate) fn never_moves_on(&self, path: &str) {
+        self.inside().stuck.push(path.to_owned());
     }
 
     /// Adds an object to be fetched by its path.
@@ -187,15 +212,22 @@ fn answer_now(inside: &mut Inside, uri: &Uri, headers: &HeaderMap) -> Response {
     let trouble = inside.troubles.pop_front().flatten();
     let whose = if is_other { OTHER_KEY } else { "" };
     let place = format!("{whose}{}", uri.path());
+    if let Some(body) = inside.raw.get(&place) {
+        return body.clone().into_response();
+    }
+    if inside.stuck.contains(&place) {
+        let data = inside.lists.get(&place).cloned().unwrap_or_default();
+        return json!({"object": "list", "data": data, "has_more": true})
+            .to_string()
+            .into_response();
+    }
     let body = match (inside.objects.get(&place), inside.lists.get(&place)) {
         (Some(object), _) => object.to_string(),
         (None, Some(list)) => match page(list, inside.page, uri.query().unwrap_or_default()) {
             Ok(page) => page,
             Err(missing) => return failure(404, "resource_missing", &missing),
         },
-        (None, None)
-            if ["/v1/events", "/v1/invoices", "/v1/checkout/sessions"].contains(&uri.path()) =>
-        {
+        (None, None) if EMPTY_LISTS.contains(&uri.path()) => {
             json!({"object": "list", "data": [], "has_more": false}).to_string()
         }
         (None, None) => return failure(404, "resource_missing", "No such thing"),

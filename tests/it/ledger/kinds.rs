@@ -56,7 +56,7 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     (
         "checkout.session.completed.setup.dahlia",
-        Makes("lead", "paid", -1, "-", "cs_live_Setup", "click_id"),
+        Makes("lead", "paid", 0, "USD", "cs_live_Setup", "click_id"),
     ),
     (
         "checkout.session.completed.no_reference.dahlia",
@@ -111,6 +111,26 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     ("payment_intent.succeeded.renewal.acacia", Nothing),
     ("payment_intent.succeeded.renewal.basil", Nothing),
+    ("payment_intent.amount_capturable_updated.acacia", Nothing),
+    ("payment_intent.amount_capturable_updated.dahlia", Nothing),
+    ("payment_intent.canceled.acacia", Nothing),
+    ("payment_intent.canceled.dahlia", Nothing),
+    ("payment_intent.succeeded.captured.acacia", Nothing),
+    ("payment_intent.succeeded.captured.dahlia", Nothing),
+    ("charge.succeeded.uncaptured.acacia", Nothing),
+    ("charge.succeeded.uncaptured.dahlia", Nothing),
+    ("charge.captured.acacia", Nothing),
+    ("charge.captured.dahlia", Nothing),
+    ("charge.refunded.released.acacia", Nothing),
+    ("charge.refunded.released.dahlia", Nothing),
+    (
+        "checkout.session.completed.manual_capture.acacia",
+        Makes("purchase", "pending", 10_000, "USD", "cs_live_a1Hold", "click_id"),
+    ),
+    (
+        "checkout.session.completed.manual_capture.dahlia",
+        Makes("purchase", "pending", 10_000, "USD", "cs_live_a1Hold", "click_id"),
+    ),
     ("charge.succeeded.dahlia", Nothing),
     ("charge.succeeded.renewal.acacia", Nothing),
     ("charge.succeeded.renewal.basil", Nothing),
@@ -169,11 +189,11 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     (
         "refund.failed.dahlia",
-        Makes("purchase", "pending", -1, "-", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "-", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "refund.failed.acacia",
-        Makes("purchase", "pending", -1, "-", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "-", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "charge.refund.updated.acacia",
@@ -189,7 +209,7 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     (
         "charge.dispute.created.inquiry.dahlia",
-        Makes("purchase", "pending", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "charge.dispute.updated.dahlia",
@@ -209,11 +229,11 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     (
         "charge.dispute.closed.won.dahlia",
-        Makes("purchase", "pending", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "charge.dispute.closed.won.acacia",
-        Makes("purchase", "pending", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "charge.dispute.funds_withdrawn.dahlia",
@@ -225,11 +245,11 @@ const TABLE: &[(&str, Alone)] = &[
     ),
     (
         "charge.dispute.funds_reinstated.dahlia",
-        Makes("purchase", "pending", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     (
         "charge.dispute.funds_reinstated.acacia",
-        Makes("purchase", "pending", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
+        Makes("purchase", "paid", -1, "USD", "pi_3RtLamp", "first_payment_not_seen"),
     ),
     ("customer.subscription.created.acacia", Nothing),
     ("customer.subscription.created.basil", Nothing),

@@ -34,7 +34,7 @@ const STORIES: &[Story] = &[
             "charge.dispute.closed.lost.dahlia",
         ],
         ends: &[
-            ("purchase", "disputed", 10_260, 2_600, 7_660, "click_id"),
+            ("purchase", "disputed", 10_260, 2_600, 10_260, "click_id"),
             ("purchase", "paid", 1_500, 0, 0, "metadata"),
         ],
         delivered: 2,

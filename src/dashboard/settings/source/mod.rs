@@ -21,7 +21,7 @@ use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Field, entered, numbers, words};
 use crate::error::AppError;
-use crate::report::{self, Heard};
+use crate::report::{self, Heard, InvoiceEvents};
 use crate::settings::{self, Snapshot, Source, SourceMode};
 use crate::state::AppState;
 use crate::stripe::EVENT_TYPES;
@@ -54,7 +54,13 @@ struct SourceForm {
     mode: Field,
     account: Field,
     record_bare_payment_intents: bool,
+    /// Why payment intents without a checkout are not recorded although that was asked for.
+    bare_error: Option<&'static str>,
 }
+
+/// Without `invoice_payment.paid`, an invoice and the payment intent that paid it are two payments.
+const COUNTED_TWICE: &str = "Not switched on: this endpoint has not received invoice_payment.paid yet. Without it, each invoice’s payment \
+     would count twice. Select this event for the endpoint in Stripe, and switch it on after the first one arrived.";
 
 #[derive(Template)]
 #[template(path = "source.html")]
@@ -71,6 +77,8 @@ struct SourcePage {
     heard: String,
     heard_href: Option<String>,
     heard_warning: Option<String>,
+    /// True where invoices may be counted twice.
+    counts_twice: bool,
     watch_href: String,
     is_watching: bool,
     stop_href: String,
@@ -111,6 +119,8 @@ pub(in crate::dashboard) struct SourceSent {
     #[serde(default)]
     account: String,
     record_bare_payment_intents: Option<String>,
+    /// The owner says that nothing can be counted twice.
+    has_no_invoices: Option<String>,
 }
 
 fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
@@ -197,6 +207,7 @@ fn form_of(snapshot: &Snapshot, source: &Source) -> SourceForm {
         mode: Field::of(source.mode.word()),
         account: Field::of(source.account.clone()),
         record_bare_payment_intents: source.record_bare_payment_intents,
+        bare_error: None,
     }
 }
 
@@ -212,6 +223,10 @@ async fn source_page(
     let action =
         |rest: &str| viewer.link(&format!("/settings/sources/{}{rest}", source.key)).to_string();
     let last = heard(state, source).await?;
+    let counts_twice = source.record_bare_payment_intents && {
+        let invoices = report::invoice_events(&state.store, &source.id).await?;
+        invoices.any && !names_payments(invoices)
+    };
     let (heard_class, heard, heard_href) = match &last {
         Some(last) => (
             "ok",
@@ -249,6 +264,7 @@ async fn source_page(
         heard,
         heard_href,
         heard_warning: last.as_ref().and_then(other_mode).map(str::to_owned),
+        counts_twice,
         watch_href: here.with("watch", "1").to_string(),
         is_watching: false,
         stop_href: here.to_string(),
@@ -307,12 +323,36 @@ pub(in crate::dashboard) async fn save_source(
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
     match read_source(&snapshot, source, &sent) {
+        Ok(changed) if counts_twice(&state, source, &changed, &sent).await? => {
+            let bare_error = Some(COUNTED_TWICE);
+            let form = SourceForm { bare_error, ..form_of(&snapshot, &changed) };
+            refuse(&state, &viewer, source, form, None).await
+        }
         Ok(changed) => {
             settings::save_source(&state.store, &state.settings, &changed).await?;
             Ok(saved(&viewer, &key, "source"))
         }
         Err(form) => refuse(&state, &viewer, source, *form, None).await,
     }
+}
+
+/// True where an invoice's payment intent can be told from a payment of its own.
+fn names_payments(invoices: InvoiceEvents) -> bool {
+    invoices.are_old || invoices.name_payments
+}
+
+/// True when a change switches payment intents without a checkout on, although the payments of invoices would count twice.
+async fn counts_twice(
+    state: &AppState,
+    source: &Source,
+    changed: &Source,
+    sent: &SourceSent,
+) -> Result<bool, AppError> {
+    let is_switched_on = changed.record_bare_payment_intents && !source.record_bare_payment_intents;
+    if !is_switched_on || sent.has_no_invoices.is_some() {
+        return Ok(false);
+    }
+    Ok(!names_payments(report::invoice_events(&state.store, &source.id).await?))
 }
 
 fn read_source(
@@ -327,6 +367,7 @@ fn read_source(
         mode: field(&sent.source_mode),
         account: field(&sent.account),
         record_bare_payment_intents: sent.record_bare_payment_intents.is_some(),
+        bare_error: None,
     };
     let key = &form.metadata_key.value;
     if key.is_empty() || key.chars().count() > MAX_METADATA_KEY || key.contains(['[', ']']) {

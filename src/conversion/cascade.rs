@@ -1,0 +1,94 @@
+//! Re-matches what depends on a payment that changed.
+//! Takes a payment; writes it, and every other payment that is matched through it or could be, and those that depend on these.
+//! It goes on until nothing changes any more, so the order in which events and visits arrived does not matter; what is too much for one
+//! transaction is noted, and done in the next ones.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::join::Match;
+use super::settle::{self, objects};
+use super::table::{self, Borrowers};
+use super::{Ledger, Line, Record};
+use crate::clock::Timestamp;
+use crate::ids::ClickId;
+use crate::store::AnyConnection;
+
+/// Other payments re-matched in one transaction, because it holds up all others of its account.
+pub(super) const REMATCHED_AT_ONCE: usize = 200;
+
+/// What is known of a payment before it is judged.
+pub(super) struct Before {
+    pub(super) line: Option<Line>,
+    /// True when another payment turned out to be this one: it may have lent its click ID, too.
+    pub(super) was_merged: bool,
+}
+
+/// Judges a payment, and everything that depends on it.
+pub(super) async fn settle_with_dependents(
+    tx: &mut AnyConnection,
+    ledger: Ledger<'_>,
+    record: &mut Record,
+    before: &Before,
+) -> Result<()> {
+    let learned = settle::settle(tx, ledger, record).await?;
+    let mut waiting = BTreeSet::new();
+    if before.was_merged || affects_others(before.line.as_ref(), record, learned) {
+        waiting = dependents(tx, record).await?;
+    }
+    let mut rematched = 0;
+    while let Some(id) = waiting.pop_first() {
+        if rematched == REMATCHED_AT_ONCE {
+            waiting.insert(id);
+            tracing::warn!(
+                payment = record.id,
+                rest = waiting.len(),
+                "many payments depend on this one; the rest is re-matched next"
+            );
+            return table::settle_later(tx, &waiting).await;
+        }
+        rematched += 1;
+        // It may have been merged into another one since.
+        let Some(mut dependent) = table::find(tx, &id).await? else { continue };
+        let line = dependent.line.clone();
+        let learned = settle::settle(tx, ledger, &mut dependent).await?;
+        // Its own visit may have arrived, too, and then others depend on it. This ends, because what a payment lends follows from its own
+        // facts and visits alone.
+        if affects_others(line.as_ref(), &dependent, learned) {
+            waiting.extend(dependents(tx, &dependent).await?);
+        }
+    }
+    Ok(())
+}
+
+/// True when other payments may be matched otherwise now.
+fn affects_others(before: Option<&Line>, record: &Record, learned: bool) -> bool {
+    let is_abandoned = record.line.is_none() && record.payment.expired_at.is_some();
+    let (lent, lends) = (lent(before), lent(record.line.as_ref()));
+    is_abandoned || lent != lends || (learned && lends.is_some())
+}
+
+/// What a line lends to others: nothing, unless its payment named its visit itself.
+fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
+    let line = line?;
+    match &line.result {
+        Match::Matched { by, click_id } if by.is_own() => {
+            Some((click_id, line.occurred_at, &line.transaction_id))
+        }
+        Match::Matched { .. } | Match::Unmatched(_) => None,
+    }
+}
+
+/// The payments that may be matched through this one: unmatched ones, and ones that are matched through an earlier payment already.
+async fn dependents(tx: &mut AnyConnection, record: &Record) -> Result<BTreeSet<String>> {
+    let through: Vec<&str> = objects(record)
+        .into_iter()
+        .filter(|(id, role)| *role == "lineage" || record.payment.sessions.contains(*id))
+        .map(|(id, _)| id)
+        .collect();
+    match table::borrowers(tx, record, &through, REMATCHED_AT_ONCE).await? {
+        Borrowers::Few(ids) => Ok(ids),
+        Borrowers::SettledLater => Ok(BTreeSet::new()),
+    }
+}

@@ -1,0 +1,107 @@
+//! The money of one payment: what was paid, what was taken back, and what Stripe states of each dispute.
+//! Takes a conversion and its payment's facts; returns headings and lines. Pure.
+
+use serde_json::Value;
+
+use super::Fact;
+use crate::dashboard::views::numbers::money;
+use crate::money::{Currency, Money};
+use crate::report::ConversionRow;
+
+/// What happened to the payment, with its amount as text.
+pub(super) fn heading(status: &str, amount: &str, payment: &Value) -> String {
+    match status {
+        "pending" => format!("A payment of {amount} is under way"),
+        "authorized" => {
+            format!(
+                "{amount} is authorized and not captured yet. Capture it in Stripe, or it expires"
+            )
+        }
+        "failed" if was_authorized(payment) => {
+            format!("The authorization of {amount} was released. No money was taken")
+        }
+        "failed" => format!("A payment of {amount} failed"),
+        _ => format!("Paid {amount}"),
+    }
+}
+
+/// True where the money was to be captured later.
+fn was_authorized(payment: &Value) -> bool {
+    payment["is_manual_capture"] == true || payment["told"]["charge"]["pay_fact"] == "failed"
+}
+
+/// Paid, refunded, lost, net; nothing where no amount is known.
+pub(super) fn amounts(row: &ConversionRow) -> Vec<Fact> {
+    let Some(amount) = row.amount else { return Vec::new() };
+    let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
+    let lost = row.lost.unwrap_or(Money { minor: 0, ..amount });
+    let net = Money { minor: amount.minor - refunded.minor - lost.minor, ..amount };
+    let name = match row.status.as_str() {
+        "authorized" => "Authorized",
+        "pending" | "failed" => "To be paid",
+        _ => "Paid",
+    };
+    let mut facts = vec![Fact::text(name, money(amount)), Fact::text("Refunded", money(refunded))];
+    if lost.minor > 0 {
+        facts.push(Fact::text("Lost to disputes", money(lost)));
+    }
+    if name == "Paid" {
+        facts.push(Fact::text("Net", money(net)));
+    }
+    let disputed = row.disputed.filter(|disputed| disputed.minor > 0);
+    facts.extend(disputed.map(|disputed| Fact::text("In open disputes", money(disputed))));
+    facts
+}
+
+/// One line per dispute, with the amount as Stripe states it, which may be in another currency than the payment.
+pub(super) fn disputes(payment: &Value, row: &ConversionRow) -> Vec<Fact> {
+    let disputes = payment["disputes"].as_object().into_iter().flatten();
+    disputes.map(|(_, dispute)| one_dispute(dispute, row)).collect()
+}
+
+fn one_dispute(dispute: &Value, row: &ConversionRow) -> Fact {
+    let name = match dispute["state"].as_str() {
+        Some("open") => "Open",
+        Some("lost") => "Lost",
+        Some("won") => "Won or withdrawn",
+        _ => "Inquiry",
+    };
+    let stated = stated(&dispute["amount"]);
+    let mut text = stated.map_or_else(|| "an unknown amount".to_owned(), money);
+    if let Some(reason) = dispute["reason"].as_str() {
+        text.push_str(&format!(", {}", reason.replace('_', " ")));
+    }
+    let is_other = |amount: Money| stated.is_some_and(|its| its.currency != amount.currency);
+    if matches!(name, "Open" | "Lost") && row.amount.is_some_and(is_other) {
+        text.push_str(
+            ". Stripe states it in another currency, so unless the charge has that currency too, it counts as all that is left",
+        );
+    }
+    Fact::text(name, text)
+}
+
+fn stated(amount: &Value) -> Option<Money> {
+    let currency = Currency::parse(amount[1].as_str()?)?;
+    Some(Money { minor: amount[0].as_i64()?, currency })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn headings_say_what_became_of_an_authorization() {
+        let released = json!({"is_manual_capture": true});
+        let rows = [
+            ("paid", json!({}), "Paid $5.00"),
+            ("failed", json!({}), "A payment of $5.00 failed"),
+            ("failed", released, "The authorization of $5.00 was released. No money was taken"),
+        ];
+        for (status, payment, expected) in rows {
+            assert_eq!(heading(status, "$5.00", &payment), expected);
+        }
+        assert!(heading("authorized", "$5.00", &json!({})).contains("not captured yet"));
+    }
+}
