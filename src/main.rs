@@ -131,10 +131,11 @@ fn runtime() -> Result<Runtime> {
     builder.enable_all().build().context("could not start the runtime")
 }
 
-/// At the file size limit the system ends a process unless it takes the signal; then the write fails, which is answered like a full disk.
+/// Handles SIGXFSZ, which would otherwise end the process when a file reaches its size limit.
+/// With the handler, the write fails and is treated like a full disk.
 fn survive_file_size_limit(runtime: &Runtime) {
     let _context = runtime.enter();
-    // Registering it is all: the handler stays for the life of the process.
+    // Registering is enough: the handler is never removed.
     if let Err(error) =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(libc::SIGXFSZ))
     {
