@@ -133,7 +133,7 @@ impl Turns {
         }
     }
 
-    /// Gives a turn that ended to whoever still waits for one.
+    /// Gives a turn that ended to the next caller that still waits.
     fn pass_on(&self) {
         loop {
             let next = {
@@ -146,7 +146,7 @@ impl Turns {
             };
             match next.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
-                Err(mut turn) => turn.0 = None, // He went away; the turn is still ours to give.
+                Err(mut turn) => turn.0 = None, // The caller hung up; the turn is still ours to give.
             }
         }
     }

@@ -42,7 +42,7 @@ async fn a_guesser_waits_and_locks_nobody_else_out() {
     let refused = sign_in(&app, "203.0.113.1", "", EMAIL, PASSWORD).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.header("retry-after"), "901");
-    // Another address of his floods the limit with made-up emails, which made the old one forget.
+    // Another address floods the limit with made-up emails, which made the old one forget.
     for n in 0..400 {
         let email = format!("{n}@example.com");
         sign_in(&app, "203.0.113.2", "", &email, if n < 40 { "a wrong guess" } else { "" }).await;
