@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
@@ -123,6 +124,8 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
     };
+    // Something that blocks a thread, such as a name that nobody resolves, must not keep an ordered stop from its end.
+    runtime.shutdown_timeout(Duration::from_millis(250));
     done.map(|()| ExitCode::SUCCESS)
 }
 
@@ -212,6 +215,7 @@ fn print_config(sources: &Sources) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
+    let stop = stop_signal();
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     tracing::info!("listening on {}", listener.describe());
@@ -224,23 +228,24 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
         tracing::info!("there is no user yet; create the first one here: {url}");
     }
-    app.run(listener, stop_signal()).await
+    app.run(listener, stop).await
 }
 
-/// Resolves at SIGTERM or Ctrl-C.
-async fn stop_signal() {
-    let mut terminate = match tokio::signal::unix::signal(
-        tokio::signal::unix::SignalKind::terminate(),
-    ) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C shuts down gracefully");
-            let _ = tokio::signal::ctrl_c().await; // On an error there is no signal left to wait for.
-            return;
+/// Resolves at SIGTERM or Ctrl-C. Takes the signal from this call on, so that one that comes during the start is not lost.
+fn stop_signal() -> impl Future<Output = ()> {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    async move {
+        let mut terminate = match terminate {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C shuts down gracefully");
+                let _ = tokio::signal::ctrl_c().await; // On an error there is no signal left to wait for.
+                return;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

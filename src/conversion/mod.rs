@@ -4,6 +4,7 @@
 //! Promise: running anything twice, or in another order, gives the same conversions.
 
 pub(crate) mod adjustment;
+mod amounts;
 mod by_hand;
 mod cascade;
 mod changes;

@@ -28,6 +28,7 @@ mod odd_bodies;
 mod outcomes;
 mod page_events;
 mod provisional;
+mod realtime;
 mod recipes;
 mod reconcile;
 mod redirect;
