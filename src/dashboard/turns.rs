@@ -95,7 +95,7 @@ impl Queue {
 pub(super) struct Turn(Option<Turns>);
 
 impl Turns {
-    /// Hashing takes 19 MiB and a core for tens of milliseconds: half the cores, and never more than two, leave room for visits and webhooks.
+    /// Hashing takes 19 MiB and a core for tens of milliseconds: half the cores, and never more than two, leave capacity for visits and webhooks.
     fn at_once() -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         (cores / 2).clamp(1, 2)
