@@ -1,6 +1,8 @@
-//! A destination that is as fast as it can be, one that never answers, and a sender that keeps no books; `tests/bench/deliveries` drives them.
-//! In: `serve`, or `send URL COUNT AT_A_TIME BYTES`. Out: its address on the first line of standard output; or the messages a second that were sent.
-//! Promise: the sender has the same HTTP client, settings and kind of message as the deliveries it is the baseline of.
+//! A destination that is as fast as possible, one that never responds, and a sender that stores
+//! nothing; `tests/bench/deliveries` runs them. In: `serve`, or `send URL COUNT AT_A_TIME BYTES`.
+//! Out: its address on the first line of standard output; or the messages a second that were sent.
+//! Promise: the sender has the same HTTP client, settings and kind of message as the deliveries it
+//! is the baseline of.
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -1,6 +1,8 @@
-// Add-on for sites with AnyTrack: keeps the click IDs that AnyTrack's own tag uses on the page.
-// In: the tag and its config; AnyTrack's function, should it be there. Out: notes beside our click ID; with `y` also the word to stamp what is left.
-// Promise: each ID is told once, and only while AnyTrack's tag is on the page: others use such strings as user IDs.
+// Add-on for sites with AnyTrack: captures the click IDs that AnyTrack's own tag uses on the page.
+// Takes the tag and its config, and AnyTrack's function if the page has one. Sends AnyTrack's click IDs to the server;
+// with `y`, it also starts the stamping of placeholders that AnyTrack left.
+// Guarantees that each ID is sent once, and only while AnyTrack's tag is on the page, because others use such strings
+// as user IDs.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   core(config);

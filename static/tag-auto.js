@@ -1,6 +1,7 @@
-// Add-on for sites whose payment links have no placeholder: gives every payment link without a reference the click ID.
-// In: the tag and its config; with the site's own pattern of payment links as `h`, if it has one. Out: links with client_reference_id.
-// Promise: a reference that is there stays as it is, and only the payment hosts themselves get one, never a look-alike.
+// Add-on for sites whose payment links have no placeholder: adds the click ID to payment links without a reference.
+// Takes the tag and its config, with the site's own pattern of payment links as `h` if it has one. Sets
+// client_reference_id in links.
+// Guarantees that an existing reference stays unchanged, and that only links to payment hosts are changed.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   const other = config.l;

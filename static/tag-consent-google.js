@@ -1,6 +1,7 @@
-// Add-on for sites with Google's consent mode: the visitor's word on ad storage is the tag's consent.
-// In: the tag and its config; entries of window.dataLayer, past and to come. Out: calls of clickstamp("consent", …).
-// Promise: a default that denies forbids, but deletes nothing: the visitor's own word, an update, may still come.
+// Add-on for sites with Google's consent mode: uses the visitor's choice for ad_storage as the tag's consent.
+// Takes the tag and its config; reads past and future entries of window.dataLayer. Calls clickstamp("consent", …).
+// Guarantees that a default that denies only forbids and deletes nothing, because the visitor's own choice, an update,
+// may follow.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   core(config);

@@ -1,6 +1,7 @@
-// Add-on for sites whose consent tool speaks the Transparency and Consent Framework, version 2.
-// In: the tag and its config; the page's __tcfapi. Out: calls of clickstamp("consent", …).
-// Promise: consent means purposes 1 (storage) and 7 (measuring ads), or that the rules do not apply; nothing counts before the visitor has decided.
+// Add-on for sites whose consent tool implements the Transparency and Consent Framework, version 2.
+// Takes the tag and its config; uses the page's __tcfapi. Calls clickstamp("consent", …).
+// Consent means purposes 1 (storage) and 7 (measuring ads), or that the rules do not apply. Guarantees that nothing
+// counts before the visitor has decided.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   core(config);

@@ -1,6 +1,7 @@
-// The debug add-on: tells on the console and on a small overlay which links were stamped, and why others were not.
-// In: the tag and its config; served only when the page's address has ck_debug, or the script's has debug=1. Out: words for the person who installs it.
-// Promise: it looks and tells, and changes nothing but its own overlay. It is for one pair of eyes, so no byte is saved here.
+// The debug add-on: shows in the console and in a small overlay which links were stamped, and why others were not.
+// Takes the tag and its config. It is served only if the page's address has ck_debug or the script's has debug=1.
+// Guarantees that it changes nothing but its own overlay. Only the person who installs the tag loads it, so its size
+// does not matter.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   core(config);

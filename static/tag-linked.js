@@ -1,15 +1,18 @@
-// Add-on for sites on several domains: hands the click ID over to linked domains, and adopts one that comes from there.
-// In: the tag and its config, with the pattern of linked pages as `d`. Out: links that carry _ck=<click ID>.<seconds> once they are used.
-// Promise: only links to linked domains are touched, and nobody but a linked domain can push a click ID into the page.
+// Add-on for sites on several domains: passes the click ID to linked domains, and adopts one that comes from there.
+// Takes the tag and its config, with the pattern of linked pages as `d`. Adds _ck=<click ID>.<seconds> to links when
+// they are used.
+// Guarantees that only links to linked domains are changed, and that only a linked domain can pass a click ID to the
+// page.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
-  /** The time is judged when the page loads: the visitor may think for a while before he agrees. */
+  /** The link's age is measured when the page loads, because visitors may take a while before they consent. */
   const loaded = Date.now() / 1000;
   /** The URL without the parameter; all other bytes as they are. */
   const strip = (/** @type {string} */ url) => url.replace(/[?&]_ck=[^&#]*(?=#|$)|\b_ck=[^&#]*&/, "");
 
-  // Links without placeholder must be seen too; but they are decorated only on use, which the tag hears in the capture phase:
-  // the time stays fresh, and copied pages stay clean. Calls by script have no element. What throws here, the tag takes for a no.
+  // Links without a placeholder must be found too, but are changed only on use, in the capture phase of the event: the
+  // time is then current, and copied pages stay clean. Calls by script have no element. The tag treats an exception
+  // here as "no".
   config.q = "]";
   config.l = (/** @type {string} */ url, /** @type {string} */ id, /** @type {Element | undefined} */ element) =>
     url.match(config.d) &&

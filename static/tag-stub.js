@@ -1,6 +1,6 @@
-// The race stub, inline and above the tag: for pages where a visitor may click within the first moments.
-// In: clicks before the tag is there. Out: the queue for early calls; a plain click on a link with the placeholder waits for the tag.
-// Promise: no click waits longer than 1.5 s, and one that the page handles itself is left to it.
+// The race stub: inline and above the tag, for pages where visitors may click right after opening.
+// Queues early calls; a plain click on a link with the placeholder waits for the tag.
+// Guarantees that no click waits longer than 1.5 s, and that clicks which the page handles itself are left alone.
 
 ((w, d) => {
   const stub = (w.clickstamp = w.clickstamp || function () { (stub.q = stub.q || []).push(arguments); });

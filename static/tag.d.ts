@@ -9,7 +9,7 @@ interface Clickstamp {
   (command: "consent", granted: boolean): void;
   /** Something the visitor did, such as "Lead". It waits until there is a click ID. */
   (command: "event", name: string, props?: Record<string, string | number | boolean>): void;
-  /** Stamps what the tag cannot see by itself: closed shadow roots, same-origin frames. */
+  /** Stamps links that the tag cannot find on its own: in closed shadow roots and same-origin frames. */
   (command: "scan", root?: ParentNode): void;
   /** The URL stamped; unchanged without a click ID; undefined from the queue stub. */
   (command: "url", url: string): string | undefined;

@@ -1,8 +1,11 @@
-// The browser tag: stamps payment links with the visitor's click ID and reports the visit.
-// In: the config object; the server appends "(config)" to this text. Out: stamped links, the cookies _ck and _ck_s, one POST per visit.
-// Promise: the page never notices. Nothing is thrown, logged or delayed, and a link that carries another reference stays byte for byte.
+// The browser tag: stamps payment links with the visitor's click ID and sends the visit.
+// Takes the config object; the server appends "(config)" to this text. Stamps links, sets the cookies _ck and _ck_s,
+// sends one POST per visit.
+// Guarantees that the page is not affected: nothing is thrown, logged or delayed, and a link with another reference
+// stays unchanged.
 //
-// Beside it stand add-ons (tag-*.js), spliced in for the sites that need them. Each is a function that takes this one and gives one like it.
+// Beside it stand add-ons (tag-*.js), spliced in for the sites that need them. Each is a function that takes this one
+// and gives one like it.
 
 /**
  * What the server fills in, and below what add-ons do.
@@ -39,7 +42,8 @@
 
   guard(() => {
     const stub = /** @type {any} */ (window).clickstamp;
-    // Another tag runs; the first wins. An element that the page calls "clickstamp" stands under this name too, and is none.
+    // Another tag runs; the first wins. An element with the ID "clickstamp" has this global name too, but is no
+    // function.
     if (stub?.call && stub.id != null) return;
 
     /** The click ID in use; empty until the landing was read, and after consent was withdrawn. */
@@ -111,7 +115,7 @@
         ",",
       );
     const attributes = places.map((place) => /** @type {string} */ (place.split("[").pop()));
-    // "ck" stands in the placeholder and in every click ID, however they are spelled.
+    // "ck" is in the placeholder and in every click ID, however they are encoded.
     const selector = places.map((place) => place + (config.q || "*=ck i]")).join();
 
     /** The value with the click ID in it, all other bytes as they are. */
@@ -143,7 +147,7 @@
       root.querySelectorAll?.(selector).forEach(stamp);
     };
 
-    /** Puts another click ID, or the placeholder, wherever the one before stands. */
+    /** Replaces the previous click ID everywhere by another one, or by the placeholder. */
     const become = (/** @type {string} */ next) => {
       if (next != id) {
         id = next;
@@ -169,7 +173,7 @@
       const isLive = now() - /** @type {any} */ (lastActive) < 1800;
 
       // One number for all ad click IDs and UTM parameters. It hashes their whole text: a tail would lose a gclid
-      // that stands before long UTMs, and with a factor below 256 two changed letters could cancel each other out.
+      // that is before long UTMs, and with a factor below 256 two changed letters could cancel each other out.
       /** @type {string | number} */
       let signature = 0;
       for (const letter of pick(
@@ -252,7 +256,8 @@
 
     window.clickstamp = api;
     api.id = id;
-    // A copy older than 300 s came from a cache and may have been given to somebody else. Squared, either way of a clock counts.
+    // A copy older than 300 s came from a cache and may have been given to somebody else. Squared, either way of a
+    // clock counts.
     (now() - /** @type {number} */ (config.t)) ** 2 < 9e4 || (config.i = "");
 
     guard(() => {
@@ -279,13 +284,14 @@
         const { url, sameDocument } = event.destination;
         const filled = fill(url);
         if (filled != url && !event.formData && !sameDocument) {
-          // First, because it throws for a reload: a page whose own address has the placeholder in it must stay reloadable.
+          // First, because it throws for a reload: a page whose own address has the placeholder in it must stay
+          // reloadable.
           navigation.navigate(filled, { history: event.navigationType });
           event.preventDefault();
         }
       });
       on(navigation, "currententrychange", land);
-      // In the capture phase the window hears of the document's events too. A page that is shown for the first time
+      // In the capture phase the window receives the document's events too. A page that is shown for the first time
       // has landed already, so nothing is new to it; one that comes back may find another ID in the cookie.
       on(window, "popstate pageshow prerenderingchange", land);
 

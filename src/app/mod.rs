@@ -78,7 +78,12 @@ impl App {
                 "could not clear up after a killed backup"
             );
         }
-        let click_ids = settings::prepare(&store, &config, clock.now()).await?;
+        let settings::Prepared { click_ids, corrected } =
+            settings::prepare(&store, &config, clock.now()).await?;
+        if let Some(id) = corrected {
+            // A new address must not wait for the pause of the old one.
+            delivery::reset_breaker(&store, &id).await?;
+        }
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::payment::{Payment, Teller};
+use super::reported::Reported;
 use crate::money::{Currency, Money, share};
 
 /// Amounts of a payment in minor units of its currency.
@@ -63,6 +64,9 @@ impl Amounts {
 impl Payment {
     /// The amounts of the object that knows best, with the total that was really paid.
     pub(crate) fn amounts(&self) -> Option<Amounts> {
+        if let Some(reported) = self.reported.as_ref().and_then(Reported::amount) {
+            return Some(Amounts::of(reported));
+        }
         if let Some(session) = self.told.get(&Teller::Session).and_then(|told| told.amounts) {
             return Some(session.with_total(self.paid_of_session(session)));
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::join::{self, By, Match, Reference};
 use super::payment::{Payment, Told};
 use super::{Ledger, Line, Record, table};
+use crate::clock::Timestamp;
 use crate::delivery::{self, Owed, Retried};
 use crate::destination::{self, News, Outgoing, mapping};
 use crate::ids::ClickId;
@@ -59,6 +60,9 @@ pub(super) async fn gather(
         amount: amount.map(Money::decimal),
         currency: line.currency.clone(),
         refunded: money(line.refunded_minor).map(Money::decimal),
+        disputed: money(line.disputed_minor).map(Money::decimal),
+        lost: money(line.lost_minor).map(Money::decimal),
+        paid_at: line.paid_at.map(Timestamp::to_rfc3339),
         transaction_id: line.transaction_id.clone(),
         client_reference_id: line.client_reference_id.clone(),
         email: line.email.clone(),
@@ -93,6 +97,12 @@ pub(super) async fn gather(
         }),
         stripe,
         never_to: source.map(|source| source.never_to.clone()).unwrap_or_default(),
+        taken: destination::facts::Taken {
+            refunded: line.refunded_minor,
+            disputed: line.disputed_minor,
+            lost: line.lost_minor,
+        },
+        original_transaction_id: line.transaction_id.clone(),
     })
 }
 
@@ -174,24 +184,32 @@ pub(crate) async fn outgoing(
     Ok(Some(outgoing))
 }
 
-/// Owes a destination a paid conversion of the time before it existed.
-pub(crate) async fn owe_past(
+/// Queues paid conversions of the time before a destination existed: all of these in one transaction, which lasts as long as their rows take to
+/// write. What they are made of is read before it.
+pub(crate) async fn queue_past(
     store: &Store,
     ledger: Ledger<'_>,
     destination: &Destination,
-    id: &str,
+    ids: &[String],
 ) -> Result<()> {
-    let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let mut gathered = Vec::with_capacity(ids.len());
+    for id in ids {
+        if let Some(outgoing) = outgoing(store, ledger, destination, id).await? {
+            gathered.push((id, outgoing));
+        }
+    }
     let (mut tx, settings) = ledger.begin(store).await?;
     let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
-    let owed = Owed {
-        destination,
-        conversion_id: id,
-        outgoing: &outgoing,
-        waits_for_visit: false,
-        news_at: ledger.now, // Asked for now, so its age is no reason.
-    };
-    delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    for (id, outgoing) in &gathered {
+        let owed = Owed {
+            destination,
+            conversion_id: id,
+            outgoing,
+            waits_for_visit: false,
+            news_at: ledger.now, // Asked for now, so its age is no reason.
+        };
+        delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    }
     tx.commit().await
 }
 

@@ -1,6 +1,6 @@
-//! A pretend AnyTrack.
-//! In: what the delivery worker sends. Out: an answer, and a list of what arrived.
-//! Promise: it keeps the bytes as they came, bounded in number, and answers what the story tells it to, else 200.
+//! A simulated AnyTrack. Takes the requests of the delivery worker; returns the scripted responses,
+//! and 200 after those. It stores the newest accepted bodies unchanged, so that a page can show
+//! them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::clock::{Clock, Timestamp};
 
-/// Messages kept for its page.
+/// Maximum number of stored messages.
 const KEPT: usize = 50;
 
 /// One message.
@@ -21,7 +21,7 @@ pub(super) struct Received {
     pub(super) body: String,
 }
 
-/// What all its clones share.
+/// The simulated AnyTrack. Clones share its state.
 #[derive(Clone, Debug)]
 pub(super) struct AnyTrack(Arc<Shared>);
 
@@ -41,23 +41,23 @@ impl AnyTrack {
         }))
     }
 
-    /// What to answer before it says 200 again.
+    /// Sets the next responses; after them it responds with 200 again.
     pub(super) fn answer_next(&self, answers: &[(u16, &'static str)]) {
         lock(&self.0.answers).extend(answers);
     }
 
-    /// Forgets what arrived and answers how much that was.
+    /// Clears the stored messages. Returns how many were accepted before.
     pub(super) fn forget(&self) -> usize {
         lock(&self.0.received).clear();
         self.0.count.send_replace(0)
     }
 
-    /// What arrived, newest first.
+    /// The accepted messages, newest first.
     pub(super) fn received(&self) -> Vec<Received> {
         lock(&self.0.received).iter().rev().cloned().collect()
     }
 
-    /// Changes with every message.
+    /// The number of accepted messages; receivers are notified of every change.
     pub(super) fn count(&self) -> watch::Receiver<usize> {
         self.0.count.subscribe()
     }
@@ -67,7 +67,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `POST /anytrack/collect/{slug}`: takes a conversion.
+/// Serves `POST /anytrack/collect/{slug}`.
 pub(super) async fn take_conversion(
     State(anytrack): State<AnyTrack>,
     body: String,
@@ -86,7 +86,7 @@ pub(super) async fn take_conversion(
     (StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// JSON with a line per value, for people. Texts and numbers stay as they are.
+/// Indents JSON, one line per value. Texts and numbers are not changed.
 pub(super) fn indented(json: &str) -> String {
     let (mut text, mut depth, mut is_inside, mut is_escaped) =
         (String::new(), 0_usize, false, false);

@@ -1,6 +1,6 @@
-//! A checkout as Stripe would tell it.
-//! In: a sale. Out: the event's JSON, signed like Stripe's.
-//! Promise: the shape is Stripe's (`checkout.session`, API version 2026-08-26.dahlia), trimmed of nothing that we read. Pure.
+//! Stripe's checkout events for the demo. Takes a sale; returns the event's JSON and a signature
+//! like Stripe's. The JSON has Stripe's form (`checkout.session`, API version 2026-08-26.dahlia)
+//! with all fields that Clickstamp reads. Pure.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::config::Secret;
 use crate::ids;
 use crate::stripe::signature;
 
-/// Something that is sold.
+/// A product.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) name: &'static str,
@@ -17,7 +17,7 @@ pub(super) struct Item {
     pub(super) eur_minor: i64,
 }
 
-/// Somebody who buys.
+/// A buyer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Buyer {
     pub(super) name: String,
@@ -33,14 +33,15 @@ pub(super) struct Times {
     pub(super) completed: Timestamp,
 }
 
-/// One checkout. `R` is what its references are until they become text: positions in the story, or nothing.
+/// One checkout. `R` is the type of its references before they become text: a
+/// [`Reference`](super::story::Reference) in the story, `()` otherwise.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sale<R> {
     /// `cs_live_…` or `cs_test_…`.
     pub(super) session: String,
     pub(super) reference: R,
     pub(super) metadata_click_id: Option<R>,
-    /// `cus_…`, for those who have an account.
+    /// `cus_…`, for buyers with an account.
     pub(super) customer: Option<String>,
     pub(super) item: &'static Item,
     pub(super) currency: &'static str,
@@ -51,23 +52,23 @@ pub(super) struct Sale<R> {
     /// False for a bank debit, which is paid days later.
     pub(super) is_paid: bool,
     pub(super) times: Times,
-    /// What the pretend AnyTrack answers before it takes it.
+    /// The simulated AnyTrack's responses before it accepts the conversion.
     pub(super) answers: &'static [(u16, &'static str)],
 }
 
 impl<R> Sale<R> {
-    /// The same sale with its references as text.
+    /// This sale with its references as text.
     pub(super) fn with_references(
         &self,
         reference: Option<String>,
         metadata_click_id: Option<String>,
-    ) -> Told<'_, R> {
-        Told { sale: self, reference, metadata_click_id }
+    ) -> Referenced<'_, R> {
+        Referenced { sale: self, reference, metadata_click_id }
     }
 }
 
-/// A sale as Stripe tells it.
-pub(super) struct Told<'a, R> {
+/// A sale with its references as text.
+pub(super) struct Referenced<'a, R> {
     sale: &'a Sale<R>,
     reference: Option<String>,
     metadata_click_id: Option<String>,
@@ -103,9 +104,9 @@ impl Buyer {
     }
 }
 
-/// The event of a type about a sale, at a time.
-pub(super) fn event<R>(told: &Told<'_, R>, kind: &str, at: Timestamp) -> Value {
-    let sale = told.sale;
+/// Builds an event of the type `kind` about a sale, created at `at`.
+pub(super) fn event<R>(referenced: &Referenced<'_, R>, kind: &str, at: Timestamp) -> Value {
+    let sale = referenced.sale;
     let id = ids::sha256_hex(format!("{kind} {}", sale.session).as_bytes());
     let is_paid = sale.is_paid || kind.ends_with("succeeded");
     let is_expired = kind.ends_with("expired");
@@ -118,19 +119,19 @@ pub(super) fn event<R>(told: &Told<'_, R>, kind: &str, at: Timestamp) -> Value {
         "pending_webhooks": 1,
         "request": {"id": null, "idempotency_key": null},
         "type": kind,
-        "data": {"object": session(told, is_paid, is_expired)},
+        "data": {"object": session(referenced, is_paid, is_expired)},
     })
 }
 
-fn session<R>(told: &Told<'_, R>, is_paid: bool, is_expired: bool) -> Value {
-    let sale = told.sale;
+fn session<R>(referenced: &Referenced<'_, R>, is_paid: bool, is_expired: bool) -> Value {
+    let sale = referenced.sale;
     let named = |prefix: &str| {
         format!(
             "{prefix}{}",
             &ids::sha256_hex(format!("{prefix}{}", sale.session).as_bytes())[..24]
         )
     };
-    let metadata = match &told.metadata_click_id {
+    let metadata = match &referenced.metadata_click_id {
         Some(click_id) => json!({"click_id": click_id}),
         None => json!({}),
     };
@@ -139,7 +140,7 @@ fn session<R>(told: &Told<'_, R>, is_paid: bool, is_expired: bool) -> Value {
         "object": "checkout.session",
         "amount_subtotal": sale.minor,
         "amount_total": sale.minor,
-        "client_reference_id": told.reference,
+        "client_reference_id": referenced.reference,
         "created": sale.times.created.as_seconds(),
         "currency": sale.currency,
         "currency_conversion": null,
@@ -174,7 +175,7 @@ fn session<R>(told: &Told<'_, R>, is_paid: bool, is_expired: bool) -> Value {
     })
 }
 
-/// `Stripe-Signature` of a body, made now.
+/// The `Stripe-Signature` header of a body, signed at `now`.
 pub(super) fn sign(secret: &Secret, now: Timestamp, body: &[u8]) -> String {
     let time = now.as_seconds().to_string();
     format!("t={time},v1={}", signature::sign(secret, &time, body))

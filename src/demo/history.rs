@@ -1,6 +1,6 @@
-//! Playing the story on the real code.
-//! In: an app with a clock that is moved by hand, a story. Out: a database as weeks of work would leave it.
-//! Promise: nothing is written past the doors: visits go through `POST /v`, payments through the signed webhook, deliveries over HTTP.
+//! Runs the sample story through the real code. Takes an app with a manual clock and a story; fills
+//! the app's database as weeks of use would. Guarantees that all data goes through the public
+//! endpoints: visits through `POST /v`, payments through the signed webhook, deliveries over HTTP.
 
 use std::time::Duration;
 
@@ -21,14 +21,15 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids::ClickId;
 
-/// Visits are reported in groups, because a commit costs as much as a hundred of them.
+/// Visits within this time are sent together, because one commit costs as much as a hundred visits.
 const GATHER: Duration = Duration::from_secs(6 * 3600);
-/// The number of the first site stands in its click IDs.
+/// The number of the first site, which is part of its click IDs.
 const SITE_NUMBER: i64 = 1;
-/// Somewhat more than the pauses between tries.
+/// How far the clock moves between two attempts of a delivery: slightly more than the delays of the
+/// retry schedule.
 const PAUSES_SECONDS: [u64; 3] = [7, 40, 370];
 
-/// Plays a story from its begin to `ends`.
+/// Runs a story from its start to `ends`.
 pub(super) async fn play(
     app: &App,
     story: &Story,
@@ -86,7 +87,7 @@ impl Player<'_> {
                 let is_late = visit.at != step.at;
                 self.gathered.push(position);
                 if visit.keeps_click_id || is_late {
-                    // Its time is the time of its arrival, so it cannot wait for others.
+                    // The visit's time is its time of arrival, so it must be sent now.
                     self.move_to(step.at);
                     self.report_visits().await?;
                 }
@@ -107,7 +108,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// All that the workers do by themselves.
+    /// Runs the workers once.
     async fn work(&self) -> Result<()> {
         self.app.process_events().await?;
         self.app.rejoin_late_visits().await?;
@@ -115,7 +116,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Clicks on the redirect link; the click ID is the one with which it leads on.
+    /// Clicks on the redirect link and stores the click ID of the redirect.
     async fn follow_link(&mut self, position: usize) -> Result<()> {
         let visit = &self.story.visits[position];
         let request = Request::get(LINK)
@@ -124,14 +125,15 @@ impl Player<'_> {
             .header("accept-language", visit.language)
             .extension(Peer(Some(visit.address.into())));
         let response = self.router.clone().oneshot(request.body(Body::empty())?).await?;
-        let there = response.headers().get("location").context("the link leads somewhere")?;
+        let there = response.headers().get("location").context("the link redirects")?;
         let there = url::Url::parse(there.to_str()?)?;
         let id = there.query_pairs().find_map(|(_, value)| ClickId::parse(&value));
         self.minted[position] = Some(id.context("it carries a click ID")?);
         Ok(())
     }
 
-    /// Visits in the order in which they came; all of them end in one commit.
+    /// Sends the gathered visits in the order of their times. The server stores all of them in one
+    /// commit.
     async fn report_visits(&mut self) -> Result<()> {
         let gathered = std::mem::take(&mut self.gathered);
         let Some(last) = gathered.last() else { return Ok(()) };
@@ -181,7 +183,7 @@ impl Player<'_> {
         Ok(request.body(Body::from(body.to_string()))?)
     }
 
-    /// The click ID of a visit, as the tag's script would have carried it.
+    /// The click ID of a visit, as the tag would have received it.
     fn click_id(&mut self, position: usize) -> ClickId {
         if let Some(id) = &self.minted[position] {
             return id.clone();
@@ -212,13 +214,13 @@ impl Player<'_> {
 
     async fn send_webhook(&mut self, sale: &Sale<Reference>, kind: &str) -> Result<()> {
         let metadata = sale.metadata_click_id.as_ref();
-        let told = sale.with_references(
+        let referenced = sale.with_references(
             self.reference(&sale.reference),
             metadata.and_then(|reference| self.reference(reference)),
         );
         let created =
             if kind == "checkout.session.completed" { sale.times.completed } else { self.now() };
-        let body = checkout::event(&told, kind, created).to_string();
+        let body = checkout::event(&referenced, kind, created).to_string();
         let signature = checkout::sign(self.secret, self.now(), body.as_bytes());
         let request = Request::post("/webhooks/stripe/main")
             .header("content-type", "application/json")

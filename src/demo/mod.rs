@@ -1,6 +1,7 @@
-//! `clickstamp demo`: a throw-away server with a history, and a small world around it to walk through.
-//! In: where to listen, the time, a timezone. Out: a running Clickstamp whose every row was made by the real code.
-//! Promise: it lives in a temporary directory that goes with it, and reads no setting of a real installation.
+//! `clickstamp demo`: a temporary server with sample data, and a shop with simulated Stripe and
+//! AnyTrack to try it with. Takes the address to listen on, the time and a time zone; returns a
+//! running server whose data was written by the real code. Guarantees that it uses only a temporary
+//! directory, which it deletes at the end, and that it reads no setting of a real installation.
 
 mod anytrack;
 mod checkout;
@@ -29,9 +30,9 @@ use crate::money::Currency;
 use crate::server::Listener;
 use crate::settings::{self, LinkDraft};
 
-/// The account of whoever walks through.
+/// The email address of the demo's user.
 const EMAIL: &str = "demo@northlight.example";
-/// What the dashboard calls the site, so that nobody takes its numbers for his own.
+/// The site's name in the dashboard. It says that the numbers are not real.
 const SITE_NAME: &str = "Northlight (demo data)";
 
 /// A demo that is ready to be served.
@@ -44,15 +45,16 @@ pub struct Demo {
     api_token: Secret,
     /// How long the history took to write.
     took: Duration,
-    /// Dropped last: it removes the directory.
+    /// Must be the last field: dropping it deletes the directory.
     _directory: TemporaryDirectory,
 }
 
 impl Demo {
-    /// Binds the ports, and writes eight weeks that end at `now`. Their days are those of `zone`, or of UTC should that have no name.
+    /// Binds the ports and writes eight weeks of sample data that end at `now`. Days are those of
+    /// `zone`, or of UTC if `zone` has no name.
     ///
     /// # Errors
-    /// When a port is taken or the temporary directory cannot be written.
+    /// If a port is in use or the temporary directory cannot be written.
     pub async fn prepare(listen: &Listen, now: Timestamp, zone: &TimeZone) -> Result<Self> {
         let stopwatch = Clock::stopwatch();
         let Listen::Tcp(address) = listen else {
@@ -61,7 +63,7 @@ impl Demo {
             );
         };
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("could not listen on {address}; --listen 127.0.0.1:0 takes a free port")
+            format!("could not listen on {address}; --listen 127.0.0.1:0 uses a free port")
         })?;
         let clickstamp = listener.local_addr().context("a bound port has an address")?;
         let free = SocketAddr::new(clickstamp.ip(), 0);
@@ -78,12 +80,12 @@ impl Demo {
         let api_token = Secret::new(ids::new_secret());
         let config = config(&directory.0, &password, &api_token)?;
 
-        let told = story::tell(now, &zone);
-        let past = App::build(config.clone(), Clock::manual(told.begins)).await?;
+        let story = story::tell(now, &zone);
+        let past = App::build(config.clone(), Clock::manual(story.begins)).await?;
         configure(&past, &world, &zone, &secret).await?;
         let router = world.router();
         tokio::select! {
-            played = history::play(&past, &told, now, world.anytrack(), &secret) => played?,
+            played = history::play(&past, &story, now, world.anytrack(), &secret) => played?,
             served = world::serve(&world_listener, &router) => served?,
         }
         past.close().await;
@@ -103,7 +105,7 @@ impl Demo {
         })
     }
 
-    /// What to print: the way through, step by step.
+    /// The steps to try, as text to print.
     pub fn walk_through(&self) -> impl fmt::Display + '_ {
         WalkThrough(self)
     }
@@ -113,25 +115,26 @@ impl Demo {
         &self.app
     }
 
-    /// The pages of the world, for tests.
+    /// The pages of the shop and the simulated services, for tests.
     pub fn pages(&self) -> Router {
         self.world.router()
     }
 
-    /// Changes whenever the pretend AnyTrack has taken a conversion.
+    /// The number of conversions that the simulated AnyTrack has accepted.
     pub fn taken_by_anytrack(&self) -> watch::Receiver<usize> {
         self.world.anytrack().count()
     }
 
-    /// The directory that goes with the demo.
+    /// The temporary directory.
     pub fn directory(&self) -> &Path {
         &self._directory.0
     }
 
-    /// Serves Clickstamp and the world until `stop` resolves, then stops in order and removes the directory.
+    /// Runs Clickstamp, the shop and the simulated services until `stop` resolves, then shuts down
+    /// and deletes the directory.
     ///
     /// # Errors
-    /// When a worker ends by itself.
+    /// If a worker ends unexpectedly.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
         let router = self.world.router();
         tokio::select! {
@@ -148,14 +151,14 @@ fn config(directory: &Path, password: &Secret, api_token: &Secret) -> Result<Con
         ("CLICKSTAMP_ADMIN_EMAIL", EMAIL),
         ("CLICKSTAMP_ADMIN_PASSWORD", password.expose()),
         ("CLICKSTAMP_API_TOKEN", api_token.expose()),
-        // The pretend AnyTrack is on this machine.
+        // The simulated AnyTrack is on a loopback address.
         ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "true"),
         ("CLICKSTAMP_VISIT_RATE", "0"),
     ];
     Ok(Config::with(&values)?)
 }
 
-/// What an owner would do on his first day.
+/// Changes the settings as an owner would on the first day.
 async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -> Result<()> {
     let state = app.state();
     let current = state.settings.current();
@@ -190,7 +193,7 @@ impl fmt::Display for WalkThrough<'_> {
         let clickstamp = demo.world.clickstamp_url();
         writeln!(
             f,
-            "Clickstamp demo. Eight weeks of a made-up shop, written in {}.{} s.\n",
+            "Clickstamp demo. Eight weeks of sample data, written in {}.{} s.\n",
             seconds / 1000,
             seconds % 1000 / 100
         )?;
@@ -198,18 +201,18 @@ impl fmt::Display for WalkThrough<'_> {
         writeln!(f, "     {}", demo.world.ad_url())?;
         writeln!(
             f,
-            "  2  Click Buy. The payment link carries your click ID to a pretend Stripe checkout"
+            "  2  Click Buy. The payment link passes your click ID to a simulated Stripe checkout"
         )?;
         writeln!(f, "  3  Pay. The webhook is signed like Stripe's and sent to Clickstamp")?;
         writeln!(f, "  4  See what AnyTrack received")?;
         writeln!(f, "     {}", demo.world.anytrack_url())?;
-        writeln!(f, "  5  Open the dashboard; your payment is on top of the conversions")?;
+        writeln!(f, "  5  Open the dashboard. Your payment is the newest conversion")?;
         writeln!(f, "     {clickstamp}/")?;
-        writeln!(f, "     e-mail    {EMAIL}")?;
+        writeln!(f, "     email     {EMAIL}")?;
         writeln!(f, "     password  {}", demo.password.expose())?;
         writeln!(
             f,
-            "  6  Pay without any page: a redirect link, as from a QR code, brings a click ID by itself"
+            "  6  Pay without a page: a redirect link, for example in a QR code, adds a click ID"
         )?;
         writeln!(f, "     {clickstamp}{}\n", story::LINK)?;
         writeln!(
@@ -219,12 +222,12 @@ impl fmt::Display for WalkThrough<'_> {
         )?;
         write!(
             f,
-            "All of it is made-up data in a temporary directory, and gone when this process ends (Ctrl-C)."
+            "All data is in a temporary directory, which is deleted when this process ends (Ctrl-C)."
         )
     }
 }
 
-/// A directory of our own that is removed when this is dropped.
+/// A temporary directory that is deleted on drop.
 struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
@@ -232,7 +235,7 @@ impl TemporaryDirectory {
         let path = Sources::temporary_directory()
             .join(format!("clickstamp-demo-{}", &ids::new_secret()[..12]));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("could not make the directory {}", path.display()))?;
+        made.with_context(|| format!("could not create the directory {}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -240,7 +243,7 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, directory = %self.0.display(), "could not remove the demo's directory");
+            tracing::warn!(%error, directory = %self.0.display(), "could not delete the demo's directory");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The world around Clickstamp, as far as a demo needs it: a shop, a checkout that pretends to be Stripe's, an AnyTrack.
-//! In: a visitor's browser. Out: pages; for a payment, a signed webhook over HTTP to the real door.
-//! Promise: every page says that it pretends, and nothing here writes to Clickstamp's database.
+//! The services around Clickstamp for the demo: a shop, a simulated Stripe checkout and a simulated
+//! AnyTrack. Takes requests of a visitor's browser; returns pages, and sends a signed webhook over
+//! HTTP for each payment. Guarantees that every page says that it is simulated, and that nothing
+//! here writes to Clickstamp's database.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -30,30 +31,30 @@ use crate::money::{Currency, Money};
 use crate::report::{self, ConversionFilter};
 use crate::store::Store;
 
-/// What the advertisement of the walk-through links to.
+/// The link of the demo's ad.
 const AD: &str = "/lamp?utm_source=google&utm_medium=cpc&utm_campaign=daylight-search&utm_content=north-window&gclid=Cj0KCQjwDemo-3Fq7pTz2rYk8XbW1";
-/// Where the pretend AnyTrack takes conversions.
+/// The path at which the simulated AnyTrack receives conversions.
 const COLLECT: &str = "/anytrack/collect/northlight-k7Qe";
-/// The literal text that a payment link carries when the tag did not run.
+/// The placeholder, which a payment link still contains if the tag did not run.
 const PLACEHOLDER: &str = "--CLICK-ID--";
-/// The lamp of the landing page, and two of them, by their names in addresses.
+/// The products of the landing page: their names in URLs and their indexes in [`ITEMS`].
 const ON_SALE: [(&str, usize); 2] = [("desk-lamp", 0), ("two-desk-lamps", 2)];
 
-/// The world's handle.
+/// The shop and the simulated services. Clones share their state.
 #[derive(Clone)]
 pub(super) struct World(Arc<Parts>);
 
 struct Parts {
-    /// Where the world's pages are: `http://127.0.0.1:…`.
+    /// The URL of these pages: `http://127.0.0.1:…`.
     own_url: String,
-    /// Where Clickstamp is.
+    /// The address of Clickstamp.
     clickstamp: SocketAddr,
     secret: Secret,
     zone: TimeZone,
     anytrack: AnyTrack,
-    /// Conversions that AnyTrack got as part of the history.
-    told_before: OnceLock<usize>,
-    /// Read to find the conversion of a payment; there once the history is.
+    /// Number of conversions that AnyTrack accepted while the sample data was written.
+    accepted_before: OnceLock<usize>,
+    /// Used to find the conversion of a payment. Set when the sample data is complete.
     store: OnceLock<Store>,
 }
 
@@ -70,7 +71,7 @@ impl World {
             secret,
             zone,
             anytrack: AnyTrack::new(),
-            told_before: OnceLock::new(),
+            accepted_before: OnceLock::new(),
             store: OnceLock::new(),
         }))
     }
@@ -91,7 +92,8 @@ impl World {
         format!("{}/anytrack", self.0.own_url)
     }
 
-    /// What the redirect link leads to: the pretend checkout, so that nobody ends at the real Stripe.
+    /// The target of the redirect link: the simulated checkout, so that nobody is sent to the real
+    /// Stripe.
     pub(super) fn payment_link(&self) -> String {
         format!("{}/pay/{}?client_reference_id={PLACEHOLDER}", self.0.own_url, ON_SALE[0].0)
     }
@@ -100,10 +102,11 @@ impl World {
         format!("http://{}", self.0.clickstamp)
     }
 
-    /// The history is over: what AnyTrack has got is old, and payments can be looked up.
+    /// Called when the sample data is complete: clears AnyTrack's messages, and lets the pages find
+    /// payments in `store`.
     pub(super) fn open(&self, store: Store) {
-        // Opened once; a second time changes nothing.
-        let _ = self.0.told_before.set(self.0.anytrack.forget());
+        // Called once; `set` fails only if it was called before.
+        let _ = self.0.accepted_before.set(self.0.anytrack.forget());
         let _ = self.0.store.set(store);
     }
 
@@ -133,7 +136,7 @@ impl World {
     }
 }
 
-/// Answers requests until it is dropped; connections end with it.
+/// Serves requests until it is dropped, which also closes the connections.
 pub(super) async fn serve(listener: &TcpListener, router: &Router) -> Result<()> {
     let mut connections = JoinSet::new();
     loop {
@@ -145,17 +148,17 @@ pub(super) async fn serve(listener: &TcpListener, router: &Router) -> Result<()>
                     .serve_connection(TokioIo::new(stream), service);
                 connections.spawn(served);
             }
-            // How a single connection ended is its browser's business.
+            // Errors of a single connection do not matter here.
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// What every page of the world shows around itself.
+/// The parts that all these pages share.
 struct Frame {
     clickstamp: String,
     ad: &'static str,
-    /// Which step of the walk-through this is.
+    /// The page's step of the walk-through.
     step: u8,
 }
 
@@ -171,7 +174,8 @@ struct Landing {
     tag: Option<String>,
 }
 
-/// `GET /lamp`: where the advertisement leads. With `tag=off` the page is as a content blocker leaves it.
+/// Serves `GET /lamp`, the landing page of the ad. With `tag=off` it has no tag, as with a content
+/// blocker.
 async fn show_landing(
     State(world): State<World>,
     Query(landing): Query<Landing>,
@@ -186,9 +190,9 @@ struct CheckoutPage {
     frame: Frame,
     item: &'static str,
     amount: String,
-    /// As it arrived; empty when the link had none.
+    /// As received; empty if the link had none.
     reference: String,
-    /// In words: what that is.
+    /// An explanation of the reference.
     verdict: &'static str,
     is_click_id: bool,
     placeholder: &'static str,
@@ -196,19 +200,18 @@ struct CheckoutPage {
 
 fn item(name: &str) -> Result<&'static Item, AppError> {
     let found = ON_SALE.iter().find(|(known, _)| *known == name);
-    let (_, position) =
-        found.ok_or_else(|| AppError::not_found("There is no such thing on sale."))?;
+    let (_, position) = found.ok_or_else(|| AppError::not_found("This product does not exist."))?;
     Ok(&ITEMS[*position])
 }
 
-/// The parameter's first value, as Stripe reads it.
+/// The first value of `client_reference_id`, which is the one that Stripe reads.
 fn reference(query: Option<&str>) -> String {
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let mut values = pairs.filter(|(name, _)| name == "client_reference_id");
     values.next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
-/// `GET /pay/{item}`: the pretend checkout.
+/// Serves `GET /pay/{item}`, the simulated checkout.
 async fn show_checkout(
     State(world): State<World>,
     Path(name): Path<String>,
@@ -218,13 +221,13 @@ async fn show_checkout(
     let reference = reference(query.as_deref());
     let is_click_id = ids::ClickId::parse(&reference).is_some();
     let verdict = if is_click_id {
-        "This is the click ID that the tag wrote into the link. A real Stripe link takes it in the same way."
+        "This is the click ID that the tag put into the link. A real Stripe payment link works the same way."
     } else if reference.is_empty() {
-        "The link had no client_reference_id. The payment will come without credit."
+        "The link had no client_reference_id. The payment will be unmatched."
     } else if reference == PLACEHOLDER {
-        "The placeholder is unreplaced: the tag did not run. The payment works all the same."
+        "The placeholder was not replaced, because the tag did not run. The payment still works."
     } else {
-        "This is not a click ID of ours. The payment will come without credit."
+        "This is not a click ID. The payment will be unmatched."
     };
     let amount = shown(item.usd_minor);
     let placeholder = PLACEHOLDER;
@@ -252,7 +255,8 @@ struct Paid {
     email: String,
 }
 
-/// `POST /pay/{item}`: signs what Stripe would send and sends it to the real webhook.
+/// Serves `POST /pay/{item}`: sends the event that Stripe would send, signed, to the real webhook
+/// endpoint.
 async fn take_payment(
     State(world): State<World>,
     Path(name): Path<String>,
@@ -277,17 +281,17 @@ async fn take_payment(
     };
     let tagged = ids::ClickId::parse(&paid.reference).is_some();
     let reference = Some(paid.reference).filter(|text| !text.is_empty());
-    let told = sale.with_references(reference, None);
-    let body = checkout::event(&told, "checkout.session.completed", now).to_string();
+    let referenced = sale.with_references(reference, None);
+    let body = checkout::event(&referenced, "checkout.session.completed", now).to_string();
     let signature = checkout::sign(&world.0.secret, now, body.as_bytes());
     send_webhook(world.0.clickstamp, body, &signature).await.map_err(|cause| {
-        AppError::new(StatusCode::BAD_GATEWAY, "Clickstamp did not take the webhook.")
+        AppError::new(StatusCode::BAD_GATEWAY, "Clickstamp did not accept the webhook.")
             .because(cause)
     })?;
     Ok(Redirect::to(&format!("/thank-you/{}?tagged={tagged}", sale.session)).into_response())
 }
 
-/// Posts a signed event to the real webhook, which must take it.
+/// Posts a signed event to the real webhook endpoint. Fails unless it is accepted.
 async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> Result<()> {
     let stream = TcpStream::connect(clickstamp).await.context("could not connect")?;
     let (mut sender, connection) =
@@ -295,7 +299,7 @@ async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> 
     let request = hyper::Request::post("/webhooks/stripe/main")
         .header(header::HOST, clickstamp.to_string())
         .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-        .header(header::USER_AGENT, "Stripe/1.0 (a pretence of the Clickstamp demo)")
+        .header(header::USER_AGENT, "Stripe/1.0 (simulated by the Clickstamp demo)")
         .header("stripe-signature", signature)
         .body(Full::new(bytes::Bytes::from(body)))?;
     let exchange = async move {
@@ -316,7 +320,7 @@ async fn send_webhook(clickstamp: SocketAddr, body: String, signature: &str) -> 
 struct ThanksPage {
     frame: Frame,
     session: String,
-    /// Whether the payment carried a click ID.
+    /// Whether the payment had a click ID.
     tagged: bool,
 }
 
@@ -326,7 +330,7 @@ struct Thanks {
     tagged: bool,
 }
 
-/// `GET /thank-you/{session}`: the shop's page after the payment.
+/// Serves `GET /thank-you/{session}`, the shop's page after the payment.
 async fn show_thanks(
     State(world): State<World>,
     Path(session): Path<String>,
@@ -335,13 +339,14 @@ async fn show_thanks(
     render(&ThanksPage { frame: world.frame(3), session, tagged: thanks.tagged })
 }
 
-/// `GET /conversion/{session}`: leads to the dashboard's page about a payment.
+/// Serves `GET /conversion/{session}`: redirects to the payment's page in the dashboard.
 async fn find_conversion(
     State(world): State<World>,
     Path(session): Path<String>,
 ) -> Result<Response, AppError> {
     let store = world.0.store.get();
-    let store = store.ok_or_else(|| AppError::not_found("The history is still being written."))?;
+    let store =
+        store.ok_or_else(|| AppError::not_found("The sample data is still being written."))?;
     let filter = ConversionFilter { search: Some(session), ..ConversionFilter::default() };
     let found = report::conversions(store, &filter, None, 1).await?;
     let place = found.rows.first().map_or_else(String::new, |row| format!("/{}", row.id));
@@ -353,8 +358,8 @@ async fn find_conversion(
 struct AnyTrackPage {
     frame: Frame,
     messages: Vec<Message>,
-    /// How many the history had sent.
-    told_before: usize,
+    /// Number of conversions in the sample data.
+    accepted_before: usize,
 }
 
 struct Message {
@@ -362,7 +367,7 @@ struct Message {
     body: String,
 }
 
-/// `GET /anytrack`: what the pretend AnyTrack got, newest first.
+/// Serves `GET /anytrack`: the messages that the simulated AnyTrack received, newest first.
 async fn show_anytrack(State(world): State<World>) -> Result<Response, AppError> {
     let message = |received: anytrack::Received| {
         let at = jiff::Timestamp::from_millisecond(received.at.as_ms()).unwrap_or_default();
@@ -370,8 +375,8 @@ async fn show_anytrack(State(world): State<World>) -> Result<Response, AppError>
         Message { time, body: anytrack::indented(&received.body) }
     };
     let messages = world.0.anytrack.received().into_iter().map(message).collect();
-    let told_before = world.0.told_before.get().copied().unwrap_or_default();
-    render(&AnyTrackPage { frame: world.frame(4), messages, told_before })
+    let accepted_before = world.0.accepted_before.get().copied().unwrap_or_default();
+    render(&AnyTrackPage { frame: world.frame(4), messages, accepted_before })
 }
 
 fn render(page: &impl Template) -> Result<Response, AppError> {

@@ -5,8 +5,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::Ref;
 
-use crate::money::Money;
+use crate::money::{Money, share};
 
 /// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -20,6 +21,7 @@ pub(crate) struct Conversion {
     /// purchase, renewal, trial, lead, or a custom event name.
     pub(crate) kind: String,
     /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
+    #[schema(schema_with = conversion_status)]
     pub(crate) status: String,
     /// Live or test.
     pub(crate) livemode: bool,
@@ -31,6 +33,12 @@ pub(crate) struct Conversion {
     pub(crate) currency: Option<String>,
     /// What was given back.
     pub(crate) refunded: Option<String>,
+    /// What open disputes withhold.
+    pub(crate) disputed: Option<String>,
+    /// What lost disputes took.
+    pub(crate) lost: Option<String>,
+    /// When it was paid; null where it is not, and then it counts as no revenue.
+    pub(crate) paid_at: Option<String>,
     /// What destinations know it by.
     pub(crate) transaction_id: String,
     /// What Stripe brought back.
@@ -44,14 +52,34 @@ pub(crate) struct Conversion {
     pub(crate) touches: Vec<Touch>,
 }
 
+// The closed lists belong to modules above this one, so the schema names them.
+fn conversion_status() -> Ref {
+    Ref::from_schema_name("ConversionStatus")
+}
+
+fn match_state() -> Ref {
+    Ref::from_schema_name("MatchState")
+}
+
+fn match_rule() -> Ref {
+    Ref::from_schema_name("MatchRule")
+}
+
+fn unmatched_reason() -> Ref {
+    Ref::from_schema_name("UnmatchedReason")
+}
+
 /// The answer of the join.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
     /// matched, unmatched.
+    #[schema(schema_with = match_state)]
     pub(crate) state: String,
     /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
+    #[schema(schema_with = match_rule)]
     pub(crate) by: Option<String>,
     /// Why unmatched.
+    #[schema(schema_with = unmatched_reason)]
     pub(crate) reason: Option<String>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
@@ -83,6 +111,14 @@ pub(crate) enum News {
     Refund(Money),
     /// A dispute took it.
     Chargeback,
+}
+
+/// Money that went back, in minor units of the conversion's currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) refunded: i64,
+    pub(crate) disputed: i64,
+    pub(crate) lost: i64,
 }
 
 /// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
@@ -120,6 +156,10 @@ pub(crate) struct Outgoing {
     pub(crate) stripe: Value,
     /// Destinations that it came from: `dst_…`.
     pub(crate) never_to: Vec<String>,
+    /// What of the amount was refunded, is disputed and was lost, in minor units.
+    pub(crate) taken: Taken,
+    /// The transaction ID of the payment itself, also in the message of a refund.
+    pub(crate) original_transaction_id: String,
 }
 
 impl Outgoing {
@@ -150,21 +190,44 @@ impl Outgoing {
         }
     }
 
+    /// What is left of the amount after refunds and lost disputes.
+    fn net(&self) -> Option<Money> {
+        let taken = self.taken.refunded.saturating_add(self.taken.lost);
+        self.amount.map(|amount| Money { minor: amount.minor.saturating_sub(taken), ..amount })
+    }
+
+    /// The same share of the value that the destination gets.
+    fn remaining_value(&self) -> Option<Money> {
+        let (value, amount, net) = (self.value?, self.amount?, self.net()?);
+        Some(Money { minor: share(value.minor, net.minor.max(0), amount.minor), ..value })
+    }
+
     pub(crate) fn is_matched(&self) -> bool {
         self.conversion.joined.state == "matched"
     }
 
-    /// The same without what names the person: e-mail, name, phone, and the ad networks' cookies.
+    /// The same without what names the person or their browser: e-mail, name, phone, place, and every cookie of an ad network. Click IDs stay: they
+    /// name a click on an ad.
     pub(crate) fn without_personal(&self) -> Self {
         let mut less = self.clone();
         less.conversion.email = None;
-        less.stripe = Value::Null; // Who bought stands everywhere in it.
-        for (place, names) in [
-            (&mut less.payment, &["email", "name", "phone", "city", "postal_code"][..]),
-            (&mut less.visit, &["fbp", "fbc", "ttp"][..]),
-        ] {
-            if let Some(object) = place.as_object_mut() {
-                names.iter().for_each(|name| drop(object.remove(*name)));
+        less.stripe = Value::Null; // The buyer's data is everywhere in it.
+        if let Some(visit) = less.visit.as_object_mut() {
+            let cookies = visit.remove("ad_cookies");
+            for name in cookies.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::keys)
+            {
+                visit.remove(name);
+            }
+        }
+        remove_personal(&mut less.visit);
+        remove_personal(&mut less.payment);
+        for (place, inner) in
+            [(&mut less.payment, &["metadata", "params"][..]), (&mut less.visit, &["params"][..])]
+        {
+            for name in inner {
+                if let Some(object) = place.get_mut(*name) {
+                    remove_personal(object);
+                }
             }
         }
         less
@@ -190,6 +253,13 @@ impl Outgoing {
             "refund_amount": self.refund_amount().map(Money::decimal),
             "currency": conversion.currency,
             "refunded": conversion.refunded,
+            "refunded_minor": self.taken.refunded,
+            "disputed_minor": self.taken.disputed,
+            "lost_minor": self.taken.lost,
+            "net_minor": self.net().map(|net| net.minor),
+            "net": self.net().map(Money::decimal),
+            "remaining_value": self.remaining_value().map(Money::decimal),
+            "original_transaction_id": self.original_transaction_id,
             "occurred_at": conversion.occurred_at,
             "occurred_at_s": self.occurred_at_s,
             "livemode": conversion.livemode,
@@ -215,6 +285,65 @@ impl Outgoing {
     }
 }
 
+/// What names a person, in the spelling of [`bare`].
+const PERSONAL: [&str; 26] = [
+    "email",
+    "mail",
+    "emailaddress",
+    "name",
+    "fullname",
+    "firstname",
+    "lastname",
+    "givenname",
+    "familyname",
+    "surname",
+    "phone",
+    "phonenumber",
+    "telephone",
+    "tel",
+    "mobile",
+    "address",
+    "street",
+    "city",
+    "zip",
+    "zipcode",
+    "postalcode",
+    "postcode",
+    "birthday",
+    "ip",
+    "ipaddress",
+    "useragent",
+];
+/// How the names of cookies begin by which ad networks know a browser, in the same spelling.
+const BROWSER_IDS: [&str; 19] = [
+    "fbp", "fbc", "gclau", "gclaw", "gcldc", "gclgb", "gclgs", "gclha", "ga", "ttp", "ttsid",
+    "uet", "scid", "rdtuuid", "atcid", "lifatid", "pin", "twid", "clientid",
+];
+
+/// Removes an object's entries that name a person or a browser. What owners and networks call them is not known, so all usual names count.
+fn remove_personal(value: &mut Value) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|name, _| {
+            let name = bare(name);
+            // `ga` and `ga_1A2B`, but not `gad_source` and `game`.
+            let is_cookie = BROWSER_IDS.iter().any(|id| match *id {
+                "ga" | "pin" => name == *id || name.strip_prefix(id).is_some_and(is_mixed),
+                id => name.starts_with(id),
+            });
+            !is_cookie && !PERSONAL.contains(&name.as_str())
+        });
+    }
+}
+
+/// A name without case and signs.
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn is_mixed(rest: &str) -> bool {
+    rest.bytes().any(|byte| byte.is_ascii_digit())
+}
+
 /// A null would read as the text `none` in an expression; a name that is missing is undefined, and so is all that follows it.
 fn strip_nulls(value: &mut Value) {
     match value {
@@ -225,5 +354,43 @@ fn strip_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(strip_nulls),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::anytrack::tests::purchase;
+
+    #[test]
+    fn without_personal_data_no_cookie_of_an_ad_network_is_left() {
+        let mut full = purchase();
+        let cookies = json!({
+            "fbp": "fb.1.2", "fbc": "fb.1.IwAR", "ttp": "2fG", "gcl_au": "1.1", "gcl_aw": "GCL.1.x", "ga": "GA1.1.2",
+            "ga_1A2B3C": "GS1.1", "uetvid": "a1", "uetsid": "b1", "scid": "c1", "rdt_uuid": "d1", "atcid": "e1",
+            "li_fat_id": "f1", "of_a_new_network": "g1",
+        });
+        full.visit = json!({
+            "click_id": "ck_1", "campaign": "spring", "gclid": "Cj0K", "gad_source": "1", "ad_cookies": cookies,
+            "params": {"utm_id": "7", "_fbp": "fb.1.2", "email": "a@b.example"},
+        });
+        for (name, value) in cookies.as_object().unwrap() {
+            full.visit[name] = value.clone();
+        }
+        full.payment = json!({
+            "session_id": "cs_1", "email": "a@b.example", "name": "Ada", "phone": "1", "country": "AT", "city": "Vienna",
+            "postal_code": "1010", "metadata": {"plan": "pro", "First Name": "Ada", "_ga": "GA1.1.2", "game": "chess"},
+            "params": {"sub1": "A", "user_agent": "Mozilla", "fbp": "fb.1.2"},
+        });
+        let less = full.without_personal();
+        let visit = json!({
+            "click_id": "ck_1", "campaign": "spring", "gclid": "Cj0K", "gad_source": "1", "params": {"utm_id": "7"},
+        });
+        assert_eq!(less.visit, visit);
+        let payment = json!({
+            "session_id": "cs_1", "country": "AT", "metadata": {"plan": "pro", "game": "chess"}, "params": {"sub1": "A"},
+        });
+        assert_eq!(less.payment, payment);
+        assert_eq!((less.conversion.email, less.stripe), (None, Value::Null));
     }
 }

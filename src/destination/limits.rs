@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr};
-use minijinja::machinery::parse_expr;
+use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse_expr};
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, Error};
+use minijinja::{AutoEscape, Environment, Error};
 
 /// Most products of an expression: each of their factors is computed once more.
 const MAX_PRODUCTS: usize = 8;
@@ -30,7 +30,7 @@ pub(super) fn check_products(
     if !expression.contains('*') {
         return Ok(());
     }
-    // What cannot be parsed is reported by whoever compiles it.
+    // What cannot be parsed does not run either: compiling it reports the place.
     let Ok(parsed) = parse_expr(expression) else { return Ok(()) };
     let mut factors = Vec::new();
     collect_factors(&parsed, &mut factors);
@@ -38,39 +38,47 @@ pub(super) fn check_products(
         let message = format!("an expression has at most {MAX_PRODUCTS} products");
         return Err(Refused { part: 0..expression.len(), message });
     }
-    for part in factors {
-        let kind = value_of(environment, expression, &part, names).map(|value| value.kind());
+    for factor in factors {
+        let kind = value_of(environment, expression, factor, names).map(|value| value.kind());
         // Without a number the product itself fails, in the engine's words; so does a factor that has an error.
         if !matches!(kind, Ok(ValueKind::Number | ValueKind::Undefined | ValueKind::None) | Err(_))
         {
             let message = "only numbers can be multiplied; | int makes one of a text".to_owned();
+            let span = factor.span();
+            let part = span.start_offset as usize..span.end_offset as usize;
             return Err(Refused { part, message });
         }
     }
     Ok(())
 }
 
-fn value_of(
+/// Computes a part of an expression, as `Environment::compile_expression` does for a whole one. Its text would not do: the place of a part
+/// does not always include its parentheses.
+fn value_of<'text>(
     environment: &Environment<'_>,
-    expression: &str,
-    part: &Range<usize>,
+    expression: &'text str,
+    part: &Expr<'text>,
     names: &Value,
 ) -> Result<Value, Error> {
-    environment.compile_expression(expression.get(part.clone()).unwrap_or_default())?.eval(names)
+    let mut generator = CodeGenerator::new("<factor>", expression);
+    generator.compile_expr(part);
+    let (instructions, blocks) = generator.finish();
+    let mut printed = String::new();
+    let mut output = make_string_output(&mut printed);
+    let names = names.clone();
+    let value = eval(environment, &instructions, names, &blocks, &mut output, AutoEscape::None)?.0;
+    Ok(value.unwrap_or_default())
 }
 
-/// The places of all factors, the innermost first: whoever computes them in this order has checked every product that they hold.
-fn collect_factors(expression: &Expr<'_>, found: &mut Vec<Range<usize>>) {
+/// All factors, the innermost first: in this order, the products inside a factor are checked before it is computed.
+fn collect_factors<'a, 'text>(expression: &'a Expr<'text>, found: &mut Vec<&'a Expr<'text>>) {
     for part in parts(expression) {
         collect_factors(part, found);
     }
     if let Expr::BinOp(operation) = expression
         && matches!(operation.op, BinOpKind::Mul)
     {
-        for factor in [&operation.left, &operation.right] {
-            let span = factor.span();
-            found.push(span.start_offset as usize..span.end_offset as usize);
-        }
+        found.extend([&operation.left, &operation.right]);
     }
 }
 

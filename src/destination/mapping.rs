@@ -486,6 +486,10 @@ mod tests {
             "[[1] * 100000000] == [[1] * 100000000]",
             "1 | default([1] * 100000000)",
             "(1, 2) * 100000000",
+            "([[1]])[0] * 100000000",
+            "(touches)[0:] * 100000000",
+            "'ü' ~ ([[1]])[0] * 100000000",
+            "([1]) * (100000000)",
             "1 * 1 * 1 * 1 * 1 * 1 * 1 * 1 * 1 * 1",
             "'a' | replace('a', 'aaaaaaaaaaaaaaaa') | replace('a', 'aaaaaaaaaaaaaaaa')
                  | replace('a', 'aaaaaaaaaaaaaaaa') | replace('a', 'aaaaaaaaaaaaaaaa')
@@ -521,7 +525,14 @@ mod tests {
     #[test]
     fn products_are_for_numbers() {
         let refused = "only numbers can be multiplied; | int makes one of a text";
-        for expression in ["'x' * 3", "3 * [1]", "'y' if 1 else 'x' * 3", "conversion.value * 2"] {
+        for expression in [
+            "'x' * 3",
+            "3 * [1]",
+            "'y' if 1 else 'x' * 3",
+            "conversion.value * 2",
+            "([[1]])[0] * 3",
+            "'ü' ~ (touches)[0:] * 3",
+        ] {
             assert_eq!(one(RowKind::Text, expression), Err(refused.to_owned()), "{expression}");
         }
         let found = check(&[row(RowKind::Text, "conversion.kind ~ (touches * 3)")], &[sample()]);
@@ -529,7 +540,8 @@ mod tests {
         for (expression, product) in [
             ("2 * (3 + 4) * 5", "70"),
             ("(conversion.amount_minor // 100) * 2", "204"),
-            ("('7' | int) * touches | length", "7"),
+            ("('7' | int) * (touches | length)", "7"),
+            ("({'a': 4})['a'] * 2", "8"),
         ] {
             let cell = one(RowKind::Integer, expression);
             assert_eq!(cell, Ok(Cell::Json(product.to_owned())), "{expression}");

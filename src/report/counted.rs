@@ -1,7 +1,8 @@
-//! How many visits were counted in a period: read from the sums, and from the counters that are not folded into them yet.
-//! In: a period. Out: the SQL of one statement over both, and its bounds.
-//! Promise: every quarter hour of the period is read once, in the widest sum that lies in the period; one statement sees one moment, so that a
-//! fold beside it changes no number.
+//! Counts the visits of a period, from the rolled-up sums and from the counters that are not rolled
+//! up yet. Takes a period; returns the SQL of one statement over both, and the bounds for its
+//! parameters. Guarantees that every quarter hour of the period is read once, in the widest sum
+//! that lies in the period. One statement reads one snapshot, so a concurrent rollup changes no
+//! number.
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::QueryAs;
@@ -9,13 +10,15 @@ use sqlx::{Any, FromRow};
 
 use super::Period;
 
-/// Widths of the sums above a quarter hour: a day, eight days, sixty-four days. As the visit's room folds them.
+/// Widths of the sums above a quarter hour, in quarter hours: a day, eight days, sixty-four days.
+/// `visit::fold` writes the same widths.
 const WIDER: [i64; 3] = [96, 768, 6144];
 
-/// A range of quarter hours with an open end; empty where both are the same.
+/// A half-open range of quarter hours; empty if both are equal.
 type Range = (i64, i64);
 
-/// Which sums to read: before and after the wider ones, for each width but the widest; then that.
+/// The ranges to read. For each width but the widest: the range before and the range after those of
+/// the wider sums. Then the range of the widest.
 fn ranges(first: i64, after: i64) -> [Range; 7] {
     let (mut from, mut to, mut ranges) = (first, after, [(0, 0); 7]);
     for (at, wider) in WIDER.into_iter().enumerate() {
@@ -36,8 +39,9 @@ fn round_up(quarter: i64, width: i64) -> i64 {
     quarter.saturating_add(width - 1).div_euclid(width) * width
 }
 
-/// Rows of `name` and `visits`, without bots, for a dimension of `visit_sums` and the column of `visit_counts` it was folded from. A name
-/// may come several times. Its parameters are `$1` to `$17`, bound by [`in_period`].
+/// SQL that returns rows of `name` and `visits`, without bots, for a dimension of `visit_sums` and
+/// the column of `visit_counts` from which it is rolled up. A name may occur in several rows. The
+/// parameters `$1` to `$17` are bound by [`in_period`].
 macro_rules! counted {
     ($dimension:literal, $column:literal) => {
         concat!(
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_quarter_hour_is_read_once_and_long_periods_from_few_sums() {
+    fn every_quarter_hour_is_read_once_and_long_periods_read_few_sums() {
         let rows = [
             (0, 0),
             (5, 5),

@@ -1,6 +1,6 @@
-//! The requests of custom sources.
-//! In: a source, a conversion, or a request's ID. Out: what came, raw, and what became of it.
-//! Promise: each statement reads the end of an index, however many requests there are.
+//! The postbacks that were received. Takes a postback source, a conversion or a request's ID;
+//! returns the raw requests and their results. Guarantees that each statement reads only the end of
+//! an index, however many requests are stored.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -9,14 +9,14 @@ use sqlx::any::AnyRow;
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// One request as received.
+/// One postback as received.
 #[derive(Clone, Debug)]
 pub(crate) struct CustomRequest {
     /// `crq_…`.
     pub(crate) id: String,
     /// `src_…`.
     pub(crate) source_id: String,
-    /// When it came.
+    /// When it was received.
     pub(crate) received_at: Timestamp,
     /// GET or POST.
     pub(crate) method: String,
@@ -24,21 +24,21 @@ pub(crate) struct CustomRequest {
     pub(crate) query: String,
     /// As sent; may be empty.
     pub(crate) content_type: String,
-    /// As received; what is no UTF-8 is replaced.
+    /// As received; invalid UTF-8 is replaced.
     pub(crate) body: String,
     /// recorded, repeated, refused.
     pub(crate) state: String,
-    /// The conversion it made or repeated.
+    /// The conversion that it created or repeated.
     pub(crate) conversion_id: Option<String>,
-    /// Why it was refused.
+    /// Why it was rejected.
     pub(crate) error: Option<String>,
     /// The parameter the error is about.
     pub(crate) parameter: Option<String>,
-    /// What its sender was told.
+    /// Warnings that the response contained.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What every reader of requests selects.
+/// The columns of all statements that read requests.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -50,19 +50,19 @@ macro_rules! select {
     };
 }
 
-/// Which requests of a source.
+/// Selects requests of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CustomRequests {
-    /// Those that made or repeated a conversion.
+    /// Those that created or repeated a conversion.
     Taken,
-    /// Those that stated none.
+    /// Those that were rejected.
     Refused,
 }
 
 /// The newest requests of a source.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn custom_requests(
     store: &Store,
     source_id: &str,
@@ -89,7 +89,7 @@ pub(crate) async fn custom_requests(
 /// One request.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<CustomRequest>> {
     let row = sqlx::query(select!("where id = $1"))
         .bind(id)
@@ -99,7 +99,7 @@ pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<Cus
     row.as_ref().map(request).transpose()
 }
 
-/// Most requests of one conversion that are shown.
+/// Maximum number of requests shown for one conversion.
 const OF_CONVERSION: i64 = 50;
 
 pub(super) async fn of_conversion(store: &Store, id: &str) -> Result<Vec<CustomRequest>> {

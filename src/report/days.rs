@@ -1,6 +1,7 @@
-//! A period day by day, in the site's zone.
-//! In: counts by quarter hour. Out: one `Day` for every date of the period, empty ones too.
-//! Promise: every quarter hour belongs to exactly one day, also on the days of 23 and 25 hours. No zone is off by less than a quarter.
+//! The days of a period in the site's time zone. Takes counts by quarter hour; returns a [`Day`]
+//! for every date of the period, also empty ones. Guarantees that every quarter hour belongs to
+//! exactly one day, also on days of 23 and 25 hours. This works because the offsets of all time
+//! zones are multiples of a quarter hour.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +17,26 @@ use crate::store::Store;
 /// One day of a period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Day {
-    /// Its date in the zone asked for.
+    /// Its date in the requested time zone.
     pub(crate) date: Date,
     /// Visits without bots.
     pub(crate) visits: i64,
     /// Paid conversions.
     pub(crate) conversions: i64,
+    /// Of them: purchases, trials and leads.
+    pub(crate) firsts: i64,
+    /// Of them: renewals.
+    pub(crate) renewals: i64,
     /// What was paid.
     pub(crate) gross: Totals,
-    /// The same without what was given back.
+    /// Net revenue: without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
-/// Every day the period touches, oldest first.
+/// All days that the period overlaps, oldest first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn days(
     store: &Store,
     scope: &Scope,
@@ -64,6 +69,7 @@ pub(crate) async fn days(
         concat!(
             summed_days!("and zone = $7"),
             "select min(quarter) as quarter, currency, cast(sum(conversions) as bigint) as conversions,
+                    cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded + lost) as bigint) as refunded
                from (",
             in_sums!("d.from_ms / 900000 as quarter", "0"),
@@ -85,8 +91,8 @@ pub(crate) async fn days(
     Ok(fold(period, zone, &visits, &conversions))
 }
 
-/// The longest stretch of quarter hours, counted from the first of the period, that no day begins within: SQL may sum so many of them without
-/// mixing days. A day where all days are alike, an hour where the clocks change.
+/// The largest number of quarter hours, counted from the start of the period, that SQL may sum at
+/// once without mixing days. A day if all days have the same length, an hour if the clocks change.
 fn step(period: Period, zone: &TimeZone) -> i64 {
     let (first, after) = period.quarters();
     let begins = |date: Date| {
@@ -98,7 +104,7 @@ fn step(period: Period, zone: &TimeZone) -> i64 {
     inside.fold(after.saturating_sub(first), |step, begin| divisor(step, begin - first)).max(1)
 }
 
-/// The greatest common one.
+/// The greatest common divisor.
 fn divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { divisor(b, a % b) }
 }
@@ -112,9 +118,11 @@ struct VisitQuarter {
 #[derive(sqlx::FromRow)]
 struct ConversionQuarter {
     quarter: i64,
-    /// Empty where no money is stated.
+    /// Empty if the conversions have no amount.
     currency: String,
     conversions: i64,
+    firsts: i64,
+    renewals: i64,
     gross: i64,
     refunded: i64,
 }
@@ -126,7 +134,8 @@ fn fold(
     conversions: &[ConversionQuarter],
 ) -> Vec<Day> {
     let mut days = empty_days(period, zone);
-    // A quarter hour that the period cuts lies partly before its first day: it counts there, as in the overview.
+    // If the period starts within a quarter hour, that quarter hour counts for the first day, as in
+    // the overview.
     let mut day_of = |quarter: i64, take: &mut dyn FnMut(&mut Day)| {
         let date = date_of(quarter.saturating_mul(QUARTER_MS), zone);
         let key = date.max(*days.keys().next()?).min(*days.keys().next_back()?);
@@ -138,6 +147,8 @@ fn fold(
     for row in conversions {
         day_of(row.quarter, &mut |day| {
             day.conversions += row.conversions;
+            day.firsts += row.firsts;
+            day.renewals += row.renewals;
             add(&mut day.gross, row.gross, Some(&row.currency));
             add(&mut day.net, row.gross.saturating_sub(row.refunded), Some(&row.currency));
         });
@@ -154,7 +165,10 @@ fn empty_days(period: Period, zone: &TimeZone) -> BTreeMap<Date, Day> {
     let mut date = date_of(period.from.as_ms(), zone);
     loop {
         let (gross, net) = (Totals::default(), Totals::default());
-        days.insert(date, Day { date, visits: 0, conversions: 0, gross, net });
+        days.insert(
+            date,
+            Day { date, visits: 0, conversions: 0, firsts: 0, renewals: 0, gross, net },
+        );
         match date.tomorrow() {
             Ok(next) if next <= last => date = next,
             Ok(_) | Err(_) => return days,
@@ -181,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn days_of_23_and_25_hours_get_all_their_quarter_hours() {
+    fn days_of_23_and_25_hours_include_all_their_quarter_hours() {
         let zones = [
             ("Europe/Berlin", date(2026, 3, 28), [96, 92, 96]),
             ("Europe/Berlin", date(2026, 10, 24), [96, 100, 96]),
@@ -230,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_days_are_there_and_the_last_is_the_one_that_ends_the_period() {
+    fn empty_days_are_included_and_the_last_day_ends_the_period() {
         let utc = TimeZone::UTC;
         let at = |text| Timestamp::parse(text).unwrap();
         let period = Period { from: at("2026-09-21T10:07:00Z"), to: at("2026-09-24T00:00:00Z") };
@@ -242,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn money_lands_on_its_day_in_its_currency() {
+    fn money_is_summed_by_day_and_currency() {
         let zone = TimeZone::get("America/New_York").unwrap();
         let period = Period::of_days(date(2026, 9, 20), date(2026, 9, 21), &zone).unwrap();
         // 03:45 UTC is still the evening before in New York.
@@ -251,6 +265,8 @@ mod tests {
             quarter,
             currency: code.to_owned(),
             conversions: 1,
+            firsts: 1,
+            renewals: 0,
             gross,
             refunded,
         };

@@ -1,6 +1,7 @@
-//! A filled database for this room's tests.
-//! In: nothing. Out: a SQLite store, or one on the PostgreSQL server that `CLICKSTAMP_TEST_POSTGRES` names, with the same rows.
-//! Promise: every query of this room is tried on the engine of the run, over rows that are unlike each other.
+//! A database with sample rows for this module's tests. Returns a SQLite store, or one on the
+//! PostgreSQL server in `CLICKSTAMP_TEST_POSTGRES`, with the same rows. Every query of this module
+//! is tested on the database of the run, with rows that differ from each other in all relevant
+//! columns.
 
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -8,12 +9,12 @@ use crate::ids;
 use crate::settings::{self, Settings};
 use crate::store::{Batch, Kind, Store, Tally};
 
-/// 2026-09-21T14:13:20Z, the end of a quarter hour that began at 14:00.
+/// 2026-09-21T14:13:20Z, in the quarter hour that begins at 14:00.
 pub(super) const NOON: i64 = 1_790_000_000_000;
 /// A minute, in ms.
 pub(super) const MINUTE: i64 = 60_000;
 
-// These tests insert by SQL; the writer only has to find its tables.
+// The tests insert with SQL. The writer of visits needs these tables only to start.
 static BATCH: Batch = Batch {
     table: "visits",
     columns: &[("click_id", Kind::Text), ("sent_at_ms", Kind::Int)],
@@ -34,7 +35,7 @@ static TALLY: Tally = Tally {
     count: "visits",
 };
 
-/// An open database with the story in it.
+/// An open database with the sample rows.
 pub(super) struct Filled {
     pub(super) store: Store,
     pub(super) site_id: String,
@@ -50,7 +51,7 @@ impl Drop for Filled {
     }
 }
 
-/// A database of its own for each test, filled.
+/// Creates a database with the sample rows. Each test gets its own.
 pub(super) async fn filled() -> Filled {
     let name = format!("report_{}", ids::new_secret());
     #[expect(
@@ -103,7 +104,7 @@ async fn fill(url: &str, directory: Option<std::path::PathBuf>) -> Filled {
     filled
 }
 
-/// Columns of conversions that the story sets.
+/// Columns of `conversions` that the sample rows set.
 macro_rules! conversion {
     ($values:literal) => {
         concat!(
@@ -138,7 +139,8 @@ macro_rules! event {
     };
 }
 
-/// Two clicks of one visitor lead to a payment; others come unmatched, in test mode, unpaid, without an amount, too early.
+/// The sample rows: a payment after two clicks of one visitor, and payments that are unmatched, in
+/// test mode, unpaid, without an amount, or before the period.
 const STORY: &[&str] = &[
     "insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, channel,
                          source, medium, campaign, landing_path, device, flags, visitor, details)

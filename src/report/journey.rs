@@ -1,6 +1,6 @@
-//! One conversion with all that led to it and all that came of it.
-//! In: a conversion's ID. Out: its columns, its touches with their visits, its deliveries with every attempt, its Stripe events.
-//! Promise: whatever we know about a payment can be seen from here.
+//! One conversion with its customer journey and deliveries. Takes a conversion's ID; returns its
+//! columns, its touchpoints with their visits, its deliveries with every attempt, and its Stripe
+//! events. Guarantees that everything stored about a payment is included.
 
 use anyhow::{Context as _, Result};
 
@@ -11,60 +11,60 @@ use super::stripe_events::{self, StripeEventRow};
 use super::visits::{self, VisitRow};
 use crate::store::Store;
 
-/// One conversion with its whole story.
+/// One conversion with everything stored about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
-    /// Its columns, its touches, its deliveries in short.
+    /// The row of lists: its columns, its touchpoints, a summary of its deliveries.
     pub(crate) row: ConversionRow,
-    /// JSON: everything its events said, merged.
+    /// JSON: the merged data of its events.
     pub(crate) payment: String,
-    /// The visitor's way, first touch first, with what each visit recorded.
+    /// The customer journey, first touch first, with the visit of each touchpoint.
     pub(crate) way: Vec<TouchVisit>,
     /// Every message with every attempt, oldest first.
     pub(crate) deliveries: Vec<Delivery>,
-    /// The Stripe events that told it, in the order of arrival; bodies by [`super::stripe_event`].
+    /// Its Stripe events, in the order of arrival; [`super::stripe_event`] returns their bodies.
     pub(crate) events: Vec<StripeEventRow>,
-    /// The requests of a custom source that told it, in the order of arrival.
+    /// The postbacks that created or repeated it, in the order of arrival.
     pub(crate) requests: Vec<CustomRequest>,
-    /// The objects of Stripe's that belong to it.
+    /// The Stripe objects that belong to it.
     pub(crate) objects: Vec<LearnedObject>,
-    /// Who matched it by hand, if somebody did.
+    /// Who matched it manually, if a user did.
     pub(crate) by_hand: Option<ByHand>,
-    /// Who marked it as the receipt of another payment, if somebody did.
+    /// Who marked it as a duplicate of another payment, if a user did.
     pub(crate) duplicate: Option<ByHand>,
 }
 
-/// A touch and the visit it comes from.
+/// A touchpoint and its visit.
 #[derive(Clone, Debug)]
 pub(crate) struct TouchVisit {
-    /// The step.
+    /// The touchpoint.
     pub(crate) touch: Touch,
-    /// `None` when its visit was purged.
+    /// `None` if the visit was deleted after the retention period.
     pub(crate) visit: Option<VisitRow>,
 }
 
-/// A decision of a user: a match made by hand, a receipt.
+/// A manual decision of a user: a match, or a payment marked as a duplicate.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct ByHand {
-    /// The user's e-mail address.
+    /// The user's email address.
     pub(crate) made_by: String,
     /// When, ms since 1970, UTC.
     pub(crate) made_at_ms: i64,
 }
 
-/// An object of Stripe's that we learned.
+/// A Stripe object that belongs to a conversion.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct LearnedObject {
     /// `cs_…`, `pi_…`, `in_…`, …
     pub(crate) object_id: String,
-    /// identity: names the payment; lineage: only lends a click ID.
+    /// `identity`: it identifies the payment. `lineage`: the payment may be matched through it.
     pub(crate) role: String,
 }
 
-/// Where the story of a conversion goes on that turned out to be part of another one.
+/// The ID of the conversion into which this one was merged; `None` if it was not merged.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String>> {
     let row: Option<(String,)> = sqlx::query_as(
         "select merged_into from payments where id = $1 and merged_into is not null",
@@ -72,17 +72,17 @@ pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String
     .bind(id)
     .fetch_optional(store.pool())
     .await
-    .context("could not look for a merged conversion")?;
+    .context("could not read a merged conversion")?;
     Ok(row.map(|(into,)| into))
 }
 
-/// Most touches whose visits are read; a way is rarely longer than ten.
+/// Maximum number of touchpoints whose visits are read. A journey rarely has more than ten.
 const MAX_TOUCHES: usize = 50;
 
-/// One conversion with its whole story.
+/// Reads one conversion with everything stored about it.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
     let (payment,): (String,) = sqlx::query_as("select facts from payments where id = $1")
@@ -130,7 +130,7 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         } else {
             Vec::new()
         };
-        // A click ID may have many visits; the touch is the one at its time.
+        // A click ID may have many visits; the touchpoint is the one at its time.
         let distance = |visit: &VisitRow| visit.at.as_ms().abs_diff(touch.at.as_ms());
         let visit = visits.into_iter().min_by_key(distance);
         way.push(TouchVisit { touch: touch.clone(), visit });

@@ -1,6 +1,6 @@
-//! Where money leaks out of the numbers.
-//! In: a scope and a period. Out: unmatched money by reason, and money that destinations do not have yet by state.
-//! Promise: every unmatched and every undelivered payment of the period is in exactly one line of its part.
+//! Unmatched and undelivered money. Takes a scope and a period; returns unmatched payments by
+//! reason, and undelivered ones by destination and state. Guarantees that every unmatched and every
+//! undelivered payment of the period is counted in exactly one row of its list.
 
 use std::collections::BTreeMap;
 
@@ -11,29 +11,30 @@ use crate::clock::Timestamp;
 use crate::money::Totals;
 use crate::store::Store;
 
-/// Where money leaks out of the numbers.
+/// Unmatched and undelivered money of a period.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leaks {
     /// Paid but unmatched, by reason, most conversions first.
     pub(crate) unmatched: Vec<Leak>,
-    /// The same of what states no money: events of pages, leads.
+    /// Unmatched conversions without an amount: page events, leads.
     pub(crate) events: Vec<Leak>,
-    /// Recorded but not with a destination, by destination and state.
+    /// Not delivered yet, by destination and state.
     pub(crate) undelivered: Vec<Undelivered>,
-    /// Checkouts that expired unpaid, by campaign, most first. No conversions, so no money is lost from the numbers.
+    /// Checkouts that expired unpaid, by campaign, most first. They are not conversions, so they
+    /// are not part of the sums above.
     pub(crate) abandoned: Vec<Abandoned>,
 }
 
 /// Checkouts that expired unpaid.
 #[derive(Clone, Debug)]
 pub(crate) struct Abandoned {
-    /// The campaign, else the source, that led to them; `None` where no visit is known.
+    /// Their campaign, or their source if there is no campaign; `None` if no visit is known.
     pub(crate) campaign: Option<String>,
     /// How many.
     pub(crate) checkouts: i64,
-    /// How many of them a later checkout went on with.
+    /// How many of them were recovered by a later checkout.
     pub(crate) recovered: i64,
-    /// What they would have been worth.
+    /// The sum of their amounts.
     pub(crate) money: Totals,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Leak {
     pub(crate) reason: String,
     /// How many.
     pub(crate) conversions: i64,
-    /// Their net money.
+    /// Their net revenue.
     pub(crate) money: Totals,
     /// When the first of them occurred.
     pub(crate) first_at: Timestamp,
@@ -57,7 +58,7 @@ pub(crate) struct Leak {
 /// One unmatched conversion.
 #[derive(Clone, Debug)]
 pub(crate) struct LeakExample {
-    /// What came back from Stripe.
+    /// The reference in Stripe's event.
     pub(crate) reference: Option<String>,
     /// What was bought.
     pub(crate) description: Option<String>,
@@ -72,22 +73,22 @@ pub(crate) struct Undelivered {
     pub(crate) state: String,
     /// How many messages.
     pub(crate) deliveries: i64,
-    /// Net money of their conversions, each counted once.
+    /// Net revenue of their conversions, each counted once.
     pub(crate) money: Totals,
-    /// Since when the oldest waits.
+    /// When the oldest was created.
     pub(crate) oldest_at: Timestamp,
     /// The newest of them.
     pub(crate) example_delivery_id: String,
-    /// HTTP status of its last answer.
+    /// HTTP status of its last response.
     pub(crate) last_status: Option<i64>,
-    /// What went wrong with it last.
+    /// Its last error.
     pub(crate) last_error: Option<String>,
 }
 
-/// Where money of the period leaks out of the numbers.
+/// Reads the unmatched and undelivered money of a period.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
     let (unmatched, events) = unmatched(store, scope, period).await?;
     Ok(Leaks {
@@ -109,7 +110,7 @@ struct UnmatchedGroup {
     last_ms: i64,
 }
 
-/// With money, and without.
+/// Unmatched conversions with an amount, and without.
 async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<Leak>, Vec<Leak>)> {
     let groups: Vec<UnmatchedGroup> = within(
         "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
@@ -232,17 +233,19 @@ struct UndeliveredGroup {
     newest_id: String,
 }
 
-/// Deliveries of the period's conversions that are owed, held or given up, by destination and state.
+/// Deliveries of the period's conversions that are pending, paused or failed, by destination and
+/// state.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn undelivered(
     store: &Store,
     scope: &Scope,
     period: Period,
 ) -> Result<Vec<Undelivered>> {
-    // The inner grouping makes a conversion with two messages to one destination count its money once. It goes first, whatever the planner
-    // thinks: what is undelivered is few beside the conversions of a period, and stands in its index in this order.
+    // The inner grouping counts a conversion with two messages to one destination once. It is
+    // forced to run first, because undelivered messages are few compared with the conversions of a
+    // period, and their index is in this order.
     let groups: Vec<UndeliveredGroup> = within(
         "select destination_id, state, currency,
                 cast(sum(messages) as bigint) as deliveries,
@@ -252,9 +255,9 @@ pub(crate) async fn undelivered(
                         count(*) as messages, min(created_at_ms) as oldest_ms, max(id) as newest_id
                    from deliveries
                   where state <> 'delivered' and state <> 'skipped'
-                  group by conversion_id, destination_id, state) as owed
+                  group by conversion_id, destination_id, state) as undelivered
           cross join conversions c
-          where c.id = owed.conversion_id and c.site_id = $1 and c.livemode = $2
+          where c.id = undelivered.conversion_id and c.site_id = $1 and c.livemode = $2
             and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4 and c.paid_at_ms is not null
           group by destination_id, state, currency
           order by destination_id, state, currency nulls last",

@@ -1,6 +1,6 @@
-//! What redirect links brought.
-//! In: a scope, a period. Out: clicks, conversions and money by alias.
-//! Promise: a payment counts once for every link whose visit led up to it; links do not add up to the whole, and nobody says so.
+//! Numbers of redirect links. Takes a scope and a period; returns clicks, conversions and net
+//! revenue by alias. A payment counts once for every link in its customer journey, so the sum over
+//! all links may exceed the total.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,25 @@ use super::{Period, Scope, add, within};
 use crate::money::Totals;
 use crate::store::Store;
 
-/// A payment's time is in whole seconds, a visit's is not.
+/// Tolerance when a payment's time is compared with a visit's: payments have whole seconds, visits
+/// have milliseconds.
 const ROUNDING_MS: i64 = 1000;
 
-/// What one link brought.
+/// Numbers of one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LinkNumbers {
-    /// Clicks of people; each is a visit.
+    /// Clicks without bots; each is a visit.
     pub(crate) clicks: i64,
-    /// Paid conversions of those people, from their click on.
+    /// Paid conversions of these visitors after their click.
     pub(crate) conversions: i64,
-    /// What was paid, without what was given back.
+    /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
 /// Numbers by alias; links without any are left out.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn links(
     store: &Store,
     scope: &Scope,

@@ -1,6 +1,7 @@
-//! The read side: numbers, lists and stories for the dashboard and the API.
-//! In: a site, a mode, a period, a filter. Out: counts, sums per currency, pages of records, one record with all that led to it.
-//! Promise: it reads every table and writes none; two currencies are never added, and every list is read along an index.
+//! Queries for the dashboard, the API and alerts. Takes a site, a mode, a period or a filter;
+//! returns counts, sums per currency, pages of records, and single records with everything that
+//! belongs to them. Guarantees that it writes no table, never adds two currencies, and reads every
+//! list along an index.
 //!
 //! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
 
@@ -73,10 +74,11 @@ pub(crate) use trouble::{
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 pub(crate) use vitals::{Vitals, vitals};
 
-/// Length of the quarter hours in which SQL groups, so that both engines agree on every daylight-saving change.
+/// Length of a quarter hour. SQL groups by it instead of by day, so that both databases give the
+/// same result on days with a clock change.
 pub(crate) const QUARTER_MS: i64 = 900_000;
 
-/// Whose numbers: one site, live or test.
+/// Selects the numbers of one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// `site_…`.
@@ -85,7 +87,7 @@ pub(crate) struct Scope {
     pub(crate) livemode: bool,
 }
 
-/// A stretch of time, half-open: `from` belongs to it, `to` does not.
+/// A half-open period: it includes `from` and excludes `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period {
     /// Its first instant.
@@ -95,15 +97,15 @@ pub(crate) struct Period {
 }
 
 impl Period {
-    /// The days from `first` to `last`, both included, in a zone. Its length follows daylight saving.
-    /// `None` for dates at the end of the calendar.
+    /// The days from `first` to `last`, both included, in a time zone. Days with a clock change are
+    /// shorter or longer. `None` if a date is at the end of the calendar.
     pub(crate) fn of_days(first: Date, last: Date, zone: &TimeZone) -> Option<Self> {
         let from = first_instant(first, zone)?;
         let to = first_instant(last.tomorrow().ok()?, zone)?;
         Some(Self { from, to })
     }
 
-    /// The first and the last quarter hour it touches: a range with an open end.
+    /// The quarter hours that the period overlaps, as a half-open range.
     pub(crate) fn quarters(self) -> (i64, i64) {
         let first = self.from.as_ms().div_euclid(QUARTER_MS);
         let last = self.to.as_ms().saturating_sub(1).div_euclid(QUARTER_MS);
@@ -111,7 +113,7 @@ impl Period {
     }
 }
 
-/// A query whose first parameters, `$1` to `$4`, are the site, the mode and the period.
+/// Creates a query whose parameters `$1` to `$4` are the site, the mode and the period.
 fn within<'q, R>(
     text: &'static str,
     scope: &'q Scope,
@@ -127,13 +129,13 @@ where
         .bind(period.to.as_ms())
 }
 
-/// A day's first instant in a zone; not midnight where the clocks leap over it.
+/// A day's first instant in a time zone. It is not midnight if a clock change skips midnight.
 pub(crate) fn first_instant(day: Date, zone: &TimeZone) -> Option<Timestamp> {
     let zoned = day.to_zoned_datetime(zone.clone()).ok()?;
     Some(Timestamp::from_ms(zoned.timestamp().as_millisecond()))
 }
 
-/// Part of a whole, in counts; the door turns it into a rate.
+/// A part and the whole as counts. The dashboard and the API turn it into a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share {
     /// How many of the whole.
@@ -142,26 +144,32 @@ pub(crate) struct Share {
     pub(crate) whole: i64,
 }
 
+/// Purchases, trials and leads of all visits; never more than all, because some buyers' visits are not counted.
+pub(crate) fn conversion_rate(firsts: i64, visits: i64) -> Share {
+    Share { part: firsts.min(visits), whole: visits }
+}
+
 impl Share {
-    /// In ten-thousandths, rounded down, so that 10,000 means all and nothing less. `None` when there is no whole.
+    /// The share in ten-thousandths, rounded down, so that 10,000 always means all. `None` if the
+    /// whole is zero.
     pub(crate) fn per_ten_thousand(self) -> Option<i64> {
         (self.whole > 0).then(|| self.part.saturating_mul(10_000) / self.whole)
     }
 
-    /// In thousandths, rounded down. `None` when there is no whole.
+    /// The share in thousandths, rounded down. `None` if the whole is zero.
     pub(crate) fn per_mille(self) -> Option<i64> {
         self.per_ten_thousand().map(|share| share / 10)
     }
 }
 
-/// Adds an amount as a row holds it; rows without a currency hold no money.
+/// Adds the amount of a row; rows without a currency have no amount.
 fn add(totals: &mut Totals, minor: i64, currency: Option<&str>) {
     if let Some(currency) = currency.and_then(Currency::parse) {
         totals.add(Money { minor, currency });
     }
 }
 
-/// The amount of a row, where it is known.
+/// The amount of a row, if it is known.
 fn money(minor: Option<i64>, currency: Option<&str>) -> Option<Money> {
     Some(Money { minor: minor?, currency: currency.and_then(Currency::parse)? })
 }

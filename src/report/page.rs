@@ -1,22 +1,23 @@
-//! Pages of a list: newest first, continued by a cursor.
-//! In: a cursor's text from outside, rows from a table. Out: a place in the order; a page and the place where the next begins.
-//! Promise: a page that follows another neither repeats nor skips a row, however many were added meanwhile.
+//! Pagination of lists, newest first, with cursors. Takes a cursor's text from the client and rows
+//! from a table; returns a page and the cursor of the next. Guarantees that the next page neither
+//! repeats nor skips a row, even if rows were added meanwhile.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Most rows of a page.
+/// Maximum number of rows of a page.
 pub(crate) const MAX_LIMIT: i64 = 200;
 
-/// Greater than every record's ID, whatever its prefix, in every collation.
+/// Text that sorts after every record's ID, whatever its prefix, in every collation.
 pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
 
-/// How many records one statement of [`in_fifty`] asks for.
+/// Number of IDs in one statement of [`in_fifty`].
 pub(super) const FIFTY: usize = 50;
 
-/// One SQL text that ends in a list of fifty IDs, `$1` to `$50`: neither engine can bind a list through the shared driver.
+/// SQL that ends in a list of fifty IDs, `$1` to `$50`, because the shared driver cannot bind a
+/// list.
 macro_rules! in_fifty {
     ($before:literal, $after:literal) => {
         concat!(
@@ -31,17 +32,17 @@ macro_rules! in_fifty {
 }
 pub(super) use in_fifty;
 
-/// The place of a row in its list's order: everything after it comes next.
+/// The position of a row in its list's order. The next page contains the rows after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// The order's number: a time in ms.
+    /// The first sort key: a time in ms.
     pub(super) number: i64,
-    /// The order's text: an ID.
+    /// The second sort key: an ID.
     pub(super) text: String,
 }
 
 impl Cursor {
-    /// Reads what [`fmt::Display`] wrote; `None` for anything else.
+    /// Parses the text that [`fmt::Display`] writes; `None` for anything else.
     pub(crate) fn parse(opaque: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(opaque).ok()?;
         let plain = String::from_utf8(bytes).ok()?;
@@ -58,17 +59,18 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Some rows of a list.
+/// A page of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Page<T> {
     /// In the list's order.
     pub(crate) rows: Vec<T>,
-    /// Where the next page begins; `None` when these are the last rows.
+    /// The cursor of the next page; `None` if these are the last rows.
     pub(crate) next: Option<Cursor>,
 }
 
 impl<T> Page<T> {
-    /// Cuts rows, of which one more than `limit` was asked for, and remembers the place of the last that stays.
+    /// Makes a page of at most `limit` rows. `rows` has one more if there is a next page; its
+    /// cursor is then the position of the last row that stays.
     pub(super) fn cut(mut rows: Vec<T>, limit: i64, place: impl Fn(&T) -> Cursor) -> Self {
         let limit = usize::try_from(limit).unwrap_or(0);
         let has_more = rows.len() > limit;
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_reads_back_and_nothing_else_does() {
+    fn only_the_text_of_a_cursor_is_parsed() {
         let cursor = Cursor { number: 1_790_000_000_000, text: "cnv_0abc".to_owned() };
         assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
         let forged = |plain: &str| URL_SAFE_NO_PAD.encode(plain);
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_names_the_next_only_when_there_is_one() {
+    fn a_page_has_a_cursor_only_if_there_is_a_next_page() {
         let place = |row: &i64| Cursor { number: *row, text: "x".to_owned() };
         let page = Page::cut(vec![9, 8, 7], 2, place);
         assert_eq!((page.rows.as_slice(), page.next.unwrap().number), ([9, 8].as_slice(), 8));

@@ -1,5 +1,5 @@
-//! Events of pages that need a person.
-//! In: a site. Out: those that the ledger could not take, with their error.
+//! Failed page events. Takes a site; returns the page events that could not be recorded in the
+//! ledger, with their error. Guarantees that one call returns at most fifty.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -7,10 +7,10 @@ use sqlx::Row as _;
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// Most that are shown at once.
+/// Maximum number of events per call.
 const SHOWN: i64 = 50;
 
-/// An event of a page that the ledger could not take.
+/// A page event that could not be recorded in the ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct FailedPageEvent {
     /// `pev_…`.
@@ -24,7 +24,7 @@ pub(crate) struct FailedPageEvent {
 /// The events of a site's pages that failed, newest first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn failed_page_events(
     store: &Store,
     site_id: &str,
@@ -40,7 +40,7 @@ pub(crate) async fn failed_page_events(
     .bind(SHOWN)
     .fetch_all(store.pool())
     .await
-    .context("could not read the events of pages that failed")?;
+    .context("could not read failed page events")?;
     rows.iter()
         .map(|row| {
             Ok(FailedPageEvent {

@@ -1,6 +1,7 @@
-//! Where visits and money came from, best first.
-//! In: a scope, a period, a dimension. Out: one row per channel, source, campaign, landing page or device.
-//! Promise: the last touch gets the credit, and what nobody gets the credit for has a row of its own, so that the rows add up.
+//! Visits and net revenue by channel, source, campaign, landing page or device, best first. Takes a
+//! scope, a period and a dimension; returns one row per value. A conversion counts for its last
+//! touch. Guarantees that the rows add up to the total: conversions without a touchpoint have a row
+//! of their own.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,13 +14,13 @@ use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
 use crate::store::Store;
 
-/// Rows shown; the others are summed in [`Ranking::rest`].
+/// Maximum number of rows. The others are summed in [`Ranking::rest`].
 const SHOWN: usize = 12;
 
-/// What rows are about.
+/// The dimension by which a ranking groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dimension {
-    /// Paid search, social, e-mail, direct, …
+    /// Paid search, social, email, direct, …
     Channel,
     /// google, instagram, newsletter, …
     Source,
@@ -31,36 +32,40 @@ pub(crate) enum Dimension {
     Device,
 }
 
-/// Where visits and money came from.
+/// Visits and net revenue by the values of a dimension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranking {
-    /// Best first: by net money in the asked currency, then by visits.
+    /// Best first: by net revenue in the requested currency, then by visits.
     pub(crate) rows: Vec<RankingRow>,
-    /// The sum of those after them.
+    /// The sum of the remaining rows.
     pub(crate) rest: RankingRow,
-    /// How many those are.
+    /// The number of the remaining rows.
     pub(crate) rest_rows: usize,
-    /// Conversions without a known touch; they have no visits.
+    /// Conversions without a touchpoint. Its number of visits is zero.
     pub(crate) unmatched: RankingRow,
 }
 
 /// One row of a ranking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RankingRow {
-    /// Empty where the visit names none: no campaign, no source.
+    /// The value; empty if the visit has none, for example no campaign.
     pub(crate) name: String,
     /// Visits without bots.
     pub(crate) visits: i64,
-    /// Paid conversions whose last touch this is.
+    /// Paid conversions whose last touch has this value.
     pub(crate) conversions: i64,
-    /// What was paid, without what was given back.
+    /// Of them: purchases, trials and leads.
+    pub(crate) firsts: i64,
+    /// Of them: renewals.
+    pub(crate) renewals: i64,
+    /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
 /// Ranks a dimension by last touch; `currency` decides the order.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn ranking(
     store: &Store,
     scope: &Scope,
@@ -73,17 +78,18 @@ pub(crate) async fn ranking(
         .fetch_all(store.pool())
         .await
         .context("could not rank visits")?;
-    let conversions: Vec<(Option<String>, String, i64, i64)> =
-        within(conversions_sql, scope, period)
-            .fetch_all(store.pool())
-            .await
-            .context("could not rank conversions")?;
+    let conversions: Vec<Group> = within(conversions_sql, scope, period)
+        .fetch_all(store.pool())
+        .await
+        .context("could not rank conversions")?;
     Ok(rank(visits, conversions, currency))
 }
 
-/// The two texts for one dimension: its number in `visit_sums` and its column in `visit_counts`; the same number in `conversion_sums` and that of
-/// conversions without a touch, and its column in `touches`. A touch is looked up for each conversion of a gap: joined, PostgreSQL reads all touches
-/// there are.
+/// The two SQL texts of a dimension, for visits and for conversions. Takes its number in
+/// `visit_sums`, its column in `visit_counts`, its numbers in `conversion_sums` (with that of
+/// conversions without a touchpoint), and an expression that reads it from `touches`. The
+/// touchpoint is read by a subquery for each conversion that is not rolled up; with a join,
+/// PostgreSQL would read all touchpoints.
 macro_rules! statements {
     ($dimension:literal, $column:literal, $or_none:literal, $of_touch:literal) => {
         (
@@ -94,7 +100,9 @@ macro_rules! statements {
             ),
             concat!(
                 summed_days!(""),
-                "select name, currency, cast(sum(conversions) as bigint), cast(sum(gross - refunded - lost) as bigint)
+                "select name, currency, cast(sum(conversions) as bigint) as conversions,
+                        cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
+                        cast(sum(gross - refunded - lost) as bigint) as net_minor
                    from (",
                 in_sums!("case when s.dimension = 6 then null else s.name end as name", $or_none),
                 " union all ",
@@ -143,23 +151,32 @@ impl Dimension {
     }
 }
 
-fn rank(
-    visits: Vec<(String, i64)>,
-    conversions: Vec<(Option<String>, String, i64, i64)>,
-    currency: Currency,
-) -> Ranking {
+/// Conversions of one name and currency; without a name, those without a touch.
+#[derive(sqlx::FromRow)]
+struct Group {
+    name: Option<String>,
+    currency: String,
+    conversions: i64,
+    firsts: i64,
+    renewals: i64,
+    net_minor: i64,
+}
+
+fn rank(visits: Vec<(String, i64)>, conversions: Vec<Group>, currency: Currency) -> Ranking {
     let mut by_name = BTreeMap::<String, RankingRow>::new();
     let mut ranking = Ranking::default();
     for (name, visits) in visits {
         by_name.entry(name).or_default().visits += visits;
     }
-    for (name, code, conversions, net_minor) in conversions {
-        let row = match name {
+    for group in conversions {
+        let row = match group.name {
             Some(name) => by_name.entry(name).or_default(),
             None => &mut ranking.unmatched,
         };
-        row.conversions += conversions;
-        add(&mut row.net, net_minor, Some(&code));
+        row.conversions += group.conversions;
+        row.firsts += group.firsts;
+        row.renewals += group.renewals;
+        add(&mut row.net, group.net_minor, Some(&group.currency));
     }
     let named = by_name.into_iter().map(|(name, row)| RankingRow { name, ..row });
     ranking.rows = named.collect();
@@ -171,6 +188,8 @@ fn rank(
     for row in rest {
         ranking.rest.visits += row.visits;
         ranking.rest.conversions += row.conversions;
+        ranking.rest.firsts += row.firsts;
+        ranking.rest.renewals += row.renewals;
         row.net.iter().for_each(|sum| ranking.rest.net.add(sum));
     }
     ranking
@@ -181,22 +200,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_by_money_then_by_visits_and_add_up() {
+    fn rows_are_sorted_by_money_then_visits_and_add_up() {
         let usd = Currency::parse("usd").unwrap();
         let mut visits: Vec<_> = (0..20).map(|n| (format!("c{n:02}"), n)).collect();
         visits.push((String::new(), 1));
+        let group = |name: Option<&str>, currency: &str, conversions, net_minor| Group {
+            name: name.map(str::to_owned),
+            currency: currency.to_owned(),
+            conversions,
+            firsts: 1,
+            renewals: conversions - 1,
+            net_minor,
+        };
         let conversions = vec![
-            (Some("c03".to_owned()), "USD".to_owned(), 2, 900),
-            (Some("c04".to_owned()), "EUR".to_owned(), 9, 99_900),
-            (Some("unseen".to_owned()), "USD".to_owned(), 1, 1000),
-            (None, "USD".to_owned(), 4, 77),
-            (None, String::new(), 1, 0),
+            group(Some("c03"), "USD", 2, 900),
+            group(Some("c04"), "EUR", 9, 99_900),
+            group(Some("unseen"), "USD", 1, 1000),
+            group(None, "USD", 4, 77),
+            group(None, "", 1, 0),
         ];
         let ranking = rank(visits, conversions, usd);
         let names: Vec<_> = ranking.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names[..4], ["unseen", "c03", "c04", "c19"]);
         assert_eq!((names.len(), ranking.rest_rows), (SHOWN, 10));
         assert_eq!((ranking.unmatched.conversions, ranking.unmatched.net.of(usd).minor), (5, 77));
+        assert_eq!((ranking.unmatched.firsts, ranking.unmatched.renewals), (2, 3));
         let shown: i64 = ranking.rows.iter().map(|row| row.visits).sum();
         assert_eq!(shown + ranking.rest.visits, (0..20).sum::<i64>() + 1);
     }

@@ -1,6 +1,6 @@
-//! What is known of the sources beside their events: who was heard last, by which secret, and how the books compare.
-//! In: a source. Out: times, counts, and the last comparison as it was stored.
-//! Promise: each statement reads the end of an index, however many events there are.
+//! The state of Stripe webhooks: the last event and its signing secret, and the result of the last
+//! reconciliation. Takes a source; returns times, counts, and the last reconciliation as stored.
+//! Guarantees that each statement reads only the end of an index, however many events are stored.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -8,12 +8,12 @@ use sqlx::Row as _;
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// The last event that a signing secret believed.
+/// The last event that was verified with a signing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// `sev_…`.
     pub(crate) id: String,
-    /// When it came.
+    /// When it was received.
     pub(crate) at: Timestamp,
     /// Its type.
     pub(crate) kind: String,
@@ -21,10 +21,11 @@ pub(crate) struct Heard {
     pub(crate) livemode: bool,
 }
 
-/// The last event of a source that its secret at `position` believed since `since`.
+/// The last event of a source, received after `since`, that was verified with the secret at
+/// `position`.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn last_heard(
     store: &Store,
     source_id: &str,
@@ -53,24 +54,25 @@ pub(crate) async fn last_heard(
     }))
 }
 
-/// What a source's events say about whether its payment intents can be told apart from its invoices' payments.
+/// Whether a source's events allow us to find out which payment intents belong to invoices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InvoiceEvents {
-    /// All events are of an API version whose invoices name their payment intent.
+    /// True if all events have an API version in which invoices contain their payment intent.
     pub(crate) are_old: bool,
-    /// `invoice_payment.paid` was received, which names it in newer versions.
+    /// True if `invoice_payment.paid` was received, which contains the payment intent in newer
+    /// versions.
     pub(crate) name_payments: bool,
-    /// `invoice.paid` was received.
+    /// True if `invoice.paid` was received.
     pub(crate) any: bool,
 }
 
-/// The first API version whose invoices no longer name their payment intent.
+/// The first API version in which invoices no longer contain their payment intent.
 const NO_PAYMENT_ON_INVOICES: &str = "2025-03-31";
 
-/// What the events of a source say about invoices.
+/// Reads which events about invoices a source has received.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<InvoiceEvents> {
     let row = sqlx::query(
         "select (select count(*) from (select id from stripe_events
@@ -86,7 +88,7 @@ pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<Inv
     .bind(NO_PAYMENT_ON_INVOICES)
     .fetch_one(store.pool())
     .await
-    .context("could not look for a source's invoices")?;
+    .context("could not read a source's invoice events")?;
     let is = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(name)? > 0);
     Ok(InvoiceEvents {
         are_old: is("old_version")? && !is("new_version")?,
@@ -95,23 +97,23 @@ pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<Inv
     })
 }
 
-/// The last comparison with Stripe's books.
+/// The last reconciliation with Stripe's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comparison {
     /// `src_…`.
     pub(crate) source_id: String,
-    /// When it last came to a result.
+    /// When it last succeeded.
     pub(crate) checked_at: Option<Timestamp>,
     /// The result, as `stripe::reconcile` wrote it.
     pub(crate) result: Option<String>,
-    /// Why the last try came to none.
+    /// Why the last attempt failed.
     pub(crate) error: Option<String>,
 }
 
-/// The comparisons of all sources, the latest first.
+/// The last reconciliation of each source, the latest first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
     let rows = sqlx::query(
         "select source_id, checked_at_ms, result, error
@@ -121,7 +123,7 @@ pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
     )
     .fetch_all(store.pool())
     .await
-    .context("could not read the comparisons with Stripe's books")?;
+    .context("could not read the results of reconciliations")?;
     rows.iter()
         .map(|row| {
             Ok(Comparison {

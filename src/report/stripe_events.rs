@@ -1,6 +1,6 @@
-//! What Stripe told us, as received.
-//! In: a filter, a cursor. Out: pages of Stripe events, one event with its raw body, counts of webhooks we did not believe.
-//! Promise: lists never read a body; one event's body comes back byte for byte.
+//! Stripe events as received. Takes a filter and a cursor; returns pages of events, one event with
+//! its raw body, and counts of rejected webhooks. Guarantees that lists never read a body, and that
+//! an event's body is returned byte for byte.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -11,10 +11,10 @@ use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 use crate::store::Store;
 
-/// Payments of one subscription that its event lists.
+/// Maximum number of a subscription's payments that are shown for its event.
 const MAX_PAYMENTS: i64 = 24;
 
-/// Which Stripe events; `None` everywhere lists all.
+/// Selects Stripe events. `None` in all fields selects all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventFilter {
     /// Those of a site's sources.
@@ -32,7 +32,7 @@ pub(crate) struct EventFilter {
 pub(crate) struct StripeEventRow {
     /// `sev_…`.
     pub(crate) id: String,
-    /// Stripe's account, or empty for the source's own.
+    /// The connected Stripe account, or empty for the source's own.
     pub(crate) account: String,
     /// Stripe's `evt_…`.
     pub(crate) event_id: String,
@@ -40,35 +40,35 @@ pub(crate) struct StripeEventRow {
     pub(crate) source_id: String,
     /// Stripe's type: `checkout.session.completed`.
     pub(crate) kind: String,
-    /// What it is about: `cs_…`, `in_…`, …
+    /// The object it is about: `cs_…`, `in_…`, …
     pub(crate) object_id: String,
     /// Live or test.
     pub(crate) livemode: bool,
-    /// Of Stripe's API.
+    /// The version of Stripe's API.
     pub(crate) api_version: Option<String>,
-    /// Stripe's time.
+    /// When Stripe created it.
     pub(crate) created_at: Option<Timestamp>,
-    /// Ours.
+    /// When we received it.
     pub(crate) received_at: Timestamp,
     /// webhook, backfill, fetched.
     pub(crate) origin: String,
     /// received, processed, ignored, failed.
     pub(crate) state: String,
-    /// Why ignored.
+    /// Why it was ignored.
     pub(crate) reason: Option<String>,
-    /// Why failed.
+    /// Why it failed.
     pub(crate) error: Option<String>,
-    /// What was read.
+    /// A summary of its content.
     pub(crate) summary: Option<String>,
     /// What it changed.
     pub(crate) note: Option<String>,
-    /// `cnv_…`, where it belongs to one.
+    /// `cnv_…`, if it belongs to a conversion.
     pub(crate) conversion_id: Option<String>,
     /// How often it was processed.
     pub(crate) attempts: i64,
     /// When it was processed last.
     pub(crate) processed_at: Option<Timestamp>,
-    /// How often the same event came again.
+    /// How often the same event was received again.
     pub(crate) repeats: i64,
 }
 
@@ -77,9 +77,9 @@ pub(crate) struct StripeEventRow {
 pub(crate) struct StripeEvent {
     /// As lists show it.
     pub(crate) row: StripeEventRow,
-    /// Which of the source's secrets fitted, from 0; -1 for what we asked Stripe for ourselves.
+    /// The index of the signing secret that verified it; -1 for events that we fetched from Stripe.
     pub(crate) secret_position: i64,
-    /// What came of asking Stripe for its payment's checkout, where that was missing.
+    /// The result of requesting the payment's checkout session from Stripe, if that was missing.
     pub(crate) lookup: Option<String>,
     /// The conversions that its object belongs to, oldest first.
     pub(crate) payments: Vec<EventPayment>,
@@ -94,13 +94,13 @@ pub(crate) struct EventPayment {
     pub(crate) id: String,
     /// purchase, renewal, …
     pub(crate) kind: String,
-    /// What was paid, where that is known.
+    /// What was paid, if known.
     pub(crate) amount: Option<Money>,
     /// When.
     pub(crate) occurred_at: Timestamp,
 }
 
-/// Webhooks that were not believed.
+/// Rejected webhooks of one day and reason.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Rejection {
     /// `src_…`.
@@ -109,13 +109,13 @@ pub(crate) struct Rejection {
     pub(crate) day: i64,
     /// missing, mismatch, too_old, …
     pub(crate) reason: String,
-    /// How many that day.
+    /// How many on that day.
     pub(crate) rejected: i64,
     /// The last one, ms since 1970, UTC.
     pub(crate) last_at_ms: i64,
 }
 
-/// What every list of events selects: all but the body.
+/// The columns of all lists of events: all but the body.
 macro_rules! list {
     ($rest:literal) => {
         list!("", $rest)
@@ -160,7 +160,7 @@ macro_rules! filtered {
 /// A page of Stripe events, newest first; `limit` is held between 1 and 200.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn stripe_events(
     store: &Store,
     filter: &EventFilter,
@@ -194,7 +194,7 @@ pub(crate) async fn stripe_events(
 /// One Stripe event with its raw body.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
     let row = sqlx::query(list!(", e.secret_position, e.body", "where e.id = $1"))
         .bind(id)
@@ -202,13 +202,15 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
-    let lookup = sqlx::query("select said from stripe_lookups where event_id = $1")
-        .bind(id)
-        .fetch_optional(store.pool())
-        .await
-        .context("could not see what Stripe was asked for")?;
+    let lookups =
+        sqlx::query("select said from stripe_lookups where event_id = $1 order by subject")
+            .bind(id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not read the requests to Stripe")?;
+    let said: Vec<String> = lookups.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(Some(StripeEvent {
-        lookup: lookup.map(|row| row.try_get(0)).transpose()?,
+        lookup: Some(said.join(" ")).filter(|said| !said.is_empty()),
         payments: payments(store, &row).await?,
         row: read_row(&row)?,
         secret_position: row.try_get("secret_position")?,
@@ -216,7 +218,7 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
     }))
 }
 
-/// The conversions that name the event's object: its payment, or those of its subscription.
+/// The conversions of the event's object: its payment, or those of its subscription.
 async fn payments(store: &Store, event: &AnyRow) -> Result<Vec<EventPayment>> {
     let rows = sqlx::query(
         "select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms
@@ -247,8 +249,8 @@ async fn payments(store: &Store, event: &AnyRow) -> Result<Vec<EventPayment>> {
         .collect()
 }
 
-/// Every event that told something about a conversion, in the order of arrival: those that say so themselves,
-/// and those about one of its objects.
+/// The events of a conversion in the order of arrival: those recorded with its ID, and those about
+/// one of its objects.
 pub(super) async fn of_conversion(
     store: &Store,
     conversion_id: &str,
@@ -269,10 +271,10 @@ pub(super) async fn of_conversion(
     rows.iter().map(read_row).collect()
 }
 
-/// Webhooks a site's sources did not believe since `since`, newest day first.
+/// Rejected webhooks of a site's sources since `since`, newest day first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn rejections(
     store: &Store,
     site_id: &str,

@@ -1,10 +1,11 @@
-//! Paid conversions of a period: read from the sums of the days that have one, and from the conversions of all other times.
-//! In: a dimension. Out: the SQL of one statement over both.
-//! Promise: every conversion of the period is read once; one statement sees one moment, so that neither a change of a conversion nor a new
-//! sum beside it makes a number wrong.
+//! Paid conversions of a period, from the sums of rolled-up days and from the conversions of all
+//! other times. Takes a dimension; returns the SQL of one statement over both. Guarantees that
+//! every conversion of the period counts once. One statement reads one snapshot, so neither a
+//! concurrent change of a conversion nor a concurrent rollup makes a number wrong.
 
-/// The beginning of a statement: two tables for it, `summed` (the summed days that lie in the period) and `gaps` (what is left of it), of
-/// the site `$1`, the mode `$2` and the period `$3` to `$4`. Takes a further condition on the days.
+/// The `with` clause of a statement: `summed` (the rolled-up days that lie in the period) and
+/// `gaps` (the rest of the period), of the site `$1`, the mode `$2` and the period `$3` to `$4`.
+/// Takes an additional condition on the days.
 macro_rules! summed_days {
     ($condition:literal) => {
         concat!(
@@ -26,14 +27,17 @@ macro_rules! summed_days {
 }
 pub(super) use summed_days;
 
-/// The conversions of the gaps, `c`, with what is read of them and further joins: behind `summed_days!`. The gaps go first, whatever the planner
-/// thinks: they are few, and each is a range of the index.
+/// A select over the conversions `c` in the gaps, to follow `summed_days!`. Takes columns and
+/// additional joins. The cross join makes the planner start with the gaps: they are few, and each
+/// is a range of the index.
 macro_rules! in_gaps {
     ($columns:literal, $joins:literal) => {
         concat!(
             "select ", $columns, ", coalesce(c.currency, '') as currency, 1 as conversions,
                     coalesce(c.amount_minor, 0) as gross, c.refunded_minor as refunded,
-                    c.disputed_minor as disputed, c.lost_minor as lost
+                    c.disputed_minor as disputed, c.lost_minor as lost,
+                    case when c.kind in ('purchase', 'trial', 'lead') then 1 else 0 end as firsts,
+                    case when c.kind = 'renewal' then 1 else 0 end as renewals
                from gaps g
               cross join conversions c ", $joins, "
               where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= g.since_ms and c.occurred_at_ms < g.until_ms
@@ -43,14 +47,15 @@ macro_rules! in_gaps {
 }
 pub(super) use in_gaps;
 
-/// The sums of the summed days, `s`, of dimensions, with what is read of them and of the day, `d`: behind `summed_days!`.
+/// A select over the sums `s` of the rolled-up days `d`, to follow `summed_days!`. Takes columns
+/// and the numbers of dimensions.
 macro_rules! in_sums {
     ($columns:literal, $dimensions:literal) => {
         concat!(
             "select ",
             $columns,
             ", s.currency, s.conversions, s.gross_minor as gross, s.refunded_minor as refunded,
-                    s.disputed_minor as disputed, s.lost_minor as lost
+                    s.disputed_minor as disputed, s.lost_minor as lost, s.firsts, s.renewals
                from summed d
               cross join conversion_sums s
               where s.site = d.site and s.livemode = d.livemode and s.dimension in (",

@@ -1,6 +1,7 @@
-//! How the tag fares: where it comes from, whether copies of it go round, which hosts it was seen on that nobody named.
-//! In: a site, the time. Out: counts over the newest visits of the last seven days.
-//! Promise: it reads the end of the visits' own key, so it costs the same however many there are.
+//! The state of a site's tag: the host that serves it, whether caches serve copies of it, and
+//! unknown hosts on which it runs. Takes a site and the time; returns counts over the newest visits
+//! of the last seven days. Guarantees a cost that does not depend on the number of visits, because
+//! it reads the end of the table's primary key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,41 +14,44 @@ use crate::clock::Timestamp;
 use crate::ids;
 use crate::store::Store;
 
-/// How far back it looks, in time and in visits.
+/// The visits that are read: at most this many days, and at most this many visits.
 const DAYS: u64 = 7;
 const VISITS: i64 = 2000;
-/// Bits of `visits.flags`, as the visit's room sets them.
+/// Bits of `visits.flags`; the same as in `visit::flags`.
 const UNKNOWN_HOST: i64 = 1024;
 const CLIENT_MADE: i64 = 2048;
 
-/// Signs of the tag.
+/// Counts that show the state of the tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TagSigns {
-    /// Visits of people that were looked at; clicks on redirect links are none of the tag's.
+    /// Number of visits that were read, without bots and clicks on redirect links.
     pub(crate) visits: i64,
-    /// Those whose click ID was made in the browser, because its copy of the tag was old.
+    /// Those whose click ID was made by the browser, because its copy of the tag was outdated.
     pub(crate) client_made: i64,
-    /// Click IDs that two visitors came with, neither knowing one before: a cache handed them out twice.
+    /// Number of click IDs with which two new visitors arrived: a cache served the same response
+    /// twice.
     pub(crate) shared: i64,
-    /// `same-origin`, `same-site` or `cross-site`: where the newest visit that tells says the tag comes from.
+    /// `same-origin`, `same-site` or `cross-site`: the tag's host relative to the page, from the
+    /// newest visit that contains it.
     pub(crate) tag_host: Option<String>,
     /// The page's host of that visit.
     pub(crate) page_host: Option<String>,
-    /// Hosts that are none of the site's, with their visits, most first.
+    /// Hosts that are not among the site's, with their number of visits, most first.
     pub(crate) unknown_hosts: Vec<(String, i64)>,
 }
 
 impl TagSigns {
-    /// True when copies of the script go round: an ID came twice, or more than one visit in twenty made its own.
+    /// True if caches serve copies of the tag: a click ID was shared, or more than one visit in
+    /// twenty has a click ID made by the browser.
     pub(crate) fn is_cached(&self) -> bool {
         self.shared > 0 || (self.client_made >= 3 && self.client_made * 20 > self.visits)
     }
 }
 
-/// Reads the signs.
+/// Reads the state of the tag.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn tag_signs(store: &Store, site_id: &str, now: Timestamp) -> Result<TagSigns> {
     let since = now.minus(Duration::from_secs(DAYS * 86_400));
     let rows = sqlx::query(
@@ -63,7 +67,7 @@ pub(crate) async fn tag_signs(store: &Store, site_id: &str, now: Timestamp) -> R
     .bind(VISITS)
     .fetch_all(store.pool())
     .await
-    .context("could not read the signs of the tag")?;
+    .context("could not read the state of the tag")?;
     let mut signs = TagSigns::default();
     let mut hosts = BTreeMap::<String, i64>::new();
     let mut visitors = BTreeMap::<String, BTreeSet<String>>::new();

@@ -1,4 +1,5 @@
-//! Every query of this room, over the story of `fixture`: on SQLite, or on PostgreSQL where a run says so.
+//! Tests of every query of this module with the rows of `fixture`, on SQLite, or on PostgreSQL if
+//! `CLICKSTAMP_TEST_POSTGRES` is set.
 
 use jiff::tz::TimeZone;
 
@@ -51,7 +52,7 @@ async fn the_overview_counts_paid_conversions_once() {
     let found = overview(&filled.store, &test, today()).await.unwrap();
     assert_eq!((found.conversions, shown(&found.gross)), (1, vec!["USD 99.99".to_owned()]));
     let delivered = delivered_rate(&filled.store, &test, today()).await.unwrap();
-    assert_eq!(delivered, Share::default(), "a skipped delivery is not owed");
+    assert_eq!(delivered, Share::default(), "a skipped delivery is not pending");
 
     let nowhere = Scope { site_id: "site_0".to_owned(), livemode: true };
     assert_eq!(overview(&filled.store, &nowhere, today()).await.unwrap(), Overview::default());
@@ -104,7 +105,7 @@ async fn each_dimension_is_ranked_by_the_last_touch() {
 }
 
 #[tokio::test]
-async fn leaks_say_why_and_how_much() {
+async fn leaks_have_reasons_and_amounts() {
     let filled = &filled().await;
     let found = leaks(&filled.store, &live(filled), today()).await.unwrap();
     let reasons: Vec<_> =
@@ -227,7 +228,7 @@ async fn each_filter_of_conversions_works() {
 }
 
 #[tokio::test]
-async fn the_journey_tells_everything() {
+async fn the_journey_contains_everything_stored_about_a_conversion() {
     let filled = &filled().await;
     let found = conversion(&filled.store, "cnv_1").await.unwrap().unwrap();
     let details: Vec<_> =
@@ -280,7 +281,7 @@ async fn visits_are_paged_newest_first() {
         period: None,
     };
     assert_eq!(visits(&filled.store, &filter, None, 9).await.unwrap().rows.len(), 1);
-    // Their click IDs are not of the server's making, so they lie in no period.
+    // Their click IDs were not minted by the server, so they are in no period.
     let filter = VisitFilter { period: Some(today()), ..VisitFilter::default() };
     assert!(visits(&filled.store, &filter, None, 9).await.unwrap().rows.is_empty());
 }
@@ -360,10 +361,10 @@ async fn stripe_events_are_listed_by_state_and_read_with_their_body() {
 }
 
 #[tokio::test]
-async fn health_reads_the_newest_of_everything() {
+async fn health_reads_the_newest_records() {
     let filled = &filled().await;
     let found = health(&filled.store, &live(filled)).await.unwrap();
-    // Bots came later; they do not count.
+    // The later visits are of bots, which do not count.
     assert_eq!(found.last_visit_at.unwrap().as_ms(), NOON - 10 * MINUTE);
     assert_eq!(found.last_event_at.unwrap().as_ms(), NOON + 3);
     assert_eq!((found.events_waiting, found.events_failed), (1, 1));
@@ -375,7 +376,7 @@ async fn health_reads_the_newest_of_everything() {
 }
 
 #[test]
-fn a_share_is_all_only_when_it_is_all() {
+fn a_share_is_10_000_only_if_the_part_is_the_whole() {
     let rows = [(0, 0, None), (0, 7, Some(0)), (7, 7, Some(10_000)), (2, 3, Some(6666))];
     for (part, whole, expected) in rows {
         assert_eq!(Share { part, whole }.per_ten_thousand(), expected, "{part} of {whole}");

@@ -1,6 +1,7 @@
-//! What is going wrong: signs that are cheap to read, and what they cost once one is seen.
-//! In: a moment. Out: backlogs, refusals, deliveries given up, events that failed, silence, unmatched money.
-//! Promise: each sign reads the end of an index or a bounded number of rows; the stakes are read only for what is told.
+//! Queries for alerts: cheap checks for incidents, and the details of an incident that was found.
+//! Takes a time; returns backlogs, rejected and failed deliveries, failed events, hours without
+//! Stripe events, and unmatched money. Guarantees that each check reads the end of an index or a
+//! bounded number of rows. Details are read only for incidents that are reported.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -11,15 +12,16 @@ use crate::ids;
 use crate::money::{Currency, Money, Totals};
 use crate::store::Store;
 
-/// Newest deliveries whose tries are looked at, of all destinations together.
+/// Number of newest deliveries, of all destinations together, whose attempts are read.
 const RECENT_DELIVERIES: i64 = 2_000;
-/// Owed deliveries of a destination whose first try is looked up.
+/// Number of a destination's pending deliveries whose first attempt is read.
 const RETRIED_AT_MOST: i64 = 200;
 
-/// Since when the oldest owed delivery of a destination waits to be sent, or to be accepted after its first try.
+/// When the longest wait of a destination's pending deliveries began: when the oldest one became
+/// due, or when the oldest one that is being retried was first sent.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn waits_since(
     store: &Store,
     destination_id: &str,
@@ -43,14 +45,15 @@ pub(crate) async fn waits_since(
     .bind(RETRIED_AT_MOST)
     .fetch_one(store.pool())
     .await
-    .context("could not see how long the oldest delivery waits")?;
+    .context("could not read how long the oldest delivery waits")?;
     Ok(at.map(Timestamp::from_ms))
 }
 
-/// When the first of what a destination is owed ends, given up unless it is accepted; of what ends by then, and was not only just written.
+/// When the first of a destination's unfinished deliveries expires and fails. Considers only those
+/// that expire until `by` and were created before `written_by`.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn first_to_expire(
     store: &Store,
     destination_id: &str,
@@ -63,7 +66,7 @@ pub(crate) async fn first_to_expire(
         .bind(written_by.as_ms())
         .fetch_optional(store.pool())
         .await
-        .context("could not see what expires soon")?;
+        .context("could not read which deliveries expire soon")?;
     Ok(first.map(|(at,)| Timestamp::from_ms(at)))
 }
 
@@ -72,7 +75,7 @@ const FIRST_TO_EXPIRE: &str = "select expires_at_ms from deliveries
       order by expires_at_ms
       limit 1";
 
-/// Deliveries of a destination that were given up for one reason.
+/// Failed deliveries of a destination with the same reason.
 #[derive(Clone, Debug)]
 pub(crate) struct GaveUp {
     pub(crate) destination_id: String,
@@ -80,10 +83,10 @@ pub(crate) struct GaveUp {
     pub(crate) newest_at: Timestamp,
 }
 
-/// What was given up since then and still is.
+/// Deliveries that failed since `since` and were not resent.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn gave_up(store: &Store, since: Timestamp) -> Result<Vec<GaveUp>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
         "select destination_id, coalesce(reason, ''), max(settled_at_ms)
@@ -94,7 +97,7 @@ pub(crate) async fn gave_up(store: &Store, since: Timestamp) -> Result<Vec<GaveU
     .bind(since.as_ms())
     .fetch_all(store.pool())
     .await
-    .context("could not see what was given up")?;
+    .context("could not read failed deliveries")?;
     let group = |(destination_id, reason, newest_ms)| GaveUp {
         destination_id,
         reason,
@@ -103,7 +106,7 @@ pub(crate) async fn gave_up(store: &Store, since: Timestamp) -> Result<Vec<GaveU
     Ok(rows.into_iter().map(group).collect())
 }
 
-/// How the last tries at a destination ended.
+/// Outcomes of a destination's last attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Tries {
     pub(crate) destination_id: String,
@@ -112,10 +115,10 @@ pub(crate) struct Tries {
     pub(crate) accepted: i64,
 }
 
-/// The last 50 tries at each destination, as far as they are of its newest deliveries.
+/// The outcomes of the last 50 attempts at each destination, among those of the newest deliveries.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tries>> {
     let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
         "select destination_id, count(*),
@@ -135,16 +138,16 @@ pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tr
     .bind(RECENT_DELIVERIES)
     .fetch_all(store.pool())
     .await
-    .context("could not see how the last tries ended")?;
+    .context("could not read the outcomes of the last attempts")?;
     let tries =
         |(destination_id, all, refused, accepted)| Tries { destination_id, all, refused, accepted };
     Ok(rows.into_iter().map(tries).collect())
 }
 
-/// Events that need a person: how many, and when the newest of them came.
+/// Failed events: how many, and when the newest was received.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn failed_events(
     store: &Store,
 ) -> Result<Option<(i64, Timestamp, Option<String>)>> {
@@ -162,7 +165,7 @@ pub(crate) async fn failed_events(
     )
     .fetch_optional(store.pool())
     .await
-    .context("could not see whether events failed")?;
+    .context("could not check for failed events")?;
     let Some((at, error)) = newest else { return Ok(None) };
     let (count,): (i64,) = sqlx::query_as(
         "select (select count(*) from stripe_events where state = 'failed')
@@ -174,10 +177,11 @@ pub(crate) async fn failed_events(
     Ok(Some((count, Timestamp::from_ms(at), error)))
 }
 
-/// The quarter hours since then in which a source heard Stripe's live mode, oldest first.
+/// The quarter hours since `since` in which a source received events of Stripe's live mode, oldest
+/// first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn heard_quarters(
     store: &Store,
     source_id: &str,
@@ -194,11 +198,11 @@ pub(crate) async fn heard_quarters(
     .bind(QUARTER_MS)
     .fetch_all(store.pool())
     .await
-    .context("could not see when Stripe was heard")?;
+    .context("could not read when events were received")?;
     Ok(rows.into_iter().map(|(quarter,)| quarter).collect())
 }
 
-/// Paid money of a site in one currency, and what of it has no visit.
+/// Paid money of a site in one currency, and the unmatched part of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Matched {
     pub(crate) all: Money,
@@ -207,10 +211,10 @@ pub(crate) struct Matched {
     pub(crate) unmatched_payments: i64,
 }
 
-/// Paid live money of a site between two moments, by currency.
+/// Paid live money of a site in a time range, by currency.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn matched_money(
     store: &Store,
     site_id: &str,
@@ -246,20 +250,20 @@ pub(crate) async fn matched_money(
     Ok(found)
 }
 
-/// What is at stake with the deliveries of a destination.
+/// The number and money of a destination's deliveries that are affected by an incident.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stakes {
     pub(crate) deliveries: i64,
-    /// Of their conversions, each counted once.
+    /// Money of their conversions, each counted once.
     pub(crate) money: Totals,
-    /// The oldest: its ID, and since when it is owed.
+    /// The oldest one: its ID and when it was created.
     pub(crate) oldest: Option<(String, Timestamp)>,
     pub(crate) examples: Vec<Example>,
-    /// What the destination said to the newest of them.
+    /// The last error of the newest one.
     pub(crate) last_error: Option<String>,
 }
 
-/// A conversion as an alert names it: nothing personal.
+/// A conversion as shown in an alert, without personal data.
 #[derive(Clone, Debug)]
 pub(crate) struct Example {
     pub(crate) conversion_id: String,
@@ -267,12 +271,12 @@ pub(crate) struct Example {
     pub(crate) amount: Option<Money>,
 }
 
-/// Which deliveries of a destination are at stake.
+/// Selects the affected deliveries of a destination.
 #[derive(Clone, Debug)]
 pub(crate) enum AtStake {
     /// In a state, for one reason or for all.
     State(&'static str, Option<String>),
-    /// Owed or held, and given up unless they are accepted by then.
+    /// Pending or paused deliveries that expire until this time.
     ExpiringBy(Timestamp),
 }
 
@@ -286,13 +290,13 @@ macro_rules! sums {
                        from deliveries d
                        join conversions c on c.id = d.conversion_id
                       where d.destination_id = $1 and ", $which, "
-                      group by c.id, c.currency, c.amount_minor) as owed
+                      group by c.id, c.currency, c.amount_minor) as affected
               group by currency"
         )
     };
 }
 
-/// The newest: as many as an alert names.
+/// The newest deliveries, as many as an alert shows.
 macro_rules! examples {
     ($which:literal) => {
         concat!(
@@ -308,10 +312,10 @@ macro_rules! examples {
     };
 }
 
-/// What is at stake with deliveries of a destination.
+/// Reads number, money and examples of the affected deliveries.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) -> Result<Stakes> {
     let (sums, examples) = match of {
         AtStake::State(..) => (
@@ -332,7 +336,7 @@ pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) ->
     };
     let mut stakes = Stakes::default();
     let sums =
-        bind(sums).fetch_all(store.pool()).await.context("could not sum what is at stake")?;
+        bind(sums).fetch_all(store.pool()).await.context("could not sum affected deliveries")?;
     let mut oldest: Option<String> = None;
     for row in &sums {
         stakes.deliveries += row.try_get::<i64, _>("messages")?;
@@ -352,7 +356,7 @@ pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) ->
     let examples = bind(examples)
         .fetch_all(store.pool())
         .await
-        .context("could not find examples of what is at stake")?;
+        .context("could not read examples of affected deliveries")?;
     for row in &examples {
         let currency: Option<String> = row.try_get("currency")?;
         stakes.examples.push(Example {

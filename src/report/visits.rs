@@ -1,6 +1,6 @@
-//! Visits as recorded.
-//! In: a filter, a cursor, a click ID. Out: pages of visits, one click ID with its visits and what they led to.
-//! Promise: the hot table is read by its key alone. Click IDs sort by mint time, so "newest first" is the order of the key.
+//! Stored visits. Takes a filter and a cursor, or a click ID; returns pages of visits, or a click
+//! ID with its visits and conversions. Guarantees that the table is read only along its primary
+//! key. Click IDs sort by mint time, so "newest first" is the order of the key.
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -13,15 +13,15 @@ use crate::ids;
 use crate::money::Money;
 use crate::store::Store;
 
-/// Bit of `visits.flags`, as the visit's room sets it.
+/// Bit of `visits.flags`; the same as in `visit::flags`.
 const PROVISIONAL: i64 = 8192;
 
-/// Which visits; the default lists all but bots.
+/// Selects visits. The default selects all but bots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct VisitFilter {
     /// `site_…`.
     pub(crate) site_id: Option<String>,
-    /// Those whose click ID was minted in it.
+    /// Only visits whose click ID was minted in this period.
     pub(crate) period: Option<Period>,
     /// Kind of traffic.
     pub(crate) channel: Option<String>,
@@ -36,15 +36,15 @@ pub(crate) struct VisitFilter {
 pub(crate) struct VisitRow {
     /// `ck_…`.
     pub(crate) click_id: String,
-    /// The browser's time of the body; a key, never trusted as a time.
+    /// The browser's time; part of the key, not trusted as a time.
     pub(crate) sent_at_ms: i64,
     /// `site_…`.
     pub(crate) site_id: String,
-    /// When.
+    /// When the visit happened.
     pub(crate) at: Timestamp,
-    /// When we heard of it.
+    /// When it was received.
     pub(crate) received_at: Timestamp,
-    /// The client-made click ID that this one stands for.
+    /// The click ID made by the browser that this one replaces.
     pub(crate) alias: Option<String>,
     /// The click ID before this visit.
     pub(crate) previous_click_id: Option<String>,
@@ -66,26 +66,27 @@ pub(crate) struct VisitRow {
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
-    /// Only the request for the tag's script told of it; the page's report never came.
+    /// Recorded from the request for the tag's script, because the tag's own request did not
+    /// arrive.
     pub(crate) is_unreported: bool,
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     pub(crate) details: String,
 }
 
-/// A click ID with all that is known of it.
+/// A click ID with everything stored about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
-    /// The recorded one: where an alias was asked for, the signed click ID it stands for.
+    /// The signed click ID, also if the browser-made one was requested.
     pub(crate) click_id: String,
     /// Its visits, oldest first; at least one.
     pub(crate) visits: Vec<VisitRow>,
-    /// AnyTrack click IDs captured beside it.
+    /// AnyTrack click IDs that the tag captured with it.
     pub(crate) anytrack_click_ids: Vec<String>,
-    /// What it led to, newest first; at most 200.
+    /// Its conversions, newest first; at most 200.
     pub(crate) conversions: Vec<VisitedConversion>,
 }
 
-/// A conversion that a visit led to.
+/// A conversion of a visit.
 #[derive(Clone, Debug)]
 pub(crate) struct VisitedConversion {
     /// `cnv_…`.
@@ -105,7 +106,7 @@ pub(crate) struct VisitedConversion {
 /// A page of visits, newest click ID first; `limit` is held between 1 and 200.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn visits(
     store: &Store,
     filter: &VisitFilter,
@@ -148,10 +149,11 @@ pub(crate) async fn visits(
     }))
 }
 
-/// A click ID's visits and what they led to. Takes the signed click ID or the client-made one that stood for it.
+/// Reads a click ID's visits and conversions. Takes the signed click ID or the browser-made one
+/// that it replaces.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
     let mut visits = of_click_id(store, click_id_or_alias).await?;
     if visits.is_empty() {
@@ -194,7 +196,8 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
     }))
 }
 
-/// Most visits read of one click ID. A visitor may return for months under one; a forger could post thousands.
+/// Maximum number of visits per click ID. A visitor may return for months with the same one; the
+/// limit bounds what an attacker who posts thousands can cause.
 const MAX_VISITS: i64 = 200;
 
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {

@@ -1,22 +1,22 @@
-//! What a monitoring program asks every few seconds, of all sites together.
-//! In: nothing. Out: what waits, what failed, what every destination does not have yet.
-//! Promise: each statement reads the end of an index or the rows of a partial one, however large the tables are.
+//! Numbers for monitoring, over all sites and modes. Returns pending and failed events, and
+//! unfinished deliveries by destination. Guarantees that each statement reads the end of an index
+//! or a partial index, so that it can run every few seconds however large the tables are.
 
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// What waits and what went wrong.
+/// Pending and failed work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vitals {
-    /// Stripe's events that are stored and not processed yet.
+    /// Stripe events that are stored and not processed yet.
     pub(crate) events_waiting: i64,
-    /// Stripe's events that need a person.
+    /// Stripe events that failed.
     pub(crate) events_failed: i64,
-    /// Events of pages that need a person.
+    /// Page events that failed.
     pub(crate) page_events_failed: i64,
-    /// What is owed, held or given up; destinations and states without any are not in it.
+    /// Pending, paused and failed deliveries. Destinations and states without any are left out.
     pub(crate) unsettled: Vec<Unsettled>,
 }
 
@@ -29,14 +29,14 @@ pub(crate) struct Unsettled {
     pub(crate) state: String,
     /// How many.
     pub(crate) deliveries: i64,
-    /// When the oldest of them was owed first.
+    /// When the oldest of them was created.
     pub(crate) oldest_at: Timestamp,
 }
 
-/// What waits and what went wrong, of all sites and modes.
+/// Reads pending and failed work of all sites and modes.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn vitals(store: &Store) -> Result<Vitals> {
     let (events_waiting, events_failed, page_events_failed): (i64, i64, i64) = sqlx::query_as(
         "select (select count(*) from stripe_events where state = 'received'),
@@ -55,7 +55,7 @@ pub(crate) async fn vitals(store: &Store) -> Result<Vitals> {
     )
     .fetch_all(store.pool())
     .await
-    .context("could not count what is owed")?;
+    .context("could not count unfinished deliveries")?;
     let unsettled = unsettled.into_iter().map(|(destination_id, state, deliveries, oldest_ms)| {
         let oldest_at = Timestamp::from_ms(oldest_ms);
         Unsettled { destination_id, state, deliveries, oldest_at }

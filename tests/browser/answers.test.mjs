@@ -1,6 +1,7 @@
-// What the server answers the tag, as a browser gets it.
-// In: pages in front of the real binary, and what such a page may send by itself. Out: headers, bytes, click IDs, cookies, and what became of a payment.
-// Promise: nobody keeps the script, no two visitors share an ID, and nothing of a request comes back in a header. Each test names its row of the acceptance list.
+// The server's responses to the tag, as a browser receives them. Starts the real server and pages with requests that
+// such pages may send. Checks headers, bodies, click IDs, cookies and the resulting payments: the script is not cached,
+// no two visitors share a click ID, and no response header contains a part of the request. Each test's name begins with
+// its row of the acceptance list.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -10,7 +11,7 @@ import { API_TOKEN, CLICK_ID, SECRET, age, assertStamped, cookie, goto, openRead
 import { askApi, askUntil, paidWith, sendWebhook } from "./lib/stripe.mjs";
 
 const answers = (name, play, options) => scene(name, play, { needsServer: true, webKitCannot: "its driver shows no answers' headers and sizes", ...options });
-/** The tag from the server itself: the browser negotiates, and nobody stands between. */
+/** The tag directly from the server, without a proxy in between. */
 const direct = () => `<script async crossorigin src="${server.url}/t/main.js"></script>`;
 /** What the browser says of the script's body: bytes that came, bytes unpacked. It says so a moment after the script has run. */
 const sizesOfTag = async (page) =>

@@ -1,6 +1,6 @@
-// A destination from nothing to a delivered sale, as its owner clicks through it: with JavaScript and without, on a desk and on a phone.
-// In: the real binary, a fake Zap, a webhook signed like Stripe's. Out: what the pages say, and what the Zap got.
-// Promise: each step is a click on something that the page names; nothing is posted behind its back.
+// A destination from nothing to a delivered sale, as its owner clicks through it: with JavaScript and without, on a
+// desk and on a phone. In: the real binary, a fake Zap, a webhook signed like Stripe's. Out: what the pages say, and
+// what the Zap got. Promise: each step is a click on something that the page names; nothing is posted behind its back.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ let browser;
 before(async () => (browser = await launchBrowser()));
 after(async () => browser?.close());
 
-/** A catch hook that answers as it is told, and else as Zapier's does. */
+/** A catch hook that returns the given response, or otherwise one like Zapier's. */
 const startZap = async () => {
   const [received, answers] = [[], []];
   const server = createServer(async (request, response) => {
@@ -105,7 +105,7 @@ for (const [name, { script, size }] of Object.entries({
       assert.equal(zap.received[1].event, "PURCHASE");
       assert.equal(zap.received[1].test, true);
 
-      // A real sale fails. Its page says why; the Zap is mended; the same message goes again, and arrives.
+      // A real sale fails, and its page shows why. After the Zap is fixed, the same message is resent and arrives.
       zap.answers.push([404, '{"status":"error","message":"please unsubscribe me!"}']);
       await sendWebhook(server, SECRET, paidWith(null, "cs_live_1"));
       await askUntil(server, TOKEN, "/deliveries", ({ data }) => data.some(({ state }) => state === "given_up"));

@@ -1,6 +1,6 @@
-// Pages that break, forbid or twist what the tag stands on, in a real browser.
-// In: pages with overridden functions and prototypes, blocked storage, sandboxes, policies, endless and broken addresses. Out: what the links say, and where they lead.
-// Promise: nothing is thrown and nothing is said, a link that was there is there still, byte for byte but for the placeholder, and whoever clicks arrives.
+// Pages that break, forbid or change the functions that the tag uses, in a real browser: overridden functions and
+// prototypes, blocked storage, sandboxes, policies, endless and broken URLs. Checks the links and where they lead:
+// nothing is thrown or logged, links stay unchanged except for the placeholder, and every click arrives.
 
 import assert from "node:assert/strict";
 import { CLICK_ID, TOKEN, assertStamped, attribute, goto, openReady, ready, referenceOf, scene } from "./lib/scene.mjs";

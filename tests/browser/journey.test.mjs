@@ -1,7 +1,7 @@
-// The journey, with the real binary, a real browser and Stripe's own signing code:
-// ad → page → payment link → webhook → AnyTrack → API → dashboard.
-// In: the binary (CLICKSTAMP_BINARY; by default the debug build). Out: one test that reads like the promise of the README.
-// Promise: nothing waits by the clock; each step begins when the one before has arrived.
+// The journey, with the real binary, a real browser and Stripe's own signing code: ad → page → payment link → webhook →
+// AnyTrack → API → dashboard. In: the binary (CLICKSTAMP_BINARY; by default the debug build). Out: one test that reads
+// like the promise of the README. Promise: nothing waits by the clock; each step begins when the one before has
+// arrived.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -58,7 +58,7 @@ after(async () => {
   anytrack?.close();
 });
 
-test("a click on an ad becomes a matched conversion that AnyTrack hears of once and the dashboard explains", { timeout: 60_000 }, async () => {
+test("a click on an ad becomes a matched conversion that AnyTrack receives once and the dashboard explains", { timeout: 60_000 }, async () => {
   const visitor = await openVisitor(browser);
   const page = await visitor.openPage();
 
@@ -72,12 +72,12 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   assert.equal(await page.$eval("a", (link) => link.href), web.pay(clickId));
   assert.equal((await reported).status(), 204);
 
-  // He clicks the link; the click ID arrives at Stripe.
+  // The visitor clicks the link; the click ID arrives at Stripe.
   await page.click("a");
   const reference = referenceOf(await web.payments.next());
   assert.equal(reference, clickId);
 
-  // He pays. Stripe tells us, twice, because Stripe may.
+  // The visitor pays. Stripe sends the event twice, as it may.
   const event = paidWith(reference, "cs_live_journey");
   const [told] = await Promise.all([
     anytrack.next(),
@@ -85,7 +85,7 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   ]);
   assert.equal((await sendWebhook(server, SECRET, event)).status, 200);
 
-  // AnyTrack hears of it, in exactly the documented form.
+  // AnyTrack receives it in exactly the documented form.
   assert.equal(told.type, "application/json");
   assert.equal(
     told.body,
@@ -120,13 +120,13 @@ test("a click on an ad becomes a matched conversion that AnyTrack hears of once 
   showsStep(/AnyTrack accepted it at the first try.*200 OK/);
   assert.match(await dashboard.$eval("h1", (title) => title.textContent), /\$102\.60/);
 
-  // It was told once, and no page complained.
+  // It was sent once, and no page logged an error.
   assert.equal(anytrack.received.length, 1);
   assert.deepEqual([visitor.said, owner.said], [[], []]);
   await Promise.all([visitor.close(), owner.close()]);
 });
 
-test("a page whose policy stops the report: the payment still matches, by what the script request told", { timeout: 60_000 }, async () => {
+test("a page whose policy stops the report: the payment still matches, by the request for the script", { timeout: 60_000 }, async () => {
   const visitor = await openVisitor(browser);
   const page = await visitor.openPage();
   const { port } = new URL(server.url);
@@ -141,7 +141,8 @@ test("a page whose policy stops the report: the payment still matches, by what t
   assert.equal(referenceOf(await web.payments.next()), clickId);
 
   assert.equal((await sendWebhook(server, SECRET, paidWith(clickId, "cs_live_strict"))).status, 200);
-  // The report has its time; then what the script request told is kept, and the payment finds it.
+  // After the time for the tag's own request, the server stores the visit from the script request, and the payment
+  // matches it.
   await server.heard(/a payment names a visit whose report never came/);
   const { data } = await askApi(server, TOKEN, "/conversions");
   const conversion = data.find(({ transaction_id }) => transaction_id === "cs_live_strict");

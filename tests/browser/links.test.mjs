@@ -1,6 +1,6 @@
-// The tag in a real browser: links in all places, all ways to use them, and pages that change under it.
-// In: pages of a small shop with placeholders. Out: what the link says, and what arrives at the pretend Stripe.
-// Promise: the click ID arrives however the visitor leaves, and the console stays empty. Each test names its row of the acceptance list.
+// The tag in a real browser: links in all places, all ways to use them, and pages that change under it. In: pages of a
+// small shop with placeholders. Out: what the link says, and what arrives at the pretend Stripe. Promise: the click ID
+// arrives however the visitor leaves, and the console stays empty. Each test names its row of the acceptance list.
 
 import assert from "node:assert/strict";
 import { isWebKit, nextTab } from "./lib/browser.mjs";
@@ -64,7 +64,7 @@ const WAYS = [
   ["submit()", {}, (page, at) => page.$eval(at("form"), (form) => form.submit())],
   ["a new tab", { attributes: `target="_blank"` }, (page, at) => page.click(at("button")), true],
 ];
-/** In a shadow root the tag hears of a form by a click on what is inside of it; a script's own sending, and a button outside, tell nobody. */
+/** In a shadow root the tag notices a form only by a click inside of it, not if a script or a button outside sends it. */
 const TELLS_NOBODY = ["a button outside of it", "requestSubmit()", "submit()"];
 
 for (const [way, { attributes = "", action, button = () => "<button>Buy</button>", beside = "", around = (form) => form }, send, opensTab] of WAYS)

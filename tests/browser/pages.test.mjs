@@ -1,6 +1,7 @@
-// The tag on pages that forbid, break or lack something, or are very large.
-// In: pages with policies, frames, shadow roots, overridden functions, 40,000 elements. Out: stamped links, what the browser keeps, how long it took.
-// Promise: the page keeps its policy, its functions and its speed, and the console stays empty. Each test names its row of the acceptance list.
+// The tag on pages that forbid, break or lack something, or are very large. In: pages with policies, frames, shadow
+// roots, overridden functions, 40,000 elements. Out: stamped links, what the browser keeps, how long it took. Promise:
+// the page keeps its policy, its functions and its speed, and the console stays empty. Each test names its row of the
+// acceptance list.
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -12,7 +13,7 @@ import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goBack, goto, openRe
 
 scene("A5 tags of two sites: the first wins, the second does nothing", async ({ web, page }) => {
   let served = 0;
-  // Told apart by the address: browsers ask for both at once, and either may arrive first.
+  // The URLs differ, because browsers request both at once and either may arrive first.
   web.alterScript = (text, url) => (served++, url.endsWith("?second") ? text.replace('"s":"main"', '"s":"second"') : text);
   const inOrder = (tail) => web.tag.replace("async ", "").replace("main.js", `main.js${tail}`);
   web.page("/", `${inOrder("")}<script>window.first = clickstamp</script>${inOrder("?second")}<a href="${web.pay()}">Buy</a>`);
@@ -207,7 +208,8 @@ scene("E53 a tab opened in the background is recorded", async ({ web, page, visi
 scene("a prerendered page lands when it is shown, and not before", async ({ web, page }) => {
   const rules = { prerender: [{ source: "list", urls: ["/landing?gclid=one"], eagerness: "immediate" }] };
   web.page("/", `<script type="speculationrules">${JSON.stringify(rules)}</script>`);
-  // The driver loses sight of a page that was prerendered; so the page itself follows its link when it is shown and ready.
+  // The driver loses sight of a page that was prerendered; so the page itself follows its link when it is shown and
+  // ready.
   web.page("/landing", `${web.tag.replace("async", `async onload="fetch('${web.url("go.shop", web.markPath)}', { method: 'POST', mode: 'no-cors' })"`)}
     <a href="${web.pay()}">Buy</a><script>const wasPrerendered = document.prerendering;
     document.addEventListener("clickstamp:ready", () => wasPrerendered && !document.prerendering && document.links[0].click())</script>`);
@@ -305,7 +307,8 @@ scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", 
     page.evaluate(async () => {
       window.spent = window.seen = 0;
       const list = document.querySelector("ul");
-      // A second's worth in a hundred batches, as a busy page makes them: half are new elements, half changed addresses.
+      // A second's worth in a hundred batches, as a busy page makes them: half are new elements, half changed
+      // addresses.
       for (let batch = 0; batch < 100; batch++) {
         for (let change = 0; change < 50; change++) {
           const item = document.createElement("li");
@@ -407,7 +410,7 @@ scene("the debug add-on shows which links were stamped and why others were not, 
   // It follows the page.
   await page.$eval("#bare", (link) => link.remove());
   await page.waitForFunction(() => document.querySelector("#clickstamp-debug").shadowRoot.textContent.includes("0 without"));
-  // It shows where a link is, and goes when it is told to.
+  // It shows where a link is, and disappears when closed.
   await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("ol button").click());
   assert.deepEqual(await shows(".mark"), [""]);
   await page.$eval("#clickstamp-debug", (overlay) => overlay.shadowRoot.querySelector("header button").click());

@@ -1,7 +1,7 @@
-// Redirect links in a browser: a payment link that needs no script.
-// In: the real binary with one link saved, a visitor with and without a click ID, programs that only look ahead. Out: where they arrive, and with what.
-// Promise: the buyer arrives where the owner said and nowhere else; Stripe's host is answered here, the internet is not asked.
-// Each test names its row of the acceptance list.
+// Redirect links in a browser: a payment link that needs no script. In: the real binary with one link saved, a visitor
+// with and without a click ID, programs that only look ahead. Out: where they arrive, and with what. Promise: the buyer
+// arrives where the owner said and nowhere else; Stripe's host is answered here, the internet is not asked. Each test
+// names its row of the acceptance list.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -57,7 +57,7 @@ const askApi = async (path) => {
   return response.json();
 };
 
-/** A visitor's page from which Stripe's address is answered here. `arrived` is where he was sent. */
+/** A visitor's page with a simulated response for Stripe's address. `arrived` is the URL to which they were sent. */
 const atStripe = async (visitor) => {
   const page = await visitor.openPage();
   const stripe = { arrived: [] };

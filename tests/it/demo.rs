@@ -1,4 +1,4 @@
-//! The demo: a history made by the real code, and a world to walk through.
+//! The demo: sample data written by the real code, and the walk-through with simulated services.
 
 use std::future::Future;
 
@@ -14,12 +14,12 @@ use tower::ServiceExt as _;
 
 use crate::harness::{Reply, request};
 
-/// When the demo of these tests begins: 2026-09-21T14:13:20Z.
+/// The time at which the sample data ends: 2026-09-21T14:13:20Z.
 const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
-/// The dashboard's usual period at that time.
+/// The dashboard's default period at that time.
 const PERIOD: &str = "from=2026-08-25&to=2026-09-21T14:13:20Z";
 
-/// A demo's doors, which outlive its move into `run`.
+/// The routers of a demo, which stay usable after the demo is moved into `run`.
 struct Walk {
     clickstamp: Router,
     world: Router,
@@ -85,7 +85,7 @@ async fn send(
     Reply::read(response.expect("a router always answers")).await
 }
 
-/// Runs a demo as long as `play` takes.
+/// Runs a demo until `play` is done.
 async fn with_running<T>(demo: Demo, play: impl Future<Output = T>) -> T {
     let (stop, stopped) = oneshot::channel::<()>();
     let directory = demo.directory().to_owned();
@@ -98,15 +98,15 @@ async fn with_running<T>(demo: Demo, play: impl Future<Output = T>) -> T {
     };
     let (ended, played) = tokio::join!(demo.run(stopped), played);
     ended.expect("it stops in order");
-    assert!(!directory.exists(), "nothing stays behind");
+    assert!(!directory.exists(), "the directory is deleted");
     played
 }
 
 #[tokio::test]
-async fn the_history_is_always_the_same_and_shows_all_that_can_happen() {
+async fn the_sample_data_is_always_the_same_and_has_an_example_of_every_case() {
     let (demo, walk) = Walk::prepare().await;
     let overview = walk.api(&format!("overview?{PERIOD}")).await;
-    // The same moment tells the same story, to the cent. Who changes the story puts its new numbers here.
+    // The same time gives the same numbers. After a change of the story, put its new numbers here.
     let revenue = json!([{"currency": "EUR", "amount": "3909.00"}, {"currency": "USD", "amount": "12537.00"}]);
     assert_eq!(
         (&overview["visits"], &overview["conversions"], &overview["revenue"]),
@@ -138,7 +138,7 @@ async fn the_history_is_always_the_same_and_shows_all_that_can_happen() {
     for currency in ["USD", "EUR"] {
         has(currency, &|row| row["currency"] == currency);
     }
-    // Every event and every delivery came to its end, by the ways that the real workers know.
+    // No event and no delivery is unfinished.
     let events = walk.all("stripe-events?").await;
     let states = |state: &str| events.iter().filter(|row| row["state"] == state).count();
     assert_eq!((states("received"), states("failed"), states("ignored")), (0, 0, 0));
@@ -150,17 +150,19 @@ async fn the_history_is_always_the_same_and_shows_all_that_can_happen() {
 }
 
 #[tokio::test]
-async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
+async fn the_walk_through_works_from_the_ad_to_anytrack_and_the_dashboard() {
     let (demo, walk) = Walk::prepare().await;
     let mut taken = demo.taken_by_anytrack();
     let tag = format!("{}/t/main.js", base(&demo));
     with_running(demo, async {
-        // The shop's page holds the official snippet and the placeholder; without the tag, only the latter.
+        // The shop's page has the official snippet and the placeholder; with `tag=off`, only the
+        // placeholder.
         let landing = walk.page("/lamp?gclid=x").await;
         assert!(landing.contains(&tag) && landing.contains("client_reference_id=--CLICK-ID--"));
         assert!(!walk.page("/lamp?tag=off").await.contains("<script"));
 
-        // What the tag would do: take a click ID, report the visit, carry it to the checkout.
+        // Does what the tag would do: gets a click ID, sends the visit, passes the click ID to the
+        // checkout.
         let script = send(&walk.clickstamp, "GET", "/t/main.js", &[], "").await;
         let text = script.text();
         let config = &text[text.rfind("({").expect("the baked config") + 1..text.len() - 1];
@@ -173,7 +175,7 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
         let checkout = walk.page(&format!("/pay/desk-lamp?client_reference_id={click_id}")).await;
         assert!(checkout.contains(click_id) && checkout.contains("$129.00"));
 
-        // Paying sends a signed webhook to the real door; AnyTrack hears of it.
+        // Paying sends a signed webhook to the real endpoint, and AnyTrack receives the conversion.
         let thanks = walk.pay(click_id).await;
         taken.wait_for(|count| *count == 1).await.expect("AnyTrack is there");
         let session =
@@ -182,7 +184,7 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
         let anytrack = walk.page("/anytrack").await;
         assert!(anytrack.contains(session) && anytrack.contains("129.00"));
 
-        // And the dashboard has its story.
+        // The dashboard shows the conversion.
         let list = walk.api(&format!("conversions?search={session}")).await;
         let conversion = &list["data"][0];
         assert_eq!(
@@ -193,7 +195,7 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
         let id = conversion["id"].as_str().expect("an ID");
         assert!(link.header("location").ends_with(&format!("/conversions/{id}")));
 
-        // The redirect link leads to the pretend checkout, never to Stripe, with a click ID of its own.
+        // The redirect link leads to the simulated checkout, not to Stripe, with a new click ID.
         let link =
             send(&walk.clickstamp, "GET", "/p/card", &[("user-agent", "Mozilla/5.0")], "").await;
         let there = link.header("location");
@@ -201,7 +203,7 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
             there.starts_with("http://127.0.0.1:") && there.contains("client_reference_id=ck_")
         );
 
-        // Without the tag, the payment is there all the same, with the reason.
+        // Without the tag, the payment is recorded too, with the reason why it is unmatched.
         let thanks = walk.pay("--CLICK-ID--").await;
         taken.wait_for(|count| *count == 2).await.expect("AnyTrack is there");
         let session =
@@ -213,7 +215,7 @@ async fn a_walk_leads_from_the_ad_to_anytrack_and_the_dashboard() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named() {
+async fn the_error_for_a_port_in_use_shows_the_port() {
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let taken = holder.local_addr().expect("bound");
     let refused = Demo::prepare(&Listen::Tcp(taken), NOW, &TimeZone::UTC).await;
@@ -221,7 +223,7 @@ async fn a_taken_port_is_named() {
     assert!(error.contains(&taken.to_string()) && error.contains("--listen"), "{error}");
 }
 
-/// Where a demo's Clickstamp is.
+/// The base URL of a demo's Clickstamp.
 fn base(demo: &Demo) -> String {
     let printed = demo.walk_through().to_string();
     let api = printed.split_once("' http").expect("it is printed").1;

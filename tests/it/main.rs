@@ -22,6 +22,7 @@ mod docs;
 mod journey;
 mod ledger;
 mod login;
+mod lookups;
 mod mapping;
 mod metrics;
 mod odd_bodies;

@@ -1,4 +1,5 @@
-//! Visits known only from the request for the tag's script: when they are kept, what uses them, when they go.
+//! Provisional visits, recorded from the request for the tag's script: when they are stored, used
+//! and deleted.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ type Headers<'a> = &'a [(&'a str, &'a str)];
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The script is asked for from an ad's landing page; its report has had its time and has not come.
+/// Requests the script from an ad's landing page and lets the time pass in which the tag would send
+/// the visit.
 async fn land(app: &TestApp) -> String {
     let click_id = app.load_tag("/t/main.js", &[("referer", LANDING)]).await;
     app.advance(MINUTE);
@@ -34,7 +36,7 @@ async fn assert_replay_agrees(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn only_landings_with_a_click_of_their_own_are_kept_and_only_where_that_is_allowed() {
+async fn only_landings_with_an_ad_click_are_stored_and_only_if_allowed() {
     let app = TestApp::start().await;
     let plain = "https://www.shop.example/offer?color=red";
     let empty = "https://www.shop.example/offer?gclid=&utm_source=";
@@ -63,7 +65,7 @@ async fn only_landings_with_a_click_of_their_own_are_kept_and_only_where_that_is
 }
 
 #[tokio::test]
-async fn a_site_that_asks_for_consent_keeps_none() {
+async fn a_site_that_requires_consent_stores_no_provisional_visits() {
     let app = TestApp::owned(&[]).await;
     let form =
         [("name", "Shop"), ("timezone", "UTC"), ("currency", "usd"), ("consent", "required")];
@@ -74,7 +76,7 @@ async fn a_site_that_asks_for_consent_keeps_none() {
 }
 
 #[tokio::test]
-async fn a_landing_whose_report_came_in_time_is_not_written_at_all() {
+async fn a_landing_whose_visit_arrives_in_time_is_not_stored() {
     let app = TestApp::start().await;
     let click_id = app.load_tag("/t/main.js", &[("referer", LANDING)]).await;
     app.visit_as(&click_id, LANDING, None).await;
@@ -84,7 +86,7 @@ async fn a_landing_whose_report_came_in_time_is_not_written_at_all() {
 }
 
 #[tokio::test]
-async fn a_payment_matches_a_visit_that_was_never_reported_and_its_page_says_why() {
+async fn a_payment_matches_a_provisional_visit_and_its_page_explains_it() {
     let app = TestApp::owned(&[]).await;
     let click_id = land(&app).await;
     assert_eq!(counted(&app).await, (0, 0, 1), "it counts for nothing yet");
@@ -110,7 +112,7 @@ async fn a_payment_matches_a_visit_that_was_never_reported_and_its_page_says_why
 }
 
 #[tokio::test]
-async fn a_payment_that_comes_before_its_landing_is_written_is_joined_by_itself() {
+async fn a_payment_before_its_provisional_visit_is_matched_automatically() {
     let app = TestApp::start().await;
     let click_id = app.load_tag("/t/main.js", &[("referer", LANDING)]).await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
@@ -125,7 +127,7 @@ async fn a_payment_that_comes_before_its_landing_is_written_is_joined_by_itself(
 }
 
 #[tokio::test]
-async fn a_destination_is_told_what_the_landing_said() {
+async fn a_destination_receives_the_landings_ad_data() {
     let app = TestApp::start().await;
     let click_id = land(&app).await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
@@ -136,7 +138,7 @@ async fn a_destination_is_told_what_the_landing_said() {
 }
 
 #[tokio::test]
-async fn the_report_wins_before_and_after_the_payment_and_counts_once() {
+async fn the_tags_visit_replaces_the_provisional_one_before_and_after_the_payment() {
     for payment_first in [false, true] {
         for promoted in [false, true] {
             let app = TestApp::start().await;
@@ -170,7 +172,7 @@ async fn the_report_wins_before_and_after_the_payment_and_counts_once() {
 }
 
 #[tokio::test]
-async fn a_later_visit_under_the_same_click_id_leaves_the_landing_what_it_was() {
+async fn a_later_visit_with_the_same_click_id_does_not_replace_the_landing() {
     let app = TestApp::start().await;
     let click_id = land(&app).await;
     app.advance(Duration::from_secs(7_200));
@@ -187,7 +189,7 @@ async fn a_later_visit_under_the_same_click_id_leaves_the_landing_what_it_was() 
 }
 
 #[tokio::test]
-async fn a_touch_that_was_never_reported_is_part_of_the_way() {
+async fn a_provisional_visit_is_part_of_the_customer_journey() {
     let app = TestApp::start().await;
     let first = land(&app).await;
     let last = app.mint().await;
@@ -201,7 +203,7 @@ async fn a_touch_that_was_never_reported_is_part_of_the_way() {
 }
 
 #[tokio::test]
-async fn after_seven_days_those_that_nobody_named_go_and_the_others_stay() {
+async fn provisional_visits_without_a_payment_are_deleted_after_seven_days() {
     let app = TestApp::start().await;
     let named = land(&app).await;
     land(&app).await;
@@ -209,7 +211,7 @@ async fn after_seven_days_those_that_nobody_named_go_and_the_others_stay() {
     assert_eq!(app.app().forget_landings().await.expect("it can be asked"), 0);
     app.stripe_processed(&Session::paid("cs_live_1").reference(&named).completed()).await;
     app.advance(DAY + MINUTE * 2);
-    // Without a look in between: what a payment names is not forgotten.
+    // Without running the workers in between: a visit with a payment is kept.
     assert_eq!(app.app().forget_landings().await.expect("they can be forgotten"), 1);
     assert_eq!(counted(&app).await, (1, 1, 0));
     app.rejoin().await;
@@ -218,7 +220,7 @@ async fn after_seven_days_those_that_nobody_named_go_and_the_others_stay() {
     app.deliver_due().await;
 }
 
-/// Whatever happens in which order, the landing is one visit, and the payment has it.
+/// In every order of steps, the landing is one visit and the payment is matched to it.
 #[test]
 fn in_any_order_it_is_one_visit() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");

@@ -1,4 +1,4 @@
-//! Retention: which visits go, which stay, who does it and how often.
+//! Retention: which visits are deleted, which are kept, and how often this happens.
 
 use std::time::Duration;
 
@@ -26,22 +26,22 @@ async fn assert_replay_agrees(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn what_led_to_nothing_goes_and_what_is_needed_stays() {
+async fn visits_that_are_not_needed_are_deleted_and_others_kept() {
     let app = TestApp::owned(&KEEP_30).await;
     let (page, started) = ("https://shop.example/?gclid=a", app.now());
     let mut kept = Vec::new();
 
-    // A way of two touches that ends in a payment.
+    // A customer journey of two touchpoints that ends in a payment.
     let first = app.visit(page).await;
     let last = app.mint().await;
     app.visit_as(&last, page, Some(&first)).await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&last).completed()).await;
     kept.extend([first, last]);
-    // An abandoned checkout, which a later one may go on with.
+    // An abandoned checkout, which a later one may recover.
     let abandoned = app.visit(page).await;
     app.stripe_processed(&fixture("checkout.session.expired.dahlia", &abandoned)).await;
     kept.push(abandoned);
-    // A match by hand.
+    // A manual match.
     let by_hand = app.visit(page).await;
     app.stripe_processed(&Session::paid("cs_live_2").completed()).await;
     let unmatched = "select id from conversions where match_state = 'unmatched'";
@@ -49,14 +49,14 @@ async fn what_led_to_nothing_goes_and_what_is_needed_stays() {
     let owner = app.owner().await;
     owner.save(&format!("/conversions/{id}/match"), &[("click_id", &by_hand)]).await;
     kept.push(by_hand);
-    // A visit known only from the script request, whose report a payment still waits for.
+    // A provisional visit with a payment, whose own visit may still arrive.
     let unreported = app.load_tag("/t/main.js", &[("referer", page)]).await;
     app.advance(DAY / 24);
     assert_eq!(app.keep_landings().await, 1);
     app.stripe_processed(&Session::paid("cs_live_3").reference(&unreported).completed()).await;
     app.rejoin().await;
     kept.push(unreported);
-    // One that was seen again since, and one with a note, which goes with it.
+    // A click ID with a later visit, and one with a note, which is deleted with it.
     let again = app.visit(page).await;
     kept.push(again.clone());
     let noted = app.visit(page).await;
@@ -92,7 +92,7 @@ async fn what_led_to_nothing_goes_and_what_is_needed_stays() {
 }
 
 #[tokio::test]
-async fn a_client_made_click_ids_notes_go_with_its_visit() {
+async fn the_notes_of_a_browser_made_click_id_are_deleted_with_its_visit() {
     let app = TestApp::start_with(&KEEP_30).await;
     let made = format!("ck_z{}", "0123456789".repeat(3));
     app.visit_as(&made, "https://shop.example/", None).await;
@@ -105,7 +105,7 @@ async fn a_client_made_click_ids_notes_go_with_its_visit() {
 }
 
 #[tokio::test]
-async fn more_visits_than_one_step_takes_all_go() {
+async fn more_visits_than_one_batch_are_all_deleted() {
     let app = TestApp::start_with(&KEEP_30).await;
     let mut paid = Vec::new();
     for at in 0..3 {
@@ -116,7 +116,7 @@ async fn more_visits_than_one_step_takes_all_go() {
         app.advance(Duration::from_secs(60));
     }
     app.deliver_due().await;
-    // Beside each of them stand 36 * 12 that led to nothing, before it and behind it in the order of the key.
+    // Around each of them, in the order of the key, are 36 * 12 visits that are not needed.
     let pool = app.database.look().await;
     let copied = sqlx::query(
         "insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, channel, device, flags, visitor, details)
@@ -139,7 +139,7 @@ async fn more_visits_than_one_step_takes_all_go() {
 }
 
 #[tokio::test]
-async fn it_happens_once_a_day_however_many_copies_run_and_never_unasked() {
+async fn retention_runs_once_a_day_over_all_replicas_and_only_if_set() {
     let app = TestApp::start_with(&KEEP_30).await;
     let other = app.replica_with(&KEEP_30).await;
     app.visit("https://shop.example/").await;

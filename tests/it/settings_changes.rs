@@ -113,7 +113,7 @@ async fn a_change_that_another_process_wrote_is_followed_by_every_way_into_the_l
     app.database.change("delete from deliveries where destination_id in (select id from destinations where key = 'my-hook')").await;
     let rounds = ["Stripe's events", "the custom endpoint", "late visits", "by hand", "taken back"];
     for (number, way) in rounds.into_iter().enumerate() {
-        // The app knows a destination that is enabled; whoever went by that would write `pending`.
+        // The app knows a destination that is enabled; code that used this would write `pending`.
         app.database.change("update destinations set enabled = 1 where key = 'my-hook'").await;
         app.app().state().settings.reload(&app.app().state().store).await.unwrap();
         app.database.change("update destinations set enabled = 0 where key = 'my-hook'").await;

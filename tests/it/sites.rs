@@ -1,4 +1,4 @@
-//! Sites: what their settings make of the tag, and several of them beside each other.
+//! Sites: how their settings change the tag, and several sites in one installation.
 
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -16,7 +16,7 @@ async fn baked(app: &TestApp, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_plain_site_bakes_no_more_than_every_page_needs() {
+async fn a_site_with_default_settings_has_a_minimal_config() {
     let app = TestApp::start().await;
     let config = baked(&app, "/t/main.js").await;
     let keys: Vec<_> = config.as_object().expect("an object").keys().cloned().collect();
@@ -27,7 +27,7 @@ async fn a_plain_site_bakes_no_more_than_every_page_needs() {
 }
 
 #[tokio::test]
-async fn what_the_owner_saves_is_baked_into_the_next_script() {
+async fn saved_settings_are_in_the_next_script() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let further = [
@@ -57,7 +57,7 @@ async fn what_the_owner_saves_is_baked_into_the_next_script() {
     assert!(!text.contains(
         "name=\"capture_anytrack\" value=\"1\" aria-describedby=\"capture_anytrack-hint\" checked"
     ));
-    // A form that does not name the consent does not lift it.
+    // A form without the field for consent does not turn it off.
     owner.save("/settings/sites/main", &SITE).await;
     let config = baked(&app, "/t/main.js").await;
     assert_eq!((&config["m"], &config["u"], &config["h"]), (&1.into(), &Value::Null, &Value::Null));
@@ -66,7 +66,7 @@ async fn what_the_owner_saves_is_baked_into_the_next_script() {
 }
 
 #[tokio::test]
-async fn wrong_settings_are_explained_and_nothing_is_saved() {
+async fn invalid_settings_are_explained_and_not_saved() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     for (field, wrong, why) in [
@@ -106,9 +106,13 @@ async fn a_second_site_has_its_own_tag_webhook_and_pages() {
     assert!(!owner.page("/visits").await.contains("two.example"));
     let settings = owner.page("/settings?site=shop-2").await;
     assert!(settings.contains("/webhooks/stripe/shop-2") && settings.contains("/t/shop-2.js"));
-    owner.save("/settings/stripe?site=shop-2", &[("value", "whsec_two")]).await;
-    let anytrack = [("value", "https://t1.anytrack.io/a/collect/two-k7Qe")];
-    owner.save("/settings/anytrack?site=shop-2", &anytrack).await;
+    owner.save("/settings/sources/shop-2/secrets?site=shop-2", &[("value", "whsec_two")]).await;
+    let anytrack = [
+        ("preset", "anytrack"),
+        ("name", "AnyTrack shop-2"),
+        ("url", "https://t1.anytrack.io/a/collect/two-k7Qe"),
+    ];
+    owner.save("/settings/destinations?site=shop-2", &anytrack).await;
     assert_eq!(
         app.database.texts("select secrets from sources where key = 'shop-2'").await,
         ["whsec_two"]
@@ -121,7 +125,7 @@ async fn a_second_site_has_its_own_tag_webhook_and_pages() {
 }
 
 #[tokio::test]
-async fn a_key_is_short_plain_and_nobody_elses() {
+async fn a_key_is_short_plain_and_unique() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let long = "a".repeat(33);

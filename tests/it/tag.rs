@@ -1,4 +1,4 @@
-//! The tag's answer: fresh, uncached, and valid in both encodings.
+//! The response with the tag: a new click ID, not cached, valid plain and with gzip.
 
 use std::io::Read as _;
 
@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use crate::harness::TestApp;
 
 #[tokio::test]
-async fn every_answer_has_its_own_id_and_nobody_may_keep_it() {
+async fn every_response_has_a_new_click_id_and_must_not_be_cached() {
     let app = TestApp::start().await;
     let (one, two) = (app.mint().await, app.mint().await);
     assert_ne!(one, two);
@@ -20,8 +20,8 @@ async fn every_answer_has_its_own_id_and_nobody_may_keep_it() {
 }
 
 #[tokio::test]
-async fn gzip_and_plain_hold_the_same_script() {
-    // Without add-ons: the form does not name AnyTrack's.
+async fn gzip_and_plain_contain_the_same_script() {
+    // This form turns off the add-on for AnyTrack, so that the script has no add-ons.
     let app = TestApp::owned(&[]).await;
     let usual = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
     app.owner().await.save("/settings/sites/main", &usual).await;
@@ -37,7 +37,7 @@ async fn gzip_and_plain_hold_the_same_script() {
 }
 
 #[tokio::test]
-async fn the_config_follows_the_page_and_nothing_else_of_the_request() {
+async fn the_config_depends_on_the_page_and_on_nothing_else_in_the_request() {
     let app = TestApp::start().await;
     let headers =
         [("referer", "https://www.shop.com/offer?x=</script>"), ("origin", "https://www.shop.com")];
@@ -51,7 +51,7 @@ async fn the_config_follows_the_page_and_nothing_else_of_the_request() {
 }
 
 #[tokio::test]
-async fn unknown_sites_and_methods_are_told_so() {
+async fn unknown_sites_are_404_and_other_methods_405() {
     let app = TestApp::start().await;
     for path in ["/t/other.js", "/t/main", "/t/main.js.map", "/t/%00.js"] {
         assert_eq!(app.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
@@ -65,7 +65,8 @@ async fn unknown_sites_and_methods_are_told_so() {
 
 #[tokio::test]
 async fn visits_of_https_pages_are_posted_over_https() {
-    // A proxy that ends TLS may not be known as one; a browser would block http from an https page as mixed content.
+    // The proxy that ends TLS may not forward the scheme; browsers block http on an https page as
+    // mixed content.
     let app = TestApp::start().await;
     for (host, page, expected) in [
         ("go.shop.com", "https://www.shop.com/", "https://go.shop.com/v"),
@@ -79,7 +80,7 @@ async fn visits_of_https_pages_are_posted_over_https() {
 }
 
 #[tokio::test]
-async fn a_page_gets_the_add_ons_its_site_needs_and_no_other() {
+async fn a_page_gets_only_the_add_ons_that_its_site_needs() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let usual = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
@@ -109,9 +110,9 @@ async fn a_page_gets_the_add_ons_its_site_needs_and_no_other() {
     }
 }
 
-/// Without a pattern to hold addresses against, every link would be taken for a linked one.
+/// Without a pattern, the add-on would treat every link as linked.
 #[tokio::test]
-async fn a_page_that_nobody_tells_of_gets_no_add_on_for_linked_domains() {
+async fn a_page_with_an_unknown_address_gets_no_add_on_for_linked_domains() {
     let app = TestApp::owned(&[]).await;
     let form = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
     let form = [&form[..], &[("linked_domains", "shop.fr")]].concat();
@@ -130,7 +131,7 @@ async fn a_page_that_nobody_tells_of_gets_no_add_on_for_linked_domains() {
 }
 
 #[tokio::test]
-async fn the_debug_add_on_comes_only_on_demand() {
+async fn the_debug_add_on_is_served_only_if_requested() {
     let app = TestApp::start().await;
     for (path, page, is_there) in [
         ("/t/main.js", "https://www.shop.com/?a=1&ck_debug", true),
@@ -144,7 +145,7 @@ async fn the_debug_add_on_comes_only_on_demand() {
     }
 }
 
-/// The line that Setup shows for the static variant: its address on our host, and its `integrity`.
+/// The script element that Setup shows for the static variant: its path and its `integrity`.
 async fn fixed_line(app: &TestApp) -> (String, String) {
     let page = app.owner().await.page("/setup").await.replace("&#34;", "\"").replace("&#38;", "&");
     let at = page.find("/t/main.static.js?v=").expect("the static variant's address");
@@ -154,7 +155,7 @@ async fn fixed_line(app: &TestApp) -> (String, String) {
 }
 
 #[tokio::test]
-async fn the_static_variant_is_one_script_for_all_and_kept_for_a_year() {
+async fn the_static_variant_is_the_same_for_all_and_cached_for_a_year() {
     let app = TestApp::owned(&[]).await;
     let (address, integrity) = fixed_line(&app).await;
     let one = app.send("GET", &address, &[("referer", "https://www.shop.com/?ck_debug")], "").await;
@@ -179,7 +180,7 @@ async fn the_static_variant_is_one_script_for_all_and_kept_for_a_year() {
     let expected = base64::engine::general_purpose::STANDARD.encode(digest);
     assert_eq!(integrity, format!("sha384-{expected}"));
 
-    // Asked again, it is not sent again; the two forms have names of their own.
+    // A conditional request gets a 304; plain and gzip have different ETags.
     assert_ne!(one.header("etag"), two.header("etag"));
     let known = [("if-none-match", one.header("etag"))];
     let again = app.send("GET", &address, &known, "").await;
@@ -190,7 +191,7 @@ async fn the_static_variant_is_one_script_for_all_and_kept_for_a_year() {
 }
 
 #[tokio::test]
-async fn an_old_address_of_the_static_variant_works_for_a_short_life() {
+async fn an_old_address_of_the_static_variant_is_cached_for_a_short_time() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let (old, _) = fixed_line(&app).await;
@@ -213,7 +214,7 @@ async fn an_old_address_of_the_static_variant_works_for_a_short_life() {
         );
         assert!(reply.text().contains(";domain=shop.de") && reply.text().contains(r#""u":1"#));
     }
-    // What an address asks for makes another script, with another hash.
+    // Options in the URL change the script and its hash.
     let without_consent = app.get(&format!("{new}&nc=1")).await;
     assert!(without_consent.text().contains(r#""m":1"#));
     assert_eq!(without_consent.header("cache-control"), "public, max-age=300");
@@ -227,7 +228,7 @@ async fn an_old_address_of_the_static_variant_works_for_a_short_life() {
 }
 
 #[tokio::test]
-async fn visits_of_the_static_variant_are_no_sign_of_a_cache() {
+async fn visits_of_the_static_variant_are_not_reported_as_cached_copies() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     for t in 0..3 {

@@ -1,4 +1,5 @@
-//! The thank-you page: a checkout that the tag saw end there is joined to the browser's visit, where nothing better is known.
+//! The thank-you page: a payment whose checkout session the tag sends from there is matched to the
+//! browser's visit, if no better match exists.
 
 use clickstamp::stripe::replay::Wanted;
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use crate::harness::{Session, TestApp};
 const LANDING: &str = "https://shop.example/?utm_source=google&gclid=a";
 const THANKS: &str = "https://shop.example/thanks?session_id=cs_live_1";
 
-/// A sale whose payment link carries nothing of ours.
+/// A sale with a reference that is not a click ID.
 fn sale(reference: &str) -> serde_json::Value {
     let session = Session::paid("cs_live_1").with(serde_json::json!({"customer": null}));
     if reference.is_empty() {
@@ -29,7 +30,7 @@ async fn settle(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_payment_without_a_usable_reference_is_joined_by_the_thank_you_page_before_and_after_it()
+async fn a_payment_without_a_usable_reference_is_matched_by_the_thank_you_page_before_and_after_it()
 {
     for reference in ["", "--CLICK-ID--", "order-17"] {
         for visit_first in [true, false] {
@@ -61,7 +62,7 @@ async fn a_payment_without_a_usable_reference_is_joined_by_the_thank_you_page_be
 }
 
 #[tokio::test]
-async fn the_payments_own_click_id_says_more_than_the_thank_you_page() {
+async fn the_payments_own_click_id_takes_precedence_over_the_thank_you_page() {
     let app = TestApp::start().await;
     let (own, other) = (app.visit(LANDING).await, app.visit(LANDING).await);
     app.visit_as(&other, THANKS, Some(&other)).await;
@@ -73,7 +74,7 @@ async fn the_payments_own_click_id_says_more_than_the_thank_you_page() {
 }
 
 #[tokio::test]
-async fn a_browser_that_was_never_seen_before_the_thank_you_page_explains_nothing() {
+async fn a_browser_whose_first_visit_is_the_thank_you_page_gives_no_match() {
     let app = TestApp::start().await;
     let fresh = app.mint().await;
     app.visit_as(&fresh, THANKS, None).await;
@@ -84,7 +85,7 @@ async fn a_browser_that_was_never_seen_before_the_thank_you_page_explains_nothin
 }
 
 #[tokio::test]
-async fn only_what_is_a_checkout_is_kept() {
+async fn only_checkout_sessions_are_stored() {
     let app = TestApp::start().await;
     let click_id = app.visit(LANDING).await;
     for url in [
@@ -106,8 +107,8 @@ async fn only_what_is_a_checkout_is_kept() {
     assert_eq!(kept, ["cs_test_a1B2"]);
 }
 
-/// Steps: 0 and 1 a browser's landing and its thank-you page, 2 the sale, 3 an earlier sale of the same customer with a click ID of its own,
-/// 4 and 5 joining again.
+/// Steps: 0 and 1 a browser's landing and its thank-you page, 2 the sale, 3 an earlier sale of the
+/// same customer with a click ID of its own, 4 and 5 matching again.
 async fn outcome(order: &[usize]) -> String {
     let app = TestApp::start().await;
     let (browser, customer) = (app.mint().await, app.visit(LANDING).await);
@@ -134,7 +135,7 @@ async fn outcome(order: &[usize]) -> String {
 }
 
 #[test]
-fn in_any_order_the_thank_you_page_decides() {
+fn in_any_order_of_steps_the_match_is_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let expected = runtime.block_on(outcome(&[0, 1, 2, 3, 4]));
     assert!(expected.contains("stripe_object") && expected.contains("BROWSER"), "{expected}");

@@ -1,4 +1,4 @@
-//! Visits: what `POST /v` takes, refuses, and makes durable.
+//! Visits: what `POST /v` accepts, rejects and stores.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn body(click_id: &str, more: Value) -> String {
 }
 
 #[tokio::test]
-async fn a_visit_is_a_row_before_the_answer() {
+async fn a_visit_is_stored_before_the_response() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     let rows = app.database.texts(
@@ -30,7 +30,7 @@ async fn a_visit_is_a_row_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_repeat_records_nothing_new() {
+async fn a_repeated_request_stores_no_second_visit() {
     let app = TestApp::start().await;
     let body = body(&app.mint().await, json!({}));
     for _ in 0..3 {
@@ -44,7 +44,7 @@ async fn a_repeat_records_nothing_new() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_all_there_and_counted_once() {
+async fn concurrent_visits_are_all_stored_and_counted_once() {
     let app = TestApp::start().await;
     let mut bodies = Vec::new();
     for _ in 0..50 {
@@ -62,7 +62,7 @@ async fn many_at_once_are_all_there_and_counted_once() {
 }
 
 #[tokio::test]
-async fn junk_is_refused_with_one_line_and_never_a_500() {
+async fn invalid_bodies_are_rejected_with_one_line_and_never_a_500() {
     let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "0")]).await;
     let id = app.mint().await;
     let rows: Vec<(&str, Vec<u8>, StatusCode)> = vec![
@@ -97,7 +97,7 @@ async fn junk_is_refused_with_one_line_and_never_a_500() {
 }
 
 #[tokio::test]
-async fn odd_values_are_cut_dropped_or_replaced_and_the_visit_is_kept() {
+async fn invalid_optional_values_are_cut_dropped_or_replaced_and_the_visit_is_stored() {
     let app = TestApp::start().await;
     let mut bytes =
         body(&app.mint().await, json!({"r": 7, "k": "\u{0}_fbp=1", "p": "junk", "f": "x"}))
@@ -116,7 +116,7 @@ async fn odd_values_are_cut_dropped_or_replaced_and_the_visit_is_kept() {
 }
 
 #[tokio::test]
-async fn a_forged_or_foreign_id_gets_another_one_and_never_matches() {
+async fn a_forged_id_or_one_of_another_site_is_replaced_and_never_matches() {
     let app = TestApp::start().await;
     let forged = format!("ck_1{}", "0".repeat(34));
     assert_eq!(app.post_visit(body(&forged, json!({}))).await.status, StatusCode::NO_CONTENT);
@@ -133,7 +133,7 @@ async fn a_forged_or_foreign_id_gets_another_one_and_never_matches() {
 }
 
 #[tokio::test]
-async fn a_client_made_id_stands_for_one_signed_id() {
+async fn a_click_id_made_by_the_browser_gets_one_signed_id() {
     let app = TestApp::start().await;
     let made = format!("ck_z{}", "7".repeat(32));
     for t in [1, 2, 2] {
@@ -147,7 +147,7 @@ async fn a_client_made_id_stands_for_one_signed_id() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_set_only_for_the_id_the_browser_holds() {
+async fn the_cookie_is_set_only_for_the_id_that_the_browser_has() {
     let app = TestApp::start().await;
     let id = app.mint().await;
     let held = format!("_ck={id}");
@@ -169,7 +169,7 @@ async fn the_cookie_is_set_only_for_the_id_the_browser_holds() {
 }
 
 #[tokio::test]
-async fn floods_from_one_address_are_slowed_down() {
+async fn many_requests_from_one_address_are_rate_limited() {
     let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "2")]).await;
     let id = app.mint().await;
     let mut statuses = Vec::new();
@@ -182,7 +182,7 @@ async fn floods_from_one_address_are_slowed_down() {
 }
 
 #[tokio::test]
-async fn only_post_and_options_are_answered() {
+async fn only_post_and_options_are_allowed() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/v").await.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(app.send("OPTIONS", "/v", &[], "").await.status, StatusCode::NO_CONTENT);
@@ -220,7 +220,7 @@ async fn a_preflight_of_the_sites_own_pages_is_allowed_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_later_body_never_takes_the_place_of_a_click_ids_first_visit() {
+async fn a_later_body_never_replaces_the_first_visit_of_a_click_id() {
     let app = TestApp::start().await;
     let id = app.visit(PAGE).await;
     app.advance(std::time::Duration::from_secs(5));
@@ -233,9 +233,10 @@ async fn a_later_body_never_takes_the_place_of_a_click_ids_first_visit() {
 }
 
 #[tokio::test]
-async fn texts_of_many_bytes_are_cut_and_never_refused() {
+async fn long_texts_are_cut_and_never_rejected() {
     let app = TestApp::start().await;
-    // Each sign has four bytes and is its own, so that no database can compress them into an index.
+    // All characters are different and have four bytes, so that no database can compress them in an
+    // index.
     let signs = |from: u32| -> String { (from..from + 255).filter_map(char::from_u32).collect() };
     let url = format!(
         "https://www.shop.localhost/{}?utm_source={}&utm_medium={}&utm_campaign={}",

@@ -1,4 +1,5 @@
-//! The sums that reports read: whatever happens in whatever order, they say what a count of the visits says.
+//! The rollup of visits: in every order of events, the sums that reports read equal a count of all
+//! visits.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const URLS: [&str; 5] = [
     "https://shop.example/offer?utm_source=google&utm_campaign=spring",
     "https://other.example/offer?utm_source=unknown",
 ];
-// No whole hours ahead, and clocks that change within the histories.
+// Time zones whose offset is not in whole hours, and whose clocks change within the tested periods.
 const SITES: [[(&str, &str); 4]; 2] = [
     [
         ("name", "S"),
@@ -36,7 +37,7 @@ const SITES: [[(&str, &str); 4]; 2] = [
     ],
 ];
 
-/// How far the counters and the sums together are from a count of all visits there ever were: rows that differ.
+/// Compares counters and sums with a count of all visits. Returns the rows that differ.
 const DIFFERENCES: &str = "
     with ever as (select site_id, at_ms, channel, source, campaign, landing_path, device, flags from visits
                    union all
@@ -63,20 +64,20 @@ const DIFFERENCES: &str = "
              group by site, dimension, width, quarter, name
             having sum(visits) <> 0) as differing";
 
-/// Something that happens.
+/// A step of a random sequence.
 #[derive(Clone, Debug)]
 enum Step {
     Visit {
         url: usize,
         is_bot: bool,
     },
-    /// A page is opened, and reports much later.
+    /// A page is opened, and its visit arrives much later.
     Open,
     Report,
     Advance(u64),
     Fold,
     AcceptHost,
-    /// A landing that is never reported, or only after somebody paid.
+    /// A landing whose visit never arrives, or only after a payment.
     Land,
     Pay,
     Prune,
@@ -165,7 +166,7 @@ impl World {
         assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
     }
 
-    /// No page shows a fold.
+    /// A rollup must not change what any page shows.
     async fn fold(&self) {
         let owner = self.app.owner().await;
         let paths = [
@@ -206,7 +207,7 @@ impl World {
 }
 
 #[test]
-fn whatever_happens_the_sums_say_what_a_count_says() {
+fn in_any_order_of_steps_the_sums_equal_a_count() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
     let mut runner = TestRunner::new(Config {
         cases: 12,
@@ -234,7 +235,7 @@ fn whatever_happens_the_sums_say_what_a_count_says() {
 }
 
 #[tokio::test]
-async fn what_is_counted_while_it_is_folded_is_counted_once() {
+async fn visits_that_arrive_during_a_rollup_are_counted_once() {
     let world = World::begin(SITES[0]).await;
     let app = &world.app;
     let mut ids = Vec::new();

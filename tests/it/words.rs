@@ -1,6 +1,7 @@
-//! The guard of plain English: refuses retired words in pages, docs, comments, log lines, messages and test names.
-//! Reads Markdown and templates as a whole, and the comments and string literals of source files.
-//! Files that are not rewritten yet are listed in `words_unwritten.txt`; the list may only shrink.
+//! The guard of plain English: refuses retired words in pages, docs, comments, log lines, messages
+//! and test names. Reads Markdown and templates as a whole, and the comments and string literals of
+//! source files. Files that are not rewritten yet are listed in `words_unwritten.txt`; the list may
+//! only shrink.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,8 +32,12 @@ const RETIRED: &[(&[&str], &str)] = &[
     (&["e-mail", "e-mails"], "email"),
 ];
 
-/// Right uses of these words.
+/// Right uses of these words: phrases in any file, and words in one file.
 const ALLOWED: &[&str] = &["stands for", "has room for", "have room for"];
+const ALLOWED_IN: &[(&str, &str)] = &[
+    // A medium that links may have.
+    ("src/visit/landing.rs", "e-mail"),
+];
 
 const UNWRITTEN: &str = include_str!("words_unwritten.txt");
 
@@ -88,7 +93,10 @@ fn retired_words(path: &str, text: &str) -> Vec<String> {
     for (line, text) in prose {
         let words = normalized(&text);
         for (retired, instead) in RETIRED {
-            for word in retired.iter().filter(|word| words.contains(&format!(" {word} "))) {
+            let is_used = |word: &&&str| {
+                words.contains(&format!(" {word} ")) && !ALLOWED_IN.contains(&(path, word))
+            };
+            for word in retired.iter().filter(is_used) {
                 found.push(format!("{path}:{line}: \"{word}\"; write instead: {instead}"));
             }
         }
@@ -96,7 +104,8 @@ fn retired_words(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Lower-case words with single spaces around them, without code in backticks or braces and without allowed phrases.
+/// Lower-case words with single spaces around them, without code in backticks or braces and without
+/// allowed phrases.
 fn normalized(text: &str) -> String {
     let mut plain = String::new();
     for (at, part) in text.split('`').enumerate() {

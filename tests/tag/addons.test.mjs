@@ -1,6 +1,6 @@
-// The add-ons around the tag.
-// In: pages of sites that have auto mode, linked domains, AnyTrack or a consent tool. Out: stamped links, notes, calls of consent.
-// Promise: each does its one thing and leaves the rest of the page to the tag.
+// The add-ons of the tag: auto mode, linked domains, AnyTrack and consent tools.
+// Checks the stamped links, the AnyTrack click IDs that are sent and the calls of consent, and that nothing else
+// changes.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,7 @@
-// The tag's addresses under the filter lists that most visitors with a blocker have: EasyPrivacy, EasyList and uBlock Origin's own.
-// In: the lists of Debian's package webext-ublock-origin-firefox, read where they are installed. Out: the filters that would stop a request of ours.
-// Promise: none does, for the addresses a site has by default; exceptions in the lists count for nothing. Row 86 of the acceptance list.
+// The tag's URLs and the filter lists of ad blockers: EasyPrivacy, EasyList and uBlock Origin's own.
+// Reads the lists of Debian's package webext-ublock-origin-firefox if it is installed, and fails if a filter blocks a
+// request of the tag at its default addresses.
+// Exceptions in the lists are ignored. Row 86 of the acceptance list.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, readdirSync } from "node:fs";

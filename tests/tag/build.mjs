@@ -1,6 +1,6 @@
-// Minifies the browser tag, its add-ons and the race stub.
-// In: static/tag*.js. Out: static/tag*.min.js; with --check nothing is written.
-// Promise: the committed files are exactly what the pinned minifier makes of the sources, and within the size gates; else exit code 1.
+// Minifies the browser tag, its add-ons and the race stub: static/tag*.js to static/tag*.min.js.
+// With --check, it writes nothing. Exits with 1 unless the committed files are exactly what the pinned minifier
+// produces and within the size limits.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
@@ -11,7 +11,7 @@ const CORE = { gzip: 1950, brotli: 1750 };
 const ADD_ON = { gzip: 300 };
 /** Loaded on demand by the one who installs the tag. */
 const DEBUG = {};
-/** It stands in the page itself, before anything is packed. */
+/** The stub is inline in the page, which is not compressed here. */
 const STUB = { raw: 550 };
 
 /**

@@ -1,6 +1,5 @@
-// The page's own calls.
-// In: calls before, during and after the tag's start. Out: what each does, in order, once.
-// Promise: calling is always safe, whatever is called.
+// Calls of the page, before, during and after the start of the tag.
+// Checks that each call takes effect once and in order, and that no call throws, whatever its arguments.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

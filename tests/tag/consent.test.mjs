@@ -1,6 +1,6 @@
-// What the tag does before consent, with it, and after it was withdrawn.
-// In: pages that require consent and what their visitors answer. Out: cookies, storage, posts, stamped links.
-// Promise: without consent nothing is kept, sent or stamped, and what was kept goes when consent goes.
+// The tag before consent, with consent, and after consent was withdrawn.
+// Checks cookies, storage, posts and stamped links: without consent nothing is stored, sent or stamped, and withdrawing
+// it deletes what was stored.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,5 @@
-// What needs no page: sizes, types, and that every row of the acceptance list has a test.
-// In: the committed scripts, their types, the test files. Out: what is too large, does not fit, or has no test.
-// Promise: what CI measures is measured here too, by the same programs.
+// Checks that need no page: sizes, types, and that every row of the acceptance list has a test.
+// Uses the same programs as CI.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

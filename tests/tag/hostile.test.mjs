@@ -1,6 +1,5 @@
-// Pages that break what the tag needs.
-// In: pages with throwing storage, overridden functions, missing parts, another tag. Out: what still works there.
-// Promise: nothing is ever thrown or logged, and links are stamped as long as that is possible at all.
+// Pages that break what the tag needs: throwing storage, overridden functions, missing parts, another tag.
+// Checks that nothing is thrown or logged, and that links are stamped if that is possible.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,5 @@
-// What the visitor's browser keeps.
-// In: landings, cookies and storage in all states. Out: the cookies _ck and _ck_s and their copies.
-// Promise: attributes are exactly as documented, and nothing malformed is ever taken for a click ID.
+// The cookies _ck and _ck_s and their copies in local storage, for landings with all states of both.
+// Checks that the attributes are as documented, and that malformed values are never used as a click ID.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,5 @@
-// Which click ID does a landing get, and is it a visit?
-// In: the landing table, one row after another. Out: new or kept, visit row or none.
-// Promise: every row of the table is here by name, with what came before it.
+// Which click ID a landing gets, and whether it is sent as a visit.
+// Tests every row of the landing table under its name, with the state before it.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,5 @@
-// What is sent to the server, and how.
-// In: visits, events, a network that fails. Out: bodies with their keys and limits, and the one body kept for later.
-// Promise: nothing waits for an answer, and a body that could not be sent is sent once more, unchanged.
+// Requests to the server: visits and events, their keys and limits, and the one body that is stored for a retry.
+// Checks that nothing waits for a response, and that a body which could not be sent is sent again once, unchanged.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

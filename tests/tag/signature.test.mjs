@@ -1,6 +1,5 @@
-// Which parameters make a new click, and what their signature depends on.
-// In: landing URLs. Out: the signature in the cookie _ck_s.
-// Promise: every ad click ID that the server knows makes a new click, and nothing beside ad click IDs and UTMs does.
+// The signature in the cookie _ck_s: which parameters of a landing URL start a new click ID.
+// Checks that every ad click ID that the server knows does, and that only ad click IDs and UTM parameters do.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

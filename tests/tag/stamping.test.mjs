@@ -1,6 +1,5 @@
-// Where the click ID is put, and what is left alone.
-// In: elements and URLs with the placeholder in all spellings. Out: the same bytes with the click ID in its place.
-// Promise: no other byte changes, and a link that carries another reference stays as it is.
+// Where the tag puts the click ID: elements and URLs with the placeholder in all spellings.
+// Checks that no other byte changes, and that a link with another reference stays unchanged.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -40,7 +39,7 @@ withBothTags((tag, newVisitor) => {
   });
 
   test(`${tag}: all other bytes are untouched`, () => {
-    // Whatever stands around the placeholder: encodings, order, fragments, quotes, broken sequences, other scripts.
+    // Different texts around the placeholder: encodings, order, fragments, quotes, broken sequences, other scripts.
     const pieces = ["%zz", "%E2%82", "&amp;", "é", "日本", "#a#b", "??", "&&", "=", "+", "%2B", "\\", "$1", "$&", "ck", "CLICK", "--", "\n", "\"", "'", "<b>", "[", "{}", "@", ":8080", "//"];
     let seed = 7;
     const next = (below) => (seed = (seed * 48271) % 2147483647) % below;

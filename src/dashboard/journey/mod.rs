@@ -238,6 +238,11 @@ fn told<'a>(payment: &'a Value, key: &str) -> Option<&'a str> {
         .find_map(|teller| payment["told"][teller][key].as_str())
 }
 
+/// What the charges of a payment state.
+fn charge_facts(payment: &Value) -> &Value {
+    &payment["told"]["charge"]
+}
+
 /// When something happened, as steps show it.
 fn timed(viewer: &Viewer, at: Timestamp) -> Step {
     Step {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Fact;
+use super::{Fact, charge_facts};
 use crate::dashboard::views::numbers::money;
 use crate::money::{Currency, Money};
 use crate::report::ConversionRow;
@@ -27,7 +27,7 @@ pub(super) fn heading(status: &str, amount: &str, payment: &Value) -> String {
 
 /// True where the money was to be captured later.
 fn was_authorized(payment: &Value) -> bool {
-    payment["is_manual_capture"] == true || payment["told"]["charge"]["pay_fact"] == "failed"
+    payment["is_manual_capture"] == true || charge_facts(payment)["pay_fact"] == "failed"
 }
 
 /// Paid, refunded, lost, net; nothing where no amount is known.

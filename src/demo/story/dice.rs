@@ -1,7 +1,7 @@
-//! The story's only source of chance.
-//! In: a seed. Out: numbers, choices, texts. Promise: one seed, one sequence, on every machine.
+//! The story's pseudo-random numbers. Takes a seed; returns numbers, choices and texts.
+//! Guarantees the same sequence for the same seed on every machine.
 
-/// Numbers that look random and are always the same: SplitMix64, as published by Steele, Lea and Flood (2014).
+/// A generator of pseudo-random numbers: SplitMix64, as published by Steele, Lea and Flood (2014).
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {

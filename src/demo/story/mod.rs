@@ -1,6 +1,6 @@
-//! The made-up story: eight weeks of a small shop that pays for traffic.
-//! In: the moment it ends, the shop's timezone. Out: visits, sales, and the steps in which the world brings them about.
-//! Promise: the same input tells the same story, and every way a payment can end is in it. Pure.
+//! The sample story: eight weeks of a small shop that buys ads. Takes the time at which it ends and
+//! the shop's time zone; returns visits, sales and the steps in which they happen. Guarantees the
+//! same story for the same input, with an example of every way in which a payment can end. Pure.
 
 mod dice;
 mod ways;
@@ -15,21 +15,22 @@ use super::checkout::{Buyer, Item, Sale, Times};
 use crate::clock::Timestamp;
 use crate::report;
 
-/// Days that the story covers, the present one included: twice the dashboard's usual period, so that it has something to compare with.
+/// Number of days, including today: twice the dashboard's default period, so that it can compare
+/// with the previous one.
 const DAYS: i64 = 58;
-/// The day from which most special cases count.
+/// The day at which the last month begins. Most special cases are in it.
 const MONTH: u32 = 28;
-/// Where all randomness comes from.
+/// Seed of the pseudo-random numbers.
 const SEED: u64 = 0x636c_6963_6b73_7461;
 /// Visitors on an average day.
 const VISITORS_A_DAY: usize = 76;
-/// Host of the made-up shop; nobody can own it.
+/// Host of the shop; `.example` names cannot be registered.
 pub(super) const SHOP: &str = "www.northlight.example";
 
-/// Everything that happens.
+/// The whole story.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Story {
-    /// When it begins: the first instant of the first day.
+    /// The first instant of the first day.
     pub(super) begins: Timestamp,
     pub(super) visits: Vec<Visit>,
     pub(super) sales: Vec<Sale<Reference>>,
@@ -37,7 +38,7 @@ pub(super) struct Story {
     pub(super) steps: Vec<Step>,
 }
 
-/// One landing, as a tag would report it.
+/// One visit, as the tag would send it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Visit {
     pub(super) at: Timestamp,
@@ -46,20 +47,20 @@ pub(super) struct Visit {
     pub(super) agent: &'static str,
     pub(super) language: &'static str,
     pub(super) address: [u8; 4],
-    /// Position of the visit before this one.
+    /// Index of the visitor's previous visit.
     pub(super) previous: Option<usize>,
-    /// True when the visitor came back directly: the click ID stays.
+    /// True if the visitor came back directly and keeps the click ID.
     pub(super) keeps_click_id: bool,
     pub(super) is_automated: bool,
     pub(super) wants_privacy: bool,
     pub(super) ad_cookies: Option<String>,
     /// True for a click on the redirect link: no page, no tag.
     pub(super) is_by_link: bool,
-    /// AnyTrack's click ID, where its tag is on the page too.
+    /// AnyTrack's click ID, if its tag is on the page too.
     pub(super) anytrack_click_id: Option<String>,
 }
 
-/// What stands in a payment's `client_reference_id`.
+/// The value of a payment's `client_reference_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reference {
     /// The link has no such parameter.
@@ -70,36 +71,36 @@ pub(super) enum Reference {
     Text(String),
     /// The click ID of a visit.
     ClickIdOf(usize),
-    /// That, with its last character changed.
+    /// The click ID of a visit with its last character changed.
     ForgedFrom(usize),
 }
 
-/// Something that happens at an instant.
+/// A step of the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) at: Timestamp,
     pub(super) what: What,
 }
 
-/// What happens. Numbers are positions in the story's lists.
+/// What happens in a step. Numbers are indexes into the story's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A tag reports a visit.
     VisitArrives(usize),
     /// Stripe sends an event about a sale.
     Webhook(usize, &'static str),
-    /// Nothing new; the workers look whether something is due.
+    /// Nothing new; the workers run once.
     Quiet,
 }
 
-/// The destination is down for a few minutes, then takes it.
+/// The destination is down for a few minutes, then accepts the conversion.
 const OUTAGE: &[(u16, &str)] =
     &[(503, "upstream unavailable"), (503, "upstream unavailable"), (502, "bad gateway")];
-/// It will never take it.
+/// The destination rejects the conversion for good.
 const REFUSAL: &[(u16, &str)] =
     &[(422, r#"{"error":"currency EUR is not enabled for this property"}"#)];
 
-/// Tells the story that ends at `now`.
+/// Builds the story that ends at `now`.
 pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
     let today = zone.to_datetime(timestamp(now)).date();
     let begins = first_instant(today, zone, DAYS - 1).unwrap_or(now);
@@ -142,7 +143,7 @@ struct Teller {
 
 impl Teller {
     fn tell_day(&mut self, day: i64, begins: Timestamp, weekday_per_cent: i64) {
-        // The shop grows: by a half within the eight weeks.
+        // The shop's traffic grows by about half within the eight weeks.
         let growth_per_cent = 80 + day * 2 / 3;
         let noise_per_cent = 93 + i64::try_from(self.dice.below(15)).unwrap_or(0);
         let per_million = weekday_per_cent * growth_per_cent * noise_per_cent;
@@ -154,7 +155,7 @@ impl Teller {
         }
         if LETTER_DAYS.contains(&day) {
             for _ in 0..55 {
-                // Sent at nine; most open it soon, some in the evening.
+                // The newsletter is sent at nine. Most open it soon, some in the evening.
                 let after = self.dice.below(240) * (1 + self.dice.below(3));
                 let after = Duration::from_secs(u64::try_from(after).unwrap_or(0) * 60);
                 self.tell_visitor(&NEWSLETTER, begins.plus(HOUR * 9 + after));
@@ -191,7 +192,7 @@ impl Teller {
         chosen.unwrap_or(&WAYS[0])
     }
 
-    /// Somebody comes, perhaps comes again, perhaps buys.
+    /// Adds a visitor, who may come back and may buy.
     fn tell_visitor(&mut self, way: &Way, at: Timestamp) {
         let first = self.landing(way, at);
         let Some(mut last) = self.arrives(first) else { return };
@@ -202,7 +203,7 @@ impl Teller {
             }
             let pause = HOUR * 2 + Duration::from_secs(self.dice.up_to(4 * 86_400));
             let again = self.story.visits[last].at.plus(pause);
-            // Who comes back searches for the name, or knows the address.
+            // Returning visitors search for the name or enter the address.
             let back = [&WAYS[1], &WAYS[7], &WAYS[11], &WAYS[11]][self.dice.below(4)];
             let Some(next) = self.comes_back(last, back, again) else { break };
             last = next;
@@ -261,7 +262,7 @@ impl Teller {
         }
     }
 
-    /// The tag reports it at once. `None` when that would be after the end of the story.
+    /// Adds a visit that the tag sends at once. `None` if that would be after the end of the story.
     fn arrives(&mut self, visit: Visit) -> Option<usize> {
         let at = visit.at;
         self.arrives_at(at, visit)
@@ -277,7 +278,7 @@ impl Teller {
         Some(position)
     }
 
-    /// A click ID is issued, but the visit is not reported (yet).
+    /// Adds a visit with a click ID that is not sent (yet).
     fn is_minted(&mut self, visit: Visit) -> usize {
         self.story.visits.push(visit);
         self.story.visits.len() - 1
@@ -294,7 +295,7 @@ impl Teller {
         self.arrives(visit)
     }
 
-    /// Somebody buys something; nothing is heard of it yet.
+    /// Adds a sale without an event.
     fn sale(&mut self, at: Timestamp, reference: Reference) -> usize {
         let is_european = self.dice.chance(240);
         let item = self.dice.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 3]);
@@ -319,22 +320,23 @@ impl Teller {
         number
     }
 
-    /// Stripe sends `checkout.session.completed`.
+    /// Adds the event `checkout.session.completed`.
     fn is_completed(&mut self, sale: usize) {
         let at = self.story.sales[sale].times.completed;
-        self.hears(at, sale, "checkout.session.completed");
+        self.event(at, sale, "checkout.session.completed");
     }
 
-    fn hears(&mut self, at: Timestamp, sale: usize, kind: &'static str) {
-        // The last minutes belong to the last sale.
+    /// Adds an event about a sale.
+    fn event(&mut self, at: Timestamp, sale: usize, kind: &'static str) {
+        // The last six minutes have only the last sale.
         if at < self.ends.minus(MINUTE * 6) {
-            // Stripe needs a second or two.
+            // Stripe sends events after one or two seconds.
             let at = at.plus(Duration::from_millis(900 + self.dice.up_to(1400)));
             self.story.steps.push(Step { at, what: What::Webhook(sale, kind) });
         }
     }
 
-    /// Some time in the open hours of a day of the last month.
+    /// A random time between 10:00 and 19:00 on a day of the last month.
     fn on_day(&mut self, day: u32) -> Timestamp {
         self.in_open_hours(MONTH + day)
     }
@@ -356,7 +358,8 @@ impl Teller {
     }
 
     fn tell_special_cases(&mut self) {
-        // The tag did not run: one day of a broken page, and a content blocker here and there. The month before it was worse.
+        // The tag did not run: one day of a broken page, and a content blocker here and there. The
+        // month before it was worse.
         for day in [4, 8, 11, 11, 11, 12, 19, 23, 27] {
             let at = self.in_open_hours(day);
             let sale = self.sale(at, Reference::Placeholder);
@@ -367,13 +370,13 @@ impl Teller {
             let sale = self.sale(at, Reference::Placeholder);
             self.is_completed(sale);
         }
-        // A payment link in an old e-mail has no parameter.
+        // A payment link in an old email has no parameter.
         for day in [5, 14, 22] {
             let at = self.on_day(day);
             let sale = self.sale(at, Reference::None);
             self.is_completed(sale);
         }
-        // A partner puts his own order numbers in.
+        // A partner uses their own order numbers as references.
         for (day, text) in [(8, "order-20931"), (19, "order-21177")] {
             let at = self.on_day(day);
             let sale = self.sale(at, Reference::Text(text.to_owned()));
@@ -386,17 +389,17 @@ impl Teller {
             let lost = self.is_minted(lost);
             let sale = self.sale(at.plus(MINUTE * 9), Reference::ClickIdOf(lost));
             self.is_completed(sale);
-            // The first try waits two minutes for the visit.
+            // The first attempt waits two minutes for the visit.
             self.story.steps.push(Step { at: at.plus(MINUTE * 12), what: What::Quiet });
         }
-        // And one that arrived late, from a phone without a network.
+        // A visit that arrives late, from a phone that was offline.
         let at = self.on_day(26);
         let late = self.landing(&WAYS[3], at);
         if let Some(late) = self.arrives_at(at.plus(MINUTE * 14), late) {
             let sale = self.sale(at.plus(MINUTE * 13), Reference::ClickIdOf(late));
             self.is_completed(sale);
         }
-        // Somebody plays with the address.
+        // A visitor changes the click ID in the URL.
         let (visit, sale) = self.visit_and_sale(21, &WAYS[7]);
         self.story.sales[sale].reference = Reference::ForgedFrom(visit);
         self.is_completed(sale);
@@ -450,10 +453,10 @@ impl Teller {
             let settled = sale.times.completed.plus(DAY * 3 + HOUR);
             self.is_completed(number);
             if !end.is_empty() {
-                self.hears(settled, number, end);
+                self.event(settled, number, end);
             }
         }
-        // AnyTrack does not answer for some minutes, and once it refuses.
+        // AnyTrack is down for some minutes, and it rejects one conversion.
         let (_, number) = self.visit_and_sale(23, &WAYS[0]);
         self.story.sales[number].answers = OUTAGE;
         self.is_completed(number);
@@ -462,7 +465,7 @@ impl Teller {
         (sale.item, sale.currency, sale.minor) = (&ITEMS[0], "eur", ITEMS[0].eur_minor);
         (sale.buyer, sale.answers) = (Buyer::number(number, true), REFUSAL);
         self.is_completed(number);
-        // The owner tries his own page in test mode.
+        // The owner tests their own page in test mode.
         for day in [1, 15] {
             let (_, number) = self.visit_and_sale(day, &WAYS[11]);
             let sale = &mut self.story.sales[number];
@@ -470,20 +473,20 @@ impl Teller {
             sale.session = sale.session.replace("cs_live_", "cs_test_");
             self.is_completed(number);
         }
-        // Three buyers leave the checkout; Stripe tells, and it is no payment.
+        // Three buyers abandon the checkout, and Stripe sends the expiry.
         for day in [6, 18, 27] {
             let (_, number) = self.visit_and_sale(day, &WAYS[0]);
             let at = self.story.sales[number].times.completed.plus(DAY);
-            self.hears(at, number, "checkout.session.expired");
+            self.event(at, number, "checkout.session.expired");
         }
         // Stripe sends one event twice.
         let (_, number) = self.visit_and_sale(20, &NEWSLETTER);
         self.is_completed(number);
         let again = self.story.sales[number].times.completed.plus(HOUR);
-        self.hears(again, number, "checkout.session.completed");
+        self.event(again, number, "checkout.session.completed");
     }
 
-    /// The last sale is minutes old, the last visit seconds.
+    /// Adds a sale a few minutes before the end, and visits up to a few seconds before it.
     fn tell_last_minutes(&mut self) {
         let ends = self.ends;
         let landing = self.landing(&WAYS[0], ends.minus(MINUTE * 11));
@@ -503,9 +506,10 @@ impl Teller {
         }
     }
 
-    /// A card lies in every parcel; its QR code is the redirect link. One scan in six leads to a payment.
+    /// Adds clicks on the redirect link, from a QR code on a card in every parcel. One scan in six
+    /// leads to a payment.
     fn tell_scanned_cards(&mut self) {
-        // Its own chance, so that the rest of the story stays as it is.
+        // A generator of its own, so that changes here do not change the rest of the story.
         self.dice = Dice(SEED ^ 1);
         let mut scans = 0;
         for day in 0..DAYS {
@@ -529,11 +533,12 @@ impl Teller {
     }
 }
 
-/// Where the redirect link is, and its alias.
+/// The path of the redirect link.
 pub(super) const LINK: &str = "/p/card";
+/// The alias of the redirect link.
 pub(super) const LINK_ALIAS: &str = "card";
 
-/// What the shop sells.
+/// The shop's products.
 pub(super) const ITEMS: [Item; 4] = [
     Item { name: "Northlight desk lamp", usd_minor: 12_900, eur_minor: 11_900 },
     Item { name: "Northlight floor lamp", usd_minor: 28_900, eur_minor: 26_900 },
@@ -550,12 +555,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_moment_tells_the_same_story() {
+    fn the_same_time_gives_the_same_story() {
         assert_eq!(told("2026-09-21T14:13:20Z"), told("2026-09-21T14:13:20Z"));
     }
 
     #[test]
-    fn at_any_hour_there_are_enough_visits_and_sales_and_nothing_after_the_end() {
+    fn a_story_has_enough_visits_and_sales_and_nothing_after_its_end() {
         for now in ["2026-09-21T00:00:05Z", "2026-03-29T14:00:00Z", "2026-12-31T23:59:59Z"] {
             let story = told(now);
             let end = Timestamp::parse(now).unwrap();

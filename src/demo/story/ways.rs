@@ -1,23 +1,22 @@
-//! Where the made-up visitors come from, when, and with what: the story's tables.
-//! In: nothing. Out: advertisements, links and habits; hours and weekdays; browsers.
-//! Promise: hosts and names are nobody's; the shares are believable, not measured.
+//! Tables of the sample story: traffic sources, visitors by hour and weekday, browsers.
+//! Hosts and names are invented. The shares are plausible, not measured.
 
 use super::DAYS;
 
-/// An advertisement, a link, a habit: where visits come from.
+/// A traffic source: an ad, a link, a search engine, or direct visits.
 pub(super) struct Way {
-    /// Share of visitors, in per mille of all.
+    /// Weight among all sources; about per mille of all visitors.
     pub(super) weight: usize,
-    /// Buyers among its visitors, in per mille.
+    /// Buyers per thousand visitors.
     pub(super) buys: usize,
-    /// Visitors with a phone, in per mille.
+    /// Phones per thousand visitors.
     pub(super) phones: usize,
-    /// Query without the ad click ID.
+    /// The landing page's query, without the ad click ID.
     pub(super) query: &'static str,
-    /// Name of the ad click ID's parameter.
+    /// Name of the ad click ID's parameter; empty if there is none.
     pub(super) ad_click_id: &'static str,
     pub(super) referrer: Option<&'static str>,
-    /// First and last day it runs.
+    /// First and last day on which it brings visits.
     pub(super) days: (i64, i64),
     pub(super) paths: &'static [&'static str],
 }
@@ -146,13 +145,13 @@ pub(super) const NEWSLETTER: Way = Way {
     days: ALWAYS,
     paths: &["/lamp", "/journal/desk-by-a-window"],
 };
-/// Days on which the letter goes out.
+/// Days on which the newsletter is sent.
 pub(super) const LETTER_DAYS: [i64; 4] = [6, 20, 35, 49];
 
-/// Of a thousand visitors of a day, how many come in each hour.
+/// Visitors in each hour of a day, per thousand.
 pub(super) const HOURS: [usize; 24] =
     [12, 7, 4, 3, 4, 9, 20, 34, 46, 54, 57, 56, 58, 55, 52, 50, 51, 55, 62, 72, 82, 76, 54, 27];
-/// Visitors of a weekday in per cent, from Monday.
+/// Visitors of each weekday in percent of the average, from Monday.
 pub(super) const WEEKDAYS: [i64; 7] = [103, 106, 109, 104, 95, 82, 91];
 
 pub(super) const PHONES: [&str; 4] = [

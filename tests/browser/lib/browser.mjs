@@ -1,6 +1,7 @@
-// An installed browser: Chromium, driven over its debugging protocol, Firefox over WebDriver BiDi, or WebKitGTK over WebDriver.
-// In: nothing but the browser itself (FIREFOX names one and chooses it, WEBKIT chooses WebKitGTK, CHROMIUM names another Chromium). Out: visitors, each with cookies and storage of their own.
-// Promise: everything a page said or threw is heard, and nothing of a run stays behind.
+// An installed browser: Chromium, driven over its debugging protocol, Firefox over WebDriver BiDi, or WebKitGTK over
+// WebDriver. FIREFOX sets Firefox's path and chooses it, WEBKIT chooses WebKitGTK, CHROMIUM sets another Chromium.
+// Provides visitors, each with cookies and storage of their own. Guarantees that everything a page logs or throws is
+// recorded, and that no files of a run are left.
 
 import { once } from "node:events";
 import puppeteer from "puppeteer-core";
@@ -49,10 +50,10 @@ export const launchBrowser = () =>
 
 /**
  * A new visitor: a browser context in which all that pages say is gathered in `said`, one text per message.
- * `openPage` gives a tab; tabs that pages open themselves are heard too.
+ * `openPage` returns a tab; tabs that pages open are recorded too.
  */
 export const openVisitor = async (browser, web) => {
-  // The others are told where these hosts are; for WebKit the web is the proxy that knows them.
+  // The other browsers get rules that resolve these hosts to loopback; WebKit uses the test web as its proxy.
   const context = await browser.createBrowserContext(isWebKit && web ? { proxyServer: new URL(web.shop()).host.replace(/.*:/, "127.0.0.1:") } : {});
   const said = [];
   const waiting = new Set();
@@ -66,12 +67,12 @@ export const openVisitor = async (browser, web) => {
     page.on("popup", (popup) => popup && hear(popup));
     return page;
   };
-  // WebKit's driver hears nothing; its pages tell by themselves.
+  // WebKit's driver reports no messages, so a script in its pages reports them.
   context.initScripts?.push(EARS);
   return {
     context,
     said,
-    /** Adds what a page told by itself. */
+    /** Adds a message that a page's script reported. */
     note,
     /** Waits until something like this was said. */
     heard: (pattern) =>

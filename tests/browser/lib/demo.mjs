@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const BINARY = process.env.CLICKSTAMP_BINARY || fileURLToPath(new URL("../../../target/debug/clickstamp", import.meta.url));
 
-/** Starts the demo and waits until it has told its walk-through. */
+/** Starts the demo and waits until it has printed its walk-through. */
 export const startDemo = async () => {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CLICKSTAMP_")));
   const child = spawn(BINARY, ["demo", "--listen", "127.0.0.1:0"], { env, stdio: ["ignore", "pipe", "ignore"] });

@@ -15,8 +15,8 @@ export const openReady = async (page, url, options) => {
   return ready(page);
 };
 /**
- * Comes to a page from somebody else's, and gives the referrer. Chromium is told what the page before was, because it asks some of
- * these hosts for https only; Firefox follows a link on such a page.
+ * Opens a page with the referrer of another site's page. Chromium's driver sets the referrer, because Chromium requests some of
+ * these hosts only with https; Firefox follows a link on such a page.
  */
 export const arriveFrom = async ({ web, page }, before, url) => {
   if (!isFirefox && !isWebKit) {

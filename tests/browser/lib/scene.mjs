@@ -1,6 +1,6 @@
-// The stage of the browser tests: one visitor in front of a web of his own.
-// In: a name and what shall happen. Out: a test that passes only if it happened and the console stayed empty.
-// Promise: tests share nothing but the running browser, and whatever hangs is ended with its test.
+// Setup of the browser tests: one visitor with a web server of their own. Takes a name and the test's function; defines
+// a test that passes only if the function does and the console stays empty. Guarantees that tests share only the
+// running browser, and that requests which hang end with their test.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -30,7 +30,7 @@ after(async () => {
 });
 
 /**
- * One visitor in front of a web of his own. `console` lists what the browser itself may say; nothing else may be said.
+ * A test with one visitor and a web server of their own. `console` lists the messages that the browser may log; any other fails the test.
  * `needsServer`: it is about an answer of the real binary, which the stand-in does not give. `firefoxLacks`: what there is not in
  * that engine, so that there is nothing to test; `webKitCannot`: the same, or what its driver cannot do.
  */

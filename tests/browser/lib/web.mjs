@@ -1,6 +1,6 @@
-// A small web on loopback: shop pages, a tag host, a pretend Stripe, all behind one port and told apart by host name.
-// In: pages and how the tag host shall behave. Out: what arrived, in order: posts at the tag host, visitors at Stripe.
-// Promise: whoever waits for an arrival gets it as soon as it comes, and every request of the tag is on record.
+// A small web on loopback: shop pages, a tag host and a simulated Stripe, on one port with different host names. Takes
+// pages and the behavior of the tag host; records what arrives, in order: posts at the tag host, visitors at Stripe.
+// Guarantees that a test waiting for a request gets it at once, and that every request of the tag is recorded.
 
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -109,7 +109,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     holdPosts: undefined,
     /** Posts are cut off without an answer. */
     dropPosts: false,
-    /** What runs first in every page without a policy, and who is told what such a page says: for browsers whose driver hears nothing. */
+    /** A script that runs first in every page without a policy, and the receiver of the messages it reports: for browsers whose driver reports none. */
     initScripts: [],
     onSaid: () => {},
   };

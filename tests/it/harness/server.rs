@@ -59,16 +59,6 @@ impl Server {
         Self::start_by(program, database, anytrack, settings).await
     }
 
-    /// The same with few file descriptors: `soft` may be raised by the program up to `hard`.
-    pub(crate) async fn with_descriptors(
-        (soft, hard): (u32, u32),
-        database: &Database,
-        anytrack: &FakeDestination,
-    ) -> Self {
-        let limit = format!("ulimit -S -n {soft} && ulimit -H -n {hard}");
-        Self::limited(database, anytrack, &limit).await
-    }
-
     #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
     async fn start_by(
         mut program: Command,
@@ -156,7 +146,8 @@ impl Server {
         assert_eq!(self.post_visit(click_id).await, 204);
     }
 
-    async fn post_visit(&self, click_id: &str) -> u16 {
+    /// The page of a click ID reports its visit; answers the status.
+    pub(crate) async fn post_visit(&self, click_id: &str) -> u16 {
         let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
         let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
         answer.await.expect("an answer").status().as_u16()

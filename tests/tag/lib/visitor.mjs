@@ -1,6 +1,6 @@
-// A visitor's browser, small enough to read: cookies, storage and a clock that outlive pages, and pages made of stub elements.
-// In: URLs, referrers, elements, what is broken. Out: pages in which the tag has run, with all they sent and said.
-// Promise: no network, no timers, no real clock; the same test gives the same answer.
+// A visitor's browser, small enough to read: cookies, storage and a clock that outlive pages, and pages made of stub
+// elements. In: URLs, referrers, elements, what is broken. Out: pages in which the tag has run, with all they sent and
+// said. Promise: no network, no timers, no real clock; the same test gives the same answer.
 
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
@@ -160,7 +160,7 @@ export class Visitor {
     page.globals = globals;
     page.config = { ...bake(this), ...config };
     vm.createContext(globals);
-    // As the server puts it together: each add-on around what stands within.
+    // Composed as the server does it: each add-on wraps the script inside it.
     const script = addOns.reduce((inner, name) => `${addOnText(name, this.tag)}(${inner})`, this.tag.text);
     page.run = () => vm.runInContext(`${script}(${JSON.stringify(page.config)})`, globals);
     if (before) vm.runInContext(before, globals);
