@@ -85,6 +85,9 @@ fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A time of something that happened, this far in the future or more, was written while the clock was ahead.
+pub(crate) const AHEAD: Duration = Duration::from_secs(5 * 60);
+
 /// Where the time comes from: the machine, or a manual clock for tests. Clones of a manual clock
 /// share its time.
 #[derive(Clone, Debug, Default)]

@@ -17,12 +17,14 @@ pub struct AppError {
     pub line: Cow<'static, str>,
     /// The cause, for the log only.
     pub cause: Option<anyhow::Error>,
+    /// Seconds after which trying again may help, for `Retry-After`.
+    pub retry_after: Option<u32>,
 }
 
 impl AppError {
     /// An error response without a cause to log.
     pub fn new(status: StatusCode, line: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, line: line.into(), cause: None }
+        Self { status, line: line.into(), cause: None, retry_after: None }
     }
 
     /// 400 Bad Request with the reason.
@@ -37,7 +39,13 @@ impl AppError {
 
     /// 503 Service Unavailable: the fault is on the server, and the client should retry.
     pub fn unavailable(line: impl Into<Cow<'static, str>>, cause: anyhow::Error) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, line: line.into(), cause: Some(cause) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, line).because(cause)
+    }
+
+    /// 503: too many ask for the same at once. Nothing of ours is broken, so nothing is logged as an error.
+    pub fn busy(line: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, line);
+        Self { retry_after: Some(retry_after), ..busy }
     }
 
     /// Adds the cause, which only the log shows.
@@ -50,11 +58,8 @@ impl AppError {
 
 impl From<anyhow::Error> for AppError {
     fn from(cause: anyhow::Error) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            line: Cow::Borrowed("Something went wrong on our side; it is in the log."),
-            cause: Some(cause),
-        }
+        let line = "Something went wrong on our side; it is in the log.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, line).because(cause)
     }
 }
 
@@ -76,6 +81,9 @@ impl IntoResponse for AppError {
             (header::CACHE_CONTROL, "no-store"),
         ];
         let mut response = (self.status, headers, body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         let fault = Fault { line: self.line, cause: self.cause.map(Arc::new) };
         response.extensions_mut().insert(fault);
         response

@@ -215,6 +215,7 @@ fn print_config(sources: &Sources) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
+    let stop = stop_signal();
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     tracing::info!("listening on {}", listener.describe());
@@ -227,23 +228,24 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
         tracing::info!("there is no user yet; create the first one here: {url}");
     }
-    app.run(listener, stop_signal()).await
+    app.run(listener, stop).await
 }
 
-/// Resolves at SIGTERM or Ctrl-C.
-async fn stop_signal() {
-    let mut terminate = match tokio::signal::unix::signal(
-        tokio::signal::unix::SignalKind::terminate(),
-    ) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C shuts down gracefully");
-            let _ = tokio::signal::ctrl_c().await; // On an error there is no signal left to wait for.
-            return;
+/// Resolves at SIGTERM or Ctrl-C. Takes the signal from this call on, so that one that comes during the start is not lost.
+fn stop_signal() -> impl Future<Output = ()> {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    async move {
+        let mut terminate = match terminate {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; only Ctrl-C shuts down gracefully");
+                let _ = tokio::signal::ctrl_c().await; // On an error there is no signal left to wait for.
+                return;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

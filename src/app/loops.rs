@@ -56,6 +56,12 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
         ..BY_ITSELF
     },
+    // Asks the database only when the clock was set back.
+    Loop {
+        what: "bring back what the clock put off",
+        round: |app| Box::pin(async { app.notice_clock().await.map(drop) }),
+        ..BY_ITSELF
+    },
     Loop {
         what: "join late visits",
         bell: Some(|bells| &bells.visit_recorded),

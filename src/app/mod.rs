@@ -11,11 +11,12 @@ mod stripe_api;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -62,6 +63,8 @@ pub struct App {
     apis: stripe::Apis,
     /// When the workers last got something done.
     pulse: Arc<Pulse>,
+    /// The latest time that was seen, in milliseconds, to notice a clock that is set back.
+    latest_ms: AtomicI64,
     /// How far an ordered stop has come.
     stage: watch::Sender<Stage>,
 }
@@ -144,6 +147,8 @@ impl App {
             requests: RequestLimit::default(),
             apis,
             pulse: Arc::default(),
+            // As if the clock had been ahead before the start: nobody knows.
+            latest_ms: AtomicI64::new(i64::MAX),
             stage: watch::Sender::new(Stage::Serving),
         })
     }
@@ -271,7 +276,9 @@ async fn log_faults(request: Request, next: Next) -> Response {
         let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
-        if response.status().is_server_error() {
+        // Being asked to come again is not an error, and there may be hundreds of them.
+        let is_busy = fault.cause.is_none() && response.headers().contains_key(header::RETRY_AFTER);
+        if response.status().is_server_error() && !is_busy {
             // A full disk refuses every request, and the log would be the next to fill it.
             let about = route.as_ref().map_or("no route", MatchedPath::as_str);
             if !log::admits("failed requests", about) {

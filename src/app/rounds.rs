@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -251,6 +252,30 @@ impl App {
             base: base.map(str::to_owned),
         };
         alerts.round().await
+    }
+
+    /// When the clock was set back, and once after a start, brings back what it had put off while it was ahead. Answers how many
+    /// deliveries and events.
+    ///
+    /// # Errors
+    /// As [`App::process_events`]; the next call tries again.
+    pub async fn notice_clock(&self) -> Result<u64> {
+        let (state, now) = (&self.state, self.state.clock.now());
+        let latest = self.latest_ms.load(Ordering::Relaxed);
+        let mut brought = 0;
+        // A correction by less is nothing that anybody waits for.
+        if latest.saturating_sub(now.as_ms()) > 1000 {
+            brought += delivery::bring_back(&state.store, now).await?;
+            brought += stripe::bring_back(&state.store, now).await?;
+            brought += visit::bring_events_back(&state.store, now).await?;
+        }
+        self.latest_ms.store(now.as_ms(), Ordering::Relaxed);
+        if brought > 0 {
+            tracing::info!(brought, "the clock was ahead; what it had put off is due now");
+            state.bells.event_stored.notify_one();
+            state.bells.delivery_owed.notify_one();
+        }
+        Ok(brought)
     }
 
     /// Writes the counts of rejected webhooks.

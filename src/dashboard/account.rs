@@ -3,16 +3,18 @@
 //! Promise: the token opens nothing once anybody has an account.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
+use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::frame::Door;
+use super::limiter::LoginLimit;
 use super::session::{self, see_other};
+use super::turns::Who;
 use super::views::{Field, entered};
-use super::{page, password, table};
+use super::{device, page, password, table};
 use crate::client::Client;
 use crate::config::Secret;
 use crate::error::AppError;
@@ -75,6 +77,7 @@ pub(super) async fn show_new_account(
 /// `POST /setup/account`.
 pub(super) async fn make_first_account(
     State(state): State<AppState>,
+    Extension(limit): Extension<LoginLimit>,
     client: Client,
     Form(sent): Form<NewAccount>,
 ) -> Result<Response, AppError> {
@@ -86,12 +89,15 @@ pub(super) async fn make_first_account(
         let form = page::show(&form(&client, sent.token, email, password_error))?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response());
     }
-    let hash = password::hash(&Secret::new(sent.password)).await?;
+    let turn = password::turn(&limit.turns, Who::Known).await?;
+    let hash = password::hash(&Secret::new(sent.password), Some(turn)).await?;
     let now = state.clock.now();
     let added = table::add_first_user(&state.store, now, &email.value, &hash).await?;
     let user_id = added.ok_or_else(used_up)?;
     let cookie = session::start(&state, &client, &user_id).await?;
-    Ok(([(header::SET_COOKIE, cookie)], see_other(&client, "/setup")).into_response())
+    let device = device::cookie(&state, &client, &email.value);
+    let cookies = AppendHeaders([(header::SET_COOKIE, cookie), (header::SET_COOKIE, device)]);
+    Ok((cookies, see_other(&client, "/setup")).into_response())
 }
 
 fn form(

@@ -2,18 +2,22 @@
 //! In: an e-mail and a password. Out: a session, or the form again with one answer for every wrong pair.
 //! Promise: neither the words nor the time tell whether an e-mail is known.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::frame::Door;
-use super::limiter::LoginLimit;
+use super::limiter::{self, Caller, LoginLimit};
 use super::session::{self, local_path, see_other};
+use super::table::{self, StoredUser};
+use super::turns::Who;
 use super::views::entered;
-use super::{page, password, table};
+use super::{device, page, password};
 use crate::client::Client;
 use crate::config::Secret;
 use crate::error::AppError;
@@ -72,36 +76,96 @@ pub(super) async fn sign_in(
     State(state): State<AppState>,
     Extension(limit): Extension<LoginLimit>,
     client: Client,
+    headers: HeaderMap,
     Form(sent): Form<Credentials>,
 ) -> Result<Response, AppError> {
     let email = entered(Some(&sent.email)).unwrap_or_default().to_lowercase();
     let next = local_path(sent.next.as_deref());
-    if !limit.allow(state.clock.now(), client.address, &email) {
-        let line = "Too many tries. Wait a quarter of an hour, then try again.";
-        return refuse(&client, StatusCode::TOO_MANY_REQUESTS, next, &email, line);
-    }
-    let user = table::find_user(&state.store, &email).await?;
-    let stored = user.as_ref().map(|user| user.password_hash.as_str());
-    let is_short = sent.password.len() <= password::MAX_BYTES;
-    let fits = is_short && password::fits(&Secret::new(sent.password), stored).await?;
-    let Some(user) = user.filter(|_| fits) else {
-        let line = "This e-mail and this password do not belong together.";
-        return refuse(&client, StatusCode::UNAUTHORIZED, next, &email, line);
+    let caller = Caller::new(client.address, &email, device::number(&state, &headers, &email));
+    let tried = try_password(&state, &limit, &caller, &email, sent.password).await?;
+    let (status, line, wait) = match tried {
+        Tried::Fits(user) => {
+            let cookie = session::start(&state, &client, &user.id).await?;
+            let device = device::cookie(&state, &client, &email);
+            let cookies =
+                AppendHeaders([(header::SET_COOKIE, cookie), (header::SET_COOKIE, device)]);
+            return Ok((cookies, see_other(&client, next)).into_response());
+        }
+        Tried::Wrong => (
+            StatusCode::UNAUTHORIZED,
+            "This e-mail and this password do not belong together.",
+            None,
+        ),
+        Tried::TooMany(wait) => {
+            let line = "Too many tries. Wait a quarter of an hour, then try again.";
+            (StatusCode::TOO_MANY_REQUESTS, line, Some(wait.as_secs() + 1))
+        }
+        Tried::Busy => {
+            let line = "Too many people are signing in right now. Try again in a few seconds.";
+            (StatusCode::SERVICE_UNAVAILABLE, line, Some(password::BUSY_SECONDS.into()))
+        }
     };
-    limit.forgive(client.address, &email);
-    let cookie = session::start(&state, &client, &user.id).await?;
-    Ok(([(header::SET_COOKIE, cookie)], see_other(&client, next)).into_response())
+    let form = form(&client, next.to_owned(), email, Some(line), true);
+    let mut response = (status, page::show(&form)?).into_response();
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    Ok(response)
 }
 
-fn refuse(
-    client: &Client,
-    status: StatusCode,
-    next: &str,
+/// How a try to sign in ended.
+enum Tried {
+    Fits(StoredUser),
+    Wrong,
+    /// For this long.
+    TooMany(Duration),
+    Busy,
+}
+
+async fn try_password(
+    state: &AppState,
+    limit: &LoginLimit,
+    caller: &Caller,
     email: &str,
-    line: &'static str,
-) -> Result<Response, AppError> {
-    let form = form(client, next.to_owned(), email.to_owned(), Some(line), true);
-    Ok((status, page::show(&form)?).into_response())
+    password: String,
+) -> anyhow::Result<Tried> {
+    let now = state.clock.now();
+    if let Err(wait) = limit.begin(now, caller) {
+        return Ok(Tried::TooMany(wait));
+    }
+    let who = if caller.is_known() { Who::Known } else { Who::Stranger(caller.network()) };
+    let Some(turn) = limit.turns.wait(who).await else {
+        limit.undo(now, caller);
+        return Ok(Tried::Busy);
+    };
+    let user = table::find_user(&state.store, email).await?;
+    let stored = user.as_ref().map(|user| user.password_hash.as_str());
+    // Known users' tries are counted in the database, beside the hash, so that the time does not tell who is one.
+    let noted = async {
+        match &user {
+            Some(user) if !caller.is_known() => {
+                table::note_try(&state.store, now, limiter::WINDOW, &user.id).await
+            }
+            _ => Ok(0),
+        }
+    };
+    let is_short = password.len() <= password::MAX_BYTES;
+    let password = Secret::new(if is_short { password } else { String::new() });
+    let (fits, noted) = tokio::join!(password::fits(&password, stored, turn), noted);
+    let (fits, noted) = (fits? && is_short, noted?);
+    if noted > i64::from(limiter::EMAIL_TRIES) {
+        return Ok(Tried::TooMany(limiter::WINDOW));
+    }
+    match user {
+        Some(user) if fits => {
+            limit.forgive(now, caller);
+            if !caller.is_known() {
+                table::take_back_try(&state.store, &user.id).await?;
+            }
+            Ok(Tried::Fits(user))
+        }
+        _ => Ok(Tried::Wrong),
+    }
 }
 
 /// `POST /logout`.

@@ -10,6 +10,7 @@ mod conversions;
 mod deliveries;
 mod delivery;
 mod destinations;
+mod device;
 mod events;
 mod frame;
 mod journey;
@@ -27,6 +28,7 @@ mod session;
 mod settings;
 mod setup;
 mod table;
+mod turns;
 mod views;
 mod visits;
 
@@ -127,7 +129,7 @@ pub async fn ensure_admin(
     password: &Secret,
 ) -> Result<()> {
     if table::find_user(store, &email.to_lowercase()).await?.is_none() {
-        let hash = password::hash(password).await?;
+        let hash = password::hash(password, None).await?;
         table::add_user(store, now, &email.to_lowercase(), &hash).await?;
     }
     Ok(())
@@ -141,7 +143,7 @@ pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Sec
     let email = email.trim().to_lowercase();
     let fault = account::email_fault(&email).or_else(|| password::fault(password.expose()));
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
-    let hash = password::hash(password).await?;
+    let hash = password::hash(password, None).await?;
     let is_new = table::add_user(store, now, &email, &hash).await?;
     ensure!(
         is_new,
@@ -158,7 +160,7 @@ pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Resu
     let email = email.trim().to_lowercase();
     let fault = password::fault(password.expose());
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
-    let hash = password::hash(password).await?;
+    let hash = password::hash(password, None).await?;
     let is_known = table::set_password(store, &email, &hash, "").await?;
     ensure!(is_known, "nobody has the e-mail {email}");
     Ok(())

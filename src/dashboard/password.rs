@@ -1,25 +1,23 @@
 //! Passwords: argon2id, made and checked off the async threads.
-//! In: a password, a stored hash or none. Out: a new hash, or whether it fits.
-//! Promise: an unknown user costs the same time as a wrong password, and at most two hashes are computed at once.
-
-use std::time::Duration;
+//! Takes a password, a stored hash or none, and a turn where requests compete for it. Returns a new hash, or whether it fits.
+//! Guarantees that an unknown user costs the same time as a wrong password, and that a turn lasts as long as its work, also when
+//! the client has gone.
 
 use anyhow::{Context as _, Result, anyhow};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use tokio::sync::Semaphore;
 
+use super::turns::{Turn, Turns, Who};
 use crate::config::Secret;
+use crate::error::AppError;
 
 /// Fewest characters of a password.
 pub(super) const MIN_CHARS: usize = 10;
 /// Most bytes read; argon2 takes more, but nobody remembers more.
 pub(super) const MAX_BYTES: usize = 1024;
-/// Hashing takes 19 MiB and a core for tens of milliseconds: two at a time leave room for visits and webhooks.
-static TURNS: Semaphore = Semaphore::const_new(2);
-/// How long somebody waits for a turn before the answer is "busy".
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What a client is asked to wait when too many passwords are being checked, in seconds.
+pub(super) const BUSY_SECONDS: u32 = 5;
 /// The hash of a password nobody has; checked when there is no such user, so that the answer takes as long.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZWJvZHllbHNlc3NhbHQ$Zl2nhOOE0mJpR3xTtLcFUvDP3wSyXHZzVH7cOoM6kqM";
 
@@ -34,10 +32,23 @@ pub(super) fn fault(password: &str) -> Option<&'static str> {
     }
 }
 
-/// The PHC text to store for a new password.
-pub(super) async fn hash(password: &Secret) -> Result<String> {
+/// A turn to check or hash a password for a page.
+///
+/// # Errors
+/// 503 when too many wait.
+pub(super) async fn turn(turns: &Turns, who: Who) -> Result<Turn, AppError> {
+    turns.wait(who).await.ok_or_else(|| {
+        AppError::busy(
+            "Too many passwords are being checked right now. Try again in a few seconds.",
+            BUSY_SECONDS,
+        )
+    })
+}
+
+/// The PHC text to store for a new password. Commands need no turn.
+pub(super) async fn hash(password: &Secret, turn: Option<Turn>) -> Result<String> {
     let password = password.clone();
-    in_turn(move || {
+    off_the_async_threads(turn, move || {
         let hash: PasswordHash = Argon2::default()
             .hash_password(password.expose().as_bytes())
             .map_err(|error| anyhow!("could not hash a password: {error}"))?;
@@ -47,11 +58,11 @@ pub(super) async fn hash(password: &Secret) -> Result<String> {
 }
 
 /// True when the password fits the stored hash. Without one it takes the same time and says no.
-pub(super) async fn fits(password: &Secret, stored: Option<&str>) -> Result<bool> {
+pub(super) async fn fits(password: &Secret, stored: Option<&str>, turn: Turn) -> Result<bool> {
     let password = password.clone();
     let is_known = stored.is_some();
     let stored = stored.unwrap_or(NOBODY).to_owned();
-    in_turn(move || {
+    off_the_async_threads(Some(turn), move || {
         let hash = PasswordHash::new(&stored)
             .map_err(|error| anyhow!("a stored password hash is damaged: {error}"))?;
         let fits = Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok();
@@ -60,15 +71,16 @@ pub(super) async fn fits(password: &Secret, stored: Option<&str>) -> Result<bool
     .await
 }
 
-async fn in_turn<T: Send + 'static>(
+async fn off_the_async_threads<T: Send + 'static>(
+    turn: Option<Turn>,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let turn = tokio::time::timeout(PATIENCE, TURNS.acquire())
-        .await
-        .context("too many passwords are being checked at once")??;
-    let done = tokio::task::spawn_blocking(work).await.context("hashing a password stopped")?;
-    drop(turn);
-    done
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    done.await.context("hashing a password stopped")?
 }
 
 #[cfg(test)]
@@ -78,11 +90,17 @@ mod tests {
     #[tokio::test]
     async fn a_password_fits_its_own_hash_only() {
         let password = Secret::new("correct horse battery");
-        let stored = hash(&password).await.unwrap();
+        let stored = hash(&password, None).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "as costly as NOBODY");
-        assert!(fits(&password, Some(&stored)).await.unwrap());
-        assert!(!fits(&Secret::new("correct horse batterz"), Some(&stored)).await.unwrap());
-        assert!(!fits(&password, None).await.unwrap());
+        let turns = Turns::default();
+        for (password, stored, expected) in [
+            ("correct horse battery", Some(stored.as_str()), true),
+            ("correct horse batterz", Some(stored.as_str()), false),
+            ("correct horse battery", None, false),
+        ] {
+            let turn = turn(&turns, Who::Known).await.unwrap();
+            assert_eq!(fits(&Secret::new(password), stored, turn).await.unwrap(), expected);
+        }
     }
 
     #[test]

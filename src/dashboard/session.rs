@@ -53,10 +53,15 @@ impl FromRequestParts<AppState> for User {
 
 /// The hash of the session cookie's value, if the request has one.
 pub(super) fn token_hash(headers: &HeaderMap) -> Option<String> {
+    Some(ids::sha256_hex(cookie(headers, COOKIE)?.as_bytes()))
+}
+
+/// A cookie's value.
+pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let cookies = texts.flat_map(|text| Cookie::split_parse(text.to_owned()));
-    let session = cookies.flatten().find(|cookie| cookie.name() == COOKIE)?;
-    Some(ids::sha256_hex(session.value().as_bytes()))
+    let found = cookies.flatten().find(|cookie| cookie.name() == name)?;
+    Some(found.value().to_owned())
 }
 
 /// Starts a session; the header sets its cookie.
@@ -65,7 +70,7 @@ pub(super) async fn start(state: &AppState, client: &Client, user_id: &str) -> R
     let now = state.clock.now();
     let hash = ids::sha256_hex(token.as_bytes());
     table::start_session(&state.store, now, now.plus(LIFETIME), user_id, &hash).await?;
-    Ok(cookie_header(client, &token, LIFETIME))
+    Ok(cookie_header(client, (COOKIE, &token), LIFETIME))
 }
 
 /// Ends the request's session, if there is one; the header forgets its cookie.
@@ -77,13 +82,18 @@ pub(super) async fn end(
     if let Some(hash) = token_hash(headers) {
         table::end_session(&state.store, &hash).await?;
     }
-    Ok(cookie_header(client, "", Duration::ZERO))
+    Ok(cookie_header(client, (COOKIE, ""), Duration::ZERO))
 }
 
-fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValue {
+/// A header that sets a cookie which scripts and other sites cannot read.
+pub(super) fn cookie_header(
+    client: &Client,
+    (name, value): (&'static str, &str),
+    lifetime: Duration,
+) -> HeaderValue {
     let prefix = client.prefix();
     let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(0);
-    let cookie = Cookie::build((COOKIE, value.to_owned()))
+    let cookie = Cookie::build((name, value.to_owned()))
         // Below a prefix the rest of the host is somebody else's: its server must not see the session.
         .path(if prefix.is_empty() { "/".to_owned() } else { prefix })
         .http_only(true)
@@ -91,7 +101,8 @@ fn cookie_header(client: &Client, value: &str, lifetime: Duration) -> HeaderValu
         .secure(client.is_https)
         .max_age(cookie::time::Duration::seconds(seconds))
         .build();
-    HeaderValue::from_str(&cookie.to_string()).expect("a secret is letters and digits")
+    HeaderValue::from_str(&cookie.to_string())
+        .expect("secrets and signatures are letters, digits and dots")
 }
 
 /// 303 to a path of ours, with the public prefix before it.

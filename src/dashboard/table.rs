@@ -1,6 +1,8 @@
-//! SQL of the dashboard: `users` and `sessions`.
+//! SQL of the dashboard: `users`, `sessions` and `login_tries`.
 //! In: e-mails (lower case), hashes. Out: users. Private to this room.
 //! Promise: neither a password nor a cookie's value ever reaches the database, only their hashes.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sqlx::Row as _;
@@ -33,6 +35,9 @@ pub(super) async fn has_users(store: &Store) -> Result<bool> {
 }
 
 pub(super) async fn find_user(store: &Store, email: &str) -> Result<Option<StoredUser>> {
+    if email.contains('\0') {
+        return Ok(None); // PostgreSQL refuses to compare it.
+    }
     let row = sqlx::query("select id, email, password_hash from users where email = $1")
         .bind(email)
         .fetch_optional(store.pool())
@@ -115,8 +120,52 @@ pub(super) async fn set_password(
     .execute(&mut *tx)
     .await
     .context("could not end the other sessions")?;
+    sqlx::query("delete from login_tries where user_id in (select id from users where email = $1)")
+        .bind(email)
+        .execute(&mut *tx)
+        .await
+        .context("could not forget the tries to sign in")?;
     tx.commit().await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Counts one more try to sign in as a user; answers how many there were within the window, this one included.
+pub(super) async fn note_try(
+    store: &Store,
+    now: Timestamp,
+    window: Duration,
+    user_id: &str,
+) -> Result<i64> {
+    let mut tx = store.begin().await?;
+    // A window that begins in the future was begun by a clock that was ahead.
+    let row = sqlx::query(
+        "insert into login_tries (user_id, began_at_ms, tries) values ($1, $2, 1)
+             on conflict (user_id) do update
+            set tries = case when login_tries.began_at_ms > $3 and login_tries.began_at_ms <= $2 then login_tries.tries + 1 else 1 end,
+                began_at_ms = case when login_tries.began_at_ms > $3 and login_tries.began_at_ms <= $2
+                                   then login_tries.began_at_ms else $2 end
+         returning tries",
+    )
+    .bind(user_id)
+    .bind(now.as_ms())
+    .bind(now.minus(window).as_ms())
+    .fetch_one(&mut *tx)
+    .await
+    .context("could not count a try to sign in")?;
+    let tries = row.try_get(0)?;
+    tx.commit().await?;
+    Ok(tries)
+}
+
+/// A try with the right password was nobody's guess.
+pub(super) async fn take_back_try(store: &Store, user_id: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    sqlx::query("update login_tries set tries = tries - 1 where user_id = $1 and tries > 0")
+        .bind(user_id)
+        .execute(&mut *tx)
+        .await
+        .context("could not take back a try to sign in")?;
+    tx.commit().await
 }
 
 /// Also clears away what has expired, so the table stays as small as the team.

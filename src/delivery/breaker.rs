@@ -12,7 +12,7 @@ const FAILURES_TO_HOLD: i64 = 10;
 const WRONG_ANSWERS_TO_HOLD: i64 = 3;
 /// Until the first probe; doubled after each one that failed.
 const FIRST_PROBE: Duration = Duration::from_secs(30);
-const LONGEST_PROBE: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(600);
 
 /// What is remembered of a destination's recent attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::clock::Timestamp;
+use crate::clock::{AHEAD, Timestamp};
 use crate::destination::{self, Content, Draft, News, Outgoing, Skip, Unsent};
 use crate::money::Money;
 use crate::settings::{self, Destination, Settings};
@@ -52,7 +52,7 @@ const DISPUTE: &str = "dispute";
 /// Writes what is owed, or corrects what has not been tried yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
     let too_old_after = owed.destination.options.max_age();
-    let draft = if owed.news_at < owed.destination.created_at {
+    let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
         Err(Skip::BeforeDestination)
     } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {
         Err(Skip::TooOld)
@@ -60,6 +60,25 @@ pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>)
         destination::draft(owed.destination, owed.outgoing)
     };
     write(tx, now, owed, &draft, &[Skip::NoIdentity, Skip::Unmatched]).await
+}
+
+/// Whether a conversion was no news any more when the destination was added. A destination of the future was added by a clock that was
+/// ahead and has been set back since; then the times cannot be compared, and what arrives just now came after it.
+fn is_before(news_at: Timestamp, added_at: Timestamp, now: Timestamp) -> bool {
+    let arrives_now = now.since(news_at) < AHEAD;
+    news_at < added_at && !(added_at > now && arrives_now)
+}
+
+/// Makes due what a clock that was ahead put off, and ends its leases and pauses. Answers how many deliveries.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    table::breakers::bring_back(&mut tx, now).await?;
+    let brought = table::bring_back(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(brought)
 }
 
 /// The same for what somebody asked for: its age is no reason.
@@ -391,4 +410,20 @@ pub(crate) async fn reset_breaker(store: &Store, destination_id: &str) -> Result
     let mut tx = store.begin().await?;
     table::breakers::reset(&mut tx, destination_id).await?;
     tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_sale_older_than_its_destination() {
+        let added = Timestamp::from_seconds(1_790_000_000);
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(is_before(added.minus(hour), added, added.plus(hour)), "an old sale");
+        assert!(!is_before(added, added, added.plus(hour)));
+        let now = added.minus(hour);
+        assert!(!is_before(now, added, now), "set back by an hour since");
+        assert!(is_before(now.minus(hour), added, now), "an old sale is old all the same");
+    }
 }

@@ -1,6 +1,6 @@
 //! A copy of the SQLite file while it is in use.
 //! In: the database's file, a place for the copy. Out: one whole file, as of one moment.
-//! Promise: nobody waits for it, and what stands at the place is a whole copy that was checked and synced, or nothing.
+//! Guarantees that nobody waits for it, and that the place has a whole copy that was checked and synced, or nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::sqlite_file::{beside, locate, private, sync_directory};
 
-/// What stands behind the name of a copy until it is whole.
+/// The ending of a copy's name until it is whole.
 const UNFINISHED: &str = ".unfinished";
 
 /// Copies `database` to `copy` and answers the copy's size in bytes. Its directory is made if need be.

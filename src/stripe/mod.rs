@@ -70,6 +70,14 @@ pub async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     Ok(found)
 }
 
+/// Makes due what was received while the clock was ahead. Answers how many events.
+pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let brought = table::bring_back(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(brought)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::event::Envelope;
-use crate::clock::Timestamp;
+use crate::clock::{AHEAD, Timestamp};
 use crate::ids;
 use crate::store::{Store, turn};
 
@@ -218,6 +218,20 @@ pub(super) async fn end(
     .await
     .context("could not end an event")?;
     Ok(())
+}
+
+/// Makes due what was received while the clock was ahead and would wait until it is that late. Answers how many.
+pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "update stripe_events set due_at_ms = $1
+          where state = 'received' and due_at_ms > $1 and received_at_ms > $2",
+    )
+    .bind(now.as_ms())
+    .bind(now.plus(AHEAD).as_ms())
+    .execute(tx)
+    .await
+    .context("could not bring back events that a clock put off")?;
+    Ok(done.rows_affected())
 }
 
 /// Tries again later: the database hiccuped, the event itself is not to blame.

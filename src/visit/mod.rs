@@ -322,6 +322,14 @@ pub(crate) async fn rerun_event(store: &Store, now: Timestamp, id: &str) -> Resu
     Ok(is_done)
 }
 
+/// Makes due what was received while the clock was ahead. Answers how many events of pages.
+pub(crate) async fn bring_events_back(store: &Store, now: Timestamp) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let brought = table::bring_events_back(&mut tx, now).await?;
+    tx.commit().await?;
+    Ok(brought)
+}
+
 /// The page events after this one that are in the ledger, in the order of arrival.
 pub(crate) async fn events_after(
     store: &Store,

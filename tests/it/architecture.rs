@@ -132,7 +132,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("registration", &["registrations"]),
     ("delivery", &["deliveries", "attempts", "breakers"]),
     ("alert", &["alert_targets", "alert_settings", "incidents", "alert_messages"]),
-    ("dashboard", &["users", "sessions"]),
+    ("dashboard", &["users", "sessions", "login_tries"]),
 ];
 
 /// A word of the source, and the files it may stand in.

@@ -424,3 +424,52 @@ async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     received.dedup();
     assert_eq!(received.len(), 3, "the same bytes each time");
 }
+
+/// The set-up was made while the clock was an hour ahead.
+#[tokio::test]
+async fn sales_after_a_clock_was_set_back_are_not_older_than_their_destination() {
+    let app = TestApp::start().await;
+    app.set_back(Duration::from_secs(3600));
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    assert_eq!(app.deliver_due().await, 1);
+    assert_eq!(app.delivery().await.state, "delivered");
+}
+
+/// The clock was a day ahead while things failed, arrived and were being sent.
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_put_off_is_brought_back() {
+    let app = TestApp::start_with(&[("CLICKSTAMP_RETRY_SCHEDULE", "1m,2h")]).await;
+    let notice = async || app.app().notice_clock().await.expect("the database answers");
+    assert_eq!(notice().await, 0, "there is nothing after the start");
+    let click_id = app.visit(PAGE).await;
+    app.stripe_processed(&Session::paid("cs_live_0").reference(&click_id).completed()).await;
+    app.anytrack.answers([503]);
+    app.deliver_due().await;
+    app.set_back(Duration::from_secs(30));
+    assert_eq!(notice().await, 0, "an ordinary pause is left alone");
+    app.advance(Duration::from_secs(102));
+    app.deliver_due().await;
+
+    let day = Duration::from_secs(86_400);
+    app.advance(day);
+    app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
+    app.anytrack.answers([503]);
+    app.deliver_due().await;
+    // As if the process had died while it sent that again.
+    app.database
+        .change("update deliveries set claimed_until_ms = due_at_ms where state = 'pending'")
+        .await;
+    let stored = app.stripe(&Session::paid("cs_live_2").reference(&click_id).completed()).await;
+    assert!(stored.status.is_success());
+    notice().await;
+    app.set_back(day);
+    assert_eq!(app.process_events().await, 0, "it waits for tomorrow");
+    assert_eq!(notice().await, 2, "a delivery and an event");
+    assert_eq!(notice().await, 0, "once");
+    assert_eq!(app.process_events().await, 1);
+    app.deliver_due().await;
+    let states = "select transaction_id || ' ' || state from deliveries order by 1";
+    let expected = ["cs_live_0 delivered", "cs_live_1 delivered", "cs_live_2 delivered"];
+    assert_eq!(app.database.texts(states).await, expected);
+}

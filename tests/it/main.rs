@@ -22,6 +22,7 @@ mod destination;
 mod docs;
 mod journey;
 mod ledger;
+mod login;
 mod lookups;
 mod mapping;
 mod metrics;

@@ -198,7 +198,7 @@ async fn a_file_size_limit_refuses_visits_and_kills_nobody() {
     if database.url.starts_with("postgres") {
         return;
     }
-    let mut server = Server::limited(&database, &anytrack, "ulimit -f 1200").await;
+    let mut server = Server::limited(&database, &anytrack, "ulimit -f 4000").await;
     let mut recorded = 0;
     loop {
         match server.land().await {

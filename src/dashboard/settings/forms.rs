@@ -2,14 +2,16 @@
 //! In: what was entered. Out: a record saved and a redirect, or the reason beside the field.
 //! Promise: checked before it is written; the message says what was wrong with this value and where the right one is.
 
-use axum::Form;
 use axum::extract::State;
 use axum::response::Response;
+use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::{Refused, refuse};
 use crate::config::{Secret, parse_webhook_secrets};
 use crate::dashboard::frame::Viewer;
+use crate::dashboard::limiter::LoginLimit;
+use crate::dashboard::turns::Who;
 use crate::dashboard::views::entered;
 use crate::dashboard::{page, password, table};
 use crate::error::AppError;
@@ -56,14 +58,16 @@ pub(super) fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
 /// `POST /settings/password`.
 pub(in crate::dashboard) async fn change_password(
     State(state): State<AppState>,
+    Extension(limit): Extension<LoginLimit>,
     viewer: Viewer,
     Form(sent): Form<PasswordSent>,
 ) -> Result<Response, AppError> {
     let mut refused = Refused::default();
     let user = table::find_user(&state.store, &viewer.user.email).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());
+    let turn = password::turn(&limit.turns, Who::Known).await?;
     let fits = sent.current.len() <= password::MAX_BYTES
-        && password::fits(&Secret::new(sent.current), stored).await?;
+        && password::fits(&Secret::new(sent.current), stored, turn).await?;
     if !fits {
         refused.current_password = Some("That is not the password you signed in with.".to_owned());
     }
@@ -71,7 +75,8 @@ pub(in crate::dashboard) async fn change_password(
     if refused.current_password.is_some() || refused.new_password.is_some() {
         return refuse(&state, &viewer, refused).await;
     }
-    let hash = password::hash(&Secret::new(sent.new)).await?;
+    let turn = password::turn(&limit.turns, Who::Known).await?;
+    let hash = password::hash(&Secret::new(sent.new), Some(turn)).await?;
     table::set_password(&state.store, &viewer.user.email, &hash, &viewer.user.token_hash).await?;
     Ok(saved(&viewer, "password"))
 }

@@ -1,12 +1,15 @@
 //! SQL of `breakers`.
 //! In: a destination. Out: its breaker, locked until the transaction ends.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
-use crate::clock::Timestamp;
-use crate::delivery::breaker::Breaker;
+use crate::clock::{AHEAD, Timestamp};
+use crate::delivery::breaker::{Breaker, LONGEST_PROBE};
+use crate::delivery::schedule::asked_pause;
 
 /// The breaker of a destination. Replicas that claim or settle for it wait here for each other.
 pub(crate) async fn take_turn(tx: &mut AnyConnection, destination_id: &str) -> Result<Breaker> {
@@ -92,5 +95,25 @@ pub(crate) async fn reset(tx: &mut AnyConnection, destination_id: &str) -> Resul
         .execute(tx)
         .await
         .context("could not reset a destination's breaker")?;
+    Ok(())
+}
+
+/// What a destination's breaker waits for counts from when it was written, so what was noted in the future waits no longer.
+pub(crate) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<()> {
+    let longest_pause = now.plus(asked_pause(Duration::MAX)).plus(AHEAD);
+    for (text, latest) in [
+        (
+            "update breakers set probe_at_ms = $1 where probe_at_ms > $2",
+            now.plus(LONGEST_PROBE).plus(AHEAD),
+        ),
+        ("update breakers set paused_until_ms = $1 where paused_until_ms > $2", longest_pause),
+    ] {
+        sqlx::query(text)
+            .bind(now.as_ms())
+            .bind(latest.as_ms())
+            .execute(&mut *tx)
+            .await
+            .context("could not bring a breaker's probe back")?;
+    }
     Ok(())
 }

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::make::Unmade;
 use super::{Chosen, Existing, Owed, PAID, Subject};
-use crate::clock::Timestamp;
+use crate::clock::{AHEAD, Timestamp};
 use crate::destination::{Content, Draft, Made, Message, Skip};
 use crate::ids;
 use crate::settings::Destination;
@@ -632,6 +632,25 @@ pub(super) async fn end_leases(store: &Store) -> Result<()> {
         .await
         .context("could not end the leases of the last run")?;
     tx.commit().await
+}
+
+/// A pause counts from the newest attempt, or from when the delivery was written; where that lies in the future, it is due now.
+pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
+    let done = sqlx::query(
+        "update deliveries
+            set due_at_ms = case when due_at_ms > $1 then $1 else due_at_ms end, claimed_until_ms = null
+          where state = 'pending' and (due_at_ms > $1 or claimed_until_ms > $2)
+            and (created_at_ms > $2 or claimed_until_ms > $2
+                 or exists (select 1 from attempts
+                             where attempts.delivery_id = deliveries.id and attempts.n = deliveries.attempts
+                               and attempts.started_at_ms > $2))",
+    )
+    .bind(now.as_ms())
+    .bind(now.plus(AHEAD).as_ms())
+    .execute(tx)
+    .await
+    .context("could not bring back what a clock put off")?;
+    Ok(done.rows_affected())
 }
 
 const NEXT_DUE: &str =

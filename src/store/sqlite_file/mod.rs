@@ -50,7 +50,7 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     Ok(located)
 }
 
-/// The URL under which the shared driver opens exactly this file: it decodes what stands between `sqlite://` and `?`.
+/// The URL under which the shared driver opens exactly this file: it decodes what is between `sqlite://` and `?`.
 pub(super) fn url(path: &Path, access: Access) -> Result<String> {
     let path = path.to_str().context("a located path is UTF-8")?;
     let mode = match access {

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::click_id;
-use crate::clock::Timestamp;
+use crate::clock::{AHEAD, Timestamp};
 use crate::ids;
 use crate::settings::Site;
 use crate::store::{Store, turn};
@@ -85,6 +85,23 @@ pub(in crate::visit) async fn put_event_off(
     .await
     .context("could not store the failure of a page event")?;
     Ok(())
+}
+
+/// Makes due what was received while the clock was ahead and would wait until it is that late. Answers how many.
+pub(in crate::visit) async fn bring_events_back(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "update page_events set due_at_ms = $1
+          where conversion_id is null and failed_at_ms is null and due_at_ms > $1 and received_at_ms > $2",
+    )
+    .bind(now.as_ms())
+    .bind(now.plus(AHEAD).as_ms())
+    .execute(tx)
+    .await
+    .context("could not bring back events that a clock put off")?;
+    Ok(done.rows_affected())
 }
 
 pub(in crate::visit) async fn rerun_event(

@@ -24,8 +24,8 @@ use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
 
 pub(super) use event::{
-    events_after, events_waiting, insert_event, put_event_off, rerun_event, settle_event,
-    take_event,
+    bring_events_back, events_after, events_waiting, insert_event, put_event_off, rerun_event,
+    settle_event, take_event,
 };
 pub(super) use note::{
     click_id_of_note, click_id_of_session, insert_note, insert_session, note_of,
