@@ -25,7 +25,7 @@ use crate::state::AppState;
 /// States of a delivery.
 const DELIVERY_STATES: &[&str] = &["pending", "delivered", "given_up", "held", "skipped"];
 /// States of a Stripe event.
-const EVENT_STATES: &[&str] = &["received", "processed", "ignored", "failed"];
+const EVENT_STATES: &[&str] = &["received", "processed", "ignored", "failed", "held"];
 /// Statuses of a conversion.
 const STATUSES: &[&str] =
     &["pending", "authorized", "paid", "failed", "partially_refunded", "refunded", "disputed"];
@@ -148,7 +148,7 @@ pub(super) async fn read_visit(
 #[utoipa::path(
     get, path = "/stripe-events",
     params(
-        ("state" = Option<String>, Query, description = "received, processed, ignored, failed"),
+        ("state" = Option<String>, Query, description = "received, processed, ignored, failed, held"),
         ("type" = Option<String>, Query, description = "Stripe's type, whole"),
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
