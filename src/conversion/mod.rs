@@ -277,6 +277,13 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     first_trouble.map_or(Ok(waiting.len()), Err)
 }
 
+/// A source was moved from a site to another one: its payments that no visit gives a site move with it, as soon as they are judged again.
+pub(crate) async fn move_with_source(store: &Store, source_id: &str, from: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::move_with_source(&mut tx, source_id, from).await?;
+    tx.commit().await
+}
+
 /// Sends what waits for the checkout of this subscription: there is none.
 pub(crate) async fn end_hold(
     store: &Store,

@@ -99,12 +99,13 @@ struct PaymentItem {
     at: Moment,
 }
 
-const STATES: [(&str, &str); 5] = [
+const STATES: [(&str, &str); 6] = [
     ("", "All"),
     ("received", "Waiting"),
     ("failed", "Failed"),
     ("processed", "Read"),
     ("ignored", "Not needed"),
+    ("held", "On hold"),
 ];
 
 /// `GET /events`.
@@ -141,6 +142,7 @@ pub(super) async fn list_events(
             "failed" if frame.health.events_failed > 0 => {
                 choice.counting(frame.health.events_failed)
             }
+            "held" if frame.health.events_held > 0 => choice.counting(frame.health.events_held),
             "received" if frame.health.events_waiting > 0 => {
                 choice.counting(frame.health.events_waiting)
             }
@@ -188,6 +190,7 @@ async fn rejected(
 
 fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
     let said = match row.state.as_str() {
+        "held" => words::held(row.reason.as_deref().unwrap_or_default()).to_owned(),
         "ignored" => words::ignored(row.reason.as_deref().unwrap_or_default()).to_owned(),
         "failed" => row.error.clone().unwrap_or_default(),
         _ => row.note.clone().unwrap_or_default(),

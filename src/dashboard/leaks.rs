@@ -25,6 +25,9 @@ struct LeaksPage {
     frame: Frame,
     subtitle: String,
     period: PeriodMenu,
+    /// Events on hold.
+    held: Option<String>,
+    held_href: String,
     sums: Vec<RiskRow>,
     before_name: String,
     unmatched_title: String,
@@ -112,7 +115,10 @@ pub(super) async fn show_leaks(
     let snapshot = state.settings.current();
     let undelivered = leaks.undelivered.iter();
     let messages: i64 = leaks.undelivered.iter().map(|line| line.deliveries).sum();
+    let held = frame.health.events_held;
     let page = LeaksPage {
+        held: (held > 0).then(|| format!("{} on hold", counted(held, "event is", "events are"))),
+        held_href: viewer.link("/events").with("state", "held").to_string(),
         frame,
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&span.on(&viewer.link("/leaks"))),

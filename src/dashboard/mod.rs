@@ -93,6 +93,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/settings/sites/{key}", get(settings::show_site).post(settings::save_site))
         .route("/settings/sources", get(settings::list_sources).post(settings::add_source))
         .route("/settings/sources/{key}", get(settings::show_source).post(settings::save_source))
+        .route("/settings/sources/{key}/accept", post(settings::accept_held))
         .route("/settings/sources/{key}/api-key", post(settings::save_api_key))
         .route("/settings/sources/{key}/secrets", post(settings::add_secret))
         .route("/settings/sources/{key}/secrets/remove", post(settings::remove_secret))

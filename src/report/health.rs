@@ -23,6 +23,8 @@ pub(crate) struct Health {
     pub(crate) events_waiting: i64,
     /// Stripe's events, of both modes, and this site's pages' that need a person.
     pub(crate) events_failed: i64,
+    /// Stripe's events that do not fit their endpoint and wait for the owner.
+    pub(crate) events_held: i64,
     /// Deliveries to this site's destinations that are due now or later.
     pub(crate) deliveries_owed: i64,
     /// Since when the oldest of them waits.
@@ -51,6 +53,10 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     .fetch_one(store.pool())
     .await
     .context("could not count failed events")?;
+    let (held,): (i64,) = sqlx::query_as("select count(*) from stripe_events where state = 'held'")
+        .fetch_one(store.pool())
+        .await
+        .context("could not count held events")?;
     let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
         "select state, count(*), min(created_at_ms)
            from deliveries
@@ -74,6 +80,7 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         last_event_at: last_event_at(store, scope).await?,
         events_waiting: waiting,
         events_failed: failed,
+        events_held: held,
         ..Health::default()
     };
     for (state, count, oldest_ms) in unsettled {

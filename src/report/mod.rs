@@ -63,8 +63,8 @@ pub(crate) use sources::{
     Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
 };
 pub(crate) use stripe_events::{
-    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, rejections, stripe_event,
-    stripe_events,
+    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, held_events, rejections,
+    stripe_event, stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use trouble::{

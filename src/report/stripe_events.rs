@@ -218,6 +218,29 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
     }))
 }
 
+/// Events of a source that are held: how many, and the newest.
+pub(crate) struct HeldEvents {
+    pub(crate) count: i64,
+    pub(crate) newest: Vec<StripeEventRow>,
+}
+
+/// The held events of a source.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn held_events(store: &Store, source_id: &str, limit: i64) -> Result<HeldEvents> {
+    let counted = "select count(*) from stripe_events where state = 'held' and source_id = $1";
+    let (count,): (i64,) = sqlx::query_as(counted)
+        .bind(source_id)
+        .fetch_one(store.pool())
+        .await
+        .context("could not count held events")?;
+    let text = list!("where e.state = 'held' and e.source_id = $1 order by e.id desc limit $2");
+    let rows = sqlx::query(text).bind(source_id).bind(limit).fetch_all(store.pool()).await;
+    let rows = rows.context("could not list held events")?;
+    Ok(HeldEvents { count, newest: rows.iter().map(read_row).collect::<Result<_>>()? })
+}
+
 /// The conversions of the event's object: its payment, or those of its subscription.
 async fn payments(store: &Store, event: &AnyRow) -> Result<Vec<EventPayment>> {
     let rows = sqlx::query(

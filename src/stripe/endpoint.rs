@@ -110,7 +110,7 @@ async fn receive_event(
 async fn store(state: &AppState, event: &NewEvent<'_>) -> anyhow::Result<()> {
     let mut tx = state.store.begin().await?;
     if !table::insert(&mut tx, event).await? {
-        table::count_repeat(&mut tx, event.received_at, event.envelope).await?;
+        table::count_repeat(&mut tx, event).await?;
     }
     tx.commit().await
 }

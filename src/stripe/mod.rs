@@ -6,6 +6,7 @@ mod api;
 pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
+mod held;
 pub(crate) mod lookup;
 pub mod reconcile;
 mod rejections;
@@ -19,6 +20,7 @@ use anyhow::Result;
 
 pub use api::ApiError;
 pub(crate) use api::Apis;
+pub use held::{accept_held, judge_held};
 pub(crate) use rejections::Rejections;
 
 use crate::clock::Timestamp;

@@ -73,11 +73,9 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
 }
 
 /// Counts a repeat; one of a failed event puts it back, so that "Resend" in Stripe's dashboard runs it again.
-pub(super) async fn count_repeat(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-    envelope: &Envelope,
-) -> Result<()> {
+pub(super) async fn count_repeat(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
+    let (now, envelope) = (event.received_at, event.envelope);
+    take_over_held(tx, event).await?;
     sqlx::query(
         "update stripe_events
             set repeats = repeats + 1,
@@ -95,6 +93,76 @@ pub(super) async fn count_repeat(
     Ok(())
 }
 
+/// An event that is held because of its endpoint has come to another one, too. It counts as that one's, with the bytes that came there: the first
+/// ones may be made up by somebody who has only the first endpoint's secret.
+async fn take_over_held(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
+    let envelope = event.envelope;
+    sqlx::query(
+        "update stripe_events
+            set source_id = $1, type = $2, object_id = $3, livemode = $4, api_version = $5, created_at_ms = $6,
+                signature = $7, secret_position = $8, origin = $9, body = $10, received_at_ms = $11, due_at_ms = $11,
+                state = 'received', reason = null
+          where account = $12 and event_id = $13 and state = 'held' and source_id <> $1",
+    )
+    .bind(event.source_id)
+    .bind(&envelope.kind)
+    .bind(&envelope.object_id)
+    .bind(i64::from(envelope.livemode))
+    .bind(envelope.api_version.as_deref())
+    .bind(envelope.created_at.map(Timestamp::as_ms))
+    .bind(event.signature)
+    .bind(event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
+    .bind(event.origin.word())
+    .bind(event.body)
+    .bind(event.received_at.as_ms())
+    .bind(&envelope.account)
+    .bind(&envelope.event_id)
+    .execute(tx)
+    .await
+    .context("could not hand a held event to another endpoint")?;
+    Ok(())
+}
+
+/// Accepts the held events of a source that were received until then.
+pub(super) async fn accept_held(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    source_id: &str,
+    until: Timestamp,
+) -> Result<u64> {
+    let done = sqlx::query(
+        "update stripe_events
+            set state = 'received', reason = null, due_at_ms = $1, accepted_at_ms = $1
+          where source_id = $2 and state = 'held' and received_at_ms <= $3",
+    )
+    .bind(now.as_ms())
+    .bind(source_id)
+    .bind(until.as_ms())
+    .execute(tx)
+    .await
+    .context("could not accept held events")?;
+    Ok(done.rows_affected())
+}
+
+/// Lets the held events of a source be judged again.
+pub(super) async fn put_back_held(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    source_id: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update stripe_events
+            set state = 'received', reason = null, due_at_ms = $1
+          where source_id = $2 and state = 'held'",
+    )
+    .bind(now.as_ms())
+    .bind(source_id)
+    .execute(tx)
+    .await
+    .context("could not put held events back")?;
+    Ok(())
+}
+
 /// An event that waits to be processed.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -107,6 +175,9 @@ pub(super) struct Waiting {
     pub(super) received_at: Timestamp,
     /// False for what we asked Stripe for ourselves.
     pub(super) is_webhook: bool,
+    pub(super) livemode: bool,
+    /// True when the owner said that it may count although it does not fit its endpoint.
+    pub(super) is_accepted: bool,
     pub(super) body: Vec<u8>,
     /// Tries before this one.
     pub(super) attempts: i64,
@@ -152,7 +223,8 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
         "update stripe_events
             set attempts = attempts + 1
           where id = (select id from stripe_events where id = $1 and state = 'received'{free})
-      returning id, event_id, account, type, object_id, source_id, received_at_ms, origin, body, attempts"
+      returning id, event_id, account, type, object_id, source_id, received_at_ms, origin, livemode,
+                accepted_at_ms, body, attempts"
     )))
     .bind(id)
     .fetch_optional(tx)
@@ -168,6 +240,8 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
         source_id: row.try_get("source_id")?,
         received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
         is_webhook: row.try_get::<String, _>("origin")? == Origin::Webhook.word(),
+        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        is_accepted: row.try_get::<Option<i64>, _>("accepted_at_ms")?.is_some(),
         body: row.try_get("body")?,
         attempts: row.try_get::<i64, _>("attempts")? - 1,
     }))

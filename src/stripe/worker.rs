@@ -9,6 +9,7 @@ use anyhow::Result;
 use futures_util::FutureExt as _;
 
 use super::event::{self, Reading};
+use super::held;
 use super::lookup;
 use super::table::{self, Ended, Waiting};
 use super::thin;
@@ -88,6 +89,13 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
     thin::cover(&mut tx, ledger.now, event).await?;
     let (reading, summary) = event::read(&event.body, &event.source_id, event.received_at);
     let summary = summary.as_deref();
+    let states_something = matches!(reading, Reading::Payment(_) | Reading::Contract(_));
+    let source = ledger.settings.source(&event.source_id);
+    if states_something && let Some(held) = source.and_then(|source| held::why(source, event)) {
+        let ended = Ended { reason: Some(held.word()), summary, ..Ended::as_("held") };
+        table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+        return tx.commit().await;
+    }
     match reading {
         Reading::Ignored(reason) => {
             let ended = Ended { reason: Some(reason), summary, ..Ended::as_("ignored") };

@@ -20,6 +20,7 @@ mod delivery;
 mod demo;
 mod destination;
 mod docs;
+mod held;
 mod journey;
 mod ledger;
 mod login;

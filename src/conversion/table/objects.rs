@@ -325,6 +325,33 @@ pub(in crate::conversion) async fn payments_of_subscription(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
+/// Notes what a source's new site changes: its payments without a visit, and the old site's abandoned checkouts without one.
+pub(in crate::conversion) async fn move_with_source(
+    tx: &mut AnyConnection,
+    source_id: &str,
+    from: &str,
+) -> Result<()> {
+    for statement in [
+        "insert into waits (awaited, conversion_id)
+         select $1, c.id from conversions c
+          where c.source_id = $2 and c.site_id = $3 and c.match_state = 'unmatched'
+             on conflict do nothing",
+        "insert into waits (awaited, conversion_id)
+         select $1, a.payment_id from abandoned a
+          where cast($2 as text) is not null and a.site_id = $3 and a.click_id is null
+             on conflict do nothing",
+    ] {
+        sqlx::query(statement)
+            .bind(AGAIN)
+            .bind(source_id)
+            .bind(from)
+            .execute(&mut *tx)
+            .await
+            .context("could not note which payments move with their source")?;
+    }
+    Ok(())
+}
+
 /// What is held because the checkout of this subscription may come is no longer held.
 pub(in crate::conversion) async fn end_hold(
     tx: &mut AnyConnection,

@@ -202,6 +202,7 @@ fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
         read: event.summary.clone().unwrap_or_default(),
         said: match event.state.as_str() {
             "failed" => event.error.clone().unwrap_or_default(),
+            "held" => words::held(event.reason.as_deref().unwrap_or_default()).to_owned(),
             "ignored" => words::ignored(event.reason.as_deref().unwrap_or_default()).to_owned(),
             _ => event.note.clone().unwrap_or_default(),
         },

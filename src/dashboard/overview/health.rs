@@ -30,6 +30,7 @@ pub(super) fn signs(
         deliveries(viewer, health),
         events(viewer, health),
     ];
+    signs.extend((health.events_held > 0).then(|| held(viewer, health.events_held)));
     let has_several = comparisons.len() > 1;
     signs.extend(comparisons.iter().map(|(source, found)| {
         let sign = books(viewer, found);
@@ -145,6 +146,15 @@ fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
         },
         fact,
         hint,
+    }
+}
+
+fn held(viewer: &Viewer, held: i64) -> Sign {
+    Sign {
+        href: viewer.link("/events").with("state", "held").to_string(),
+        class: "bad",
+        fact: format!("{} on hold", counted(held, "event", "events")),
+        hint: "sent to a webhook of another mode or account; accept or ignore".to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::key;
-use crate::conversion::Ledger;
+use crate::conversion::{self, Ledger};
 use crate::custom;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
@@ -403,6 +403,10 @@ pub(in crate::dashboard) async fn change_door(
     let never_to: Vec<String> = never_to.map(|to| to.id.clone()).collect();
     let (store, settings) = (&state.store, &state.settings);
     settings::save_door(store, settings, &source.id, site_id, currency, &never_to).await?;
+    if *site_id != source.site_id {
+        conversion::move_with_source(store, &source.id, &source.site_id).await?;
+        state.bells.visit_recorded.notify_one();
+    }
     Ok(saved(&viewer, &key, "source"))
 }
 

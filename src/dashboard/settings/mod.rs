@@ -21,7 +21,8 @@ pub(super) use custom::{
 pub(super) use forms::change_password;
 pub(super) use site::{add_site, read_hosts, save_site, show_site};
 pub(super) use source::{
-    add_secret, add_source, list_sources, remove_secret, save_api_key, save_source, show_source,
+    accept_held, add_secret, add_source, list_sources, remove_secret, save_api_key, save_source,
+    show_source,
 };
 
 use super::frame::{Frame, Tab, Viewer};

@@ -197,7 +197,21 @@ pub(in crate::dashboard) fn event_chip(state: &str) -> Chip {
         "processed" => Chip::ok("Read"),
         "ignored" => Chip::quiet("Not needed"),
         "failed" => Chip::bad("Failed"),
+        "held" => Chip::wait("On hold"),
         other => Chip::quiet(other),
+    }
+}
+
+/// Why an event is on hold.
+pub(in crate::dashboard) fn held(reason: &str) -> &str {
+    match reason {
+        "live_on_test" => {
+            "live money, sent to a webhook for test mode; accept it on the webhook’s page"
+        }
+        "other_account" => {
+            "of another Stripe account than the webhook’s; accept it on the webhook’s page"
+        }
+        other => other,
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<(
         "update stripe_events
             set state = 'received', reason = null, error = null, note = null, conversion_id = null, attempts = 0,
                 due_at_ms = case when received_at_ms > $1 then $1 else received_at_ms end,
+                -- What was counted stays so, whatever its endpoint is set to now.
+                accepted_at_ms = case when state = 'held' then accepted_at_ms else coalesce(accepted_at_ms, received_at_ms) end,
                 fetch_path = null, snapshot_event = null",
     )
     .bind(now.as_ms())

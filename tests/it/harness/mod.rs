@@ -20,6 +20,7 @@ pub(crate) use events::{SECRET, Session, fixture, sign};
 pub(crate) use http::{Reply, request};
 pub(crate) use line::Line;
 pub(crate) use mail::{FakeMail, MAIL_CERTIFICATE, MailTls};
+pub(crate) use owner::Owner;
 pub(crate) use server::Server;
 pub(crate) use stripe_api::{FakeStripe, KEY, OTHER_KEY, Trouble};
 pub(crate) use wire::Wire;

@@ -16,6 +16,8 @@ pub(in crate::dashboard) use self::keys::{add_secret, remove_secret, save_api_ke
 pub(in crate::dashboard) use self::list::{add_source, list_sources};
 
 use self::keys::{SecretItem, secrets};
+use crate::clock::Timestamp;
+use crate::conversion;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
@@ -24,12 +26,14 @@ use crate::error::AppError;
 use crate::report::{self, Heard, InvoiceEvents};
 use crate::settings::{self, Snapshot, Source, SourceMode};
 use crate::state::AppState;
-use crate::stripe::EVENT_TYPES;
+use crate::stripe::{self, EVENT_TYPES};
 
 /// Most signing secrets of a source: more are never in use at a time.
 const MAX_SECRETS: usize = 4;
 /// Days of rejections that are shown.
 const REJECTION_DAYS: u64 = 7;
+/// Held events that are shown one by one.
+const HELD_SHOWN: i64 = 20;
 /// Seconds between two looks of a page that waits for the first event.
 const WATCH_SECONDS: &str = "5";
 /// Longest key in Stripe's metadata.
@@ -46,6 +50,14 @@ struct RejectionItem {
     count: String,
     why: String,
     last: Moment,
+}
+
+struct HeldItem {
+    at: Moment,
+    href: String,
+    kind: String,
+    read: String,
+    why: String,
 }
 
 struct SourceForm {
@@ -77,6 +89,11 @@ struct SourcePage {
     heard: String,
     heard_href: Option<String>,
     heard_warning: Option<String>,
+    /// Events that do not fit it, newest first.
+    held: Vec<HeldItem>,
+    held_title: String,
+    held_until_ms: i64,
+    accept_action: String,
     /// True where invoices may be counted twice.
     counts_twice: bool,
     watch_href: String,
@@ -182,6 +199,7 @@ pub(in crate::dashboard) async fn show_source(
     page.done = match query.saved.as_deref() {
         Some("added") => Some("The webhook was added. Now make its endpoint in Stripe."),
         Some("source") => Some("Saved."),
+        Some("accepted") => Some("The events were accepted. They are processed within seconds."),
         Some("secret") => {
             Some("The signing secret was added. The next webhook is checked with it too.")
         }
@@ -223,6 +241,7 @@ async fn source_page(
     let action =
         |rest: &str| viewer.link(&format!("/settings/sources/{}{rest}", source.key)).to_string();
     let last = heard(state, source).await?;
+    let held = report::held_events(&state.store, &source.id, HELD_SHOWN).await?;
     let counts_twice = source.record_bare_payment_intents && {
         let invoices = report::invoice_events(&state.store, &source.id).await?;
         invoices.any && !names_payments(invoices)
@@ -265,6 +284,10 @@ async fn source_page(
         heard_href,
         heard_warning: last.as_ref().and_then(other_mode).map(str::to_owned),
         counts_twice,
+        held_title: format!("{} on hold", numbers::counted(held.count, "event is", "events are")),
+        held: held.newest.iter().map(|event| held_item(viewer, event)).collect(),
+        held_until_ms: viewer.now.as_ms(),
+        accept_action: action("/accept"),
         watch_href: here.with("watch", "1").to_string(),
         is_watching: false,
         stop_href: here.to_string(),
@@ -288,6 +311,16 @@ async fn source_page(
     })
 }
 
+fn held_item(viewer: &Viewer, event: &report::StripeEventRow) -> HeldItem {
+    HeldItem {
+        at: viewer.times.short(event.received_at, viewer.now),
+        href: viewer.link(&format!("/events/{}", event.id)).to_string(),
+        kind: event.kind.clone(),
+        read: event.summary.clone().unwrap_or_default(),
+        why: words::held(event.reason.as_deref().unwrap_or_default()).to_owned(),
+    }
+}
+
 async fn rejections(
     state: &AppState,
     viewer: &Viewer,
@@ -308,7 +341,7 @@ async fn rejections(
     let item = |(reason, count, last): (String, i64, i64)| RejectionItem {
         count: numbers::count(count),
         why: words::rejected(&reason).to_owned(),
-        last: viewer.times.short(crate::clock::Timestamp::from_ms(last), viewer.now),
+        last: viewer.times.short(Timestamp::from_ms(last), viewer.now),
     };
     Ok(by_reason.into_iter().map(item).collect())
 }
@@ -330,6 +363,12 @@ pub(in crate::dashboard) async fn save_source(
         }
         Ok(changed) => {
             settings::save_source(&state.store, &state.settings, &changed).await?;
+            stripe::judge_held(&state.store, viewer.now, &source.id).await?;
+            state.bells.event_stored.notify_one();
+            if changed.site_id != source.site_id {
+                conversion::move_with_source(&state.store, &source.id, &source.site_id).await?;
+                state.bells.visit_recorded.notify_one();
+            }
             Ok(saved(&viewer, &key, "source"))
         }
         Err(form) => refuse(&state, &viewer, source, *form, None).await,
@@ -353,6 +392,27 @@ async fn counts_twice(
         return Ok(false);
     }
     Ok(!names_payments(report::invoice_events(&state.store, &source.id).await?))
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct AcceptSent {
+    /// When the page was made that shows them: what came later was not seen.
+    until_ms: i64,
+}
+
+/// `POST /settings/sources/{key}/accept`.
+pub(in crate::dashboard) async fn accept_held(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(key): Path<String>,
+    Form(sent): Form<AcceptSent>,
+) -> Result<Response, AppError> {
+    let snapshot = state.settings.current();
+    let source = find(&snapshot, &key)?;
+    let until = Timestamp::from_ms(sent.until_ms);
+    stripe::accept_held(&state.store, viewer.now, &source.id, until).await?;
+    state.bells.event_stored.notify_one();
+    Ok(saved(&viewer, &key, "accepted"))
 }
 
 fn read_source(
