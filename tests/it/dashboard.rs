@@ -511,8 +511,11 @@ async fn the_setup_tells_of_a_webhook_that_was_refused() {
 
 /// The number of a card.
 fn card(page: &str, label: &str) -> String {
-    let at = page.find(&format!(">{label}<")).unwrap_or_else(|| panic!("{label} in {page}"));
+    let at = page
+        .find(&format!("class=\"label\">{label}<"))
+        .unwrap_or_else(|| panic!("{label} in {page}"));
     let rest = &page[at..];
+    let rest = &rest[rest.find('>').unwrap_or(0)..];
     let end = rest.find("</a>").unwrap_or(rest.len());
     let mut text = String::new();
     let mut is_tag = false;

@@ -168,7 +168,9 @@ pub(in crate::dashboard) async fn add_destination(
     }
     let known = state.settings.current();
     let mut known = known.destinations_of(&viewer.site.id);
-    if let Some(known) = known.find(|known| known.url.expose() == url) {
+    if let Some(known) =
+        known.find(|known| known.kind == DestinationKind::AnyTrack && known.url.expose() == url)
+    {
         faults.add(
             "url",
             format!("{} has this address already: every sale would be sent twice.", known.name),
