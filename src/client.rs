@@ -8,10 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::config::Config;
+use crate::limit::network::is_private;
 use crate::state::AppState;
+
+/// Most of a `User-Agent` that is read.
+const MAX_USER_AGENT_BYTES: usize = 512;
 
 /// The other end of the connection, put into each request's extensions by `app`. `None` on a Unix socket,
 /// whose other end is a proxy on this machine and therefore trusted.
@@ -27,7 +31,7 @@ pub struct Client {
     pub base: String,
     /// True when the browser uses https.
     pub is_https: bool,
-    /// `User-Agent`, invalid bytes replaced; empty when absent.
+    /// The first 512 bytes of `User-Agent`, invalid ones replaced; empty when absent.
     pub user_agent: String,
     /// A neighbour that forwards requests and is not listed as a trusted proxy: all its clients look like one.
     pub unlisted_proxy: Option<IpAddr>,
@@ -49,13 +53,6 @@ fn unlisted_proxy(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<Ip
         );
     }
     Some(address)
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
 }
 
 impl Client {
@@ -90,9 +87,7 @@ impl Client {
         }
         let mut base = String::new();
         push_public_base(&mut base, config, peer, headers);
-        let user_agent = headers
-            .get(header::USER_AGENT)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let user_agent = headers.get(header::USER_AGENT).map(read_user_agent);
         Self {
             address,
             is_https: base.starts_with("https://"),
@@ -101,6 +96,15 @@ impl Client {
             unlisted_proxy: unlisted_proxy(config, peer, headers),
         }
     }
+}
+
+/// Its first bytes as text. Browsers' have about 150; whoever sends more gets nothing stored for it.
+fn read_user_agent(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    let mut text =
+        String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_USER_AGENT_BYTES)]).into_owned();
+    text.truncate(text.floor_char_boundary(MAX_USER_AGENT_BYTES));
+    text
 }
 
 /// [`Client::base`] alone, for who answers many and asks nothing else.
@@ -126,7 +130,8 @@ fn canonical(peer: Option<Peer>) -> Peer {
     Peer(peer.0.map(|address| address.to_canonical()))
 }
 
-fn is_trusted(config: &Config, address: IpAddr) -> bool {
+/// True for a proxy whose forwarded headers are believed.
+pub(crate) fn is_trusted(config: &Config, address: IpAddr) -> bool {
     config.trusted_proxies.iter().any(|network| network.contains(&address))
 }
 
@@ -253,6 +258,20 @@ mod tests {
             let found = client(&proxies, Some(peer), &[("x-forwarded-for", header)]);
             assert_eq!(found.address.to_string(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_user_agent_is_cut_where_it_is_read() {
+        let read = |sent: &[u8]| {
+            let mut map = HeaderMap::new();
+            map.insert(header::USER_AGENT, HeaderValue::from_bytes(sent).unwrap());
+            Client::read(&Config::with(&[]).unwrap(), None, &map).user_agent
+        };
+        assert_eq!(read(b"Mozilla/5.0"), "Mozilla/5.0");
+        assert_eq!(read(&[b'x'; 30_000]).len(), 512);
+        // Invalid bytes become three bytes each, and no character is cut in two.
+        assert_eq!(read(&[0xff; 30_000]), "\u{fffd}".repeat(170));
+        assert_eq!(read("ä".repeat(400).as_bytes()), "ä".repeat(256));
     }
 
     #[test]

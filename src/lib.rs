@@ -53,6 +53,7 @@ mod failpoint;
 pub mod hosts;
 pub mod ids;
 mod json;
+mod limit;
 pub mod money;
 pub mod settings;
 pub mod store;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Arg, ArgMatches, Command};
@@ -123,6 +124,8 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),
         _ => runtime.block_on(serve(config)),
     };
+    // Something that blocks a thread, such as a name that nobody resolves, must not keep an ordered stop from its end.
+    runtime.shutdown_timeout(Duration::from_millis(250));
     done.map(|()| ExitCode::SUCCESS)
 }
 

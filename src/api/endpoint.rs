@@ -14,31 +14,52 @@ use super::answers::{
 };
 use super::parameters::Parameters;
 use super::problem::Problem;
+use super::words::{
+    ConversionStatus, DeliveryReason, DeliveryState, EventState, MatchState, UnmatchedReason,
+};
 use crate::delivery::{self, Retried};
 use crate::error::AppError;
 use crate::report::{
-    self, ConversionFilter, DeliveryFilter, DestinationTotals, EventFilter, Scope,
+    self, ConversionFilter, DeliveryFilter, DestinationTotals, Dimension, EventFilter, Scope,
 };
 use crate::settings;
 use crate::state::AppState;
 
-/// States of a delivery.
-const DELIVERY_STATES: &[&str] = &["pending", "delivered", "given_up", "held", "skipped"];
-/// States of a Stripe event.
-const EVENT_STATES: &[&str] = &["received", "processed", "ignored", "failed"];
-/// Statuses of a conversion.
-const STATUSES: &[&str] =
-    &["pending", "authorized", "paid", "failed", "partially_refunded", "refunded", "disputed"];
-/// Reasons of an unmatched conversion.
-const REASONS: &[&str] = &[
-    "no_reference",
-    "placeholder_not_replaced",
-    "foreign_reference",
-    "unknown_click_id",
-    "forged_click_id",
-    "first_payment_not_seen",
-    "no_object",
+/// The parameters of each list; a test compares them with the schema.
+pub(super) const PARAMETERS: [(&str, &[&str]); 10] = [
+    ("/overview", &["from", "to", "site", "livemode"]),
+    (
+        "/conversions",
+        &[
+            "site",
+            "livemode",
+            "kind",
+            "match",
+            "reason",
+            "status",
+            "delivery",
+            "destination",
+            "search",
+            "from",
+            "to",
+            "cursor",
+            "limit",
+        ],
+    ),
+    ("/conversions/{id}", &[]),
+    ("/visits/{click_id}", &[]),
+    ("/stripe-events", &["state", "type", "site", "livemode", "cursor", "limit"]),
+    ("/deliveries", &["state", "reason", "destination", "site", "livemode", "cursor", "limit"]),
+    ("/sites", &[]),
+    ("/links", &[]),
+    ("/sources", &[]),
+    ("/destinations", &[]),
 ];
+
+/// The parameters of a path.
+fn known(path: &str) -> &'static [&'static str] {
+    PARAMETERS.iter().find(|(known, _)| *known == path).map_or(&[], |(_, names)| names)
+}
 
 /// What a handler answers.
 type Answer<T> = Result<Json<T>, AppError>;
@@ -59,6 +80,7 @@ pub(super) async fn read_overview(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<Overview> {
+    let given = given.only(known("/overview"))?;
     let settings = state.settings.current();
     let period = given.period(state.clock.now())?;
     let site = given.site(&settings)?.or(settings.sites.first());
@@ -67,7 +89,11 @@ pub(super) async fn read_overview(
     let scope = Scope { site_id: site.id.clone(), livemode };
     let found = report::overview(&state.store, &scope, period).await?;
     let delivered = report::delivered_rate(&state.store, &scope, period).await?;
-    Ok(Json(Overview::new(&found, delivered, period, site, livemode)))
+    let ranking = |by| report::ranking(&state.store, &scope, period, by, site.currency);
+    let by_source = ranking(Dimension::Source).await?;
+    let by_campaign = ranking(Dimension::Campaign).await?;
+    let rankings = [&by_source, &by_campaign];
+    Ok(Json(Overview::new(&found, rankings, delivered, period, site, livemode)))
 }
 
 /// Conversions, newest first.
@@ -76,10 +102,12 @@ pub(super) async fn read_overview(
     params(
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
-        ("match" = Option<String>, Query, description = "matched, unmatched"),
-        ("reason" = Option<String>, Query, description = "why unmatched"),
-        ("status" = Option<String>, Query, description = "pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate"),
-        ("delivery" = Option<String>, Query, description = "those with a delivery in this state"),
+        ("kind" = Option<String>, Query, description = "purchase, renewal, trial, lead, or a custom event's name"),
+        ("match" = Option<MatchState>, Query, description = "whether it has a visit"),
+        ("reason" = Option<UnmatchedReason>, Query, description = "why unmatched"),
+        ("status" = Option<ConversionStatus>, Query, description = "what became of the money"),
+        ("delivery" = Option<DeliveryState>, Query, description = "those with a delivery in this state"),
+        ("destination" = Option<String>, Query, description = "those with a delivery to the destination of this key"),
         ("search" = Option<String>, Query, description = "beginning of an e-mail address, a transaction ID, a click ID or a reference"),
         ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC)"),
         ("to" = Option<String>, Query, description = "the first instant after"),
@@ -93,14 +121,17 @@ pub(super) async fn list_conversions(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Conversion>> {
+    let given = given.only(known("/conversions"))?;
     let settings = state.settings.current();
     let filter = ConversionFilter {
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         livemode: given.flag("livemode")?,
-        match_state: given.word("match", &["matched", "unmatched"])?,
-        reason: given.word("reason", REASONS)?,
-        delivery_state: given.word("delivery", DELIVERY_STATES)?,
-        status: given.word("status", STATUSES)?,
+        match_state: given.word("match", &MatchState::all())?,
+        reason: given.word("reason", &UnmatchedReason::all())?,
+        delivery_state: given.word("delivery", &DeliveryState::all())?,
+        status: given.word("status", &ConversionStatus::all())?,
+        kind: given.text("kind")?,
+        destination_id: given.destination(&settings)?,
         only_paid: false,
         search: given.text("search")?,
         from: given.time("from")?,
@@ -121,7 +152,9 @@ pub(super) async fn read_conversion(
     _: Access,
     State(state): State<AppState>,
     Path(id): Path<String>,
+    given: Parameters,
 ) -> Answer<Conversion> {
+    given.only(known("/conversions/{id}"))?;
     let found = report::conversion_row(&state.store, without_nul(&id)?).await?;
     let found = found.ok_or_else(|| AppError::not_found("There is no conversion with this ID."))?;
     Ok(Json(Conversion::new(found, &state.settings.current())))
@@ -137,7 +170,9 @@ pub(super) async fn read_visit(
     _: Access,
     State(state): State<AppState>,
     Path(click_id): Path<String>,
+    given: Parameters,
 ) -> Answer<Visit> {
+    given.only(known("/visits/{click_id}"))?;
     let found = report::visit(&state.store, without_nul(&click_id)?).await?;
     let visit = found.and_then(|found| Visit::new(found, &state.settings.current()));
     let missing = || AppError::not_found("There is no visit with this click ID.");
@@ -148,7 +183,7 @@ pub(super) async fn read_visit(
 #[utoipa::path(
     get, path = "/stripe-events",
     params(
-        ("state" = Option<String>, Query, description = "received, processed, ignored, failed"),
+        ("state" = Option<EventState>, Query, description = "what became of the event"),
         ("type" = Option<String>, Query, description = "Stripe's type, whole"),
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
@@ -162,10 +197,11 @@ pub(super) async fn list_stripe_events(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<StripeEvent>> {
+    let given = given.only(known("/stripe-events"))?;
     let settings = state.settings.current();
     let filter = EventFilter {
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
-        state: given.word("state", EVENT_STATES)?,
+        state: given.word("state", &EventState::all())?,
         kind: given.text("type")?,
         livemode: given.flag("livemode")?,
     };
@@ -178,9 +214,11 @@ pub(super) async fn list_stripe_events(
 #[utoipa::path(
     get, path = "/deliveries",
     params(
-        ("state" = Option<String>, Query, description = "pending, delivered, given_up, held, skipped"),
+        ("state" = Option<DeliveryState>, Query, description = "what became of the delivery"),
+        ("reason" = Option<DeliveryReason>, Query, description = "why given up or skipped"),
         ("destination" = Option<String>, Query, description = "a destination's key"),
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
+        ("livemode" = Option<bool>, Query, description = "by default live and test"),
         ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
         ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
     ),
@@ -191,13 +229,14 @@ pub(super) async fn list_deliveries(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Delivery>> {
+    let given = given.only(known("/deliveries"))?;
     let settings = state.settings.current();
     let filter = DeliveryFilter {
-        reason: None,
+        reason: given.word("reason", &DeliveryReason::all())?,
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         destination_id: given.destination(&settings)?,
-        state: given.word("state", DELIVERY_STATES)?,
-        livemode: None,
+        state: given.word("state", &DeliveryState::all())?,
+        livemode: given.flag("livemode")?,
     };
     let (cursor, limit) = (given.cursor()?, given.limit()?);
     let page = report::deliveries(&state.store, &filter, cursor.as_ref(), limit).await?;
@@ -236,24 +275,39 @@ pub(super) async fn retry_delivery(
 
 /// All sites.
 #[utoipa::path(get, path = "/sites", responses((status = 200, body = List<Site>)))]
-pub(super) async fn list_sites(_: Access, State(state): State<AppState>) -> Json<List<Site>> {
+pub(super) async fn list_sites(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<Site>> {
+    given.only(known("/sites"))?;
     let settings = state.settings.current();
-    Json(List::whole(settings.sites.iter().map(Site::new).collect()))
+    Ok(Json(List::whole(settings.sites.iter().map(Site::new).collect())))
 }
 
 /// All redirect links, newest first.
 #[utoipa::path(get, path = "/links", responses((status = 200, body = List<Link>)))]
-pub(super) async fn list_links(_: Access, State(state): State<AppState>) -> Json<List<Link>> {
+pub(super) async fn list_links(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<Link>> {
+    given.only(known("/links"))?;
     let settings = state.settings.current();
-    Json(List::whole(settings.links.iter().map(|link| Link::new(link, &settings)).collect()))
+    Ok(Json(List::whole(settings.links.iter().map(|link| Link::new(link, &settings)).collect())))
 }
 
 /// All sources.
 #[utoipa::path(get, path = "/sources", responses((status = 200, body = List<Source>)))]
-pub(super) async fn list_sources(_: Access, State(state): State<AppState>) -> Json<List<Source>> {
+pub(super) async fn list_sources(
+    _: Access,
+    State(state): State<AppState>,
+    given: Parameters,
+) -> Answer<List<Source>> {
+    given.only(known("/sources"))?;
     let settings = state.settings.current();
     let source = |source| Source::new(source, &settings);
-    Json(List::whole(settings.sources.iter().map(source).collect()))
+    Ok(Json(List::whole(settings.sources.iter().map(source).collect())))
 }
 
 /// All destinations, and how they are doing.
@@ -261,7 +315,9 @@ pub(super) async fn list_sources(_: Access, State(state): State<AppState>) -> Js
 pub(super) async fn list_destinations(
     _: Access,
     State(state): State<AppState>,
+    given: Parameters,
 ) -> Answer<List<Destination>> {
+    given.only(known("/destinations"))?;
     let settings = state.settings.current();
     let mut sums = Vec::new();
     for site in &settings.sites {

@@ -9,6 +9,7 @@ mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
+mod words;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};

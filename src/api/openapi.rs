@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::endpoint;
+use super::{endpoint, words};
 use crate::error::AppError;
 
 #[derive(OpenApi)]
@@ -31,6 +31,15 @@ use crate::error::AppError;
         endpoint::list_sources,
         endpoint::list_destinations,
     ),
+    components(schemas(
+        words::DeliveryState,
+        words::DeliveryReason,
+        words::EventState,
+        words::ConversionStatus,
+        words::MatchState,
+        words::MatchRule,
+        words::UnmatchedReason,
+    )),
     modifiers(&BearerToken)
 )]
 struct Description;
@@ -55,6 +64,49 @@ pub(super) async fn describe_api() -> Result<Response, AppError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_parameter_that_is_read_is_described_and_no_other() {
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let mut described = 0;
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            let Some(get) = methods.get("get") else { continue };
+            let all = get["parameters"].as_array().cloned().unwrap_or_default();
+            let of_query = all.iter().filter(|it| it["in"] == "query");
+            let names: Vec<&str> = of_query.map(|it| it["name"].as_str().unwrap()).collect();
+            let (_, known) = endpoint::PARAMETERS.iter().find(|(known, _)| known == path).unwrap();
+            let sorted = |names: &[&str]| {
+                let mut names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(sorted(&names), sorted(known), "{path}");
+            described += 1;
+        }
+        assert_eq!(described, endpoint::PARAMETERS.len());
+    }
+
+    #[test]
+    fn closed_lists_are_enums_of_the_words_that_the_code_uses() {
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let schemas = &description["components"]["schemas"];
+        for (name, words) in [
+            ("DeliveryState", words::DeliveryState::all()),
+            ("DeliveryReason", words::DeliveryReason::all()),
+            ("EventState", words::EventState::all()),
+            ("ConversionStatus", words::ConversionStatus::all()),
+            ("MatchState", words::MatchState::all()),
+            ("MatchRule", words::MatchRule::all()),
+            ("UnmatchedReason", words::UnmatchedReason::all()),
+        ] {
+            assert_eq!(schemas[name]["enum"], serde_json::json!(words), "{name}");
+        }
+        let text = description.to_string();
+        for of_answers in ["DeliveryState", "ConversionStatus", "MatchRule", "UnmatchedReason"] {
+            let uses = format!("#/components/schemas/{of_answers}\"");
+            assert!(text.contains(&uses), "{of_answers} is used by an answer or a filter");
+        }
+    }
 
     #[test]
     fn every_path_and_shape_is_described() {

@@ -37,15 +37,33 @@ impl Parameters {
     pub(super) fn parse(query: &str) -> Self {
         let mut values = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            if !value.is_empty() {
-                values.entry(name.into_owned()).or_insert_with(|| value.into_owned());
+            let first = values.entry(name.into_owned()).or_insert_with(String::new);
+            if first.is_empty() {
+                *first = value.into_owned();
             }
         }
         Self(values)
     }
 
+    /// Refuses every parameter that is not one of these: a filter that is ignored would answer everything.
+    pub(super) fn only(self, known: &[&str]) -> Result<Self, AppError> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(self),
+            Some(name) => {
+                let shown: String = name.chars().take(64).collect();
+                Err(refused(
+                    &shown,
+                    match known {
+                        [] => "is unknown: this takes no parameters".to_owned(),
+                        known => format!("is unknown; the parameters are {}", known.join(", ")),
+                    },
+                ))
+            }
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// Free text. NUL is refused because PostgreSQL cannot hold it.
@@ -166,6 +184,21 @@ mod tests {
             assert!(line.starts_with(&format!("{name} ")), "{query}: {line}");
         }
         outcome("limit=&livemode=true&state=pending&limit=200&other=1").unwrap();
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_with_the_known_ones() {
+        let line = |query: &str, known: &[&str]| {
+            Parameters::parse(query).only(known).err().map(|error| error.line.to_string())
+        };
+        let known = ["state", "limit"];
+        assert_eq!(line("", &known), None);
+        assert_eq!(line("limit=5&state=", &known), None);
+        let said = "stat is unknown; the parameters are state, limit.";
+        assert_eq!(line("stat=given_up", &known).as_deref(), Some(said));
+        assert_eq!(line("stat=", &known).as_deref(), Some(said));
+        let said = "x is unknown: this takes no parameters.";
+        assert_eq!(line("x=1", &[]).as_deref(), Some(said));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::App;
+use crate::limit::log;
+use crate::server::{Stage, reached};
 use crate::state::Bells;
 
 type Round<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
@@ -26,7 +28,7 @@ struct Loop {
     every: Duration,
     /// How long work is gathered after a bell, so that a busy time does not cost a look each.
     gathers: Duration,
-    /// Whether a stop breaks a round off; leases, or the next start, do the rest.
+    /// Whether a stop breaks a round off at once, instead of when its time is over; the next start does the rest.
     breaks_off: bool,
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
@@ -77,7 +79,6 @@ const LOOPS: &[Loop] = &[
     // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
     Loop {
         what: "ask Stripe for what events name",
-        breaks_off: true,
         round: |app| {
             Box::pin(async {
                 app.fetch_thin_events().await?;
@@ -140,6 +141,7 @@ const LOOPS: &[Loop] = &[
         every: Duration::from_secs(5),
         round: |app| {
             Box::pin(async {
+                log::report_left_out();
                 app.flush_counts().await?;
                 app.state.settings.refresh(&app.state.store).await
             })
@@ -153,22 +155,24 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl App {
-    pub(super) fn start_workers(
-        self: &Arc<Self>,
-        stopped: &watch::Receiver<bool>,
-    ) -> JoinSet<Result<()>> {
+    pub(super) fn start_workers(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut workers = JoinSet::new();
         for work in LOOPS {
-            workers.spawn(self.clone().repeat(work, stopped.clone()));
+            workers.spawn(self.clone().repeat(work, self.stage.subscribe()));
         }
-        workers.spawn(self.clone().deliver_forever(stopped.clone()));
+        workers.spawn(self.clone().deliver_forever(self.stage.subscribe()));
         workers
+    }
+
+    /// True once a stop was asked for: a queue that is worked off ends with the present batch.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
     }
 
     async fn repeat(
         self: Arc<Self>,
         work: &'static Loop,
-        mut stopped: watch::Receiver<bool>,
+        mut stage: watch::Receiver<Stage>,
     ) -> Result<()> {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
         let bell = work.bell.map_or(&silence, |bell| bell(&self.state.bells));
@@ -176,30 +180,27 @@ impl App {
             // Asked for before the round, so that what rings during it is heard.
             let rung = bell.notified();
             let round = (work.round)(&self);
-            let done = if work.breaks_off {
-                tokio::select! {
-                    done = round => done,
-                    () = told_to_stop(&mut stopped) => return Ok(()),
-                }
-            } else {
-                round.await
+            let given_up = if work.breaks_off { Stage::Draining } else { Stage::Cutting };
+            let done = tokio::select! {
+                done = round => done,
+                () = reached(&mut stage, given_up) => return Ok(()),
             };
             let wait = pause.after(done, work.what).unwrap_or(work.every);
             tokio::select! {
                 () = rung => {}
                 () = tokio::time::sleep(wait) => {}
-                () = told_to_stop(&mut stopped) => return Ok(()),
+                () = reached(&mut stage, Stage::Draining) => return Ok(()),
             }
             if !work.gathers.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(work.gathers) => {}
-                    () = told_to_stop(&mut stopped) => return Ok(()),
+                    () = reached(&mut stage, Stage::Draining) => return Ok(()),
                 }
             }
         }
     }
 
-    async fn deliver_forever(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    async fn deliver_forever(self: Arc<Self>, mut stage: watch::Receiver<Stage>) -> Result<()> {
         let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
         loop {
             let rung = self.state.bells.delivery_owed.notified();
@@ -213,14 +214,27 @@ impl App {
                 }
                 () = shift.attempt_ended() => {}
                 () = tokio::time::sleep(rest) => {}
-                () = told_to_stop(&mut stopped) => break,
+                () = reached(&mut stage, Stage::Draining) => break,
             }
         }
         shift.begin_no_more();
-        while shift.is_busy() {
-            shift.attempt_ended().await;
-            // What cannot be written now has its lease to end it.
-            pause.after(shift.turn().await, "settle the last deliveries");
+        let finish = async {
+            while shift.is_busy() {
+                shift.attempt_ended().await;
+                // What cannot be written now has its lease to end it.
+                pause.after(shift.turn().await, "record the last attempts");
+            }
+        };
+        let is_done = tokio::select! {
+            () = finish => true,
+            () = reached(&mut stage, Stage::Cutting) => false,
+        };
+        if !is_done && let Err(error) = shift.release().await {
+            let error = format!("{error:#}");
+            tracing::error!(
+                error,
+                "could not give back deliveries under way; their leases end in a minute"
+            );
         }
         Ok(())
     }
@@ -241,9 +255,4 @@ impl Backoff {
         tracing::error!(error = format!("{error:#}"), "could not {what}; trying again");
         Some(Duration::from_secs(1 << self.0).min(MINUTE))
     }
-}
-
-/// Resolves when it is time to stop, or whoever would say so is gone.
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -1,28 +1,28 @@
 //! The whole: the route table, the layers, the workers, and the ordered stop.
 //! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
-//! Promise: it stops in reverse — no new connections, requests finished, attempts finished, the writer flushed, the store closed.
+//! Promise: an ordered stop has an end, and before it requests and attempts are finished, the writer flushed, the store closed.
 
 mod loops;
 mod rounds;
+mod running;
 mod stripe_api;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::running::Running;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,8 +32,9 @@ use crate::delivery::{self, worker::Worker};
 use crate::destination::{Network, Sender};
 use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
+use crate::limit::log;
 use crate::redirect;
-use crate::server::{Connection, Listener, accept, serve};
+use crate::server::{Listener, Stage};
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Bells, Handles};
 use crate::store::{self, Store};
@@ -43,10 +44,6 @@ use crate::visit::{self, Landings, VisitLimit};
 
 /// The longest a request may take, its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Open connections; beyond it, new ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8192;
-/// How long an ordered stop waits for requests, then for attempts under way.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Everything built, nothing running.
 pub struct App {
@@ -60,6 +57,8 @@ pub struct App {
     requests: RequestLimit,
     /// Stripe's own API, by the key of each source.
     apis: stripe::Apis,
+    /// How far an ordered stop has come.
+    stage: watch::Sender<Stage>,
 }
 
 impl App {
@@ -76,7 +75,12 @@ impl App {
                 "could not clear up after a killed backup"
             );
         }
-        let click_ids = settings::prepare(&store, &config, clock.now()).await?;
+        let settings::Prepared { click_ids, corrected } =
+            settings::prepare(&store, &config, clock.now()).await?;
+        if let Some(id) = corrected {
+            // A new address must not wait for the pause of the old one.
+            delivery::reset_breaker(&store, &id).await?;
+        }
         let settings = Settings::load(&store).await?;
         if let Some((email, password)) = &config.admin {
             dashboard::ensure_admin(&store, clock.now(), email, password).await?;
@@ -136,6 +140,7 @@ impl App {
             logins: LoginLimit::default(),
             requests: RequestLimit::default(),
             apis,
+            stage: watch::Sender::new(Stage::Serving),
         })
     }
 
@@ -225,56 +230,10 @@ impl App {
         stop: impl Future<Output = ()>,
     ) -> Result<()> {
         let app = Arc::new(self);
-        let (stopping, stopped) = watch::channel(false);
-        let mut workers = app.start_workers(&stopped);
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let (graceful, router) = (GracefulShutdown::new(), app.router_beside(further));
-        let mut requests = JoinSet::new();
-        let mut stop = std::pin::pin!(stop);
-        let ended = loop {
-            tokio::select! {
-                () = &mut stop => break Ok(()),
-                Some(ended) = workers.join_next() => break ended.context("a worker panicked").and_then(|ended| ended),
-                () = app.state.store.writer_ended() => break Err(anyhow!("the visit writer ended")),
-                Some(_) = requests.join_next() => {}
-                accepted = accept(&listener, &connections) => match accepted {
-                    Ok((stream, peer, permit)) => {
-                        let service = Connection { router: router.clone(), peer, prefix: app.prefix() };
-                        let served = serve(stream, service, &graceful);
-                        requests.spawn(async move {
-                            served.await;
-                            drop(permit);
-                        });
-                    }
-                    // Too many open files, say: others will close theirs.
-                    Err(error) => {
-                        tracing::warn!(error = format!("{error:#}"), "could not accept a connection");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                },
-            }
-        };
-        tracing::info!("stopping: no new connections, finishing what is under way");
-        drop(listener);
-        if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some requests did not finish in time and were cut off");
-        }
-        requests.shutdown().await;
-        // The receivers live as long as the workers; if all are gone, there is nobody to tell.
-        let _ = stopping.send(true);
-        let finish = async { while workers.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
-            tracing::warn!(
-                "a delivery did not finish in time; its lease runs out and it is tried again"
-            );
-            workers.shutdown().await;
-        }
-        let (kept, flushed) = (app.keep_last_landings().await, app.flush_counts().await);
-        app.close().await;
-        tracing::info!("stopped");
-        kept.context("could not keep the last landings")?;
-        flushed.context("could not write the counts of rejected webhooks")?;
-        ended
+        let mut running = Running::start(app, further, listener);
+        let ended = running.until(stop).await;
+        let stopped = running.stop().await;
+        ended.and(stopped)
     }
 
     /// The public URL's path prefix: `/k`, or empty.
@@ -296,12 +255,18 @@ fn sender(config: &Config, network: Network) -> Result<Sender> {
 /// Logs a fault's cause once: ours at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     if let Some(fault) = response.extensions().get::<Fault>() {
         let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
         if response.status().is_server_error() {
+            // A full disk refuses every request, and the log would be the next to fill it.
+            let about = route.as_ref().map_or("no route", MatchedPath::as_str);
+            if !log::admits("failed requests", about) {
+                return response;
+            }
             tracing::error!(%method, path, status, "{}{cause}", fault.line);
         } else {
             tracing::debug!(%method, path, status, "{}{cause}", fault.line);

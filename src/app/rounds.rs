@@ -34,12 +34,14 @@ impl App {
         let mut all = 0;
         loop {
             let snapshot = self.state.settings.current();
-            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await?;
-            if ended == 0 {
+            let ended = stripe::worker::round(&self.state.store, self.ledger(&snapshot)).await;
+            match self.waking_deliveries(ended)? {
+                0 => return Ok(all),
+                ended => all += ended,
+            }
+            if self.is_stopping() {
                 return Ok(all);
             }
-            self.state.bells.delivery_owed.notify_one();
-            all += ended;
         }
     }
 
@@ -48,12 +50,14 @@ impl App {
         loop {
             let now = state.clock.now();
             let ended =
-                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await?;
-            if ended == 0 {
+                custom::page::round(&state.store, &state.settings, &state.click_ids, now).await;
+            match self.waking_deliveries(ended)? {
+                0 => return Ok(all),
+                ended => all += ended,
+            }
+            if self.is_stopping() {
                 return Ok(all);
             }
-            state.bells.delivery_owed.notify_one();
-            all += ended;
         }
     }
 
@@ -79,11 +83,17 @@ impl App {
     pub async fn rejoin_late_visits(&self) -> Result<usize> {
         conversion::promote_named(&self.state.store).await?;
         let snapshot = self.state.settings.current();
-        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await?;
-        if rejoined > 0 {
+        let rejoined = conversion::rejoin(&self.state.store, self.ledger(&snapshot)).await;
+        self.waking_deliveries(rejoined)
+    }
+
+    /// Wakes the delivery worker after a batch, unless it changed nothing. After an error too: what was committed before it may have made
+    /// deliveries due, and nobody else would say so.
+    fn waking_deliveries(&self, done: Result<usize>) -> Result<usize> {
+        if !matches!(done, Ok(0)) {
             self.state.bells.delivery_owed.notify_one();
         }
-        Ok(rejoined)
+        done
     }
 
     /// Writes the landings whose page did not report them in time. Answers how many.

@@ -26,6 +26,9 @@ impl App {
             }
             self.state.bells.event_stored.notify_one();
             all += ended;
+            if self.is_stopping() {
+                return Ok(all);
+            }
         }
     }
 
@@ -44,6 +47,9 @@ impl App {
             }
             self.state.bells.event_stored.notify_one();
             all += asked;
+            if self.is_stopping() {
+                return Ok(all);
+            }
         }
     }
 

@@ -26,7 +26,8 @@ pub fn command() -> Command {
         .about("Rebuild the conversions from the raw events and visits, and print what differs")
         .after_help(
             "Needs no network. Matches made by hand stay, and nothing that was delivered is sent again. Also reads events that an \
-             earlier version ignored. With --apply, run it beside the server or without one.",
+             earlier version ignored. With --apply, run it beside the server or without one: \
+             conversions that the server changes meanwhile are left out and named by their number.",
         )
         .arg(Arg::new("apply").long("apply").action(ArgAction::SetTrue).help("correct what differs"))
         .args(days())
@@ -89,6 +90,13 @@ fn tell(replayed: &Replayed) -> String {
         format!("{} events make {} conversions.\n", replayed.events, replayed.conversions);
     for (what, count) in &replayed.events_changed {
         said.push_str(&format!("{count} × {what}\n"));
+    }
+    match replayed.moved {
+        0 => {}
+        1 => said.push_str("1 conversion was changed by the server meanwhile, and is left out.\n"),
+        n => said.push_str(&format!(
+            "{n} conversions were changed by the server meanwhile, and are left out.\n"
+        )),
     }
     if replayed.differences.is_empty() {
         said.push_str("The ledger says the same.");

@@ -94,6 +94,8 @@ pub struct Config {
     pub delivery_rate: u32,
     /// Visits per minute and address; 0 is no limit.
     pub visit_rate: u32,
+    /// The longest an ordered stop may take.
+    pub stop_timeout: Duration,
     /// Networks whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether deliveries may go to loopback and private addresses.
@@ -239,6 +241,7 @@ mod tests {
         assert_eq!(config.retry_schedule.len(), 11);
         assert_eq!(config.retry_schedule[2], Duration::from_secs(300));
         assert_eq!((config.delivery_rate, config.visit_rate), (10, 300));
+        assert_eq!(config.stop_timeout, Duration::from_secs(8));
         assert!(!config.allow_private_destinations);
         assert_eq!(config.retention_days, None);
     }
@@ -279,6 +282,7 @@ mod tests {
             ("CLICKSTAMP_RETRY_SCHEDULE", "5s,soon"),
             ("CLICKSTAMP_DELIVERY_RATE", "-1"),
             ("CLICKSTAMP_VISIT_RATE", "many"),
+            ("CLICKSTAMP_STOP_TIMEOUT", "8s,9s"),
             ("CLICKSTAMP_TRUSTED_PROXIES", "10.0.0.0/33"),
             ("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "yes"),
             ("CLICKSTAMP_RETENTION_DAYS", "0"),

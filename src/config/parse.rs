@@ -96,6 +96,12 @@ pub(super) fn parse_schedule(text: &str) -> Option<Vec<Duration>> {
     (pauses.len() <= 50).then_some(pauses)
 }
 
+/// One time from a second to ten minutes.
+pub(super) fn parse_stop_timeout(text: &str) -> Option<Duration> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(600);
+    parse_duration(text.trim()).filter(|timeout| range.contains(timeout))
+}
+
 /// Reads `250ms`, `5s`, `30m`, `2h`; `None` for anything else, and for more than 30 days.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let split = text.find(|char: char| !char.is_ascii_digit())?;

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::parse::{
     parse_api_base, parse_listen, parse_log, parse_log_format, parse_networks, parse_public_url,
-    parse_retention, parse_schedule,
+    parse_retention, parse_schedule, parse_stop_timeout,
 };
 use super::{
     Config, Listen, LogFormat, Secret, Sources, VARIABLES, parse_api_key, parse_webhook_secrets,
@@ -74,6 +74,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 .unwrap_or_default(),
             delivery_rate: self.number("CLICKSTAMP_DELIVERY_RATE"),
             visit_rate: self.number("CLICKSTAMP_VISIT_RATE"),
+            stop_timeout: self
+                .parse(
+                    "CLICKSTAMP_STOP_TIMEOUT",
+                    "write one time like 8s, from 1s to 10m",
+                    parse_stop_timeout,
+                )
+                .unwrap_or_default(),
             trusted_proxies: self
                 .parse(
                     "CLICKSTAMP_TRUSTED_PROXIES",

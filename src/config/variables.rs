@@ -73,6 +73,11 @@ pub const VARIABLES: &[Variable] = &[
         "visits per minute and address before 429; 0 lifts the limit",
     ),
     plain(
+        "CLICKSTAMP_STOP_TIMEOUT",
+        "8s",
+        "the longest that an ordered stop may take (1s to 10m); keep it below the time after which your supervisor kills, 10 s with Docker",
+    ),
+    plain(
         "CLICKSTAMP_TRUSTED_PROXIES",
         "",
         "networks (CIDR, comma-separated) whose forwarded headers are believed",

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::payment::{Payment, later};
-use crate::money::{Currency, share};
+use crate::money::{Currency, Money, share};
 
 /// What is known of a charge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,10 +144,12 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
         Adjusted { currency: amount.map(|(_, currency)| currency), ..Adjusted::default() };
     add_refunds(payment, &mut sum);
     add_disputes(payment, &mut sum);
-    if let (Some(reported), Some((total, _))) = (&payment.reported, amount) {
-        sum.refunded = if reported.is_refunded { total.max(0) } else { 0 };
-        sum.disputed = if reported.is_disputed { (total - sum.refunded).max(0) } else { 0 };
-        sum.is_disputed = reported.is_disputed;
+    if let Some(reported) = &payment.reported {
+        let taken = reported.taken_back(amount.map(|(minor, currency)| Money { minor, currency }));
+        sum.refunded = taken.refunded;
+        sum.disputed = taken.disputed;
+        sum.is_disputed = taken.is_disputed;
+        sum.currency = taken.currency;
     }
     if let Some((total, _)) = amount {
         sum.lost = sum.lost.min(total);

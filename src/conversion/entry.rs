@@ -4,6 +4,7 @@
 
 use super::adjustment::{self, Adjusted};
 use super::payment::{Mode, PayFact, Payment, Teller, Told};
+use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::money::Money;
 use crate::settings::{Source, ValueOption};
@@ -42,7 +43,7 @@ impl Payment {
             .map(|(_, told)| told)
             .collect();
         let reported = self.reported.as_ref();
-        let is_taken_back = reported.is_some_and(|it| it.is_refunded || it.is_disputed);
+        let is_taken_back = reported.is_some_and(Reported::is_taken_back);
         let adjusted = adjustment::adjusted(self);
         if stating.is_empty() && !is_taken_back && !adjusted.is_any {
             return None;
@@ -52,9 +53,8 @@ impl Payment {
             .amounts()
             .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
         let status = match reported {
-            // Without the amount it still came back.
-            Some(reported) if reported.is_disputed => "disputed",
-            Some(reported) if reported.is_refunded => "refunded",
+            // Also where the amount is unknown.
+            Some(reported) if reported.is_refunded() && !adjusted.is_disputed => "refunded",
             Some(_) | None => status(pay_fact, amount, &adjusted),
         };
         let stated_at = stating.iter().filter_map(|told| told.stated_at).min();

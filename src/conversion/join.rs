@@ -29,7 +29,7 @@ pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
     }
 }
 
-/// A text that a tool should have filled in and did not: `{clickid}`, `{{…}}`, `[click_id]`, `%…%`, `--CLICK-ID--`.
+/// A text that a tool should have filled in and did not: `{clickid}`, `{{…}}`, `[click_id]`, `%…%`, `--CLICK-ID--`, `undefined`.
 pub(crate) fn is_unreplaced(text: &str) -> bool {
     const AROUND: [(&str, &str); 7] =
         [("{", "}"), ("${", "}"), ("[", "]"), ("%", "%"), ("--", "--"), ("<", ">"), ("#", "#")];
@@ -38,7 +38,10 @@ pub(crate) fn is_unreplaced(text: &str) -> bool {
         let is_name = |c: char| c.is_ascii_alphanumeric() || " _-.:{}[]|".contains(c);
         inside.is_some_and(|inside| !inside.is_empty() && inside.chars().all(is_name))
     };
-    is_placeholder(text) || AROUND.iter().any(is_wrapped)
+    // What JavaScript and Python print for a variable without a value.
+    let is_nothing =
+        ["null", "undefined", "none", "nan"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    is_nothing || is_placeholder(text) || AROUND.iter().any(is_wrapped)
 }
 
 /// `--CLICK-ID--` in any letter case, percent-encoded, HTML-escaped, cut at either end, or with typographic dashes:
@@ -69,7 +72,7 @@ pub(crate) enum By {
 
 impl By {
     /// Every rule, strongest first.
-    const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Manual, Self::ClickId, Self::AnytrackClickId, Self::Metadata, Self::StripeObject];
 
     /// True where the payment itself named its visit: only such a match is lent to other payments, so that who borrowed first
@@ -127,7 +130,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason.
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::NoReference,
         Self::PlaceholderNotReplaced,
         Self::ForeignReference,
@@ -259,10 +262,23 @@ mod tests {
             "<sub1>",
             "#aff_sub#",
             "--SUB-ID--",
+            "null",
+            "undefined",
+            "None",
+            "NaN",
         ] {
             assert!(is_unreplaced(text), "{text}");
         }
-        for text in ["{}", "%%", "--", "x{y}", "<script>alert(1)</script>", "p8qkMans", "--a/b--"] {
+        for text in [
+            "{}",
+            "%%",
+            "--",
+            "x{y}",
+            "<script>alert(1)</script>",
+            "p8qkMans",
+            "--a/b--",
+            "nullity",
+        ] {
             assert!(!is_unreplaced(text), "{text}");
         }
     }

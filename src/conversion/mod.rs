@@ -4,12 +4,14 @@
 //! Promise: running anything twice, or in another order, gives the same conversions.
 
 pub(crate) mod adjustment;
+mod amounts;
 mod by_hand;
 mod cascade;
 mod changes;
 mod duplicate;
 mod entry;
 pub(crate) mod join;
+mod missing;
 mod outgoing;
 mod owed;
 pub(crate) mod payment;
@@ -28,6 +30,7 @@ use anyhow::Result;
 
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use duplicate::{count_again, count_once};
+pub(crate) use missing::Missing;
 pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
@@ -122,39 +125,38 @@ pub(crate) struct Processed {
     pub(crate) conversion_id: Option<String>,
     /// What it changed, in sentences; empty when all of it was known.
     pub(crate) changes: Vec<String>,
-    /// True when the conversion was there before and its status stayed what it was.
+    /// True when the conversion was there before, and its status and money stayed what they were.
     pub(crate) is_repeat: bool,
     /// Which visit it is matched to, or why to none.
     pub(crate) result: Option<Match>,
-    /// A payment intent of an unmatched payment whose checkout nobody told of.
-    pub(crate) without_checkout: Option<String>,
+    /// What Stripe can be asked for to complete it.
+    pub(crate) missing: Vec<Missing>,
 }
 
 impl Processed {
     fn new(before: Option<&Line>, record: Record, changes: Vec<String>) -> Self {
-        let status = |line: Option<&Line>| line.map(|line| line.status.clone());
+        let state = |line: &Line| {
+            let money = [line.refunded_minor, line.disputed_minor, line.lost_minor];
+            (line.status.clone(), line.amount_minor, line.currency.clone(), money)
+        };
         let Record { id, payment, line: now, .. } = record;
-        let may_have_checkout = payment.may_have_checkout();
-        let is_unmatched =
-            now.as_ref().is_some_and(|line| matches!(line.result, Match::Unmatched(_)));
         Self {
-            is_repeat: before.is_some() && status(before) == status(now.as_ref()),
+            missing: now.as_ref().map(|line| missing::of(&payment, line)).unwrap_or_default(),
+            is_repeat: before.is_some() && before.map(state) == now.as_ref().map(state),
             conversion_id: now.as_ref().map(|_| id),
             result: now.map(|line| line.result),
             changes,
-            without_checkout: payment
-                .payment_intents
-                .into_iter()
-                .next()
-                .filter(|_| is_unmatched && may_have_checkout),
         }
     }
 }
 
-/// True when a reported conversion with this key is known.
-pub(crate) async fn is_reported(tx: &mut Tx, account: &str, key: &str) -> Result<bool> {
+/// What is known of a reported conversion with this key.
+pub(crate) async fn reported(tx: &mut Tx, account: &str, key: &str) -> Result<Option<Payment>> {
     table::take_turn(tx, account).await?;
-    Ok(!table::groups_of(tx, account, &BTreeSet::from([key])).await?.is_empty())
+    match table::groups_of(tx, account, &BTreeSet::from([key])).await?.first() {
+        Some(id) => Ok(table::find(tx, id).await?.map(|record| record.payment)),
+        None => Ok(None),
+    }
 }
 
 /// Writes what a payment means: conversion, match, touches, learned objects, and what is owed.
@@ -248,6 +250,11 @@ pub(crate) async fn learn_contract(
     }])
 }
 
+/// True while payments are noted to be judged again because others, on which they depend, changed.
+pub(crate) async fn has_unsettled(store: &Store) -> Result<bool> {
+    table::has_unsettled(store).await
+}
+
 /// Joins again what waited for a visit, a note or a checkout. Answers how many payments it looked at.
 pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let waiting = table::payments_to_settle(store, ledger.now, REJOINS_AT_A_TIME).await?;
@@ -264,6 +271,19 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
         }
     }
     first_trouble.map_or(Ok(waiting.len()), Err)
+}
+
+/// Sends what waits for the checkout of this subscription: there is none.
+pub(crate) async fn end_hold(
+    store: &Store,
+    now: Timestamp,
+    account: &str,
+    subscription: &str,
+) -> Result<()> {
+    let mut tx = store.begin().await?;
+    table::take_turn(&mut tx, account).await?;
+    table::end_hold(&mut tx, now, account, subscription).await?;
+    tx.commit().await
 }
 
 /// Judges a payment again, with everything that follows.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::join::{self, By, Match, Reference};
 use super::payment::{Payment, Told};
 use super::{Ledger, Line, Record, table};
+use crate::clock::Timestamp;
 use crate::delivery::{self, Owed, Retried};
 use crate::destination::{self, News, Outgoing, mapping};
 use crate::ids::ClickId;
@@ -59,6 +60,9 @@ pub(super) async fn gather(
         amount: amount.map(Money::decimal),
         currency: line.currency.clone(),
         refunded: money(line.refunded_minor).map(Money::decimal),
+        disputed: money(line.disputed_minor).map(Money::decimal),
+        lost: money(line.lost_minor).map(Money::decimal),
+        paid_at: line.paid_at.map(Timestamp::to_rfc3339),
         transaction_id: line.transaction_id.clone(),
         client_reference_id: line.client_reference_id.clone(),
         email: line.email.clone(),
@@ -93,6 +97,12 @@ pub(super) async fn gather(
         }),
         stripe,
         never_to: source.map(|source| source.never_to.clone()).unwrap_or_default(),
+        taken: destination::facts::Taken {
+            refunded: line.refunded_minor,
+            disputed: line.disputed_minor,
+            lost: line.lost_minor,
+        },
+        original_transaction_id: line.transaction_id.clone(),
     })
 }
 

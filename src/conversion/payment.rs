@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::amounts::Amounts;
+
 use super::adjustment::{Charge, Dispute, Refund};
 use super::reported::Reported;
 use crate::clock::Timestamp;
-use crate::money::{Currency, Money, share};
+use crate::money::Currency;
 
 /// How far the money has come; the highest ever seen counts, so a late *pending* never undoes *paid*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,59 +28,6 @@ pub(crate) enum PayFact {
     Failed,
     /// It came.
     Paid,
-}
-
-/// Amounts of a payment in minor units of its currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Amounts {
-    pub(crate) total: i64,
-    pub(crate) currency: Currency,
-    /// Before discount, tax and shipping.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) subtotal: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) net_of_tax: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tax: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) shipping: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) discount: Option<i64>,
-}
-
-impl Amounts {
-    /// An amount of which only the total is known.
-    pub(crate) fn of(total: Money) -> Self {
-        Self {
-            total: total.minor,
-            currency: total.currency,
-            subtotal: None,
-            net_of_tax: None,
-            tax: None,
-            shipping: None,
-            discount: None,
-        }
-    }
-
-    /// The same purchase, of which another total was paid: each part counts by its share.
-    fn with_total(self, total: i64) -> Self {
-        if total == self.total {
-            return self;
-        }
-        if self.total == 0 {
-            return Self::of(Money { minor: total, currency: self.currency });
-        }
-        let part = |minor: Option<i64>| minor.map(|minor| share(minor, total, self.total));
-        Self {
-            total,
-            currency: self.currency,
-            subtotal: part(self.subtotal),
-            net_of_tax: part(self.net_of_tax),
-            tax: part(self.tax),
-            shipping: part(self.shipping),
-            discount: part(self.discount),
-        }
-    }
 }
 
 /// What the buyer saw, where Stripe converted the price for him. Shown, never reported.
@@ -176,10 +125,10 @@ pub(crate) struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) billing_reason: Option<String>,
     /// The seller captures the money after the authorization, and may capture less than the checkout's total.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_manual_capture: bool,
     /// Its invoice was made by hand and paid outside Stripe, so it may be the receipt of another payment.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) was_paid_outside_stripe: bool,
     /// When its checkout expired.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,11 +195,6 @@ pub(crate) struct Contract {
     pub(crate) customer: Option<String>,
     pub(crate) customer_account: Option<String>,
     pub(crate) metadata: Metadata,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The greater of two known values; a known one over an unknown one.
@@ -391,52 +335,8 @@ impl Payment {
     }
 
     /// What the best-knowing object says, where any says it.
-    fn best<'a, T>(&'a self, of: impl Fn(&'a Told) -> Option<T>) -> Option<T> {
+    pub(super) fn best<'a, T>(&'a self, of: impl Fn(&'a Told) -> Option<T>) -> Option<T> {
         self.told.values().find_map(of)
-    }
-
-    /// The amounts of the object that knows best, with the total that was really paid.
-    pub(crate) fn amounts(&self) -> Option<Amounts> {
-        if let Some(session) = self.told.get(&Teller::Session).and_then(|told| told.amounts) {
-            return Some(session.with_total(self.paid_of_session(session)));
-        }
-        let authorized = || {
-            let (minor, currency) = self.best(|told| told.authorized)?;
-            Some(Amounts::of(Money { minor, currency }))
-        };
-        self.best(|told| told.amounts).or_else(authorized)
-    }
-
-    /// What was paid of a checkout's total. Stripe's session keeps its total after a capture of less, and ignores a customer's
-    /// credit balance; neither was confirmed on a live account.
-    fn paid_of_session(&self, session: Amounts) -> i64 {
-        let of = |teller| {
-            let amounts = self.told.get(&teller).and_then(|told| told.amounts);
-            amounts.filter(|amounts| amounts.currency == session.currency)
-        };
-        if self.is_subscription_checkout()
-            && let Some(invoice) = of(Teller::Invoice)
-        {
-            return invoice.total;
-        }
-        let intent = of(Teller::PaymentIntent).filter(|_| self.is_manual_capture);
-        let captured = match intent {
-            Some(intent) => Some(intent.total),
-            None => self.partly_captured(session),
-        };
-        captured.map_or(session.total, |captured| captured.min(session.total))
-    }
-
-    /// What was captured by the payment's only charge, where that is less than was authorized: only manual capture does this. A charge in
-    /// another currency counts by its share.
-    fn partly_captured(&self, session: Amounts) -> Option<i64> {
-        let mut charges = self.charges.values();
-        let (charge, None) = (charges.next()?, charges.next()) else { return None };
-        let (captured, authorized, currency) = charge.captured_in_part()?;
-        Some(match currency == session.currency {
-            true => captured,
-            false => share(session.total, captured, authorized),
-        })
     }
 
     /// True when the checkout began a subscription.
@@ -503,6 +403,8 @@ impl Contract {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    use crate::money::Money;
 
     use crate::conversion::adjustment::DisputeState;
 

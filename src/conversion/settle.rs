@@ -26,6 +26,18 @@ const DUPLICATE: &str = "duplicate";
 /// How long any other payment that may have a checkout waits for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
+/// How long the first invoice of a subscription waits for its checkout when nothing else matches it. Its webhook may be one that Stripe tries
+/// again after minutes, and without it the destination gets no click ID. With an API key Stripe is asked after a minute, and the answer ends it.
+const FIRST_INVOICE_HOLD: Duration = Duration::from_secs(60 * 60);
+
+/// Until when a payment is held: a hold is shortened or ended, and never begins again.
+fn held_until(line: Option<&Line>, until: Timestamp) -> Option<Timestamp> {
+    match line {
+        Some(line) if line.paid_at.is_some() => line.owed_from.map(|known| known.min(until)),
+        Some(_) | None => Some(until),
+    }
+}
+
 /// Every object a payment is to be found by, and in which role.
 pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
     let (payment, contract) = (&record.payment, &record.contract);
@@ -57,9 +69,8 @@ pub(super) async fn settle(
         Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
         None => {
             unwrite(tx, ledger, record).await?;
-            match record.payment.expired_at {
-                Some(expired_at) => count_abandoned(tx, ledger, source, record, expired_at).await?,
-                None => {} // No fact of this payment creates a conversion.
+            if let Some(expired_at) = record.payment.expired_at {
+                count_abandoned(tx, ledger, source, record, expired_at).await?;
             }
         }
     }
@@ -115,8 +126,14 @@ async fn write(
     looked.awaited.extend(way.iter().filter_map(first_report));
 
     let is_own = matches!(result, Match::Matched { by, .. } if by.is_own());
-    let hold = if is_own { SHORT_HOLD } else { LONG_HOLD };
-    let owed_from = Some(recorded_at.plus(hold))
+    let begins_subscription =
+        record.payment.billing_reason.as_deref() == Some("subscription_create");
+    let hold = match result {
+        _ if is_own => SHORT_HOLD,
+        Match::Unmatched(_) if begins_subscription => FIRST_INVOICE_HOLD,
+        Match::Matched { .. } | Match::Unmatched(_) => LONG_HOLD,
+    };
+    let owed_from = held_until(record.line.as_ref(), recorded_at.plus(hold))
         .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
     let payment = &record.payment;
     let is_receipt = payment.may_be_receipt();

@@ -17,6 +17,7 @@ use super::{Recorded, Refusal, Request, RequestLimit, record, refuse};
 use crate::conversion::Ledger;
 use crate::conversion::join::Match;
 use crate::error;
+use crate::limit::log;
 use crate::settings::Source;
 use crate::state::AppState;
 
@@ -126,7 +127,9 @@ async fn receive_conversion(
             answer(StatusCode::OK, Answer::new(recorded))
         }
         Ok(Err(refusal)) => {
-            tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+            if log::admits("refused custom requests", &source.key) {
+                tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+            }
             let Refusal { error, parameter } = refusal;
             answer(StatusCode::BAD_REQUEST, Fault { error, parameter })
         }

@@ -2,12 +2,17 @@
 //! In: requests of an existing Zap, scenario or affiliate postback. Out: conversions in the same ledger as Stripe's payments.
 //! Promise: the raw request, the conversion, its match and what it owes are one transaction, committed before the answer.
 
+mod corrections;
+mod currencies;
 pub(crate) mod endpoint;
 mod limit;
 pub(crate) mod page;
 mod parameters;
 mod statement;
 mod table;
+mod text;
+
+use std::time::Duration;
 
 use std::sync::Arc;
 
@@ -18,6 +23,7 @@ pub(crate) use parameters::Refusal;
 
 use self::statement::Statement;
 use crate::clock::Timestamp;
+use crate::conversion::reported::{Arrival, Reported};
 use crate::conversion::{self, Ledger, Processed};
 use crate::ids;
 use crate::settings::Source;
@@ -59,7 +65,7 @@ pub(crate) async fn record(
     source: &Source,
     request: Request,
 ) -> Result<Result<Recorded, Refusal>> {
-    let kept = Kept {
+    let mut kept = Kept {
         id: ids::new_record_id("crq_", ledger.now),
         source_id: source.id.clone(),
         received_at: ledger.now,
@@ -79,7 +85,7 @@ pub(crate) async fn record(
         }
     };
     let ledger = ledger.with(&settings);
-    let recorded = process(&mut tx, ledger, &kept, statement).await?;
+    let recorded = process(&mut tx, ledger, &mut kept, statement).await?;
     let state = if recorded.processed.is_repeat { "repeated" } else { "recorded" };
     let conversion_id = recorded.processed.conversion_id.as_deref();
     table::insert(&mut tx, &kept, state, conversion_id, &recorded.warnings).await?;
@@ -116,16 +122,32 @@ fn read(ledger: Ledger<'_>, source: &Source, kept: &Kept) -> Result<Statement, R
 async fn process(
     tx: &mut Tx,
     ledger: Ledger<'_>,
-    kept: &Kept,
+    kept: &mut Kept,
     statement: Statement,
 ) -> Result<Recorded> {
+    let account = statement::account(&kept.source_id);
     let has_sale = match statement.key_of_sale() {
-        Some(key) => {
-            conversion::is_reported(tx, &statement::account(&kept.source_id), &key).await?
-        }
+        Some(key) => conversion::reported(tx, &account, &key).await?.is_some(),
         None => false,
     };
-    let (payment, warnings) = statement.payment(&kept.source_id, &kept.id, has_sale);
+    let says_paid = statement.is_paid_unsaid();
+    let stated = |at| {
+        let arrival = Arrival { at, request: kept.id.clone() };
+        statement.clone().payment(&kept.source_id, arrival, has_sale)
+    };
+    let (mut payment, mut warnings) = stated(kept.received_at);
+    if let Some(reported) = &payment.reported
+        && let Some(known) = conversion::reported(tx, &account, &reported.key).await?
+    {
+        // Of two requests in one millisecond, the one that is recorded later is the correction; the kept time says so to a replay too.
+        let last = known.reported.as_ref().and_then(Reported::last_arrival);
+        if let Some(last) = last.filter(|last| *last >= kept.received_at) {
+            let after = last.plus(Duration::from_millis(1));
+            (payment, warnings) = stated(after);
+            kept.received_at = after;
+        }
+        warnings.extend(corrections::warnings(&known, &payment, says_paid));
+    }
     let processed = conversion::process(tx, ledger, payment).await?;
     Ok(Recorded { processed, warnings })
 }
@@ -165,12 +187,12 @@ pub(crate) fn hide_token(path: &str) -> String {
 /// would refuse, or whose source is gone, makes nothing.
 pub(crate) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let (mut count, mut after) = (page::replay(store, ledger).await?, None);
-    while let Some(kept) = table::accepted_after(store, after.as_ref()).await? {
+    while let Some(mut kept) = table::accepted_after(store, after.as_ref()).await? {
         if let Some(source) = ledger.settings.source(&kept.source_id)
             && let Ok(statement) = read(ledger, source, &kept)
         {
             let mut tx = store.begin().await?;
-            process(&mut tx, ledger, &kept, statement).await?;
+            process(&mut tx, ledger, &mut kept, statement).await?;
             tx.commit().await?;
         }
         count += 1;

@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::text;
+
 /// Most parameters of a request; a conversion has a dozen.
 const MAX_PARAMETERS: usize = 100;
 
@@ -37,13 +39,23 @@ pub(super) struct Parameter {
     pub(super) name: String,
     /// Without blanks around it.
     pub(super) value: String,
+    /// The names of an object and of its field, where it was sent nested.
+    pub(super) nested: Option<(String, String)>,
+    /// It holds another object, which is not read.
+    pub(super) is_deep: bool,
     canonical: String,
 }
 
 impl Parameter {
     fn new(name: impl Into<String>, value: &str) -> Self {
-        let name = name.into();
-        Self { canonical: canonical(&name), name, value: value.trim().to_owned() }
+        let (name, value) = (name.into(), value.trim().to_owned());
+        Self { canonical: canonical(&name), name, value, nested: None, is_deep: false }
+    }
+
+    fn of_json(name: String, value: &RawValue) -> Self {
+        let text = value.get();
+        let is_deep = text.starts_with('{') || (text.starts_with('[') && text.contains('{'));
+        Self { is_deep, ..Self::new(name, &text_of(value)) }
     }
 }
 
@@ -100,22 +112,23 @@ fn read_body(content_type: &str, body: &[u8]) -> Result<Vec<Parameter>, Refusal>
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Vec::new());
     }
+    let decoded = text::decoded(body);
     let mime = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let looks_like_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+    let looks_like_json = decoded.trim_ascii_start().starts_with(['{', '[']);
     match mime.as_str() {
         "application/x-www-form-urlencoded" => Ok(read_form(body)),
-        "text/plain" | "" if looks_like_json => read_json(body),
+        "text/plain" | "" if looks_like_json => read_json(&decoded),
         "text/plain" | "" if body.contains(&b'=') => Ok(read_form(body)),
         "text/plain" | "" => Err(Refusal::new("the body is neither JSON nor a form")),
-        json if json.ends_with("json") => read_json(body),
+        json if json.ends_with("json") => read_json(&decoded),
         _ => Err(Refusal::new(
             "send application/json, application/x-www-form-urlencoded, or parameters in the URL",
         )),
     }
 }
 
-fn read_form(text: &[u8]) -> Vec<Parameter> {
-    url::form_urlencoded::parse(text).map(|(name, value)| Parameter::new(name, &value)).collect()
+fn read_form(form: &[u8]) -> Vec<Parameter> {
+    text::pairs(form).into_iter().map(|(name, value)| Parameter::new(name, &value)).collect()
 }
 
 /// An object, its values as they are written.
@@ -141,29 +154,29 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-fn read_json(body: &[u8]) -> Result<Vec<Parameter>, Refusal> {
+fn read_json(body: &str) -> Result<Vec<Parameter>, Refusal> {
     let unreadable =
         |error: serde_json::Error| Refusal::new(format!("the body is no JSON object: {error}"));
-    let object = if body.trim_ascii_start().starts_with(b"[") {
-        let mut objects: Vec<Object> = serde_json::from_slice(body).map_err(unreadable)?;
+    let object = if body.trim_ascii_start().starts_with('[') {
+        let mut objects: Vec<Object> = serde_json::from_str(body).map_err(unreadable)?;
         match (objects.pop(), objects.is_empty()) {
             (Some(only), true) => only,
             _ => return Err(Refusal::new("one conversion per request: an array of exactly one")),
         }
     } else {
-        serde_json::from_slice(body).map_err(unreadable)?
+        serde_json::from_str(body).map_err(unreadable)?
     };
     let mut parameters = Vec::new();
     for (name, value) in object.0 {
         // One level of nesting; what lies deeper stays as it is written.
         match value.get().starts_with('{').then(|| serde_json::from_str::<Object>(value.get())) {
             Some(Ok(inner)) => {
-                let inner = inner.0.iter();
-                parameters.extend(inner.map(|(inner, value)| {
-                    Parameter::new(format!("{name}_{inner}"), &text_of(value))
+                parameters.extend(inner.0.into_iter().map(|(inner, value)| Parameter {
+                    nested: Some((canonical(&name), canonical(&inner))),
+                    ..Parameter::of_json(format!("{name}_{inner}"), &value)
                 }));
             }
-            _ => parameters.push(Parameter::new(name, &text_of(&value))),
+            _ => parameters.push(Parameter::of_json(name, &value)),
         }
     }
     Ok(parameters)
@@ -177,8 +190,33 @@ fn text_of(value: &RawValue) -> String {
             serde_json::from_str(quoted).unwrap_or_else(|_| quoted.to_owned())
         }
         // A number keeps its digits.
-        other => other.to_owned(),
+        other => without_exponent(other).unwrap_or_else(|| other.to_owned()),
     }
+}
+
+/// A JSON number with an exponent, as `1.0e2`, written out; `None` for what has none, or a huge one.
+fn without_exponent(number: &str) -> Option<String> {
+    /// No amount of money needs more digits.
+    const MOST: i64 = 40;
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let exponent = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() <= MOST)?;
+    let digits = format!("{whole}{fraction}");
+    let point = i64::try_from(whole.len()).ok()? + exponent;
+    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let length = i64::try_from(digits.len()).ok()?;
+    Some(match usize::try_from(point) {
+        Ok(at) if at > 0 && at < digits.len() => {
+            format!("{sign}{}.{}", &digits[..at], &digits[at..])
+        }
+        Ok(1..) => format!("{sign}{digits}{}", zeros(point - length)),
+        _ => format!("{sign}0.{}{digits}", zeros(-point)),
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +253,15 @@ mod tests {
             ("the first that is not empty", "value=&value=3&value=4", "", "", "3"),
             ("twice in JSON", "", JSON, r#"{"value":"","value":5}"#, "5"),
             ("true", "", JSON, r#"{"value":true}"#, "true"),
+            ("an exponent", "", JSON, r#"{"value":1.0e2}"#, "100"),
+            ("one below zero", "", JSON, r#"{"value":-1025E-2}"#, "-10.25"),
+            ("a small one", "", JSON, r#"{"value":5e-3}"#, "0.005"),
+            ("a point within", "", JSON, r#"{"value":1.2345e2}"#, "123.45"),
+            ("a huge one", "", JSON, r#"{"value":1e99}"#, "1e99"),
+            ("a text with one", "", JSON, r#"{"value":"1e2"}"#, "1e2"),
+            ("a byte order mark", "", JSON, "\u{feff}{\"value\":1}", "1"),
+            ("semicolons", "a=1;value=2", "", "", "2"),
+            ("not UTF-8", "value=%E4", "", "", "ä"),
         ];
         for (name, query, content_type, body, expected) in rows {
             let found = value(query, content_type, body, &["value"]);
@@ -237,7 +284,7 @@ mod tests {
         let rows = [
             ("broken JSON", "", JSON, "{\"a\":", "no JSON object"),
             ("no object", "", JSON, "7", "no JSON object"),
-            ("invalid UTF-8", "", JSON, "{\"a\":\"\u{1}\"}", "no JSON object"),
+            ("a control character", "", JSON, "{\"a\":\"\u{1}\"}", "no JSON object"),
             ("deep", "", JSON, &deep, "no JSON object"),
             ("two at once", "", JSON, "[{},{}]", "exactly one"),
             ("none at once", "", JSON, "[]", "exactly one"),
@@ -254,7 +301,8 @@ mod tests {
             let refusal = read(query, content_type, body.as_bytes()).unwrap_err();
             assert!(refusal.error.contains(expected), "{name}: {refusal:?}");
         }
-        assert!(read("", JSON, b"{\"a\":\"\xff\"}").is_err());
+        let windows = read("", JSON, b"{\"a\":\"\xff\x80\"}").unwrap();
+        assert_eq!(windows.find(&["a"]).unwrap().value, "ÿ€");
         assert_eq!(read("", "image/png", b" \n").unwrap(), Parameters::default());
     }
 }

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::corrections::UNNAMED_REFUND;
+use super::currencies;
 use super::parameters::{Parameter, Parameters, Refusal};
 use crate::clock::Timestamp;
 use crate::conversion::join;
-use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
-use crate::conversion::reported::Reported;
+use crate::conversion::payment::{PayFact, Payment, Teller, Told};
+use crate::conversion::reported::{Arrival, Chargeback, Reported, Stated};
 use crate::ids;
 use crate::money::{Currency, Money};
 
@@ -28,6 +30,27 @@ const CONVERSION_TYPE: &[&str] = &["conversiontype"];
 const STATUS: &[&str] = &["status"];
 const OCCURRED_AT: &[&str] = &["occurredat"];
 const TEST: &[&str] = &["test"];
+const REFUND_ID: &[&str] = &["refundid"];
+const REFUNDED_TOTAL: &[&str] = &["refundedtotal", "totalrefunded"];
+
+/// Every name that means something, so that one that was sent nested and not read is named.
+const KNOWN: [&[&str]; 15] = [
+    CLICK_ID,
+    REFERENCE,
+    EMAIL,
+    VALUE,
+    AMOUNT_MINOR,
+    AMOUNT_TOTAL,
+    CURRENCY,
+    TRANSACTION,
+    EVENT,
+    CONVERSION_TYPE,
+    STATUS,
+    OCCURRED_AT,
+    TEST,
+    REFUND_ID,
+    REFUNDED_TOTAL,
+];
 
 /// Longest ID taken; Facebook's click IDs have more than 200 characters.
 const MAX_ID_CHARS: usize = 500;
@@ -73,9 +96,16 @@ pub(crate) struct Statement {
     /// purchase, lead, or the event's own name; none when nothing in the request says.
     kind: Option<String>,
     amount: Option<Money>,
+    /// The request named the currency of its amounts.
+    names_currency: bool,
     transaction: Option<String>,
     status: Status,
-    occurred_at: Timestamp,
+    /// The request named its status; without one a sale counts as paid.
+    names_status: bool,
+    refund_id: Option<String>,
+    refunded_total: Option<Money>,
+    /// As stated; without it, it occurred when the request arrived.
+    occurred_at: Option<Timestamp>,
     is_test: bool,
     params: BTreeMap<String, String>,
     /// What the sender should know, in sentences.
@@ -95,33 +125,64 @@ pub(crate) fn read(
     }
     let click_id = reader.id(CLICK_ID)?;
     let reference = reader.id(REFERENCE)?;
-    let email = reader.filled_in(EMAIL, "left out")?;
+    let email = reader.email()?;
     if click_id.is_none() && reference.is_none() && email.is_none() {
         return Err(Refusal::new(NO_IDENTITY));
     }
-    let currency = match reader.take(CURRENCY) {
-        None => currency,
-        Some(it) => Currency::parse(&it.value)
-            .ok_or_else(|| Refusal::of(&it.name, "a currency has three letters, such as USD"))?,
+    let (currency, names_currency) = match reader.take(CURRENCY) {
+        None => (currency, false),
+        Some(it) => (reader.currency(it)?, true),
     };
-    let amount = reader.amount(currency)?;
-    let statement = Statement {
+    let mut amount = reader.amount(VALUE, currency)?;
+    if amount.is_none() {
+        amount = reader.amount_minor(currency)?;
+    }
+    let refunded_total = reader.amount(REFUNDED_TOTAL, currency)?;
+    let (kind, status_of_event) = reader.kind(amount)?;
+    let stated = reader.status()?;
+    let is_refund = refunded_total.is_some() && amount.is_none();
+    let status = stated.or(status_of_event).or(is_refund.then_some(Status::Refunded));
+    let mut statement = Statement {
         click_id,
         reference,
         email,
-        kind: reader.kind(amount)?,
+        kind,
         amount,
+        names_currency,
         transaction: reader.filled_in(TRANSACTION, "taken as missing")?,
-        status: reader.status()?,
+        status: status.unwrap_or(Status::Paid),
+        names_status: status.is_some(),
+        refund_id: reader.filled_in(REFUND_ID, "taken as missing")?,
+        refunded_total,
         occurred_at: reader.occurred_at(received_at)?,
         is_test: reader.is_test()?,
         params: reader.params(),
-        warnings: reader.warnings,
+        warnings: Vec::new(),
     };
+    reader.warn_of_unread();
+    statement.warnings = reader.warnings;
+    statement.read_negative_value()?;
     Ok(statement)
 }
 
 impl Statement {
+    /// A negative value is money that went back.
+    fn read_negative_value(&mut self) -> Result<(), Refusal> {
+        let Some(amount) = self.amount.as_mut().filter(|amount| amount.minor < 0) else {
+            return Ok(());
+        };
+        amount.minor = -amount.minor;
+        match self.status {
+            Status::Paid => self.status = Status::Refunded,
+            Status::Refunded | Status::Disputed => {}
+            Status::Pending | Status::Failed => {
+                let error = "a negative value is a refund, which cannot be pending or failed";
+                return Err(Refusal::of("value", error));
+            }
+        }
+        Ok(())
+    }
+
     /// Under which event the conversion counts. A request that says only what became of a transaction means the sale, if there is one.
     pub(crate) fn kind(&self, has_sale: bool) -> &str {
         match &self.kind {
@@ -141,13 +202,65 @@ impl Statement {
         format!("{}:{kind}:{what}", if self.is_test { "test" } else { "live" })
     }
 
-    /// The facts, for the ledger of this source. `request_id` names what nothing else names.
+    /// True where it reports a sale without saying that it is paid.
+    pub(super) fn is_paid_unsaid(&self) -> bool {
+        self.status == Status::Paid && !self.names_status
+    }
+
+    fn stated(&self, amount: Money, arrival: &Arrival) -> Stated {
+        Stated {
+            is_final: !matches!(self.status, Status::Pending | Status::Failed),
+            arrival: arrival.clone(),
+            minor: amount.minor,
+            currency: amount.currency,
+        }
+    }
+
+    /// What it says of the money, as facts of its transaction.
+    fn money(&mut self, arrival: Arrival) -> Reported {
+        let mut facts = Reported::default();
+        // A network that takes a sale back states what it is worth now: nothing.
+        let amount = self.amount.filter(|it| it.minor != 0 || self.refund_id.is_some());
+        facts.refunded_total = self.refunded_total.map(|total| self.stated(total, &arrival));
+        match (self.status, amount) {
+            (Status::Refunded, Some(_)) if facts.refunded_total.is_some() => {
+                self.warnings.push("the value is not used: refunded_total says it all".to_owned());
+            }
+            (Status::Refunded, None) if facts.refunded_total.is_some() => {}
+            (Status::Refunded, Some(amount)) => {
+                let unnamed = || format!("{UNNAMED_REFUND}{}{}", amount.minor, amount.currency);
+                let id = self.refund_id.as_ref().map(|id| format!("id:{id}"));
+                let refund = self.stated(amount, &arrival);
+                facts.refunds.insert(id.unwrap_or_else(unnamed), refund);
+            }
+            (Status::Refunded, None) => facts.refunded = Some(arrival),
+            (Status::Disputed, amount) => {
+                let amount = amount.map(|amount| (amount.minor, amount.currency));
+                facts.chargeback = Some(Chargeback { arrival, amount });
+            }
+            (Status::Paid | Status::Pending | Status::Failed, _) => {
+                let value = self.amount.map(|amount| self.stated(amount, &arrival));
+                match self.names_currency {
+                    true => facts.value = value,
+                    false => facts.bare_value = value,
+                }
+                let says_paid = self.status == Status::Paid && self.names_status;
+                facts.paid = (says_paid && facts.refunded_total.is_none()).then_some(arrival);
+            }
+        }
+        facts
+    }
+
+    /// The facts, for the ledger of this source. The request's ID names what nothing else names.
     pub(crate) fn payment(
         mut self,
         source_id: &str,
-        request_id: &str,
+        arrival: Arrival,
         has_sale: bool,
     ) -> (Payment, Vec<String>) {
+        let request_id = arrival.request.clone();
+        let occurred_at = self.occurred_at.unwrap_or(arrival.at);
+        let is_refund = matches!(self.status, Status::Refunded | Status::Disputed);
         let kind = self.kind(has_sale).to_owned();
         let click_id = self.click_id.as_deref().filter(|text| !join::is_unreplaced(text));
         let (key, transaction_id) = match (&self.transaction, click_id) {
@@ -165,7 +278,11 @@ impl Statement {
                     "no transaction_id: a repeat of this request cannot be recognised and counts again"
                         .to_owned(),
                 );
-                (self.key(&kind, &format!("request:{request_id}")), request_id.to_owned())
+                if is_refund {
+                    self.warnings
+                        .push("no transaction_id: nothing says which sale was refunded".to_owned());
+                }
+                (self.key(&kind, &format!("request:{request_id}")), request_id)
             }
         };
         if kind == "purchase" && self.amount.is_none() && self.status == Status::Paid && !has_sale {
@@ -183,10 +300,9 @@ impl Statement {
         let is_taken_back = pay_fact == PayFact::Unknown;
         let told = Told {
             pay_fact,
-            stated_at: (!is_taken_back).then_some(self.occurred_at),
-            paid_at: (pay_fact == PayFact::Paid).then_some(self.occurred_at),
-            amounts: self.amount.map(Amounts::of),
-            email: self.email,
+            stated_at: (!is_taken_back).then_some(occurred_at),
+            paid_at: (pay_fact == PayFact::Paid).then_some(occurred_at),
+            email: self.email.take(),
             ..Told::default()
         };
         let reported = Reported {
@@ -194,16 +310,15 @@ impl Statement {
             kind,
             transaction_id,
             reference: self.reference.clone().filter(|_| self.click_id.is_some()),
-            is_refunded: self.status == Status::Refunded,
-            is_disputed: self.status == Status::Disputed,
-            params: self.params,
+            params: std::mem::take(&mut self.params),
+            ..self.money(arrival)
         };
         let payment = Payment {
             account: account(source_id),
             livemode: !self.is_test,
             source_id: Some(source_id.to_owned()),
             told: BTreeMap::from([(Teller::Report, told)]),
-            adjusted_at: is_taken_back.then_some(self.occurred_at),
+            adjusted_at: (is_taken_back || self.refunded_total.is_some()).then_some(occurred_at),
             client_reference_id: self.click_id.or(self.reference),
             reported: Some(reported),
             ..Payment::default()
@@ -215,7 +330,11 @@ impl Statement {
 /// Under which kind an event of this name counts: the ledger's own words in any letter case, else its name.
 pub(super) fn kind_of(event: &str) -> String {
     let is_standard = |word: &&str| event.eq_ignore_ascii_case(word);
-    ["purchase", "lead"].into_iter().find(is_standard).unwrap_or(event).to_owned()
+    ["purchase", "renewal", "trial", "lead"]
+        .into_iter()
+        .find(is_standard)
+        .unwrap_or(event)
+        .to_owned()
 }
 
 /// The ledger's account of a source: transaction IDs of two sources have nothing to do with each other.
@@ -260,21 +379,44 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    fn amount(&mut self, currency: Currency) -> Result<Option<Money>, Refusal> {
-        if let Some(it) = self.take(VALUE) {
-            let (money, is_rounded) = decimal(&it.value, currency)
-                .map_err(|fault| Refusal::of(&it.name, fault.sentence()))?;
-            if is_rounded {
-                self.warnings.push(format!(
-                    "{} {} has more digits than {currency}: rounded to {}",
-                    it.name,
-                    it.value,
-                    money.decimal()
-                ));
-                self.taken.pop(); // The original is kept beside it.
-            }
-            return Ok(Some(money));
+    /// An address that a message can be sent to by its form: one `@` with something on both sides.
+    fn email(&mut self) -> Result<Option<String>, Refusal> {
+        let Some(text) = self.filled_in(EMAIL, "left out")? else { return Ok(None) };
+        let is_address = text.split_once('@').is_some_and(|(name, host)| {
+            let is_odd = |c: char| c.is_whitespace() || c.is_control() || "<>,;".contains(c);
+            !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(is_odd)
+        });
+        if !is_address {
+            let shown: String = text.chars().take(MAX_EVENT_CHARS).collect();
+            self.warnings.push(format!("email is no address: {shown}; left out"));
         }
+        Ok(is_address.then_some(text))
+    }
+
+    fn currency(&self, it: &Parameter) -> Result<Currency, Refusal> {
+        currencies::parse(&it.value).ok_or_else(|| {
+            let error = "a currency has the three letters of ISO 4217, such as USD";
+            Refusal::of(&it.name, error)
+        })
+    }
+
+    fn amount(&mut self, names: &[&str], currency: Currency) -> Result<Option<Money>, Refusal> {
+        let Some(it) = self.take(names) else { return Ok(None) };
+        let (money, is_rounded) = decimal(&it.value, currency)
+            .map_err(|fault| Refusal::of(&it.name, fault.sentence()))?;
+        if is_rounded {
+            self.warnings.push(format!(
+                "{} {} has more digits than {currency}: rounded to {}",
+                it.name,
+                it.value,
+                money.decimal()
+            ));
+            self.taken.pop(); // The original is kept beside it.
+        }
+        Ok(Some(money))
+    }
+
+    fn amount_minor(&mut self, currency: Currency) -> Result<Option<Money>, Refusal> {
         let Some(it) = self.take(AMOUNT_MINOR) else { return Ok(None) };
         let digits = it.value.strip_prefix('-').unwrap_or(&it.value);
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -291,22 +433,30 @@ impl<'a> Reader<'a> {
     }
 
     /// The event's name, else its type, else the value. None when nothing of it is there.
-    fn kind(&mut self, amount: Option<Money>) -> Result<Option<String>, Refusal> {
+    ///
+    /// A refund or chargeback is no event of its own: its name is a status of the sale.
+    fn kind(&mut self, amount: Option<Money>) -> Result<(Option<String>, Option<Status>), Refusal> {
         if let Some(it) = self.take(EVENT) {
             if it.value.chars().count() > MAX_EVENT_CHARS {
                 let error = format!("an event's name has at most {MAX_EVENT_CHARS} characters");
                 return Err(Refusal::of(&it.name, error));
             }
+            let of_event = [("refund", Status::Refunded), ("chargeback", Status::Disputed)];
+            if let Some((_, status)) =
+                of_event.into_iter().find(|(word, _)| it.value.eq_ignore_ascii_case(word))
+            {
+                return Ok((Some("purchase".to_owned()), Some(status)));
+            }
             if !join::is_unreplaced(&it.value) {
-                return Ok(Some(kind_of(&it.value)));
+                return Ok((Some(kind_of(&it.value)), None));
             }
             self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
         }
         if let Some(it) = self.take(CONVERSION_TYPE) {
             match it.value.to_ascii_lowercase().as_str() {
-                "sale" => return Ok(Some("purchase".to_owned())),
-                "lead" => return Ok(Some("lead".to_owned())),
-                "acquisition" => return Ok(Some("CompleteRegistration".to_owned())),
+                "sale" => return Ok((Some("purchase".to_owned()), None)),
+                "lead" => return Ok((Some("lead".to_owned()), None)),
+                "acquisition" => return Ok((Some("CompleteRegistration".to_owned()), None)),
                 _ => {
                     self.warnings.push(format!(
                         "{} is none of sale, lead, acquisition: the value decides",
@@ -316,11 +466,17 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(amount.map(|amount| if amount.minor == 0 { "lead" } else { "purchase" }.to_owned()))
+        // Nothing paid is a lead, unless a sale of this transaction is known: then it is worth nothing now.
+        let is_sale = amount.is_some_and(|amount| amount.minor != 0);
+        Ok((is_sale.then(|| "purchase".to_owned()), None))
     }
 
-    fn status(&mut self) -> Result<Status, Refusal> {
-        let Some(it) = self.take(STATUS) else { return Ok(Status::Paid) };
+    fn status(&mut self) -> Result<Option<Status>, Refusal> {
+        let Some(it) = self.take(STATUS) else { return Ok(None) };
+        if join::is_unreplaced(&it.value) && !it.value.contains(['{', '[', '%', '<']) {
+            self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
+            return Ok(None);
+        }
         let word = it.value.to_ascii_lowercase();
         let found = STATUS_WORDS.iter().find(|(_, words)| words.contains(&word.as_str()));
         let error = || {
@@ -328,11 +484,11 @@ impl<'a> Reader<'a> {
                 STATUS_WORDS.iter().flat_map(|(_, words)| words.iter().copied()).collect();
             Refusal::of(&it.name, format!("a status is one of: {}", all.join(", ")))
         };
-        found.map(|(status, _)| *status).ok_or_else(error)
+        found.map(|(status, _)| Some(*status)).ok_or_else(error)
     }
 
-    fn occurred_at(&mut self, received_at: Timestamp) -> Result<Timestamp, Refusal> {
-        let Some(it) = self.take(OCCURRED_AT) else { return Ok(received_at) };
+    fn occurred_at(&mut self, received_at: Timestamp) -> Result<Option<Timestamp>, Refusal> {
+        let Some(it) = self.take(OCCURRED_AT) else { return Ok(None) };
         let number = it.value.parse::<i64>().ok().filter(|number| *number > 0);
         let at = match (number, it.value.len()) {
             (Some(seconds), 9..=10) => Some(Timestamp::from_seconds(seconds)),
@@ -349,7 +505,7 @@ impl<'a> Reader<'a> {
         if at > received_at.plus(MAX_AHEAD) {
             return Err(Refusal::of(&it.name, "it lies in the future"));
         }
-        Ok(at)
+        Ok(Some(at))
     }
 
     fn is_test(&mut self) -> Result<bool, Refusal> {
@@ -358,6 +514,24 @@ impl<'a> Reader<'a> {
             "1" | "true" | "yes" => Ok(true),
             "0" | "false" | "no" => Ok(false),
             _ => Err(Refusal::of(&it.name, "test is true or false")),
+        }
+    }
+
+    /// Names what was sent nested and is not read.
+    fn warn_of_unread(&mut self) {
+        let parameters = self.parameters;
+        let is_known = |name: &str| KNOWN.iter().any(|names| names.contains(&name));
+        for it in parameters.all() {
+            let is_taken = self.taken.iter().any(|taken| std::ptr::eq(*taken, it));
+            let is_meant =
+                it.nested.as_ref().is_some_and(|(outer, inner)| is_known(outer) || is_known(inner));
+            if is_taken || it.value.is_empty() || !(it.is_deep || is_meant) {
+                continue;
+            }
+            self.warnings.push(match it.is_deep {
+                true => format!("not read: {}; only one level of nesting is read", it.name),
+                false => format!("not read: {}; send it under its own name, not nested", it.name),
+            });
         }
     }
 
@@ -395,19 +569,17 @@ impl Fault {
 
 /// Reads decimal text. What is beyond the currency's digits is rounded half away from zero; true when that changed it.
 fn decimal(text: &str, currency: Currency) -> Result<(Money, bool), Fault> {
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (whole, fraction) = match digits.split_once('.') {
-        Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
-        Some(_) => return Err(Fault::NoNumber),
-        None => (digits, ""),
-    };
+    let is_negative = text.starts_with('-');
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    // `5.` and `.5` are numbers, `.` is none.
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
+    if (whole.is_empty() && fraction.is_empty()) || !is_number(whole) || !is_number(fraction) {
         return Err(Fault::NoNumber);
     }
     let exponent = currency.exponent();
     let (kept, beyond) = fraction.split_at(fraction.len().min(exponent));
-    let minor: i128 = format!("{whole}{kept:0<exponent$}").parse().map_err(|_| Fault::TooLarge)?;
+    let minor: i128 = format!("0{whole}{kept:0<exponent$}").parse().map_err(|_| Fault::TooLarge)?;
     let minor = minor.saturating_add(i128::from(beyond.as_bytes().first() >= Some(&b'5')));
     if minor > MAX_MINOR {
         return Err(Fault::TooLarge);
@@ -428,12 +600,16 @@ mod tests {
         Currency::USD
     }
 
+    fn arrival(request: &str) -> Arrival {
+        Arrival { at: NOW, request: request.to_owned() }
+    }
+
     fn read_query(query: &str) -> Result<Statement, Refusal> {
         read(&parameters::read(query, "", b"").unwrap(), usd(), NOW)
     }
 
     fn payment(query: &str) -> Payment {
-        read_query(query).unwrap().payment("src_1", "crq_1", false).0
+        read_query(query).unwrap().payment("src_1", arrival("crq_1"), false).0
     }
 
     fn reported(query: &str) -> Reported {
@@ -485,7 +661,7 @@ mod tests {
                 it.transaction.clone()
             }),
             (&["event_name", "event"], "Upsell", |it| it.kind.clone()),
-            (&["occurred_at"], "1790000000", |it| Some(it.occurred_at.as_seconds().to_string())),
+            (&["occurred_at"], "1790000000", |it| Some(it.occurred_at?.as_seconds().to_string())),
             (&["test"], "1", |it| it.is_test.then(|| "1".to_owned())),
         ];
         for (names, value, seen) in rows {
@@ -529,12 +705,19 @@ mod tests {
         let rows = [
             ("102.60", "USD", Some("102.60")),
             ("102", "USD", Some("102.00")),
-            ("-5", "USD", Some("-5.00")),
+            ("-5", "USD", Some("5.00")),
+            ("%2B10", "USD", Some("10.00")),
+            (".5", "USD", Some("0.50")),
+            ("5.", "USD", Some("5.00")),
+            ("-.5", "USD", Some("0.50")),
+            (".", "USD", None),
+            ("-.", "USD", None),
+            ("%2B-5", "USD", None),
             ("0", "USD", Some("0.00")),
             ("007.5", "USD", Some("7.50")),
             ("10.005", "USD", Some("10.01")),
             ("10.0049", "USD", Some("10.00")),
-            ("-10.005", "USD", Some("-10.01")),
+            ("-10.005", "USD", Some("10.01")),
             ("99.995", "USD", Some("100.00")),
             ("500", "JPY", Some("500")),
             ("500.5", "JPY", Some("501")),
@@ -549,11 +732,8 @@ mod tests {
             ("$10", "USD", None),
             ("10 USD", "USD", None),
             ("1e3", "USD", None),
-            ("%2B10", "USD", None),
             ("--5", "USD", None),
             ("-", "USD", None),
-            (".5", "USD", None),
-            ("5.", "USD", None),
             ("1.2.3", "USD", None),
             ("NaN", "USD", None),
             ("%D9%A1", "USD", None),
@@ -585,6 +765,13 @@ mod tests {
             ("event_name=AddToCart&value=5", "AddToCart"),
             ("event_name=Upsell&conversion_type=lead", "Upsell"),
             ("event_name={event}&value=5", "purchase"),
+            ("event_name=undefined&value=5", "purchase"),
+            ("event_name=Renewal&value=5", "renewal"),
+            ("event_name=RENEWAL&value=5", "renewal"),
+            ("event_name=renewal&value=5", "renewal"),
+            ("event_name=Trial", "trial"),
+            ("event_name=Refund&value=5", "purchase"),
+            ("event_name=CHARGEBACK", "purchase"),
             ("conversion_type=sale", "purchase"),
             ("conversion_type=LEAD&value=5", "lead"),
             ("conversion_type=acquisition", "CompleteRegistration"),
@@ -600,6 +787,43 @@ mod tests {
         }
         let long = read_query(&format!("click_id=c&event={}", "x".repeat(65))).unwrap_err();
         assert_eq!(long.parameter.as_deref(), Some("event"));
+    }
+
+    #[test]
+    fn what_was_sent_nested_and_is_not_read_is_named() {
+        let warned = |body: &str| {
+            let parameters = parameters::read("", "application/json", body.as_bytes()).unwrap();
+            read(&parameters, usd(), NOW).unwrap().warnings
+        };
+        let rows = [
+            (r#"{"click_id":"c","data":{"order":{"value":9}}}"#, Some("not read: data_order;")),
+            (r#"{"click_id":"c","value":{"a":5}}"#, Some("not read: value_a;")),
+            (r#"{"click_id":"c","order":{"value":5}}"#, Some("not read: order_value;")),
+            (r#"{"click_id":"c","order":[{"value":5}]}"#, Some("not read: order;")),
+            (r#"{"click_id":"c","customer":{"email":"a@b.example","name":"x"}}"#, None),
+            (r#"{"click_id":"c","tags":[1,2],"order":{"colour":"red","value":null}}"#, None),
+        ];
+        for (body, expected) in rows {
+            let warnings = warned(body);
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{body}: {warnings:?}");
+            assert!(warnings.iter().all(|it| it.contains(expected.unwrap_or("")),), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_is_an_email() {
+        for good in ["a@b.example", "a.b%2Bc@b", "j\u{e4}@b.example"] {
+            assert!(read_query(&format!("email={good}")).is_ok(), "{good}");
+        }
+        for bad in ["not an email", "a@", "@b", "a@b@c", "a b@c", "undefined", "null", "None"] {
+            assert_eq!(
+                read_query(&format!("email={bad}")).unwrap_err().error,
+                NO_IDENTITY,
+                "{bad}"
+            );
+            let statement = read_query(&format!("click_id=c&email={bad}")).unwrap();
+            assert_eq!((statement.email, statement.warnings.len()), (None, 1), "{bad}");
+        }
     }
 
     #[test]
@@ -638,7 +862,8 @@ mod tests {
     #[test]
     fn keys_tell_repeats_from_new_conversions() {
         let key = |query: &str, request: &str| {
-            let (payment, warnings) = read_query(query).unwrap().payment("src_1", request, false);
+            let (payment, warnings) =
+                read_query(query).unwrap().payment("src_1", arrival(request), false);
             (payment.reported.unwrap().key, warnings.len())
         };
         let rows = [
@@ -676,7 +901,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             let read = read_query(&format!("click_id=c&occurred_at={text}"));
-            let at = read.ok().map(|it| it.occurred_at.as_seconds());
+            let at = read.ok().and_then(|it| Some(it.occurred_at?.as_seconds()));
             assert_eq!(at, expected, "{text}");
         }
         assert!(read_query("click_id=c&test=maybe").is_err());

@@ -194,8 +194,7 @@ async fn add_target(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
         Some(TargetKind::Email) => faults.extend(destination::check_recipients(&address).err()),
         Some(TargetKind::Slack | TargetKind::Webhook) => {
             let checked = destination::check_url(&address, state.config.allow_private_destinations);
-            let fault = checked.err().map(|why| why.replace(", as AnyTrack shows it", ""));
-            faults.extend(fault.map(|why| format!("{why} What you entered was not kept.")));
+            faults.extend(checked.err().map(|why| format!("{why} What you entered was not kept.")));
             if viewer.client.is_ours(&address) {
                 faults.push("That is Clickstamp’s own address.".to_owned());
             }

@@ -129,6 +129,8 @@ fn filter(
         only_paid: matches!(tab, "matched" | "unmatched"),
         search,
         from: Some(span.period.from),
+        kind: None,
+        destination_id: None,
         to: Some(span.period.to),
     }
 }

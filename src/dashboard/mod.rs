@@ -99,8 +99,6 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/settings/custom/{key}/rotate", post(settings::rotate_custom_token))
         .route("/settings/custom/{key}/test", post(settings::send_test_conversion))
         .route("/settings/custom/{key}/requests/{id}", get(settings::show_custom_request))
-        .route("/settings/stripe", post(settings::save_stripe))
-        .route("/settings/anytrack", post(settings::save_anytrack))
         .route("/settings/destinations", get(list_destinations).post(add_destination))
         .route("/settings/destinations/{key}", get(show_destination).post(change_destination))
         .route("/settings/alerts", get(alerts::show_alerts).post(alerts::change_alerts))

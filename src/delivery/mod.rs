@@ -121,6 +121,7 @@ pub(crate) async fn owe_refund(
     let outgoing = Outgoing {
         news: News::Refund(growth),
         transaction_id: format!("{told_as}-refund-{}", refunded.minor),
+        original_transaction_id: told_as,
         ..owed.outgoing.clone()
     };
     let key = format!("refund:{}", refunded.minor);
@@ -142,6 +143,7 @@ pub(crate) async fn owe_chargeback(
     let outgoing = Outgoing {
         news: News::Chargeback,
         transaction_id: format!("{told_as}-dispute"),
+        original_transaction_id: told_as,
         ..owed.outgoing.clone()
     };
     insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await

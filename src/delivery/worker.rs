@@ -3,7 +3,7 @@
 //! Promise: each destination has slots, a pace and a breaker of its own, so that a slow or dead one holds up no other. A claim is committed
 //! before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send. Idle, it asks the database next to nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,11 +66,20 @@ struct Look {
     trace: Option<Trace>,
 }
 
+/// An attempt under way, as far as giving it back needs it.
+struct Leased {
+    destination_id: String,
+    n: i64,
+    lease: Timestamp,
+}
+
 /// What is under way.
 pub(crate) struct Shift {
     worker: Worker,
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     ended: Vec<Ended>,
+    /// What is claimed and has not come back, by delivery.
+    claimed: HashMap<String, Leased>,
     /// How many are under way, by destination.
     busy: HashMap<String, i64>,
     pace: Pace,
@@ -96,6 +105,7 @@ impl Worker {
             worker: self.clone(),
             under_way: FuturesUnordered::new(),
             ended: Vec::new(),
+            claimed: HashMap::new(),
             busy: HashMap::new(),
             pace: Pace::default(),
             looks: HashMap::new(),
@@ -222,6 +232,7 @@ impl Shift {
             failpoint::pass("claimed").await;
         }
         for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
+            self.recorded(&ended.destination.id);
             tell(ended, state, status, error.as_deref());
         }
         for (id, (before, after)) in &locked {
@@ -231,6 +242,9 @@ impl Shift {
         for (destination, claim) in claimed {
             *self.busy.entry(destination.id.clone()).or_default() += 1;
             self.pace.spend(&destination.id, 1);
+            let destination_id = destination.id.clone();
+            let leased = Leased { destination_id, n: claim.n, lease: claim.lease };
+            self.claimed.insert(claim.id.clone(), leased);
             self.under_way.push(Box::pin(attempt(worker.clone(), destination, claim)));
         }
         Ok(begun)
@@ -329,7 +343,7 @@ impl Shift {
         for mut ended in std::mem::take(&mut self.ended) {
             let now = self.worker.clock.now();
             match settle_alone(&self.worker, now, &ended).await {
-                Ok(()) => {}
+                Ok(()) => self.recorded(&ended.destination.id),
                 Err(error) => {
                     tracing::error!(
                         delivery = ended.claim.id,
@@ -351,8 +365,15 @@ impl Shift {
         if let Some(busy) = self.busy.get_mut(&ended.destination.id) {
             *busy -= 1;
         }
+        self.claimed.remove(&ended.claim.id);
         self.looks.remove(&ended.destination.id);
         self.ended.push(ended);
+    }
+
+    /// An outcome was recorded. What was read before it is out of date: then the delivery was leased, now it may be due for a retry, sooner
+    /// than the lease would have ended. Without this the retry waits for the next poll.
+    fn recorded(&mut self, destination_id: &str) {
+        self.looks.remove(destination_id);
     }
 
     /// Something may be owed: every destination is worth a look.
@@ -363,6 +384,32 @@ impl Shift {
     /// An ordered stop: what is under way is finished, nothing is begun.
     pub(crate) fn begin_no_more(&mut self) {
         self.is_ending = true;
+    }
+
+    /// The time of an ordered stop is over: attempts under way are cut off, and their deliveries are due again, for another copy or for the
+    /// next start. Their destination may have received them, as after a crash.
+    ///
+    /// # Errors
+    /// When the database does not answer; the leases then end on their own.
+    pub(crate) async fn release(mut self) -> Result<()> {
+        self.under_way.clear();
+        let now = self.worker.clock.now();
+        let mut tx = self.worker.store.begin().await?;
+        // Breakers first and in order, as every turn does.
+        let destinations: BTreeSet<_> =
+            self.claimed.values().map(|leased| &leased.destination_id).collect();
+        for destination_id in destinations {
+            breakers::probe_now(&mut tx, now, destination_id).await?;
+        }
+        for (id, leased) in &self.claimed {
+            table::release_lease(&mut tx, id, leased.n, leased.lease).await?;
+        }
+        tx.commit().await?;
+        if !self.claimed.is_empty() {
+            let deliveries = self.claimed.len();
+            tracing::warn!(deliveries, "cut off deliveries under way; they are sent again");
+        }
+        Ok(())
     }
 
     /// True while attempts are under way.

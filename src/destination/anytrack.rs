@@ -110,6 +110,9 @@ pub(super) mod tests {
                 amount: Some("102.60".to_owned()),
                 currency: Some("USD".to_owned()),
                 refunded: Some("0.00".to_owned()),
+                disputed: Some("0.00".to_owned()),
+                lost: Some("0.00".to_owned()),
+                paid_at: Some("2026-09-21T14:13:20Z".to_owned()),
                 transaction_id: "cs_live_1".to_owned(),
                 client_reference_id: Some(OURS.to_owned()),
                 email: Some("jenny.rosen@example.com".to_owned()),
@@ -133,6 +136,8 @@ pub(super) mod tests {
             visit: serde_json::Value::Null,
             site: serde_json::Value::Null,
             stripe: serde_json::Value::Null,
+            taken: crate::destination::facts::Taken::default(),
+            original_transaction_id: "cs_live_1".to_owned(),
             never_to: Vec::new(),
         }
     }

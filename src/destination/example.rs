@@ -3,7 +3,7 @@
 //! In: a destination as it is now. Out: what was sent and what came back.
 //! Promise: nothing of it is kept, so it counts nowhere here; its transaction begins with `test_` and its person is nobody.
 
-use super::facts::{Conversion, Match, News, Outgoing, Touch};
+use super::facts::{Conversion, Match, News, Outgoing, Taken, Touch};
 use super::send::Answer;
 use super::{Message, Outcome, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
 use crate::clock::Timestamp;
@@ -67,6 +67,7 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
         landing_path: text(&touch["landing_path"]),
     };
     let theirs = text(&names["conversion"]["anytrack_click_id"]).filter(|_| !is_anytrack);
+    let nothing = one.map(|one| Money { minor: 0, ..one }.decimal());
     Outgoing {
         news: News::Paid,
         transaction_id: id.to_owned(),
@@ -80,7 +81,10 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
             occurred_at: now.to_rfc3339(),
             amount: one.map(Money::decimal),
             currency: one.map(|one| one.currency.code().to_owned()),
-            refunded: one.map(|one| Money { minor: 0, ..one }.decimal()),
+            refunded: nothing.clone(),
+            disputed: nothing.clone(),
+            lost: nothing,
+            paid_at: Some(now.to_rfc3339()),
             transaction_id: id.to_owned(),
             client_reference_id: click_id.clone(),
             email: Some(EMAIL.to_owned()),
@@ -106,6 +110,8 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
         site: names["site"].take(),
         stripe: names["stripe"].take(),
         never_to: Vec::new(),
+        taken: Taken::default(),
+        original_transaction_id: id.to_owned(),
     }
 }
 

@@ -5,8 +5,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::Ref;
 
-use crate::money::Money;
+use crate::money::{Money, share};
 
 /// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -20,6 +21,7 @@ pub(crate) struct Conversion {
     /// purchase, renewal, trial, lead, or a custom event name.
     pub(crate) kind: String,
     /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
+    #[schema(schema_with = conversion_status)]
     pub(crate) status: String,
     /// Live or test.
     pub(crate) livemode: bool,
@@ -31,6 +33,12 @@ pub(crate) struct Conversion {
     pub(crate) currency: Option<String>,
     /// What was given back.
     pub(crate) refunded: Option<String>,
+    /// What open disputes withhold.
+    pub(crate) disputed: Option<String>,
+    /// What lost disputes took.
+    pub(crate) lost: Option<String>,
+    /// When it was paid; null where it is not, and then it counts as no revenue.
+    pub(crate) paid_at: Option<String>,
     /// What destinations know it by.
     pub(crate) transaction_id: String,
     /// What Stripe brought back.
@@ -44,14 +52,34 @@ pub(crate) struct Conversion {
     pub(crate) touches: Vec<Touch>,
 }
 
+// The closed lists belong to modules above this one, so the schema names them.
+fn conversion_status() -> Ref {
+    Ref::from_schema_name("ConversionStatus")
+}
+
+fn match_state() -> Ref {
+    Ref::from_schema_name("MatchState")
+}
+
+fn match_rule() -> Ref {
+    Ref::from_schema_name("MatchRule")
+}
+
+fn unmatched_reason() -> Ref {
+    Ref::from_schema_name("UnmatchedReason")
+}
+
 /// The answer of the join.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
     /// matched, unmatched.
+    #[schema(schema_with = match_state)]
     pub(crate) state: String,
     /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
+    #[schema(schema_with = match_rule)]
     pub(crate) by: Option<String>,
     /// Why unmatched.
+    #[schema(schema_with = unmatched_reason)]
     pub(crate) reason: Option<String>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
@@ -83,6 +111,14 @@ pub(crate) enum News {
     Refund(Money),
     /// A dispute took it.
     Chargeback,
+}
+
+/// Money that went back, in minor units of the conversion's currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) refunded: i64,
+    pub(crate) disputed: i64,
+    pub(crate) lost: i64,
 }
 
 /// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
@@ -120,6 +156,10 @@ pub(crate) struct Outgoing {
     pub(crate) stripe: Value,
     /// Destinations that it came from: `dst_…`.
     pub(crate) never_to: Vec<String>,
+    /// What of the amount was refunded, is disputed and was lost, in minor units.
+    pub(crate) taken: Taken,
+    /// The transaction ID of the payment itself, also in the message of a refund.
+    pub(crate) original_transaction_id: String,
 }
 
 impl Outgoing {
@@ -148,6 +188,18 @@ impl Outgoing {
             News::Refund(_) => "refunded",
             News::Chargeback => "disputed",
         }
+    }
+
+    /// What is left of the amount after refunds and lost disputes.
+    fn net(&self) -> Option<Money> {
+        let taken = self.taken.refunded.saturating_add(self.taken.lost);
+        self.amount.map(|amount| Money { minor: amount.minor.saturating_sub(taken), ..amount })
+    }
+
+    /// The same share of the value that the destination gets.
+    fn remaining_value(&self) -> Option<Money> {
+        let (value, amount, net) = (self.value?, self.amount?, self.net()?);
+        Some(Money { minor: share(value.minor, net.minor.max(0), amount.minor), ..value })
     }
 
     pub(crate) fn is_matched(&self) -> bool {
@@ -190,6 +242,13 @@ impl Outgoing {
             "refund_amount": self.refund_amount().map(Money::decimal),
             "currency": conversion.currency,
             "refunded": conversion.refunded,
+            "refunded_minor": self.taken.refunded,
+            "disputed_minor": self.taken.disputed,
+            "lost_minor": self.taken.lost,
+            "net_minor": self.net().map(|net| net.minor),
+            "net": self.net().map(Money::decimal),
+            "remaining_value": self.remaining_value().map(Money::decimal),
+            "original_transaction_id": self.original_transaction_id,
             "occurred_at": conversion.occurred_at,
             "occurred_at_s": self.occurred_at_s,
             "livemode": conversion.livemode,

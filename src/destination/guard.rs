@@ -17,7 +17,7 @@ use url::{Host, Url};
 /// A sentence for the owner; it does not repeat the URL.
 pub fn check_url(url: &str, allow_private: bool) -> Result<Url, String> {
     let url = Url::parse(url)
-        .map_err(|_| "That is not a URL. Paste it whole, as AnyTrack shows it.".to_owned())?;
+        .map_err(|_| "That is not a URL: a whole one starts with https://.".to_owned())?;
     match url.scheme() {
         "https" => {}
         "http" if allow_private => {}

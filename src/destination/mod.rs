@@ -91,6 +91,22 @@ pub(crate) enum Skip {
 }
 
 impl Skip {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::TestMode,
+        Self::KindOff,
+        Self::NoIdentity,
+        Self::Unmatched,
+        Self::ZeroValue,
+        Self::BelowMinimum,
+        Self::Gpc,
+        Self::NoConsent,
+        Self::BeforeDestination,
+        Self::SiteOff,
+        Self::Echo,
+        Self::TooOld,
+    ];
+
     /// The reason as stored.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -229,6 +245,9 @@ fn event_name(outgoing: &Outgoing) -> &str {
         (News::Chargeback, _) => "Chargeback",
         (News::Paid, "purchase" | "renewal") => "Purchase",
         (News::Paid, "trial" | "lead") => "Lead",
+        // A page's own event must not pass for a refund.
+        (News::Paid, custom) if custom.eq_ignore_ascii_case("refund") => "CustomRefund",
+        (News::Paid, custom) if custom.eq_ignore_ascii_case("chargeback") => "CustomChargeback",
         (News::Paid, custom) => custom,
     }
 }

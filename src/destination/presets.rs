@@ -118,7 +118,9 @@ pub(crate) fn sample() -> Value {
         "conversion": {
             "id": "cnv_sample", "kind": "purchase", "status": "paid", "event_name": "Purchase",
             "transaction_id": "cs_live_sample", "value": "102.60", "amount": "102.60", "amount_minor": 10260,
-            "currency": "USD", "refunded": "0.00", "refund_amount": "26.00", "occurred_at": "2026-09-21T14:13:20Z",
+            "currency": "USD", "refunded": "0.00", "refund_amount": "26.00",
+            "refunded_minor": 2600, "disputed_minor": 0, "lost_minor": 0, "net_minor": 7660, "net": "76.60",
+            "remaining_value": "76.60", "original_transaction_id": "cs_live_sample", "occurred_at": "2026-09-21T14:13:20Z",
             "occurred_at_s": 1_790_000_000, "livemode": true,
             "client_reference_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "email": "jenny.rosen@example.com",
             "click_id": "ck_0123456789abcdefghjkmnpqrstvwxyz", "ref_id": "ck_0123456789abcdefghjkmnpqrstvwxyz",

@@ -29,6 +29,10 @@ pub(crate) struct ConversionFilter {
     pub(crate) delivery_state: Option<String>,
     /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
     pub(crate) status: Option<String>,
+    /// purchase, renewal, trial, lead, or a custom name.
+    pub(crate) kind: Option<String>,
+    /// Conversions with at least one delivery to this destination, in the state above where one is named.
+    pub(crate) destination_id: Option<String>,
     /// True lists only what numbers count: paid ones.
     pub(crate) only_paid: bool,
     /// Beginning of an e-mail address, a transaction ID, a click ID, a reference, or a conversion's ID.
@@ -238,8 +242,13 @@ async fn of_site(
             and (cast($7 as text) is null or match_state = $7)
             and (cast($8 as text) is null or match_reason = $8)
             and (cast($9 as text) is null or status = $9)
-            and (cast($10 as text) is null
-                 or exists (select 1 from deliveries d where d.conversion_id = c.id and d.state = $10))
+            and (cast($10 as text) is null and cast($14 as text) is null
+                 or exists (select 1
+                              from deliveries d
+                             where d.conversion_id = c.id
+                               and (cast($10 as text) is null or d.state = $10)
+                               and (cast($14 as text) is null or d.destination_id = $14)))
+            and (cast($15 as text) is null or kind = $15)
             and (cast($11 as text) is null
                  or substr(lower(email), 1, length($11)) = lower($11)
                  or substr(transaction_id, 1, length($11)) = $11
@@ -263,6 +272,8 @@ async fn of_site(
     .bind(filter.search.as_deref())
     .bind(i64::from(filter.only_paid))
     .bind(limit + 1)
+    .bind(filter.destination_id.as_deref())
+    .bind(filter.kind.as_deref())
     .fetch_all(store.pool())
     .await
     .context("could not list conversions")?;

@@ -23,6 +23,10 @@ pub(crate) struct Day {
     pub(crate) visits: i64,
     /// Paid conversions.
     pub(crate) conversions: i64,
+    /// Of them: purchases, trials and leads.
+    pub(crate) firsts: i64,
+    /// Of them: renewals.
+    pub(crate) renewals: i64,
     /// What was paid.
     pub(crate) gross: Totals,
     /// Net revenue: without refunds and lost disputes.
@@ -65,6 +69,7 @@ pub(crate) async fn days(
         concat!(
             summed_days!("and zone = $7"),
             "select min(quarter) as quarter, currency, cast(sum(conversions) as bigint) as conversions,
+                    cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded + lost) as bigint) as refunded
                from (",
             in_sums!("d.from_ms / 900000 as quarter", "0"),
@@ -116,6 +121,8 @@ struct ConversionQuarter {
     /// Empty if the conversions have no amount.
     currency: String,
     conversions: i64,
+    firsts: i64,
+    renewals: i64,
     gross: i64,
     refunded: i64,
 }
@@ -140,6 +147,8 @@ fn fold(
     for row in conversions {
         day_of(row.quarter, &mut |day| {
             day.conversions += row.conversions;
+            day.firsts += row.firsts;
+            day.renewals += row.renewals;
             add(&mut day.gross, row.gross, Some(&row.currency));
             add(&mut day.net, row.gross.saturating_sub(row.refunded), Some(&row.currency));
         });
@@ -156,7 +165,10 @@ fn empty_days(period: Period, zone: &TimeZone) -> BTreeMap<Date, Day> {
     let mut date = date_of(period.from.as_ms(), zone);
     loop {
         let (gross, net) = (Totals::default(), Totals::default());
-        days.insert(date, Day { date, visits: 0, conversions: 0, gross, net });
+        days.insert(
+            date,
+            Day { date, visits: 0, conversions: 0, firsts: 0, renewals: 0, gross, net },
+        );
         match date.tomorrow() {
             Ok(next) if next <= last => date = next,
             Ok(_) | Err(_) => return days,
@@ -253,6 +265,8 @@ mod tests {
             quarter,
             currency: code.to_owned(),
             conversions: 1,
+            firsts: 1,
+            renewals: 0,
             gross,
             refunded,
         };

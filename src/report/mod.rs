@@ -144,6 +144,11 @@ pub(crate) struct Share {
     pub(crate) whole: i64,
 }
 
+/// Purchases, trials and leads of all visits; never more than all, because some buyers' visits are not counted.
+pub(crate) fn conversion_rate(firsts: i64, visits: i64) -> Share {
+    Share { part: firsts.min(visits), whole: visits }
+}
+
 impl Share {
     /// The share in ten-thousandths, rounded down, so that 10,000 always means all. `None` if the
     /// whole is zero.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::counted::{counted, in_period};
 use super::summed::{in_gaps, in_sums, summed_days};
-use super::{Period, Scope, Share, add, within};
+use super::{Period, Scope, Share, add, conversion_rate, within};
 use crate::money::Totals;
 use crate::store::Store;
 
@@ -19,6 +19,10 @@ pub(crate) struct Overview {
     pub(crate) visits: i64,
     /// Paid conversions.
     pub(crate) conversions: i64,
+    /// Of them: purchases, trials and leads. The conversion rate is about these.
+    pub(crate) firsts: i64,
+    /// Of them: renewals, for which nobody has to visit.
+    pub(crate) renewals: i64,
     /// Those that have a visit.
     pub(crate) matched: i64,
     /// Those that have none.
@@ -68,7 +72,8 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
             summed_days!(""),
             "select 0 as is_undelivered, reason, currency, cast(sum(conversions) as bigint) as conversions,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
-                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost
+                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost,
+                    cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals
                from (",
             in_sums!("s.name as reason", "0"),
             " union all ",
@@ -81,7 +86,8 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
               union all
              select 1 as is_undelivered, reason, currency, count(*) as conversions,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
-                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost
+                    cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost,
+                    cast(0 as bigint) as firsts, cast(0 as bigint) as renewals
                from (select case when c.match_state = 'matched' then '' else coalesce(c.match_reason, 'no_object') end as reason,
                             coalesce(c.currency, '') as currency, coalesce(c.amount_minor, 0) as gross,
                             c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost
@@ -185,9 +191,16 @@ struct Group {
     refunded: i64,
     disputed: i64,
     lost: i64,
+    firsts: i64,
+    renewals: i64,
 }
 
 impl Overview {
+    /// Purchases, trials and leads of all visits; never more than all.
+    pub(crate) fn conversion_rate(&self) -> Share {
+        conversion_rate(self.firsts, self.visits)
+    }
+
     /// Unmatched conversions that state money.
     pub(crate) fn unmatched_payments(&self) -> i64 {
         self.unmatched - self.unmatched_events
@@ -209,6 +222,8 @@ impl Overview {
             return;
         }
         self.conversions += group.conversions;
+        self.firsts += group.firsts;
+        self.renewals += group.renewals;
         add(&mut self.gross, group.gross, currency);
         add(&mut self.refunded, group.refunded, currency);
         add(&mut self.net, net, currency);

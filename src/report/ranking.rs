@@ -54,6 +54,10 @@ pub(crate) struct RankingRow {
     pub(crate) visits: i64,
     /// Paid conversions whose last touch has this value.
     pub(crate) conversions: i64,
+    /// Those of them that are purchases, trials or leads.
+    pub(crate) firsts: i64,
+    /// Those of them that are renewals.
+    pub(crate) renewals: i64,
     /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,
 }
@@ -74,11 +78,10 @@ pub(crate) async fn ranking(
         .fetch_all(store.pool())
         .await
         .context("could not rank visits")?;
-    let conversions: Vec<(Option<String>, String, i64, i64)> =
-        within(conversions_sql, scope, period)
-            .fetch_all(store.pool())
-            .await
-            .context("could not rank conversions")?;
+    let conversions: Vec<Group> = within(conversions_sql, scope, period)
+        .fetch_all(store.pool())
+        .await
+        .context("could not rank conversions")?;
     Ok(rank(visits, conversions, currency))
 }
 
@@ -97,7 +100,9 @@ macro_rules! statements {
             ),
             concat!(
                 summed_days!(""),
-                "select name, currency, cast(sum(conversions) as bigint), cast(sum(gross - refunded - lost) as bigint)
+                "select name, currency, cast(sum(conversions) as bigint) as conversions,
+                        cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
+                        cast(sum(gross - refunded - lost) as bigint) as net_minor
                    from (",
                 in_sums!("case when s.dimension = 6 then null else s.name end as name", $or_none),
                 " union all ",
@@ -146,23 +151,32 @@ impl Dimension {
     }
 }
 
-fn rank(
-    visits: Vec<(String, i64)>,
-    conversions: Vec<(Option<String>, String, i64, i64)>,
-    currency: Currency,
-) -> Ranking {
+/// Conversions of one name and currency; without a name, those without a touch.
+#[derive(sqlx::FromRow)]
+struct Group {
+    name: Option<String>,
+    currency: String,
+    conversions: i64,
+    firsts: i64,
+    renewals: i64,
+    net_minor: i64,
+}
+
+fn rank(visits: Vec<(String, i64)>, conversions: Vec<Group>, currency: Currency) -> Ranking {
     let mut by_name = BTreeMap::<String, RankingRow>::new();
     let mut ranking = Ranking::default();
     for (name, visits) in visits {
         by_name.entry(name).or_default().visits += visits;
     }
-    for (name, code, conversions, net_minor) in conversions {
-        let row = match name {
+    for group in conversions {
+        let row = match group.name {
             Some(name) => by_name.entry(name).or_default(),
             None => &mut ranking.unmatched,
         };
-        row.conversions += conversions;
-        add(&mut row.net, net_minor, Some(&code));
+        row.conversions += group.conversions;
+        row.firsts += group.firsts;
+        row.renewals += group.renewals;
+        add(&mut row.net, group.net_minor, Some(&group.currency));
     }
     let named = by_name.into_iter().map(|(name, row)| RankingRow { name, ..row });
     ranking.rows = named.collect();
@@ -174,6 +188,8 @@ fn rank(
     for row in rest {
         ranking.rest.visits += row.visits;
         ranking.rest.conversions += row.conversions;
+        ranking.rest.firsts += row.firsts;
+        ranking.rest.renewals += row.renewals;
         row.net.iter().for_each(|sum| ranking.rest.net.add(sum));
     }
     ranking
@@ -188,18 +204,27 @@ mod tests {
         let usd = Currency::parse("usd").unwrap();
         let mut visits: Vec<_> = (0..20).map(|n| (format!("c{n:02}"), n)).collect();
         visits.push((String::new(), 1));
+        let group = |name: Option<&str>, currency: &str, conversions, net_minor| Group {
+            name: name.map(str::to_owned),
+            currency: currency.to_owned(),
+            conversions,
+            firsts: 1,
+            renewals: conversions - 1,
+            net_minor,
+        };
         let conversions = vec![
-            (Some("c03".to_owned()), "USD".to_owned(), 2, 900),
-            (Some("c04".to_owned()), "EUR".to_owned(), 9, 99_900),
-            (Some("unseen".to_owned()), "USD".to_owned(), 1, 1000),
-            (None, "USD".to_owned(), 4, 77),
-            (None, String::new(), 1, 0),
+            group(Some("c03"), "USD", 2, 900),
+            group(Some("c04"), "EUR", 9, 99_900),
+            group(Some("unseen"), "USD", 1, 1000),
+            group(None, "USD", 4, 77),
+            group(None, "", 1, 0),
         ];
         let ranking = rank(visits, conversions, usd);
         let names: Vec<_> = ranking.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names[..4], ["unseen", "c03", "c04", "c19"]);
         assert_eq!((names.len(), ranking.rest_rows), (SHOWN, 10));
         assert_eq!((ranking.unmatched.conversions, ranking.unmatched.net.of(usd).minor), (5, 77));
+        assert_eq!((ranking.unmatched.firsts, ranking.unmatched.renewals), (2, 3));
         let shown: i64 = ranking.rows.iter().map(|row| row.visits).sum();
         assert_eq!(shown + ranking.rest.visits, (0..20).sum::<i64>() + 1);
     }

@@ -79,7 +79,7 @@ pub(crate) struct StripeEvent {
     pub(crate) row: StripeEventRow,
     /// The index of the signing secret that verified it; -1 for events that we fetched from Stripe.
     pub(crate) secret_position: i64,
-    /// The result of requesting the payment's checkout session from Stripe, if that was missing.
+    /// The results of requesting objects that the event needs and that were missing, such as the payment's checkout session.
     pub(crate) lookup: Option<String>,
     /// The conversions that its object belongs to, oldest first.
     pub(crate) payments: Vec<EventPayment>,
@@ -202,13 +202,15 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
-    let lookup = sqlx::query("select said from stripe_lookups where event_id = $1")
-        .bind(id)
-        .fetch_optional(store.pool())
-        .await
-        .context("could not read the request for a checkout session")?;
+    let lookups =
+        sqlx::query("select said from stripe_lookups where event_id = $1 order by subject")
+            .bind(id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not read the requests to Stripe")?;
+    let said: Vec<String> = lookups.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(Some(StripeEvent {
-        lookup: lookup.map(|row| row.try_get(0)).transpose()?,
+        lookup: Some(said.join(" ")).filter(|said| !said.is_empty()),
         payments: payments(store, &row).await?,
         row: read_row(&row)?,
         secret_position: row.try_get("secret_position")?,

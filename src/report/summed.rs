@@ -35,7 +35,9 @@ macro_rules! in_gaps {
         concat!(
             "select ", $columns, ", coalesce(c.currency, '') as currency, 1 as conversions,
                     coalesce(c.amount_minor, 0) as gross, c.refunded_minor as refunded,
-                    c.disputed_minor as disputed, c.lost_minor as lost
+                    c.disputed_minor as disputed, c.lost_minor as lost,
+                    case when c.kind in ('purchase', 'trial', 'lead') then 1 else 0 end as firsts,
+                    case when c.kind = 'renewal' then 1 else 0 end as renewals
                from gaps g
               cross join conversions c ", $joins, "
               where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= g.since_ms and c.occurred_at_ms < g.until_ms
@@ -53,7 +55,7 @@ macro_rules! in_sums {
             "select ",
             $columns,
             ", s.currency, s.conversions, s.gross_minor as gross, s.refunded_minor as refunded,
-                    s.disputed_minor as disputed, s.lost_minor as lost
+                    s.disputed_minor as disputed, s.lost_minor as lost, s.firsts, s.renewals
                from summed d
               cross join conversion_sums s
               where s.site = d.site and s.livemode = d.livemode and s.dimension in (",

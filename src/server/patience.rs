@@ -4,11 +4,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::limit::places::Place;
 
 /// How long we wait for a client to take a little of its answer. Far longer than a phone loses its network in a tunnel.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,6 +21,8 @@ const LEAST_BYTES: usize = 4 * 1024;
 /// A connection whose other side must read. Costs nothing as long as it does.
 pub(super) struct Patient<S> {
     inner: S,
+    /// Learns when the client does something.
+    place: Arc<Place>,
     /// Ends the present wait, which began when a write could not be made at once.
     wait: Option<Pin<Box<Sleep>>>,
     /// Bytes taken since then.
@@ -25,8 +30,8 @@ pub(super) struct Patient<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Patient<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, wait: None, taken: 0 }
+    pub(super) fn new(inner: S, place: Arc<Place>) -> Self {
+        Self { inner, place, wait: None, taken: 0 }
     }
 
     /// Passes on what was written; what has to wait does so only until the patience ends.
@@ -38,6 +43,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
         match written {
             Poll::Ready(Ok(count)) => {
                 self.taken += count;
+                self.place.client_acted();
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -107,7 +113,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.place.client_acted();
+        }
+        read
     }
 }
 
@@ -115,13 +126,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 mod tests {
     use axum::Router;
     use axum::routing::get;
-    use hyper_util::server::graceful::GracefulShutdown;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::watch;
     use tokio::time::Instant;
 
     use super::*;
     use crate::client::Peer;
-    use crate::server::{Connection, serve};
+    use crate::limit::places::{Places, Rules};
+    use crate::server::{Connection, Stage, serve};
 
     const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -142,8 +154,10 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             }
         };
-        let going_on = GracefulShutdown::new();
-        let served = serve(Box::new(ours), connection, &going_on);
+        let (_going_on, stage) = watch::channel(Stage::Serving);
+        let places = Places::new(Rules { total: 1, share: 1, patience: PATIENCE });
+        let place = places.enter_at_once(None, 1).unwrap();
+        let served = serve(Box::new(ours), place, connection, stage);
         let (read, ()) = tokio::join!(client, served);
         read
     }

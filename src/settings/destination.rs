@@ -458,7 +458,7 @@ pub(crate) async fn delete(tx: &mut AnyConnection, now: Timestamp, id: &str) -> 
     table::delete_destination(tx, now, id).await.context("could not delete a destination")
 }
 
-/// Saves the AnyTrack URL of a site: creates its destination, or corrects it, which heals everything still owed.
+/// Saves the AnyTrack URL of a site: adds its destination, or corrects the address of the one it has.
 ///
 /// # Errors
 /// When the database cannot be written.

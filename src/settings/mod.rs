@@ -41,7 +41,7 @@ pub use source::{
 ///
 /// # Errors
 /// When the database cannot be read or written.
-pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<ClickIdKey> {
+pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<Prepared> {
     let mut tx = begin_change(store).await?;
     let key = table::get_or_set(&mut tx, "click_id_key", &ids::hex(&ids::new_key())).await?;
     let site_id = table::ensure_first_site(&mut tx, now).await?;
@@ -52,12 +52,24 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<C
     } else {
         table::release_from_environment(&mut tx, "main").await?;
     }
-    match &config.anytrack_url {
+    let corrected = match &config.anytrack_url {
         Some(url) => table::set_anytrack(&mut tx, now, &site_id, url, true).await?,
-        None => table::release_anytrack_from_environment(&mut tx).await?,
-    }
+        None => {
+            table::release_anytrack_from_environment(&mut tx).await?;
+            None
+        }
+    };
     tx.commit().await?;
-    read_key(&key)
+    Ok(Prepared { click_ids: read_key(&key)?, corrected })
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The server's key for click IDs.
+    pub click_ids: ClickIdKey,
+    /// The ID of the destination whose address the environment just changed.
+    pub corrected: Option<String>,
 }
 
 /// Begins a transaction that changes the records. Every change goes through here: it waits until no transaction works with the old ones, and raises

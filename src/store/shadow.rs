@@ -142,15 +142,17 @@ impl Store {
 }
 
 impl Shadow {
-    /// Copies all rows of the real table into the shadow's own.
-    pub(crate) async fn fill(&self, table: &'static str) -> Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        let fill = format!("insert into {table} select * from real_{table}");
-        connection
-            .execute(AssertSqlSafe(fill))
-            .await
-            .with_context(|| format!("could not copy {table}"))?;
-        Ok(())
+    /// Runs statements that copy from real tables, all as of one instant, however much is written meanwhile.
+    pub(crate) async fn take_picture(&self, statements: &[&'static str]) -> Result<()> {
+        let mut tx = self.begin().await?;
+        if self.engine == Engine::Postgres {
+            // SQLite's transactions see one instant anyway.
+            tx.execute("set transaction isolation level repeatable read").await?;
+        }
+        for statement in statements {
+            tx.execute(*statement).await.context("could not copy the tables as they are now")?;
+        }
+        tx.commit().await
     }
 
     /// Writes the rows whose `key` is `from` into the real table under `to`. A row that is there is corrected, where `key` is its primary key.

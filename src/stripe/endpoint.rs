@@ -2,21 +2,25 @@
 //! In: a signed webhook. Out: 200 once it is durable, else a fixed line; the reason goes to our log only.
 //! Promise: nothing but verify, insert and commit happens before the answer, because a buyer may be waiting for it.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::StreamExt as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::signature::{self, SignatureError, TOLERANCE_SECONDS};
 use super::table::{self, NewEvent, Origin};
 use super::{Rejections, event};
+use crate::client::Client;
 use crate::error::AppError;
+use crate::limit::log;
+use crate::limit::places::{Place, Places, Rules};
 use crate::settings::Source;
 use crate::state::AppState;
 
@@ -24,31 +28,45 @@ use crate::state::AppState;
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// Bodies up to this are read at once; nearly all events are far smaller.
 const SMALL_EVENT_BYTES: usize = 64 * 1024;
-/// Larger bodies held at a time. Nobody is known before his body is read, so without it anybody could fill the memory.
-const LARGE_EVENTS: usize = 64;
+/// Bytes of larger bodies held at once. The signature covers the body, so bodies of strangers must be held too; this bounds the memory they
+/// take, which is about three times as much while an event is stored.
+const LARGE_BYTES: usize = 8 * 1024 * 1024;
+/// Of one public address: two of the largest events.
+const LARGE_BYTES_OF_ONE: usize = 2 * MAX_EVENT_BYTES;
+/// A large body that brings nothing for that long gives way to one that does.
+const LARGE_PATIENCE: Duration = Duration::from_secs(1);
+/// And is not waited for any longer.
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a large body waits until there is room for it. Stripe waits longer for its answer.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
 
 pub(crate) fn routes(rejections: Rejections) -> Router<AppState> {
-    let large = Arc::new(Semaphore::new(LARGE_EVENTS));
-    let receive = move |state, path, headers, body| {
-        receive_event(state, path, headers, body, rejections, large)
+    let large = Places::new(Rules {
+        total: LARGE_BYTES,
+        share: LARGE_BYTES_OF_ONE,
+        patience: LARGE_PATIENCE,
+    });
+    let receive = move |state, path, client, headers, body| {
+        receive_event(state, path, client, headers, body, rejections, large)
     };
     Router::new().route("/webhooks/stripe/{source}", post(receive))
 }
 
-/// `POST /webhooks/stripe/{source}`: 200 stored or repeated · 400 not believed · 404 unknown source · 413 too large · 503 ours.
+/// `POST /webhooks/stripe/{source}`: 200 stored or repeated · 400 not believed · 404 unknown source · 408 too slow · 413 too large · 503 ours.
 async fn receive_event(
     State(state): State<AppState>,
     Path(source): Path<String>,
+    client: Client,
     headers: HeaderMap,
     body: Body,
     rejections: Rejections,
-    large: Arc<Semaphore>,
+    large: Places,
 ) -> Result<Response, AppError> {
     let settings = state.settings.current();
     let source = settings
         .stripe_source(&source)
         .ok_or_else(|| AppError::not_found("there is no such source"))?;
-    let (body, _room) = read(body, &large).await?;
+    let (body, _room) = read(body, &large, client.address).await?;
     let now = state.clock.now();
     let lines: Vec<&[u8]> =
         headers.get_all("stripe-signature").iter().map(|line| line.as_bytes()).collect();
@@ -60,11 +78,13 @@ async fn receive_event(
             })?;
     let mut envelope = event::envelope(&body).ok_or_else(|| {
         rejections.count(now, &source.id, "json");
-        tracing::warn!(
-            source = source.key,
-            body_bytes = body.len(),
-            "a signed webhook is not a JSON object"
-        );
+        if log::admits("unreadable webhooks", &source.key) {
+            tracing::warn!(
+                source = source.key,
+                body_bytes = body.len(),
+                "a signed webhook is not a JSON object"
+            );
+        }
         AppError::bad_request("this webhook cannot be accepted")
     })?;
     envelope.account = settings.ledger_account(envelope.account);
@@ -97,12 +117,15 @@ async fn store(state: &AppState, event: &NewEvent<'_>) -> anyhow::Result<()> {
 
 /// The answer is one fixed line; the reason and its usual causes are for the owner's log.
 fn refuse(source: &Source, error: &SignatureError, body_bytes: usize) -> AppError {
-    tracing::warn!(
-        source = source.key,
-        reason = error.word(),
-        body_bytes,
-        "rejected a webhook: {error}"
-    );
+    // Anybody can cause it, as often as they like; the number of rejections is on the source's page.
+    if log::admits("rejected webhooks", &source.key) {
+        tracing::warn!(
+            source = source.key,
+            reason = error.word(),
+            body_bytes,
+            "rejected a webhook: {error}"
+        );
+    }
     let status = match error {
         SignatureError::Config => StatusCode::SERVICE_UNAVAILABLE,
         SignatureError::Missing
@@ -115,32 +138,67 @@ fn refuse(source: &Source, error: &SignatureError, body_bytes: usize) -> AppErro
     AppError::new(status, "this webhook cannot be accepted")
 }
 
-/// The whole body, and the place it takes among the large ones.
+/// The whole body, and the room it takes among the large ones.
 async fn read(
     body: Body,
-    large: &Semaphore,
-) -> Result<(Vec<u8>, Option<SemaphorePermit<'_>>), AppError> {
+    large: &Places,
+    address: IpAddr,
+) -> Result<(Vec<u8>, Option<Place>), AppError> {
+    let declared = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    if declared.is_some_and(|bytes| bytes > MAX_EVENT_BYTES) {
+        return Err(too_large());
+    }
     let (mut chunks, mut whole, mut room) = (body.into_data_stream(), Vec::new(), None);
-    while let Some(chunk) = chunks.next().await {
-        let chunk =
-            chunk.map_err(|error| AppError::bad_request("the body broke off").because(error))?;
+    while let Some(chunk) = next(&mut chunks, room.as_ref()).await? {
         let length = whole.len() + chunk.len();
         if length > MAX_EVENT_BYTES {
-            return Err(AppError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "this webhook is larger than 1 MiB",
-            ));
+            return Err(too_large());
         }
         if length > SMALL_EVENT_BYTES && room.is_none() {
-            let taken = large.try_acquire().map_err(|cause| {
-                AppError::unavailable(
-                    "too many large webhooks at once; send it again",
-                    cause.into(),
-                )
-            })?;
-            room = Some(taken);
+            let bytes = declared.unwrap_or(MAX_EVENT_BYTES);
+            let entered = timeout(WAIT_FOR_ROOM, large.enter(Some(address), bytes)).await;
+            room = Some(entered.map_err(|_| no_room())?);
+            whole.reserve_exact(bytes.saturating_sub(whole.len()));
+        }
+        if let Some(room) = &room {
+            room.client_acted();
         }
         whole.extend_from_slice(&chunk);
     }
+    if let Some(room) = &room {
+        room.set_busy(true);
+    }
     Ok((whole, room))
+}
+
+/// The next piece of a body; an error when it does not come, or when another body needs the room of this one.
+async fn next(
+    chunks: &mut BodyDataStream,
+    room: Option<&Place>,
+) -> Result<Option<Bytes>, AppError> {
+    let must_leave = async {
+        match room {
+            Some(room) => room.must_leave().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        next = timeout(BODY_PATIENCE, chunks.next()) => {
+            let slow = |_| AppError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+            let chunk = next.map_err(slow)?.transpose();
+            chunk.map_err(|error| AppError::bad_request("the body broke off").because(error))
+        }
+        () = must_leave => Err(no_room()),
+    }
+}
+
+fn too_large() -> AppError {
+    AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "this webhook is larger than 1 MiB")
+}
+
+/// Stripe sends it again.
+fn no_room() -> AppError {
+    let line = "too many large webhooks at once; send it again";
+    AppError::new(StatusCode::SERVICE_UNAVAILABLE, line)
 }

@@ -85,8 +85,8 @@ async fn process(store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<(
                 false => paid_at,
             });
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
-            if let Some(payment_intent) = &processed.without_checkout {
-                lookup::note(&mut tx, ledger.now, event, payment_intent).await?;
+            for missing in &processed.missing {
+                lookup::note(&mut tx, ledger.now, event, missing).await?;
             }
             let note = note(&mut tx, event, processed.changes).await?;
             let conversion_id = processed.conversion_id.as_deref();

@@ -3,10 +3,11 @@
 //! Promise: bounded memory in a flood, and an office behind one address is not shut out by its default.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
+use crate::limit::network::{self, WIDE_IS_WORTH};
 
 /// Addresses remembered within a minute; beyond it newcomers are let through rather than counted.
 const MAX_ADDRESSES: usize = 100_000;
@@ -41,24 +42,23 @@ impl VisitLimit {
             counts.minute = minute;
             counts.by_address = HashMap::new();
         }
-        let address = network(address);
-        if counts.by_address.len() >= MAX_ADDRESSES && !counts.by_address.contains_key(&address) {
-            return true;
-        }
-        let count = counts.by_address.entry(address).or_default();
-        *count = count.saturating_add(1);
-        *count <= self.per_minute
+        let networks = network::of(address);
+        let is_fine = counts.count(networks.narrow) <= self.per_minute;
+        // A subscriber of IPv6 may have 256 networks of the narrow kind.
+        let widely = self.per_minute.saturating_mul(WIDE_IS_WORTH);
+        is_fine && networks.wide.is_none_or(|wide| counts.count(wide) <= widely)
     }
 }
 
-/// One IPv6 subscriber owns a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        address @ IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+impl Counts {
+    /// Counts one more of a network; 0 when there is no room to remember it.
+    fn count(&mut self, network: IpAddr) -> u32 {
+        if self.by_address.len() >= MAX_ADDRESSES && !self.by_address.contains_key(&network) {
+            return 0;
         }
+        let count = self.by_address.entry(network).or_default();
+        *count = count.saturating_add(1);
+        *count
     }
 }
 
@@ -84,6 +84,17 @@ mod tests {
         let limit = VisitLimit::new(1);
         assert!(limit.allows("2001:db8::1".parse().unwrap(), Timestamp::from_ms(0)));
         assert!(!limit.allows("2001:db8::2".parse().unwrap(), Timestamp::from_ms(0)));
+    }
+
+    #[test]
+    fn a_56_is_worth_four_of_its_256_networks() {
+        let limit = VisitLimit::new(1);
+        let allowed = (0..256).filter(|n| {
+            let address = format!("2001:db8:0:12{n:02x}::1").parse().unwrap();
+            limit.allows(address, Timestamp::from_ms(0))
+        });
+        assert_eq!(allowed.count(), 4);
+        assert!(limit.allows("2001:db8:0:1300::1".parse().unwrap(), Timestamp::from_ms(0)));
     }
 
     #[test]

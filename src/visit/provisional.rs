@@ -20,8 +20,10 @@ use crate::store::Store;
 
 /// How long the page's report has before a landing is written. Nearly every one comes, and then nothing is.
 pub(super) const REPORT_DUE: Duration = Duration::from_secs(10);
-/// Landings that may wait, about a kibibyte each; beyond it new ones are dropped.
+/// Landings that may wait; beyond it new ones are dropped.
 const MAX_WAITING: usize = 4096;
+/// Bytes that they may hold together. A landing has about a kibibyte, a hostile one ten.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// Written in one transaction; the visit writer waits no longer than that.
 const ROWS_AT_A_TIME: usize = 128;
 
@@ -51,6 +53,8 @@ pub(crate) struct Landings {
 struct Waiting {
     /// Oldest first.
     landings: VecDeque<Landing>,
+    /// What they hold.
+    bytes: usize,
     /// How many found no room since somebody was told.
     dropped: u64,
 }
@@ -67,7 +71,9 @@ impl Landings {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.landings.len() < MAX_WAITING {
+        let bytes = waiting.bytes + landing.bytes();
+        if waiting.landings.len() < MAX_WAITING && bytes <= MAX_WAITING_BYTES {
+            waiting.bytes = bytes;
             waiting.landings.push_back(landing);
         } else {
             waiting.dropped += 1;
@@ -79,7 +85,8 @@ impl Landings {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let due = waiting.landings.iter().take(ROWS_AT_A_TIME).take_while(|it| it.at <= until);
         let due = due.count();
-        let landings = waiting.landings.drain(..due).collect();
+        let landings: Vec<Landing> = waiting.landings.drain(..due).collect();
+        waiting.bytes -= landings.iter().map(Landing::bytes).sum::<usize>();
         (landings, std::mem::take(&mut waiting.dropped))
     }
 
@@ -138,6 +145,14 @@ impl Landings {
 }
 
 impl Landing {
+    /// What it holds in memory.
+    fn bytes(&self) -> usize {
+        let around = &self.around;
+        let texts = [Some(&around.user_agent), around.language.as_ref(), around.tag_host.as_ref()];
+        let texts = texts.into_iter().flatten().map(String::capacity).sum::<usize>();
+        size_of::<Self>() + texts + self.url.capacity() + self.site_id.capacity()
+    }
+
     /// The row that its report would have made, as far as the request told. `None` when its site is gone.
     fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::Row> {
         let site = settings.site(&self.site_id)?;
@@ -197,6 +212,18 @@ mod tests {
         let (taken, dropped) = landings.take(Timestamp::from_ms(i64::MAX));
         assert_eq!((taken.len(), dropped), (ROWS_AT_A_TIME, 3));
         assert_eq!(landings.take(Timestamp::from_ms(i64::MAX)).1, 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_too() {
+        let landings = Landings::new(VisitLimit::new(0));
+        let large = "x".repeat(MAX_WAITING_BYTES / 4);
+        for at in 0..5 {
+            landings.hear(Landing { url: large.clone(), ..landing(at) });
+        }
+        let (taken, dropped) = landings.take(Timestamp::from_ms(i64::MAX));
+        assert_eq!((taken.len(), dropped), (3, 2), "each has a little more than its address");
+        assert_eq!(landings.waiting.lock().unwrap().bytes, 0, "and it is free again");
     }
 
     #[test]

@@ -120,8 +120,9 @@ test("before anybody has an account, and before anything was seen, pages are as 
       found.push(...(await faults(page, `${path} without a visit`)));
     }
     // A refused value comes back with its reason beside the field, and not with the value.
+    await goto(page, server.url + "/settings/sources/main");
     await page.type("#secret", "sk_live_hunter2");
-    await Promise.all([page.waitForNavigation(), page.click('form[action$="/settings/stripe"] button:not([type=button])')]);
+    await Promise.all([page.waitForNavigation(), page.click('form[action$="/secrets"] button:not([type=button])')]);
     assert.match(await page.$eval("#secret-error", (error) => error.textContent), /That was an API key/);
     assert.ok(!(await page.content()).includes("hunter2"));
     found.push(...(await faults(page, "a refused secret")));

@@ -107,6 +107,7 @@ async fn a_conversion_has_the_promised_shape() {
         json!({
             "id": null, "site": "main", "source": "main", "kind": "purchase", "status": "paid", "livemode": true,
             "occurred_at": "2026-09-21T14:14:20Z", "amount": "102.60", "currency": "USD", "refunded": "0.00",
+            "disputed": "0.00", "lost": "0.00", "paid_at": "2026-09-21T14:14:20Z",
             "transaction_id": "cs_live_1", "client_reference_id": click_id, "email": null,
             "match": {"state": "matched", "by": "click_id", "reason": null, "click_id": click_id},
             "touches": [{"click_id": click_id, "at": "2026-09-21T14:14:20Z", "source": "google", "medium": "cpc",
@@ -134,6 +135,32 @@ async fn the_overview_counts_live_money_by_currency() {
     );
     assert_eq!(found["match_rate"].as_number().map(ToString::to_string).as_deref(), Some("0.5"));
     assert!(found["delivered_rate"].is_number(), "{found}");
+    assert_eq!(found["net"], found["revenue"]);
+    for nothing in ["refunded", "lost", "disputed"] {
+        let sums = found[nothing].as_array().expect("a list");
+        assert!(
+            sums.iter().all(|sum| sum["amount"]
+                .as_str()
+                .expect("text")
+                .trim_matches(['0', '.'])
+                .is_empty()),
+            "{found}"
+        );
+    }
+    let google = json!({
+        "name": "google", "visits": 1, "conversions": 1, "new_conversions": 1, "renewals": 0, "conversion_rate": 1,
+        "net": [{"currency": "USD", "amount": "102.60"}],
+    });
+    let rows = found["by_source"]["rows"].as_array().expect("rows");
+    assert!(rows.contains(&google), "{found}");
+    assert_eq!(found["by_source"]["unmatched"]["conversions"], 1);
+    assert!(
+        found["by_campaign"]["rows"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .any(|row| row["name"] == "spring")
+    );
     let test = app.api("/api/v1/overview?livemode=false").await;
     assert_eq!(test["revenue"], json!([{"currency": "USD", "amount": "102.60"}]));
     assert_eq!(test["delivered_rate"], Value::Null);
@@ -165,6 +192,14 @@ async fn lists_are_filtered_and_paged() {
         ("stripe-events?livemode=false", 1),
         ("deliveries?state=skipped", 1),
         ("deliveries?destination=anytrack", 3),
+        ("deliveries?livemode=false", 1),
+        ("deliveries?livemode=true", 2),
+        ("deliveries?reason=test_mode", 1),
+        ("deliveries?reason=gpc", 0),
+        ("conversions?kind=purchase", 3),
+        ("conversions?kind=renewal", 0),
+        ("conversions?destination=anytrack", 3),
+        ("conversions?destination=anytrack&delivery=skipped", 1),
         ("sites", 1),
         ("sources", 2),
         ("destinations", 1),
@@ -218,6 +253,18 @@ async fn a_bad_parameter_is_named() {
         ("stripe-events?state=delivered", "state"),
         ("deliveries?state=failed", "state"),
         ("deliveries?destination=nobody", "destination"),
+        ("deliveries?reason=because", "reason"),
+        ("deliveries?stat=given_up", "stat is unknown; the parameters are state, reason,"),
+        ("conversions?live=false", "live is unknown; the parameters are site, livemode,"),
+        ("conversions?Status=paid", "Status is unknown"),
+        ("conversions/cnv_1?x=1", "x is unknown: this takes no parameters"),
+        ("overview?site=main&match=matched", "match is unknown"),
+        ("stripe-events?reason=ping", "reason is unknown"),
+        ("sites?limit=1", "limit is unknown"),
+        ("sources?kind=stripe", "kind is unknown"),
+        ("links?site=main", "site is unknown"),
+        ("destinations?site=main", "site is unknown"),
+        ("visits/ck_1?site=main", "site is unknown"),
     ];
     for (query, name) in rows {
         let reply = app.send("GET", &format!("/api/v1/{query}"), &[TOKEN], "").await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
 const GROUND: &[&str] =
-    &["clock", "config", "error", "failpoint", "hosts", "ids", "json", "money", "store"];
+    &["clock", "config", "error", "failpoint", "hosts", "ids", "json", "limit", "money", "store"];
 
 /// What may be imported besides the ground. A name that is not here may import nothing but the ground.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -66,7 +66,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// What the ground may import of itself.
-const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"])];
+const GROUND_IMPORTS: &[(&str, &[&str])] = &[("ids", &["clock"]), ("limit", &["clock"])];
 
 /// Files that put the rooms together: the whole, and the subcommands beside it.
 const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "command"];

@@ -170,7 +170,7 @@ async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
 }
 
 #[tokio::test]
-async fn a_status_goes_forward_only_and_paid_owes() {
+async fn pending_and_failed_come_before_paid_and_paid_is_sent() {
     let app = TestApp::start().await;
     let sale = |status: &str| json!({"click_id": "aff-1", "email": "a@b.example", "value": "10", "transaction_id": "t", "status": status});
     let rows = [
@@ -182,7 +182,7 @@ async fn a_status_goes_forward_only_and_paid_owes() {
         ("rejected", "paid", true, 0),
         ("unpaid", "paid", true, 0),
         ("refunded", "refunded", false, 0),
-        ("paid", "refunded", true, 0),
+        ("paid", "paid", false, 0),
         ("chargeback", "disputed", false, 0),
     ];
     for (sent, becomes, is_repeat, delivered) in rows {
@@ -465,4 +465,255 @@ async fn what_came_from_a_destination_is_not_sent_back_to_it() {
     other["transaction_id"] = "cs_live_other".into();
     app.report(&other).await;
     assert_eq!(app.deliver_due().await, 1);
+}
+
+/// What the ledger holds: status, amount, currency, refunded, disputed.
+async fn money(app: &TestApp) -> (String, Option<i64>, Option<String>, i64, i64) {
+    let conversion = app.conversion().await;
+    let refunded = app.database.number("select refunded_minor from conversions").await;
+    let disputed = app.database.number("select disputed_minor from conversions").await;
+    (conversion.status, conversion.amount_minor, conversion.currency, refunded, disputed)
+}
+
+fn warnings(answer: &Value) -> String {
+    answer["warnings"].as_array().expect("a list").iter().map(|it| format!("{it}\n")).collect()
+}
+
+#[tokio::test]
+async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_named() {
+    let app = TestApp::start().await;
+    // What is sent, the status, amount, refunded and disputed money it leads to, whether it changed nothing, and a part of its warnings.
+    let rows = [
+        (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, false, ""),
+        (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, true, ""),
+        (json!({"value": 90, "currency": "USD"}), "paid", 9_000, 0, 0, false, ""),
+        (json!({"value": 110}), "paid", 11_000, 0, 0, false, ""),
+        (
+            json!({"status": "pending", "value": 1}),
+            "paid",
+            11_000,
+            0,
+            0,
+            true,
+            "status pending is not used",
+        ),
+        (json!({"status": "rejected"}), "paid", 11_000, 0, 0, true, "status failed is not used"),
+        (json!({"value": -30}), "partially_refunded", 11_000, 3_000, 0, false, ""),
+        (json!({"value": -30}), "partially_refunded", 11_000, 3_000, 0, true, "send refund_id"),
+        (
+            json!({"value": 20, "status": "refunded", "refund_id": "r1"}),
+            "partially_refunded",
+            11_000,
+            5_000,
+            0,
+            false,
+            "",
+        ),
+        (
+            json!({"value": 20, "status": "refunded", "refund_id": "r1"}),
+            "partially_refunded",
+            11_000,
+            5_000,
+            0,
+            true,
+            "",
+        ),
+        (
+            json!({"value": -20, "refund_id": "r2"}),
+            "partially_refunded",
+            11_000,
+            7_000,
+            0,
+            false,
+            "",
+        ),
+        (json!({"refunded_total": 80}), "partially_refunded", 11_000, 8_000, 0, false, ""),
+        (
+            json!({"value": -5, "currency": "EUR"}),
+            "partially_refunded",
+            11_000,
+            8_000,
+            0,
+            true,
+            "is not counted: the sale is in USD",
+        ),
+        (json!({"value": 110}), "partially_refunded", 11_000, 8_000, 0, true, "send status=paid"),
+        (
+            json!({"status": "paid"}),
+            "paid",
+            11_000,
+            0,
+            0,
+            false,
+            "takes back what was recorded before: a refund of 80.00 USD",
+        ),
+        (json!({"status": "chargeback"}), "disputed", 11_000, 0, 11_000, false, ""),
+        (
+            json!({"status": "paid", "value": 110}),
+            "paid",
+            11_000,
+            0,
+            0,
+            false,
+            "a dispute of 110.00 USD",
+        ),
+        (json!({"status": "refunded"}), "refunded", 11_000, 11_000, 0, false, ""),
+        (json!({"status": "paid"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (
+            json!({"event_name": "Refund", "value": 10}),
+            "partially_refunded",
+            11_000,
+            1_000,
+            0,
+            false,
+            "",
+        ),
+        (json!({"status": "reversed", "value": 0}), "refunded", 11_000, 11_000, 0, false, ""),
+        (json!({"status": "approved"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (json!({"value": 0, "status": "paid"}), "paid", 0, 0, 0, false, ""),
+        (json!({"value": 50, "currency": "USD"}), "paid", 5_000, 0, 0, false, ""),
+    ];
+    for (sent, status, amount, refunded, disputed, is_repeat, warning) in rows {
+        let mut request = sent.clone();
+        request["click_id"] = json!("aff-1");
+        request["transaction_id"] = json!("t");
+        app.advance(Duration::from_secs(1));
+        let answer = app.report(&request).await;
+        let expected =
+            (status.to_owned(), Some(amount), Some("USD".to_owned()), refunded, disputed);
+        assert_eq!(money(&app).await, expected, "{sent}");
+        assert_eq!(answer["duplicate"], is_repeat, "{sent}");
+        let warned = warnings(&answer);
+        assert_eq!(warned.is_empty(), warning.is_empty(), "{sent}: {warned}");
+        assert!(warned.contains(warning), "{sent}: {warned}");
+    }
+    let replayed = replay(&app, false).await;
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn another_currency_is_a_correction_only_where_the_request_names_it() {
+    let app = TestApp::start().await;
+    let sale = |more: Value| {
+        let mut request = json!({"click_id": "aff-1", "transaction_id": "t"});
+        request.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+        request
+    };
+    app.report(&sale(json!({"value": 100, "currency": "EUR"}))).await;
+    let answer = app.report(&sale(json!({"value": 90}))).await;
+    assert!(warnings(&answer).contains("without a currency, and the sale is in EUR"), "{answer}");
+    assert_eq!((money(&app).await.1, money(&app).await.2.as_deref()), (Some(10_000), Some("EUR")));
+    let answer = app.report(&sale(json!({"value": 90, "currency": "USD"}))).await;
+    assert_eq!((&answer["duplicate"], &answer["warnings"]), (&json!(false), &json!([])));
+    assert_eq!((money(&app).await.1, money(&app).await.2.as_deref()), (Some(9_000), Some("USD")));
+    let replayed = replay(&app, false).await;
+    assert!(replayed.differences.is_empty(), "{replayed:#?}");
+    let door = app.door().await;
+    for bad in ["XXX", "BTC"] {
+        let reply = app.get(&format!("{door}?click_id=a&value=1&currency={bad}")).await;
+        assert_eq!(
+            (reply.status, error(&reply).contains("ISO 4217")),
+            (StatusCode::BAD_REQUEST, true)
+        );
+    }
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn a_refund_before_its_sale_and_beside_it_come_to_the_same() {
+    let app = TestApp::start().await;
+    let refund =
+        json!({"email": "a@b.example", "transaction_id": "t", "value": -30, "refund_id": "r"});
+    app.report(&refund).await;
+    assert_eq!(
+        money(&app).await,
+        ("partially_refunded".to_owned(), None, Some("USD".to_owned()), 3_000, 0)
+    );
+    app.report(&json!({"email": "a@b.example", "transaction_id": "t", "value": 100})).await;
+    let expected =
+        ("partially_refunded".to_owned(), Some(10_000), Some("USD".to_owned()), 3_000, 0);
+    assert_eq!(money(&app).await, expected);
+    assert!(replay(&app, false).await.differences.is_empty());
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn transactions_that_are_not_utf8_stay_different() {
+    let app = TestApp::start().await;
+    let door = app.door().await;
+    for (at, byte) in ["%E4", "%F6", "%FC", "%80", "%81"].into_iter().enumerate() {
+        let query = format!("email=a%40b.example&value=10&transaction_id=Bestellung-{byte}");
+        let reply = match at % 2 {
+            0 => app.get(&format!("{door}?{query}")).await,
+            _ => app.send("POST", &door, &[("content-type", FORM)], query).await,
+        };
+        assert_eq!(reply.json()["duplicate"], false, "{byte}");
+    }
+    let mut ids: Vec<String> =
+        app.conversions().await.into_iter().map(|it| it.transaction_id).collect();
+    ids.sort();
+    let expected =
+        ["Bestellung-\u{81}", "Bestellung-ä", "Bestellung-ö", "Bestellung-ü", "Bestellung-€"];
+    assert_eq!(ids, expected);
+    // The same name in UTF-8 is the same transaction.
+    let again = app
+        .get(&format!("{door}?email=a%40b.example&value=10&transaction_id=Bestellung-%C3%A4"))
+        .await;
+    assert_eq!(again.json()["duplicate"], true);
+    let body =
+        [&b"{\"email\":\"a@b.example\",\"value\":1,\"transaction_id\":\"\xDF\"}"[..]].concat();
+    let reply = app.send("POST", &door, &[("content-type", JSON)], body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert!(app.conversions().await.iter().any(|it| it.transaction_id == "ß"));
+    assert!(replay(&app, false).await.differences.is_empty());
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn an_events_name_is_a_kind_in_any_letter_case() {
+    let app = TestApp::start().await;
+    for (at, (name, kind)) in [
+        ("renewal", "renewal"),
+        ("Renewal", "renewal"),
+        ("RENEWAL", "renewal"),
+        ("Trial", "trial"),
+        ("LEAD", "lead"),
+        ("purchase", "purchase"),
+        ("Upsell", "Upsell"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = app
+            .report(
+                &json!({"click_id": "aff-1", "value": 1, "transaction_id": at, "event_name": name}),
+            )
+            .await;
+        let id = answer["id"].as_str().expect("an ID");
+        assert_eq!(app.api(&format!("/api/v1/conversions/{id}")).await["kind"], kind, "{name}");
+    }
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn what_is_not_filled_in_or_not_read_is_said() {
+    let app = TestApp::start().await;
+    for (at, text) in ["null", "undefined", "None"].iter().enumerate() {
+        let answer = app.report(&json!({"click_id": text, "value": 1, "transaction_id": at})).await;
+        let matched = json!({"state": "unmatched", "reason": "placeholder_not_replaced"});
+        assert_eq!(answer["match"], matched, "{text}");
+        assert!(warnings(&answer).contains("not filled in"), "{answer}");
+    }
+    let deep = json!({"click_id": "a", "transaction_id": "d", "data": {"order": {"value": 9}}});
+    assert!(warnings(&app.report(&deep).await).contains("not read: data_order"));
+    let odd = json!({"click_id": "a", "transaction_id": "e", "value": {"a": 5}});
+    assert!(warnings(&app.report(&odd).await).contains("not read: value_a"));
+    let door = app.door().await;
+    let reply = app.get(&format!("{door}?click_id=a;value=5;transaction_id=f")).await;
+    assert_eq!(reply.json()["warnings"], json!([]));
+    let id = reply.json()["id"].as_str().expect("an ID").to_owned();
+    let found = app.api(&format!("/api/v1/conversions/{id}")).await;
+    assert_eq!((&found["amount"], &found["kind"]), (&json!("5.00"), &json!("purchase")));
+    app.deliver_due().await;
 }

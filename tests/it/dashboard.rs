@@ -404,7 +404,8 @@ async fn settings_from_the_environment_are_read_only_and_no_secret_is_shown() {
     let text = page(&app, &cookie, "/settings").await.text().to_owned();
     assert!(text.contains("CLICKSTAMP_STRIPE_WEBHOOK_SECRET") && !text.contains("whsec_test"));
     assert!(!text.contains(&app.anytrack.url), "the address is masked");
-    let reply = post(&app, "/settings/stripe", &cookie, &[("value", "whsec_other")]).await;
+    let secrets = "/settings/sources/main/secrets";
+    let reply = post(&app, secrets, &cookie, &[("value", "whsec_other")]).await;
     assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(reply.text().contains("The environment sets this value"));
 }
@@ -414,7 +415,8 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
     let settings = [("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", ""), ("CLICKSTAMP_ANYTRACK_URL", "")];
     let app = with_admin(&settings).await;
     let cookie = sign_in(&app).await;
-    let refused = post(&app, "/settings/stripe", &cookie, &[("value", "sk_live_hunter2")]).await;
+    let secrets = "/settings/sources/main/secrets";
+    let refused = post(&app, secrets, &cookie, &[("value", "sk_live_hunter2")]).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.text().contains("That was an API key: it started with sk_."));
     assert!(!refused.text().contains("hunter2"));
@@ -431,8 +433,15 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
         ("domains", "shop.example"),
     ];
     for (path, pairs) in [
-        ("/settings/stripe", &[("value", "whsec_new")][..]),
-        ("/settings/anytrack", &[("value", "https://t1.anytrack.io/a/collect/secret-k7Qe")]),
+        (secrets, &[("value", "whsec_new")][..]),
+        (
+            "/settings/destinations",
+            &[
+                ("preset", "anytrack"),
+                ("name", "AnyTrack"),
+                ("url", "https://t1.anytrack.io/a/collect/secret-k7Qe"),
+            ],
+        ),
         ("/settings/sites/main", &site),
     ] {
         assert_eq!(post(&app, path, &cookie, pairs).await.status, StatusCode::SEE_OTHER, "{path}");
@@ -498,4 +507,59 @@ async fn the_setup_tells_of_a_webhook_that_was_refused() {
     app.app().flush_counts().await.unwrap();
     let told = told().await;
     assert!(told.contains("but it was refused: its signature"), "{told}");
+}
+
+/// The number of a card.
+fn card(page: &str, label: &str) -> String {
+    let at = page.find(&format!(">{label}<")).unwrap_or_else(|| panic!("{label} in {page}"));
+    let rest = &page[at..];
+    let end = rest.find("</a>").unwrap_or(rest.len());
+    let mut text = String::new();
+    let mut is_tag = false;
+    for c in rest[..end].chars().skip(1) {
+        match c {
+            '<' => is_tag = true,
+            '>' => is_tag = false,
+            _ if !is_tag => text.push(c),
+            _ => {}
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn the_conversion_rate_is_about_new_customers_and_renewals_are_apart() {
+    let app = with_admin(&[]).await;
+    let cookie = sign_in(&app).await;
+    let door = app.api("/api/v1/sources").await;
+    let token = door["data"].as_array().expect("sources").iter().find(|it| it["kind"] == "custom");
+    let door = format!("/webhooks/custom/{}", token.expect("one")["token"].as_str().expect("text"));
+    let mut visits = Vec::new();
+    for _ in 0..4 {
+        visits.push(app.visit("https://www.shop.localhost/offer?utm_source=google").await);
+    }
+    let click_id = &visits[0];
+    let report = async |event: &str, at: usize| {
+        let query =
+            format!("click_id={click_id}&event_name={event}&value=10&transaction_id={event}{at}");
+        assert_eq!(app.get(&format!("{door}?{query}")).await.status, StatusCode::OK);
+    };
+    report("trial", 0).await;
+    for at in 0..5 {
+        report("renewal", at).await;
+    }
+    let page = page(&app, &cookie, "/").await.text().to_owned();
+    let rate = card(&page, "Conversion rate");
+    assert!(rate.contains("25"), "{rate}");
+    let conversions = card(&page, "Conversions");
+    assert!(conversions.contains(" 1 ") && conversions.contains("and 5 renewals"), "{conversions}");
+    assert!(page.contains(">5 renewals<"), "the lists say it too: {page}");
+    let found = app.api("/api/v1/overview").await;
+    assert_eq!(
+        (&found["conversions"], &found["new_conversions"], &found["renewals"]),
+        (&serde_json::json!(6), &serde_json::json!(1), &serde_json::json!(5))
+    );
+    assert_eq!(found["conversion_rate"].to_string(), "0.25");
+    assert_eq!(found["by_source"]["rows"][0]["conversion_rate"].to_string(), "0.25");
+    app.deliver_due().await;
 }

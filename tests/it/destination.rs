@@ -540,7 +540,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert!(journey.contains("this site is not told"), "{journey}");
     // The other site's payments come, though the destination is not its own.
     let secret = [("value", crate::harness::SECRET)];
-    let path = "/settings/stripe?site=second";
+    let path = "/settings/sources/second/secrets?site=second";
     assert_eq!(press(&app, &cookie, path, &secret).await.0, StatusCode::SEE_OTHER);
     let body = Session::paid("cs_live_2").completed().to_string().into_bytes();
     let signature = crate::harness::sign(crate::harness::SECRET, app.now().as_seconds(), &body);
@@ -855,5 +855,106 @@ async fn a_destination_may_be_deleted_while_it_is_sent_to() {
         app.advance(Duration::from_secs(3600));
         assert_eq!(app.deliver_due().await, 0);
         assert_eq!(hook.received().len(), 1);
+    }
+}
+
+/// Keys, kinds and addresses of the destinations that are not deleted.
+async fn known(app: &TestApp) -> Vec<String> {
+    let text = "select key || ' ' || kind || ' ' || url from destinations where deleted_at_ms is null order by key";
+    app.database.texts(text).await
+}
+
+#[tokio::test]
+async fn the_environments_address_belongs_to_the_destination_of_kind_anytrack() {
+    let app = TestApp::owned(&[("CLICKSTAMP_ANYTRACK_URL", "")]).await;
+    let owner = app.owner().await;
+    let hook = [("preset", "slack"), ("name", "AnyTrack"), ("url", "http://127.0.0.1:9/hook")];
+    owner.save("/settings/destinations", &hook).await;
+    let named = [("preset", "anytrack"), ("name", "AnyTrack EU"), ("url", "http://127.0.0.1:9/a")];
+    let there = owner.save("/settings/destinations", &named).await;
+    assert!(there.starts_with("/settings/destinations/anytrack-eu"), "{there}");
+    let settings = owner.page("/settings").await;
+    assert!(settings.contains("href=\"/settings/destinations/anytrack-eu\""), "{settings}");
+    let secret = "href=\"/settings/sources/main\"";
+    assert!(settings.contains(secret) && !settings.contains("/settings/anytrack\""), "{settings}");
+    let twice = owner.post("/settings/destinations", &named).await;
+    assert_eq!(twice.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(twice.text().contains("AnyTrack EU has this address already"), "{}", twice.text());
+    assert_eq!(
+        known(&app).await,
+        ["anytrack webhook http://127.0.0.1:9/hook", "anytrack-eu anytrack http://127.0.0.1:9/a"]
+    );
+    let app = app.restart(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:9/b")]).await;
+    assert_eq!(
+        known(&app).await,
+        ["anytrack webhook http://127.0.0.1:9/hook", "anytrack-eu anytrack http://127.0.0.1:9/b"]
+    );
+    // A deleted one stays deleted, and the webhook of that name stays what it is.
+    let app = app.restart(&[("CLICKSTAMP_ANYTRACK_URL", "")]).await;
+    let pool = app.database.look().await;
+    let deleted = "update destinations set deleted_at_ms = 1, url = '' where key = 'anytrack-eu'";
+    sqlx::query(deleted).execute(&pool).await.expect("it can be deleted");
+    pool.close().await;
+    let app = app.restart(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:9/c")]).await;
+    assert_eq!(
+        known(&app).await,
+        ["anytrack webhook http://127.0.0.1:9/hook", "anytrack-2 anytrack http://127.0.0.1:9/c"]
+    );
+}
+
+#[tokio::test]
+async fn a_form_that_is_refused_keeps_what_was_typed_and_marks_each_field() {
+    let (app, cookie, _hook) = with_hook("webhook").await;
+    let path = "/settings/destinations/my-hook";
+    let typed = [
+        ("name", "Mine"),
+        ("rate", "abc"),
+        ("max_age_days", "0"),
+        ("expires_days", "-3"),
+        ("minimum_value", "ten"),
+        ("at_a_time", "999"),
+        ("retry_also", "9999"),
+        ("headers", "no colon here!"),
+        ("url", "not a url"),
+    ];
+    let mut fields = vec![("do", "save"), ("message", "standard")];
+    fields.extend(typed);
+    let (status, page) = press(&app, &cookie, path, &fields).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    for (name, value) in typed {
+        assert!(page.contains(&format!("name=\"{name}\"")), "{name}");
+        let kept = format!("value=\"{value}\"");
+        let kept = page.contains(&kept) || page.contains(&format!(">{value}</textarea>"));
+        assert!(kept, "{name} keeps {value}: {page}");
+        if name != "name" {
+            let error = format!("id=\"{name}-error\"");
+            assert!(page.contains(&error), "{name} has its sentence beside it: {page}");
+            let described = format!("{name}-error\" aria-invalid=\"true\"");
+            assert!(page.contains(&described), "{name} is marked: {page}");
+        }
+    }
+    assert_eq!(page.matches("aria-invalid=\"true\"").count(), 8, "{page}");
+    let again = look(&app, &cookie, path).await;
+    assert!(!again.contains("aria-invalid") && again.contains("value=\"My Hook\""), "{again}");
+}
+
+#[tokio::test]
+async fn a_wrong_address_names_where_the_right_one_is_shown() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    for (preset, shown_by) in [
+        ("slack", "hooks.slack.com"),
+        ("zapier", "Zapier"),
+        ("anytrack", "in AnyTrack"),
+        ("webhook", "program"),
+    ] {
+        let fields = [("preset", preset), ("name", "X"), ("url", "hooks.slack.com/services/x")];
+        let reply = owner.post("/settings/destinations", &fields).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let page = reply.text();
+        let error = page.split("id=\"url-error\">").nth(1).expect("a sentence beside the field");
+        let error = error.split("</p>").next().expect("its end");
+        assert!(error.contains(shown_by), "{preset}: {error}");
+        assert_eq!(error.contains("AnyTrack"), preset == "anytrack", "{preset}: {error}");
     }
 }

@@ -188,6 +188,47 @@ async fn an_invoice_of_a_checkout_is_not_counted_twice() {
 }
 
 #[tokio::test]
+async fn a_checkout_counts_what_was_captured_or_what_its_invoice_says_on_both_sides() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::start_with(&stripe.settings()).await;
+    let captured = listed(&app, "cs_live_1", 60, json!({"payment_intent": "pi_1"}));
+    let balance = listed(
+        &app,
+        "cs_live_2",
+        60,
+        json!({"mode": "subscription", "invoice": "in_1", "subscription": "sub_1", "payment_intent": null}),
+    );
+    let intent = json!({"id": "pi_1", "object": "payment_intent", "capture_method": "manual", "amount": 10_260,
+                        "amount_received": 6_000, "currency": "usd"});
+    let invoice = json!({"id": "in_1", "object": "invoice", "billing_reason": "subscription_create", "subscription": "sub_1",
+                         "amount_paid": 3_000, "total": 10_260, "currency": "usd"});
+    app.stripe_processed(&webhook(&captured)).await;
+    app.stripe_processed(&webhook(&balance)).await;
+    let event = |id: &str, kind: &str, object: &Value| {
+        let created = app.now().as_seconds() - 3_500;
+        json!({"id": id, "object": "event", "type": kind, "created": created, "livemode": true, "data": {"object": object}})
+    };
+    app.stripe_processed(&event("evt_pi", "payment_intent.succeeded", &intent)).await;
+    app.stripe_processed(&event("evt_in", "invoice.paid", &invoice)).await;
+    app.deliver_due().await;
+    let expanded = |mut session: Value, key: &str, object: &Value| {
+        session[key] = object.clone();
+        session
+    };
+    let sessions =
+        [expanded(captured, "payment_intent", &intent), expanded(balance, "invoice", &invoice)];
+    stripe.has(SESSIONS, sessions);
+    let found = reconcile(&app, &all()).await;
+    assert_eq!(
+        lines(&found),
+        ["2026-09-21 USD 2/2 90.00/90.00 gap 0", " USD 2/2 90.00/90.00 gap 0"],
+        "{found:#?}"
+    );
+    let asked = stripe.calls();
+    assert!(asked.iter().any(|call| call.contains("data.payment_intent")), "{asked:?}");
+}
+
+#[tokio::test]
 async fn every_night_one_replica_compares_and_the_result_is_kept() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start_with(&stripe.settings()).await;

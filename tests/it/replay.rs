@@ -188,3 +188,76 @@ async fn ten_thousand_events_are_replayed_in_twenty_seconds() {
     assert!(took.as_secs() < 20, "{took:?}");
     app.leave_things_undone();
 }
+
+/// What a server does while somebody replays, one thing after the other: a refund of an old sale, a visit that comes late, a new sale.
+struct Busy {
+    late: Vec<String>,
+    at: std::cell::Cell<usize>,
+    is_over: std::cell::Cell<bool>,
+}
+
+impl Busy {
+    /// Goes on until the replay is over, and does each of the three at least once.
+    async fn go_on(&self, app: &TestApp) {
+        self.is_over.set(false);
+        let begin = self.at.get();
+        while !self.is_over.get() || self.at.get() < begin + 3 {
+            let at = self.at.replace(self.at.get() + 1);
+            match at % 3 {
+                0 => app.stripe_processed(&refund(at)).await,
+                1 => {
+                    if let Some(click_id) = self.late.get(at / 3) {
+                        app.visit_as(click_id, "https://shop.example/", None).await;
+                        app.rejoin().await;
+                    }
+                }
+                _ => {
+                    app.stripe_processed(&Session::paid(&format!("cs_new_{at}")).completed()).await
+                }
+            }
+        }
+    }
+}
+
+fn refund(at: usize) -> serde_json::Value {
+    json!({"id": format!("evt_refund_{at}"), "object": "event", "type": "charge.refunded", "created": 1_790_001_000, "livemode": true,
+        "data": {"object": {"id": format!("ch_{at}"), "amount": 10_260, "amount_captured": 10_260, "amount_refunded": 260, "captured": true,
+                            "currency": "usd", "payment_intent": format!("pi_cs_old_{at}")}}})
+}
+
+#[tokio::test]
+async fn it_succeeds_beside_a_server_that_is_paid_and_corrects_what_stood_still() {
+    let app =
+        TestApp::start_with(&[("CLICKSTAMP_ANYTRACK_URL", ""), ("CLICKSTAMP_VISIT_RATE", "0")])
+            .await;
+    let mut late = Vec::new();
+    for at in 0..60 {
+        let click_id = app.mint().await;
+        let session = Session::paid(&format!("cs_old_{at}")).reference(&click_id);
+        app.stripe_processed(
+            &session.with(json!({"customer": format!("cus_{}", at / 4)})).completed(),
+        )
+        .await;
+        if at >= 20 && at < 50 {
+            late.push(click_id);
+        }
+    }
+    meddle(&app, "update conversions set amount_minor = 5 where transaction_id in ('cs_old_58', 'cs_old_59')").await;
+    let busy = Busy { late, at: Default::default(), is_over: Default::default() };
+    for (apply, expected) in [(false, 2), (true, 2), (true, 0)] {
+        let rebuild = async {
+            let found = replay(app.app(), apply).await;
+            busy.is_over.set(true);
+            found
+        };
+        let (found, ()) = tokio::join!(rebuild, busy.go_on(&app));
+        assert_eq!(found.differences.len(), expected, "{found:#?}");
+        assert!(found.events_changed.is_empty(), "{found:#?}");
+    }
+    let amounts = "select count(*) from conversions where amount_minor <> 10260";
+    assert_eq!(app.database.number(amounts).await, 0);
+    let refunded = "select count(*) from conversions where refunded_minor = 260";
+    assert!(app.database.number(refunded).await >= 3, "nothing that came meanwhile is undone");
+    let quiet = replay(app.app(), false).await;
+    assert!(quiet.differences.is_empty() && quiet.moved == 0, "{quiet:#?}");
+}

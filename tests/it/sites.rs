@@ -106,9 +106,13 @@ async fn a_second_site_has_its_own_tag_webhook_and_pages() {
     assert!(!owner.page("/visits").await.contains("two.example"));
     let settings = owner.page("/settings?site=shop-2").await;
     assert!(settings.contains("/webhooks/stripe/shop-2") && settings.contains("/t/shop-2.js"));
-    owner.save("/settings/stripe?site=shop-2", &[("value", "whsec_two")]).await;
-    let anytrack = [("value", "https://t1.anytrack.io/a/collect/two-k7Qe")];
-    owner.save("/settings/anytrack?site=shop-2", &anytrack).await;
+    owner.save("/settings/sources/shop-2/secrets?site=shop-2", &[("value", "whsec_two")]).await;
+    let anytrack = [
+        ("preset", "anytrack"),
+        ("name", "AnyTrack shop-2"),
+        ("url", "https://t1.anytrack.io/a/collect/two-k7Qe"),
+    ];
+    owner.save("/settings/destinations?site=shop-2", &anytrack).await;
     assert_eq!(
         app.database.texts("select secrets from sources where key = 'shop-2'").await,
         ["whsec_two"]

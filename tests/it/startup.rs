@@ -201,7 +201,7 @@ async fn a_file_size_limit_refuses_visits_and_kills_nobody() {
     let mut server = Server::limited(&database, &anytrack, "ulimit -f 1200").await;
     let mut recorded = 0;
     loop {
-        match server.visit().await {
+        match server.land().await {
             204 => recorded += 1,
             status => {
                 assert_eq!(status, 503);

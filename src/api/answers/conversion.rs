@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code, site_key, source_key, time};
+use crate::api::words::{DeliveryReason, DeliveryState};
 use crate::destination::facts;
 use crate::money::Money;
 use crate::report;
@@ -28,9 +29,11 @@ struct ConversionDelivery {
     /// The destination's key.
     destination: String,
     /// pending, delivered, given_up, held, skipped.
+    #[schema(value_type = DeliveryState)]
     state: String,
     /// Why given up or skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<DeliveryReason>)]
     reason: Option<String>,
     /// Tries so far.
     attempts: i64,
@@ -67,6 +70,9 @@ impl Conversion {
             amount: found.amount.map(Money::decimal),
             currency: found.refunded.or(found.amount).map(code),
             refunded: found.refunded.map(Money::decimal),
+            disputed: found.disputed.map(Money::decimal),
+            lost: found.lost.map(Money::decimal),
+            paid_at: found.paid_at.map(time),
             transaction_id: found.transaction_id,
             client_reference_id: found.client_reference_id,
             email: found.email,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code, time};
+use crate::api::words::{DeliveryReason, DeliveryState};
 use crate::money::Money;
 use crate::report;
 
@@ -24,8 +25,10 @@ pub(crate) struct Delivery {
     /// Live or test.
     livemode: bool,
     /// pending, delivered, given_up, held, skipped.
+    #[schema(value_type = DeliveryState)]
     state: String,
     /// Why given up or skipped.
+    #[schema(value_type = Option<DeliveryReason>)]
     reason: Option<String>,
     /// Tries so far.
     attempts: i64,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{source_key, time};
+use crate::api::words::EventState;
 use crate::report;
 use crate::settings::Snapshot;
 
@@ -36,6 +37,7 @@ pub(crate) struct StripeEvent {
     /// webhook, backfill, fetched.
     origin: String,
     /// received, processed, ignored, failed.
+    #[schema(value_type = EventState)]
     state: String,
     /// Why ignored.
     reason: Option<String>,

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{code, site_key, time};
+use crate::api::words::ConversionStatus;
 use crate::money::Money;
 use crate::report;
 use crate::settings::Snapshot;
@@ -69,6 +70,7 @@ struct VisitedConversion {
     /// purchase, renewal, trial, lead, or a custom event name.
     kind: String,
     /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
+    #[schema(value_type = ConversionStatus)]
     status: String,
     /// Live or test.
     livemode: bool,

@@ -12,9 +12,9 @@ use sqlx::{AnyConnection, Row as _};
 
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
-    Borrowers, FIRST_REPORT, awaited_by, borrowers, groups_of, is_settled, learn, lent_click_id,
-    named_provisional, named_provisional_in, needed_click_ids, payments_of_subscription,
-    payments_to_settle, save_waits, settle_later,
+    Borrowers, FIRST_REPORT, awaited_by, borrowers, end_hold, groups_of, has_unsettled, is_settled,
+    learn, lent_click_id, named_provisional, named_provisional_in, needed_click_ids,
+    payments_of_subscription, payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, sum, summed, take_sums_turn, unsum, unsum_all,

@@ -219,6 +219,13 @@ pub(in crate::conversion) async fn settle_later(
     Ok(())
 }
 
+/// True while payments are noted that are judged again as soon as there is time.
+pub(in crate::conversion) async fn has_unsettled(store: &Store) -> Result<bool> {
+    let row = sqlx::query("select conversion_id from waits where awaited = $1 limit 1").bind(AGAIN);
+    let row = row.fetch_optional(store.pool()).await;
+    Ok(row.context("could not look for payments to judge again")?.is_some())
+}
+
 /// A payment was judged again.
 pub(in crate::conversion) async fn is_settled(tx: &mut AnyConnection, id: &str) -> Result<()> {
     sqlx::query("delete from waits where awaited = $1 and conversion_id = $2")
@@ -246,6 +253,29 @@ pub(in crate::conversion) async fn payments_of_subscription(
     .await
     .context("could not look for a subscription's payments")?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// What is held because the checkout of this subscription may come is no longer held.
+pub(in crate::conversion) async fn end_hold(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    account: &str,
+    subscription: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update conversions
+            set owed_from_ms = $1
+          where owed_from_ms > $1
+            and id in (select conversion_id from stripe_objects
+                        where account = $2 and object_id = $3 and role = 'lineage')",
+    )
+    .bind(now.as_ms())
+    .bind(account)
+    .bind(subscription)
+    .execute(tx)
+    .await
+    .context("could not end the wait for a checkout")?;
+    Ok(())
 }
 
 pub(in crate::conversion) async fn save_waits(

@@ -1,6 +1,6 @@
 //! The form of a destination.
 //! In: what was entered, or a record. Out: a record, or the sentences that say what is wrong. Pure.
-//! Promise: a URL or header value that is set is never shown again; an empty field keeps it.
+//! Promise: a URL or header value that is set is never shown again; an empty field keeps it. What was typed and not saved stays in its field.
 
 use std::collections::HashMap;
 
@@ -30,6 +30,7 @@ const OUR_HEADERS: [&str; 5] =
     ["host", "content-length", "content-type", "connection", "transfer-encoding"];
 
 /// Fields as browsers send them.
+#[derive(Clone)]
 pub(super) struct Sent(HashMap<String, String>);
 
 impl Sent {
@@ -41,6 +42,11 @@ impl Sent {
     /// Trimmed, without NUL; empty when it is not there.
     pub(super) fn text(&self, name: &str) -> String {
         entered(self.0.get(name).map(String::as_str)).unwrap_or_default()
+    }
+
+    /// As it was typed, also over several lines; `None` when the form has no such field.
+    pub(super) fn typed(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     pub(super) fn is_on(&self, name: &str) -> bool {
@@ -95,27 +101,77 @@ pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions)
     }
 }
 
+/// What is wrong with a form: the sentences of single fields, and those of no field.
+#[derive(Default)]
+pub(super) struct Faults {
+    fields: Vec<(&'static str, String)>,
+    pub(super) general: Vec<String>,
+}
+
+impl Faults {
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.general.is_empty()
+    }
+
+    pub(super) fn add(&mut self, field: &'static str, fault: impl Into<String>) {
+        self.fields.push((field, fault.into()));
+    }
+
+    /// The first sentence about a field.
+    pub(super) fn of(&self, field: &str) -> Option<String> {
+        self.fields.iter().find(|(name, _)| *name == field).map(|(_, fault)| fault.clone())
+    }
+
+    /// True when some field has a sentence beside it.
+    pub(super) fn has_marked_fields(&self) -> bool {
+        !self.fields.is_empty()
+    }
+}
+
+/// Checks an address, and says where to copy the right one from.
+pub(super) fn url_fault(url: &str, shown_by: &str, allow_private: bool) -> Option<String> {
+    let fault = destination::check_url(url, allow_private).err()?;
+    Some(format!("{fault} Copy the whole address from {shown_by}."))
+}
+
+/// Who shows the address of a destination that starts from this preset.
+pub(super) fn shown_by(preset: &str) -> &'static str {
+    match preset {
+        "anytrack" => "your custom integration’s page in AnyTrack",
+        "slack" => "Slack, under Incoming Webhooks: it starts with https://hooks.slack.com/",
+        "zapier" => "the webhook step in Zapier, Make or n8n",
+        "postback" => "the network’s postback settings",
+        _ => "the program that receives the webhook",
+    }
+}
+
 pub(super) fn name_fault(name: &str) -> Option<String> {
     (name.is_empty() || name.chars().count() > MAX_NAME_CHARS)
         .then(|| format!("A destination needs a name of at most {MAX_NAME_CHARS} characters."))
 }
 
-/// The destination as entered, and everything that is wrong with it beside its rows.
+/// The destination as entered, and everything that is wrong with it, its rows apart.
 pub(super) fn read(
     old: &Destination,
     sent: &Sent,
     sites: &[Site],
     allow_private: bool,
-) -> (Destination, Vec<String>) {
-    let mut faults = Vec::new();
+) -> (Destination, Faults) {
+    let mut faults = Faults::default();
     let mut new = old.clone();
     new.name = sent.text("name");
-    faults.extend(name_fault(&new.name));
+    if let Some(fault) = name_fault(&new.name) {
+        faults.add("name", fault);
+    }
     let url = sent.text("url");
     if !url.is_empty() && !old.from_environment {
-        match destination::check_url(&url, allow_private) {
-            Ok(_) => new.url = Secret::new(url),
-            Err(fault) => faults.push(format!("{fault} The URL that was set before stays.")),
+        let shown_by = match old.kind {
+            DestinationKind::AnyTrack => shown_by("anytrack"),
+            DestinationKind::Webhook => "the program that receives it",
+        };
+        match url_fault(&url, shown_by, allow_private) {
+            None => new.url = Secret::new(url),
+            Some(fault) => faults.add("url", format!("{fault} The present address stays.")),
         }
     }
     new.accepts_test = sent.is_on("accepts_test");
@@ -145,25 +201,18 @@ pub(super) fn read(
     if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))
         && Money::parse(text, currency).is_none_or(|money| money.minor < 0)
     {
-        faults
-            .push("The least value is a number such as 10 or 9.90, without a currency.".to_owned());
+        faults.add("minimum_value", "An amount such as 10 or 9.90, without a currency.");
     }
-    for (name, label, empty, days) in [
-        ("max_age_days", "Oldest, in days", "tells all", &mut options.max_age_days),
-        (
-            "expires_days",
-            "Given up after days",
-            "never gives up for its age",
-            &mut options.expires_days,
-        ),
+    for (name, empty, days) in [
+        ("max_age_days", "sends all", &mut options.max_age_days),
+        ("expires_days", "keeps retrying at any age", &mut options.expires_days),
     ] {
         match sent.text(name).as_str() {
             "" => *days = None,
             text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
                 Some(found) => *days = Some(found),
-                None => faults.push(format!(
-                    "{label}: a whole number from 1 to {MAX_AGE_DAYS}; empty {empty}."
-                )),
+                None => faults
+                    .add(name, format!("A whole number from 1 to {MAX_AGE_DAYS}; empty {empty}.")),
             },
         }
     }
@@ -171,12 +220,12 @@ pub(super) fn read(
     if !property.is_empty()
         && (property.len() != 12 || !property.bytes().all(|b| b.is_ascii_alphanumeric()))
     {
-        faults.push("AnyTrack’s property ID is 12 letters and digits.".to_owned());
+        faults.add("anytrack_property", "AnyTrack’s property ID has 12 letters and digits.");
     }
     options.anytrack_property = Some(property).filter(|text| !text.is_empty());
     options.registers_visits = sent.is_on("registers_visits");
     if options.registers_visits && options.anytrack_property.is_none() {
-        faults.push("To tell AnyTrack of visits, enter its property ID.".to_owned());
+        faults.add("anytrack_property", "To send visits to AnyTrack, enter its property ID.");
     }
     let base = sent.text("anytrack_collect_base");
     if base.is_empty() {
@@ -186,9 +235,8 @@ pub(super) fn read(
             Ok(url) if url.query().is_none() && url.fragment().is_none() => {
                 options.anytrack_collect_base = base;
             }
-            Ok(_) => faults
-                .push("Where AnyTrack collects visits is an address without a query.".to_owned()),
-            Err(fault) => faults.push(format!("Where AnyTrack collects visits: {fault}")),
+            Ok(_) => faults.add("anytrack_collect_base", "An address without a query."),
+            Err(fault) => faults.add("anytrack_collect_base", fault),
         }
     }
     let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
@@ -196,14 +244,16 @@ pub(super) fn read(
         "" => options.at_a_time = 0,
         text => match number(text).filter(|slots| (1..=MAX_AT_A_TIME).contains(slots)) {
             Some(slots) => options.at_a_time = slots,
-            None => faults.push(format!("At a time: a whole number from 1 to {MAX_AT_A_TIME}.")),
+            None => {
+                faults.add("at_a_time", format!("A whole number from 1 to {MAX_AT_A_TIME}."));
+            }
         },
     }
     match sent.text("rate").as_str() {
         "" => options.rate = None,
         text => match number(text).and_then(|rate| u32::try_from(rate).ok()) {
             Some(rate) => options.rate = Some(rate),
-            None => faults.push("Per second: a whole number; 0 is no limit.".to_owned()),
+            None => faults.add("rate", "A whole number; 0 is no limit."),
         },
     }
     let statuses = sent.text("retry_also");
@@ -211,9 +261,10 @@ pub(super) fn read(
     match statuses.map(|text| text.parse().ok().filter(|code| (100..600).contains(code))).collect()
     {
         Some(codes) => options.retry_also = codes,
-        None => {
-            faults.push("Statuses are numbers such as 400, with commas between them.".to_owned())
-        }
+        None => faults.add(
+            "retry_also",
+            "Status codes from 100 to 599, such as 400, with commas between them.",
+        ),
     }
     let refusals = sent.0.get("refuse_if_body_contains").cloned().unwrap_or_default();
     let lines = refusals.lines().filter_map(|line| entered(Some(line)));
@@ -234,7 +285,7 @@ fn read_sites(
     sent: &Sent,
     sites: &[Site],
     options: &mut DestinationOptions,
-    faults: &mut Vec<String>,
+    faults: &mut Faults,
 ) {
     if !sent.is_on("names_sites") {
         return;
@@ -243,7 +294,7 @@ fn read_sites(
     let ticked: Vec<&Site> = ticked.collect();
     match ticked.as_slice() {
         [] => {
-            faults.push("Choose at least one site; to send nothing at all, disable it.".to_owned())
+            faults.add("sites", "Choose at least one site; to send nothing at all, disable it.");
         }
         [only] if only.id == old.site_id => options.sites = Vec::new(),
         several => options.sites = several.iter().map(|site| site.key.clone()).collect(),
@@ -251,7 +302,7 @@ fn read_sites(
 }
 
 /// `Name: value`, one a line. A line with the name alone keeps the value that was set.
-fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Vec<String>) {
+fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Faults) {
     let text = sent.0.get("headers").cloned().unwrap_or_default();
     let mut headers = Vec::new();
     for line in text.lines().filter_map(|line| entered(Some(line))) {
@@ -259,13 +310,14 @@ fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Vec<
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         if name.is_empty() || !name.bytes().all(is_token) {
-            faults.push("A header is written as Name: value, one a line.".to_owned());
+            faults.add("headers", "A header is written as Name: value, one a line.");
         } else if OUR_HEADERS.contains(&name.as_str()) || name.starts_with("webhook-") {
-            faults.push(format!("The header {name} is set by Clickstamp."));
+            faults.add("headers", format!("The header {name} is set by Clickstamp."));
         } else if value.bytes().any(|b| !(0x20..0x7f).contains(&b)) || value.len() > 2000 {
-            faults.push(format!(
-                "The value of the header {name} holds a character that no header may hold."
-            ));
+            faults.add(
+                "headers",
+                format!("The value of the header {name} has a character that no header may have."),
+            );
         } else {
             let known = options.headers.iter().find(|known| known.name == name);
             let is_kept = value.is_empty() || value == "***";
@@ -277,7 +329,7 @@ fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Vec<
         }
     }
     if headers.len() > MAX_HEADERS {
-        faults.push(format!("At most {MAX_HEADERS} headers."));
+        faults.add("headers", format!("At most {MAX_HEADERS} headers."));
     }
     options.headers = headers;
 }

@@ -4,18 +4,18 @@
 
 use askama::Template;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
-use super::form::{self, Sent};
-use super::{ADDED, Draft, destination_page};
+use super::form::{self, Faults, Sent};
+use super::{ADDED, Draft, OWN_ADDRESS, destination_page};
 use crate::config::Secret;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
-use crate::dashboard::views::Chip;
 use crate::dashboard::views::numbers::{count, counted};
 use crate::dashboard::views::times::{self, Moment};
+use crate::dashboard::views::{Chip, Field};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
@@ -29,7 +29,8 @@ struct ListPage {
     items: Vec<Item>,
     action: String,
     back: String,
-    name: String,
+    new_name: Field,
+    new_url: Field,
     preset: String,
     presets: Vec<(&'static str, &'static str)>,
     faults: Vec<String>,
@@ -53,15 +54,18 @@ struct Item {
 pub(in crate::dashboard) async fn list_destinations(
     State(state): State<AppState>,
     viewer: Viewer,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
-    page::show(&list_page(&state, &viewer, &Sent::read(b""), Vec::new()).await?)
+    // A link may choose the kind and the name to begin with.
+    let begun = Sent::read(query.unwrap_or_default().as_bytes());
+    page::show(&list_page(&state, &viewer, &begun, Faults::default()).await?)
 }
 
 async fn list_page(
     state: &AppState,
     viewer: &Viewer,
     sent: &Sent,
-    faults: Vec<String>,
+    faults: Faults,
 ) -> Result<ListPage, AppError> {
     let snapshot = state.settings.current();
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
@@ -90,12 +94,13 @@ async fn list_page(
         items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
         action: viewer.link("/settings/destinations").to_string(),
         back: viewer.link("/settings").to_string(),
-        name: sent.text("name"),
+        new_name: Field { value: sent.text("name"), error: faults.of("name") },
+        new_url: Field { value: sent.text("url"), error: faults.of("url") },
         preset: sent.text("preset"),
         presets: std::iter::once(("webhook", "Webhook (signed, the whole conversion)"))
             .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
             .collect(),
-        faults,
+        faults: faults.general,
     })
 }
 
@@ -150,16 +155,27 @@ pub(in crate::dashboard) async fn add_destination(
 ) -> Result<Response, AppError> {
     let sent = Sent::read(&body);
     let (name, url) = (sent.text("name"), sent.text("url"));
-    let mut faults: Vec<String> = form::name_fault(&name).into_iter().collect();
-    let checked = destination::check_url(&url, state.config.allow_private_destinations);
-    faults.extend(checked.err().map(|fault| format!("{fault} What you entered was not kept.")));
+    let mut faults = Faults::default();
+    if let Some(fault) = form::name_fault(&name) {
+        faults.add("name", fault);
+    }
+    let (preset, allow_private) = (sent.text("preset"), state.config.allow_private_destinations);
+    if let Some(fault) = form::url_fault(&url, form::shown_by(&preset), allow_private) {
+        faults.add("url", fault);
+    }
     if viewer.client.is_ours(&url) {
-        faults.push(
-            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
+        faults.add("url", OWN_ADDRESS);
+    }
+    let known = state.settings.current();
+    let mut known = known.destinations_of(&viewer.site.id);
+    if let Some(known) = known.find(|known| known.url.expose() == url) {
+        faults.add(
+            "url",
+            format!("{} has this address already: every sale would be sent twice.", known.name),
         );
     }
     if faults.is_empty() {
-        let (kind, options) = form::new_options(&sent.text("preset"));
+        let (kind, options) = form::new_options(&preset);
         let secret = Secret::new(destination::new_secret());
         let new = NewDestination {
             site_id: &viewer.site.id,
@@ -175,7 +191,7 @@ pub(in crate::dashboard) async fn add_destination(
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
             // Zapier, Slack and their like have no place for a secret; their page makes a new one for whoever wants it.
-            let is_program = presets::Preset::find(&sent.text("preset")).is_none();
+            let is_program = presets::Preset::find(&preset).is_none();
             if kind == DestinationKind::Webhook && is_program {
                 let done = Some(ADDED.to_owned());
                 let draft =
@@ -185,7 +201,8 @@ pub(in crate::dashboard) async fn add_destination(
             let there = viewer.link(&format!("/settings/destinations/{}", added.key));
             return Ok(page::see_other(&there.with("done", "added").to_string()));
         }
-        faults.push(format!("There are {} destinations already.", settings::MAX_DESTINATIONS));
+        let most = settings::MAX_DESTINATIONS;
+        faults.general.push(format!("There are {most} destinations already."));
     }
     let page = list_page(&state, &viewer, &sent, faults).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())

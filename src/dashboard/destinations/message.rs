@@ -54,6 +54,8 @@ pub(super) async fn samples(
         only_paid: true,
         search: None,
         from: None,
+        kind: None,
+        destination_id: None,
         to: None,
     };
     let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::form::Sent;
+use self::form::{Faults, Sent};
 use self::list::health;
 pub(super) use self::list::{add_destination, list_destinations};
 use self::message::{MessagePart, message, samples};
@@ -25,7 +25,7 @@ use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::numbers::{counted, totals};
 use super::views::times::Moment;
-use super::views::{Chip, words};
+use super::views::{Chip, Field, words};
 use crate::config::Secret;
 use crate::conversion::{self, Ledger};
 use crate::delivery::{self, Chosen};
@@ -47,6 +47,9 @@ fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Led
     }
 }
 
+const OWN_ADDRESS: &str =
+    "That is Clickstamp’s own address: conversions would be sent round in a circle.";
+
 const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
 
 #[derive(Deserialize)]
@@ -64,7 +67,8 @@ struct DestinationPage {
     back: String,
     log: String,
     done: Option<String>,
-    faults: Vec<String>,
+    /// Sentences about no single field; `Some` when nothing was saved.
+    faults: Option<Vec<String>>,
     state: Chip,
     note: String,
     address: String,
@@ -87,8 +91,11 @@ struct DestinationPage {
     history: Vec<HistoryItem>,
 }
 
-/// The record as its form shows it.
+/// The record as its form shows it: what was typed, where it was not saved, with the sentence beside it.
 struct Shown {
+    name: Field,
+    url: Field,
+    sites_error: Option<String>,
     /// All sites, where there are several: key, name, whether it hears of it.
     sites: Vec<(String, String, bool)>,
     accepts_test: bool,
@@ -96,19 +103,19 @@ struct Shown {
     values: [(&'static str, &'static str, bool); 3],
     sends_unmatched: bool,
     falls_back: bool,
-    property: String,
+    property: Field,
     registers: bool,
-    collect_base: String,
-    minimum: String,
-    max_age_days: String,
-    expires_days: String,
+    collect_base: Field,
+    minimum: Field,
+    max_age_days: Field,
+    expires_days: Field,
     gpc: [(&'static str, &'static str, bool); 3],
     consent: [(&'static str, &'static str, bool); 3],
-    at_a_time: String,
-    rate: String,
-    retry_also: String,
+    at_a_time: Field,
+    rate: Field,
+    retry_also: Field,
     refusals: String,
-    headers: String,
+    headers: Field,
 }
 
 /// A test that was just sent.
@@ -130,7 +137,16 @@ struct HistoryItem {
     what: String,
 }
 
-fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
+fn shown(
+    found: &Destination,
+    snapshot: &settings::Snapshot,
+    sent: Option<&Sent>,
+    faults: &Faults,
+) -> Shown {
+    let field = |name: &str, stored: String| {
+        let typed = sent.and_then(|sent| sent.typed(name)).map(str::to_owned);
+        Field { value: typed.unwrap_or(stored), error: faults.of(name) }
+    };
     let options = &found.options;
     let discretion = |chosen| {
         [
@@ -150,7 +166,13 @@ fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
         false => options.sites.contains(&site.key),
     };
     let several = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1);
+    let headers = options.headers.iter().map(|header| format!("{}: ***", header.name));
+    let statuses = options.retry_also.iter().map(u16::to_string);
+    let days = |days: Option<u32>| days.map(|days| days.to_string()).unwrap_or_default();
     Shown {
+        name: field("name", found.name.clone()),
+        url: field("url", String::new()),
+        sites_error: faults.of("sites"),
         sites: several.map(|site| (site.key.clone(), site.name.clone(), hears(site))).collect(),
         accepts_test: found.accepts_test,
         kinds: [
@@ -173,24 +195,19 @@ fn shown(found: &Destination, snapshot: &settings::Snapshot) -> Shown {
         ],
         sends_unmatched: options.sends_unmatched,
         falls_back: options.falls_back_to_our_click_id,
-        property: options.anytrack_property.clone().unwrap_or_default(),
+        property: field("anytrack_property", options.anytrack_property.clone().unwrap_or_default()),
         registers: options.registers_visits,
-        collect_base: options.anytrack_collect_base.clone(),
-        minimum: options.minimum_value.clone().unwrap_or_default(),
-        max_age_days: options.max_age_days.map(|days| days.to_string()).unwrap_or_default(),
-        expires_days: options.expires_days.map(|days| days.to_string()).unwrap_or_default(),
+        collect_base: field("anytrack_collect_base", options.anytrack_collect_base.clone()),
+        minimum: field("minimum_value", options.minimum_value.clone().unwrap_or_default()),
+        max_age_days: field("max_age_days", days(options.max_age_days)),
+        expires_days: field("expires_days", days(options.expires_days)),
         gpc: discretion(options.gpc),
         consent: discretion(options.consent),
-        at_a_time: number(options.at_a_time),
-        rate: options.rate.map(|rate| rate.to_string()).unwrap_or_default(),
-        retry_also: options.retry_also.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+        at_a_time: field("at_a_time", number(options.at_a_time)),
+        rate: field("rate", options.rate.map(|rate| rate.to_string()).unwrap_or_default()),
+        retry_also: field("retry_also", statuses.collect::<Vec<_>>().join(", ")),
         refusals: options.refuse_if_body_contains.join("\n"),
-        headers: options
-            .headers
-            .iter()
-            .map(|header| format!("{}: ***", header.name))
-            .collect::<Vec<_>>()
-            .join("\n"),
+        headers: field("headers", headers.collect::<Vec<_>>().join("\n")),
     }
 }
 
@@ -230,7 +247,9 @@ fn find(
 /// What the page shows beside the record.
 struct Draft {
     destination: Destination,
-    faults: Vec<String>,
+    /// What was typed, where it was not saved.
+    sent: Option<Sent>,
+    faults: Faults,
     row_faults: Vec<Fault>,
     sample: String,
     secret: Option<String>,
@@ -243,7 +262,8 @@ impl Draft {
     fn of(found: &Destination) -> Self {
         Self {
             destination: found.clone(),
-            faults: Vec::new(),
+            sent: None,
+            faults: Faults::default(),
             row_faults: Vec::new(),
             sample: String::new(),
             secret: None,
@@ -277,7 +297,7 @@ async fn destination_page(
     let sends = |owed: i64| counted(owed, "delivery is owed", "deliveries are owed");
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
-        name: draft.destination.name.clone(),
+        name: found.name.clone(),
         action: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
         back: viewer.link("/settings/destinations").to_string(),
         log: log.to_string(),
@@ -289,9 +309,18 @@ async fn destination_page(
         from_environment: found.from_environment,
         enabled: found.enabled,
         month_visits: month_visits(state, viewer, found).await?,
-        form: shown(&draft.destination, &state.settings.current()),
+        form: shown(
+            &draft.destination,
+            &state.settings.current(),
+            draft.sent.as_ref(),
+            &draft.faults,
+        ),
         message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample).await,
-        faults: draft.faults,
+        faults: (!draft.faults.is_empty()).then(|| {
+            let marked = draft.faults.has_marked_fields();
+            let marked = marked.then(|| "Correct the marked fields, then save again.".to_owned());
+            marked.into_iter().chain(draft.faults.general).collect()
+        }),
         secret: draft.secret,
         secrets: found.secrets.len(),
         tried: draft.tried,
@@ -477,9 +506,7 @@ async fn edit(
     let allow_private = state.config.allow_private_destinations;
     let (mut draft, mut faults) = form::read(found, sent, &snapshot.sites, allow_private);
     if viewer.client.is_ours(draft.url.expose()) {
-        faults.push(
-            "That is Clickstamp’s own address: conversions would go round in a circle.".to_owned(),
-        );
+        faults.add("url", OWN_ADDRESS);
     }
     let what = sent.text("do");
     if what == "preset"
@@ -497,11 +524,11 @@ async fn edit(
         let checked = rows.clone();
         match destination::apart(move || mapping::check(&checked, &tried)).await {
             Ok(found) => row_faults = found,
-            Err(why) => faults.push(format!("The message cannot be made: {why}.")),
+            Err(why) => faults.general.push(format!("The message cannot be made: {why}.")),
         }
-        faults.extend(form::anytrack_faults(draft.kind, rows));
+        faults.general.extend(form::anytrack_faults(draft.kind, rows));
         if rows.is_empty() {
-            faults.push(
+            faults.general.push(
                 "A message without rows says nothing. Write one, or choose the standard message."
                     .to_owned(),
             );
@@ -518,11 +545,13 @@ async fn edit(
         return Ok(page::see_other(&here.with("done", "saved").to_string()));
     }
     if !row_faults.is_empty() {
-        faults.push("Some rows are wrong. The place is marked below each of them:".to_owned());
+        let said = "Some fields of the message are wrong. The place is marked below each of them:";
+        faults.general.push(said.to_owned());
     }
     let is_refused = what == "save";
     let sample = sent.text("sample");
-    let draft = Draft { faults, row_faults, sample, ..Draft::of(&draft) };
+    let sent = Some(sent.clone());
+    let draft = Draft { sent, faults, row_faults, sample, ..Draft::of(&draft) };
     let page = page::show(&destination_page(state, viewer, found, draft).await?)?;
     Ok(if is_refused { (StatusCode::UNPROCESSABLE_ENTITY, page).into_response() } else { page })
 }

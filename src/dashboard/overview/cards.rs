@@ -6,10 +6,10 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
 use crate::dashboard::views::Link;
 use crate::dashboard::views::numbers::{
-    self, Change, More, NONE, change, count, in_order, money, per_visit, points,
+    self, Change, More, NONE, change, count, counted, in_order, money, per_visit, points,
 };
 use crate::money::{Currency, Totals};
-use crate::report::{Overview, Share};
+use crate::report::Overview;
 
 /// Longer than `$999,999`: with its cents it would not fit beside five others.
 const LONG: usize = 8;
@@ -71,23 +71,26 @@ pub(super) fn cards(
     let is_empty = now.visits == 0 && now.conversions == 0;
     let (compares, before) = (before.is_some(), before.unwrap_or(now));
     let rows = |tab: &str| span.on(&viewer.link("/conversions")).with("tab", tab).to_string();
-    let rate = |of: &Overview| Share { part: of.conversions, whole: of.visits };
+    let without_renewals = |of: &Overview| of.conversions - of.renewals;
     let mut cards = vec![
         amount("Net revenue", chart(Metric::Net), &now.net, &before.net, currency, More::IsGood),
         Card {
-            also: format!("{} matched", count(now.matched)),
+            also: match now.renewals {
+                0 => format!("{} matched", count(now.matched)),
+                renewals => format!("and {}", counted(renewals, "renewal", "renewals")),
+            },
             change: change(
-                now.conversions,
-                before.conversions,
-                count(before.conversions),
+                without_renewals(now),
+                without_renewals(before),
+                count(without_renewals(before)),
                 More::IsGood,
             ),
-            ..card("Conversions", chart(Metric::Conversions), count(now.conversions))
+            ..card("Conversions", chart(Metric::Conversions), count(without_renewals(now)))
         },
         Card {
             also: format!("of {} visits", count(now.visits)),
-            change: points(rate(now), rate(before), More::IsGood),
-            ..card("Conversion rate", chart(Metric::Rate), numbers::rate(rate(now)))
+            change: points(now.conversion_rate(), before.conversion_rate(), More::IsGood),
+            ..card("Conversion rate", chart(Metric::Rate), numbers::rate(now.conversion_rate()))
         },
         per_visit_card(chart(Metric::PerVisit), now, before, currency),
         Card {

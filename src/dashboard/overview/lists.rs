@@ -8,10 +8,10 @@ use askama::filters::HtmlSafe;
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
-use crate::dashboard::views::numbers::{NONE, count, in_order, money, rate, width};
+use crate::dashboard::views::numbers::{NONE, count, counted, in_order, money, rate, width};
 use crate::dashboard::views::{Choice, Link, words};
 use crate::money::{Currency, Money, Totals};
-use crate::report::{self, Dimension, Overview, Ranking, RankingRow, Share};
+use crate::report::{self, Dimension, Overview, Ranking, RankingRow};
 use crate::state::AppState;
 
 /// A panel with a ranked list.
@@ -38,6 +38,8 @@ pub(super) struct RankedRow {
     pub(super) width: String,
     pub(super) visits: String,
     pub(super) conversions: String,
+    /// `5 renewals`; empty without any.
+    pub(super) renewals: String,
     pub(super) rate: String,
     pub(super) money: String,
     /// Further currencies.
@@ -155,15 +157,17 @@ fn rows(
 
 fn ranked(row: &RankingRow, largest: i64, currency: Currency) -> RankedRow {
     let (money, also) = amounts(&row.net, currency);
-    // Somebody may pay without a counted visit: no rate above all.
-    let share = Share { part: row.conversions.min(row.visits), whole: row.visits };
     RankedRow {
         name: String::new(),
         href: None,
         width: width(row.net.of(currency).minor, largest),
         visits: count(row.visits),
-        conversions: count(row.conversions),
-        rate: rate(share),
+        conversions: count(row.conversions - row.renewals),
+        renewals: match row.renewals {
+            0 => String::new(),
+            renewals => counted(renewals, "renewal", "renewals"),
+        },
+        rate: rate(report::conversion_rate(row.firsts, row.visits)),
         money,
         also,
         is_open: false,
@@ -231,6 +235,7 @@ pub(super) async fn leaking(
             width: width(sums.of(currency).minor, largest),
             visits: String::new(),
             conversions: count(number),
+            renewals: String::new(),
             rate: String::new(),
             money,
             also,

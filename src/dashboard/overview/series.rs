@@ -54,14 +54,17 @@ struct Bucket {
 #[derive(Clone, Copy, Default)]
 struct Sums {
     visits: i64,
+    /// Without renewals.
     conversions: i64,
+    firsts: i64,
     net: i64,
 }
 
 impl Sums {
     fn take(&mut self, day: &Day, currency: Currency) {
         self.visits += day.visits;
-        self.conversions += day.conversions;
+        self.conversions += day.conversions - day.renewals;
+        self.firsts += day.firsts;
         self.net = self.net.saturating_add(day.net.of(currency).minor);
     }
 
@@ -70,7 +73,7 @@ impl Sums {
             Metric::Net => self.net,
             Metric::Conversions => self.conversions,
             Metric::Rate => {
-                let share = Share { part: self.conversions, whole: self.visits };
+                let share = report::conversion_rate(self.firsts, self.visits);
                 share.per_ten_thousand().unwrap_or(0)
             }
             Metric::PerVisit => {
@@ -83,7 +86,7 @@ impl Sums {
         match metric {
             Metric::Net => money(Money { minor: self.net, currency }),
             Metric::Conversions => count(self.conversions),
-            Metric::Rate => numbers::rate(Share { part: self.conversions, whole: self.visits }),
+            Metric::Rate => numbers::rate(report::conversion_rate(self.firsts, self.visits)),
             Metric::PerVisit => per_visit(Money { minor: self.net, currency }, self.visits)
                 .map_or_else(|| numbers::NONE.to_owned(), money),
         }
@@ -248,6 +251,7 @@ fn gist(span: &Span, buckets: &[Bucket], metric: Metric, currency: Currency) -> 
     for bucket in buckets {
         all.visits += bucket.now.visits;
         all.conversions += bucket.now.conversions;
+        all.firsts += bucket.now.firsts;
         all.net = all.net.saturating_add(bucket.now.net);
     }
     let best = buckets.iter().max_by_key(|bucket| bucket.now.value(metric, currency));

@@ -12,9 +12,7 @@ use crate::config::{Secret, parse_webhook_secrets};
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::entered;
 use crate::dashboard::{page, password, table};
-use crate::destination;
 use crate::error::AppError;
-use crate::settings;
 use crate::state::AppState;
 
 pub(super) const FROM_ENVIRONMENT: &str = "The environment sets this value, so it cannot be changed here. Change it there and start again.";
@@ -37,33 +35,6 @@ fn saved(viewer: &Viewer, what: &str) -> Response {
     page::see_other(&viewer.link("/settings").with("saved", what).to_string())
 }
 
-/// `POST /settings/stripe`.
-pub(in crate::dashboard) async fn save_stripe(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Form(sent): Form<SecretSent>,
-) -> Result<Response, AppError> {
-    let snapshot = state.settings.current();
-    let source = snapshot
-        .stripe_source_of(&viewer.site.id)
-        .ok_or_else(|| AppError::not_found("There is no such source."))?;
-    let secrets = if source.from_environment {
-        Err(FROM_ENVIRONMENT.to_owned())
-    } else {
-        read_secrets(&sent.value)
-    };
-    match secrets {
-        Ok(secrets) => {
-            let (store, settings) = (&state.store, &state.settings);
-            settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
-            Ok(saved(&viewer, "stripe"))
-        }
-        Err(fault) => {
-            refuse(&state, &viewer, Refused { stripe: Some(fault), ..Refused::default() }).await
-        }
-    }
-}
-
 pub(super) fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
     let text = entered(Some(text)).unwrap_or_default();
     let secrets = parse_webhook_secrets(&text)
@@ -80,44 +51,6 @@ pub(super) fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
         );
     }
     Ok(secrets)
-}
-
-/// `POST /settings/anytrack`.
-pub(in crate::dashboard) async fn save_anytrack(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Form(sent): Form<SecretSent>,
-) -> Result<Response, AppError> {
-    let snapshot = state.settings.current();
-    let is_fixed =
-        snapshot.anytrack_of(&viewer.site.id).is_some_and(|found| found.from_environment);
-    let url = if is_fixed {
-        Err(FROM_ENVIRONMENT.to_owned())
-    } else {
-        read_url(&sent.value, state.config.allow_private_destinations)
-    };
-    match url {
-        Ok(url) => {
-            let site_id = &viewer.site.id;
-            settings::save_anytrack_url(&state.store, &state.settings, viewer.now, site_id, &url)
-                .await?;
-            state.bells.delivery_owed.notify_one();
-            Ok(saved(&viewer, "anytrack"))
-        }
-        Err(fault) => {
-            refuse(&state, &viewer, Refused { anytrack: Some(fault), ..Refused::default() }).await
-        }
-    }
-}
-
-fn read_url(text: &str, allow_private: bool) -> Result<Secret, String> {
-    let text = entered(Some(text)).unwrap_or_default();
-    if text.is_empty() {
-        return Err("Nothing was entered. The address stands in AnyTrack on your custom integration’s own page; copy it whole.".to_owned());
-    }
-    destination::check_url(&text, allow_private)
-        .map_err(|fault| format!("{fault} What you entered was not kept."))?;
-    Ok(Secret::new(text))
 }
 
 /// `POST /settings/password`.
@@ -157,23 +90,5 @@ mod tests {
         for wrong in ["whsec_a,we_1Nabc", "https://go.shop.com/webhooks/stripe/main"] {
             assert!(read_secrets(wrong).unwrap_err().contains("starts with whsec_"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn refused_addresses_are_explained_and_never_repeated() {
-        let rows = [
-            ("", "Nothing was entered."),
-            ("hunter2", "That is not a URL."),
-            ("ftp://hunter2.example/b", "The URL must start with https://."),
-            ("http://hunter2.example/b", "The URL starts with http://."),
-            ("https://hunter2:pw@t1.anytrack.io/b", "The URL holds a user name or password."),
-            ("https://10.0.0.1/hunter2", "10.0.0.1 is a private or local address."),
-        ];
-        for (wrong, start) in rows {
-            let fault = read_url(wrong, false).unwrap_err();
-            assert!(fault.starts_with(start) && !fault.contains("hunter2"), "{wrong}: {fault}");
-        }
-        assert!(read_url("http://127.0.0.1:9000/a", true).is_ok());
-        assert!(read_url(" https://t1.anytrack.io/a/collect/b ", false).is_ok());
     }
 }

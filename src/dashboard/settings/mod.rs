@@ -18,7 +18,7 @@ pub(super) use custom::{
     add_door, change_door, list_doors, rotate_custom_token, send_test_conversion,
     show_custom_request, show_door,
 };
-pub(super) use forms::{change_password, save_anytrack, save_stripe};
+pub(super) use forms::change_password;
 pub(super) use site::{add_site, read_hosts, save_site, show_site};
 pub(super) use source::{
     add_secret, add_source, list_sources, remove_secret, save_api_key, save_source, show_source,
@@ -55,17 +55,15 @@ pub(super) fn copied(snapshot: &Snapshot, base: &str, site: &Site) -> Copied {
     }
 }
 
-/// A setting that may be set from outside.
+/// A secret that has a page of its own, where it is set.
 #[derive(Default)]
 struct SecretSetting {
-    /// `One signing secret is set`, `https://t1.anytrack.io/…k7Qe`; empty when nothing is set.
+    /// `One signing secret is set.`, `https://t1.anytrack.io/…k7Qe`; empty when nothing is set.
     shown: String,
-    /// True when the environment sets it: then there is no form.
+    /// True when the environment sets it.
     from_environment: bool,
-    /// The form's address.
-    action: String,
-    /// Why the last value was not taken.
-    error: Option<String>,
+    /// The page where it is set.
+    href: String,
 }
 
 /// One site in the list.
@@ -114,8 +112,6 @@ struct SettingsPage {
 #[derive(Default)]
 struct Refused {
     new_site: Option<[Field; 2]>,
-    stripe: Option<String>,
-    anytrack: Option<String>,
     current_password: Option<String>,
     new_password: Option<String>,
 }
@@ -132,10 +128,6 @@ pub(super) async fn show_settings(
     Query(query): Query<SettingsQuery>,
 ) -> Result<Response, AppError> {
     let done = match query.saved.as_deref() {
-        Some("stripe") => {
-            Some("The signing secret was saved. The next webhook is checked with it.")
-        }
-        Some("anytrack") => Some("The AnyTrack address was saved. What is still owed goes there."),
         Some("password") => Some("The password was changed. Every other session was signed out."),
         _ => None,
     };
@@ -172,12 +164,12 @@ async fn settings_page(
         copied: copied(&snapshot, &viewer.client.base, site),
         sites: sites.collect(),
         new_site: NewSiteForm { action: action("sites"), name, key },
-        stripe: stripe(&snapshot, &site.id, action("stripe"), refused.stripe),
+        stripe: stripe(viewer, &snapshot),
         destinations: viewer.link("/settings/destinations").to_string(),
         alerts: viewer.link("/settings/alerts").to_string(),
         sources_href: viewer.link("/settings/sources").to_string(),
         custom_href: viewer.link("/settings/custom").to_string(),
-        anytrack: anytrack(&snapshot, &site.id, action("anytrack"), refused.anytrack),
+        anytrack: anytrack(viewer, &snapshot),
         password: PasswordForm {
             action: action("password"),
             current_error: refused.current_password,
@@ -188,33 +180,34 @@ async fn settings_page(
     })
 }
 
-fn stripe(
-    snapshot: &Snapshot,
-    site_id: &str,
-    action: String,
-    error: Option<String>,
-) -> SecretSetting {
-    let Some(source) = snapshot.stripe_source_of(site_id) else { return SecretSetting::default() };
+fn stripe(viewer: &Viewer, snapshot: &Snapshot) -> SecretSetting {
+    let Some(source) = snapshot.stripe_source_of(&viewer.site.id) else {
+        let href = viewer.link("/settings/sources").to_string();
+        return SecretSetting { href, ..SecretSetting::default() };
+    };
     let secrets = i64::try_from(source.secrets.len()).unwrap_or(i64::MAX);
     let shown = match secrets {
         0 => String::new(),
         1 => "One signing secret is set.".to_owned(),
         secrets => format!("{} signing secrets are set.", numbers::count(secrets)),
     };
-    SecretSetting { shown, from_environment: source.from_environment, action, error }
+    let href = viewer.link(&format!("/settings/sources/{}", source.key)).to_string();
+    SecretSetting { shown, from_environment: source.from_environment, href }
 }
 
-fn anytrack(
-    snapshot: &Snapshot,
-    site_id: &str,
-    action: String,
-    error: Option<String>,
-) -> SecretSetting {
-    let destination = snapshot.anytrack_of(site_id);
-    SecretSetting {
-        shown: destination.map(|found| settings::mask_url(&found.url)).unwrap_or_default(),
-        from_environment: destination.is_some_and(|found| found.from_environment),
-        action,
-        error,
+fn anytrack(viewer: &Viewer, snapshot: &Snapshot) -> SecretSetting {
+    match snapshot.anytrack_of(&viewer.site.id) {
+        Some(found) => SecretSetting {
+            shown: settings::mask_url(&found.url),
+            from_environment: found.from_environment,
+            href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+        },
+        None => SecretSetting { href: add_anytrack(viewer), ..SecretSetting::default() },
     }
+}
+
+/// Where an AnyTrack destination is added.
+pub(super) fn add_anytrack(viewer: &Viewer) -> String {
+    let link = viewer.link("/settings/destinations").with("preset", "anytrack");
+    format!("{}#h-add", link.with("name", "AnyTrack"))
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
-use crate::dashboard::settings::{Copied, copied, read_hosts};
+use crate::dashboard::settings::{Copied, add_anytrack, copied, read_hosts};
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Chip, numbers, words};
 use crate::dashboard::{assets, page};
@@ -308,7 +308,7 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let newest = refused.iter().max_by_key(|rejection| rejection.last_at_ms);
     let settings = match snapshot.stripe_source_of(&viewer.site.id) {
         Some(source) => viewer.link(&format!("/settings/sources/{}", source.key)).to_string(),
-        None => format!("{}#stripe", viewer.link("/settings")),
+        None => viewer.link("/settings/sources").to_string(),
     };
     let text = match newest {
         Some(newest) if has_secret || newest.reason != "config" => {
@@ -352,8 +352,7 @@ async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
     let Some(first) = known.first() else {
         let text = "Where should conversions go? For AnyTrack, enter the webhook address that it shows for your custom \
                     integration. For Zapier, Make, Slack or your own program, add a destination in the settings.";
-        let link =
-            Some((format!("{}#anytrack", viewer.link("/settings")), "Enter the AnyTrack address"));
+        let link = Some((add_anytrack(viewer), "Enter the AnyTrack address"));
         return Ok(Step { link, ..step(title, false, text.to_owned()) });
     };
     let mut sites: Vec<&str> = known.iter().map(|found| found.site_id.as_str()).collect();

@@ -277,6 +277,14 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_of_an_ignored_event_is_a_sentence() {
+        for code in ["unsupported_type", "ping", "zero_amount", "covered_by_snapshot"] {
+            let said = ignored(code);
+            assert!(said.contains(' ') && !said.contains('_'), "{code}: {said}");
+        }
+    }
+
+    #[test]
     fn statuses_are_named() {
         assert_eq!(http_status(503), "503 Service Unavailable");
         assert_eq!(http_status(799), "799");

@@ -597,6 +597,33 @@ pub(super) async fn settle(
     Ok(())
 }
 
+/// Gives a claimed delivery back before its attempt has ended; the attempt keeps its unknown outcome.
+pub(super) async fn release_lease(
+    tx: &mut AnyConnection,
+    id: &str,
+    n: i64,
+    lease: Timestamp,
+) -> Result<()> {
+    sqlx::query(
+        "update deliveries set claimed_until_ms = null where id = $1 and claimed_until_ms = $2",
+    )
+    .bind(id)
+    .bind(lease.as_ms())
+    .execute(&mut *tx)
+    .await
+    .context("could not give a delivery back")?;
+    sqlx::query(
+        "update attempts set error = 'Clickstamp was stopped before the response arrived'
+          where delivery_id = $1 and n = $2 and outcome = 'unknown'",
+    )
+    .bind(id)
+    .bind(n)
+    .execute(tx)
+    .await
+    .context("could not note that an attempt was cut off")?;
+    Ok(())
+}
+
 /// Ends all leases. Only for a process that is alone with its database: nobody else can hold one.
 pub(super) async fn end_leases(store: &Store) -> Result<()> {
     let mut tx = store.begin().await?;

@@ -44,31 +44,90 @@ pub(in crate::settings) async fn release_anytrack_from_environment(
     Ok(())
 }
 
+/// Sets the address of a site's AnyTrack destination, or adds one. Returns the ID of the one whose address changed.
+///
+/// The destination is found by its kind, never by its name or key, and a deleted one stays deleted.
 pub(in crate::settings) async fn set_anytrack(
     tx: &mut AnyConnection,
     now: Timestamp,
     site_id: &str,
     url: &Secret,
     from_environment: bool,
-) -> Result<()> {
-    sqlx::query(
-        "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
-                                   from_environment, created_at_ms)
-         select $1, case when s.number = 1 then 'anytrack' else 'anytrack-' || s.key end, s.id, 'anytrack', 'AnyTrack', $3,
-                1, 0, '{}', 1, $4, $5
-           from sites s
-          where s.id = $2
-             on conflict (key) do update
-            set url = excluded.url, from_environment = excluded.from_environment, deleted_at_ms = null,
-                enabled = case when destinations.deleted_at_ms is null then destinations.enabled else 1 end",
+) -> Result<Option<String>> {
+    let known = sqlx::query(
+        "select id, url
+           from destinations
+          where site_id = $1 and kind = 'anytrack' and deleted_at_ms is null
+          order by from_environment desc, created_at_ms, id
+          limit 1",
     )
-    .bind(ids::new_record_id("dst_", now))
     .bind(site_id)
-    .bind(url.expose())
+    .fetch_optional(&mut *tx)
+    .await
+    .context("could not look for the AnyTrack destination")?;
+    let Some(known) = known else {
+        return add_anytrack(tx, now, site_id, url, from_environment).await.map(|()| None);
+    };
+    let (id, before): (String, String) = (known.try_get("id")?, known.try_get("url")?);
+    sqlx::query(
+        "update destinations set from_environment = case when id = $1 then $2 else 0 end
+          where id = $1 or from_environment = 1",
+    )
+    .bind(&id)
     .bind(i64::from(from_environment))
-    .bind(now.as_ms())
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    if before == url.expose() {
+        return Ok(None);
+    }
+    sqlx::query("update destinations set url = $1 where id = $2")
+        .bind(url.expose())
+        .bind(&id)
+        .execute(tx)
+        .await
+        .context("could not save the AnyTrack address")?;
+    Ok(Some(id))
+}
+
+async fn add_anytrack(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    site_id: &str,
+    url: &Secret,
+    from_environment: bool,
+) -> Result<()> {
+    let site: (i64, String) = sqlx::query("select number, key from sites where id = $1")
+        .bind(site_id)
+        .fetch_one(&mut *tx)
+        .await
+        .and_then(|row| Ok((row.try_get("number")?, row.try_get("key")?)))
+        .context("could not read the site of the AnyTrack destination")?;
+    let stem = match site {
+        (1, _) => "anytrack".to_owned(),
+        (_, key) => format!("anytrack-{key}"),
+    };
+    // Another destination, or a deleted one, may have the key.
+    for count in 1.. {
+        let key = if count == 1 { stem.clone() } else { format!("{stem}-{count}") };
+        let added = sqlx::query(
+            "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
+                                       from_environment, created_at_ms)
+             values ($1, $2, $3, 'anytrack', 'AnyTrack', $4, 1, 0, '{}', 1, $5, $6)
+                 on conflict (key) do nothing",
+        )
+        .bind(ids::new_record_id("dst_", now))
+        .bind(&key)
+        .bind(site_id)
+        .bind(url.expose())
+        .bind(i64::from(from_environment))
+        .bind(now.as_ms())
+        .execute(&mut *tx)
+        .await
+        .context("could not add the AnyTrack destination")?;
+        if added.rows_affected() == 1 {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Pay
     };
     Ok(Payment {
         told: [(Teller::PaymentIntent, told)].into(),
-        is_manual_capture: object["capture_method"] == "manual",
+        is_manual_capture: is_captured_by_hand(object, around),
         payment_intents: one(Some(needed_id(object)?)),
         charges: bare(reference(&object["latest_charge"])),
         invoices: one(reference(&object["invoice"])),
@@ -39,6 +39,16 @@ pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Pay
         customer_account: reference(&object["customer_account"]),
         ..around.payment()
     })
+}
+
+/// True where the seller captures. A checkout may set this for one payment method only, and then the intent itself does not say so.
+fn is_captured_by_hand(object: &Value, around: &Around) -> bool {
+    let is_in_part = side_amount(object, "amount_received")
+        .zip(side_amount(object, "amount"))
+        .is_some_and(|(received, amount)| received < amount);
+    object["capture_method"] == "manual"
+        || around.kind == "payment_intent.amount_capturable_updated"
+        || (around.kind == "payment_intent.succeeded" && is_in_part)
 }
 
 fn received(object: &Value, around: &Around) -> Result<Told, String> {

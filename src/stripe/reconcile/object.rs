@@ -59,8 +59,12 @@ pub(super) fn session(raw: Box<RawValue>) -> Option<Paid> {
 /// customer may have a credit balance.
 fn really_paid(session: &Value, total: Money) -> Money {
     let intent = &session["payment_intent"];
+    let is_manual = |received: &Money| {
+        let is_in_part = intent["amount"].as_i64().is_some_and(|amount| received.minor < amount);
+        intent["capture_method"] == "manual" || is_in_part
+    };
     let captured = money(&intent["amount_received"], &intent["currency"])
-        .filter(|it| intent["capture_method"] == "manual" && it.currency == total.currency);
+        .filter(|it| is_manual(it) && it.currency == total.currency);
     let invoice = &session["invoice"];
     let invoiced = money(&invoice["amount_paid"], &invoice["currency"])
         .filter(|it| session["mode"] == "subscription" && it.currency == total.currency);
@@ -118,6 +122,11 @@ mod tests {
                 "payment_intent",
                 json!({"capture_method": "manual", "amount_received": 60, "currency": "usd"}),
                 Some("60 USD"),
+            ),
+            (
+                "payment_intent",
+                json!({"capture_method": "automatic", "amount": 100, "amount_received": 70, "currency": "usd"}),
+                Some("70 USD"),
             ),
             ("payment_intent", json!("pi_1"), Some("100 USD")),
             (

@@ -16,7 +16,9 @@ use crate::conversion::{self, Ledger};
 use crate::store::{Shadow, Store};
 
 /// Rounds of joining again after the last event, a hundred payments each; each may teach the next.
-const MAX_REJOINS: usize = 100_000;
+const REJOINS: usize = 20;
+/// The same where many payments depend on one, which is done bit by bit.
+const MAX_REJOINS: usize = 5_000;
 
 /// Lines compared at a time.
 const LINES_AT_A_TIME: i64 = 200;
@@ -43,6 +45,8 @@ pub struct Replayed {
     pub differences: Vec<Difference>,
     /// Events that end in another state than before: their types, with the state before and now.
     pub events_changed: BTreeMap<String, usize>,
+    /// Conversions that the server changed while this ran: they were left out.
+    pub moved: usize,
     /// True when the differences were corrected.
     pub applied: bool,
 }
@@ -115,24 +119,25 @@ struct Compared {
     conversions: usize,
     differences: Vec<Difference>,
     reread: Vec<Reread>,
+    moved: usize,
 }
 
 /// Rebuilds, compares, and corrects if wanted. `others` records what did not come from Stripe, and answers how many requests that was.
+/// The server may go on meanwhile: what it changes is left out.
 ///
 /// # Errors
-/// When the database does not answer, or events keep arriving while it works: nothing was changed then, and it may run again.
+/// When the database does not answer: nothing was changed then, and it may run again.
 pub(crate) async fn run(
     store: &Store,
     ledger: Ledger<'_>,
     wanted: &Wanted,
     others: impl AsyncFn(&Store, Ledger<'_>) -> Result<usize>,
 ) -> Result<Replayed> {
-    let mark = table::mark(&mut *store.pool().acquire().await?).await?;
     let tables = conversion::LEDGER.iter().map(|(table, _)| *table);
     let tables = tables.chain(conversion::BESIDE_THE_LEDGER.iter().copied());
     let tables: Vec<&str> = tables.chain(["stripe_events", "stripe_lookups"]).collect();
-    let shadow = store.shadow(&tables, &[table::PAIRS]).await?;
-    shadow.fill("stripe_events").await?;
+    let shadow = store.shadow(&tables, &table::OWN_TABLES).await?;
+    shadow.take_picture(&table::PICTURE).await?;
     table::forget_outcomes(&shadow, ledger.now).await?;
     let rebuilding = Ledger { later: None, ..ledger };
     let mut events = others(&shadow, rebuilding).await?;
@@ -153,12 +158,13 @@ pub(crate) async fn run(
         conversions: compared.conversions,
         differences: compared.differences,
         events_changed: changed,
+        moved: compared.moved,
         applied: false,
     };
     let is_clean = replayed.differences.is_empty() && replayed.events_changed.is_empty();
     if wanted.apply && !is_clean {
         let (found, reread) = (&replayed.differences, &compared.reread);
-        apply(store, &shadow, ledger, found, reread, wanted, mark).await?;
+        replayed.moved += apply(store, &shadow, ledger, found, reread, wanted).await?;
         replayed.applied = true;
     }
     shadow.end().await;
@@ -167,8 +173,10 @@ pub(crate) async fn run(
 
 /// Joins again until there is nothing left to join.
 async fn rejoin(shadow: &Shadow, ledger: Ledger<'_>) -> Result<()> {
-    for _ in 0..MAX_REJOINS {
-        if conversion::rejoin(shadow, ledger).await? == 0 {
+    for round in 1..=MAX_REJOINS {
+        let is_over = conversion::rejoin(shadow, ledger).await? == 0
+            || (round >= REJOINS && !conversion::has_unsettled(shadow).await?);
+        if is_over {
             return Ok(());
         }
     }
@@ -207,6 +215,9 @@ async fn compare(shadow: &Shadow, wanted: &Wanted) -> Result<Compared> {
             });
         }
     }
+    let (moved, all) = (table::moved(shadow).await?, compared.differences.len());
+    compared.differences.retain(|found| !found.has_moved(&moved));
+    compared.moved = all - compared.differences.len();
     compared.differences.sort_by(|a, b| a.transaction_id.cmp(&b.transaction_id));
     compared.reread = table::reread(shadow).await?;
     Ok(compared)
@@ -241,6 +252,13 @@ fn differing(here: Option<&Line>, rebuilt: Option<&Line>) -> Vec<(String, String
         .collect()
 }
 
+impl Difference {
+    /// True when it is about a conversion that was changed meanwhile.
+    fn has_moved(&self, moved: &BTreeSet<String>) -> bool {
+        [&self.ours, &self.rebuilt].into_iter().flatten().any(|id| moved.contains(id))
+    }
+}
+
 impl Line {
     fn field(&self, name: &str) -> String {
         self.fields.get(name).cloned().unwrap_or_default()
@@ -254,7 +272,8 @@ impl Wanted {
     }
 }
 
-/// Writes the rebuilt lines over ours, in one transaction, and judges them once more, so that what is owed follows.
+/// Writes the rebuilt lines over ours, in one transaction, and judges them once more, so that what is owed follows. Answers how many were changed
+/// meanwhile and left out: what is rebuilt knows nothing of the events that changed them.
 async fn apply(
     store: &Store,
     shadow: &Shadow,
@@ -262,25 +281,23 @@ async fn apply(
     differences: &[Difference],
     reread: &[Reread],
     wanted: &Wanted,
-    mark: (i64, i64, i64),
-) -> Result<()> {
+) -> Result<usize> {
     // What follows from the settings is judged below, by those of that moment.
     let (mut tx, _) = ledger.begin(store).await?;
     let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
     for account in accounts {
         conversion::take_turn(&mut tx, account).await?;
     }
-    if table::mark(&mut tx).await? != mark {
-        bail!(
-            "events were processed while the ledger was rebuilt, so nothing was changed; run it again"
-        );
-    }
+    // From here on nobody else writes these ledgers, so what has not moved by now stays as it is.
+    let moved = table::moved(shadow).await?;
+    let (moved, differences): (Vec<&Difference>, Vec<_>) =
+        differences.iter().partition(|found| found.has_moved(&moved));
     conversion::unsum_all(&mut tx).await?;
     for id in differences.iter().filter_map(|found| found.ours.as_deref()) {
         conversion::forget(&mut tx, id).await?;
     }
     let mut written = Vec::new();
-    for found in differences {
+    for found in &differences {
         let Some(rebuilt) = &found.rebuilt else {
             if let Some(id) = &found.conversion_id {
                 conversion::remove_unless_told(&mut tx, id).await?;
@@ -306,5 +323,5 @@ async fn apply(
     for (account, id) in &written {
         conversion::join_again(store, ledger, account, id).await?;
     }
-    Ok(())
+    Ok(moved.len())
 }

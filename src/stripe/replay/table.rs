@@ -1,7 +1,7 @@
 //! SQL of a replay.
 //! In: a store, or its shadow. Out: what the ledger and the events say there, to be compared; and events put back. Private to this room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
@@ -30,9 +30,69 @@ pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<(
     tx.commit().await
 }
 
-/// Which rebuilt payment is which of ours.
-pub(super) const PAIRS: &str =
-    "create temp table replay_pairs (rebuilt text not null primary key, ours text not null unique)";
+/// Which rebuilt payment is which of ours; and the ledger and the ends of events as they are when the replay begins, because the server goes on.
+pub(super) const OWN_TABLES: [&str; 11] = [
+    "create temp table replay_pairs (rebuilt text not null primary key, ours text not null unique)",
+    "create temp table then_payments as select id, facts, merged_into from real_payments where 1 = 0",
+    "create index then_payments_id on then_payments (id)",
+    "create temp table then_conversions as select * from real_conversions where 1 = 0",
+    "create index then_conversions_id on then_conversions (id)",
+    "create temp table then_touches as select * from real_touches where 1 = 0",
+    "create index then_touches_way on then_touches (conversion_id, position)",
+    "create temp table then_objects as select * from real_stripe_objects where 1 = 0",
+    "create index then_objects_name on then_objects (account, object_id)",
+    "create temp table then_events as select id, state, reason, error from real_stripe_events where 1 = 0",
+    "create index then_events_id on then_events (id)",
+];
+
+/// Fills them, and copies the events that have ended. What waits to be processed is not in the ledger either.
+pub(super) const PICTURE: [&str; 6] = [
+    "insert into stripe_events select * from real_stripe_events where state <> 'received'",
+    "insert into then_events select id, state, reason, error from real_stripe_events where state <> 'received'",
+    "insert into then_payments select id, facts, merged_into from real_payments",
+    "insert into then_conversions select * from real_conversions",
+    "insert into then_touches select * from real_touches",
+    "insert into then_objects select * from real_stripe_objects",
+];
+
+/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile.
+pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
+    let rows = sqlx::query(
+        "select t.id
+           from then_payments t
+           left join real_payments r on r.id = t.id
+           left join then_conversions b on b.id = t.id
+           left join real_conversions c on c.id = t.id
+          where r.id is null or r.facts <> t.facts or r.merged_into is distinct from t.merged_into
+             or b.updated_at_ms is distinct from c.updated_at_ms or b.status is distinct from c.status
+             or b.site_id is distinct from c.site_id or b.click_id is distinct from c.click_id
+             or b.match_by is distinct from c.match_by or b.match_reason is distinct from c.match_reason
+          union
+         select a.conversion_id
+           from then_touches a
+          where not exists (select 1 from real_touches b
+                             where b.conversion_id = a.conversion_id and b.position = a.position
+                               and b.click_id = a.click_id)
+          union
+         select a.conversion_id
+           from real_touches a
+          where not exists (select 1 from then_touches b
+                             where b.conversion_id = a.conversion_id and b.position = a.position
+                               and b.click_id = a.click_id)
+          union
+         select o.conversion_id
+           from stripe_objects o
+           join real_stripe_objects r on r.account = o.account and r.object_id = o.object_id and r.role = 'identity'
+          where o.role = 'identity'
+            and not exists (select 1 from then_objects t
+                             where t.account = r.account and t.object_id = r.object_id and t.role = 'identity'
+                               and t.conversion_id = r.conversion_id)",
+    )
+    .fetch_all(shadow.pool())
+    .await
+    .context("could not see what was changed meanwhile")?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
 
 /// Finds out which rebuilt payment is which of ours: the one that an object of Stripe's names in both.
 pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
@@ -42,7 +102,7 @@ pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
          select min(named.rebuilt), named.ours
            from (select o.conversion_id as rebuilt, min(r.conversion_id) as ours
                    from stripe_objects o
-                   join real_stripe_objects r on r.account = o.account and r.object_id = o.object_id and r.role = 'identity'
+                   join then_objects r on r.account = o.account and r.object_id = o.object_id and r.role = 'identity'
                   where o.role = 'identity'
                   group by o.conversion_id) named
           group by named.ours",
@@ -75,7 +135,7 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
     let ours = sqlx::query(
         "select c.*, p.rebuilt
            from replay_pairs p
-           join real_conversions c on c.id = p.ours
+           join then_conversions c on c.id = p.ours
            join sources s on s.id = c.source_id
           where s.kind in ('stripe', 'custom', 'page') and p.rebuilt > $1 and p.rebuilt <= $2",
     );
@@ -96,19 +156,19 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
     );
     let touches = touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
     let touches = ways(&touches.context("could not read the rebuilt touches")?)?;
-    let real_touches = sqlx::query(
+    let then_touches = sqlx::query(
         "select p.rebuilt, t.click_id
            from replay_pairs p
-           join real_touches t on t.conversion_id = p.ours
+           join then_touches t on t.conversion_id = p.ours
           where p.rebuilt > $1 and p.rebuilt <= $2
           order by p.rebuilt, t.position",
     );
-    let real_touches = real_touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
-    let real_touches = ways(&real_touches.context("could not read the touches")?)?;
+    let then_touches = then_touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    let then_touches = ways(&then_touches.context("could not read the touches")?)?;
     for pair in &mut pairs {
         pair.rebuilt.add_way(touches.get(&pair.rebuilt_id));
         if let Some(here) = &mut pair.here {
-            here.add_way(real_touches.get(&pair.rebuilt_id));
+            here.add_way(then_touches.get(&pair.rebuilt_id));
         }
     }
     Ok(pairs)
@@ -138,7 +198,7 @@ impl Line {
 pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
     let rows = sqlx::query(
         "select c.*
-           from real_conversions c
+           from then_conversions c
            join sources s on s.id = c.source_id
           where s.kind in ('stripe', 'custom', 'page')
             and not exists (select 1
@@ -153,7 +213,7 @@ pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
     for row in &rows {
         let (id, mut line): (String, Line) = (row.try_get("id")?, line(row)?);
         let touches = sqlx::query(
-            "select conversion_id, click_id from real_touches where conversion_id = $1 order by position",
+            "select conversion_id, click_id from then_touches where conversion_id = $1 order by position",
         );
         let way = ways(&touches.bind(&id).fetch_all(shadow.pool()).await?)?;
         line.add_way(way.get(&id));
@@ -186,9 +246,9 @@ pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
         "select e.id, e.type, r.state as was_state, r.reason as was_reason, e.state, e.reason,
                 coalesce(p.ours, e.conversion_id) as conversion_id
            from stripe_events e
-           join real_stripe_events r on r.id = e.id
+           join then_events r on r.id = e.id
            left join replay_pairs p on p.rebuilt = e.conversion_id
-          where r.state <> 'received' and e.state <> 'received'
+          where e.state <> 'received'
             and (e.state <> r.state or e.reason is distinct from r.reason or e.error is distinct from r.error)
           order by e.id",
     )
@@ -206,20 +266,6 @@ pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
             })
         })
         .collect()
-}
-
-/// Changes whenever an event was processed or what was reported recorded: what was rebuilt before is then out of date.
-pub(super) async fn mark(connection: &mut AnyConnection) -> Result<(i64, i64, i64)> {
-    let row = sqlx::query(
-        "select count(*) + (select count(*) from custom_requests where state <> 'refused')
-                         + (select count(*) from page_events where conversion_id is not null),
-                coalesce(max(processed_at_ms), 0), cast(coalesce(sum(attempts), 0) as bigint)
-           from stripe_events",
-    )
-    .fetch_one(connection)
-    .await
-    .context("could not look at the events")?;
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
 /// Lets an event be processed once more, by the worker and in its usual way.

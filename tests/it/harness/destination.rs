@@ -32,6 +32,7 @@ struct Shared {
     holds: Arc<Mutex<VecDeque<Arc<Notify>>>>,
     came: Arc<Notify>,
     heads: Arc<Mutex<Vec<(HeaderMap, String)>>>,
+    arrivals: Arc<Mutex<Vec<std::time::Instant>>>,
 }
 
 /// A fake AnyTrack on a port of its own. Answers 200 unless told otherwise.
@@ -103,6 +104,11 @@ impl FakeDestination {
         heads.iter().map(|(_, query)| query.clone()).collect()
     }
 
+    /// When requests arrived, oldest first.
+    pub(crate) fn arrivals(&self) -> Vec<std::time::Instant> {
+        self.shared.arrivals.lock().expect("nobody panics holding it").clone()
+    }
+
     /// Bodies received so far, oldest first.
     pub(crate) fn received(&self) -> Vec<String> {
         self.shared.received.lock().expect("nobody panics holding it").clone()
@@ -115,6 +121,8 @@ async fn receive(
     headers: HeaderMap,
     body: String,
 ) -> Response {
+    let arrived = clickstamp::clock::Clock::stopwatch();
+    shared.arrivals.lock().expect("nobody panics holding it").push(arrived);
     let query = uri.query().unwrap_or_default().to_owned();
     // What is not in the URL says what it is.
     let forms = ["application/json", "application/x-www-form-urlencoded"];

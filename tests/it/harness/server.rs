@@ -19,7 +19,7 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
     log: mpsc::UnboundedReceiver<String>,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Server {
@@ -43,29 +43,40 @@ impl Server {
         anytrack: &FakeDestination,
         limit: &str,
     ) -> Self {
-        let mut command = Command::new("bash");
+        let mut program = Command::new("bash");
         let script = format!("{limit} && exec \"$0\"");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_clickstamp")]);
-        Self::launch(command, database, anytrack, &[]).await
+        program.args(["-c", &script, env!("CARGO_BIN_EXE_clickstamp")]);
+        Self::start_by(program, database, anytrack, &[]).await
     }
 
-    async fn start_with(
+    /// With further settings, which win.
+    pub(crate) async fn start_with(
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let command = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
-        Self::launch(command, database, anytrack, settings).await
+        let program = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
+        Self::start_by(program, database, anytrack, settings).await
+    }
+
+    /// The same with few file descriptors: `soft` may be raised by the program up to `hard`.
+    pub(crate) async fn with_descriptors(
+        (soft, hard): (u32, u32),
+        database: &Database,
+        anytrack: &FakeDestination,
+    ) -> Self {
+        let limit = format!("ulimit -S -n {soft} && ulimit -H -n {hard}");
+        Self::limited(database, anytrack, &limit).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
-    async fn launch(
-        mut command: Command,
+    async fn start_by(
+        mut program: Command,
         database: &Database,
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut child = command
+        let mut child = program
             .env_clear()
             .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
             .env("CLICKSTAMP_DATA_DIR", &database.directory)
@@ -107,23 +118,42 @@ impl Server {
         }
     }
 
-    /// A visitor lands; answers the status.
-    pub(crate) async fn visit(&self) -> u16 {
-        self.post_visit(&self.mint().await).await
-    }
-
     /// The status that a page of the server answers.
     pub(crate) async fn status(&self, path: &str) -> u16 {
         let answer = self.client.get(format!("{}{path}", self.url)).send().await;
         answer.expect("an answer").status().as_u16()
     }
 
-    async fn mint(&self) -> String {
+    /// The lines of the log that were not read yet and contain this text.
+    pub(crate) fn said(&mut self, text: &str) -> Vec<String> {
+        let lines = std::iter::from_fn(|| self.log.try_recv().ok());
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
+    /// A visitor lands and pays; both are acknowledged.
+    pub(crate) async fn sale(&self, session: &str) {
+        let click_id = self.mint().await;
+        self.visit(&click_id).await;
+        self.pay(session, &click_id).await;
+    }
+
+    /// A visitor lands; answers the status.
+    pub(crate) async fn land(&self) -> u16 {
+        self.post_visit(&self.mint().await).await
+    }
+
+    /// A click ID as the tag's script carries it.
+    pub(crate) async fn mint(&self) -> String {
         let script = self.client.get(format!("{}/t/main.js", self.url)).send();
         let script = script.await.expect("an answer").text().await.expect("a script");
         let config = &script[script.rfind("({").expect("a config") + 1..script.len() - 1];
         let config: Value = serde_json::from_str(config).expect("JSON");
         config["i"].as_str().expect("a click ID").to_owned()
+    }
+
+    /// The page of a click ID reports its visit.
+    pub(crate) async fn visit(&self, click_id: &str) {
+        assert_eq!(self.post_visit(click_id).await, 204);
     }
 
     async fn post_visit(&self, click_id: &str) -> u16 {
@@ -132,11 +162,9 @@ impl Server {
         answer.await.expect("an answer").status().as_u16()
     }
 
-    /// A visitor lands and pays; both are acknowledged.
-    pub(crate) async fn sale(&self, session: &str) {
-        let click_id = self.mint().await;
-        assert_eq!(self.post_visit(&click_id).await, 204);
-        let body = Session::paid(session).reference(&click_id).completed().to_string();
+    /// Stripe reports a paid checkout that names the click ID.
+    pub(crate) async fn pay(&self, session: &str, click_id: &str) {
+        let body = Session::paid(session).reference(click_id).completed().to_string();
         let signature = sign(SECRET, Clock::system().now().as_seconds(), body.as_bytes());
         let post = self.client.post(format!("{}/webhooks/stripe/main", self.url));
         let answer = post.header("stripe-signature", signature).body(body).send();
@@ -150,9 +178,19 @@ impl Server {
 
     /// SIGTERM; answers whether it stopped in order.
     pub(crate) async fn stop(&mut self) -> bool {
+        self.terminate().await;
+        self.ended().await
+    }
+
+    /// SIGTERM.
+    pub(crate) async fn terminate(&self) {
         let pid = self.child.id().expect("it runs").to_string();
         let told = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(told.expect("kill runs").success());
+    }
+
+    /// Waits for its end; answers whether it was in order.
+    pub(crate) async fn ended(&mut self) -> bool {
         self.child.wait().await.expect("it ends").success()
     }
 }

@@ -264,7 +264,11 @@ fn page(list: &[Value], most: usize, query: &str) -> Result<String, String> {
         number("created[gte]").is_none_or(|from| created >= from)
             && number("created[lt]").is_none_or(|until| created < until)
             && (kinds.is_empty() || kinds.iter().any(|kind| item["type"] == kind.as_str()))
-            && one("payment_intent").is_none_or(|id| item["payment_intent"] == id.as_str())
+            && ["payment_intent", "subscription", "customer"]
+                .iter()
+                .all(|name| one(name).is_none_or(|id| item[name] == id.as_str()))
+            && one("payment[payment_intent]")
+                .is_none_or(|id| item["payment"]["payment_intent"] == id.as_str())
             && one("status").is_none_or(|status| item["status"] == status.as_str())
     };
     let mut rest: Vec<&Value> = list.iter().filter(fits).collect();

@@ -102,7 +102,7 @@ async fn a_checkout_that_comes_too_late_keeps_the_id_under_which_it_was_told() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     app.stripe_processed(&fixture("invoice.paid.first.basil", &click_id)).await;
-    app.advance(Duration::from_secs(61));
+    app.advance(Duration::from_secs(3_601));
     app.rejoin().await;
     app.deliver_due().await;
     assert!(app.anytrack.received()[0].contains(r#""transaction_id":"in_1RtSubInv0001Kx""#));

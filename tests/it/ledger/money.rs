@@ -133,6 +133,11 @@ fn stories() -> Vec<Story> {
             ends: vec![("purchase", "paid", 6_000, 0, 0, 0, "click_id")],
         },
         Story {
+            name: "a checkout captured in part, where only the card's own setting says manual",
+            events: vec![(SESSION, nothing()), (SUCCEEDED, json!({"capture_method": "automatic"}))],
+            ends: vec![("purchase", "paid", 6_000, 0, 0, 0, "click_id")],
+        },
+        Story {
             name: "a checkout captured in part that Stripe's list calls paid",
             events: vec![(SESSION, json!({"payment_status": "paid"})), (CAPTURED, nothing())],
             ends: vec![("purchase", "paid", 6_000, 0, 0, 0, "click_id")],

@@ -204,9 +204,9 @@ async fn visits_that_come_late_and_together_match_everything_that_depends_on_the
 fn any_order_of_events_and_late_visits_gives_one_result() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (name, steps, cases) in [
-        ("two checkouts", two_checkouts(), 20),
-        ("two intents", two_intents(), 15),
-        ("a tangle", a_tangle(), 30),
+        ("two checkouts", two_checkouts(), 12),
+        ("two intents", two_intents(), 8),
+        ("a tangle", a_tangle(), 20),
     ] {
         let all: Vec<usize> = (0..steps.len()).collect();
         let (app, expected) = runtime.block_on(async {

@@ -1,0 +1,163 @@
+//! The running server and its ordered stop. Takes an app and a listener; returns when it was asked to stop and everything has ended.
+//! The stop ends within the configured time whatever hangs: a client, a destination, the database. What was acknowledged is durable before it
+//! begins; what was under way and is cut off is taken up by the next start or by another copy.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::Router;
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::App;
+use crate::client::{self, Peer};
+use crate::clock::Clock;
+use crate::limit::log;
+use crate::limit::places::{Places, Rules};
+use crate::server::{Connection, Listener, Stage, Stream, accept, most_connections, serve};
+
+/// A connection that does nothing for that long is closed when all places are taken. A request that was sent with it has arrived by then.
+const IDLE_PATIENCE: Duration = Duration::from_millis(250);
+/// During a stop connections without a request stay open for that long: what was written just before must be read.
+const STOP_GRACE: Duration = Duration::from_millis(300);
+
+/// An app that serves.
+pub(super) struct Running {
+    app: Arc<App>,
+    listener: Listener,
+    places: Places,
+    router: Router,
+    connections: JoinSet<()>,
+    workers: JoinSet<Result<()>>,
+}
+
+impl Running {
+    pub(super) fn start(app: Arc<App>, further: Router, listener: Listener) -> Self {
+        let total = most_connections();
+        // Behind one public address there may be an office, but not the internet.
+        let share = (total / 16).max(64).min(total.div_ceil(2));
+        Self {
+            workers: app.start_workers(),
+            router: app.router_beside(further),
+            places: Places::new(Rules { total, share, patience: IDLE_PATIENCE }),
+            connections: JoinSet::new(),
+            app,
+            listener,
+        }
+    }
+
+    /// Serves until `stop` resolves.
+    ///
+    /// # Errors
+    /// When a worker ends on its own, which names it.
+    pub(super) async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        let app = self.app.clone();
+        loop {
+            let next = async {
+                self.places.room().await;
+                accept(&self.listener).await
+            };
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                Some(ended) = self.workers.join_next() => {
+                    return ended.context("a worker panicked").and_then(|ended| ended);
+                }
+                () = app.state.store.writer_ended() => return Err(anyhow!("the visit writer ended")),
+                Some(_) = self.connections.join_next() => {}
+                accepted = next => match accepted {
+                    Ok((stream, peer)) => self.serve(stream, peer),
+                    // Too many open files, say: others will close theirs.
+                    Err(error) => {
+                        if log::admits("could not accept a connection", "") {
+                            let error = format!("{error:#}");
+                            tracing::warn!(error, "could not accept a connection");
+                        }
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Serves a connection, unless its address has more than its share.
+    fn serve(&mut self, stream: Stream, peer: Peer) {
+        let Some(place) = self.places.enter_at_once(self.counted(peer), 1) else {
+            if log::admits("too many connections of one address", "") {
+                let address = peer.0.map(tracing::field::display);
+                tracing::warn!(address, "closed a connection: its address has too many");
+            }
+            return;
+        };
+        let (router, prefix) = (self.router.clone(), self.app.prefix());
+        let connection = Connection { router, peer, prefix };
+        self.connections.spawn(serve(stream, place, connection, self.app.stage.subscribe()));
+    }
+
+    /// The address whose share a connection counts for. A trusted proxy has many clients.
+    fn counted(&self, peer: Peer) -> Option<IpAddr> {
+        let address = peer.0?.to_canonical();
+        (!client::is_trusted(&self.app.state.config, address)).then_some(address)
+    }
+
+    /// Stops in order, within the configured time.
+    ///
+    /// # Errors
+    /// When the last landings or counts could not be written.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        tracing::info!("stopping: no new connections, finishing what is under way");
+        let (began, all) = (Clock::stopwatch(), self.app.state.config.stop_timeout);
+        let left = |share: u32| (all * share / 8).saturating_sub(began.elapsed());
+        self.app.stage.send_replace(Stage::Draining);
+        self.take_waiting();
+        let Self { app, listener, connections: mut requests, mut workers, .. } = self;
+        drop(listener);
+        let connections = async { while requests.join_next().await.is_some() {} };
+        let mut connections = std::pin::pin!(connections);
+        let workers = async { while workers.join_next().await.is_some() {} };
+        let mut workers = std::pin::pin!(workers);
+        let are_done = timeout(STOP_GRACE, connections.as_mut()).await.is_ok();
+        app.stage.send_replace(Stage::Closing);
+        let are_done = are_done || timeout(left(6), connections.as_mut()).await.is_ok();
+        if !are_done {
+            tracing::warn!("some requests did not finish in time and were cut off");
+        }
+        if timeout(left(6), workers.as_mut()).await.is_err() {
+            tracing::warn!(
+                "something did not finish in time; it is done again after the next start"
+            );
+        }
+        app.stage.send_replace(Stage::Cutting);
+        // The delivery worker gives back what it has claimed.
+        if timeout(left(7), workers.as_mut()).await.is_err() {
+            tracing::warn!(
+                "the database does not answer: another copy sends what was under way a minute later"
+            );
+        }
+        let finished = timeout(left(8), async {
+            let (kept, flushed) = (app.keep_last_landings().await, app.flush_counts().await);
+            app.close().await;
+            (kept, flushed)
+        });
+        let finished = finished.await;
+        log::report_all_left_out();
+        let Ok((kept, flushed)) = finished else {
+            tracing::warn!("stopped without closing the database, which does not answer");
+            return Ok(());
+        };
+        tracing::info!("stopped");
+        kept.context("could not keep the last landings")?;
+        flushed.context("could not write the counts of rejected webhooks")
+    }
+
+    /// Serves the connections that the kernel has accepted already: their requests may have been written.
+    fn take_waiting(&mut self) {
+        while let Some(Ok((stream, peer))) = accept(&self.listener).now_or_never() {
+            self.serve(stream, peer);
+        }
+    }
+}

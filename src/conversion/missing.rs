@@ -1,0 +1,40 @@
+//! What Stripe can be asked for, so that a payment is complete or matched.
+//! Takes a payment and its line; returns the objects that would name what is missing.
+//! Pure; who asks, and when, is decided by the caller.
+
+use super::Line;
+use super::join::Match;
+use super::payment::Payment;
+
+/// Something of Stripe's that would complete a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The checkout that this payment intent paid.
+    CheckoutOfIntent(String),
+    /// The checkout that began this subscription.
+    CheckoutOfSubscription(String),
+    /// Earlier checkouts of this customer.
+    CheckoutsOfCustomer(String),
+    /// The invoice that this payment intent paid.
+    InvoiceOfIntent(String),
+}
+
+/// What is missing of a payment with this line.
+pub(super) fn of(payment: &Payment, line: &Line) -> Vec<Missing> {
+    let intent = || payment.payment_intents.first().cloned();
+    let is_unmatched = matches!(line.result, Match::Unmatched(_));
+    let has_no_checkout = payment.sessions.is_empty() && payment.reported.is_none();
+    let mut missing = Vec::new();
+    if is_unmatched && payment.may_have_checkout() {
+        missing.extend(intent().map(Missing::CheckoutOfIntent));
+    }
+    if is_unmatched && has_no_checkout {
+        missing.extend(payment.subscription.clone().map(Missing::CheckoutOfSubscription));
+        missing.extend(payment.customer.clone().map(Missing::CheckoutsOfCustomer));
+    }
+    // Only a refund or dispute is known of it; from API version 2025-03-31 on these name no invoice.
+    if line.paid_at.is_none() && has_no_checkout && payment.invoices.is_empty() {
+        missing.extend(intent().map(Missing::InvoiceOfIntent));
+    }
+    missing
+}
