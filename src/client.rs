@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-/// Its first bytes as text. Browsers' have about 150; whoever sends more gets nothing stored for it.
+/// Its first bytes as text. A browser sends about 150.
 fn read_user_agent(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     let mut text =

@@ -126,14 +126,10 @@ impl Running {
         if !are_done {
             tracing::warn!("some requests did not finish in time and were cut off");
         }
-        if timeout(left(6), workers.as_mut()).await.is_err() {
-            tracing::warn!(
-                "something did not finish in time; it is done again after the next start"
-            );
-        }
+        let have_ended = timeout(left(6), workers.as_mut()).await.is_ok();
         app.stage.send_replace(Stage::Cutting);
         // The delivery worker gives back what it has claimed.
-        if timeout(left(7), workers.as_mut()).await.is_err() {
+        if !have_ended && timeout(left(7), workers.as_mut()).await.is_err() {
             tracing::warn!(
                 "the database does not answer: another copy sends what was under way a minute later"
             );

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::payment::{Payment, Teller};
+use super::reported::Reported;
 use crate::money::{Currency, Money, share};
 
 /// Amounts of a payment in minor units of its currency.

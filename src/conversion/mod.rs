@@ -31,7 +31,7 @@ use anyhow::Result;
 pub(crate) use by_hand::{MatchedByHand, match_by_hand, take_back_match};
 pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use missing::Missing;
-pub(crate) use outgoing::{outgoing, owe_past, rebuild_delivery};
+pub(crate) use outgoing::{outgoing, queue_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
 

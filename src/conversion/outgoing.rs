@@ -184,24 +184,32 @@ pub(crate) async fn outgoing(
     Ok(Some(outgoing))
 }
 
-/// Owes a destination a paid conversion of the time before it existed.
-pub(crate) async fn owe_past(
+/// Queues paid conversions of the time before a destination existed: all of these in one transaction, which lasts as long as their rows take to
+/// write. What they are made of is read before it.
+pub(crate) async fn queue_past(
     store: &Store,
     ledger: Ledger<'_>,
     destination: &Destination,
-    id: &str,
+    ids: &[String],
 ) -> Result<()> {
-    let Some(outgoing) = outgoing(store, ledger, destination, id).await? else { return Ok(()) };
+    let mut gathered = Vec::with_capacity(ids.len());
+    for id in ids {
+        if let Some(outgoing) = outgoing(store, ledger, destination, id).await? {
+            gathered.push((id, outgoing));
+        }
+    }
     let (mut tx, settings) = ledger.begin(store).await?;
     let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
-    let owed = Owed {
-        destination,
-        conversion_id: id,
-        outgoing: &outgoing,
-        waits_for_visit: false,
-        news_at: ledger.now, // Asked for now, so its age is no reason.
-    };
-    delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    for (id, outgoing) in &gathered {
+        let owed = Owed {
+            destination,
+            conversion_id: id,
+            outgoing,
+            waits_for_visit: false,
+            news_at: ledger.now, // Asked for now, so its age is no reason.
+        };
+        delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+    }
     tx.commit().await
 }
 

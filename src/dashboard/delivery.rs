@@ -92,7 +92,8 @@ fn delivery_page(
     let address = destination
         .map_or_else(|| "a deleted destination".to_owned(), |found| settings::mask_url(&found.url));
     let here = |path: &str| viewer.link(path).to_string();
-    let has_message = !found.request.is_empty();
+    // One whose mapping failed has none yet; sending it again makes it by the mapping of today.
+    let has_message = !found.request.is_empty() || row.reason.as_deref() == Some("mapping_error");
     let can_retry = has_message && matches!(row.state.as_str(), "given_up" | "pending");
     let why = match (row.state.as_str(), row.reason.as_deref()) {
         ("given_up", Some(reason)) => {

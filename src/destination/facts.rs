@@ -206,17 +206,28 @@ impl Outgoing {
         self.conversion.joined.state == "matched"
     }
 
-    /// The same without what names the person: e-mail, name, phone, and the ad networks' cookies.
+    /// The same without what names the person or their browser: e-mail, name, phone, place, and every cookie of an ad network. Click IDs stay: they
+    /// name a click on an ad.
     pub(crate) fn without_personal(&self) -> Self {
         let mut less = self.clone();
         less.conversion.email = None;
-        less.stripe = Value::Null; // Who bought stands everywhere in it.
-        for (place, names) in [
-            (&mut less.payment, &["email", "name", "phone", "city", "postal_code"][..]),
-            (&mut less.visit, &["fbp", "fbc", "ttp"][..]),
-        ] {
-            if let Some(object) = place.as_object_mut() {
-                names.iter().for_each(|name| drop(object.remove(*name)));
+        less.stripe = Value::Null; // The buyer's data is everywhere in it.
+        if let Some(visit) = less.visit.as_object_mut() {
+            let cookies = visit.remove("ad_cookies");
+            for name in cookies.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::keys)
+            {
+                visit.remove(name);
+            }
+        }
+        remove_personal(&mut less.visit);
+        remove_personal(&mut less.payment);
+        for (place, inner) in
+            [(&mut less.payment, &["metadata", "params"][..]), (&mut less.visit, &["params"][..])]
+        {
+            for name in inner {
+                if let Some(object) = place.get_mut(*name) {
+                    remove_personal(object);
+                }
             }
         }
         less
@@ -274,6 +285,65 @@ impl Outgoing {
     }
 }
 
+/// What names a person, in the spelling of [`bare`].
+const PERSONAL: [&str; 26] = [
+    "email",
+    "mail",
+    "emailaddress",
+    "name",
+    "fullname",
+    "firstname",
+    "lastname",
+    "givenname",
+    "familyname",
+    "surname",
+    "phone",
+    "phonenumber",
+    "telephone",
+    "tel",
+    "mobile",
+    "address",
+    "street",
+    "city",
+    "zip",
+    "zipcode",
+    "postalcode",
+    "postcode",
+    "birthday",
+    "ip",
+    "ipaddress",
+    "useragent",
+];
+/// How the names of cookies begin by which ad networks know a browser, in the same spelling.
+const BROWSER_IDS: [&str; 19] = [
+    "fbp", "fbc", "gclau", "gclaw", "gcldc", "gclgb", "gclgs", "gclha", "ga", "ttp", "ttsid",
+    "uet", "scid", "rdtuuid", "atcid", "lifatid", "pin", "twid", "clientid",
+];
+
+/// Removes an object's entries that name a person or a browser. What owners and networks call them is not known, so all usual names count.
+fn remove_personal(value: &mut Value) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|name, _| {
+            let name = bare(name);
+            // `ga` and `ga_1A2B`, but not `gad_source` and `game`.
+            let is_cookie = BROWSER_IDS.iter().any(|id| match *id {
+                "ga" | "pin" => name == *id || name.strip_prefix(id).is_some_and(is_mixed),
+                id => name.starts_with(id),
+            });
+            !is_cookie && !PERSONAL.contains(&name.as_str())
+        });
+    }
+}
+
+/// A name without case and signs.
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn is_mixed(rest: &str) -> bool {
+    rest.bytes().any(|byte| byte.is_ascii_digit())
+}
+
 /// A null would read as the text `none` in an expression; a name that is missing is undefined, and so is all that follows it.
 fn strip_nulls(value: &mut Value) {
     match value {
@@ -284,5 +354,43 @@ fn strip_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(strip_nulls),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::anytrack::tests::purchase;
+
+    #[test]
+    fn without_personal_data_no_cookie_of_an_ad_network_is_left() {
+        let mut full = purchase();
+        let cookies = json!({
+            "fbp": "fb.1.2", "fbc": "fb.1.IwAR", "ttp": "2fG", "gcl_au": "1.1", "gcl_aw": "GCL.1.x", "ga": "GA1.1.2",
+            "ga_1A2B3C": "GS1.1", "uetvid": "a1", "uetsid": "b1", "scid": "c1", "rdt_uuid": "d1", "atcid": "e1",
+            "li_fat_id": "f1", "of_a_new_network": "g1",
+        });
+        full.visit = json!({
+            "click_id": "ck_1", "campaign": "spring", "gclid": "Cj0K", "gad_source": "1", "ad_cookies": cookies,
+            "params": {"utm_id": "7", "_fbp": "fb.1.2", "email": "a@b.example"},
+        });
+        for (name, value) in cookies.as_object().unwrap() {
+            full.visit[name] = value.clone();
+        }
+        full.payment = json!({
+            "session_id": "cs_1", "email": "a@b.example", "name": "Ada", "phone": "1", "country": "AT", "city": "Vienna",
+            "postal_code": "1010", "metadata": {"plan": "pro", "First Name": "Ada", "_ga": "GA1.1.2", "game": "chess"},
+            "params": {"sub1": "A", "user_agent": "Mozilla", "fbp": "fb.1.2"},
+        });
+        let less = full.without_personal();
+        let visit = json!({
+            "click_id": "ck_1", "campaign": "spring", "gclid": "Cj0K", "gad_source": "1", "params": {"utm_id": "7"},
+        });
+        assert_eq!(less.visit, visit);
+        let payment = json!({
+            "session_id": "cs_1", "country": "AT", "metadata": {"plan": "pro", "game": "chess"}, "params": {"sub1": "A"},
+        });
+        assert_eq!(less.payment, payment);
+        assert_eq!((less.conversion.email, less.stripe), (None, Value::Null));
     }
 }

@@ -14,7 +14,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
-use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error};
+use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error, tls_words};
 use super::{Outcome, Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -226,7 +226,7 @@ fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
                 distrust(why)
             )
         } else {
-            format!("no private connection came about: {fault}")
+            format!("no private connection came about: {}", tls_words(fault))
         }
     } else if error.is_timeout() {
         "the mail server gave no answer within 20 seconds".to_owned()

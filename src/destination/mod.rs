@@ -10,6 +10,7 @@ mod limits;
 mod mail;
 pub(crate) mod mapping;
 pub(crate) mod presets;
+mod secrets;
 mod send;
 mod webhook;
 
@@ -17,6 +18,7 @@ pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
 pub use guard::{Lookup, check_url};
 pub(crate) use mail::{Letter, MailServer, Security, check_recipients};
+pub(crate) use secrets::Secrets;
 pub use send::Network;
 pub(crate) use send::{Answer, Parcel, Sender};
 pub(crate) use webhook::new_secret;
@@ -323,7 +325,8 @@ impl Outcome {
 /// What an answer means, and the sentence for people where it is not an acceptance.
 pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Option<String>) {
     let options = &destination.options;
-    judge_by(&options.refuse_if_body_contains, &options.retry_also, answer)
+    let (outcome, error) = judge_by(&options.refuse_if_body_contains, &options.retry_also, answer);
+    (outcome, error.map(|error| hide_secrets(destination, &error)))
 }
 
 /// The same by the statuses and texts that mean something else than usual.
@@ -350,7 +353,8 @@ pub(crate) fn judge_by(
                     (Outcome::Retry, Some(format!("it answered {status}")))
                 }
                 (300..=399, _) => {
-                    let to = location.as_deref().unwrap_or("another address");
+                    let to = location.as_deref().map(secrets::mask_location);
+                    let to = to.unwrap_or_else(|| "another address".to_owned());
                     (Outcome::Refused, Some(format!("it moved to {to}: put the new URL in")))
                 }
                 _ => (Outcome::Refused, Some(format!("it answered {status}"))),
@@ -359,12 +363,9 @@ pub(crate) fn judge_by(
     }
 }
 
-/// An answer with our own secrets taken out: some destinations repeat what they were asked.
+/// A text with the destination's credentials taken out: some destinations repeat what they were asked.
 pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
-    let headers = destination.options.headers.iter().map(|header| header.value.as_str());
-    let secrets =
-        [destination.url.expose()].into_iter().chain(headers).filter(|text| text.len() > 3);
-    secrets.fold(answer.to_owned(), |answer, secret| answer.replace(secret, "***"))
+    Secrets::of_destination(destination).hide(answer)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ use crate::settings::{Destination, DestinationKind, SigningSecret};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the whole attempt. The lease of a claim is three times as long.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// For the body once the status is known, as a share of the whole attempt: two seconds. A destination that drips its answer must not hold a slot.
+const BODY_SHARE: u32 = 10;
 /// Most of an answer that is read; the connection is closed after it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Most of an answer that is kept with the attempt.
@@ -75,6 +77,8 @@ impl Default for Network {
 #[derive(Clone)]
 pub(crate) struct Sender {
     client: reqwest::Client,
+    /// For the body of an answer.
+    body_timeout: Duration,
     pub(super) allow_private: bool,
     pub(super) lookup: Lookup,
     /// Who may vouch for a mail server, beside those whom the system trusts.
@@ -100,7 +104,13 @@ impl Sender {
             }))
             .build()
             .context("could not build the HTTP client")?;
-        Ok(Self { client, allow_private, lookup: network.lookup, mail_authorities: None })
+        Ok(Self {
+            client,
+            body_timeout: network.attempt_timeout / BODY_SHARE,
+            allow_private,
+            lookup: network.lookup,
+            mail_authorities: None,
+        })
     }
 
     /// The same, and mail servers may be vouched for by these certificates (PEM).
@@ -111,7 +121,9 @@ impl Sender {
     /// Asks for an address as a visitor's browser would: nothing goes along but its name.
     pub(crate) async fn visit(&self, url: &str, user_agent: &str) -> Answer {
         match guard::check_url(url, self.allow_private) {
-            Ok(url) => answer_to(self.client.get(url).header(header::USER_AGENT, user_agent)).await,
+            Ok(url) => {
+                self.answer_to(self.client.get(url).header(header::USER_AGENT, user_agent)).await
+            }
             Err(why) => Answer::Blocked(why),
         }
     }
@@ -129,7 +141,7 @@ impl Sender {
                 request = request.header(name, value);
             }
         }
-        answer_to(request.body(parcel.body.to_owned())).await
+        self.answer_to(request.body(parcel.body.to_owned())).await
     }
 
     /// Sends frozen bytes.
@@ -153,14 +165,14 @@ impl Sender {
                 request = request.header(name, value);
             }
         }
-        answer_to(request).await
+        self.answer_to(request).await
     }
-}
 
-async fn answer_to(request: reqwest::RequestBuilder) -> Answer {
-    match request.send().await {
-        Ok(response) => read(response).await,
-        Err(error) => explain(&error.without_url()),
+    async fn answer_to(&self, request: reqwest::RequestBuilder) -> Answer {
+        match request.send().await {
+            Ok(response) => read(response, self.body_timeout).await,
+            Err(error) => explain(&error.without_url()),
+        }
     }
 }
 
@@ -174,22 +186,25 @@ fn with_query(mut url: url::Url, query: &str) -> url::Url {
     url
 }
 
-/// A body that breaks off changes nothing: the status has been said.
-async fn read(mut response: reqwest::Response) -> Answer {
+/// A body that breaks off, or takes too long, changes nothing: the status is known.
+async fn read(mut response: reqwest::Response, patience: Duration) -> Answer {
     let text = |name| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
     let (location, retry_after) = (text(header::LOCATION), text(header::RETRY_AFTER));
     let status = response.status().as_u16();
     let (mut kept, mut seen) = (Vec::new(), 0);
-    while let Ok(Some(chunk)) = response.chunk().await {
-        seen += chunk.len();
-        let room = KEPT_ANSWER_BYTES.saturating_sub(kept.len());
-        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if seen >= MAX_ANSWER_BYTES {
-            break;
+    let reading = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            seen += chunk.len();
+            let room = KEPT_ANSWER_BYTES.saturating_sub(kept.len());
+            kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if seen >= MAX_ANSWER_BYTES {
+                break;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(patience, reading).await; // What came until then is the answer.
     let body = String::from_utf8_lossy(&kept).replace('\0', "\u{fffd}");
     Answer::Http { status, body, location, retry_after }
 }
@@ -205,20 +220,66 @@ pub(super) fn tls_error<'a>(
 }
 
 /// Why a certificate is not trusted, in words for the owner.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is rare, and in the library's words")]
-pub(super) fn distrust(why: &rustls::CertificateError) -> String {
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is rare")]
+pub(super) fn distrust(why: &rustls::CertificateError) -> &'static str {
     use rustls::CertificateError as Why;
 
     match why {
-        Why::UnknownIssuer => "nobody vouches for it".to_owned(),
-        Why::Expired | Why::ExpiredContext { .. } => "it has expired".to_owned(),
+        Why::UnknownIssuer => "nobody vouches for it",
+        Why::Expired | Why::ExpiredContext { .. } => "it has expired",
         Why::NotValidYet | Why::NotValidYetContext { .. } => {
-            "it is not valid yet, unless the clock here is wrong".to_owned()
+            "it is not valid yet, unless the clock here is wrong"
         }
-        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
-            "it stands for another name".to_owned()
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => "it stands for another name",
+        Why::Revoked => "it was revoked by the authority that issued it",
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => "it was not issued for a server",
+        Why::BadEncoding => "it is damaged",
+        Why::BadSignature => "its signature is wrong",
+        Why::UnsupportedSignatureAlgorithmContext { .. }
+        | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is too old to be safe"
         }
-        other => other.to_string(),
+        Why::UnknownRevocationStatus
+        | Why::ExpiredRevocationList
+        | Why::ExpiredRevocationListContext { .. }
+        | Why::InvalidOcspResponse => "whether it was revoked cannot be found out",
+        Why::UnhandledCriticalExtension => "it has a condition that is not understood here",
+        // The library has no name of its own for the usual one of these.
+        Why::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is the certificate of an authority, which is not one of a server"
+        }
+        _ => "it was not accepted; whoever runs the server can check it",
+    }
+}
+
+/// Why no encrypted connection came about, in words for the owner.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the rest is what bytes look like that are not TLS"
+)]
+pub(super) fn tls_words(fault: &rustls::Error) -> String {
+    use rustls::Error as Fault;
+
+    match fault {
+        Fault::InvalidCertificate(why) => {
+            format!("its certificate is not valid: {}", distrust(why))
+        }
+        Fault::NoCertificatesPresented => "it shows no certificate".to_owned(),
+        Fault::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
+            "it has no certificate for this name".to_owned()
+        }
+        Fault::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
+            "it asks for a certificate of ours, and there is none".to_owned()
+        }
+        Fault::AlertReceived(_) => "it refused the encrypted connection".to_owned(),
+        Fault::PeerIncompatible(_) | Fault::NoApplicationProtocol => {
+            "it offers no encryption that is still safe, such as TLS 1.2 or 1.3".to_owned()
+        }
+        Fault::PeerMisbehaved(_) | Fault::DecryptError | Fault::PeerSentOversizedRecord => {
+            "the encrypted connection broke off, because its side breaks the rules of TLS"
+                .to_owned()
+        }
+        _ => "it does not speak TLS there: is the URL's port right, and is it https?".to_owned(),
     }
 }
 
@@ -237,12 +298,7 @@ fn explain(error: &reqwest::Error) -> Answer {
     let io = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>());
     let tls = causes.iter().find_map(|cause| tls_error(*cause));
     let words = match (tls, io.map(io::Error::kind)) {
-        (Some(rustls::Error::InvalidCertificate(why)), _) => {
-            format!("its certificate is not valid: {}", distrust(why))
-        }
-        (Some(_), _) => {
-            "it does not speak TLS there: is the URL's port right, and is it https?".to_owned()
-        }
+        (Some(fault), _) => tls_words(fault),
         _ if said("dns error") => "its name was not found: is the URL spelled right?".to_owned(),
         _ if error.is_timeout() && error.is_connect() => {
             "it could not be reached within 5 seconds".to_owned()
@@ -282,6 +338,67 @@ mod tests {
             behave(stream);
         });
         port
+    }
+
+    #[test]
+    fn faults_of_certificates_are_said_in_sentences() {
+        use rustls::{AlertDescription, CertificateError as Why, Error, OtherError};
+
+        #[derive(Debug)]
+        struct CaUsedAsEndEntity;
+        impl std::fmt::Display for CaUsedAsEndEntity {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("CaUsedAsEndEntity")
+            }
+        }
+        impl std::error::Error for CaUsedAsEndEntity {}
+
+        let other = Why::Other(OtherError(Arc::new(CaUsedAsEndEntity)));
+        let faults = [
+            Error::InvalidCertificate(other),
+            Error::InvalidCertificate(Why::UnhandledCriticalExtension),
+            Error::InvalidCertificate(Why::ApplicationVerificationFailure),
+            Error::AlertReceived(AlertDescription::HandshakeFailure),
+            Error::AlertReceived(AlertDescription::UnrecognisedName),
+            Error::NoApplicationProtocol,
+            Error::DecryptError,
+            Error::General("Debug { text }".to_owned()),
+        ];
+        let mut sentences: Vec<_> = faults.iter().map(tls_words).collect();
+        assert!(
+            sentences[0]
+                .ends_with("it is the certificate of an authority, which is not one of a server")
+        );
+        for sentence in &sentences {
+            assert!(!sentence.contains(['(', '{', '_']), "{sentence}");
+        }
+        sentences.dedup();
+        assert_eq!(sentences.len(), faults.len(), "each has its own");
+    }
+
+    #[tokio::test]
+    async fn a_dripping_answer_counts_by_its_status_and_holds_a_slot_no_longer() {
+        let (hung_up, seen) = tokio::sync::oneshot::channel();
+        let port = server(move |mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nok");
+            while stream.read(&mut [0]).is_ok_and(|read| read > 0) {}
+            hung_up.send(()).unwrap();
+        });
+        let network = Network { attempt_timeout: Duration::from_secs(600), ..Network::default() };
+        let sender = Sender {
+            body_timeout: Duration::from_millis(50),
+            ..Sender::new(true, network).unwrap()
+        };
+        let mut to = destination();
+        to.url = crate::config::Secret::new(format!("http://127.0.0.1:{port}/"));
+        let parcel =
+            Parcel { id: "dlv_1", at: Timestamp::from_ms(0), content_type: "text/plain", body: "" };
+        let answered = tokio::time::timeout(Duration::from_secs(60), sender.send(&to, parcel));
+        match answered.await.expect("it waits no longer") {
+            Answer::Http { status, body, .. } => assert!(status == 200 && body.starts_with("ok")),
+            other @ (Answer::Nothing(_) | Answer::Blocked(_)) => panic!("{other:?}"),
+        }
+        seen.await.expect("the connection was closed");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 /// Lines of one kind about one thing within [`WINDOW`].
 const LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
-/// Kinds and things told apart; what is beyond shares one count per kind.
+/// Kinds and things counted separately; further ones share one count per kind.
 const MAX_KEYS: usize = 256;
 
 type Key = (&'static str, String);

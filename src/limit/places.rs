@@ -165,7 +165,7 @@ impl Shared {
             let held = taken.by_network.get(network).copied().unwrap_or(0);
             // The first is the narrow one.
             let share = if at == 0 { self.rules.share } else { self.rules.share * 2 };
-            // Whoever holds nothing may have one place, however large.
+            // A network that holds nothing may have one place, however large.
             if held > 0 && held + units > share {
                 return Err(Full::Share(*network));
             }

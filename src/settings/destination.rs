@@ -254,7 +254,7 @@ pub enum Discretion {
     /// The conversion is sent: these are the owner's own tools.
     #[default]
     Send,
-    /// Without e-mail, name, phone and ad cookies.
+    /// Without e-mail, name, phone, place, and every cookie of an ad network.
     WithoutPersonal,
     /// Nothing is sent.
     Skip,

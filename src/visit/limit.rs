@@ -51,7 +51,7 @@ impl VisitLimit {
 }
 
 impl Counts {
-    /// Counts one more of a network; 0 when there is no room to remember it.
+    /// Counts one more of a network; 0 when the map is full.
     fn count(&mut self, network: IpAddr) -> u32 {
         if self.by_address.len() >= MAX_ADDRESSES && !self.by_address.contains_key(&network) {
             return 0;

@@ -278,6 +278,33 @@ async fn past_conversions_are_offered_and_never_sent_unasked() {
     assert_eq!(hook.received().len(), 1, "once, however often it is asked for");
 }
 
+/// More of them than one transaction takes, and each once.
+#[tokio::test]
+async fn many_past_conversions_are_queued_in_few_transactions() {
+    let app = TestApp::start_with(&[
+        ("CLICKSTAMP_ADMIN_EMAIL", "owner@shop.localhost"),
+        ("CLICKSTAMP_ADMIN_PASSWORD", "correct horse battery"),
+    ])
+    .await;
+    let (cookie, click_id) = (sign_in(&app).await, app.visit(PAGE).await);
+    for number in 0..130 {
+        let paid = Session::paid(&format!("cs_live_{number:03}")).reference(&click_id).completed();
+        assert_eq!(app.stripe(&paid).await.status, StatusCode::OK);
+    }
+    app.process_events().await;
+    app.deliver_due().await;
+    app.advance(Duration::from_secs(3600));
+    let hook = FakeDestination::start().await;
+    let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", "webhook")];
+    assert_eq!(press(&app, &cookie, "/settings/destinations", &fields).await.0, StatusCode::OK);
+    let pressed = press(&app, &cookie, HERE, &[("do", "past"), ("days", "30")]).await;
+    assert_eq!(pressed.0, StatusCode::SEE_OTHER);
+    app.deliver_due().await;
+    let bodies: std::collections::BTreeSet<_> = hook.received().into_iter().collect();
+    assert_eq!((hook.received().len(), bodies.len()), (130, 130));
+    assert!(look(&app, &cookie, HERE).await.contains("every matched conversion"), "none is left");
+}
+
 #[tokio::test]
 async fn what_was_given_up_is_counted_with_its_money_and_sent_again_by_reason() {
     let (app, cookie, hook) = with_hook("webhook").await;

@@ -40,10 +40,10 @@ async fn save_rows(app: &TestApp, rows: &[(&str, &str)]) {
     let options = json!({"rows": rows, "sends_refunds": true}).to_string();
     let pool = app.database.look().await;
     let saved = sqlx::query("update destinations set options = $1 where key = 'my-hook'");
-    saved.bind(options).execute(&pool).await.unwrap();
+    saved.bind(options).execute(&pool).await.expect("rows are saved");
     pool.close().await;
     app.database.change("update settings_revision set revision = revision + 1").await;
-    app.app().state().settings.reload(&app.app().state().store).await.unwrap();
+    app.app().state().settings.refresh(&app.app().state().store).await.expect("settings load");
 }
 
 /// State, reason and message of the hook's deliveries, oldest conversion first.

@@ -158,7 +158,9 @@ async fn redirects_to_private_addresses_are_shown_and_not_followed() {
             one_try(&app).await;
             let expected = ended("given_up", "refused", &["refused"]);
             assert_eq!(result(&app).await, expected, "{status} {place}");
-            let words = format!("it moved to {place}: put the new URL in");
+            // What stands behind the host may be a credential.
+            let host = place.trim_end_matches("latest");
+            let words = format!("it moved to {host}…: put the new URL in");
             page_shows(&app, &format!("{status}"), &words).await;
         }
         assert_eq!(home.knocks(), 0, "{status}: nobody went there");
@@ -344,5 +346,38 @@ async fn names_that_lead_home_are_not_followed_there() {
         assert_eq!(result(&app).await, expected, "{name}");
         page_shows(&app, name, words).await;
         assert_eq!(home.knocks(), 0, "{name}: nobody knocked at home");
+    }
+}
+
+/// The address of a destination is a credential: neither a redirect nor an echo brings it to a page, the API or the database.
+#[tokio::test]
+async fn a_redirect_or_an_echo_shows_no_part_of_the_address() {
+    let hook = FakeDestination::start().await;
+    let app = owing(Place::at(format!("{}/s3cr3t-tail", hook.url))).await;
+    hook.answer(
+        301,
+        "see /acc/collect/slug-k7Qe/s3cr3t-tail or %2Fs3cr3t-tail",
+        Some("/acc/collect/slug-k7Qe/s3cr3t-tail/"),
+    );
+    one_try(&app).await;
+    let stored = app
+        .database
+        .texts("select coalesce(answer, '') || coalesce(error, '') from attempts")
+        .await;
+    let kept = app.database.texts("select coalesce(last_error, '') from deliveries").await;
+    let id = app.database.texts("select id from deliveries").await.remove(0);
+    let conversion = app.database.texts("select conversion_id from deliveries").await.remove(0);
+    let owner = app.owner().await;
+    let mut texts = [stored, kept].concat();
+    for path in [format!("/deliveries/{id}"), format!("/conversions/{conversion}")] {
+        texts.push(owner.page(&path).await);
+    }
+    texts.push(app.api("/api/v1/deliveries").await.to_string());
+    assert!(
+        texts[0].contains("see ***") && texts[1].contains("it moved to another path"),
+        "{texts:?}"
+    );
+    for text in &texts {
+        assert!(!text.contains("s3cr3t-tail"), "{text}");
     }
 }

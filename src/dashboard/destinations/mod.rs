@@ -26,6 +26,7 @@ use super::page;
 use super::views::numbers::{counted, totals};
 use super::views::times::Moment;
 use super::views::{Chip, Field, words};
+use crate::clock::Clock;
 use crate::config::Secret;
 use crate::conversion::{self, Ledger};
 use crate::delivery::{self, Chosen};
@@ -37,6 +38,10 @@ use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOptio
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Past conversions queued in one transaction.
+const PAST_AT_A_TIME: usize = 100;
+/// How long one request goes on queueing past conversions; a request is cut off after half a minute.
+const PAST_PATIENCE: Duration = Duration::from_secs(15);
 
 fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
     Ledger {
@@ -486,8 +491,13 @@ pub(super) async fn change_destination(
             let since = now.minus(DAY * days.clamp(1, 366));
             let past = report::past(store, &found.id, &viewer.site.id, since).await?;
             let snapshot = records.current();
-            for id in &past.ids {
-                conversion::owe_past(store, ledger(&state, &snapshot), &found, id).await?;
+            let stopwatch = Clock::stopwatch();
+            for ids in past.ids.chunks(PAST_AT_A_TIME) {
+                // What is left is still offered on the page.
+                if stopwatch.elapsed() > PAST_PATIENCE {
+                    break;
+                }
+                conversion::queue_past(store, ledger(&state, &snapshot), &found, ids).await?;
             }
             state.bells.delivery_owed.notify_one();
             done("again")

@@ -390,9 +390,13 @@ pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<
         facts.insert(name.clone(), value.clone());
     }
     // Expressions use `fbp` for the cookie `_fbp`.
-    for (name, value) in details["ad_cookies"].as_object().into_iter().flatten() {
-        facts.insert(name.trim_start_matches('_').to_owned(), value.clone());
-    }
+    let cookies = details["ad_cookies"].as_object().into_iter().flatten();
+    let cookies: Map<_, _> = cookies
+        .map(|(name, value)| (name.trim_start_matches('_').to_owned(), value.clone()))
+        .collect();
+    facts.extend(cookies.clone());
+    // Once more by themselves, for whoever must leave all of them out.
+    facts.insert("ad_cookies".to_owned(), cookies.into());
     Ok(Value::Object(facts))
 }
 

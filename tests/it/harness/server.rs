@@ -156,7 +156,8 @@ impl Server {
         assert_eq!(self.post_visit(click_id).await, 204);
     }
 
-    async fn post_visit(&self, click_id: &str) -> u16 {
+    /// The page of a click ID reports its visit; answers the status.
+    pub(crate) async fn post_visit(&self, click_id: &str) -> u16 {
         let visit = json!({"s": "main", "i": click_id, "t": 1, "u": "https://www.shop.localhost/"});
         let answer = self.client.post(format!("{}/v", self.url)).body(visit.to_string()).send();
         answer.await.expect("an answer").status().as_u16()

