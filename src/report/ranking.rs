@@ -54,9 +54,9 @@ pub(crate) struct RankingRow {
     pub(crate) visits: i64,
     /// Paid conversions whose last touch has this value.
     pub(crate) conversions: i64,
-    /// Of them: purchases, trials and leads.
+    /// Those of them that are purchases, trials or leads.
     pub(crate) firsts: i64,
-    /// Of them: renewals.
+    /// Those of them that are renewals.
     pub(crate) renewals: i64,
     /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,

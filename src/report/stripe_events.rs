@@ -79,7 +79,8 @@ pub(crate) struct StripeEvent {
     pub(crate) row: StripeEventRow,
     /// The index of the signing secret that verified it; -1 for events that we fetched from Stripe.
     pub(crate) secret_position: i64,
-    /// The result of requesting the payment's checkout session from Stripe, if that was missing.
+    /// The results of requesting objects that the event needs and that were missing, such as the
+    /// payment's checkout session.
     pub(crate) lookup: Option<String>,
     /// The conversions that its object belongs to, oldest first.
     pub(crate) payments: Vec<EventPayment>,

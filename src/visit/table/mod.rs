@@ -396,7 +396,7 @@ pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<
         .map(|(name, value)| (name.trim_start_matches('_').to_owned(), value.clone()))
         .collect();
     facts.extend(cookies.clone());
-    // Once more by themselves, for whoever must leave all of them out.
+    // Also under a name of their own, so that destinations can remove all of them.
     facts.insert("ad_cookies".to_owned(), cookies.into());
     Ok(Value::Object(facts))
 }
