@@ -42,7 +42,7 @@ words! {
     /// Why a delivery was given up or skipped.
     DeliveryReason = GIVEN_UP.into_iter().chain(Skip::ALL.map(Skip::word)).collect();
     /// States of a Stripe event.
-    EventState = vec!["received", "processed", "ignored", "failed"];
+    EventState = vec!["received", "processed", "ignored", "failed", "held"];
     /// Statuses of a conversion.
     ConversionStatus = vec![
         "pending", "authorized", "paid", "failed", "partially_refunded", "refunded", "disputed", "duplicate",
