@@ -108,6 +108,11 @@ const OWNERS: &[(&str, &[&str])] = &[
             "stripe_reconciliations",
             "stripe_lookups",
             "replay_pairs",
+            "then_events",
+            "then_payments",
+            "then_conversions",
+            "then_touches",
+            "then_objects",
         ],
     ),
     (
