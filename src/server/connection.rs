@@ -80,6 +80,7 @@ pub(crate) async fn serve(
                 biased;
                 ended = served.as_mut() => ended,
                 () = idle_for(&place, STOP_PATIENCE) => return,
+                () = reached(&mut stage, Stage::Cutting) => return,
             }
         }
     };
