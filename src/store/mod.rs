@@ -315,13 +315,13 @@ async fn migrate(pool: &AnyPool) -> Result<()> {
 
 /// Why the tables could not be brought up to date.
 fn not_migrated(error: MigrateError) -> anyhow::Error {
-    match error {
-        MigrateError::VersionMissing(version) => anyhow!(
+    if let MigrateError::VersionMissing(version) = error {
+        return anyhow!(
             "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
              program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
-        ),
-        error => anyhow::Error::new(error).context("could not bring the tables up to date"),
+        );
     }
+    anyhow::Error::new(error).context("could not bring the tables up to date")
 }
 
 async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {

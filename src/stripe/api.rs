@@ -305,9 +305,9 @@ impl Api {
             query.push(("starting_after", after.to_owned()));
         }
         let list: List = self.get(account, path, &query).await?;
-        let id = |item: &Box<RawValue>| serde_json::from_str::<HasId>(item.get()).ok();
+        let id = |item: &RawValue| serde_json::from_str::<HasId>(item.get()).ok();
         let next = match list.has_more {
-            true => list.data.iter().rev().find_map(id).map(|last| last.id),
+            true => list.data.iter().rev().find_map(|item| id(item)).map(|last| last.id),
             false => None,
         };
         if next.is_none() && list.has_more {

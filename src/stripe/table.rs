@@ -184,7 +184,7 @@ pub(super) struct Waiting {
 }
 
 /// The oldest events that are due, by their IDs.
-pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec<String>> {
+pub(super) async fn due(store: &Store, now: Timestamp, limit: usize) -> Result<Vec<String>> {
     let rows = sqlx::query(
         "select id
            from stripe_events
@@ -193,7 +193,7 @@ pub(super) async fn due(store: &Store, now: Timestamp, limit: i64) -> Result<Vec
           limit $2",
     )
     .bind(now.as_ms())
-    .bind(limit)
+    .bind(i64::try_from(limit)?)
     .fetch_all(store.pool())
     .await
     .context("could not look for events")?;

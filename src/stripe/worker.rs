@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::store::{Store, Tx};
 
 /// Events read in one look.
-const EVENTS_AT_A_TIME: i64 = 50;
+const EVENTS_AT_A_TIME: usize = 50;
 /// Events that other copies had taken before this one looks again.
 const MEETINGS: usize = 8;
 /// Tries before an event that keeps failing on our side is shown as failed: more than two hours of growing pauses.
@@ -50,7 +50,7 @@ pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
             }
             None => {
                 (met, unused) = (met + 1, Some((tx, settings)));
-                at = rand::random_range(0..EVENTS_AT_A_TIME.unsigned_abs() as usize);
+                at = rand::random_range(0..EVENTS_AT_A_TIME);
             }
         }
     }

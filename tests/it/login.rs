@@ -27,9 +27,10 @@ async fn sign_in(app: &TestApp, address: &str, cookie: &str, email: &str, passwo
 /// The device cookie that a successful sign-in sets beside the session.
 fn device(reply: &Reply) -> String {
     assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text());
-    let cookies = reply.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let cookies =
+        reply.headers.get_all("set-cookie").iter().map(|value| value.to_str().expect("text"));
     let device = cookies.into_iter().find(|cookie| cookie.starts_with("clickstamp_device="));
-    device.expect("a device cookie").split(';').next().unwrap().to_owned()
+    device.expect("a device cookie").split(';').next().expect("a first part").to_owned()
 }
 
 #[tokio::test]

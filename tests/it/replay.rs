@@ -238,7 +238,7 @@ async fn it_succeeds_beside_a_server_that_is_paid_and_corrects_what_stood_still(
             &session.with(json!({"customer": format!("cus_{}", at / 4)})).completed(),
         )
         .await;
-        if at >= 20 && at < 50 {
+        if (20..50).contains(&at) {
             late.push(click_id);
         }
     }

@@ -47,11 +47,14 @@ fn environment(database: &Database) -> [(&str, &str); 1] {
 /// Names and bytes of everything in a directory, to see that nothing was changed. The lock file holds nothing.
 fn content(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found: Vec<_> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap())
+        .expect("a readable directory")
+        .map(|entry| entry.expect("a readable directory"))
         .filter(|entry| entry.path().is_file() && !entry.path().ends_with("clickstamp.lock"))
         .map(|entry| {
-            (entry.file_name().display().to_string(), std::fs::read(entry.path()).unwrap())
+            (
+                entry.file_name().display().to_string(),
+                std::fs::read(entry.path()).expect("a readable directory"),
+            )
         })
         .collect();
     found.sort();

@@ -133,7 +133,7 @@ impl Writer {
         batch: &'static Batch,
         tally: &'static Tally,
     ) -> Result<Self> {
-        Ok(Self::start(Engine::Postgres(postgres::Connection::new(url, batch, tally)?)))
+        Ok(Self::start(Engine::Postgres(Box::new(postgres::Connection::new(url, batch, tally)?))))
     }
 
     #[expect(
@@ -178,7 +178,7 @@ impl Writer {
 /// Who writes a group.
 enum Engine {
     Sqlite(sqlite::Thread),
-    Postgres(postgres::Connection),
+    Postgres(Box<postgres::Connection>),
 }
 
 impl Engine {

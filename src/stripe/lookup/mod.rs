@@ -143,7 +143,9 @@ pub(crate) async fn round(
     if !table::is_wanted(store, &lookup).await? {
         let said = match lookup.subject {
             Subject::InvoiceOfIntent => "Its invoice is known, or it was completed otherwise.",
-            _ => "Its checkout arrived, or it was matched otherwise.",
+            Subject::CheckoutOfIntent
+            | Subject::CheckoutOfSubscription
+            | Subject::CheckoutsOfCustomer => "Its checkout arrived, or it was matched otherwise.",
         };
         table::end(store, &lookup, None, said).await?;
         return Ok(1);

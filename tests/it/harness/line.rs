@@ -38,12 +38,8 @@ impl Line {
         let (host, port) = (url.host_str()?.to_owned(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("bound").port();
-        url.set_host(Some("127.0.0.1"))
-            .and_then(|()| {
-                url.set_port(Some(own)).expect("a port");
-                Ok(())
-            })
-            .expect("a host");
+        url.set_host(Some("127.0.0.1")).expect("a host");
+        url.set_port(Some(own)).expect("a port");
         let state = Arc::new(State {
             server: format!("{host}:{port}"),
             delay,

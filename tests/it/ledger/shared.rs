@@ -23,16 +23,21 @@ fn event(id: &str, kind: &str, seconds: i64, object: Value) -> Step {
     )
 }
 
+fn extend(object: &mut Value, more: Value) {
+    let Value::Object(more) = more else { panic!("no object: {more}") };
+    object.as_object_mut().expect("an object").extend(more);
+}
+
 fn session(id: &str, seconds: i64, more: Value) -> Step {
     let mut object = json!({"id": id, "amount_total": 1000, "currency": "usd", "payment_status": "paid", "mode": "payment"});
-    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    extend(&mut object, more);
     event(&format!("evt_{id}"), "checkout.session.completed", seconds, object)
 }
 
 fn invoice(id: &str, seconds: i64, more: Value) -> Step {
     let mut object =
         json!({"id": id, "amount_paid": 700, "currency": "usd", "billing_reason": "manual"});
-    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    extend(&mut object, more);
     event(&format!("evt_{id}"), "invoice.paid", seconds, object)
 }
 
@@ -143,7 +148,7 @@ async fn outcome(
                 for (number, click) in clicks.iter().enumerate() {
                     text = text.replace(&format!("CLICK_{number}"), click);
                 }
-                app.stripe_processed(&serde_json::from_str(&text).unwrap()).await;
+                app.stripe_processed(&serde_json::from_str(&text).expect("JSON")).await;
             }
         }
         if rejoins & (1 << at) != 0 {
@@ -251,7 +256,7 @@ async fn more_dependents_than_one_transaction_takes_are_matched_in_the_next_ones
     let click_id = app.visit(PAGE).await;
     let Step::Event(event) = &steps[0] else { unreachable!("a session is an event") };
     let text = event.to_string().replace("CLICK_0", &click_id);
-    app.stripe_processed(&serde_json::from_str(&text).unwrap()).await;
+    app.stripe_processed(&serde_json::from_str(&text).expect("JSON")).await;
     let unmatched = "select count(*) from conversions where match_state = 'unmatched'";
     assert_eq!(app.database.number(unmatched).await, 210, "noted, and not done in one transaction");
     while app.rejoin().await > 0 {}

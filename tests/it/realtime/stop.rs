@@ -50,8 +50,7 @@ async fn requests_written_before_the_stop_are_answered() {
         }
         let mut signal = killer.stdin.take().expect("its input");
         signal.write_all(b"now\n").await.expect("it reads");
-        let answers =
-            join_all(connections.iter_mut().map(|stream| raw::until_closed(stream))).await;
+        let answers = join_all(connections.iter_mut().map(raw::until_closed)).await;
         let cut = answers.iter().filter(|answer| !answer.ends_with("\r\n\r\nok\n")).count();
         assert_eq!(cut, 0, "requests that got no answer");
         assert!(server.ended().await);
