@@ -14,7 +14,7 @@ use super::replay::{days, range};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::stripe::reconcile::{Reconciled, Sums, Wanted};
+use crate::stripe::reconcile::{NOT_COMPARED, Reconciled, Sums, Wanted};
 
 /// How it is called.
 pub fn command() -> Command {
@@ -86,7 +86,9 @@ fn tell(found: &Reconciled) -> String {
             difference.fix
         ));
     }
-    said.trim_end().to_owned()
+    said.push('\n');
+    said.push_str(NOT_COMPARED);
+    said
 }
 
 fn line(sums: &Sums) -> String {

@@ -54,7 +54,7 @@ pub(super) async fn take<'a>(
         let is_free = turn::try_take(tx, &of_ids(Names::default(), account, &further)).await?;
         held.extend(further);
         if !is_free {
-            // Whoever waits while he holds something must ask in order, or two would wait for each other.
+            // A transaction that waits while it holds a name must ask in order, or two would wait for each other.
             turn::give_back(tx).await?;
             turn::take(tx, &of(account, &held)).await?;
         }

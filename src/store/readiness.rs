@@ -70,7 +70,7 @@ impl FileSeen {
 impl Store {
     /// Why the database cannot be used; nothing when it can.
     pub(crate) async fn unready(&self, now: Timestamp) -> Option<Unready> {
-        // One look at a time, whoever asks.
+        // One check at a time, however many ask.
         let mut passed_at = self.probe.passed_at.lock().await;
         let is_fresh = passed_at.is_some_and(|at| now.since(at) < GOOD_FOR && at <= now);
         if is_fresh && !self.in_trouble.load(Ordering::Relaxed) {
@@ -120,7 +120,7 @@ fn files_gone(path: &Path) -> Unready {
     }
 }
 
-/// What the operator is told. The codes are those of PostgreSQL and of SQLite.
+/// The sentence for the operator. The codes are those of PostgreSQL and of SQLite.
 fn sentence(cause: &Error) -> &'static str {
     let error = cause.downcast_ref::<sqlx::Error>();
     let database = error.and_then(sqlx::Error::as_database_error);

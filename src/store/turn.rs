@@ -85,7 +85,7 @@ pub(crate) async fn try_take(tx: &mut AnyConnection, names: &Names) -> Result<bo
     Ok(row.try_get::<String, _>(0)? == "held")
 }
 
-/// Remembers where a transaction stands, so that it can give back what it takes from here on.
+/// Sets a savepoint, so that a transaction can give back the locks that it takes from here on.
 pub(crate) async fn mark(tx: &mut AnyConnection) -> Result<()> {
     if has_rivals(tx) {
         tx.execute("savepoint turn").await.context("could not mark a place")?;

@@ -1,6 +1,6 @@
 //! Events that their endpoint should not have received.
 //! Takes an event and its endpoint's settings; returns why the event is held until the owner accepts it.
-//! A secret of test mode lies in more places than one of live mode, so whoever has it must not be able to write live money. Nothing is lost:
+//! A secret of test mode is in more places than one of live mode, so a copy of it must not be enough to write live money. Nothing is lost:
 //! a held event is stored, shown and counted, and processed as soon as it is accepted or the endpoint's settings fit it.
 
 use anyhow::Result;

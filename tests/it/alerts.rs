@@ -585,7 +585,7 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
     let rows = [
         (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address"),
         (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://"),
-        (add("webhook", "Ops", "hunter2"), "That is not a URL. Paste it whole."),
+        (add("webhook", "Ops", "hunter2"), "That is not a URL: a whole one starts with https://."),
         (add("webhook", "", "https://hooks.slack.com/x"), "Give it a name"),
         (add("email", "Ops", "hunter2"), "Enter one e-mail address"),
         (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one e-mail address"),

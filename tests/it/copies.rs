@@ -144,7 +144,7 @@ async fn a_frozen_copy_holds_the_others_money_for_seconds_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_copies_process_at_least_twice_the_events_of_one() {
     let database = Database::create().await;
-    // A server in the next room: time passes on the way, not in this machine's two cores.
+    // A server on another machine: time passes on the way, not in this machine's two cores.
     let Some(line) = Line::to(&database, Duration::from_millis(5)).await else { return };
     let mut one = app_on(&line).await;
     one.leave_things_undone();

@@ -141,7 +141,10 @@ async fn nothing_that_is_typed_into_the_form_is_our_fault() {
     ];
     for (email, password) in rows {
         let reply = sign_in(&app, "203.0.113.1", "clickstamp_device", email, password).await;
-        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{email:.40}");
+        // No text has a NUL character, so such a form is refused before it is read.
+        let has_nul = email.contains('\0') || password.contains('\0');
+        let refused = if has_nul { StatusCode::BAD_REQUEST } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(reply.status, refused, "{email:.40}");
     }
     for (n, body) in
         ["", "email", "email=%ff&password=%00", "email=a&email=b", "\u{1}"].into_iter().enumerate()

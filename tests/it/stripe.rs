@@ -224,7 +224,12 @@ async fn large_bodies_that_never_end_leave_memory_and_room_for_the_others() {
     let signature = sign(SECRET, app.now().as_seconds(), body.as_bytes());
     let small = request("POST", PATH, &[("stripe-signature", signature.as_str())], body);
     assert_eq!(router.oneshot(small).await.expect("an answer").status(), StatusCode::OK);
-    assert!(held.try_join_next().is_none(), "nobody else was turned away");
+    while let Some(ended) = held.try_join_next() {
+        let status = ended.expect("no panic").expect("an answer").status();
+        let is_turned_away =
+            [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+        assert!(is_turned_away, "{status}: it brought nothing more");
+    }
     app.process_events().await;
     app.deliver_due().await;
 }

@@ -37,6 +37,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 const DUE_HOUR: i8 = 4;
 /// Differences kept with the stored result; there may be many, and they tend to have one cause.
 const KEPT_DIFFERENCES: usize = 100;
+/// What a comparison leaves out; stated wherever its result is shown.
+pub const NOT_COMPARED: &str =
+    "Not compared: refunds, disputes, and payments without a checkout or an invoice.";
 
 /// What to compare.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use crate::error::AppError;
 use crate::report;
 use crate::settings::{self, Added, Snapshot};
 use crate::state::AppState;
-use crate::stripe::reconcile::Reconciled;
+use crate::stripe::reconcile::{NOT_COMPARED, Reconciled};
 
 /// One source in the list.
 struct SourceItem {
@@ -225,7 +225,10 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
             0 => "Stripe’s books and ours agree".to_owned(),
             gap => format!("{} unlike Stripe’s books", counted(gap)),
         },
-        when: format!("Compared {compared}: paid from {} to {}{mode}", from.text, until.text),
+        when: format!(
+            "Compared {compared}: paid from {} to {}{mode}. {NOT_COMPARED}",
+            from.text, until.text
+        ),
         error: found.error.clone(),
         totals: result.totals.iter().map(total).collect(),
         differences: result.differences.iter().map(difference).collect(),
