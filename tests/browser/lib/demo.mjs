@@ -26,7 +26,7 @@ export const startDemo = async () => {
   const token = told(/Bearer (\w+)/);
   return {
     url,
-    email: told(/e-mail +(\S+)/),
+    email: told(/email +(\S+)/),
     password: told(/password +(\S+)/),
     /** What the API answers. */
     ask: async (path) => {
