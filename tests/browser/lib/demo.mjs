@@ -21,7 +21,12 @@ export const startDemo = async () => {
       if (said.includes("Ctrl-C")) resolve();
     });
   });
-  const told = (pattern) => pattern.exec(said)[1];
+  const told = (pattern) => {
+    const found = pattern.exec(said);
+    if (found) return found[1];
+    child.kill("SIGINT"); // A child that runs on would keep the test from ending.
+    throw new Error(`the demo's walk-through lacks ${pattern}:\n${said}`);
+  };
   const url = told(/(http:\S+)\/api\/v1/);
   const token = told(/Bearer (\w+)/);
   return {
