@@ -3,42 +3,40 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Choices, Target, TargetKind};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Incidents that are over and still shown.
 const SHOWN_INCIDENTS: i64 = 30;
 
 pub(super) async fn targets(store: &Store) -> Result<Vec<Target>> {
-    let rows = sqlx::query(
-        "select id, kind, name, address, secret, enabled from alert_targets order by created_at_ms, id",
-    )
+    let rows = sql("select id, kind, name, address, secret, enabled from alert_targets order by created_at_ms, id")
     .fetch_all(store.pool())
     .await
     .context("could not read who is told of alerts")?;
     rows.iter()
         .map(|row| {
-            let kind: String = row.try_get("kind")?;
+            let kind: String = row.get("kind")?;
             Ok(Target {
-                id: row.try_get("id")?,
+                id: row.get("id")?,
                 kind: TargetKind::parse(&kind).context("a target of an unknown kind")?,
-                name: row.try_get("name")?,
-                address: Secret::new(row.try_get::<String, _>("address")?),
-                secret: Secret::new(row.try_get::<String, _>("secret")?),
-                enabled: row.try_get::<i64, _>("enabled")? == 1,
+                name: row.get("name")?,
+                address: Secret::new(row.get::<String>("address")?),
+                secret: Secret::new(row.get::<String>("secret")?),
+                enabled: row.get::<bool>("enabled")?,
             })
         })
         .collect()
 }
 
 pub(super) async fn count_targets(tx: &mut AnyConnection) -> Result<usize> {
-    let row = sqlx::query("select count(*) from alert_targets").fetch_one(tx).await?;
-    Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX))
+    let row = sql("select count(*) from alert_targets").fetch_one(tx).await?;
+    Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))
 }
 
 pub(super) async fn insert_target(
@@ -46,17 +44,15 @@ pub(super) async fn insert_target(
     now: Timestamp,
     target: &Target,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into alert_targets (id, kind, name, address, secret, enabled, created_at_ms)
-         values ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(&target.id)
-    .bind(target.kind.word())
-    .bind(&target.name)
-    .bind(target.address.expose())
-    .bind(target.secret.expose())
-    .bind(i64::from(target.enabled))
-    .bind(now.as_ms())
+    sql("insert into alert_targets (id, kind, name, address, secret, enabled, created_at_ms)
+         values (:id, :kind, :name, :address, :secret, :enabled, :created_at_ms)")
+    .set("id", &target.id)
+    .set("kind", target.kind.word())
+    .set("name", &target.name)
+    .set("address", target.address.expose())
+    .set("secret", target.secret.expose())
+    .set("enabled", target.enabled)
+    .set("created_at_ms", now)
     .execute(tx)
     .await
     .context("could not add a target of alerts")?;
@@ -64,9 +60,9 @@ pub(super) async fn insert_target(
 }
 
 pub(super) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool) -> Result<()> {
-    sqlx::query("update alert_targets set enabled = $1 where id = $2")
-        .bind(i64::from(enabled))
-        .bind(id)
+    sql("update alert_targets set enabled = :enabled where id = :id")
+        .set("enabled", enabled)
+        .set("id", id)
         .execute(tx)
         .await
         .context("could not turn a target of alerts on or off")?;
@@ -75,11 +71,11 @@ pub(super) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool)
 
 pub(super) async fn delete_target(tx: &mut AnyConnection, id: &str) -> Result<()> {
     for text in [
-        "delete from alert_messages where target_id = $1",
-        "delete from alert_targets where id = $1",
+        "delete from alert_messages where target_id = :id",
+        "delete from alert_targets where id = :id",
     ] {
-        sqlx::query(text)
-            .bind(id)
+        sql(text)
+            .set("id", id)
             .execute(&mut *tx)
             .await
             .context("could not delete a target of alerts")?;
@@ -88,13 +84,13 @@ pub(super) async fn delete_target(tx: &mut AnyConnection, id: &str) -> Result<()
 }
 
 pub(super) async fn choices(store: &Store) -> Result<Choices> {
-    let rows = sqlx::query("select name, value from alert_settings")
+    let rows = sql("select name, value from alert_settings")
         .fetch_all(store.pool())
         .await
         .context("could not read the settings of alerts")?;
     let mut choices = Choices::default();
     for row in &rows {
-        let (name, value): (String, String) = (row.try_get("name")?, row.try_get("value")?);
+        let (name, value): (String, String) = (row.get("name")?, row.get("value")?);
         match name.as_str() {
             "rules" => {
                 choices.rules = serde_json::from_str(&value).context("the rules of alerts")?
@@ -107,12 +103,10 @@ pub(super) async fn choices(store: &Store) -> Result<Choices> {
 }
 
 pub(super) async fn set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<()> {
-    sqlx::query(
-        "insert into alert_settings (name, value) values ($1, $2)
-             on conflict (name) do update set value = excluded.value",
-    )
-    .bind(name)
-    .bind(value)
+    sql("insert into alert_settings (name, value) values (:name, :value)
+             on conflict (name) do update set value = excluded.value")
+    .set("name", name)
+    .set("value", value)
     .execute(tx)
     .await
     .context("could not save a setting of alerts")?;
@@ -134,14 +128,12 @@ pub(crate) struct Incident {
 
 const COLUMNS: &str = "select id, subject, headline, raised_at_ms, told_at_ms, newest_at_ms, gone_at_ms, resolved_at_ms from incidents";
 
-fn incident(row: &sqlx::any::AnyRow) -> Result<Incident> {
-    let at = |column: &str| -> Result<Option<Timestamp>> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_ms))
-    };
+fn incident(row: &Row) -> Result<Incident> {
+    let at = |column: &str| -> Result<Option<Timestamp>> { Ok(row.get(column)?) };
     Ok(Incident {
-        id: row.try_get("id")?,
-        subject: row.try_get("subject")?,
-        headline: row.try_get("headline")?,
+        id: row.get("id")?,
+        subject: row.get("subject")?,
+        headline: row.get("headline")?,
         raised_at: at("raised_at_ms")?.unwrap_or_default(),
         told_at: at("told_at_ms")?.unwrap_or_default(),
         newest_at: at("newest_at_ms")?.unwrap_or_default(),
@@ -151,8 +143,8 @@ fn incident(row: &sqlx::any::AnyRow) -> Result<Incident> {
 }
 
 pub(super) async fn open_incidents(store: &Store) -> Result<Vec<Incident>> {
-    let text = sqlx::AssertSqlSafe(format!("{COLUMNS} where resolved_at_ms is null order by id"));
-    let rows = sqlx::query(text)
+    let rows = sql(COLUMNS)
+        .then("where resolved_at_ms is null order by id")
         .fetch_all(store.pool())
         .await
         .context("could not read what is going wrong")?;
@@ -160,11 +152,9 @@ pub(super) async fn open_incidents(store: &Store) -> Result<Vec<Incident>> {
 }
 
 pub(super) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
-    let text = sqlx::AssertSqlSafe(format!(
-        "{COLUMNS} order by case when resolved_at_ms is null then 0 else 1 end, id desc limit $1"
-    ));
-    let rows = sqlx::query(text)
-        .bind(SHOWN_INCIDENTS)
+    let rows = sql(COLUMNS)
+        .then("order by case when resolved_at_ms is null then 0 else 1 end, id desc limit :limit")
+        .set("limit", SHOWN_INCIDENTS)
         .fetch_all(store.pool())
         .await
         .context("could not read what went wrong")?;
@@ -173,17 +163,15 @@ pub(super) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
 
 /// Opens an incident; false when another copy of the program was faster.
 pub(super) async fn raise(tx: &mut AnyConnection, incident: &Incident, what: &str) -> Result<bool> {
-    let inserted = sqlx::query(
-        "insert into incidents (id, subject, what, headline, raised_at_ms, told_at_ms, newest_at_ms)
-         values ($1, $2, $3, $4, $5, $5, $6)
-             on conflict do nothing",
-    )
-    .bind(&incident.id)
-    .bind(&incident.subject)
-    .bind(what)
-    .bind(&incident.headline)
-    .bind(incident.raised_at.as_ms())
-    .bind(incident.newest_at.as_ms())
+    let inserted = sql("insert into incidents (id, subject, what, headline, raised_at_ms, told_at_ms, newest_at_ms)
+         values (:id, :subject, :what, :headline, :raised_at_ms, :raised_at_ms, :newest_at_ms)
+             on conflict do nothing")
+    .set("id", &incident.id)
+    .set("subject", &incident.subject)
+    .set("what", what)
+    .set("headline", &incident.headline)
+    .set("raised_at_ms", incident.raised_at)
+    .set("newest_at_ms", incident.newest_at)
     .execute(tx)
     .await
     .context("could not note what goes wrong")?;
@@ -198,15 +186,13 @@ pub(super) async fn remind(
     headline: &str,
     newest_at: Timestamp,
 ) -> Result<bool> {
-    let done = sqlx::query(
-        "update incidents set told_at_ms = $1, newest_at_ms = $2, headline = $3, gone_at_ms = null
-          where id = $4 and told_at_ms = $5 and resolved_at_ms is null",
-    )
-    .bind(now.as_ms())
-    .bind(newest_at.as_ms())
-    .bind(headline)
-    .bind(&incident.id)
-    .bind(incident.told_at.as_ms())
+    let done = sql("update incidents set told_at_ms = :now, newest_at_ms = :newest_at, headline = :headline, gone_at_ms = null
+          where id = :id and told_at_ms = :told_at and resolved_at_ms is null")
+    .set("now", now)
+    .set("newest_at", newest_at)
+    .set("headline", headline)
+    .set("id", &incident.id)
+    .set("told_at", incident.told_at)
     .execute(tx)
     .await
     .context("could not note that something still goes wrong")?;
@@ -219,9 +205,9 @@ pub(super) async fn set_gone(
     id: &str,
     gone_at: Option<Timestamp>,
 ) -> Result<()> {
-    sqlx::query("update incidents set gone_at_ms = $1 where id = $2 and resolved_at_ms is null")
-        .bind(gone_at.map(Timestamp::as_ms))
-        .bind(id)
+    sql("update incidents set gone_at_ms = :gone_at where id = :id and resolved_at_ms is null")
+        .set("gone_at", gone_at)
+        .set("id", id)
         .execute(tx)
         .await
         .context("could not note whether something still goes wrong")?;
@@ -230,32 +216,30 @@ pub(super) async fn set_gone(
 
 /// It is over; false when another copy of the program was faster.
 pub(super) async fn resolve(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
-    let done = sqlx::query(
-        "update incidents set resolved_at_ms = $1 where id = $2 and resolved_at_ms is null",
-    )
-    .bind(now.as_ms())
-    .bind(id)
-    .execute(tx)
-    .await
-    .context("could not note that something is over")?;
+    let done =
+        sql("update incidents set resolved_at_ms = :now where id = :id and resolved_at_ms is null")
+            .set("now", now)
+            .set("id", id)
+            .execute(tx)
+            .await
+            .context("could not note that something is over")?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Takes back what nobody has tried to send about an incident, and answers which targets may have heard of it.
 pub(super) async fn take_back(tx: &mut AnyConnection, incident_id: &str) -> Result<Vec<String>> {
-    sqlx::query(
-        "delete from alert_messages where incident_id = $1 and state = 'pending' and attempts = 0",
-    )
-    .bind(incident_id)
+    sql("delete from alert_messages where incident_id = :incident_id and state = 'pending' and attempts = 0")
+    .set("incident_id", incident_id)
     .execute(&mut *tx)
     .await
     .context("could not take back what is over")?;
-    let rows = sqlx::query("select distinct target_id from alert_messages where incident_id = $1")
-        .bind(incident_id)
-        .fetch_all(tx)
-        .await
-        .context("could not see who heard of it")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let rows =
+        sql("select distinct target_id from alert_messages where incident_id = :incident_id")
+            .set("incident_id", incident_id)
+            .fetch_all(tx)
+            .await
+            .context("could not see who heard of it")?;
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// What is to be sent to a target.
@@ -273,17 +257,15 @@ pub(super) async fn owe(
     now: Timestamp,
     message: &NewMessage<'_>,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into alert_messages (id, target_id, incident_id, phase, headline, body, state, attempts, due_at_ms, created_at_ms)
-         values ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $7)",
-    )
-    .bind(message.id)
-    .bind(message.target_id)
-    .bind(message.incident_id)
-    .bind(message.phase)
-    .bind(message.headline)
-    .bind(message.body)
-    .bind(now.as_ms())
+    sql("insert into alert_messages (id, target_id, incident_id, phase, headline, body, state, attempts, due_at_ms, created_at_ms)
+         values (:id, :target_id, :incident_id, :phase, :headline, :body, 'pending', 0, :due_at_ms, :due_at_ms)")
+    .set("id", message.id)
+    .set("target_id", message.target_id)
+    .set("incident_id", message.incident_id)
+    .set("phase", message.phase)
+    .set("headline", message.headline)
+    .set("body", message.body)
+    .set("due_at_ms", now)
     .execute(tx)
     .await
     .context("could not write an alert")?;
@@ -308,41 +290,39 @@ pub(super) async fn claim(
     target_id: &str,
     per_hour: u32,
 ) -> Result<Option<Claim>> {
-    let due = sqlx::query(
-        "select id from alert_messages
-          where target_id = $1 and state = 'pending' and due_at_ms <= $2 and coalesce(claimed_until_ms, 0) <= $2
+    let due = sql("select id from alert_messages
+          where target_id = :target_id and state = 'pending' and due_at_ms <= :now and coalesce(claimed_until_ms, 0) <= :now
             and (select count(*) from alert_messages s
-                  where s.target_id = $1 and s.settled_at_ms > $3 and s.state = 'sent') < $4
+                  where s.target_id = :target_id and s.settled_at_ms > :settled_at_ms and s.state = 'sent') < :per_hour
           order by due_at_ms, id
-          limit 1",
-    )
-    .bind(target_id)
-    .bind(now.as_ms())
-    .bind(now.minus(Duration::from_secs(3600)).as_ms())
-    .bind(i64::from(per_hour))
+          limit 1")
+    .set("target_id", target_id)
+    .set("now", now)
+    .set("settled_at_ms", now.minus(Duration::from_secs(3600)))
+    .set("per_hour", per_hour)
     .fetch_optional(store.pool())
     .await
     .context("could not see which alerts are due")?;
     let Some(due) = due else { return Ok(None) };
     let mut tx = store.begin().await?;
-    let row = sqlx::query(
-        "update alert_messages set claimed_until_ms = $1, attempts = attempts + 1
-          where id = $2 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $3
+    let row = sql(
+        "update alert_messages set claimed_until_ms = :claimed_until_ms, attempts = attempts + 1
+          where id = :id and state = 'pending' and coalesce(claimed_until_ms, 0) <= :now
          returning id, headline, body, created_at_ms, attempts",
     )
-    .bind(now.plus(lease).as_ms())
-    .bind(due.try_get::<String, _>(0)?)
-    .bind(now.as_ms())
+    .set("claimed_until_ms", now.plus(lease))
+    .set("id", due.get::<String>(0)?)
+    .set("now", now)
     .fetch_optional(&mut *tx)
     .await
     .context("could not claim an alert")?;
     let Some(row) = row else { return Ok(None) };
     let claim = Claim {
-        id: row.try_get("id")?,
-        headline: row.try_get("headline")?,
-        body: row.try_get("body")?,
-        created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
-        n: row.try_get("attempts")?,
+        id: row.get("id")?,
+        headline: row.get("headline")?,
+        body: row.get("body")?,
+        created_at: row.get("created_at_ms")?,
+        n: row.get("attempts")?,
     };
     tx.commit().await?;
     Ok(Some(claim))
@@ -358,17 +338,15 @@ pub(super) async fn settle(
     said: &str,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "update alert_messages
-            set state = $1, due_at_ms = $2, claimed_until_ms = null, said = $3, settled_at_ms = $4
-          where id = $5 and (attempts = $6 or $1 = 'sent')",
-    )
-    .bind(state)
-    .bind(due.as_ms())
-    .bind(said)
-    .bind((state != "pending").then_some(now.as_ms()))
-    .bind(&claim.id)
-    .bind(claim.n)
+    sql("update alert_messages
+            set state = :state, due_at_ms = :due, claimed_until_ms = null, said = :said, settled_at_ms = :settled_at_ms
+          where id = :id and (attempts = :n or :state = 'sent')")
+    .set("state", state)
+    .set("due", due)
+    .set("said", said)
+    .set("settled_at_ms", (state != "pending").then_some(now.as_ms()))
+    .set("id", &claim.id)
+    .set("n", claim.n)
     .execute(&mut *tx)
     .await
     .context("could not settle an alert")?;
@@ -379,13 +357,13 @@ pub(super) async fn settle(
 pub(super) async fn forget(tx: &mut AnyConnection, before: Timestamp) -> Result<()> {
     for text in [
         "delete from alert_messages
-          where incident_id in (select id from incidents where resolved_at_ms < $1) and state <> 'pending'",
+          where incident_id in (select id from incidents where resolved_at_ms < :before) and state <> 'pending'",
         "delete from incidents
-          where resolved_at_ms < $1
+          where resolved_at_ms < :before
             and not exists (select 1 from alert_messages m where m.incident_id = incidents.id)",
     ] {
-        sqlx::query(text)
-            .bind(before.as_ms())
+        sql(text)
+            .set("before", before)
             .execute(&mut *tx)
             .await
             .context("could not forget old alerts")?;
@@ -406,25 +384,23 @@ pub(crate) struct Told {
 }
 
 pub(super) async fn told(store: &Store) -> Result<Vec<Told>> {
-    let rows = sqlx::query(
-        "select m.target_id, m.state, m.headline, m.said, coalesce(m.settled_at_ms, m.created_at_ms) as at_ms, n.messages
+    let rows = sql("select m.target_id, m.state, m.headline, m.said, coalesce(m.settled_at_ms, m.created_at_ms) as at_ms, n.messages
            from (select target_id, state, max(id) as newest, count(*) as messages
                    from alert_messages group by target_id, state) as n
            join alert_messages m on m.id = n.newest
-          order by m.target_id, m.state",
-    )
+          order by m.target_id, m.state")
     .fetch_all(store.pool())
     .await
     .context("could not read what was told")?;
     rows.iter()
         .map(|row| {
             Ok(Told {
-                target_id: row.try_get("target_id")?,
-                state: row.try_get("state")?,
-                headline: row.try_get("headline")?,
-                said: row.try_get("said")?,
-                at: Timestamp::from_ms(row.try_get("at_ms")?),
-                messages: row.try_get("messages")?,
+                target_id: row.get("target_id")?,
+                state: row.get("state")?,
+                headline: row.get("headline")?,
+                said: row.get("said")?,
+                at: row.get("at_ms")?,
+                messages: row.get("messages")?,
             })
         })
         .collect()

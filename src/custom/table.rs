@@ -2,16 +2,16 @@
 //! In: requests, and what became of them. Out: rows. Private to this room.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Kept, Refusal, Request};
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 const INSERT: &str = "
     insert into custom_requests (id, source_id, received_at_ms, method, query, content_type, body, state, conversion_id,
                                  error, parameter, warnings)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    values (:id, :source_id, :received_at, :method, :query, :content_type, :body, :state, :conversion_id, :error, :parameter, :warnings)";
 
 pub(super) async fn insert(
     tx: &mut AnyConnection,
@@ -21,19 +21,19 @@ pub(super) async fn insert(
     warnings: &[String],
 ) -> Result<()> {
     let request = &kept.request;
-    sqlx::query(INSERT)
-        .bind(&kept.id)
-        .bind(&kept.source_id)
-        .bind(kept.received_at.as_ms())
-        .bind(&request.method)
-        .bind(&request.query)
-        .bind(&request.content_type)
-        .bind(request.body.as_slice())
-        .bind(state)
-        .bind(conversion_id)
-        .bind(None::<&str>)
-        .bind(None::<&str>)
-        .bind(warnings.join("\n"))
+    sql(INSERT)
+        .set("id", &kept.id)
+        .set("source_id", &kept.source_id)
+        .set("received_at", kept.received_at)
+        .set("method", &request.method)
+        .set("query", &request.query)
+        .set("content_type", &request.content_type)
+        .set("body", request.body.as_slice())
+        .set("state", state)
+        .set("conversion_id", conversion_id)
+        .set("error", None::<&str>)
+        .set("parameter", None::<&str>)
+        .set("warnings", warnings.join("\n"))
         .execute(tx)
         .await
         .context("could not keep a custom request")?;
@@ -46,19 +46,19 @@ pub(super) async fn insert_refused(
     refusal: &Refusal,
 ) -> Result<()> {
     let request = &kept.request;
-    sqlx::query(INSERT)
-        .bind(&kept.id)
-        .bind(&kept.source_id)
-        .bind(kept.received_at.as_ms())
-        .bind(&request.method)
-        .bind(&request.query)
-        .bind(&request.content_type)
-        .bind(request.body.as_slice())
-        .bind("refused")
-        .bind(None::<&str>)
-        .bind(&refusal.error)
-        .bind(refusal.parameter.as_deref())
-        .bind("")
+    sql(INSERT)
+        .set("id", &kept.id)
+        .set("source_id", &kept.source_id)
+        .set("received_at", kept.received_at)
+        .set("method", &request.method)
+        .set("query", &request.query)
+        .set("content_type", &request.content_type)
+        .set("body", request.body.as_slice())
+        .set("state", "refused")
+        .set("conversion_id", None::<&str>)
+        .set("error", &refusal.error)
+        .set("parameter", &refusal.parameter)
+        .set("warnings", "")
         .execute(tx)
         .await
         .context("could not keep a refused request")?;
@@ -71,16 +71,14 @@ pub(super) async fn forget_refused(
     source_id: &str,
     kept: i64,
 ) -> Result<()> {
-    sqlx::query(
-        "delete from custom_requests
-          where source_id = $1 and state = 'refused'
+    sql("delete from custom_requests
+          where source_id = :source_id and state = 'refused'
             and id in (select id from custom_requests
-                        where source_id = $1 and state = 'refused'
+                        where source_id = :source_id and state = 'refused'
                         order by id desc
-                        limit 1000 offset $2)",
-    )
-    .bind(source_id)
-    .bind(kept)
+                        limit 1000 offset :kept)")
+    .set("source_id", source_id)
+    .set("kept", kept)
     .execute(tx)
     .await
     .context("could not forget old refused requests")?;
@@ -93,28 +91,26 @@ pub(super) async fn accepted_after(
     after: Option<&(Timestamp, String)>,
 ) -> Result<Option<Kept>> {
     let (at, id) = after.map_or((i64::MIN, ""), |(at, id)| (at.as_ms(), id.as_str()));
-    let row = sqlx::query(
-        "select id, source_id, received_at_ms, method, query, content_type, body
+    let row = sql("select id, source_id, received_at_ms, method, query, content_type, body
            from custom_requests
-          where state <> 'refused' and (received_at_ms, id) > ($1, $2)
+          where state <> 'refused' and (received_at_ms, id) > (:at, :id)
           order by received_at_ms, id
-          limit 1",
-    )
-    .bind(at)
-    .bind(id)
+          limit 1")
+    .set("at", at)
+    .set("id", id)
     .fetch_optional(store.pool())
     .await
     .context("could not read the custom requests")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Kept {
-        id: row.try_get("id")?,
-        source_id: row.try_get("source_id")?,
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
+        id: row.get("id")?,
+        source_id: row.get("source_id")?,
+        received_at: row.get("received_at_ms")?,
         request: Request {
-            method: row.try_get("method")?,
-            query: row.try_get("query")?,
-            content_type: row.try_get("content_type")?,
-            body: row.try_get("body")?,
+            method: row.get("method")?,
+            query: row.get("query")?,
+            content_type: row.get("content_type")?,
+            body: row.get("body")?,
         },
     }))
 }

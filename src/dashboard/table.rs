@@ -5,12 +5,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Who may sign in.
 pub(super) struct StoredUser {
@@ -20,17 +18,17 @@ pub(super) struct StoredUser {
     pub(super) password_hash: String,
 }
 
-fn read_user(row: &AnyRow) -> Result<StoredUser> {
+fn read_user(row: &Row) -> Result<StoredUser> {
     Ok(StoredUser {
-        id: row.try_get("id")?,
-        email: row.try_get("email")?,
-        password_hash: row.try_get("password_hash")?,
+        id: row.get("id")?,
+        email: row.get("email")?,
+        password_hash: row.get("password_hash")?,
     })
 }
 
 pub(super) async fn has_users(store: &Store) -> Result<bool> {
-    let row = sqlx::query("select count(*) from users").fetch_one(store.pool()).await;
-    let users: i64 = row.context("could not count the users")?.try_get(0)?;
+    let row = sql("select count(*) from users").fetch_one(store.pool()).await;
+    let users: i64 = row.context("could not count the users")?.get(0)?;
     Ok(users > 0)
 }
 
@@ -38,8 +36,8 @@ pub(super) async fn find_user(store: &Store, email: &str) -> Result<Option<Store
     if email.contains('\0') {
         return Ok(None); // PostgreSQL refuses to compare it.
     }
-    let row = sqlx::query("select id, email, password_hash from users where email = $1")
-        .bind(email)
+    let row = sql("select id, email, password_hash from users where email = :email")
+        .set("email", email)
         .fetch_optional(store.pool())
         .await
         .context("could not look up a user")?;
@@ -54,15 +52,13 @@ pub(super) async fn add_user(
     password_hash: &str,
 ) -> Result<bool> {
     let mut tx = store.begin().await?;
-    let done = sqlx::query(
-        "insert into users (id, email, password_hash, created_at_ms)
-         values ($1, $2, $3, $4)
-             on conflict do nothing",
-    )
-    .bind(ids::new_record_id("usr_", now))
-    .bind(email)
-    .bind(password_hash)
-    .bind(now.as_ms())
+    let done = sql("insert into users (id, email, password_hash, created_at_ms)
+         values (:id, :email, :password_hash, :created_at_ms)
+             on conflict do nothing")
+    .set("id", ids::new_record_id("usr_", now))
+    .set("email", email)
+    .set("password_hash", password_hash)
+    .set("created_at_ms", now)
     .execute(&mut *tx)
     .await
     .context("could not add a user")?;
@@ -80,15 +76,13 @@ pub(super) async fn add_first_user(
 ) -> Result<Option<String>> {
     let id = ids::new_record_id("usr_", now);
     let mut tx = store.begin().await?;
-    let done = sqlx::query(
-        "insert into users (id, email, password_hash, created_at_ms)
-         select $1, $2, $3, $4
-          where not exists (select 1 from users)",
-    )
-    .bind(&id)
-    .bind(email)
-    .bind(password_hash)
-    .bind(now.as_ms())
+    let done = sql("insert into users (id, email, password_hash, created_at_ms)
+         select :id, :email, :password_hash, :created_at_ms
+          where not exists (select 1 from users)")
+    .set("id", &id)
+    .set("email", email)
+    .set("password_hash", password_hash)
+    .set("created_at_ms", now)
     .execute(&mut *tx)
     .await
     .context("could not add the first user")?;
@@ -104,24 +98,22 @@ pub(super) async fn set_password(
     kept_session: &str,
 ) -> Result<bool> {
     let mut tx = store.begin().await?;
-    let done = sqlx::query("update users set password_hash = $1 where email = $2")
-        .bind(password_hash)
-        .bind(email)
+    let done = sql("update users set password_hash = :password_hash where email = :email")
+        .set("password_hash", password_hash)
+        .set("email", email)
         .execute(&mut *tx)
         .await
         .context("could not change a password")?;
-    sqlx::query(
-        "delete from sessions
-          where user_id in (select id from users where email = $1)
-            and token_hash <> $2",
-    )
-    .bind(email)
-    .bind(kept_session)
+    sql("delete from sessions
+          where user_id in (select id from users where email = :email)
+            and token_hash <> :kept_session")
+    .set("email", email)
+    .set("kept_session", kept_session)
     .execute(&mut *tx)
     .await
     .context("could not end the other sessions")?;
-    sqlx::query("delete from login_tries where user_id in (select id from users where email = $1)")
-        .bind(email)
+    sql("delete from login_tries where user_id in (select id from users where email = :email)")
+        .set("email", email)
         .execute(&mut *tx)
         .await
         .context("could not forget the tries to sign in")?;
@@ -138,21 +130,19 @@ pub(super) async fn note_try(
 ) -> Result<i64> {
     let mut tx = store.begin().await?;
     // A window that begins in the future was begun by a clock that was ahead.
-    let row = sqlx::query(
-        "insert into login_tries (user_id, began_at_ms, tries) values ($1, $2, 1)
+    let row = sql("insert into login_tries (user_id, began_at_ms, tries) values (:user_id, :began_at_ms, 1)
              on conflict (user_id) do update
-            set tries = case when login_tries.began_at_ms > $3 and login_tries.began_at_ms <= $2 then login_tries.tries + 1 else 1 end,
-                began_at_ms = case when login_tries.began_at_ms > $3 and login_tries.began_at_ms <= $2
-                                   then login_tries.began_at_ms else $2 end
-         returning tries",
-    )
-    .bind(user_id)
-    .bind(now.as_ms())
-    .bind(now.minus(window).as_ms())
+            set tries = case when login_tries.began_at_ms > :p3 and login_tries.began_at_ms <= :began_at_ms then login_tries.tries + 1 else 1 end,
+                began_at_ms = case when login_tries.began_at_ms > :p3 and login_tries.began_at_ms <= :began_at_ms
+                                   then login_tries.began_at_ms else :began_at_ms end
+         returning tries")
+    .set("user_id", user_id)
+    .set("began_at_ms", now)
+    .set("p3", now.minus(window))
     .fetch_one(&mut *tx)
     .await
     .context("could not count a try to sign in")?;
-    let tries = row.try_get(0)?;
+    let tries = row.get(0)?;
     tx.commit().await?;
     Ok(tries)
 }
@@ -160,8 +150,8 @@ pub(super) async fn note_try(
 /// A try with the right password was nobody's guess.
 pub(super) async fn take_back_try(store: &Store, user_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("update login_tries set tries = tries - 1 where user_id = $1 and tries > 0")
-        .bind(user_id)
+    sql("update login_tries set tries = tries - 1 where user_id = :user_id and tries > 0")
+        .set("user_id", user_id)
         .execute(&mut *tx)
         .await
         .context("could not take back a try to sign in")?;
@@ -177,19 +167,17 @@ pub(super) async fn start_session(
     token_hash: &str,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("delete from sessions where expires_at_ms <= $1")
-        .bind(now.as_ms())
+    sql("delete from sessions where expires_at_ms <= :now")
+        .set("now", now)
         .execute(&mut *tx)
         .await
         .context("could not clear expired sessions")?;
-    sqlx::query(
-        "insert into sessions (token_hash, user_id, created_at_ms, expires_at_ms)
-         values ($1, $2, $3, $4)",
-    )
-    .bind(token_hash)
-    .bind(user_id)
-    .bind(now.as_ms())
-    .bind(expires.as_ms())
+    sql("insert into sessions (token_hash, user_id, created_at_ms, expires_at_ms)
+         values (:token_hash, :user_id, :created_at_ms, :expires_at_ms)")
+    .set("token_hash", token_hash)
+    .set("user_id", user_id)
+    .set("created_at_ms", now)
+    .set("expires_at_ms", expires)
     .execute(&mut *tx)
     .await
     .context("could not start a session")?;
@@ -202,14 +190,12 @@ pub(super) async fn find_session(
     now: Timestamp,
     token_hash: &str,
 ) -> Result<Option<StoredUser>> {
-    let row = sqlx::query(
-        "select users.id, users.email, users.password_hash
+    let row = sql("select users.id, users.email, users.password_hash
            from sessions
            join users on users.id = sessions.user_id
-          where sessions.token_hash = $1 and sessions.expires_at_ms > $2",
-    )
-    .bind(token_hash)
-    .bind(now.as_ms())
+          where sessions.token_hash = :token_hash and sessions.expires_at_ms > :now")
+    .set("token_hash", token_hash)
+    .set("now", now)
     .fetch_optional(store.pool())
     .await
     .context("could not look up a session")?;
@@ -218,8 +204,8 @@ pub(super) async fn find_session(
 
 pub(super) async fn end_session(store: &Store, token_hash: &str) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("delete from sessions where token_hash = $1")
-        .bind(token_hash)
+    sql("delete from sessions where token_hash = :token_hash")
+        .set("token_hash", token_hash)
         .execute(&mut *tx)
         .await
         .context("could not end a session")?;

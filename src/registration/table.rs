@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Claim, Visited};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::Destination;
-use crate::store::Store;
+use crate::store::{Store, sql};
 use crate::visit;
 
 /// Visits from `from` to `to` that may be registered and are not yet, oldest first.
@@ -22,38 +22,36 @@ pub(super) async fn unregistered(
     to: Timestamp,
     limit: i64,
 ) -> Result<Vec<Visited>> {
-    let rows = sqlx::query(
-        "select v.click_id, v.at_ms, v.url, v.referrer, v.details
+    let rows = sql("select v.click_id, v.at_ms, v.url, v.referrer, v.details
            from visits v
-          where v.click_id >= $1 and v.click_id < $2 and v.site_id = $3 and (v.flags & $4) <> 0 and v.received_at_ms <= $5
+          where v.click_id >= :click_id and v.click_id < :p2 and v.site_id = :site_id and (v.flags & :for_anytrack) <> 0 and v.received_at_ms <= :to
             and not exists (select 1 from visit_notes n where n.click_id = v.click_id)
             and not exists (select 1 from registrations r
-                             where r.destination_id = $6 and r.click_id = v.click_id)
+                             where r.destination_id = :destination_id and r.click_id = v.click_id)
           order by v.click_id, v.at_ms
-          limit $7",
-    )
-    .bind(ids::first_click_id(from))
-    .bind(ids::first_click_id(to))
-    .bind(&destination.site_id)
-    .bind(visit::flags::FOR_ANYTRACK)
-    .bind(to.as_ms())
-    .bind(&destination.id)
-    .bind(limit)
+          limit :limit")
+    .set("click_id", ids::first_click_id(from))
+    .set("p2", ids::first_click_id(to))
+    .set("site_id", &destination.site_id)
+    .set("for_anytrack", visit::flags::FOR_ANYTRACK)
+    .set("to", to)
+    .set("destination_id", &destination.id)
+    .set("limit", limit)
     .fetch_all(store.pool())
     .await
     .context("could not read visits to register")?;
     let (mut visits, mut seen) = (Vec::new(), BTreeSet::new());
     for row in &rows {
-        let details: String = row.try_get("details")?;
+        let details: String = row.get("details")?;
         let details: Value = serde_json::from_str(&details).context("a visit's details")?;
         let user_agent = details["user_agent"].as_str().unwrap_or_default();
-        let click_id: String = row.try_get("click_id")?;
+        let click_id: String = row.get("click_id")?;
         if seen.insert(click_id.clone()) {
             visits.push(Visited {
                 click_id,
-                at: Timestamp::from_ms(row.try_get("at_ms")?),
-                url: row.try_get("url")?,
-                referrer: row.try_get("referrer")?,
+                at: row.get("at_ms")?,
+                url: row.get("url")?,
+                referrer: row.get("referrer")?,
                 user_agent: user_agent.to_owned(),
             });
         }
@@ -68,16 +66,14 @@ pub(super) async fn enqueue(
     visit: &Visited,
     url: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into registrations (destination_id, click_id, url, user_agent, state, attempts, due_at_ms, created_at_ms)
-         values ($1, $2, $3, $4, 'pending', 0, $5, $5)
-             on conflict do nothing",
-    )
-    .bind(destination_id)
-    .bind(&visit.click_id)
-    .bind(url)
-    .bind(&visit.user_agent)
-    .bind(now.as_ms())
+    sql("insert into registrations (destination_id, click_id, url, user_agent, state, attempts, due_at_ms, created_at_ms)
+         values (:destination_id, :click_id, :url, :user_agent, 'pending', 0, :due_at_ms, :due_at_ms)
+             on conflict do nothing")
+    .set("destination_id", destination_id)
+    .set("click_id", &visit.click_id)
+    .set("url", url)
+    .set("user_agent", &visit.user_agent)
+    .set("due_at_ms", now)
     .execute(tx)
     .await
     .context("could not write a registration")?;
@@ -91,32 +87,28 @@ pub(super) async fn claim(
     destination_id: &str,
     limit: i64,
 ) -> Result<Vec<Claim>> {
-    let (due,): (i64,) = sqlx::query_as(
-        "select count(*) from (select 1 as one from registrations
-                                where destination_id = $1 and state = 'pending' and due_at_ms <= $2 limit 1) as due",
-    )
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .fetch_one(store.pool())
+    let (due,): (i64,) = sql("select count(*) from (select 1 as one from registrations
+                                where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now limit 1) as due")
+    .set("destination_id", destination_id)
+    .set("now", now)
+    .one(store.pool())
     .await
     .context("could not check whether registrations are due")?;
     if due == 0 {
         return Ok(Vec::new());
     }
     let mut tx = store.begin().await?;
-    let rows = sqlx::query(
-        "update registrations set claimed_until_ms = $1, attempts = attempts + 1
-          where destination_id = $2 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $3
+    let rows = sql("update registrations set claimed_until_ms = :claimed_until_ms, attempts = attempts + 1
+          where destination_id = :destination_id and state = 'pending' and coalesce(claimed_until_ms, 0) <= :now
             and click_id in (select click_id from registrations
-                              where destination_id = $2 and state = 'pending' and due_at_ms <= $3
-                                and coalesce(claimed_until_ms, 0) <= $3
-                              order by due_at_ms limit $4)
-         returning click_id, url, user_agent, attempts, created_at_ms",
-    )
-    .bind(now.plus(lease).as_ms())
-    .bind(destination_id)
-    .bind(now.as_ms())
-    .bind(limit)
+                              where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now
+                                and coalesce(claimed_until_ms, 0) <= :now
+                              order by due_at_ms limit :limit)
+         returning click_id, url, user_agent, attempts, created_at_ms")
+    .set("claimed_until_ms", now.plus(lease))
+    .set("destination_id", destination_id)
+    .set("now", now)
+    .set("limit", limit)
     .fetch_all(&mut *tx)
     .await
     .context("could not claim registrations")?;
@@ -124,11 +116,11 @@ pub(super) async fn claim(
     rows.iter()
         .map(|row| {
             Ok(Claim {
-                click_id: row.try_get("click_id")?,
-                url: row.try_get("url")?,
-                user_agent: row.try_get("user_agent")?,
-                n: row.try_get("attempts")?,
-                created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
+                click_id: row.get("click_id")?,
+                url: row.get("url")?,
+                user_agent: row.get("user_agent")?,
+                n: row.get("attempts")?,
+                created_at: row.get("created_at_ms")?,
             })
         })
         .collect()
@@ -137,13 +129,11 @@ pub(super) async fn claim(
 /// Deletes the registrations of click IDs from `from` to `to`, both included, that no longer have a
 /// visit.
 pub(super) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Result<()> {
-    sqlx::query(
-        "delete from registrations
-          where click_id >= $1 and click_id <= $2
-            and not exists (select 1 from visits v where v.click_id = registrations.click_id)",
-    )
-    .bind(from)
-    .bind(to)
+    sql("delete from registrations
+          where click_id >= :from and click_id <= :to
+            and not exists (select 1 from visits v where v.click_id = registrations.click_id)")
+    .set("from", from)
+    .set("to", to)
     .execute(tx)
     .await
     .context("could not delete registrations")?;
@@ -166,21 +156,19 @@ pub(super) async fn record_outcome(
     outcome: &Outcome,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "update registrations
-            set state = $1, due_at_ms = $2, claimed_until_ms = null, last_status = $3, last_error = $4, settled_at_ms = $5,
-                url = case when $1 = 'pending' then url else '' end,
-                user_agent = case when $1 = 'pending' then user_agent else '' end
-          where destination_id = $6 and click_id = $7 and (attempts = $8 or $1 = 'accepted')",
-    )
-    .bind(outcome.state)
-    .bind(outcome.due.as_ms())
-    .bind(outcome.status)
-    .bind(outcome.error.as_deref())
-    .bind((outcome.state != "pending").then_some(now.as_ms()))
-    .bind(destination_id)
-    .bind(&claim.click_id)
-    .bind(claim.n)
+    sql("update registrations
+            set state = :state, due_at_ms = :due, claimed_until_ms = null, last_status = :status, last_error = :error, settled_at_ms = :settled_at_ms,
+                url = case when :state = 'pending' then url else '' end,
+                user_agent = case when :state = 'pending' then user_agent else '' end
+          where destination_id = :destination_id and click_id = :click_id and (attempts = :n or :state = 'accepted')")
+    .set("state", outcome.state)
+    .set("due", outcome.due)
+    .set("status", outcome.status)
+    .set("error", &outcome.error)
+    .set("settled_at_ms", (outcome.state != "pending").then_some(now.as_ms()))
+    .set("destination_id", destination_id)
+    .set("click_id", &claim.click_id)
+    .set("n", claim.n)
     .execute(&mut *tx)
     .await
     .context("could not store the outcome of a registration")?;
@@ -192,11 +180,9 @@ pub(super) async fn is_accepted(
     destination_id: &str,
     click_id: &str,
 ) -> Result<bool> {
-    let row = sqlx::query(
-        "select 1 as one from registrations where destination_id = $1 and click_id = $2 and state = 'accepted'",
-    )
-    .bind(destination_id)
-    .bind(click_id)
+    let row = sql("select 1 as one from registrations where destination_id = :destination_id and click_id = :click_id and state = 'accepted'")
+    .set("destination_id", destination_id)
+    .set("click_id", click_id)
     .fetch_optional(tx)
     .await
     .context("could not check whether a visit was registered")?;

@@ -5,14 +5,12 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use super::money;
-use super::page::{Cursor, FIFTY, MAX_LIMIT, Page, in_fifty};
+use super::page::{Cursor, FIFTY, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::money::Money;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Which conversions; `None` everywhere lists all.
 #[derive(Clone, Debug, Default)]
@@ -150,10 +148,7 @@ pub(crate) struct DeliverySummary {
 }
 
 /// What every reader of conversions selects: all but the payment's JSON.
-macro_rules! selected {
-    ($rest:literal) => {
-        concat!(
-            "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
                 match_reason, click_id, recorded_at_ms,
                 (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by,
@@ -166,11 +161,7 @@ macro_rules! selected {
                               and d.occurred_at_ms between c.occurred_at_ms - 86400000 and c.occurred_at_ms + 86400000
                               and d.paid_at_ms is not null and d.kind = 'purchase' and d.receipt_customer is null)
                      end as may_repeat
-               from conversions c ",
-            $rest
-        )
-    };
-}
+               from conversions c";
 
 /// A page of conversions, newest first; `limit` is held between 1 and 200.
 ///
@@ -202,8 +193,9 @@ pub(crate) async fn conversions(
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
-    let found = sqlx::query(selected!("where id = $1"))
-        .bind(id)
+    let found = sql(CONVERSIONS)
+        .then("where id = :id")
+        .set("id", id)
         .fetch_optional(store.pool())
         .await
         .context("could not find a conversion")?;
@@ -218,12 +210,17 @@ async fn site_ids(store: &Store, only: Option<&str>) -> Result<Vec<String>> {
     if let Some(id) = only {
         return Ok(vec![id.to_owned()]);
     }
-    let ids: Vec<(String,)> = sqlx::query_as("select id from sites")
-        .fetch_all(store.pool())
-        .await
-        .context("could not list sites")?;
+    let ids: Vec<(String,)> =
+        sql("select id from sites").all(store.pool()).await.context("could not list sites")?;
     Ok(ids.into_iter().map(|(id,)| id).collect())
 }
+
+/// What a search looks at: whole IDs of conversions, the beginnings of everything else.
+const FOUND_BY: &str = "(substr(lower(email), 1, length(:search)) = lower(:search)
+    or substr(transaction_id, 1, length(:search)) = :search
+    or substr(client_reference_id, 1, length(:search)) = :search
+    or substr(click_id, 1, length(:search)) = :search
+    or id = :search)";
 
 async fn of_site(
     store: &Store,
@@ -234,78 +231,70 @@ async fn of_site(
 ) -> Result<Vec<ConversionRow>> {
     let earliest = filter.from.map_or(i64::MIN, Timestamp::as_ms);
     let latest = filter.to.map_or(i64::MAX, Timestamp::as_ms);
-    let rows = sqlx::query(selected!(
-        "where site_id = $1
-            and occurred_at_ms >= $2 and occurred_at_ms < $3
-            and occurred_at_ms <= $4 and (occurred_at_ms < $4 or id < $5)
-            and (cast($6 as bigint) is null or livemode = $6)
-            and (cast($7 as text) is null or match_state = $7)
-            and (cast($8 as text) is null or match_reason = $8)
-            and (cast($9 as text) is null or status = $9)
-            and (cast($10 as text) is null and cast($14 as text) is null
-                 or exists (select 1
-                              from deliveries d
-                             where d.conversion_id = c.id
-                               and (cast($10 as text) is null or d.state = $10)
-                               and (cast($14 as text) is null or d.destination_id = $14)))
-            and (cast($15 as text) is null or kind = $15)
-            and (cast($11 as text) is null
-                 or substr(lower(email), 1, length($11)) = lower($11)
-                 or substr(transaction_id, 1, length($11)) = $11
-                 or substr(client_reference_id, 1, length($11)) = $11
-                 or substr(click_id, 1, length($11)) = $11
-                 or id = $11)
-            and ($12 = 0 or paid_at_ms is not null)
-          order by occurred_at_ms desc, id desc
-          limit $13"
-    ))
-    .bind(site_id)
-    .bind(earliest)
-    .bind(latest)
-    .bind(after.map_or(i64::MAX, |cursor| cursor.number))
-    .bind(after.map_or("", |cursor| &cursor.text))
-    .bind(filter.livemode.map(i64::from))
-    .bind(filter.match_state.as_deref())
-    .bind(filter.reason.as_deref())
-    .bind(filter.status.as_deref())
-    .bind(filter.delivery_state.as_deref())
-    .bind(filter.search.as_deref())
-    .bind(i64::from(filter.only_paid))
-    .bind(limit + 1)
-    .bind(filter.destination_id.as_deref())
-    .bind(filter.kind.as_deref())
-    .fetch_all(store.pool())
-    .await
-    .context("could not list conversions")?;
+    let mut list = sql(CONVERSIONS)
+        .then(
+            "where site_id = :site_id and occurred_at_ms >= :earliest and occurred_at_ms < :latest",
+        )
+        .set("site_id", site_id)
+        .set("earliest", earliest)
+        .set("latest", latest)
+        .and("livemode = :livemode", filter.livemode)
+        .and("match_state = :match_state", filter.match_state.as_deref())
+        .and("match_reason = :reason", filter.reason.as_deref())
+        .and("status = :status", filter.status.as_deref())
+        .and("kind = :kind", filter.kind.as_deref())
+        .and(FOUND_BY, filter.search.as_deref());
+    if filter.only_paid {
+        list = list.then("and paid_at_ms is not null");
+    }
+    if filter.delivery_state.is_some() || filter.destination_id.is_some() {
+        list = list
+            .then("and exists (select 1 from deliveries d where d.conversion_id = c.id")
+            .and("d.state = :delivery_state", filter.delivery_state.as_deref())
+            .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
+            .then(")");
+    }
+    if let Some(cursor) = after {
+        list = list
+            .then("and occurred_at_ms <= :at and (occurred_at_ms < :at or id < :id)")
+            .set("at", cursor.number)
+            .set("id", &cursor.text);
+    }
+    let rows = list
+        .then("order by occurred_at_ms desc, id desc limit :limit")
+        .set("limit", limit + 1)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list conversions")?;
     rows.iter().map(read_conversion).collect()
 }
 
-pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
-    let currency: Option<String> = row.try_get("currency")?;
+pub(super) fn read_conversion(row: &Row) -> Result<ConversionRow> {
+    let currency: Option<String> = row.get("currency")?;
     Ok(ConversionRow {
-        id: row.try_get("id")?,
-        site_id: row.try_get("site_id")?,
-        source_id: row.try_get("source_id")?,
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
-        kind: row.try_get("kind")?,
-        status: row.try_get("status")?,
-        occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
-        paid_at: row.try_get::<Option<i64>, _>("paid_at_ms")?.map(Timestamp::from_ms),
-        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
-        refunded: money(Some(row.try_get("refunded_minor")?), currency.as_deref()),
-        disputed: money(Some(row.try_get("disputed_minor")?), currency.as_deref()),
-        lost: money(Some(row.try_get("lost_minor")?), currency.as_deref()),
-        transaction_id: row.try_get("transaction_id")?,
-        client_reference_id: row.try_get("client_reference_id")?,
-        email: row.try_get("email")?,
-        description: row.try_get("description")?,
-        match_state: row.try_get("match_state")?,
-        match_by: row.try_get("match_by")?,
-        match_reason: row.try_get("match_reason")?,
-        click_id: row.try_get("click_id")?,
-        may_repeat: row.try_get("may_repeat")?,
-        reported_by: row.try_get("reported_by")?,
-        recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
+        id: row.get("id")?,
+        site_id: row.get("site_id")?,
+        source_id: row.get("source_id")?,
+        livemode: row.get::<bool>("livemode")?,
+        kind: row.get("kind")?,
+        status: row.get("status")?,
+        occurred_at: row.get("occurred_at_ms")?,
+        paid_at: row.get("paid_at_ms")?,
+        amount: money(row.get("amount_minor")?, currency.as_deref()),
+        refunded: money(Some(row.get("refunded_minor")?), currency.as_deref()),
+        disputed: money(Some(row.get("disputed_minor")?), currency.as_deref()),
+        lost: money(Some(row.get("lost_minor")?), currency.as_deref()),
+        transaction_id: row.get("transaction_id")?,
+        client_reference_id: row.get("client_reference_id")?,
+        email: row.get("email")?,
+        description: row.get("description")?,
+        match_state: row.get("match_state")?,
+        match_by: row.get("match_by")?,
+        match_reason: row.get("match_reason")?,
+        click_id: row.get("click_id")?,
+        may_repeat: row.get("may_repeat")?,
+        reported_by: row.get("reported_by")?,
+        recorded_at: row.get("recorded_at_ms")?,
         touches: Vec::new(),
         deliveries: Vec::new(),
     })
@@ -314,42 +303,36 @@ pub(super) fn read_conversion(row: &AnyRow) -> Result<ConversionRow> {
 async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -> Result<()> {
     for fifty in rows.chunks_mut(FIFTY) {
         let ids: Vec<String> = fifty.iter().map(|row| row.id.clone()).collect();
-        // The list of placeholders is always fifty long; what is missing repeats the first.
-        let padded = || (0..FIFTY).map(|at| ids.get(at).unwrap_or(&ids[0]).clone());
-
-        let mut touches = sqlx::query(in_fifty!(
+        let touches = sql(
             "select conversion_id, is_last, click_id, at_ms, channel, source, medium, campaign,
                     landing_path, device
                from touches
-              where conversion_id",
-            "order by conversion_id, position"
-        ));
-        for id in padded() {
-            touches = touches.bind(id);
-        }
-        let touches = touches.fetch_all(store.pool()).await.context("could not list touches")?;
+              where conversion_id in (:ids)
+              order by conversion_id, position",
+        )
+        .set_list("ids", &ids, FIFTY)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list touches")?;
         let mut touches_of = HashMap::<String, Vec<Touch>>::new();
         for row in &touches {
-            touches_of.entry(row.try_get("conversion_id")?).or_default().push(read_touch(row)?);
+            touches_of.entry(row.get("conversion_id")?).or_default().push(read_touch(row)?);
         }
 
-        let mut deliveries = sqlx::query(in_fifty!(
-            "select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
+        let deliveries = sql("select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
                     d.attempts, d.last_status, d.due_at_ms
                from deliveries d
                join destinations t on t.id = d.destination_id
-              where d.conversion_id",
-            "order by d.created_at_ms, d.id"
-        ));
-        for id in padded() {
-            deliveries = deliveries.bind(id);
-        }
-        let deliveries =
-            deliveries.fetch_all(store.pool()).await.context("could not list deliveries")?;
+              where d.conversion_id in (:ids)
+              order by d.created_at_ms, d.id")
+        .set_list("ids", &ids, FIFTY)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list deliveries")?;
         let mut deliveries_of = HashMap::<String, Vec<DeliverySummary>>::new();
         for row in &deliveries {
             let summary = read_summary(row)?;
-            deliveries_of.entry(row.try_get("conversion_id")?).or_default().push(summary);
+            deliveries_of.entry(row.get("conversion_id")?).or_default().push(summary);
         }
 
         for row in fifty {
@@ -360,29 +343,29 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
     Ok(())
 }
 
-fn read_touch(row: &AnyRow) -> Result<Touch> {
+fn read_touch(row: &Row) -> Result<Touch> {
     Ok(Touch {
-        is_last: row.try_get::<i64, _>("is_last")? == 1,
-        click_id: row.try_get("click_id")?,
-        at: Timestamp::from_ms(row.try_get("at_ms")?),
-        channel: row.try_get("channel")?,
-        source: row.try_get("source")?,
-        medium: row.try_get("medium")?,
-        campaign: row.try_get("campaign")?,
-        landing_path: row.try_get("landing_path")?,
-        device: row.try_get("device")?,
+        is_last: row.get::<bool>("is_last")?,
+        click_id: row.get("click_id")?,
+        at: row.get("at_ms")?,
+        channel: row.get("channel")?,
+        source: row.get("source")?,
+        medium: row.get("medium")?,
+        campaign: row.get("campaign")?,
+        landing_path: row.get("landing_path")?,
+        device: row.get("device")?,
     })
 }
 
-fn read_summary(row: &AnyRow) -> Result<DeliverySummary> {
+fn read_summary(row: &Row) -> Result<DeliverySummary> {
     Ok(DeliverySummary {
-        id: row.try_get("id")?,
-        destination_key: row.try_get("destination_key")?,
-        destination_name: row.try_get("destination_name")?,
-        state: row.try_get("state")?,
-        reason: row.try_get("reason")?,
-        attempts: row.try_get("attempts")?,
-        last_status: row.try_get("last_status")?,
-        due_at: Timestamp::from_ms(row.try_get("due_at_ms")?),
+        id: row.get("id")?,
+        destination_key: row.get("destination_key")?,
+        destination_name: row.get("destination_name")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        attempts: row.get("attempts")?,
+        last_status: row.get("last_status")?,
+        due_at: row.get("due_at_ms")?,
     })
 }

@@ -4,11 +4,8 @@
 //! that lies in the period. One statement reads one snapshot, so a concurrent rollup changes no
 //! number.
 
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::QueryAs;
-use sqlx::{Any, FromRow};
-
 use super::Period;
+use crate::store::{Statement, Text, sql};
 
 /// Widths of the sums above a quarter hour, in quarter hours: a day, eight days, sixty-four days.
 /// `visit::fold` writes the same widths.
@@ -40,49 +37,54 @@ fn round_up(quarter: i64, width: i64) -> i64 {
 }
 
 /// SQL that returns rows of `name` and `visits`, without bots, for a dimension of `visit_sums` and
-/// the column of `visit_counts` from which it is rolled up. A name may occur in several rows. The
-/// parameters `$1` to `$17` are bound by [`in_period`].
-macro_rules! counted {
-    ($dimension:literal, $column:literal) => {
-        concat!(
-            counted!(@sums $dimension, "1", "$2", "$3"),
-            counted!(@sums $dimension, "1", "$4", "$5"),
-            counted!(@sums $dimension, "96", "$6", "$7"),
-            counted!(@sums $dimension, "96", "$8", "$9"),
-            counted!(@sums $dimension, "768", "$10", "$11"),
-            counted!(@sums $dimension, "768", "$12", "$13"),
-            counted!(@sums $dimension, "6144", "$14", "$15"),
-            "select ", $column, " as name, visits
-               from visit_counts
-              where site_id = $1 and quarter >= $16 and quarter < $17 and device <> 'bot'"
-        )
-    };
-    (@sums $dimension:literal, $width:literal, $from:literal, $to:literal) => {
-        concat!(
-            "select name, visits
-               from visit_sums
-              where site = (select number from sites where id = $1)
-                and dimension = ", $dimension, " and width = ", $width, "
-                and quarter >= ", $from, " and quarter < ", $to, " and (dimension <> 5 or name <> 'bot')
-              union all "
-        )
-    };
+/// the column of `visit_counts` from which it is rolled up. A name may occur in several rows. Its
+/// values are set by [`in_period`].
+pub(super) fn counted(dimension: i64, column: &'static str) -> Text {
+    let mut text = Text::from("");
+    for (at, (from, to)) in BOUNDS.into_iter().enumerate() {
+        text = text
+            + "select name, visits
+                 from visit_sums
+                where site = (select number from sites where id = :site_id)
+                  and dimension = "
+            + dimension
+            + " and width = "
+            + STEPS[at]
+            + " and quarter >= "
+            + from
+            + " and quarter < "
+            + to
+            + " and (dimension <> 5 or name <> 'bot')
+                union all ";
+    }
+    text + "select "
+        + column
+        + " as name, visits
+             from visit_counts
+            where site_id = :site_id and quarter >= :first and quarter < :after and device <> 'bot'"
 }
-pub(super) use counted;
 
-/// A query over `counted!` with its parameters.
-pub(super) fn in_period<'q, R>(
-    text: &'static str,
-    site_id: &'q str,
-    period: Period,
-) -> QueryAs<'q, Any, R, AnyArguments>
-where
-    R: for<'r> FromRow<'r, AnyRow>,
-{
+/// Widths of the sums that the seven [`ranges`] are read from.
+const STEPS: [i64; 7] = [1, 1, 96, 96, 768, 768, 6144];
+
+/// Names of the bounds of the seven [`ranges`].
+const BOUNDS: [(&str, &str); 7] = [
+    (":from_1", ":to_1"),
+    (":from_2", ":to_2"),
+    (":from_3", ":to_3"),
+    (":from_4", ":to_4"),
+    (":from_5", ":to_5"),
+    (":from_6", ":to_6"),
+    (":from_7", ":to_7"),
+];
+
+/// A statement over [`counted`] with its values.
+pub(super) fn in_period(text: Text, site_id: &str, period: Period) -> Statement {
     let (first, after) = period.quarters();
-    let query = sqlx::query_as(text).bind(site_id);
-    let all = ranges(first, after).into_iter().chain([(first, after)]);
-    all.fold(query, |query, (from, to)| query.bind(from).bind(to))
+    let whole = sql(text).set("site_id", site_id).set("first", first).set("after", after);
+    BOUNDS.into_iter().zip(ranges(first, after)).fold(whole, |statement, (names, (from, to))| {
+        statement.set(&names.0[1..], from).set(&names.1[1..], to)
+    })
 }
 
 #[cfg(test)]
@@ -107,11 +109,10 @@ mod tests {
             (-700, 700),
             (1_955_421, 1_955_421 + 365 * 96),
         ];
-        let steps = [1, 1, 96, 96, 768, 768, 6144];
         for (first, after) in rows {
             let mut read: Vec<i64> = Vec::new();
             let mut sums = 0;
-            for ((from, to), width) in ranges(first, after).into_iter().zip(steps) {
+            for ((from, to), width) in ranges(first, after).into_iter().zip(STEPS) {
                 assert!(from <= to, "{first} {after}: {from} {to}");
                 if from < to {
                     assert_eq!((from.rem_euclid(width), to.rem_euclid(width)), (0, 0));

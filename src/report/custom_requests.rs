@@ -3,11 +3,9 @@
 //! an index, however many requests are stored.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// One postback as received.
 #[derive(Clone, Debug)]
@@ -38,17 +36,10 @@ pub(crate) struct CustomRequest {
     pub(crate) warnings: Vec<String>,
 }
 
-/// The columns of all statements that read requests.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "select id, source_id, received_at_ms, method, query, content_type, body, state, conversion_id, error, parameter,
-                    warnings
-               from custom_requests ",
-            $rest
-        )
-    };
-}
+/// What every reader of requests selects.
+const REQUESTS: &str = "select id, source_id, received_at_ms, method, query, content_type, body, state, conversion_id, error, parameter,
+            warnings
+       from custom_requests";
 
 /// Selects requests of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,20 +60,18 @@ pub(crate) async fn custom_requests(
     which: CustomRequests,
     limit: i64,
 ) -> Result<Vec<CustomRequest>> {
-    let states = match which {
-        CustomRequests::Taken => ["recorded", "repeated"],
-        CustomRequests::Refused => ["refused", "refused"],
+    let states: &[&str] = match which {
+        CustomRequests::Taken => &["recorded", "repeated"],
+        CustomRequests::Refused => &["refused"],
     };
-    let rows = sqlx::query(select!(
-        "where source_id = $1 and state in ($2, $3) order by id desc limit $4"
-    ))
-    .bind(source_id)
-    .bind(states[0])
-    .bind(states[1])
-    .bind(limit)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list custom requests")?;
+    let rows = sql(REQUESTS)
+        .then("where source_id = :source_id and state in (:states) order by id desc limit :limit")
+        .set("source_id", source_id)
+        .set_list("states", states, 2)
+        .set("limit", limit)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list custom requests")?;
     rows.iter().map(request).collect()
 }
 
@@ -91,8 +80,9 @@ pub(crate) async fn custom_requests(
 /// # Errors
 /// If the database fails.
 pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<CustomRequest>> {
-    let row = sqlx::query(select!("where id = $1"))
-        .bind(id)
+    let row = sql(REQUESTS)
+        .then("where id = :id")
+        .set("id", id)
         .fetch_optional(store.pool())
         .await
         .context("could not read a custom request")?;
@@ -103,30 +93,31 @@ pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<Cus
 const OF_CONVERSION: i64 = 50;
 
 pub(super) async fn of_conversion(store: &Store, id: &str) -> Result<Vec<CustomRequest>> {
-    let rows = sqlx::query(select!("where conversion_id = $1 order by id limit $2"))
-        .bind(id)
-        .bind(OF_CONVERSION)
+    let rows = sql(REQUESTS)
+        .then("where conversion_id = :id order by id limit :limit")
+        .set("id", id)
+        .set("limit", OF_CONVERSION)
         .fetch_all(store.pool())
         .await
         .context("could not list a conversion's requests")?;
     rows.iter().map(request).collect()
 }
 
-fn request(row: &AnyRow) -> Result<CustomRequest> {
-    let body: Vec<u8> = row.try_get("body")?;
-    let warnings: String = row.try_get("warnings")?;
+fn request(row: &Row) -> Result<CustomRequest> {
+    let body: Vec<u8> = row.get("body")?;
+    let warnings: String = row.get("warnings")?;
     Ok(CustomRequest {
-        id: row.try_get("id")?,
-        source_id: row.try_get("source_id")?,
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        method: row.try_get("method")?,
-        query: row.try_get("query")?,
-        content_type: row.try_get("content_type")?,
+        id: row.get("id")?,
+        source_id: row.get("source_id")?,
+        received_at: row.get("received_at_ms")?,
+        method: row.get("method")?,
+        query: row.get("query")?,
+        content_type: row.get("content_type")?,
         body: String::from_utf8_lossy(&body).into_owned(),
-        state: row.try_get("state")?,
-        conversion_id: row.try_get("conversion_id")?,
-        error: row.try_get("error")?,
-        parameter: row.try_get("parameter")?,
+        state: row.get("state")?,
+        conversion_id: row.get("conversion_id")?,
+        error: row.get("error")?,
+        parameter: row.get("parameter")?,
         warnings: warnings.lines().map(str::to_owned).collect(),
     })
 }

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, QUARTER_MS, Scope, add, within};
 use crate::money::Totals;
-use crate::store::Store;
+use crate::store::{Store, from_row, sql};
 
 /// One day of a period.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,46 +45,43 @@ pub(crate) async fn days(
 ) -> Result<Vec<Day>> {
     let (first_quarter, after_quarter) = period.quarters();
     let step = step(period, zone);
-    let visits: Vec<VisitQuarter> = sqlx::query_as(
-        "select cast(min(quarter) as bigint) as quarter, cast(sum(visits) as bigint) as visits
+    let visits: Vec<VisitQuarter> = sql("select cast(min(quarter) as bigint) as quarter, cast(sum(visits) as bigint) as visits
            from (select quarter, visits
                    from visit_sums
-                  where site = (select number from sites where id = $1)
-                    and dimension = 0 and width = 1 and quarter >= $2 and quarter < $3
+                  where site = (select number from sites where id = :site_id)
+                    and dimension = 0 and width = 1 and quarter >= :first_quarter and quarter < :after_quarter
                   union all
                  select quarter, visits
                    from visit_counts
-                  where site_id = $1 and quarter >= $2 and quarter < $3 and device <> 'bot') as counted
-          group by (quarter - $2) / $4",
-    )
-    .bind(&scope.site_id)
-    .bind(first_quarter)
-    .bind(after_quarter)
-    .bind(step)
-    .fetch_all(store.pool())
+                  where site_id = :site_id and quarter >= :first_quarter and quarter < :after_quarter and device <> 'bot') as counted
+          group by (quarter - :first_quarter) / :step")
+    .set("site_id", &scope.site_id)
+    .set("first_quarter", first_quarter)
+    .set("after_quarter", after_quarter)
+    .set("step", step)
+    .all(store.pool())
     .await
     .context("could not count visits by quarter hour")?;
 
     let conversions: Vec<ConversionQuarter> = within(
-        concat!(
-            summed_days!("and zone = $7"),
+        summed_days("and zone = :zone")
+            +
             "select min(quarter) as quarter, currency, cast(sum(conversions) as bigint) as conversions,
                     cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded + lost) as bigint) as refunded
-               from (",
-            in_sums!("d.from_ms / 900000 as quarter", "0"),
-            " union all ",
-            in_gaps!("c.occurred_at_ms / 900000 as quarter", ""),
-            ") as counted
-              group by (quarter - $5) / $6, currency"
-        ),
+               from ("
+            + in_sums("d.from_ms / 900000 as quarter", "0")
+            + " union all "
+            + in_gaps("c.occurred_at_ms / 900000 as quarter", "")
+            + ") as counted
+              group by (quarter - :first_quarter) / :step, currency",
         scope,
         period,
     )
-    .bind(first_quarter)
-    .bind(step)
-    .bind(zone.iana_name().unwrap_or_default())
-    .fetch_all(store.pool())
+    .set("first_quarter", first_quarter)
+    .set("step", step)
+    .set("zone", zone.iana_name().unwrap_or_default())
+    .all(store.pool())
     .await
     .context("could not sum conversions by quarter hour")?;
 
@@ -109,13 +106,13 @@ fn divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { divisor(b, a % b) }
 }
 
-#[derive(sqlx::FromRow)]
 struct VisitQuarter {
     quarter: i64,
     visits: i64,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(VisitQuarter { quarter, visits });
+
 struct ConversionQuarter {
     quarter: i64,
     /// Empty if the conversions have no amount.
@@ -126,6 +123,8 @@ struct ConversionQuarter {
     gross: i64,
     refunded: i64,
 }
+
+from_row!(ConversionQuarter { quarter, currency, conversions, firsts, renewals, gross, refunded });
 
 fn fold(
     period: Period,

@@ -3,14 +3,12 @@
 //! Promise: what is owed, held or given up is never missing from the sums, however old it is.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{add, money};
 use crate::clock::Timestamp;
 use crate::money::{Money, Totals};
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Most deliveries whose money is summed while somebody waits for a page.
 const MAX_SUMMED: i64 = 10_000;
@@ -132,29 +130,18 @@ pub(crate) struct DestinationTotals {
     pub(crate) oldest_owed_at: Option<Timestamp>,
 }
 
-/// What every list of deliveries selects.
-macro_rules! list {
-    ($state:literal) => {
-        concat!(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
-                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
-                    c.amount_minor, c.currency, c.livemode
-               from deliveries d
-               join destinations t on t.id = d.destination_id
-               left join breakers b on b.destination_id = d.destination_id
-               join conversions c on c.id = d.conversion_id
-              where d.id < $1
-                and (cast($2 as text) is null or t.site_id = $2)
-                and (cast($3 as text) is null or d.destination_id = $3)
-                and (cast($5 as bigint) is null or c.livemode = $5)
-                and (cast($7 as text) is null or d.reason = $7)
-                and ", $state, "
-              order by d.id desc
-              limit $6"
-        )
-    };
-}
+/// The columns of all lists of deliveries.
+const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
+            d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
+            d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
+            c.amount_minor, c.currency, c.livemode";
+/// What [`COLUMNS`] names.
+const TABLES: &str = "from deliveries d
+       join destinations t on t.id = d.destination_id
+       left join breakers b on b.destination_id = d.destination_id
+       join conversions c on c.id = d.conversion_id";
+/// The additional columns of one delivery.
+const REQUEST: &str = ", d.request, d.content_type, d.earlier_request";
 
 /// A page of deliveries, newest first; `limit` is held between 1 and 200.
 ///
@@ -167,20 +154,18 @@ pub(crate) async fn deliveries(
     limit: i64,
 ) -> Result<Page<DeliveryRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    // Two texts, because only a plain equality lets the index by state be used. IDs sort by time.
-    let text = if filter.state.is_some() {
-        list!("d.state = $4")
-    } else {
-        list!("cast($4 as text) is null")
-    };
-    let rows = sqlx::query(text)
-        .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .bind(filter.site_id.as_deref())
-        .bind(filter.destination_id.as_deref())
-        .bind(filter.state.as_deref())
-        .bind(filter.livemode.map(i64::from))
-        .bind(limit + 1)
-        .bind(filter.reason.as_deref())
+    // IDs sort by time.
+    let rows = sql(COLUMNS)
+        .then(TABLES)
+        .then("where d.id < :after")
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .and("t.site_id = :site_id", filter.site_id.as_deref())
+        .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
+        .and("d.state = :state", filter.state.as_deref())
+        .and("c.livemode = :livemode", filter.livemode)
+        .and("d.reason = :reason", filter.reason.as_deref())
+        .then("order by d.id desc limit :limit")
+        .set("limit", limit + 1)
         .fetch_all(store.pool())
         .await
         .context("could not list deliveries")?;
@@ -198,21 +183,14 @@ pub(crate) async fn deliveries(
 pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
     let mut found = with_attempts(
         store,
-        sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
-                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
-               from deliveries d
-               join destinations t on t.id = d.destination_id
-               left join breakers b on b.destination_id = d.destination_id
-               join conversions c on c.id = d.conversion_id
-              where d.id = $1",
-        )
-        .bind(id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not find a delivery")?,
+        sql(COLUMNS)
+            .then(REQUEST)
+            .then(TABLES)
+            .then("where d.id = :id")
+            .set("id", id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not find a delivery")?,
     )
     .await?;
     Ok(found.pop())
@@ -222,46 +200,39 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
 pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<Vec<Delivery>> {
     with_attempts(
         store,
-        sqlx::query(
-            "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
-                    d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-                    d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
-                    c.amount_minor, c.currency, c.livemode, d.request, d.content_type, d.earlier_request
-               from deliveries d
-               join destinations t on t.id = d.destination_id
-               left join breakers b on b.destination_id = d.destination_id
-               join conversions c on c.id = d.conversion_id
-              where d.conversion_id = $1
+        sql(COLUMNS)
+            .then(REQUEST)
+            .then(TABLES)
+            .then(
+                "where d.conversion_id = :conversion_id
               order by d.created_at_ms, d.id",
-        )
-        .bind(conversion_id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list a conversion's deliveries")?,
+            )
+            .set("conversion_id", conversion_id)
+            .fetch_all(store.pool())
+            .await
+            .context("could not list a conversion's deliveries")?,
     )
     .await
 }
 
 /// Reads whole deliveries; there are only as many as a conversion has, so their attempts are fetched one by one.
-async fn with_attempts(store: &Store, rows: Vec<AnyRow>) -> Result<Vec<Delivery>> {
+async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let delivery = read_row(row)?;
-        let attempts = sqlx::query(
-            "select n, started_at_ms, took_ms, outcome, status, answer, error
+        let attempts = sql("select n, started_at_ms, took_ms, outcome, status, answer, error
                from attempts
-              where delivery_id = $1
-              order by n",
-        )
-        .bind(&delivery.id)
+              where delivery_id = :delivery_id
+              order by n")
+        .set("delivery_id", &delivery.id)
         .fetch_all(store.pool())
         .await
         .context("could not list a delivery's attempts")?;
         found.push(Delivery {
             row: delivery,
-            request: row.try_get("request")?,
-            content_type: row.try_get("content_type")?,
-            earlier: row.try_get("earlier_request")?,
+            request: row.get("request")?,
+            content_type: row.get("content_type")?,
+            earlier: row.get("earlier_request")?,
             tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
         });
     }
@@ -277,9 +248,9 @@ pub(crate) async fn destination_totals(
     site_id: &str,
 ) -> Result<Vec<DestinationTotals>> {
     let ids: Vec<(String,)> =
-        sqlx::query_as("select id from destinations where site_id = $1 order by id")
-            .bind(site_id)
-            .fetch_all(store.pool())
+        sql("select id from destinations where site_id = :site_id order by id")
+            .set("site_id", site_id)
+            .all(store.pool())
             .await
             .context("could not list a site's destinations")?;
     let mut totals = Vec::new();
@@ -294,22 +265,18 @@ pub(crate) async fn destination_totals(
 }
 
 async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationTotals> {
-    let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
-        "select state, count(*), min(created_at_ms)
+    let unsettled: Vec<(String, i64, i64)> = sql("select state, count(*), min(created_at_ms)
            from deliveries
-          where state <> 'delivered' and state <> 'skipped' and destination_id = $1
-          group by state",
-    )
-    .bind(&destination_id)
-    .fetch_all(store.pool())
+          where state <> 'delivered' and state <> 'skipped' and destination_id = :destination_id
+          group by state")
+    .set("destination_id", &destination_id)
+    .all(store.pool())
     .await
     .context("could not count what a destination is owed")?;
-    let (accepted, skipped): (i64, i64) = sqlx::query_as(
-        "select (select count(*) from deliveries where state = 'delivered' and destination_id = $1),
-                (select count(*) from deliveries where state = 'skipped' and destination_id = $1)",
-    )
-    .bind(&destination_id)
-    .fetch_one(store.pool())
+    let (accepted, skipped): (i64, i64) = sql("select (select count(*) from deliveries where state = 'delivered' and destination_id = :destination_id),
+                (select count(*) from deliveries where state = 'skipped' and destination_id = :destination_id)")
+    .set("destination_id", &destination_id)
+    .one(store.pool())
     .await
     .context("could not count what a destination was told")?;
     let last_accepted_at = last_accepted_at(store, &destination_id).await?;
@@ -346,18 +313,16 @@ async fn unsettled_money(
     if count > MAX_SUMMED {
         return Ok(money);
     }
-    let sums: Vec<(Option<String>, i64)> = sqlx::query_as(
-        "select currency, cast(coalesce(sum(amount_minor), 0) as bigint)
+    let sums: Vec<(Option<String>, i64)> = sql("select currency, cast(coalesce(sum(amount_minor), 0) as bigint)
            from (select c.id, c.currency, c.amount_minor
                    from deliveries d
                    join conversions c on c.id = d.conversion_id
-                  where d.state <> 'delivered' and d.state <> 'skipped' and d.state = $2 and d.destination_id = $1
+                  where d.state <> 'delivered' and d.state <> 'skipped' and d.state = :state and d.destination_id = :destination_id
                   group by c.id, c.currency, c.amount_minor) as unsettled
-          group by currency",
-    )
-    .bind(destination_id)
-    .bind(state)
-    .fetch_all(store.pool())
+          group by currency")
+    .set("destination_id", destination_id)
+    .set("state", state)
+    .all(store.pool())
     .await
     .context("could not sum what a destination is owed")?;
     for (currency, minor) in sums {
@@ -367,54 +332,52 @@ async fn unsettled_money(
 }
 
 async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
-    let (last,): (Option<i64>,) = sqlx::query_as(
-        "select max(settled_at_ms)
+    let (last,): (Option<i64>,) = sql("select max(settled_at_ms)
            from (select settled_at_ms
                    from deliveries
-                  where state = 'delivered' and destination_id = $1
+                  where state = 'delivered' and destination_id = :destination_id
                   order by id desc
-                  limit 100) as newest",
-    )
-    .bind(destination_id)
-    .fetch_one(store.pool())
+                  limit 100) as newest")
+    .set("destination_id", destination_id)
+    .one(store.pool())
     .await
     .context("could not find a destination's last acceptance")?;
     Ok(last.map(Timestamp::from_ms))
 }
 
-fn read_row(row: &AnyRow) -> Result<DeliveryRow> {
-    let currency: Option<String> = row.try_get("currency")?;
+fn read_row(row: &Row) -> Result<DeliveryRow> {
+    let currency: Option<String> = row.get("currency")?;
     Ok(DeliveryRow {
-        id: row.try_get("id")?,
-        destination_key: row.try_get("destination_key")?,
-        destination_name: row.try_get("destination_name")?,
-        destination_kind: row.try_get("destination_kind")?,
-        down_since: row.try_get::<Option<i64>, _>("held_at_ms")?.map(Timestamp::from_ms),
-        conversion_id: row.try_get("conversion_id")?,
-        event_name: row.try_get("event_name")?,
-        transaction_id: row.try_get("transaction_id")?,
-        state: row.try_get("state")?,
-        reason: row.try_get("reason")?,
-        attempts: row.try_get("attempts")?,
-        due_at: Timestamp::from_ms(row.try_get("due_at_ms")?),
-        last_status: row.try_get("last_status")?,
-        last_error: row.try_get("last_error")?,
-        created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
-        settled_at: row.try_get::<Option<i64>, _>("settled_at_ms")?.map(Timestamp::from_ms),
-        expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
-        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        id: row.get("id")?,
+        destination_key: row.get("destination_key")?,
+        destination_name: row.get("destination_name")?,
+        destination_kind: row.get("destination_kind")?,
+        down_since: row.get("held_at_ms")?,
+        conversion_id: row.get("conversion_id")?,
+        event_name: row.get("event_name")?,
+        transaction_id: row.get("transaction_id")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        attempts: row.get("attempts")?,
+        due_at: row.get("due_at_ms")?,
+        last_status: row.get("last_status")?,
+        last_error: row.get("last_error")?,
+        created_at: row.get("created_at_ms")?,
+        settled_at: row.get("settled_at_ms")?,
+        expires_at: row.get("expires_at_ms")?,
+        amount: money(row.get("amount_minor")?, currency.as_deref()),
+        livemode: row.get::<bool>("livemode")?,
     })
 }
 
-fn read_attempt(row: &AnyRow) -> Result<Attempt> {
+fn read_attempt(row: &Row) -> Result<Attempt> {
     Ok(Attempt {
-        n: row.try_get("n")?,
-        started_at: Timestamp::from_ms(row.try_get("started_at_ms")?),
-        took_ms: row.try_get("took_ms")?,
-        outcome: row.try_get("outcome")?,
-        status: row.try_get("status")?,
-        answer: row.try_get("answer")?,
-        error: row.try_get("error")?,
+        n: row.get("n")?,
+        started_at: row.get("started_at_ms")?,
+        took_ms: row.get("took_ms")?,
+        outcome: row.get("outcome")?,
+        status: row.get("status")?,
+        answer: row.get("answer")?,
+        error: row.get("error")?,
     })
 }

@@ -8,7 +8,7 @@ use super::page::AFTER_ALL_IDS;
 use super::{QUARTER_MS, Scope};
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Signs of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,32 +40,27 @@ pub(crate) struct Health {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
-    let (waiting,): (i64,) =
-        sqlx::query_as("select count(*) from stripe_events where state = 'received'")
-            .fetch_one(store.pool())
-            .await
-            .context("could not count waiting events")?;
-    let (failed,): (i64,) = sqlx::query_as(
-        "select (select count(*) from stripe_events where state = 'failed')
-              + (select count(*) from page_events where site_id = $1 and failed_at_ms is not null)",
-    )
-    .bind(&scope.site_id)
-    .fetch_one(store.pool())
+    let (waiting,): (i64,) = sql("select count(*) from stripe_events where state = 'received'")
+        .one(store.pool())
+        .await
+        .context("could not count waiting events")?;
+    let (failed,): (i64,) = sql("select (select count(*) from stripe_events where state = 'failed')
+              + (select count(*) from page_events where site_id = :site_id and failed_at_ms is not null)")
+    .set("site_id", &scope.site_id)
+    .one(store.pool())
     .await
     .context("could not count failed events")?;
-    let (held,): (i64,) = sqlx::query_as("select count(*) from stripe_events where state = 'held'")
-        .fetch_one(store.pool())
+    let (held,): (i64,) = sql("select count(*) from stripe_events where state = 'held'")
+        .one(store.pool())
         .await
         .context("could not count held events")?;
-    let unsettled: Vec<(String, i64, i64)> = sqlx::query_as(
-        "select state, count(*), min(created_at_ms)
+    let unsettled: Vec<(String, i64, i64)> = sql("select state, count(*), min(created_at_ms)
            from deliveries
           where state <> 'delivered' and state <> 'skipped'
-            and destination_id in (select id from destinations where site_id = $1)
-          group by destination_id, state",
-    )
-    .bind(&scope.site_id)
-    .fetch_all(store.pool())
+            and destination_id in (select id from destinations where site_id = :site_id)
+          group by destination_id, state")
+    .set("site_id", &scope.site_id)
+    .all(store.pool())
     .await
     .context("could not count what is owed")?;
 
@@ -110,17 +105,15 @@ pub(crate) async fn last_seen(
 }
 
 async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
-    let last: Option<(i64,)> = sqlx::query_as(
-        "select received_at_ms
+    let last: Option<(i64,)> = sql("select received_at_ms
            from stripe_events
-          where id < $3 and coalesce(source_id, '') in (select id from sources where site_id = $1) and livemode = $2
+          where id < :after_all_ids and coalesce(source_id, '') in (select id from sources where site_id = :site_id) and livemode = :livemode
           order by id desc
-          limit 1",
-    )
-    .bind(&scope.site_id)
-    .bind(i64::from(scope.livemode))
-    .bind(AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
-    .fetch_optional(store.pool())
+          limit 1")
+    .set("site_id", &scope.site_id)
+    .set("livemode", scope.livemode)
+    .set("after_all_ids", AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
+    .optional(store.pool())
     .await
     .context("could not find the last event")?;
     Ok(last.map(|(ms,)| Timestamp::from_ms(ms)))
@@ -131,20 +124,18 @@ async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
-    let (first,): (Option<i64>,) = sqlx::query_as(
-        "select min(quarter)
+    let (first,): (Option<i64>,) = sql("select min(quarter)
            from (select min(quarter) as quarter
                    from visit_sums
-                  where site = (select number from sites where id = $1) and dimension = 0 and width = 1
+                  where site = (select number from sites where id = :site_id) and dimension = 0 and width = 1
                   union all
                  select (select quarter
                            from visit_counts
-                          where site_id = $1 and device <> 'bot'
+                          where site_id = :site_id and device <> 'bot'
                           order by quarter
-                          limit 1)) as firsts",
-    )
-    .bind(&scope.site_id)
-    .fetch_one(store.pool())
+                          limit 1)) as firsts")
+    .set("site_id", &scope.site_id)
+    .one(store.pool())
     .await
     .context("could not find the first counted visit")?;
     Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
@@ -152,16 +143,14 @@ pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Time
 
 /// The host of the newest visit, when nothing was ever counted: its page is none that the owner named.
 async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
-    let newest: Option<(Option<String>,)> = sqlx::query_as(
-        "select landing_host
+    let newest: Option<(Option<String>,)> = sql("select landing_host
            from visits
-          where click_id < $2 and site_id = $1 and device <> 'bot'
+          where click_id < :after_all_ids and site_id = :site_id and device <> 'bot'
           order by click_id desc
-          limit 1",
-    )
-    .bind(site_id)
-    .bind(AFTER_ALL_IDS)
-    .fetch_optional(store.pool())
+          limit 1")
+    .set("site_id", site_id)
+    .set("after_all_ids", AFTER_ALL_IDS)
+    .optional(store.pool())
     .await
     .context("could not find a visit that was not counted")?;
     Ok(newest.and_then(|(host,)| host))
@@ -170,34 +159,30 @@ async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
 /// The counters know the quarter hour; inside it the newest click ID knows the rest.
 async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
     // What is folded is older than what is not, but for a visit that came late.
-    let (newest,): (Option<i64>,) = sqlx::query_as(
-        "select max(quarter)
+    let (newest,): (Option<i64>,) = sql("select max(quarter)
            from (select max(quarter) as quarter
                    from visit_sums
-                  where site = (select number from sites where id = $1) and dimension = 0 and width = 1
+                  where site = (select number from sites where id = :site_id) and dimension = 0 and width = 1
                   union all
                  select (select quarter
                            from visit_counts
-                          where site_id = $1 and device <> 'bot'
+                          where site_id = :site_id and device <> 'bot'
                           order by quarter desc
-                          limit 1)) as lasts",
-    )
-    .bind(site_id)
-    .fetch_one(store.pool())
+                          limit 1)) as lasts")
+    .set("site_id", site_id)
+    .one(store.pool())
     .await
     .context("could not find the last counted visit")?;
     let Some(quarter) = newest else { return Ok(None) };
     let begin = Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS));
-    let exact: Option<(i64,)> = sqlx::query_as(
-        "select at_ms
+    let exact: Option<(i64,)> = sql("select at_ms
            from visits
-          where click_id >= $1 and site_id = $2 and device <> 'bot'
+          where click_id >= :click_id and site_id = :site_id and device <> 'bot'
           order by click_id desc
-          limit 1",
-    )
-    .bind(ids::first_click_id(begin))
-    .bind(site_id)
-    .fetch_optional(store.pool())
+          limit 1")
+    .set("click_id", ids::first_click_id(begin))
+    .set("site_id", site_id)
+    .optional(store.pool())
     .await
     .context("could not find the last visit")?;
     Ok(Some(exact.map_or(begin, |(ms,)| Timestamp::from_ms(ms).max(begin))))

@@ -9,7 +9,7 @@ use super::custom_requests::{self, CustomRequest};
 use super::deliveries::{self, Delivery};
 use super::stripe_events::{self, StripeEventRow};
 use super::visits::{self, VisitRow};
-use crate::store::Store;
+use crate::store::{Store, from_row, sql};
 
 /// One conversion with everything stored about it.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct TouchVisit {
 }
 
 /// A manual decision of a user: a match, or a payment marked as a duplicate.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ByHand {
     /// The user's email address.
     pub(crate) made_by: String,
@@ -52,8 +52,10 @@ pub(crate) struct ByHand {
     pub(crate) made_at_ms: i64,
 }
 
+from_row!(ByHand { made_by, made_at_ms });
+
 /// A Stripe object that belongs to a conversion.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LearnedObject {
     /// `cs_…`, `pi_…`, `in_…`, …
     pub(crate) object_id: String,
@@ -61,18 +63,19 @@ pub(crate) struct LearnedObject {
     pub(crate) role: String,
 }
 
+from_row!(LearnedObject { object_id, role });
+
 /// The ID of the conversion into which this one was merged; `None` if it was not merged.
 ///
 /// # Errors
 /// If the database fails.
 pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String>> {
-    let row: Option<(String,)> = sqlx::query_as(
-        "select merged_into from payments where id = $1 and merged_into is not null",
-    )
-    .bind(id)
-    .fetch_optional(store.pool())
-    .await
-    .context("could not read a merged conversion")?;
+    let row: Option<(String,)> =
+        sql("select merged_into from payments where id = :id and merged_into is not null")
+            .set("id", id)
+            .optional(store.pool())
+            .await
+            .context("could not read a merged conversion")?;
     Ok(row.map(|(into,)| into))
 }
 
@@ -85,42 +88,36 @@ const MAX_TOUCHES: usize = 50;
 /// If the database fails.
 pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
-    let (payment,): (String,) = sqlx::query_as("select facts from payments where id = $1")
-        .bind(id)
-        .fetch_one(store.pool())
+    let (payment,): (String,) = sql("select facts from payments where id = :id")
+        .set("id", id)
+        .one(store.pool())
         .await
         .context("could not read a conversion's payment")?;
-    let objects: Vec<LearnedObject> = sqlx::query_as(
-        "select object_id, role
+    let objects: Vec<LearnedObject> = sql("select object_id, role
            from stripe_objects
-          where conversion_id = $1
-          order by role, object_id",
-    )
-    .bind(id)
-    .fetch_all(store.pool())
+          where conversion_id = :conversion_id
+          order by role, object_id")
+    .set("conversion_id", id)
+    .all(store.pool())
     .await
     .context("could not list a conversion's objects")?;
-    let by_hand: Option<ByHand> = sqlx::query_as(
-        "select m.made_by, m.made_at_ms
+    let by_hand: Option<ByHand> = sql("select m.made_by, m.made_at_ms
            from stripe_objects o
            join manual_matches m on m.account = o.account and m.object_id = o.object_id
-          where o.conversion_id = $1 and o.role = 'identity'
+          where o.conversion_id = :conversion_id and o.role = 'identity'
           order by m.made_at_ms desc
-          limit 1",
-    )
-    .bind(id)
-    .fetch_optional(store.pool())
+          limit 1")
+    .set("conversion_id", id)
+    .optional(store.pool())
     .await
     .context("could not read who matched a conversion")?;
-    let duplicate: Option<ByHand> = sqlx::query_as(
-        "select m.made_by, m.made_at_ms
+    let duplicate: Option<ByHand> = sql("select m.made_by, m.made_at_ms
            from stripe_objects o
            join duplicates m on m.account = o.account and m.object_id = o.object_id
-          where o.conversion_id = $1 and o.role = 'identity'
-          limit 1",
-    )
-    .bind(id)
-    .fetch_optional(store.pool())
+          where o.conversion_id = :conversion_id and o.role = 'identity'
+          limit 1")
+    .set("conversion_id", id)
+    .optional(store.pool())
     .await
     .context("could not read who marked a conversion as a duplicate")?;
     let mut way = Vec::with_capacity(row.touches.len());

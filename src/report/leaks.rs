@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::{Period, Scope, add, within};
 use crate::clock::Timestamp;
 use crate::money::Totals;
-use crate::store::Store;
+use crate::store::{Store, from_row, sql};
 
 /// Unmatched and undelivered money of a period.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,6 @@ pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Resul
     })
 }
 
-#[derive(sqlx::FromRow)]
 struct UnmatchedGroup {
     reason: String,
     states_money: i64,
@@ -110,6 +109,8 @@ struct UnmatchedGroup {
     last_ms: i64,
 }
 
+from_row!(UnmatchedGroup { reason, states_money, currency, conversions, net, first_ms, last_ms });
+
 /// Unmatched conversions with an amount, and without.
 async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<Leak>, Vec<Leak>)> {
     let groups: Vec<UnmatchedGroup> = within(
@@ -118,13 +119,13 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
                 min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
            from conversions
-          where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
+          where site_id = :site_id and livemode = :livemode and occurred_at_ms >= :from and occurred_at_ms < :to
             and paid_at_ms is not null and match_state = 'unmatched'
           group by coalesce(match_reason, 'no_object'), currency",
         scope,
         period,
     )
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
     .context("could not sum unmatched conversions")?;
     let examples: Vec<(String, i64, Option<String>, Option<String>)> = within(
@@ -134,14 +135,14 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
                         row_number() over (partition by coalesce(match_reason, 'no_object'), case when currency is null then 0 else 1 end
                                            order by occurred_at_ms desc, id desc) as place
                    from conversions
-                  where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4
+                  where site_id = :site_id and livemode = :livemode and occurred_at_ms >= :from and occurred_at_ms < :to
                     and paid_at_ms is not null and match_state = 'unmatched') as newest
           where place <= 3
           order by reason, states_money, place",
         scope,
         period,
     )
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
     .context("could not find examples of unmatched conversions")?;
 
@@ -176,7 +177,6 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
     Ok((with_money, without))
 }
 
-#[derive(sqlx::FromRow)]
 struct AbandonedGroup {
     name: Option<String>,
     currency: Option<String>,
@@ -184,6 +184,8 @@ struct AbandonedGroup {
     recovered: i64,
     worth: i64,
 }
+
+from_row!(AbandonedGroup { name, currency, checkouts, recovered, worth });
 
 async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<Abandoned>> {
     let groups: Vec<AbandonedGroup> = within(
@@ -197,12 +199,12 @@ async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<A
                                            where mine.conversion_id = a.payment_id and mine.role = 'identity')
                              then 1 else 0 end as is_recovered
                    from abandoned a
-                  where a.site_id = $1 and a.livemode = $2 and a.expired_at_ms >= $3 and a.expired_at_ms < $4) as expired
+                  where a.site_id = :site_id and a.livemode = :livemode and a.expired_at_ms >= :from and a.expired_at_ms < :to) as expired
           group by name, currency",
         scope,
         period,
     )
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
     .context("could not count abandoned checkouts")?;
     let mut by_name = BTreeMap::<Option<String>, Abandoned>::new();
@@ -222,7 +224,6 @@ async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<A
     Ok(lines)
 }
 
-#[derive(sqlx::FromRow)]
 struct UndeliveredGroup {
     destination_id: String,
     state: String,
@@ -232,6 +233,16 @@ struct UndeliveredGroup {
     oldest_ms: i64,
     newest_id: String,
 }
+
+from_row!(UndeliveredGroup {
+    destination_id,
+    state,
+    currency,
+    deliveries,
+    net,
+    oldest_ms,
+    newest_id
+});
 
 /// Deliveries of the period's conversions that are pending, paused or failed, by destination and
 /// state.
@@ -257,14 +268,14 @@ pub(crate) async fn undelivered(
                   where state <> 'delivered' and state <> 'skipped'
                   group by conversion_id, destination_id, state) as undelivered
           cross join conversions c
-          where c.id = undelivered.conversion_id and c.site_id = $1 and c.livemode = $2
-            and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4 and c.paid_at_ms is not null
+          where c.id = undelivered.conversion_id and c.site_id = :site_id and c.livemode = :livemode
+            and c.occurred_at_ms >= :from and c.occurred_at_ms < :to and c.paid_at_ms is not null
           group by destination_id, state, currency
           order by destination_id, state, currency nulls last",
         scope,
         period,
     )
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
     .context("could not sum undelivered conversions")?;
 
@@ -294,9 +305,9 @@ pub(crate) async fn undelivered(
     }
     for line in &mut lines {
         let last: Option<(Option<i64>, Option<String>)> =
-            sqlx::query_as("select last_status, last_error from deliveries where id = $1")
-                .bind(&line.example_delivery_id)
-                .fetch_optional(store.pool())
+            sql("select last_status, last_error from deliveries where id = :example_delivery_id")
+                .set("example_delivery_id", &line.example_delivery_id)
+                .optional(store.pool())
                 .await
                 .context("could not read an undelivered message's last answer")?;
         (line.last_status, line.last_error) = last.unwrap_or_default();

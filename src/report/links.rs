@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::counted::{counted, in_period};
 use super::{Period, Scope, add, within};
 use crate::money::Totals;
-use crate::store::Store;
+use crate::store::{Store, Text};
 
 /// Tolerance when a payment's time is compared with a visit's: payments have whole seconds, visits
 /// have milliseconds.
@@ -35,13 +35,11 @@ pub(crate) async fn links(
     scope: &Scope,
     period: Period,
 ) -> Result<BTreeMap<String, LinkNumbers>> {
-    let text = concat!(
-        "select name, cast(sum(visits) as bigint) from (",
-        counted!("4", "landing_path"),
-        ") as counted where substr(name, 1, 3) = '/p/' group by name"
-    );
+    let text = Text::from("select name, cast(sum(visits) as bigint) from (")
+        + counted(4, "landing_path")
+        + ") as counted where substr(name, 1, 3) = '/p/' group by name";
     let clicks: Vec<(String, i64)> = in_period(text, &scope.site_id, period)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
         .context("could not count the clicks of links")?;
     let conversions: Vec<(String, Option<String>, i64, i64)> = within(
@@ -49,15 +47,15 @@ pub(crate) async fn links(
            from (select distinct c.id, c.currency, c.amount_minor - c.refunded_minor - c.lost_minor as net_minor, v.landing_path
                    from conversions c
                    join visits v on v.click_id = c.click_id
-                  where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                  where c.site_id = :site_id and c.livemode = :livemode and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
                     and c.paid_at_ms is not null
-                    and substr(v.landing_path, 1, 3) = '/p/' and v.at_ms < c.occurred_at_ms + $5) as led
+                    and substr(v.landing_path, 1, 3) = '/p/' and v.at_ms < c.occurred_at_ms + :rounding_ms) as led
           group by landing_path, currency",
         scope,
         period,
     )
-    .bind(ROUNDING_MS)
-    .fetch_all(store.pool())
+    .set("rounding_ms", ROUNDING_MS)
+    .all(store.pool())
     .await
     .context("could not sum the conversions of links")?;
     let mut numbers = BTreeMap::<String, LinkNumbers>::new();

@@ -34,12 +34,10 @@ mod tests;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::QueryAs;
-use sqlx::{Any, FromRow};
 
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money, Totals};
+use crate::store::{Statement, Text, sql};
 
 pub(crate) use conversions::{
     ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
@@ -113,20 +111,13 @@ impl Period {
     }
 }
 
-/// Creates a query whose parameters `$1` to `$4` are the site, the mode and the period.
-fn within<'q, R>(
-    text: &'static str,
-    scope: &'q Scope,
-    period: Period,
-) -> QueryAs<'q, Any, R, AnyArguments>
-where
-    R: for<'r> FromRow<'r, AnyRow>,
-{
-    sqlx::query_as(text)
-        .bind(&scope.site_id)
-        .bind(i64::from(scope.livemode))
-        .bind(period.from.as_ms())
-        .bind(period.to.as_ms())
+/// A statement with `:site_id` and `:livemode` of the scope, `:from` and `:to` of the period.
+fn within(text: impl Into<Text>, scope: &Scope, period: Period) -> Statement {
+    sql(text)
+        .set("site_id", &scope.site_id)
+        .set("livemode", scope.livemode)
+        .set("from", period.from)
+        .set("to", period.to)
 }
 
 /// A day's first instant in a time zone. It is not midnight if a clock change skips midnight.

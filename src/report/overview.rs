@@ -10,7 +10,7 @@ use super::counted::{counted, in_period};
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, Share, add, conversion_rate, within};
 use crate::money::Totals;
-use crate::store::Store;
+use crate::store::{Store, Text, from_row};
 
 /// The headline numbers of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,20 +68,20 @@ pub(crate) struct Overview {
 pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
     // What is undelivered is few beside the conversions of a period, so it is looked for from its own index.
     let groups: Vec<Group> = within(
-        concat!(
-            summed_days!(""),
+        summed_days("")
+            +
             "select 0 as is_undelivered, reason, currency, cast(sum(conversions) as bigint) as conversions,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
                     cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost,
                     cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals
-               from (",
-            in_sums!("s.name as reason", "0"),
-            " union all ",
-            in_gaps!(
+               from ("
+            + in_sums("s.name as reason", "0")
+            + " union all "
+            + in_gaps(
                 "case when c.match_state = 'matched' then '' else coalesce(c.match_reason, 'no_object') end as reason",
                 ""
-            ),
-            ") as counted
+            )
+            + ") as counted
               group by reason, currency
               union all
              select 1 as is_undelivered, reason, currency, count(*) as conversions,
@@ -95,15 +95,14 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
                                from deliveries
                               where state <> 'delivered' and state <> 'skipped') as owed
                       cross join conversions c
-                      where c.id = owed.conversion_id and c.site_id = $1 and c.livemode = $2
-                        and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+                      where c.id = owed.conversion_id and c.site_id = :site_id and c.livemode = :livemode
+                        and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
                         and c.paid_at_ms is not null) as undelivered
-              group by reason, currency"
-        ),
+              group by reason, currency",
         scope,
         period,
     )
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
     .context("could not sum conversions")?;
 
@@ -122,16 +121,13 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
-    let text = concat!(
-        "select cast(coalesce(sum(visits), 0) as bigint) from (",
-        counted!("0", "''"),
-        ") as counted"
-    );
-    let (visits,): (i64,) = in_period(text, &scope.site_id, period)
-        .fetch_one(store.pool())
+    let text = Text::from("select cast(coalesce(sum(visits), 0) as bigint) from (")
+        + counted(0, "''")
+        + ") as counted";
+    in_period(text, &scope.site_id, period)
+        .value(store.pool())
         .await
-        .context("could not count visits")?;
-    Ok(visits)
+        .context("could not count visits")
 }
 
 /// Deliveries of a period's paid conversions that were accepted, of all that are owed or were; skipped ones are not owed.
@@ -143,12 +139,12 @@ pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period)
         "select count(*) filter (where d.state = 'delivered'), count(*)
            from conversions c
            join deliveries d on d.conversion_id = c.id
-          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+          where c.site_id = :site_id and c.livemode = :livemode and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
             and c.paid_at_ms is not null and d.state <> 'skipped'",
         scope,
         period,
     )
-    .fetch_one(store.pool())
+    .one(store.pool())
     .await
     .context("could not count deliveries")?;
     Ok(Share { part, whole })
@@ -162,7 +158,7 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
     let (leaking,): (i64,) = within(
         "select count(*)
            from conversions c
-          where c.site_id = $1 and c.livemode = $2 and c.occurred_at_ms >= $3 and c.occurred_at_ms < $4
+          where c.site_id = :site_id and c.livemode = :livemode and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
             and c.paid_at_ms is not null
             and (c.match_state <> 'matched' and c.currency is not null
                  or exists (select 1
@@ -171,14 +167,13 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
         scope,
         period,
     )
-    .fetch_one(store.pool())
+    .one(store.pool())
     .await
     .context("could not count what leaks")?;
     Ok(leaking)
 }
 
 /// Conversions that have all this in common.
-#[derive(sqlx::FromRow)]
 struct Group {
     /// 1: they are in a group of 0 already, and some destination does not have them yet.
     is_undelivered: i64,
@@ -194,6 +189,19 @@ struct Group {
     firsts: i64,
     renewals: i64,
 }
+
+from_row!(Group {
+    is_undelivered,
+    reason,
+    currency,
+    conversions,
+    gross,
+    refunded,
+    disputed,
+    lost,
+    firsts,
+    renewals
+});
 
 impl Overview {
     /// Purchases, trials and leads of all visits; never more than all.

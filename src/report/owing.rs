@@ -2,12 +2,11 @@
 //! In: a destination, since when. Out: given-up deliveries by reason, conversions it never heard of, whether it is down.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
 
 use super::add;
 use crate::clock::Timestamp;
 use crate::money::Totals;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Most past conversions that are offered at once.
 const MAX_PAST: i64 = 10_000;
@@ -45,30 +44,28 @@ pub(crate) async fn given_up(
     destination_id: &str,
     since: Timestamp,
 ) -> Result<Vec<GivenUp>> {
-    let rows = sqlx::query(
-        "select coalesce(d.reason, '') as reason, c.currency, count(*) as deliveries,
+    let rows = sql("select coalesce(d.reason, '') as reason, c.currency, count(*) as deliveries,
                 cast(coalesce(sum(c.amount_minor), 0) as bigint) as amount
            from deliveries d
            join conversions c on c.id = d.conversion_id
-          where d.state = 'given_up' and d.destination_id = $1 and d.created_at_ms >= $2
+          where d.state = 'given_up' and d.destination_id = :destination_id and d.created_at_ms >= :since
           group by coalesce(d.reason, ''), c.currency
-          order by coalesce(d.reason, '')",
-    )
-    .bind(destination_id)
-    .bind(since.as_ms())
+          order by coalesce(d.reason, '')")
+    .set("destination_id", destination_id)
+    .set("since", since)
     .fetch_all(store.pool())
     .await
     .context("could not count what was given up")?;
     let mut groups = Vec::<GivenUp>::new();
     for row in rows {
-        let reason: String = row.try_get("reason")?;
+        let reason: String = row.get("reason")?;
         if groups.last().is_none_or(|last| last.reason != reason) {
             groups.push(GivenUp { reason, ..GivenUp::default() });
         }
         let Some(group) = groups.last_mut() else { continue };
-        group.count += row.try_get::<i64, _>("deliveries")?;
-        let currency: Option<String> = row.try_get("currency")?;
-        add(&mut group.money, row.try_get("amount")?, currency.as_deref());
+        group.count += row.get::<i64>("deliveries")?;
+        let currency: Option<String> = row.get("currency")?;
+        add(&mut group.money, row.get("amount")?, currency.as_deref());
     }
     Ok(groups)
 }
@@ -83,29 +80,27 @@ pub(crate) async fn past(
     site_id: &str,
     since: Timestamp,
 ) -> Result<Past> {
-    let rows = sqlx::query(
-        "select c.id, c.amount_minor, c.currency
+    let rows = sql("select c.id, c.amount_minor, c.currency
            from conversions c
-          where c.site_id = $1 and c.occurred_at_ms >= $2 and c.paid_at_ms is not null and c.livemode = 1
+          where c.site_id = :site_id and c.occurred_at_ms >= :since and c.paid_at_ms is not null and c.livemode = 1
             and c.match_state = 'matched'
             and not exists (select 1 from deliveries d
-                             where d.conversion_id = c.id and d.destination_id = $3
+                             where d.conversion_id = c.id and d.destination_id = :destination_id
                                and coalesce(d.reason, '') not in ('before_destination', 'too_old'))
           order by c.occurred_at_ms
-          limit $4",
-    )
-    .bind(site_id)
-    .bind(since.as_ms())
-    .bind(destination_id)
-    .bind(MAX_PAST)
+          limit :max_past")
+    .set("site_id", site_id)
+    .set("since", since)
+    .set("destination_id", destination_id)
+    .set("max_past", MAX_PAST)
     .fetch_all(store.pool())
     .await
     .context("could not find past conversions")?;
     let mut past = Past::default();
     for row in rows {
-        past.ids.push(row.try_get("id")?);
-        let currency: Option<String> = row.try_get("currency")?;
-        let amount: Option<i64> = row.try_get("amount_minor")?;
+        past.ids.push(row.get("id")?);
+        let currency: Option<String> = row.get("currency")?;
+        let amount: Option<i64> = row.get("amount_minor")?;
         add(&mut past.money, amount.unwrap_or(0), currency.as_deref());
     }
     Ok(past)
@@ -116,20 +111,18 @@ pub(crate) async fn past(
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn down(store: &Store) -> Result<Vec<(String, Down)>> {
-    let rows = sqlx::query(
-        "select destination_id, held_at_ms, probe_at_ms, last_error from breakers where held_at_ms is not null",
-    )
+    let rows = sql("select destination_id, held_at_ms, probe_at_ms, last_error from breakers where held_at_ms is not null")
     .fetch_all(store.pool())
     .await
     .context("could not see which destinations are down")?;
     rows.iter()
         .map(|row| {
             let down = Down {
-                since: Timestamp::from_ms(row.try_get("held_at_ms")?),
-                probe_at: row.try_get::<Option<i64>, _>("probe_at_ms")?.map(Timestamp::from_ms),
-                error: row.try_get("last_error")?,
+                since: row.get("held_at_ms")?,
+                probe_at: row.get("probe_at_ms")?,
+                error: row.get("last_error")?,
             };
-            Ok((row.try_get("destination_id")?, down))
+            Ok((row.get("destination_id")?, down))
         })
         .collect()
 }

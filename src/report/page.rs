@@ -13,24 +13,8 @@ pub(crate) const MAX_LIMIT: i64 = 200;
 /// Text that sorts after every record's ID, whatever its prefix, in every collation.
 pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
 
-/// Number of IDs in one statement of [`in_fifty`].
+/// Number of IDs in one statement.
 pub(super) const FIFTY: usize = 50;
-
-/// SQL that ends in a list of fifty IDs, `$1` to `$50`, because the shared driver cannot bind a
-/// list.
-macro_rules! in_fifty {
-    ($before:literal, $after:literal) => {
-        concat!(
-            $before,
-            " in ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                  $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,
-                  $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50)
-             ",
-            $after
-        )
-    };
-}
-pub(super) use in_fifty;
 
 /// The position of a row in its list's order. The next page contains the rows after it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,9 @@
 //! ledger, with their error. Guarantees that one call returns at most fifty.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Maximum number of events per call.
 const SHOWN: i64 = 50;
@@ -29,26 +28,24 @@ pub(crate) async fn failed_page_events(
     store: &Store,
     site_id: &str,
 ) -> Result<Vec<FailedPageEvent>> {
-    let rows = sqlx::query(
-        "select id, name, url, received_at_ms, error
+    let rows = sql("select id, name, url, received_at_ms, error
            from page_events
-          where site_id = $1 and failed_at_ms is not null
+          where site_id = :site_id and failed_at_ms is not null
           order by failed_at_ms desc, id desc
-          limit $2",
-    )
-    .bind(site_id)
-    .bind(SHOWN)
+          limit :shown")
+    .set("site_id", site_id)
+    .set("shown", SHOWN)
     .fetch_all(store.pool())
     .await
     .context("could not read failed page events")?;
     rows.iter()
         .map(|row| {
             Ok(FailedPageEvent {
-                id: row.try_get("id")?,
-                name: row.try_get("name")?,
-                url: row.try_get("url")?,
-                received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-                error: row.try_get::<Option<String>, _>("error")?.unwrap_or_default(),
+                id: row.get("id")?,
+                name: row.get("name")?,
+                url: row.get("url")?,
+                received_at: row.get("received_at_ms")?,
+                error: row.get::<Option<String>>("error")?.unwrap_or_default(),
             })
         })
         .collect()

@@ -12,7 +12,7 @@ use super::counted::{counted, in_period};
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, add, within};
 use crate::money::{Currency, Totals};
-use crate::store::Store;
+use crate::store::{Store, Text, from_row};
 
 /// Maximum number of rows. The others are summed in [`Ranking::rest`].
 const SHOWN: usize = 12;
@@ -75,84 +75,77 @@ pub(crate) async fn ranking(
 ) -> Result<Ranking> {
     let (visits_sql, conversions_sql) = dimension.statements();
     let visits: Vec<(String, i64)> = in_period(visits_sql, &scope.site_id, period)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
         .context("could not rank visits")?;
     let conversions: Vec<Group> = within(conversions_sql, scope, period)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
         .context("could not rank conversions")?;
     Ok(rank(visits, conversions, currency))
 }
 
-/// The two SQL texts of a dimension, for visits and for conversions. Takes its number in
-/// `visit_sums`, its column in `visit_counts`, its numbers in `conversion_sums` (with that of
-/// conversions without a touchpoint), and an expression that reads it from `touches`. The
-/// touchpoint is read by a subquery for each conversion that is not rolled up; with a join,
-/// PostgreSQL would read all touchpoints.
-macro_rules! statements {
-    ($dimension:literal, $column:literal, $or_none:literal, $of_touch:literal) => {
-        (
-            concat!(
-                "select name, cast(sum(visits) as bigint) from (",
-                counted!($dimension, $column),
-                ") as counted group by name"
-            ),
-            concat!(
-                summed_days!(""),
-                "select name, currency, cast(sum(conversions) as bigint) as conversions,
-                        cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
-                        cast(sum(gross - refunded - lost) as bigint) as net_minor
-                   from (",
-                in_sums!("case when s.dimension = 6 then null else s.name end as name", $or_none),
-                " union all ",
-                in_gaps!($of_touch, ""),
-                ") as counted
-                  group by name, currency"
-            ),
-        )
-    };
-}
-
 impl Dimension {
-    fn statements(self) -> (&'static str, &'static str) {
+    /// Its number in `visit_sums` and `conversion_sums`, with that of conversions without a
+    /// touchpoint; its column in `visit_counts`; and an expression that reads it for one
+    /// conversion that is not rolled up. The expression is a subquery, because with a join
+    /// PostgreSQL would read all touchpoints.
+    fn sql(self) -> (i64, &'static str, &'static str, &'static str) {
         match self {
-            Self::Channel => statements!(
-                "1",
-                "channel",
+            Self::Channel => (
+                1,
                 "1, 6",
-                "(select coalesce(t.channel, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
+                "channel",
+                "(select coalesce(t.channel, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name",
             ),
-            Self::Source => statements!(
-                "2",
-                "source",
+            Self::Source => (
+                2,
                 "2, 6",
-                "(select coalesce(t.source, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
+                "source",
+                "(select coalesce(t.source, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name",
             ),
-            Self::Campaign => statements!(
-                "3",
-                "campaign",
+            Self::Campaign => (
+                3,
                 "3, 6",
-                "(select coalesce(t.campaign, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
+                "campaign",
+                "(select coalesce(t.campaign, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name",
             ),
-            Self::LandingPage => statements!(
-                "4",
-                "landing_path",
+            Self::LandingPage => (
+                4,
                 "4, 6",
-                "(select coalesce(t.landing_path, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
+                "landing_path",
+                "(select coalesce(t.landing_path, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name",
             ),
-            Self::Device => statements!(
-                "5",
-                "device",
+            Self::Device => (
+                5,
                 "5, 6",
-                "(select coalesce(t.device, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name"
+                "device",
+                "(select coalesce(t.device, '') from touches t where t.conversion_id = c.id and t.is_last = 1) as name",
             ),
         }
+    }
+
+    /// The SQL that counts visits by name, and the SQL that sums conversions by name and currency.
+    fn statements(self) -> (Text, Text) {
+        let (dimension, or_none, column, of_touch) = self.sql();
+        let visits = Text::from("select name, cast(sum(visits) as bigint) from (")
+            + counted(dimension, column)
+            + ") as counted group by name";
+        let conversions = summed_days("")
+            + "select name, currency, cast(sum(conversions) as bigint) as conversions,
+                      cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
+                      cast(sum(gross - refunded - lost) as bigint) as net_minor
+                 from ("
+            + in_sums("case when s.dimension = 6 then null else s.name end as name", or_none)
+            + " union all "
+            + in_gaps(of_touch, "")
+            + ") as counted
+                group by name, currency";
+        (visits, conversions)
     }
 }
 
 /// Conversions of one name and currency; without a name, those without a touch.
-#[derive(sqlx::FromRow)]
 struct Group {
     name: Option<String>,
     currency: String,
@@ -161,6 +154,8 @@ struct Group {
     renewals: i64,
     net_minor: i64,
 }
+
+from_row!(Group { name, currency, conversions, firsts, renewals, net_minor });
 
 fn rank(visits: Vec<(String, i64)>, conversions: Vec<Group>, currency: Currency) -> Ranking {
     let mut by_name = BTreeMap::<String, RankingRow>::new();

@@ -3,10 +3,9 @@
 //! Guarantees that each statement reads only the end of an index, however many events are stored.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// The last event that was verified with a signing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +31,23 @@ pub(crate) async fn last_heard(
     position: i64,
     since: Timestamp,
 ) -> Result<Option<Heard>> {
-    let row = sqlx::query(
-        "select id, received_at_ms, type, livemode
+    let row = sql("select id, received_at_ms, type, livemode
            from stripe_events
-          where source_id = $1 and secret_position = $2 and received_at_ms >= $3
+          where source_id = :source_id and secret_position = :position and received_at_ms >= :since
           order by received_at_ms desc
-          limit 1",
-    )
-    .bind(source_id)
-    .bind(position)
-    .bind(since.as_ms())
+          limit 1")
+    .set("source_id", source_id)
+    .set("position", position)
+    .set("since", since)
     .fetch_optional(store.pool())
     .await
     .context("could not find a source's last event")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Heard {
-        id: row.try_get("id")?,
-        at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        kind: row.try_get("type")?,
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        id: row.get("id")?,
+        at: row.get("received_at_ms")?,
+        kind: row.get("type")?,
+        livemode: row.get::<bool>("livemode")?,
     }))
 }
 
@@ -74,22 +71,20 @@ const NO_PAYMENT_ON_INVOICES: &str = "2025-03-31";
 /// # Errors
 /// If the database fails.
 pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<InvoiceEvents> {
-    let row = sqlx::query(
-        "select (select count(*) from (select id from stripe_events
-                                        where source_id = $1 and api_version >= $2 limit 1) a) as new_version,
+    let row = sql("select (select count(*) from (select id from stripe_events
+                                        where source_id = :source_id and api_version >= :no_payment_on_invoices limit 1) a) as new_version,
                 (select count(*) from (select id from stripe_events
-                                        where source_id = $1 and api_version < $2 limit 1) b) as old_version,
+                                        where source_id = :source_id and api_version < :no_payment_on_invoices limit 1) b) as old_version,
                 (select count(*) from (select id from stripe_events
-                                        where source_id = $1 and type = 'invoice_payment.paid' limit 1) c) as named,
+                                        where source_id = :source_id and type = 'invoice_payment.paid' limit 1) c) as named,
                 (select count(*) from (select id from stripe_events
-                                        where source_id = $1 and type = 'invoice.paid' limit 1) d) as invoices",
-    )
-    .bind(source_id)
-    .bind(NO_PAYMENT_ON_INVOICES)
+                                        where source_id = :source_id and type = 'invoice.paid' limit 1) d) as invoices")
+    .set("source_id", source_id)
+    .set("no_payment_on_invoices", NO_PAYMENT_ON_INVOICES)
     .fetch_one(store.pool())
     .await
     .context("could not read a source's invoice events")?;
-    let is = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(name)? > 0);
+    let is = |name: &str| row.get::<bool>(name);
     Ok(InvoiceEvents {
         are_old: is("old_version")? && !is("new_version")?,
         name_payments: is("named")?,
@@ -115,22 +110,20 @@ pub(crate) struct Comparison {
 /// # Errors
 /// If the database fails.
 pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
-    let rows = sqlx::query(
-        "select source_id, checked_at_ms, result, error
+    let rows = sql("select source_id, checked_at_ms, result, error
            from stripe_reconciliations
           where checked_at_ms is not null or error is not null
-          order by coalesce(checked_at_ms, 0) desc",
-    )
+          order by coalesce(checked_at_ms, 0) desc")
     .fetch_all(store.pool())
     .await
     .context("could not read the results of reconciliations")?;
     rows.iter()
         .map(|row| {
             Ok(Comparison {
-                source_id: row.try_get("source_id")?,
-                checked_at: row.try_get::<Option<i64>, _>("checked_at_ms")?.map(Timestamp::from_ms),
-                result: row.try_get("result")?,
-                error: row.try_get("error")?,
+                source_id: row.get("source_id")?,
+                checked_at: row.get("checked_at_ms")?,
+                result: row.get("result")?,
+                error: row.get("error")?,
             })
         })
         .collect()

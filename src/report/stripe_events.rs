@@ -3,13 +3,11 @@
 //! an event's body is returned byte for byte.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
-use crate::store::Store;
+use crate::store::{Row, Statement, Store, from_row, sql};
 
 /// Maximum number of a subscription's payments that are shown for its event.
 const MAX_PAYMENTS: i64 = 24;
@@ -102,7 +100,7 @@ pub(crate) struct EventPayment {
 }
 
 /// Rejected webhooks of one day and reason.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
     /// `src_…`.
     pub(crate) source_id: String,
@@ -116,46 +114,21 @@ pub(crate) struct Rejection {
     pub(crate) last_at_ms: i64,
 }
 
-/// The columns of all lists of events: all but the body.
-macro_rules! list {
-    ($rest:literal) => {
-        list!("", $rest)
-    };
-    ($more:literal, $rest:expr) => {
-        concat!(
-            "select e.id, e.account, e.event_id, e.source_id, e.type, e.object_id, e.livemode, e.api_version,
-                    e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.summary, e.note,
-                    e.attempts, e.processed_at_ms, e.repeats,
-                    coalesce((select c.id
-                                from stripe_objects o
-                                join conversions c on c.id = o.conversion_id
-                               where o.account = e.account and o.object_id = e.object_id and o.role = 'identity'),
-                             (select c.id from conversions c where c.id = e.conversion_id)) as conversion_id",
-            $more,
-            " from stripe_events e ",
-            $rest
-        )
-    };
-}
+from_row!(Rejection { source_id, day, reason, rejected, last_at_ms });
 
-macro_rules! filtered {
-    ($state:literal) => {
-        list!(
-            "",
-            concat!(
-                "where e.id < $1
-                   and (cast($2 as text) is null
-                        or e.source_id in (select id from sources where site_id = $2))
-                   and (cast($3 as text) is null or e.type = $3)
-                   and (cast($4 as bigint) is null or e.livemode = $4)
-                   and ",
-                $state,
-                "
-                 order by e.id desc
-                 limit $6"
-            )
-        )
-    };
+/// The columns of all lists of events: all but the body.
+const COLUMNS: &str = "select e.id, e.account, e.event_id, e.source_id, e.type, e.object_id, e.livemode, e.api_version,
+            e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.summary, e.note,
+            e.attempts, e.processed_at_ms, e.repeats,
+            coalesce((select c.id
+                        from stripe_objects o
+                        join conversions c on c.id = o.conversion_id
+                       where o.account = e.account and o.object_id = e.object_id and o.role = 'identity'),
+                     (select c.id from conversions c where c.id = e.conversion_id)) as conversion_id";
+
+/// A list of events, to be followed by its conditions.
+fn list() -> Statement {
+    sql(COLUMNS).then("from stripe_events e")
 }
 
 /// A page of Stripe events, newest first; `limit` is held between 1 and 200.
@@ -169,19 +142,19 @@ pub(crate) async fn stripe_events(
     limit: i64,
 ) -> Result<Page<StripeEventRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    // Two texts, because only a plain equality lets the index by state be used. IDs sort by time.
-    let text = if filter.state.is_some() {
-        filtered!("e.state = $5")
-    } else {
-        filtered!("cast($5 as text) is null")
-    };
-    let rows = sqlx::query(text)
-        .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .bind(filter.site_id.as_deref())
-        .bind(filter.kind.as_deref())
-        .bind(filter.livemode.map(i64::from))
-        .bind(filter.state.as_deref())
-        .bind(limit + 1)
+    // IDs sort by time.
+    let rows = list()
+        .then("where e.id < :after")
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .and(
+            "e.source_id in (select id from sources where site_id = :site_id)",
+            filter.site_id.as_deref(),
+        )
+        .and("e.type = :kind", filter.kind.as_deref())
+        .and("e.livemode = :livemode", filter.livemode)
+        .and("e.state = :state", filter.state.as_deref())
+        .then("order by e.id desc limit :limit")
+        .set("limit", limit + 1)
         .fetch_all(store.pool())
         .await
         .context("could not list Stripe events")?;
@@ -197,25 +170,26 @@ pub(crate) async fn stripe_events(
 /// # Errors
 /// If the database fails.
 pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
-    let row = sqlx::query(list!(", e.secret_position, e.body", "where e.id = $1"))
-        .bind(id)
+    let row = sql(COLUMNS)
+        .then(", e.secret_position, e.body from stripe_events e where e.id = :id")
+        .set("id", id)
         .fetch_optional(store.pool())
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
     let lookups =
-        sqlx::query("select said from stripe_lookups where event_id = $1 order by subject")
-            .bind(id)
+        sql("select said from stripe_lookups where event_id = :event_id order by subject")
+            .set("event_id", id)
             .fetch_all(store.pool())
             .await
             .context("could not read the requests to Stripe")?;
-    let said: Vec<String> = lookups.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let said: Vec<String> = lookups.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     Ok(Some(StripeEvent {
         lookup: Some(said.join(" ")).filter(|said| !said.is_empty()),
         payments: payments(store, &row).await?,
         row: read_row(&row)?,
-        secret_position: row.try_get("secret_position")?,
-        body: row.try_get("body")?,
+        secret_position: row.get("secret_position")?,
+        body: row.get("body")?,
     }))
 }
 
@@ -230,44 +204,45 @@ pub(crate) struct HeldEvents {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn held_events(store: &Store, source_id: &str, limit: i64) -> Result<HeldEvents> {
-    let counted = "select count(*) from stripe_events where state = 'held' and source_id = $1";
-    let (count,): (i64,) = sqlx::query_as(counted)
-        .bind(source_id)
-        .fetch_one(store.pool())
+    let count = sql("select count(*) from stripe_events where state = 'held' and source_id = :id")
+        .set("id", source_id)
+        .value(store.pool())
         .await
         .context("could not count held events")?;
-    let text = list!("where e.state = 'held' and e.source_id = $1 order by e.id desc limit $2");
-    let rows = sqlx::query(text).bind(source_id).bind(limit).fetch_all(store.pool()).await;
+    let rows = list()
+        .then("where e.state = 'held' and e.source_id = :id order by e.id desc limit :limit")
+        .set("id", source_id)
+        .set("limit", limit)
+        .fetch_all(store.pool())
+        .await;
     let rows = rows.context("could not list held events")?;
     Ok(HeldEvents { count, newest: rows.iter().map(read_row).collect::<Result<_>>()? })
 }
 
 /// The conversions of the event's object: its payment, or those of its subscription.
-async fn payments(store: &Store, event: &AnyRow) -> Result<Vec<EventPayment>> {
-    let rows = sqlx::query(
-        "select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms
+async fn payments(store: &Store, event: &Row) -> Result<Vec<EventPayment>> {
+    let rows = sql("select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2
+          where o.account = :account and o.object_id = :object_id
           order by c.occurred_at_ms, c.id
-          limit $3",
-    )
-    .bind(event.try_get::<String, _>("account")?)
-    .bind(event.try_get::<String, _>("object_id")?)
-    .bind(MAX_PAYMENTS)
+          limit :max_payments")
+    .set("account", event.get::<String>("account")?)
+    .set("object_id", event.get::<String>("object_id")?)
+    .set("max_payments", MAX_PAYMENTS)
     .fetch_all(store.pool())
     .await
     .context("could not list the payments of an event's object")?;
     rows.iter()
         .map(|row| {
-            let currency: Option<String> = row.try_get("currency")?;
+            let currency: Option<String> = row.get("currency")?;
             let currency = currency.as_deref().and_then(Currency::parse);
-            let minor: Option<i64> = row.try_get("amount_minor")?;
+            let minor: Option<i64> = row.get("amount_minor")?;
             Ok(EventPayment {
-                id: row.try_get("id")?,
-                kind: row.try_get("kind")?,
+                id: row.get("id")?,
+                kind: row.get("kind")?,
                 amount: minor.zip(currency).map(|(minor, currency)| Money { minor, currency }),
-                occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
+                occurred_at: row.get("occurred_at_ms")?,
             })
         })
         .collect()
@@ -279,16 +254,15 @@ pub(super) async fn of_conversion(
     store: &Store,
     conversion_id: &str,
 ) -> Result<Vec<StripeEventRow>> {
-    let rows = sqlx::query(list!(
-        "where e.id in (select id from stripe_events where conversion_id = $1
+    let rows = list()
+        .then("where e.id in (select id from stripe_events where conversion_id = :conversion_id
                         union
                         select s.id
                           from stripe_objects o
                           join stripe_events s on s.account = o.account and s.object_id = o.object_id
-                         where o.conversion_id = $1 and o.role = 'identity')
-         order by e.id"
-    ))
-    .bind(conversion_id)
+                         where o.conversion_id = :conversion_id and o.role = 'identity')
+         order by e.id")
+        .set("conversion_id", conversion_id)
     .fetch_all(store.pool())
     .await
     .context("could not list a conversion's Stripe events")?;
@@ -304,40 +278,38 @@ pub(crate) async fn rejections(
     site_id: &str,
     since: Timestamp,
 ) -> Result<Vec<Rejection>> {
-    sqlx::query_as(
-        "select source_id, day, reason, rejected, last_at_ms
+    sql("select source_id, day, reason, rejected, last_at_ms
            from stripe_rejections
-          where source_id in (select id from sources where site_id = $1) and day >= $2
-          order by day desc, rejected desc, reason",
-    )
-    .bind(site_id)
-    .bind(since.as_ms().div_euclid(86_400_000))
-    .fetch_all(store.pool())
+          where source_id in (select id from sources where site_id = :site_id) and day >= :day
+          order by day desc, rejected desc, reason")
+    .set("site_id", site_id)
+    .set("day", since.as_ms().div_euclid(86_400_000))
+    .all(store.pool())
     .await
     .context("could not list rejected webhooks")
 }
 
-fn read_row(row: &AnyRow) -> Result<StripeEventRow> {
+fn read_row(row: &Row) -> Result<StripeEventRow> {
     Ok(StripeEventRow {
-        id: row.try_get("id")?,
-        account: row.try_get("account")?,
-        event_id: row.try_get("event_id")?,
-        source_id: row.try_get("source_id")?,
-        kind: row.try_get("type")?,
-        object_id: row.try_get("object_id")?,
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
-        api_version: row.try_get("api_version")?,
-        created_at: row.try_get::<Option<i64>, _>("created_at_ms")?.map(Timestamp::from_ms),
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        origin: row.try_get("origin")?,
-        state: row.try_get("state")?,
-        reason: row.try_get("reason")?,
-        error: row.try_get("error")?,
-        summary: row.try_get("summary")?,
-        note: row.try_get("note")?,
-        conversion_id: row.try_get("conversion_id")?,
-        attempts: row.try_get("attempts")?,
-        processed_at: row.try_get::<Option<i64>, _>("processed_at_ms")?.map(Timestamp::from_ms),
-        repeats: row.try_get("repeats")?,
+        id: row.get("id")?,
+        account: row.get("account")?,
+        event_id: row.get("event_id")?,
+        source_id: row.get("source_id")?,
+        kind: row.get("type")?,
+        object_id: row.get("object_id")?,
+        livemode: row.get::<bool>("livemode")?,
+        api_version: row.get("api_version")?,
+        created_at: row.get("created_at_ms")?,
+        received_at: row.get("received_at_ms")?,
+        origin: row.get("origin")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        error: row.get("error")?,
+        summary: row.get("summary")?,
+        note: row.get("note")?,
+        conversion_id: row.get("conversion_id")?,
+        attempts: row.get("attempts")?,
+        processed_at: row.get("processed_at_ms")?,
+        repeats: row.get("repeats")?,
     })
 }

@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
 
 use super::page::AFTER_ALL_IDS;
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// The visits that are read: at most this many days, and at most this many visits.
 const DAYS: u64 = 7;
@@ -54,17 +53,15 @@ impl TagSigns {
 /// If the database fails.
 pub(crate) async fn tag_signs(store: &Store, site_id: &str, now: Timestamp) -> Result<TagSigns> {
     let since = now.minus(Duration::from_secs(DAYS * 86_400));
-    let rows = sqlx::query(
-        "select click_id, flags, visitor, previous_click_id, landing_host, details
+    let rows = sql("select click_id, flags, visitor, previous_click_id, landing_host, details
            from visits
-          where click_id >= $1 and click_id < $2 and site_id = $3 and device <> 'bot'
+          where click_id >= :click_id and click_id < :after_all_ids and site_id = :site_id and device <> 'bot'
           order by click_id desc, sent_at_ms desc
-          limit $4",
-    )
-    .bind(ids::first_click_id(since))
-    .bind(AFTER_ALL_IDS)
-    .bind(site_id)
-    .bind(VISITS)
+          limit :visits")
+    .set("click_id", ids::first_click_id(since))
+    .set("after_all_ids", AFTER_ALL_IDS)
+    .set("site_id", site_id)
+    .set("visits", VISITS)
     .fetch_all(store.pool())
     .await
     .context("could not read the state of the tag")?;
@@ -72,19 +69,17 @@ pub(crate) async fn tag_signs(store: &Store, site_id: &str, now: Timestamp) -> R
     let mut hosts = BTreeMap::<String, i64>::new();
     let mut visitors = BTreeMap::<String, BTreeSet<String>>::new();
     for row in &rows {
-        let flags: i64 = row.try_get("flags")?;
-        let host: Option<String> = row.try_get("landing_host")?;
-        let details: String = row.try_get("details")?;
+        let flags: i64 = row.get("flags")?;
+        let host: Option<String> = row.get("landing_host")?;
+        let details: String = row.get("details")?;
         let details: serde_json::Value = serde_json::from_str(&details).unwrap_or_default();
         if details["link"].is_string() {
             continue;
         }
         signs.visits += 1;
         signs.client_made += i64::from(flags & CLIENT_MADE != 0);
-        if flags & CLIENT_MADE == 0
-            && row.try_get::<Option<String>, _>("previous_click_id")?.is_none()
-        {
-            visitors.entry(row.try_get("click_id")?).or_default().insert(row.try_get("visitor")?);
+        if flags & CLIENT_MADE == 0 && row.get::<Option<String>>("previous_click_id")?.is_none() {
+            visitors.entry(row.get("click_id")?).or_default().insert(row.get("visitor")?);
         }
         if flags & UNKNOWN_HOST != 0 {
             *hosts.entry(host.unwrap_or_default()).or_default() += 1;

@@ -3,15 +3,13 @@
 //! key. Click IDs sort by mint time, so "newest first" is the order of the key.
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{Period, money};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::Money;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Bit of `visits.flags`; the same as in `visit::flags`.
 const PROVISIONAL: i64 = 8192;
@@ -117,28 +115,26 @@ pub(crate) async fn visits(
     let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
     let latest =
         filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
-    let rows = sqlx::query(
-        "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
+    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
                 channel, source, medium, campaign, landing_host, landing_path, device, flags, details
            from visits
-          where click_id >= $1 and click_id < $2
-            and click_id <= $3 and (click_id < $3 or sent_at_ms < $4)
-            and (cast($5 as text) is null or site_id = $5)
-            and (cast($6 as text) is null or channel = $6)
-            and (cast($7 as text) is null or campaign = $7)
-            and ($8 = 1 or device <> 'bot')
+          where click_id >= :earliest and click_id < :latest
+            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)
+            and (cast(:site_id as text) is null or site_id = :site_id)
+            and (cast(:channel as text) is null or channel = :channel)
+            and (cast(:campaign as text) is null or campaign = :campaign)
+            and (:with_bots = 1 or device <> 'bot')
           order by click_id desc, sent_at_ms desc
-          limit $9",
-    )
-    .bind(earliest)
-    .bind(latest)
-    .bind(after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-    .bind(after.map_or(i64::MAX, |cursor| cursor.number))
-    .bind(filter.site_id.as_deref())
-    .bind(filter.channel.as_deref())
-    .bind(filter.campaign.as_deref())
-    .bind(i64::from(filter.with_bots))
-    .bind(limit + 1)
+          limit :limit")
+    .set("earliest", earliest)
+    .set("latest", latest)
+    .set("click_id", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+    .set("sent_at_ms", after.map_or(i64::MAX, |cursor| cursor.number))
+    .set("site_id", &filter.site_id)
+    .set("channel", &filter.channel)
+    .set("campaign", &filter.campaign)
+    .set("with_bots", filter.with_bots)
+    .set("limit", limit + 1)
     .fetch_all(store.pool())
     .await
     .context("could not list visits")?;
@@ -157,11 +153,9 @@ pub(crate) async fn visits(
 pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
     let mut visits = of_click_id(store, click_id_or_alias).await?;
     if visits.is_empty() {
-        let signed: Option<(String,)> = sqlx::query_as(
-            "select click_id from visits where alias = $1 order by sent_at_ms, click_id limit 1",
-        )
-        .bind(click_id_or_alias)
-        .fetch_optional(store.pool())
+        let signed: Option<(String,)> = sql("select click_id from visits where alias = :click_id_or_alias order by sent_at_ms, click_id limit 1")
+        .set("click_id_or_alias", click_id_or_alias)
+        .optional(store.pool())
         .await
         .context("could not find a visit by its alias")?;
         let Some((signed,)) = signed else { return Ok(None) };
@@ -170,24 +164,22 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
     let Some(click_id) = visits.first().map(|visit| visit.click_id.clone()) else {
         return Ok(None);
     };
-    let notes: Vec<(String,)> = sqlx::query_as(
-        "select anytrack_click_id from visit_notes where click_id = $1 order by at_ms",
-    )
-    .bind(&click_id)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list AnyTrack's click IDs of a visit")?;
-    let conversions = sqlx::query(
-        "select id, occurred_at_ms, kind, status, amount_minor, currency, livemode
+    let notes: Vec<(String,)> =
+        sql("select anytrack_click_id from visit_notes where click_id = :click_id order by at_ms")
+            .set("click_id", &click_id)
+            .all(store.pool())
+            .await
+            .context("could not list AnyTrack's click IDs of a visit")?;
+    let conversions =
+        sql("select id, occurred_at_ms, kind, status, amount_minor, currency, livemode
            from conversions
-          where click_id = $1
+          where click_id = :click_id
           order by occurred_at_ms desc, id desc
-          limit 200",
-    )
-    .bind(&click_id)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list a visit's conversions")?;
+          limit 200")
+        .set("click_id", &click_id)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list a visit's conversions")?;
     Ok(Some(Visit {
         click_id,
         visits,
@@ -201,53 +193,51 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
 const MAX_VISITS: i64 = 200;
 
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
-    let rows = sqlx::query(
-        "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
+    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
                 channel, source, medium, campaign, landing_host, landing_path, device, flags, details
            from visits
-          where click_id = $1
+          where click_id = :click_id
           order by sent_at_ms
-          limit $2",
-    )
-    .bind(click_id)
-    .bind(MAX_VISITS)
+          limit :max_visits")
+    .set("click_id", click_id)
+    .set("max_visits", MAX_VISITS)
     .fetch_all(store.pool())
     .await
     .context("could not list a click ID's visits")?;
     rows.iter().map(read_visit).collect()
 }
 
-fn read_visit(row: &AnyRow) -> Result<VisitRow> {
+fn read_visit(row: &Row) -> Result<VisitRow> {
     Ok(VisitRow {
-        click_id: row.try_get("click_id")?,
-        sent_at_ms: row.try_get("sent_at_ms")?,
-        site_id: row.try_get("site_id")?,
-        at: Timestamp::from_ms(row.try_get("at_ms")?),
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        alias: row.try_get("alias")?,
-        previous_click_id: row.try_get("previous_click_id")?,
-        url: row.try_get("url")?,
-        referrer: row.try_get("referrer")?,
-        channel: row.try_get("channel")?,
-        source: row.try_get("source")?,
-        medium: row.try_get("medium")?,
-        campaign: row.try_get("campaign")?,
-        landing_host: row.try_get("landing_host")?,
-        landing_path: row.try_get("landing_path")?,
-        device: row.try_get("device")?,
-        is_unreported: row.try_get::<i64, _>("flags")? & PROVISIONAL != 0,
-        details: row.try_get("details")?,
+        click_id: row.get("click_id")?,
+        sent_at_ms: row.get("sent_at_ms")?,
+        site_id: row.get("site_id")?,
+        at: row.get("at_ms")?,
+        received_at: row.get("received_at_ms")?,
+        alias: row.get("alias")?,
+        previous_click_id: row.get("previous_click_id")?,
+        url: row.get("url")?,
+        referrer: row.get("referrer")?,
+        channel: row.get("channel")?,
+        source: row.get("source")?,
+        medium: row.get("medium")?,
+        campaign: row.get("campaign")?,
+        landing_host: row.get("landing_host")?,
+        landing_path: row.get("landing_path")?,
+        device: row.get("device")?,
+        is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0,
+        details: row.get("details")?,
     })
 }
 
-fn read_visited(row: &AnyRow) -> Result<VisitedConversion> {
-    let currency: Option<String> = row.try_get("currency")?;
+fn read_visited(row: &Row) -> Result<VisitedConversion> {
+    let currency: Option<String> = row.get("currency")?;
     Ok(VisitedConversion {
-        id: row.try_get("id")?,
-        occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
-        kind: row.try_get("kind")?,
-        status: row.try_get("status")?,
-        amount: money(row.try_get("amount_minor")?, currency.as_deref()),
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
+        id: row.get("id")?,
+        occurred_at: row.get("occurred_at_ms")?,
+        kind: row.get("kind")?,
+        status: row.get("status")?,
+        amount: money(row.get("amount_minor")?, currency.as_deref()),
+        livemode: row.get::<bool>("livemode")?,
     })
 }

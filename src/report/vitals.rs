@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Pending and failed work.
 #[derive(Clone, Debug, Default)]
@@ -38,24 +38,22 @@ pub(crate) struct Unsettled {
 /// # Errors
 /// If the database fails.
 pub(crate) async fn vitals(store: &Store) -> Result<Vitals> {
-    let (events_waiting, events_failed, page_events_failed): (i64, i64, i64) = sqlx::query_as(
-        "select (select count(*) from stripe_events where state = 'received'),
+    let (events_waiting, events_failed, page_events_failed): (i64, i64, i64) =
+        sql("select (select count(*) from stripe_events where state = 'received'),
                 (select count(*) from stripe_events where state = 'failed'),
-                (select count(*) from page_events where failed_at_ms is not null)",
-    )
-    .fetch_one(store.pool())
-    .await
-    .context("could not count events")?;
-    let unsettled: Vec<(String, String, i64, i64)> = sqlx::query_as(
-        "select destination_id, state, count(*), min(created_at_ms)
+                (select count(*) from page_events where failed_at_ms is not null)")
+        .one(store.pool())
+        .await
+        .context("could not count events")?;
+    let unsettled: Vec<(String, String, i64, i64)> =
+        sql("select destination_id, state, count(*), min(created_at_ms)
            from deliveries
           where state <> 'delivered' and state <> 'skipped'
           group by destination_id, state
-          order by destination_id, state",
-    )
-    .fetch_all(store.pool())
-    .await
-    .context("could not count unfinished deliveries")?;
+          order by destination_id, state")
+        .all(store.pool())
+        .await
+        .context("could not count unfinished deliveries")?;
     let unsettled = unsettled.into_iter().map(|(destination_id, state, deliveries, oldest_ms)| {
         let oldest_at = Timestamp::from_ms(oldest_ms);
         Unsettled { destination_id, state, deliveries, oldest_at }

@@ -4,9 +4,11 @@
 
 mod backup;
 mod batch;
+mod migrations;
 mod postgres;
 mod readiness;
 mod shadow;
+mod sql;
 mod sqlite_file;
 mod sqlite_lock;
 pub(crate) mod turn;
@@ -25,10 +27,12 @@ use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use backup::{clear_unfinished, copy_sqlite};
-pub(crate) use batch::{Batch, Cell, Inserted, Kind, Row, Tally};
+pub(crate) use batch::{Batch, Cell, Inserted, Kind, NewRow, Tally};
 pub(crate) use shadow::Shadow;
+pub(crate) use sql::{FromRow, Row, Statement, Text, ToSql, Value, from_row, sql};
 pub(crate) use sqlite_file::{Counted, Staged};
 // Rooms hand a connection on to their tables; only tables say anything to it.
+use migrations::MIGRATIONS;
 use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 
@@ -38,8 +42,6 @@ const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 13;
 /// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// Which database serves us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +247,7 @@ impl Store {
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
-    pub(crate) async fn insert(&self, row: Row) -> Result<Inserted> {
+    pub(crate) async fn insert(&self, row: NewRow) -> Result<Inserted> {
         let inserted = self.visits.insert(row).await;
         self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
         if inserted.is_err() {

@@ -2,12 +2,12 @@
 //! In: believed webhooks, and what processing made of them. Out: rows. Private to this room.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
+use sqlx::AnyConnection;
 
 use super::event::Envelope;
 use crate::clock::{AHEAD, Timestamp};
 use crate::ids;
-use crate::store::{Store, turn};
+use crate::store::{Store, Text, sql, turn};
 
 /// A believed webhook on its way into the table.
 pub(super) struct NewEvent<'a> {
@@ -45,27 +45,25 @@ impl Origin {
 /// Stores an event; false when it was there. The unique key decides, never a read before it.
 pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<bool> {
     let envelope = event.envelope;
-    let inserted = sqlx::query(
-        "insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
+    let inserted = sql("insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
                                     received_at_ms, signature, secret_position, origin, body, state, attempts, due_at_ms,
                                     repeats)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'received', 0, $10, 0)
-             on conflict (account, event_id) do nothing",
-    )
-    .bind(ids::new_record_id("sev_", event.received_at))
-    .bind(&envelope.account)
-    .bind(&envelope.event_id)
-    .bind(event.source_id)
-    .bind(&envelope.kind)
-    .bind(&envelope.object_id)
-    .bind(i64::from(envelope.livemode))
-    .bind(envelope.api_version.as_deref())
-    .bind(envelope.created_at.map(Timestamp::as_ms))
-    .bind(event.received_at.as_ms())
-    .bind(event.signature)
-    .bind(event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
-    .bind(event.origin.word())
-    .bind(event.body)
+         values (:id, :account, :event_id, :source_id, :type, :object_id, :livemode, :api_version, :created_at_ms, :received_at_ms, :signature, :secret_position, :origin, :body, 'received', 0, :received_at_ms, 0)
+             on conflict (account, event_id) do nothing")
+    .set("id", ids::new_record_id("sev_", event.received_at))
+    .set("account", &envelope.account)
+    .set("event_id", &envelope.event_id)
+    .set("source_id", event.source_id)
+    .set("type", &envelope.kind)
+    .set("object_id", &envelope.object_id)
+    .set("livemode", envelope.livemode)
+    .set("api_version", &envelope.api_version)
+    .set("created_at_ms", envelope.created_at)
+    .set("received_at_ms", event.received_at)
+    .set("signature", event.signature)
+    .set("secret_position", event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
+    .set("origin", event.origin.word())
+    .set("body", event.body)
     .execute(tx)
     .await
     .context("could not store an event")?;
@@ -76,17 +74,15 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
 pub(super) async fn count_repeat(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
     let (now, envelope) = (event.received_at, event.envelope);
     take_over_held(tx, event).await?;
-    sqlx::query(
-        "update stripe_events
+    sql("update stripe_events
             set repeats = repeats + 1,
-                due_at_ms = case when state = 'failed' then $1 else due_at_ms end,
+                due_at_ms = case when state = 'failed' then :now else due_at_ms end,
                 error = case when state = 'failed' then null else error end,
                 state = case when state = 'failed' then 'received' else state end
-          where account = $2 and event_id = $3",
-    )
-    .bind(now.as_ms())
-    .bind(&envelope.account)
-    .bind(&envelope.event_id)
+          where account = :account and event_id = :event_id")
+    .set("now", now)
+    .set("account", &envelope.account)
+    .set("event_id", &envelope.event_id)
     .execute(tx)
     .await
     .context("could not count a repeat")?;
@@ -97,26 +93,24 @@ pub(super) async fn count_repeat(tx: &mut AnyConnection, event: &NewEvent<'_>) -
 /// ones may be made up by somebody who has only the first endpoint's secret.
 async fn take_over_held(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
     let envelope = event.envelope;
-    sqlx::query(
-        "update stripe_events
-            set source_id = $1, type = $2, object_id = $3, livemode = $4, api_version = $5, created_at_ms = $6,
-                signature = $7, secret_position = $8, origin = $9, body = $10, received_at_ms = $11, due_at_ms = $11,
+    sql("update stripe_events
+            set source_id = :source_id, type = :kind, object_id = :object_id, livemode = :livemode, api_version = :api_version, created_at_ms = :created_at,
+                signature = :signature, secret_position = :secret_position, origin = :origin, body = :body, received_at_ms = :received_at, due_at_ms = :received_at,
                 state = 'received', reason = null
-          where account = $12 and event_id = $13 and state = 'held' and source_id <> $1",
-    )
-    .bind(event.source_id)
-    .bind(&envelope.kind)
-    .bind(&envelope.object_id)
-    .bind(i64::from(envelope.livemode))
-    .bind(envelope.api_version.as_deref())
-    .bind(envelope.created_at.map(Timestamp::as_ms))
-    .bind(event.signature)
-    .bind(event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
-    .bind(event.origin.word())
-    .bind(event.body)
-    .bind(event.received_at.as_ms())
-    .bind(&envelope.account)
-    .bind(&envelope.event_id)
+          where account = :account and event_id = :event_id and state = 'held' and source_id <> :source_id")
+    .set("source_id", event.source_id)
+    .set("kind", &envelope.kind)
+    .set("object_id", &envelope.object_id)
+    .set("livemode", envelope.livemode)
+    .set("api_version", &envelope.api_version)
+    .set("created_at", envelope.created_at)
+    .set("signature", event.signature)
+    .set("secret_position", event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
+    .set("origin", event.origin.word())
+    .set("body", event.body)
+    .set("received_at", event.received_at)
+    .set("account", &envelope.account)
+    .set("event_id", &envelope.event_id)
     .execute(tx)
     .await
     .context("could not hand a held event to another endpoint")?;
@@ -130,14 +124,12 @@ pub(super) async fn accept_held(
     source_id: &str,
     until: Timestamp,
 ) -> Result<u64> {
-    let done = sqlx::query(
-        "update stripe_events
-            set state = 'received', reason = null, due_at_ms = $1, accepted_at_ms = $1
-          where source_id = $2 and state = 'held' and received_at_ms <= $3",
-    )
-    .bind(now.as_ms())
-    .bind(source_id)
-    .bind(until.as_ms())
+    let done = sql("update stripe_events
+            set state = 'received', reason = null, due_at_ms = :now, accepted_at_ms = :now
+          where source_id = :source_id and state = 'held' and received_at_ms <= :until")
+    .set("now", now)
+    .set("source_id", source_id)
+    .set("until", until)
     .execute(tx)
     .await
     .context("could not accept held events")?;
@@ -150,13 +142,11 @@ pub(super) async fn put_back_held(
     now: Timestamp,
     source_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update stripe_events
-            set state = 'received', reason = null, due_at_ms = $1
-          where source_id = $2 and state = 'held'",
-    )
-    .bind(now.as_ms())
-    .bind(source_id)
+    sql("update stripe_events
+            set state = 'received', reason = null, due_at_ms = :now
+          where source_id = :source_id and state = 'held'")
+    .set("now", now)
+    .set("source_id", source_id)
     .execute(tx)
     .await
     .context("could not put held events back")?;
@@ -185,65 +175,62 @@ pub(super) struct Waiting {
 
 /// The oldest events that are due, by their IDs.
 pub(super) async fn due(store: &Store, now: Timestamp, limit: usize) -> Result<Vec<String>> {
-    let rows = sqlx::query(
-        "select id
+    let rows = sql("select id
            from stripe_events
-          where state = 'received' and due_at_ms <= $1 and fetch_path is null
+          where state = 'received' and due_at_ms <= :now and fetch_path is null
           order by due_at_ms, id
-          limit $2",
-    )
-    .bind(now.as_ms())
-    .bind(i64::try_from(limit)?)
+          limit :limit")
+    .set("now", now)
+    .set("limit", i64::try_from(limit)?)
     .fetch_all(store.pool())
     .await
     .context("could not look for events")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Since when the event has been due that waits longest, if one is due.
 pub(super) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Option<Timestamp>> {
-    let row = sqlx::query(
-        "select due_at_ms
+    let row = sql("select due_at_ms
            from stripe_events
-          where state = 'received' and due_at_ms <= $1 and fetch_path is null
+          where state = 'received' and due_at_ms <= :now and fetch_path is null
           order by due_at_ms
-          limit 1",
-    )
-    .bind(now.as_ms())
+          limit 1")
+    .set("now", now)
     .fetch_optional(store.pool())
     .await
     .context("could not look for events that wait")?;
-    Ok(row.map(|row| row.try_get(0).map(Timestamp::from_ms)).transpose()?)
+    Ok(row.map(|row| row.get(0).map(Timestamp::from_ms)).transpose()?)
 }
 
 /// Takes an event for this transaction; `None` when another copy has it in hand, or is done with it.
 pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Waiting>> {
     let free = turn::free_rows(tx);
-    let row = sqlx::query(AssertSqlSafe(format!(
+    let row = sql(Text::from(
         "update stripe_events
             set attempts = attempts + 1
-          where id = (select id from stripe_events where id = $1 and state = 'received'{free})
+          where id = (select id from stripe_events where id = :id and state = 'received'",
+    ) + free
+        + ")
       returning id, event_id, account, type, object_id, source_id, received_at_ms, origin, livemode,
-                accepted_at_ms, body, attempts"
-    )))
-    .bind(id)
+                accepted_at_ms, body, attempts")
+    .set("id", id)
     .fetch_optional(tx)
     .await
     .context("could not take an event")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Waiting {
-        id: row.try_get("id")?,
-        event_id: row.try_get("event_id")?,
-        account: row.try_get("account")?,
-        kind: row.try_get("type")?,
-        object_id: row.try_get("object_id")?,
-        source_id: row.try_get("source_id")?,
-        received_at: Timestamp::from_ms(row.try_get("received_at_ms")?),
-        is_webhook: row.try_get::<String, _>("origin")? == Origin::Webhook.word(),
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
-        is_accepted: row.try_get::<Option<i64>, _>("accepted_at_ms")?.is_some(),
-        body: row.try_get("body")?,
-        attempts: row.try_get::<i64, _>("attempts")? - 1,
+        id: row.get("id")?,
+        event_id: row.get("event_id")?,
+        account: row.get("account")?,
+        kind: row.get("type")?,
+        object_id: row.get("object_id")?,
+        source_id: row.get("source_id")?,
+        received_at: row.get("received_at_ms")?,
+        is_webhook: row.get::<String>("origin")? == Origin::Webhook.word(),
+        livemode: row.get::<bool>("livemode")?,
+        is_accepted: row.get::<Option<i64>>("accepted_at_ms")?.is_some(),
+        body: row.get("body")?,
+        attempts: row.get::<i64>("attempts")? - 1,
     }))
 }
 
@@ -273,21 +260,19 @@ pub(super) async fn end(
     id: &str,
     ended: &Ended<'_>,
 ) -> Result<()> {
-    sqlx::query(
-        "update stripe_events
-            set state = $1, reason = $2, error = $3, note = $4, conversion_id = coalesce($5, conversion_id),
-                processed_at_ms = $6, summary = $7
-          where id = $8 and state = 'received'  -- another replica may have been faster than our trouble with it
-       ",
-    )
-    .bind(ended.state)
-    .bind(ended.reason)
-    .bind(ended.error)
-    .bind(ended.note)
-    .bind(ended.conversion_id)
-    .bind(now.as_ms())
-    .bind(ended.summary)
-    .bind(id)
+    sql("update stripe_events
+            set state = :state, reason = :reason, error = :error, note = :note, conversion_id = coalesce(:conversion_id, conversion_id),
+                processed_at_ms = :now, summary = :summary
+          where id = :id and state = 'received'  -- another replica may have been faster than our trouble with it
+       ")
+    .set("state", ended.state)
+    .set("reason", ended.reason)
+    .set("error", ended.error)
+    .set("note", ended.note)
+    .set("conversion_id", ended.conversion_id)
+    .set("now", now)
+    .set("summary", ended.summary)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not end an event")?;
@@ -296,12 +281,10 @@ pub(super) async fn end(
 
 /// Makes due what was received while the clock was ahead and would wait until it is that late. Answers how many.
 pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "update stripe_events set due_at_ms = $1
-          where state = 'received' and due_at_ms > $1 and received_at_ms > $2",
-    )
-    .bind(now.as_ms())
-    .bind(now.plus(AHEAD).as_ms())
+    let done = sql("update stripe_events set due_at_ms = :now
+          where state = 'received' and due_at_ms > :now and received_at_ms > :received_at_ms")
+    .set("now", now)
+    .set("received_at_ms", now.plus(AHEAD))
     .execute(tx)
     .await
     .context("could not bring back events that a clock put off")?;
@@ -310,9 +293,9 @@ pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result
 
 /// Tries again later: the database hiccuped, the event itself is not to blame.
 pub(super) async fn postpone(tx: &mut AnyConnection, id: &str, due: Timestamp) -> Result<()> {
-    sqlx::query("update stripe_events set attempts = attempts + 1, due_at_ms = $1 where id = $2 and state = 'received'")
-        .bind(due.as_ms())
-        .bind(id)
+    sql("update stripe_events set attempts = attempts + 1, due_at_ms = :due where id = :id and state = 'received'")
+        .set("due", due)
+        .set("id", id)
         .execute(tx)
         .await?;
     Ok(())
@@ -323,29 +306,25 @@ pub(super) async fn earlier_of_same_object(
     tx: &mut AnyConnection,
     event: &Waiting,
 ) -> Result<Option<String>> {
-    let row = sqlx::query(
-        "select event_id from stripe_events
-          where account = $1 and type = $2 and object_id = $3 and id <> $4 and state = 'processed'
+    let row = sql("select event_id from stripe_events
+          where account = :account and type = :kind and object_id = :object_id and id <> :id and state = 'processed'
           order by received_at_ms, id
-          limit 1",
-    )
-    .bind(&event.account)
-    .bind(&event.kind)
-    .bind(&event.object_id)
-    .bind(&event.id)
+          limit 1")
+    .set("account", &event.account)
+    .set("kind", &event.kind)
+    .set("object_id", &event.object_id)
+    .set("id", &event.id)
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
 pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
-    let changed = sqlx::query(
-        "update stripe_events
-            set state = 'received', reason = null, error = null, due_at_ms = $1
-          where id = $2 and state in ('failed', 'ignored')",
-    )
-    .bind(now.as_ms())
-    .bind(id)
+    let changed = sql("update stripe_events
+            set state = 'received', reason = null, error = null, due_at_ms = :now
+          where id = :id and state in ('failed', 'ignored')")
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await?;
     Ok(changed.rows_affected() == 1)
@@ -361,16 +340,14 @@ pub(super) async fn add_rejections(
     last: Timestamp,
 ) -> Result<()> {
     let (source_id, day, reason) = key;
-    sqlx::query(
-        "insert into stripe_rejections (source_id, day, reason, rejected, last_at_ms) values ($1, $2, $3, $4, $5)
+    sql("insert into stripe_rejections (source_id, day, reason, rejected, last_at_ms) values (:source_id, :day, :reason, :rejected, :last_at_ms)
              on conflict (source_id, day, reason) do update
-            set rejected = stripe_rejections.rejected + excluded.rejected, last_at_ms = excluded.last_at_ms",
-    )
-    .bind(source_id)
-    .bind(*day)
-    .bind(*reason)
-    .bind(count)
-    .bind(last.as_ms())
+            set rejected = stripe_rejections.rejected + excluded.rejected, last_at_ms = excluded.last_at_ms")
+    .set("source_id", source_id)
+    .set("day", *day)
+    .set("reason", *reason)
+    .set("rejected", count)
+    .set("last_at_ms", last)
     .execute(tx)
     .await
     .context("could not count rejected webhooks")?;

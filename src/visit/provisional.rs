@@ -154,7 +154,7 @@ impl Landing {
     }
 
     /// The row that its report would have made, as far as the request told. `None` when its site is gone.
-    fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::Row> {
+    fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::NewRow> {
         let site = settings.site(&self.site_id)?;
         let seen = Seen { url: Some(self.url.as_str().into()), ..Seen::default() };
         let sent = Sent {

@@ -6,17 +6,16 @@ use sqlx::AnyConnection;
 
 use super::Record;
 use crate::clock::Timestamp;
+use crate::store::sql;
 
 /// True when somebody said that this payment is the receipt of another one.
 pub(in crate::conversion) async fn is_duplicate(tx: &mut AnyConnection, id: &str) -> Result<bool> {
-    let row = sqlx::query(
-        "select d.object_id
+    let row = sql("select d.object_id
            from stripe_objects o
            join duplicates d on d.account = o.account and d.object_id = o.object_id
-          where o.conversion_id = $1 and o.role = 'identity'
-          limit 1",
-    )
-    .bind(id)
+          where o.conversion_id = :conversion_id and o.role = 'identity'
+          limit 1")
+    .set("conversion_id", id)
     .fetch_optional(tx)
     .await
     .context("could not look for a duplicate")?;
@@ -31,14 +30,12 @@ pub(in crate::conversion) async fn save_duplicate(
     made_by: &str,
 ) -> Result<()> {
     let object_id = record.payment.transaction_id().context("a payment has an identity")?;
-    sqlx::query(
-        "insert into duplicates (account, object_id, made_by, made_at_ms) values ($1, $2, $3, $4)
-             on conflict (account, object_id) do nothing",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(made_by)
-    .bind(now.as_ms())
+    sql("insert into duplicates (account, object_id, made_by, made_at_ms) values (:account, :object_id, :made_by, :made_at_ms)
+             on conflict (account, object_id) do nothing")
+    .set("account", &record.payment.account)
+    .set("object_id", object_id)
+    .set("made_by", made_by)
+    .set("made_at_ms", now)
     .execute(tx)
     .await
     .context("could not write a duplicate")?;
@@ -50,12 +47,10 @@ pub(in crate::conversion) async fn forget_duplicate(
     tx: &mut AnyConnection,
     id: &str,
 ) -> Result<bool> {
-    let forgotten = sqlx::query(
-        "delete from duplicates
+    let forgotten = sql("delete from duplicates
           where (account, object_id) in (select account, object_id from stripe_objects
-                                          where conversion_id = $1 and role = 'identity')",
-    )
-    .bind(id)
+                                          where conversion_id = :conversion_id and role = 'identity')")
+    .set("conversion_id", id)
     .execute(tx)
     .await
     .context("could not forget a duplicate")?;

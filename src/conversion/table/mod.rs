@@ -7,8 +7,7 @@ mod sums;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
@@ -28,6 +27,7 @@ use super::{Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
 use crate::json;
+use crate::store::{Row, sql};
 use crate::visit::Visit;
 
 /// Objects whose event states a payment best, best first.
@@ -42,20 +42,18 @@ pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> 
     let (mut best, mut place) = (Value::Null, STATING.len());
     for object_id in payment.identity() {
         for (at, types) in STATING.iter().enumerate().take(place) {
-            let row = sqlx::query(
-                "select body from stripe_events
-                  where account = $1 and object_id = $2 and type like $3 and state <> 'failed'
+            let row = sql("select body from stripe_events
+                  where account = :account and object_id = :object_id and type like :types and state <> 'failed'
                   order by id desc
-                  limit 1",
-            )
-            .bind(&payment.account)
-            .bind(object_id)
-            .bind(*types)
+                  limit 1")
+            .set("account", &payment.account)
+            .set("object_id", object_id)
+            .set("types", *types)
             .fetch_optional(&mut *tx)
             .await
             .context("could not read the event of a payment")?;
             let Some(row) = row else { continue };
-            let body: Vec<u8> = row.try_get("body")?;
+            let body: Vec<u8> = row.get("body")?;
             if let Ok(event) = json::lenient(&body) {
                 (best, place) = (event.value, at);
                 break;
@@ -71,36 +69,34 @@ pub(super) async fn load(tx: &mut AnyConnection, id: &str) -> Result<Record> {
 }
 
 pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Record>> {
-    let row = sqlx::query(
-        "select p.id, p.facts, p.recorded_at_ms as known_since_ms, c.id as line_id, c.site_id, c.source_id, c.livemode,
+    let row = sql("select p.id, p.facts, p.recorded_at_ms as known_since_ms, c.id as line_id, c.site_id, c.source_id, c.livemode,
                 c.kind, c.status, c.occurred_at_ms, c.paid_at_ms, c.amount_minor, c.currency, c.refunded_minor,
                 c.disputed_minor, c.lost_minor, c.transaction_id, c.client_reference_id, c.email, c.description,
                 c.match_by, c.match_reason, c.click_id, c.owed_from_ms, c.recorded_at_ms, c.receipt_customer
            from payments p
            left join conversions c on c.id = p.id
-          where p.id = $1 and p.merged_into is null",
-    )
-    .bind(id)
+          where p.id = :id and p.merged_into is null")
+    .set("id", id)
     .fetch_optional(tx)
     .await
     .context("could not read a payment")?;
     let Some(row) = row else { return Ok(None) };
-    let facts: String = row.try_get("facts")?;
-    let is_line = row.try_get::<Option<String>, _>("line_id")?.is_some();
+    let facts: String = row.get("facts")?;
+    let is_line = row.get::<Option<String>>("line_id")?.is_some();
     Ok(Some(Record {
-        id: row.try_get("id")?,
+        id: row.get("id")?,
         payment: serde_json::from_str(&facts).context("a stored payment cannot be read")?,
         contract: Contract::default(), // Read when it is needed.
-        recorded_at: Timestamp::from_ms(row.try_get("known_since_ms")?),
+        recorded_at: row.get("known_since_ms")?,
         line: if is_line { Some(read_line(&row)?) } else { None },
         is_stored: true,
     }))
 }
 
-fn read_line(row: &AnyRow) -> Result<Line> {
+fn read_line(row: &Row) -> Result<Line> {
     let (by, reason): (Option<String>, Option<String>) =
-        (row.try_get("match_by")?, row.try_get("match_reason")?);
-    let click_id: Option<String> = row.try_get("click_id")?;
+        (row.get("match_by")?, row.get("match_reason")?);
+    let click_id: Option<String> = row.get("click_id")?;
     let matched = by
         .as_deref()
         .and_then(By::of_word)
@@ -110,38 +106,36 @@ fn read_line(row: &AnyRow) -> Result<Line> {
     let unmatched = || reason.as_deref().and_then(Reason::of_word).unwrap_or(Reason::NoObject);
     let time = |ms: Option<i64>| ms.map(Timestamp::from_ms);
     Ok(Line {
-        site_id: row.try_get("site_id")?,
-        source_id: row.try_get("source_id")?,
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
-        kind: row.try_get("kind")?,
-        status: row.try_get("status")?,
-        occurred_at: Timestamp::from_ms(row.try_get("occurred_at_ms")?),
-        paid_at: time(row.try_get("paid_at_ms")?),
-        amount_minor: row.try_get("amount_minor")?,
-        currency: row.try_get("currency")?,
-        refunded_minor: row.try_get("refunded_minor")?,
-        disputed_minor: row.try_get("disputed_minor")?,
-        lost_minor: row.try_get("lost_minor")?,
-        transaction_id: row.try_get("transaction_id")?,
-        client_reference_id: row.try_get("client_reference_id")?,
-        email: row.try_get("email")?,
-        description: row.try_get("description")?,
-        receipt_customer: row.try_get("receipt_customer")?,
+        site_id: row.get("site_id")?,
+        source_id: row.get("source_id")?,
+        livemode: row.get::<bool>("livemode")?,
+        kind: row.get("kind")?,
+        status: row.get("status")?,
+        occurred_at: row.get("occurred_at_ms")?,
+        paid_at: time(row.get("paid_at_ms")?),
+        amount_minor: row.get("amount_minor")?,
+        currency: row.get("currency")?,
+        refunded_minor: row.get("refunded_minor")?,
+        disputed_minor: row.get("disputed_minor")?,
+        lost_minor: row.get("lost_minor")?,
+        transaction_id: row.get("transaction_id")?,
+        client_reference_id: row.get("client_reference_id")?,
+        email: row.get("email")?,
+        description: row.get("description")?,
+        receipt_customer: row.get("receipt_customer")?,
         result: matched.unwrap_or_else(|| Match::Unmatched(unmatched())),
-        owed_from: time(row.try_get("owed_from_ms")?),
-        recorded_at: Timestamp::from_ms(row.try_get("recorded_at_ms")?),
+        owed_from: time(row.get("owed_from_ms")?),
+        recorded_at: row.get("recorded_at_ms")?,
     })
 }
 
 pub(super) async fn save_payment(tx: &mut AnyConnection, record: &Record) -> Result<()> {
-    sqlx::query(
-        "insert into payments (id, account, facts, recorded_at_ms) values ($1, $2, $3, $4)
-             on conflict (id) do update set facts = excluded.facts, recorded_at_ms = excluded.recorded_at_ms",
-    )
-    .bind(&record.id)
-    .bind(&record.payment.account)
-    .bind(serde_json::to_string(&record.payment).context("a payment serialises")?)
-    .bind(record.recorded_at.as_ms())
+    sql("insert into payments (id, account, facts, recorded_at_ms) values (:id, :account, :facts, :recorded_at_ms)
+             on conflict (id) do update set facts = excluded.facts, recorded_at_ms = excluded.recorded_at_ms")
+    .set("id", &record.id)
+    .set("account", &record.payment.account)
+    .set("facts", serde_json::to_string(&record.payment).context("a payment serialises")?)
+    .set("recorded_at_ms", record.recorded_at)
     .execute(tx)
     .await
     .context("could not write a payment")?;
@@ -160,13 +154,12 @@ pub(super) async fn save_line(
         }
         Match::Unmatched(reason) => ("unmatched", None, Some(reason.word()), None),
     };
-    sqlx::query(
-        "insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms,
+    sql("insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms,
                                   amount_minor, currency, refunded_minor, disputed_minor, lost_minor, transaction_id,
                                   client_reference_id, email, description, match_state, match_by, match_reason, click_id,
                                   owed_from_ms, recorded_at_ms, updated_at_ms, receipt_customer)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-                 $24, $25, $26)
+         values (:id, :account, :site_id, :source_id, :livemode, :kind, :status, :occurred_at_ms, :paid_at_ms, :amount_minor, :currency, :refunded_minor, :disputed_minor, :lost_minor, :transaction_id, :client_reference_id, :email, :description, :match_state, :match_by, :match_reason, :click_id, :owed_from_ms,
+                 :recorded_at_ms, :updated_at_ms, :receipt_customer)
              on conflict (id) do update
             set site_id = excluded.site_id, source_id = excluded.source_id, livemode = excluded.livemode,
                 kind = excluded.kind, status = excluded.status, occurred_at_ms = excluded.occurred_at_ms,
@@ -177,34 +170,33 @@ pub(super) async fn save_line(
                 description = excluded.description, match_state = excluded.match_state, match_by = excluded.match_by,
                 match_reason = excluded.match_reason, click_id = excluded.click_id,
                 owed_from_ms = excluded.owed_from_ms, recorded_at_ms = excluded.recorded_at_ms,
-                updated_at_ms = excluded.updated_at_ms, receipt_customer = excluded.receipt_customer",
-    )
-    .bind(&record.id)
-    .bind(&record.payment.account)
-    .bind(&line.site_id)
-    .bind(&line.source_id)
-    .bind(i64::from(line.livemode))
-    .bind(&line.kind)
-    .bind(&line.status)
-    .bind(line.occurred_at.as_ms())
-    .bind(line.paid_at.map(Timestamp::as_ms))
-    .bind(line.amount_minor)
-    .bind(line.currency.as_deref())
-    .bind(line.refunded_minor)
-    .bind(line.disputed_minor)
-    .bind(line.lost_minor)
-    .bind(&line.transaction_id)
-    .bind(line.client_reference_id.as_deref())
-    .bind(line.email.as_deref())
-    .bind(line.description.as_deref())
-    .bind(state)
-    .bind(by)
-    .bind(reason)
-    .bind(click_id)
-    .bind(line.owed_from.map(Timestamp::as_ms))
-    .bind(line.recorded_at.as_ms())
-    .bind(now.as_ms())
-    .bind(line.receipt_customer.as_deref())
+                updated_at_ms = excluded.updated_at_ms, receipt_customer = excluded.receipt_customer")
+    .set("id", &record.id)
+    .set("account", &record.payment.account)
+    .set("site_id", &line.site_id)
+    .set("source_id", &line.source_id)
+    .set("livemode", line.livemode)
+    .set("kind", &line.kind)
+    .set("status", &line.status)
+    .set("occurred_at_ms", line.occurred_at)
+    .set("paid_at_ms", line.paid_at)
+    .set("amount_minor", line.amount_minor)
+    .set("currency", &line.currency)
+    .set("refunded_minor", line.refunded_minor)
+    .set("disputed_minor", line.disputed_minor)
+    .set("lost_minor", line.lost_minor)
+    .set("transaction_id", &line.transaction_id)
+    .set("client_reference_id", &line.client_reference_id)
+    .set("email", &line.email)
+    .set("description", &line.description)
+    .set("match_state", state)
+    .set("match_by", by)
+    .set("match_reason", reason)
+    .set("click_id", click_id)
+    .set("owed_from_ms", line.owed_from)
+    .set("recorded_at_ms", line.recorded_at)
+    .set("updated_at_ms", now)
+    .set("receipt_customer", &line.receipt_customer)
     .execute(tx)
     .await
     .context("could not write a conversion")?;
@@ -214,17 +206,15 @@ pub(super) async fn save_line(
 /// Takes a group out of the ledger that turned out to be part of another one; its story goes on there.
 pub(super) async fn merge(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
     forget(tx, from).await?;
-    sqlx::query("delete from conversions where id = $1")
-        .bind(from)
+    sql("delete from conversions where id = :from")
+        .set("from", from)
         .execute(&mut *tx)
         .await
         .context("could not take a merged payment out of the ledger")?;
-    sqlx::query(
-        "update payments set merged_into = $1, facts = case when id = $2 then '{}' else facts end
-          where id = $2 or merged_into = $2",
-    )
-    .bind(into)
-    .bind(from)
+    sql("update payments set merged_into = :into, facts = case when id = :from then '{}' else facts end
+          where id = :from or merged_into = :from")
+    .set("into", into)
+    .set("from", from)
     .execute(tx)
     .await
     .context("could not say where a merged payment went")?;
@@ -234,13 +224,13 @@ pub(super) async fn merge(tx: &mut AnyConnection, from: &str, into: &str) -> Res
 /// Forgets what hangs on a payment: touches, waits, objects, that it was abandoned.
 pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
     for statement in [
-        "delete from touches where conversion_id = $1",
-        "delete from waits where conversion_id = $1",
-        "delete from stripe_objects where conversion_id = $1",
-        "delete from abandoned where payment_id = $1",
+        "delete from touches where conversion_id = :id",
+        "delete from waits where conversion_id = :id",
+        "delete from stripe_objects where conversion_id = :id",
+        "delete from abandoned where payment_id = :id",
     ] {
-        sqlx::query(statement)
-            .bind(id)
+        sql(statement)
+            .set("id", id)
             .execute(&mut *tx)
             .await
             .context("could not forget what hangs on a payment")?;
@@ -250,8 +240,8 @@ pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
 
 /// Removes a conversion whose payment no longer makes one; the payment's facts stay.
 pub(super) async fn remove_line(tx: &mut AnyConnection, id: &str) -> Result<()> {
-    sqlx::query("delete from conversions where id = $1")
-        .bind(id)
+    sql("delete from conversions where id = :id")
+        .set("id", id)
         .execute(tx)
         .await
         .context("could not take a conversion out of the ledger")?;
@@ -260,10 +250,11 @@ pub(super) async fn remove_line(tx: &mut AnyConnection, id: &str) -> Result<()> 
 
 /// Removes a payment that was forgotten.
 pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
-    for statement in ["delete from conversions where id = $1", "delete from payments where id = $1"]
+    for statement in
+        ["delete from conversions where id = :id", "delete from payments where id = :id"]
     {
-        sqlx::query(statement)
-            .bind(id)
+        sql(statement)
+            .set("id", id)
             .execute(&mut *tx)
             .await
             .context("could not remove a conversion")?;
@@ -272,8 +263,8 @@ pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
 }
 
 pub(super) async fn forget_touches(tx: &mut AnyConnection, conversion_id: &str) -> Result<()> {
-    sqlx::query("delete from touches where conversion_id = $1")
-        .bind(conversion_id)
+    sql("delete from touches where conversion_id = :conversion_id")
+        .set("conversion_id", conversion_id)
         .execute(tx)
         .await
         .context("could not forget touches")?;
@@ -286,22 +277,20 @@ pub(super) async fn save_touches(
     way: &[Visit],
 ) -> Result<()> {
     for (position, visit) in (0_i64..).zip(way) {
-        sqlx::query(
-            "insert into touches (conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
+        sql("insert into touches (conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
                                   landing_path, device)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(conversion_id)
-        .bind(position)
-        .bind(i64::from(way.last().is_some_and(|last| last.click_id == visit.click_id)))
-        .bind(visit.click_id.as_str())
-        .bind(visit.at.as_ms())
-        .bind(&visit.channel)
-        .bind(visit.source.as_deref())
-        .bind(visit.medium.as_deref())
-        .bind(visit.campaign.as_deref())
-        .bind(visit.landing_path.as_deref())
-        .bind(&visit.device)
+             values (:conversion_id, :position, :is_last, :click_id, :at_ms, :channel, :source, :medium, :campaign, :landing_path, :device)")
+        .set("conversion_id", conversion_id)
+        .set("position", position)
+        .set("is_last", way.last().is_some_and(|last| last.click_id == visit.click_id))
+        .set("click_id", visit.click_id.as_str())
+        .set("at_ms", visit.at)
+        .set("channel", &visit.channel)
+        .set("source", &visit.source)
+        .set("medium", &visit.medium)
+        .set("campaign", &visit.campaign)
+        .set("landing_path", &visit.landing_path)
+        .set("device", &visit.device)
         .execute(&mut *tx)
         .await
         .context("could not write a touch")?;
@@ -318,28 +307,26 @@ pub(super) async fn save_abandoned(
     last: Option<&Visit>,
 ) -> Result<()> {
     let amounts = record.payment.amounts();
-    sqlx::query(
-        "insert into abandoned (payment_id, site_id, livemode, expired_at_ms, amount_minor, currency, click_id, channel,
+    sql("insert into abandoned (payment_id, site_id, livemode, expired_at_ms, amount_minor, currency, click_id, channel,
                                 source, medium, campaign, landing_path)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         values (:payment_id, :site_id, :livemode, :expired_at_ms, :amount_minor, :currency, :click_id, :channel, :source, :medium, :campaign, :landing_path)
              on conflict (payment_id) do update
             set site_id = excluded.site_id, livemode = excluded.livemode, expired_at_ms = excluded.expired_at_ms,
                 amount_minor = excluded.amount_minor, currency = excluded.currency, click_id = excluded.click_id,
                 channel = excluded.channel, source = excluded.source, medium = excluded.medium,
-                campaign = excluded.campaign, landing_path = excluded.landing_path",
-    )
-    .bind(&record.id)
-    .bind(site_id)
-    .bind(i64::from(record.payment.livemode))
-    .bind(expired_at.as_ms())
-    .bind(amounts.map(|amounts| amounts.total))
-    .bind(amounts.map(|amounts| amounts.currency.code().to_owned()))
-    .bind(last.map(|visit| visit.click_id.as_str()))
-    .bind(last.map(|visit| visit.channel.as_str()))
-    .bind(last.and_then(|visit| visit.source.as_deref()))
-    .bind(last.and_then(|visit| visit.medium.as_deref()))
-    .bind(last.and_then(|visit| visit.campaign.as_deref()))
-    .bind(last.and_then(|visit| visit.landing_path.as_deref()))
+                campaign = excluded.campaign, landing_path = excluded.landing_path")
+    .set("payment_id", &record.id)
+    .set("site_id", site_id)
+    .set("livemode", record.payment.livemode)
+    .set("expired_at_ms", expired_at)
+    .set("amount_minor", amounts.map(|amounts| amounts.total))
+    .set("currency", amounts.map(|amounts| amounts.currency.code().to_owned()))
+    .set("click_id", last.map(|visit| visit.click_id.as_str()))
+    .set("channel", last.map(|visit| visit.channel.as_str()))
+    .set("source", last.and_then(|visit| visit.source.as_deref()))
+    .set("medium", last.and_then(|visit| visit.medium.as_deref()))
+    .set("campaign", last.and_then(|visit| visit.campaign.as_deref()))
+    .set("landing_path", last.and_then(|visit| visit.landing_path.as_deref()))
     .execute(tx)
     .await
     .context("could not count an abandoned checkout")?;
@@ -347,7 +334,10 @@ pub(super) async fn save_abandoned(
 }
 
 pub(super) async fn forget_abandoned(tx: &mut AnyConnection, id: &str) -> Result<()> {
-    sqlx::query("delete from abandoned where payment_id = $1").bind(id).execute(tx).await?;
+    sql("delete from abandoned where payment_id = :payment_id")
+        .set("payment_id", id)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -358,24 +348,22 @@ pub(super) async fn contract(
     subscription: &str,
 ) -> Result<Option<Contract>> {
     let row =
-        sqlx::query("select facts from subscriptions where account = $1 and subscription_id = $2")
-            .bind(account)
-            .bind(subscription)
+        sql("select facts from subscriptions where account = :account and subscription_id = :subscription")
+            .set("account", account)
+            .set("subscription", subscription)
             .fetch_optional(tx)
             .await?;
     let Some(row) = row else { return Ok(None) };
-    let facts: String = row.try_get(0)?;
+    let facts: String = row.get(0)?;
     Ok(Some(serde_json::from_str(&facts).context("a stored subscription cannot be read")?))
 }
 
 pub(super) async fn save_contract(tx: &mut AnyConnection, contract: &Contract) -> Result<()> {
-    sqlx::query(
-        "insert into subscriptions (account, subscription_id, facts) values ($1, $2, $3)
-             on conflict (account, subscription_id) do update set facts = excluded.facts",
-    )
-    .bind(&contract.account)
-    .bind(&contract.subscription)
-    .bind(serde_json::to_string(contract).context("a subscription serialises")?)
+    sql("insert into subscriptions (account, subscription_id, facts) values (:account, :subscription_id, :facts)
+             on conflict (account, subscription_id) do update set facts = excluded.facts")
+    .set("account", &contract.account)
+    .set("subscription_id", &contract.subscription)
+    .set("facts", serde_json::to_string(contract).context("a subscription serialises")?)
     .execute(tx)
     .await
     .context("could not write a subscription")?;
@@ -384,19 +372,17 @@ pub(super) async fn save_contract(tx: &mut AnyConnection, contract: &Contract) -
 
 /// The click ID that somebody matched this payment to; the latest, should several of its objects have one.
 pub(super) async fn manual_click_id(tx: &mut AnyConnection, id: &str) -> Result<Option<ClickId>> {
-    let row = sqlx::query(
-        "select m.click_id
+    let row = sql("select m.click_id
            from stripe_objects o
            join manual_matches m on m.account = o.account and m.object_id = o.object_id
-          where o.conversion_id = $1 and o.role = 'identity'
+          where o.conversion_id = :conversion_id and o.role = 'identity'
           order by m.made_at_ms desc, m.object_id
-          limit 1",
-    )
-    .bind(id)
+          limit 1")
+    .set("conversion_id", id)
     .fetch_optional(tx)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(ClickId::parse(&row.try_get::<String, _>(0)?))
+    Ok(ClickId::parse(&row.get::<String>(0)?))
 }
 
 pub(super) async fn save_manual_match(
@@ -407,16 +393,14 @@ pub(super) async fn save_manual_match(
     made_by: &str,
 ) -> Result<()> {
     let object_id = record.payment.transaction_id().context("a payment has an identity")?;
-    sqlx::query(
-        "insert into manual_matches (account, object_id, click_id, made_by, made_at_ms) values ($1, $2, $3, $4, $5)
+    sql("insert into manual_matches (account, object_id, click_id, made_by, made_at_ms) values (:account, :object_id, :click_id, :made_by, :made_at_ms)
              on conflict (account, object_id) do update
-            set click_id = excluded.click_id, made_by = excluded.made_by, made_at_ms = excluded.made_at_ms",
-    )
-    .bind(&record.payment.account)
-    .bind(object_id)
-    .bind(click_id.as_str())
-    .bind(made_by)
-    .bind(now.as_ms())
+            set click_id = excluded.click_id, made_by = excluded.made_by, made_at_ms = excluded.made_at_ms")
+    .set("account", &record.payment.account)
+    .set("object_id", object_id)
+    .set("click_id", click_id.as_str())
+    .set("made_by", made_by)
+    .set("made_at_ms", now)
     .execute(tx)
     .await
     .context("could not write a match made by hand")?;
@@ -425,12 +409,10 @@ pub(super) async fn save_manual_match(
 
 /// Forgets what somebody matched this payment to; false when nobody did.
 pub(super) async fn forget_manual_match(tx: &mut AnyConnection, id: &str) -> Result<bool> {
-    let forgotten = sqlx::query(
-        "delete from manual_matches
+    let forgotten = sql("delete from manual_matches
           where (account, object_id) in (select account, object_id from stripe_objects
-                                          where conversion_id = $1 and role = 'identity')",
-    )
-    .bind(id)
+                                          where conversion_id = :conversion_id and role = 'identity')")
+    .set("conversion_id", id)
     .execute(tx)
     .await
     .context("could not forget a match made by hand")?;

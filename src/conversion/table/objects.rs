@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::clock::Timestamp;
 use crate::conversion::Record;
 use crate::ids::ClickId;
-use crate::store::Store;
+use crate::store::{Store, ToSql as _, sql};
 
 /// IDs asked for in one statement.
 const IDS_AT_A_TIME: usize = 8;
@@ -27,18 +27,14 @@ pub(in crate::conversion) async fn groups_of(
     let ids: Vec<&str> = ids.iter().copied().collect();
     let mut found = BTreeSet::new();
     for eight in ids.chunks(IDS_AT_A_TIME) {
-        let mut query = sqlx::query(
-            "select distinct conversion_id from stripe_objects
-              where account = $1 and role = 'identity' and object_id in ($2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(account);
-        // What is missing to eight repeats the first.
-        for at in 0..IDS_AT_A_TIME {
-            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
-        }
-        for row in query.fetch_all(&mut *tx).await.context("could not look for a payment")? {
-            found.insert(row.try_get(0)?);
-        }
+        let rows: Vec<String> = sql("select distinct conversion_id from stripe_objects
+              where account = :account and role = 'identity' and object_id in (:ids)")
+        .set("account", account)
+        .set_list("ids", eight, IDS_AT_A_TIME)
+        .values(&mut *tx)
+        .await
+        .context("could not look for a payment")?;
+        found.extend(rows);
     }
     Ok(found)
 }
@@ -48,12 +44,12 @@ pub(in crate::conversion) async fn objects_of(
     tx: &mut AnyConnection,
     id: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query("select object_id from stripe_objects where conversion_id = $1")
-        .bind(id)
+    let rows = sql("select object_id from stripe_objects where conversion_id = :conversion_id")
+        .set("conversion_id", id)
         .fetch_all(tx)
         .await
         .context("could not read what a payment is to be found by")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// What IDs lead to.
@@ -76,15 +72,14 @@ pub(in crate::conversion) async fn kin(
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let mut kin = Kin::default();
     for eight in ids.chunks(IDS_AT_A_TIME) {
-        let mut query = sqlx::query(
-            "with recursive related (conversion_id) as (
+        let rows = sql("with recursive related (conversion_id) as (
                  select conversion_id from stripe_objects
-                  where account = $1 and object_id in ($3, $4, $5, $6, $7, $8, $9, $10)
+                  where account = :account and object_id in (:ids)
                   union
                  select others.conversion_id
                    from related r
                    join stripe_objects mine on mine.conversion_id = r.conversion_id
-                   join stripe_objects others on others.account = $1 and others.object_id = mine.object_id
+                   join stripe_objects others on others.account = :account and others.object_id = mine.object_id
                     and others.role = 'lineage')
              select object_id, facts
                from (select distinct o.object_id, cast(null as text) as facts
@@ -92,22 +87,20 @@ pub(in crate::conversion) async fn kin(
                        join stripe_objects o on o.conversion_id = r.conversion_id
                       where o.role = 'lineage'
                          or o.conversion_id in (select conversion_id from stripe_objects
-                                                 where account = $1 and role = 'identity'
-                                                   and object_id in ($3, $4, $5, $6, $7, $8, $9, $10))
-                      limit $2) objects
+                                                 where account = :account and role = 'identity'
+                                                   and object_id in (:ids))
+                      limit :limit) objects
               union all
              select subscription_id, facts from subscriptions
-              where account = $1 and subscription_id in ($3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .bind(account)
-        .bind(i64::try_from(limit)?);
-        for at in 0..IDS_AT_A_TIME {
-            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
-        }
-        let rows = query.fetch_all(&mut *tx).await;
+              where account = :account and subscription_id in (:ids)")
+        .set("account", account)
+        .set("limit", i64::try_from(limit)?)
+        .set_list("ids", eight, IDS_AT_A_TIME)
+        .fetch_all(&mut *tx)
+        .await;
         for row in rows.context("could not look for what is related to a payment")? {
-            kin.objects.insert(row.try_get("object_id")?);
-            kin.contracts.extend(row.try_get::<Option<String>, _>("facts")?);
+            kin.objects.insert(row.get("object_id")?);
+            kin.contracts.extend(row.get::<Option<String>>("facts")?);
         }
     }
     Ok(kin)
@@ -122,19 +115,17 @@ pub(in crate::conversion) async fn learn(
 ) -> Result<bool> {
     let (objects, mut new): (Vec<_>, u64) = (objects.iter().copied().collect(), 0);
     for four in objects.chunks(OBJECTS_AT_A_TIME) {
-        let mut query = sqlx::query(
-            "insert into stripe_objects (account, conversion_id, object_id, role)
-             values ($1, $2, $3, $4), ($1, $2, $5, $6), ($1, $2, $7, $8), ($1, $2, $9, $10)
-                 on conflict do nothing",
-        )
-        .bind(account)
-        .bind(id);
-        // What is missing to four repeats the first.
-        for at in 0..OBJECTS_AT_A_TIME {
-            let (object_id, role) = *four.get(at).unwrap_or(&four[0]);
-            query = query.bind(object_id).bind(role);
-        }
-        let done = query.execute(&mut *tx).await;
+        // Always four rows, so that the text stays the same: the first is repeated.
+        let padded = four.iter().chain(std::iter::repeat(&four[0])).take(OBJECTS_AT_A_TIME);
+        let rows = padded.map(|(object_id, role)| {
+            vec![account.to_sql(), id.to_sql(), object_id.to_sql(), role.to_sql()]
+        });
+        let done = sql("insert into stripe_objects (account, conversion_id, object_id, role)
+             values :rows
+                 on conflict do nothing")
+        .set_rows("rows", rows.collect())
+        .execute(&mut *tx)
+        .await;
         new += done.context("could not remember an object of Stripe's")?.rows_affected();
     }
     Ok(new > 0)
@@ -145,8 +136,8 @@ const OF_SUBSCRIPTION: &str = "
     select c.click_id
       from stripe_objects o
       join conversions c on c.id = o.conversion_id
-     where o.account = $1 and o.object_id = $2 and o.role = 'lineage'
-       and c.id <> $3 and c.livemode = $4 and cast($5 as bigint) is not null
+     where o.account = :account and o.object_id = :object_id and o.role = 'lineage'
+       and c.id <> :id and c.livemode = :livemode
        and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
      order by c.occurred_at_ms, c.transaction_id
      limit 1";
@@ -155,8 +146,8 @@ const OF_CUSTOMER: &str = "
     select c.click_id
       from stripe_objects o
       join conversions c on c.id = o.conversion_id
-     where o.account = $1 and o.object_id = $2 and o.role = 'lineage'
-       and c.id <> $3 and c.livemode = $4 and c.occurred_at_ms <= $5
+     where o.account = :account and o.object_id = :object_id and o.role = 'lineage'
+       and c.id <> :id and c.livemode = :livemode and c.occurred_at_ms <= :occurred_at
        and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
      order by c.occurred_at_ms desc, c.transaction_id desc
      limit 1";
@@ -167,8 +158,8 @@ const OF_CHECKOUT: &str = "
       left join conversions c on c.id = o.conversion_id
        and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
       left join abandoned a on a.payment_id = o.conversion_id
-     where o.account = $1 and o.object_id = $2 and o.role = 'identity'
-       and o.conversion_id <> $3 and cast($4 as bigint) is not null and cast($5 as bigint) is not null
+     where o.account = :account and o.object_id = :object_id and o.role = 'identity'
+       and o.conversion_id <> :id
        and coalesce(c.click_id, a.click_id) is not null
      limit 1";
 
@@ -194,17 +185,17 @@ pub(in crate::conversion) async fn lent_click_id(
         if before.replace(object_id) == Some(object_id) {
             continue; // The subscription's customer is nearly always the payment's.
         }
-        let row = sqlx::query(text)
-            .bind(&payment.account)
-            .bind(object_id)
-            .bind(&record.id)
-            .bind(i64::from(payment.livemode))
-            .bind(occurred_at.as_ms())
+        let row = sql(text)
+            .set("account", &payment.account)
+            .set("object_id", object_id)
+            .set("id", &record.id)
+            .set("livemode", payment.livemode)
+            .set("occurred_at", occurred_at)
             .fetch_optional(&mut *tx)
             .await
             .context("could not look for an earlier payment")?;
         if let Some(row) = row {
-            return Ok(ClickId::parse(&row.try_get::<String, _>(0)?));
+            return Ok(ClickId::parse(&row.get::<String>(0)?));
         }
     }
     Ok(None)
@@ -227,43 +218,37 @@ pub(in crate::conversion) async fn borrowers(
 ) -> Result<Borrowers> {
     let mut found = BTreeSet::new();
     for eight in ids.chunks(IDS_AT_A_TIME) {
-        let mut query = sqlx::query(
-            "select c.id
+        let rows: Vec<String> = sql("select c.id
                from stripe_objects o
                join conversions c on c.id = o.conversion_id
-              where o.account = $1 and o.role = 'lineage' and c.id <> $2
-                and o.object_id in ($4, $5, $6, $7, $8, $9, $10, $11)
+              where o.account = :account and o.role = 'lineage' and c.id <> :id
+                and o.object_id in (:ids)
                 and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
-              limit $3",
-        )
-        .bind(&record.payment.account)
-        .bind(&record.id)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
-        for at in 0..IDS_AT_A_TIME {
-            query = query.bind(*eight.get(at).unwrap_or(&eight[0]));
-        }
-        let rows = query.fetch_all(&mut *tx).await;
-        for row in rows.context("could not look for payments that borrow")? {
-            found.insert(row.try_get(0)?);
-        }
+              limit :limit")
+        .set("account", &record.payment.account)
+        .set("id", &record.id)
+        .set("limit", i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+        .set_list("ids", eight, IDS_AT_A_TIME)
+        .values(&mut *tx)
+        .await
+        .context("could not look for payments that borrow")?;
+        found.extend(rows);
     }
     if found.len() <= limit {
         return Ok(Borrowers::Few(found));
     }
     for id in ids {
-        sqlx::query(
-            "insert into waits (awaited, conversion_id)
-             select $1, c.id
+        sql("insert into waits (awaited, conversion_id)
+             select :awaited, c.id
                from stripe_objects o
                join conversions c on c.id = o.conversion_id
-              where o.account = $2 and o.role = 'lineage' and c.id <> $3 and o.object_id = $4
+              where o.account = :account and o.role = 'lineage' and c.id <> :id and o.object_id = :object_id
                 and coalesce(c.match_by, 'stripe_object') = 'stripe_object'
-                 on conflict do nothing",
-        )
-        .bind(AGAIN)
-        .bind(&record.payment.account)
-        .bind(&record.id)
-        .bind(*id)
+                 on conflict do nothing")
+        .set("awaited", AGAIN)
+        .set("account", &record.payment.account)
+        .set("id", &record.id)
+        .set("object_id", *id)
         .execute(&mut *tx)
         .await
         .context("could not note which payments are judged again")?;
@@ -277,11 +262,9 @@ pub(in crate::conversion) async fn settle_later(
     ids: &BTreeSet<String>,
 ) -> Result<()> {
     for id in ids {
-        sqlx::query(
-            "insert into waits (awaited, conversion_id) values ($1, $2) on conflict do nothing",
-        )
-        .bind(AGAIN)
-        .bind(id)
+        sql("insert into waits (awaited, conversion_id) values (:awaited, :conversion_id) on conflict do nothing")
+        .set("awaited", AGAIN)
+        .set("conversion_id", id)
         .execute(&mut *tx)
         .await
         .context("could not note which payments are judged again")?;
@@ -291,16 +274,17 @@ pub(in crate::conversion) async fn settle_later(
 
 /// True while payments are noted that are judged again as soon as there is time.
 pub(in crate::conversion) async fn has_unsettled(store: &Store) -> Result<bool> {
-    let row = sqlx::query("select conversion_id from waits where awaited = $1 limit 1").bind(AGAIN);
+    let row =
+        sql("select conversion_id from waits where awaited = :again limit 1").set("again", AGAIN);
     let row = row.fetch_optional(store.pool()).await;
     Ok(row.context("could not look for payments to judge again")?.is_some())
 }
 
 /// A payment was judged again.
 pub(in crate::conversion) async fn is_settled(tx: &mut AnyConnection, id: &str) -> Result<()> {
-    sqlx::query("delete from waits where awaited = $1 and conversion_id = $2")
-        .bind(AGAIN)
-        .bind(id)
+    sql("delete from waits where awaited = :again and conversion_id = :conversion_id")
+        .set("again", AGAIN)
+        .set("conversion_id", id)
         .execute(tx)
         .await
         .context("could not note that a payment was judged again")?;
@@ -313,16 +297,14 @@ pub(in crate::conversion) async fn payments_of_subscription(
     account: &str,
     subscription: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query(
-        "select conversion_id from stripe_objects
-          where account = $1 and object_id = $2 and role = 'lineage'",
-    )
-    .bind(account)
-    .bind(subscription)
+    let rows = sql("select conversion_id from stripe_objects
+          where account = :account and object_id = :subscription and role = 'lineage'")
+    .set("account", account)
+    .set("subscription", subscription)
     .fetch_all(tx)
     .await
     .context("could not look for a subscription's payments")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Notes what a source's new site changes: its payments without a visit, and the old site's abandoned checkouts without one.
@@ -333,18 +315,18 @@ pub(in crate::conversion) async fn move_with_source(
 ) -> Result<()> {
     for statement in [
         "insert into waits (awaited, conversion_id)
-         select $1, c.id from conversions c
-          where c.source_id = $2 and c.site_id = $3 and c.match_state = 'unmatched'
+         select :again, c.id from conversions c
+          where c.source_id = :source_id and c.site_id = :from and c.match_state = 'unmatched'
              on conflict do nothing",
         "insert into waits (awaited, conversion_id)
-         select $1, a.payment_id from abandoned a
-          where cast($2 as text) is not null and a.site_id = $3 and a.click_id is null
+         select :again, a.payment_id from abandoned a
+          where a.site_id = :from and a.click_id is null
              on conflict do nothing",
     ] {
-        sqlx::query(statement)
-            .bind(AGAIN)
-            .bind(source_id)
-            .bind(from)
+        sql(statement)
+            .set("again", AGAIN)
+            .set("source_id", source_id)
+            .set("from", from)
             .execute(&mut *tx)
             .await
             .context("could not note which payments move with their source")?;
@@ -359,16 +341,14 @@ pub(in crate::conversion) async fn end_hold(
     account: &str,
     subscription: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update conversions
-            set owed_from_ms = $1
-          where owed_from_ms > $1
+    sql("update conversions
+            set owed_from_ms = :now
+          where owed_from_ms > :now
             and id in (select conversion_id from stripe_objects
-                        where account = $2 and object_id = $3 and role = 'lineage')",
-    )
-    .bind(now.as_ms())
-    .bind(account)
-    .bind(subscription)
+                        where account = :account and object_id = :subscription and role = 'lineage')")
+    .set("now", now)
+    .set("account", account)
+    .set("subscription", subscription)
     .execute(tx)
     .await
     .context("could not end the wait for a checkout")?;
@@ -380,13 +360,14 @@ pub(in crate::conversion) async fn save_waits(
     id: &str,
     awaited: &BTreeSet<String>,
 ) -> Result<()> {
-    sqlx::query("delete from waits where conversion_id = $1").bind(id).execute(&mut *tx).await?;
+    sql("delete from waits where conversion_id = :conversion_id")
+        .set("conversion_id", id)
+        .execute(&mut *tx)
+        .await?;
     for awaited in awaited {
-        sqlx::query(
-            "insert into waits (awaited, conversion_id) values ($1, $2) on conflict do nothing",
-        )
-        .bind(awaited)
-        .bind(id)
+        sql("insert into waits (awaited, conversion_id) values (:awaited, :conversion_id) on conflict do nothing")
+        .set("awaited", awaited)
+        .set("conversion_id", id)
         .execute(&mut *tx)
         .await
         .context("could not note what a payment waits for")?;
@@ -399,11 +380,11 @@ pub(in crate::conversion) async fn awaited_by(
     tx: &mut AnyConnection,
     id: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query("select awaited from waits where conversion_id = $1")
-        .bind(id)
+    let rows = sql("select awaited from waits where conversion_id = :conversion_id")
+        .set("conversion_id", id)
         .fetch_all(tx)
         .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// What stands before a click ID of which only the first visit's own report is awaited: its landing is known already.
@@ -418,16 +399,14 @@ pub(in crate::conversion) async fn named_provisional(store: &Store) -> Result<Ve
 pub(in crate::conversion) async fn named_provisional_in(
     tx: &mut AnyConnection,
 ) -> Result<Vec<String>> {
-    let rows = sqlx::query(
-        "select distinct p.click_id
+    let rows = sql("select distinct p.click_id
            from waits w
            join provisional_visits p on p.click_id = substr(w.awaited, 7)
-          where substr(w.awaited, 1, 6) = 'first:'",
-    )
+          where substr(w.awaited, 1, 6) = 'first:'")
     .fetch_all(tx)
     .await
     .context("could not look for provisional visits")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Click IDs between these two, both included, whose visits the ledger needs.
@@ -436,46 +415,44 @@ pub(in crate::conversion) async fn needed_click_ids(
     from: &str,
     to: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query(
-        "select click_id from touches where click_id >= $1 and click_id <= $2
+    let rows = sql("select click_id from touches where click_id >= :from and click_id <= :to
           union
-         select click_id from conversions where click_id is not null and click_id >= $1 and click_id <= $2
+         select click_id from conversions where click_id is not null and click_id >= :from and click_id <= :to
           union
-         select click_id from abandoned where click_id is not null and click_id >= $1 and click_id <= $2
+         select click_id from abandoned where click_id is not null and click_id >= :from and click_id <= :to
           union
-         select click_id from manual_matches where click_id >= $1 and click_id <= $2
+         select click_id from manual_matches where click_id >= :from and click_id <= :to
           union
-         select click_id from page_events where conversion_id is null and click_id >= $1 and click_id <= $2
+         select click_id from page_events where conversion_id is null and click_id >= :from and click_id <= :to
           union
          select v.click_id
            from waits w
            join visits v on v.click_id = case when substr(w.awaited, 1, 6) = 'first:' then substr(w.awaited, 7)
                                               else w.awaited end
-          where v.click_id >= $1 and v.click_id <= $2
+          where v.click_id >= :from and v.click_id <= :to
           union
          select v.click_id
            from waits w
            join visits v on v.alias = w.awaited
-          where v.click_id >= $1 and v.click_id <= $2
+          where v.click_id >= :from and v.click_id <= :to
           union
          select v.click_id
            from waits w
            join visit_notes n on n.anytrack_click_id = w.awaited
            join visits v on v.click_id = n.click_id
-          where v.click_id >= $1 and v.click_id <= $2
+          where v.click_id >= :from and v.click_id <= :to
           union
          select v.click_id
            from waits w
            join visit_notes n on n.anytrack_click_id = w.awaited
            join visits v on v.alias = n.click_id
-          where v.click_id >= $1 and v.click_id <= $2",
-    )
-    .bind(from)
-    .bind(to)
+          where v.click_id >= :from and v.click_id <= :to")
+    .set("from", from)
+    .set("to", to)
     .fetch_all(tx)
     .await
     .context("could not look which visits are needed")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
@@ -484,8 +461,7 @@ pub(in crate::conversion) async fn payments_to_settle(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<(String, String)>> {
-    let rows = sqlx::query(
-        "select distinct p.account, p.id
+    let rows = sql("select distinct p.account, p.id
            from waits w
            join payments p on p.id = w.conversion_id
           where exists (select 1 from visits v where v.click_id = w.awaited)
@@ -505,22 +481,19 @@ pub(in crate::conversion) async fn payments_to_settle(
                  and exists (select 1 from visits v
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0
                                 and v.previous_click_id is distinct from v.click_id))
-          limit $1",
-    )
-    .bind(limit)
+          limit :limit")
+    .set("limit", limit)
     .fetch_all(store.pool())
     .await
     .context("could not look for late visits")?;
-    let held = sqlx::query(
-        "select account, id from conversions
-          where owed_from_ms is not null and owed_from_ms <= $1
+    let held = sql("select account, id from conversions
+          where owed_from_ms is not null and owed_from_ms <= :now
           order by owed_from_ms
-          limit $2",
-    )
-    .bind(now.as_ms())
-    .bind(limit)
+          limit :limit")
+    .set("now", now)
+    .set("limit", limit)
     .fetch_all(store.pool())
     .await
     .context("could not look for conversions that were held")?;
-    rows.iter().chain(&held).map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.iter().chain(&held).map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }

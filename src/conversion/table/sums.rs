@@ -1,10 +1,10 @@
 //! SQL of `conversion_days` and `conversion_sums`. Private to this room.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
-use crate::store::Store;
 use crate::store::turn::{self, Hold, Names};
+use crate::store::{Store, sql};
 
 /// A summed stretch, or one to be summed: its first instant, and the first after it.
 pub(in crate::conversion) type Stretch = (i64, i64);
@@ -28,13 +28,11 @@ pub(in crate::conversion) async fn unsum(
     livemode: bool,
     at_ms: i64,
 ) -> Result<()> {
-    sqlx::query(
-        "delete from conversion_days
-          where site = (select number from sites where id = $1) and livemode = $2 and from_ms <= $3 and to_ms > $3",
-    )
-    .bind(site_id)
-    .bind(i64::from(livemode))
-    .bind(at_ms)
+    sql("delete from conversion_days
+          where site = (select number from sites where id = :site_id) and livemode = :livemode and from_ms <= :at_ms and to_ms > :at_ms")
+    .set("site_id", site_id)
+    .set("livemode", livemode)
+    .set("at_ms", at_ms)
     .execute(tx)
     .await
     .context("could not take a day out of the sums of conversions")?;
@@ -44,7 +42,7 @@ pub(in crate::conversion) async fn unsum(
 /// The same of all times and sites.
 pub(in crate::conversion) async fn unsum_all(tx: &mut AnyConnection) -> Result<()> {
     take_sums_turn(tx).await?;
-    sqlx::query("delete from conversion_days")
+    sql("delete from conversion_days")
         .execute(tx)
         .await
         .context("could not take all days out of the sums of conversions")?;
@@ -57,16 +55,14 @@ pub(in crate::conversion) async fn summed(
     site: i64,
     livemode: bool,
 ) -> Result<Vec<(Stretch, String)>> {
-    let rows = sqlx::query(
-        "select from_ms, to_ms, zone from conversion_days where site = $1 and livemode = $2 order by from_ms",
-    )
-    .bind(site)
-    .bind(i64::from(livemode))
+    let rows = sql("select from_ms, to_ms, zone from conversion_days where site = :site and livemode = :livemode order by from_ms")
+    .set("site", site)
+    .set("livemode", livemode)
     .fetch_all(store.pool())
     .await
     .context("could not see which days are summed")?;
     rows.iter()
-        .map(|row| Ok(((row.try_get("from_ms")?, row.try_get("to_ms")?), row.try_get("zone")?)))
+        .map(|row| Ok(((row.get("from_ms")?, row.get("to_ms")?), row.get("zone")?)))
         .collect()
 }
 
@@ -78,13 +74,11 @@ pub(in crate::conversion) async fn unsum_others(
     until_ms: i64,
 ) -> Result<()> {
     take_sums_turn(tx).await?;
-    sqlx::query(
-        "delete from conversion_days where site = $1 and livemode = $2 and (zone <> $3 or to_ms > $4)",
-    )
-    .bind(site)
-    .bind(i64::from(livemode))
-    .bind(zone)
-    .bind(until_ms)
+    sql("delete from conversion_days where site = :site and livemode = :livemode and (zone <> :zone or to_ms > :until_ms)")
+    .set("site", site)
+    .set("livemode", livemode)
+    .set("zone", zone)
+    .set("until_ms", until_ms)
     .execute(tx)
     .await
     .context("could not take other days out of the sums of conversions")?;
@@ -97,13 +91,11 @@ pub(in crate::conversion) async fn is_summed(
     (site, livemode): (i64, bool),
     (from_ms, to_ms): Stretch,
 ) -> Result<bool> {
-    let row = sqlx::query(
-        "select 1 from conversion_days where site = $1 and livemode = $2 and from_ms < $3 and to_ms > $4 limit 1",
-    )
-    .bind(site)
-    .bind(i64::from(livemode))
-    .bind(to_ms)
-    .bind(from_ms)
+    let row = sql("select 1 from conversion_days where site = :site and livemode = :livemode and from_ms < :to_ms and to_ms > :from_ms limit 1")
+    .set("site", site)
+    .set("livemode", livemode)
+    .set("to_ms", to_ms)
+    .set("from_ms", from_ms)
     .fetch_optional(tx)
     .await
     .context("could not see what is summed")?;
@@ -117,19 +109,17 @@ pub(in crate::conversion) async fn first_conversion(
     livemode: bool,
     (from_ms, to_ms): Stretch,
 ) -> Result<Option<i64>> {
-    let row = sqlx::query(
-        "select min(occurred_at_ms) as first_ms
+    let row = sql("select min(occurred_at_ms) as first_ms
            from conversions
-          where site_id = $1 and livemode = $2 and occurred_at_ms >= $3 and occurred_at_ms < $4",
-    )
-    .bind(site_id)
-    .bind(i64::from(livemode))
-    .bind(from_ms)
-    .bind(to_ms)
+          where site_id = :site_id and livemode = :livemode and occurred_at_ms >= :from_ms and occurred_at_ms < :to_ms")
+    .set("site_id", site_id)
+    .set("livemode", livemode)
+    .set("from_ms", from_ms)
+    .set("to_ms", to_ms)
     .fetch_one(connection)
     .await
     .context("could not find the first conversion to sum")?;
-    Ok(row.try_get("first_ms")?)
+    Ok(row.get("first_ms")?)
 }
 
 /// A dimension's number, the names in it, and where they are read.
@@ -150,7 +140,7 @@ macro_rules! sum {
                        join sites s on s.number = d.site
                        join conversions c on c.site_id = s.id and c.livemode = d.livemode
                         and c.occurred_at_ms >= d.from_ms and c.occurred_at_ms < d.to_ms ", $touch, "
-                      where d.site = $1 and d.livemode = $2 and d.from_ms = $3 and c.paid_at_ms is not null) as paid
+                      where d.site = :site and d.livemode = :livemode and d.from_ms = :from_ms and c.paid_at_ms is not null) as paid
               group by site, livemode, from_ms, name, currency"
         )
     };
@@ -190,22 +180,25 @@ pub(in crate::conversion) async fn sum(
 ) -> Result<()> {
     let steps = [
         "delete from conversion_sums
-          where site = $1 and livemode = $2 and dimension in (0, 1, 2, 3, 4, 5, 6) and from_ms >= $3 and from_ms < $4",
-        "insert into conversion_days (site, livemode, from_ms, to_ms, zone) values ($1, $2, $3, $4, $5)",
+          where site = :site and livemode = :livemode and dimension in (0, 1, 2, 3, 4, 5, 6) and from_ms >= :from_ms and from_ms < :to_ms",
+        "insert into conversion_days (site, livemode, from_ms, to_ms, zone) values (:site, :livemode, :from_ms, :to_ms, :zone)",
     ];
-    for (at, step) in steps.into_iter().enumerate() {
-        let mut query =
-            sqlx::query(step).bind(site).bind(i64::from(livemode)).bind(from_ms).bind(to_ms);
-        if at == 1 {
-            query = query.bind(zone);
-        }
-        query.execute(&mut *tx).await.context("could not begin a sum of conversions")?;
+    for step in steps {
+        sql(step)
+            .set("site", site)
+            .set("livemode", livemode)
+            .set("from_ms", from_ms)
+            .set("to_ms", to_ms)
+            .set("zone", zone)
+            .execute(&mut *tx)
+            .await
+            .context("could not begin a sum of conversions")?;
     }
     for text in SUMS {
-        sqlx::query(text)
-            .bind(site)
-            .bind(i64::from(livemode))
-            .bind(from_ms)
+        sql(text)
+            .set("site", site)
+            .set("livemode", livemode)
+            .set("from_ms", from_ms)
             .execute(&mut *tx)
             .await
             .context("could not sum conversions")?;

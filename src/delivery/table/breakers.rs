@@ -4,23 +4,21 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::clock::{AHEAD, Timestamp};
 use crate::delivery::breaker::{Breaker, LONGEST_PROBE};
 use crate::delivery::schedule::asked_pause;
+use crate::store::{Row, sql};
 
 /// The breaker of a destination. Replicas that claim or settle for it wait here for each other.
 pub(crate) async fn take_turn(tx: &mut AnyConnection, destination_id: &str) -> Result<Breaker> {
-    let row = sqlx::query(
-        "insert into breakers (destination_id, failures, wrong_answers, probes)
-         values ($1, 0, 0, 0)
+    let row = sql("insert into breakers (destination_id, failures, wrong_answers, probes)
+         values (:destination_id, 0, 0, 0)
              on conflict (destination_id) do update set failures = breakers.failures
          returning failures, wrong_answers, held_at_ms, probes, probe_at_ms, slots, paused_until_ms,
-                   last_error",
-    )
-    .bind(destination_id)
+                   last_error")
+    .set("destination_id", destination_id)
     .fetch_one(tx)
     .await
     .context("could not lock a destination's breaker")?;
@@ -33,40 +31,36 @@ pub(crate) async fn save(
     breaker: &Breaker,
 ) -> Result<()> {
     let ms = |at: Option<Timestamp>| at.map(Timestamp::as_ms);
-    sqlx::query(
-        "update breakers
-            set failures = $1, wrong_answers = $2, held_at_ms = $3, probes = $4, probe_at_ms = $5, slots = $6,
-                paused_until_ms = $7, last_error = $8
-          where destination_id = $9",
-    )
-    .bind(breaker.failures)
-    .bind(breaker.wrong_answers)
-    .bind(ms(breaker.held_since))
-    .bind(breaker.probes)
-    .bind(ms(breaker.probe_at))
-    .bind(breaker.slots)
-    .bind(ms(breaker.paused_until))
-    .bind(breaker.last_error.as_deref())
-    .bind(destination_id)
+    sql("update breakers
+            set failures = :failures, wrong_answers = :wrong_answers, held_at_ms = :held_at_ms, probes = :probes, probe_at_ms = :probe_at_ms, slots = :slots,
+                paused_until_ms = :paused_until_ms, last_error = :last_error
+          where destination_id = :destination_id")
+    .set("failures", breaker.failures)
+    .set("wrong_answers", breaker.wrong_answers)
+    .set("held_at_ms", ms(breaker.held_since))
+    .set("probes", breaker.probes)
+    .set("probe_at_ms", ms(breaker.probe_at))
+    .set("slots", breaker.slots)
+    .set("paused_until_ms", ms(breaker.paused_until))
+    .set("last_error", &breaker.last_error)
+    .set("destination_id", destination_id)
     .execute(tx)
     .await
     .context("could not write a destination's breaker")?;
     Ok(())
 }
 
-fn read(row: &AnyRow) -> Result<Breaker> {
-    let at = |column: &str| -> Result<Option<Timestamp>> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_ms))
-    };
+fn read(row: &Row) -> Result<Breaker> {
+    let at = |column: &str| -> Result<Option<Timestamp>> { Ok(row.get(column)?) };
     Ok(Breaker {
-        failures: row.try_get("failures")?,
-        wrong_answers: row.try_get("wrong_answers")?,
+        failures: row.get("failures")?,
+        wrong_answers: row.get("wrong_answers")?,
         held_since: at("held_at_ms")?,
-        probes: row.try_get("probes")?,
+        probes: row.get("probes")?,
         probe_at: at("probe_at_ms")?,
-        slots: row.try_get("slots")?,
+        slots: row.get("slots")?,
         paused_until: at("paused_until_ms")?,
-        last_error: row.try_get("last_error")?,
+        last_error: row.get("last_error")?,
     })
 }
 
@@ -77,12 +71,12 @@ pub(crate) async fn probe_now(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update breakers set probe_at_ms = $1
-          where destination_id = $2 and held_at_ms is not null and probe_at_ms > $1",
+    sql(
+        "update breakers set probe_at_ms = :now
+          where destination_id = :destination_id and held_at_ms is not null and probe_at_ms > :now",
     )
-    .bind(now.as_ms())
-    .bind(destination_id)
+    .set("now", now)
+    .set("destination_id", destination_id)
     .execute(tx)
     .await
     .context("could not bring a probe forward")?;
@@ -90,8 +84,8 @@ pub(crate) async fn probe_now(
 }
 
 pub(crate) async fn reset(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
-    sqlx::query("delete from breakers where destination_id = $1")
-        .bind(destination_id)
+    sql("delete from breakers where destination_id = :destination_id")
+        .set("destination_id", destination_id)
         .execute(tx)
         .await
         .context("could not reset a destination's breaker")?;
@@ -103,14 +97,17 @@ pub(crate) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result
     let longest_pause = now.plus(asked_pause(Duration::MAX)).plus(AHEAD);
     for (text, latest) in [
         (
-            "update breakers set probe_at_ms = $1 where probe_at_ms > $2",
+            "update breakers set probe_at_ms = :now where probe_at_ms > :latest",
             now.plus(LONGEST_PROBE).plus(AHEAD),
         ),
-        ("update breakers set paused_until_ms = $1 where paused_until_ms > $2", longest_pause),
+        (
+            "update breakers set paused_until_ms = :now where paused_until_ms > :latest",
+            longest_pause,
+        ),
     ] {
-        sqlx::query(text)
-            .bind(now.as_ms())
-            .bind(latest.as_ms())
+        sql(text)
+            .set("now", now)
+            .set("latest", latest)
             .execute(&mut *tx)
             .await
             .context("could not bring a breaker's probe back")?;

@@ -4,7 +4,7 @@
 pub(super) mod breakers;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::make::Unmade;
 use super::{Chosen, Existing, Owed, PAID, Subject};
@@ -12,7 +12,7 @@ use crate::clock::{AHEAD, Timestamp};
 use crate::destination::{Content, Draft, Made, Message, Skip};
 use crate::ids;
 use crate::settings::Destination;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 pub(super) async fn find(
     tx: &mut AnyConnection,
@@ -20,25 +20,23 @@ pub(super) async fn find(
     conversion_id: &str,
     event_key: &str,
 ) -> Result<Option<Existing>> {
-    let row = sqlx::query(
-        "select id, state, reason, request, facts, attempts, due_at_ms
+    let row = sql("select id, state, reason, request, facts, attempts, due_at_ms
            from deliveries
-          where destination_id = $1 and conversion_id = $2 and event_key = $3",
-    )
-    .bind(destination_id)
-    .bind(conversion_id)
-    .bind(event_key)
+          where destination_id = :destination_id and conversion_id = :conversion_id and event_key = :event_key")
+    .set("destination_id", destination_id)
+    .set("conversion_id", conversion_id)
+    .set("event_key", event_key)
     .fetch_optional(tx)
     .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Existing {
-        id: row.try_get("id")?,
-        state: row.try_get("state")?,
-        reason: row.try_get("reason")?,
-        request: row.try_get("request")?,
-        facts: row.try_get("facts")?,
-        attempts: row.try_get("attempts")?,
-        due: Timestamp::from_ms(row.try_get("due_at_ms")?),
+        id: row.get("id")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        request: row.get("request")?,
+        facts: row.get("facts")?,
+        attempts: row.get("attempts")?,
+        due: row.get("due_at_ms")?,
     }))
 }
 
@@ -57,29 +55,27 @@ pub(super) async fn insert(
     };
     let draft = draft.as_ref().ok();
     let (made, facts) = content(draft);
-    sqlx::query(
-        "insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
+    sql("insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
                                  request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
                                  settled_at_ms, facts, expires_at_ms)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, 0, $12, $13, $14, $15, $16)
-             on conflict (destination_id, conversion_id, event_key) do nothing",
-    )
-    .bind(ids::new_record_id("dlv_", now))
-    .bind(&owed.destination.id)
-    .bind(owed.conversion_id)
-    .bind(event_key)
-    .bind(draft.map_or("", |draft| &draft.event_name))
-    .bind(&owed.outgoing.transaction_id)
-    .bind(state)
-    .bind(reason)
-    .bind(made.map_or("", |made| &made.body))
-    .bind(made.map_or("", |made| made.content_type))
-    .bind(owed.destination.revision)
-    .bind(due.as_ms())
-    .bind(now.as_ms())
-    .bind((state == "skipped").then_some(now.as_ms()))
-    .bind(facts)
-    .bind(owed.expires_at().map(Timestamp::as_ms))
+         values (:id, :destination_id, :conversion_id, :event_key, :event_name, :transaction_id, :state, :reason, :request, :content_type, :revision, 0, 0, :due_at_ms, :created_at_ms, :settled_at_ms, :facts, :expires_at_ms)
+             on conflict (destination_id, conversion_id, event_key) do nothing")
+    .set("id", ids::new_record_id("dlv_", now))
+    .set("destination_id", &owed.destination.id)
+    .set("conversion_id", owed.conversion_id)
+    .set("event_key", event_key)
+    .set("event_name", draft.map_or("", |draft| &draft.event_name))
+    .set("transaction_id", &owed.outgoing.transaction_id)
+    .set("state", state)
+    .set("reason", reason)
+    .set("request", made.map_or("", |made| &made.body))
+    .set("content_type", made.map_or("", |made| made.content_type))
+    .set("revision", owed.destination.revision)
+    .set("due_at_ms", due)
+    .set("created_at_ms", now)
+    .set("settled_at_ms", (state == "skipped").then_some(now.as_ms()))
+    .set("facts", facts)
+    .set("expires_at_ms", owed.expires_at())
     .execute(tx)
     .await
     .context("could not write what is owed")?;
@@ -105,22 +101,20 @@ pub(super) async fn write_draft(
 ) -> Result<()> {
     let destination = owed.destination;
     let (made, facts) = content(Some(draft));
-    sqlx::query(
-        "update deliveries
-            set state = $1, reason = null, request = $2, content_type = $3, event_name = $4, revision = $5, due_at_ms = $6,
-                transaction_id = $7, settled_at_ms = null, expires_at_ms = $8, facts = $9
-          where id = $10 and attempts = 0",
-    )
-    .bind(if destination.enabled { "pending" } else { "held" })
-    .bind(made.map_or("", |made| &made.body))
-    .bind(made.map_or("", |made| made.content_type))
-    .bind(&draft.event_name)
-    .bind(destination.revision)
-    .bind(due.as_ms())
-    .bind(&draft.transaction_id)
-    .bind(owed.expires_at().map(Timestamp::as_ms))
-    .bind(facts)
-    .bind(id)
+    sql("update deliveries
+            set state = :state, reason = null, request = :request, content_type = :content_type, event_name = :event_name, revision = :revision, due_at_ms = :due,
+                transaction_id = :transaction_id, settled_at_ms = null, expires_at_ms = :expires_at, facts = :facts
+          where id = :id and attempts = 0")
+    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("request", made.map_or("", |made| &made.body))
+    .set("content_type", made.map_or("", |made| made.content_type))
+    .set("event_name", &draft.event_name)
+    .set("revision", destination.revision)
+    .set("due", due)
+    .set("transaction_id", &draft.transaction_id)
+    .set("expires_at", owed.expires_at())
+    .set("facts", facts)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not write another message")?;
@@ -131,18 +125,18 @@ pub(super) const UNMADE: &str =
     "select id, destination_id, facts from deliveries
       where request = '' and settled_at_ms is null and state in ('pending', 'held') and facts is not null
       order by created_at_ms
-      limit $1";
+      limit :limit";
 
 /// Messages that no mapping has made yet, the oldest first.
 pub(super) async fn unmade(store: &Store, limit: i64) -> Result<Vec<Unmade>> {
-    let rows = sqlx::query(UNMADE).bind(limit).fetch_all(store.pool()).await;
+    let rows = sql(UNMADE).set("limit", limit).fetch_all(store.pool()).await;
     let rows = rows.context("could not see which messages are to be made")?;
     rows.iter()
         .map(|row| {
             Ok(Unmade {
-                id: row.try_get("id")?,
-                destination_id: row.try_get("destination_id")?,
-                facts: row.try_get("facts")?,
+                id: row.get("id")?,
+                destination_id: row.get("destination_id")?,
+                facts: row.get("facts")?,
             })
         })
         .collect()
@@ -155,16 +149,14 @@ pub(super) async fn freeze(
     revision: i64,
     made: &Made,
 ) -> Result<()> {
-    sqlx::query(
-        "update deliveries
-            set request = $1, content_type = $2, revision = $3
-          where id = $4 and request = '' and settled_at_ms is null and facts = $5",
-    )
-    .bind(&made.body)
-    .bind(made.content_type)
-    .bind(revision)
-    .bind(&unmade.id)
-    .bind(&unmade.facts)
+    sql("update deliveries
+            set request = :body, content_type = :content_type, revision = :revision
+          where id = :id and request = '' and settled_at_ms is null and facts = :facts")
+    .set("body", &made.body)
+    .set("content_type", made.content_type)
+    .set("revision", revision)
+    .set("id", &unmade.id)
+    .set("facts", &unmade.facts)
     .execute(tx)
     .await
     .context("could not freeze a message")?;
@@ -178,15 +170,13 @@ pub(super) async fn give_up_unmade(
     unmade: &Unmade,
     error: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update deliveries
-            set state = 'given_up', reason = 'mapping_error', last_error = $1, settled_at_ms = $2
-          where id = $3 and request = '' and settled_at_ms is null and facts = $4",
-    )
-    .bind(error)
-    .bind(now.as_ms())
-    .bind(&unmade.id)
-    .bind(&unmade.facts)
+    sql("update deliveries
+            set state = 'given_up', reason = 'mapping_error', last_error = :error, settled_at_ms = :now
+          where id = :id and request = '' and settled_at_ms is null and facts = :facts")
+    .set("error", error)
+    .set("now", now)
+    .set("id", &unmade.id)
+    .set("facts", &unmade.facts)
     .execute(tx)
     .await
     .context("could not give up a delivery whose mapping fails")?;
@@ -200,16 +190,14 @@ pub(super) async fn unmake(
     id: &str,
     destination: &Destination,
 ) -> Result<bool> {
-    let changed = sqlx::query(
-        "update deliveries
-            set state = $1, reason = null, request = '',
+    let changed = sql("update deliveries
+            set state = :state, reason = null, request = '',
                 earlier_request = case when request = '' then earlier_request else request end,
-                due_at_ms = $2, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
-          where id = $3 and facts is not null and coalesce(claimed_until_ms, 0) <= $2",
-    )
-    .bind(if destination.enabled { "pending" } else { "held" })
-    .bind(now.as_ms())
-    .bind(id)
+                due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
+          where id = :id and facts is not null and coalesce(claimed_until_ms, 0) <= :now")
+    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not let a message be made again")?;
@@ -223,16 +211,14 @@ pub(super) async fn transaction_told(
     conversion_id: &str,
     event_key: &str,
 ) -> Result<Option<String>> {
-    let row = sqlx::query(
-        "select transaction_id from deliveries
-          where destination_id = $1 and conversion_id = $2 and event_key = $3 and state <> 'skipped'",
-    )
-    .bind(destination_id)
-    .bind(conversion_id)
-    .bind(event_key)
+    let row = sql("select transaction_id from deliveries
+          where destination_id = :destination_id and conversion_id = :conversion_id and event_key = :event_key and state <> 'skipped'")
+    .set("destination_id", destination_id)
+    .set("conversion_id", conversion_id)
+    .set("event_key", event_key)
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
 /// The most money given back that a destination was told of, in minor units; it stands in the key.
@@ -241,45 +227,42 @@ pub(super) async fn highest_refund(
     destination_id: &str,
     conversion_id: &str,
 ) -> Result<i64> {
-    let row = sqlx::query(
-        "select coalesce(max(cast(substr(event_key, 8) as bigint)), 0) as highest
+    let row = sql("select coalesce(max(cast(substr(event_key, 8) as bigint)), 0) as highest
            from deliveries
-          where destination_id = $1 and conversion_id = $2 and substr(event_key, 1, 7) = 'refund:'
-            and substr(event_key, 8) not like '%:%'  -- one of a merged conversion",
-    )
-    .bind(destination_id)
-    .bind(conversion_id)
+          where destination_id = :destination_id and conversion_id = :conversion_id and substr(event_key, 1, 7) = 'refund:'
+            and substr(event_key, 8) not like '%:%'  -- one of a merged conversion")
+    .set("destination_id", destination_id)
+    .set("conversion_id", conversion_id)
     .fetch_one(tx)
     .await
     .context("could not read what a destination knows of refunds")?;
-    Ok(row.try_get(0)?)
+    Ok(row.get(0)?)
 }
 
 /// How many messages a conversion has, and how often somebody tried to send them.
 pub(super) async fn count_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<(i64, i64)> {
-    let row = sqlx::query(
-        "select count(*) as messages, cast(coalesce(sum(attempts), 0) as bigint) as attempts
-           from deliveries where conversion_id = $1",
-    )
-    .bind(conversion_id)
-    .fetch_one(tx)
-    .await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    let row =
+        sql("select count(*) as messages, cast(coalesce(sum(attempts), 0) as bigint) as attempts
+           from deliveries where conversion_id = :conversion_id")
+        .set("conversion_id", conversion_id)
+        .fetch_one(tx)
+        .await?;
+    Ok((row.get(0)?, row.get(1)?))
 }
 
 pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
     for text in [
-        "update deliveries set conversion_id = $2
-          where conversion_id = $1
+        "update deliveries set conversion_id = :into
+          where conversion_id = :from
             and not exists (select 1 from deliveries o
-                             where o.conversion_id = $2 and o.destination_id = deliveries.destination_id
+                             where o.conversion_id = :into and o.destination_id = deliveries.destination_id
                                and o.event_key = deliveries.event_key)",
-        "delete from deliveries where conversion_id = $1 and conversion_id <> $2 and attempts = 0",
-        "update deliveries set conversion_id = $2, event_key = event_key || ':' || $1 where conversion_id = $1",
+        "delete from deliveries where conversion_id = :from and conversion_id <> :into and attempts = 0",
+        "update deliveries set conversion_id = :into, event_key = event_key || ':' || :from where conversion_id = :from",
     ] {
-        sqlx::query(text)
-            .bind(from)
-            .bind(into)
+        sql(text)
+            .set("from", from)
+            .set("into", into)
             .execute(&mut *tx)
             .await
             .context("could not hand over the messages of a merged payment")?;
@@ -288,13 +271,11 @@ pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Res
 }
 
 pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
-    let changed = sqlx::query(
-        "update deliveries
-            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
-          where id = $2 and state in ('given_up', 'pending') and (request <> '' or facts is not null)",
-    )
-    .bind(now.as_ms())
-    .bind(id)
+    let changed = sql("update deliveries
+            set state = 'pending', reason = null, due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
+          where id = :id and state in ('given_up', 'pending') and (request <> '' or facts is not null)")
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await?;
     Ok(changed.rows_affected() == 1)
@@ -305,36 +286,32 @@ pub(super) async fn owe_all_again(
     now: Timestamp,
     chosen: &Chosen,
 ) -> Result<u64> {
-    let changed = sqlx::query(
-        "update deliveries
-            set state = 'pending', reason = null, due_at_ms = $1, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
-          where destination_id = $2 and state = 'given_up' and (request <> '' or facts is not null)
-            and created_at_ms >= $3 and (cast($4 as text) is null or reason = $4)",
-    )
-    .bind(now.as_ms())
-    .bind(&chosen.destination_id)
-    .bind(chosen.since.as_ms())
-    .bind(chosen.reason.as_deref())
+    let changed = sql("update deliveries
+            set state = 'pending', reason = null, due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
+          where destination_id = :destination_id and state = 'given_up' and (request <> '' or facts is not null)
+            and created_at_ms >= :since and (cast(:reason as text) is null or reason = :reason)")
+    .set("now", now)
+    .set("destination_id", &chosen.destination_id)
+    .set("since", chosen.since)
+    .set("reason", &chosen.reason)
     .execute(tx)
     .await?;
     Ok(changed.rows_affected())
 }
 
 pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
-    let row = sqlx::query(
-        "select destination_id, conversion_id, transaction_id, event_key, facts from deliveries where id = $1",
-    )
-    .bind(id)
+    let row = sql("select destination_id, conversion_id, transaction_id, event_key, facts from deliveries where id = :id")
+    .set("id", id)
     .fetch_optional(store.pool())
     .await
     .context("could not find a delivery")?;
     row.map(|row| {
         Ok(Subject {
-            destination_id: row.try_get("destination_id")?,
-            conversion_id: row.try_get("conversion_id")?,
-            transaction_id: row.try_get("transaction_id")?,
-            tells_of_payment: row.try_get::<String, _>("event_key")? == PAID,
-            has_facts: row.try_get::<Option<String>, _>("facts")?.is_some(),
+            destination_id: row.get("destination_id")?,
+            conversion_id: row.get("conversion_id")?,
+            transaction_id: row.get("transaction_id")?,
+            tells_of_payment: row.get::<String>("event_key")? == PAID,
+            has_facts: row.get::<Option<String>>("facts")?.is_some(),
         })
     })
     .transpose()
@@ -348,20 +325,18 @@ pub(super) async fn refreeze(
     destination: &Destination,
     message: &Message,
 ) -> Result<bool> {
-    let changed = sqlx::query(
-        "update deliveries
-            set state = $1, reason = null, earlier_request = request, request = $2, content_type = $3, event_name = $4,
-                revision = $5, due_at_ms = $6, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null,
+    let changed = sql("update deliveries
+            set state = :state, reason = null, earlier_request = request, request = :body, content_type = :content_type, event_name = :event_name,
+                revision = :revision, due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null,
                 facts = null
-          where id = $7 and coalesce(claimed_until_ms, 0) <= $6",
-    )
-    .bind(if destination.enabled { "pending" } else { "held" })
-    .bind(&message.body)
-    .bind(message.content_type)
-    .bind(&message.event_name)
-    .bind(destination.revision)
-    .bind(now.as_ms())
-    .bind(id)
+          where id = :id and coalesce(claimed_until_ms, 0) <= :now")
+    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("body", &message.body)
+    .set("content_type", message.content_type)
+    .set("event_name", &message.event_name)
+    .set("revision", destination.revision)
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not freeze a message anew")?;
@@ -369,10 +344,8 @@ pub(super) async fn refreeze(
 }
 
 pub(super) async fn hold(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
-    sqlx::query(
-        "update deliveries set state = 'held' where destination_id = $1 and state = 'pending'",
-    )
-    .bind(destination_id)
+    sql("update deliveries set state = 'held' where destination_id = :destination_id and state = 'pending'")
+    .set("destination_id", destination_id)
     .execute(tx)
     .await
     .context("could not hold what is owed")?;
@@ -381,10 +354,8 @@ pub(super) async fn hold(tx: &mut AnyConnection, destination_id: &str) -> Result
 
 /// What was held is due at once, the oldest first.
 pub(super) async fn release(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
-    sqlx::query(
-        "update deliveries set state = 'pending', due_at_ms = created_at_ms where destination_id = $1 and state = 'held'",
-    )
-    .bind(destination_id)
+    sql("update deliveries set state = 'pending', due_at_ms = created_at_ms where destination_id = :destination_id and state = 'held'")
+    .set("destination_id", destination_id)
     .execute(tx)
     .await
     .context("could not release what was held")?;
@@ -396,13 +367,11 @@ pub(super) async fn give_up_all(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update deliveries
-            set state = 'given_up', reason = 'destination_deleted', settled_at_ms = $1
-          where destination_id = $2 and state in ('pending', 'held')",
-    )
-    .bind(now.as_ms())
-    .bind(destination_id)
+    sql("update deliveries
+            set state = 'given_up', reason = 'destination_deleted', settled_at_ms = :now
+          where destination_id = :destination_id and state in ('pending', 'held')")
+    .set("now", now)
+    .set("destination_id", destination_id)
     .execute(tx)
     .await
     .context("could not give up what was owed")?;
@@ -410,11 +379,9 @@ pub(super) async fn give_up_all(
 }
 
 pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<String>> {
-    let row = sqlx::query("select state from deliveries where id = $1")
-        .bind(id)
-        .fetch_optional(tx)
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    let row =
+        sql("select state from deliveries where id = :id").set("id", id).fetch_optional(tx).await?;
+    Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
 /// A claimed delivery: leased to us until `lease`, its `n`-th attempt begun.
@@ -436,12 +403,12 @@ pub(super) struct Claim {
 
 const CLAIM: &str =
     "update deliveries
-        set claimed_until_ms = $2, attempts = attempts + 1
+        set claimed_until_ms = :lease, attempts = attempts + 1
       where id in (select id from deliveries
-                    where destination_id = $3 and state = 'pending' and due_at_ms <= $1 and request <> ''
-                      and coalesce(claimed_until_ms, 0) <= $1
-                    order by due_at_ms limit $4)
-        and state = 'pending' and coalesce(claimed_until_ms, 0) <= $1  -- repeated: it may have changed since the sub-select
+                    where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now and request <> ''
+                      and coalesce(claimed_until_ms, 0) <= :now
+                    order by due_at_ms limit :limit)
+        and state = 'pending' and coalesce(claimed_until_ms, 0) <= :now  -- repeated: it may have changed since the sub-select
      returning id, request, content_type, attempts, schedule_from, expires_at_ms";
 
 /// Claims up to `limit` due deliveries of a destination, oldest first, counting their attempts.
@@ -452,26 +419,25 @@ pub(super) async fn claim(
     destination_id: &str,
     limit: i64,
 ) -> Result<Vec<Claim>> {
-    let rows = sqlx::query(CLAIM)
-        .bind(now.as_ms())
-        .bind(lease.as_ms())
-        .bind(destination_id)
-        .bind(limit)
+    let rows = sql(CLAIM)
+        .set("now", now)
+        .set("lease", lease)
+        .set("destination_id", destination_id)
+        .set("limit", limit)
         .fetch_all(tx)
         .await
         .context("could not claim due deliveries")?;
     rows.iter()
         .map(|row| {
-            let (n, schedule_from): (i64, i64) =
-                (row.try_get("attempts")?, row.try_get("schedule_from")?);
+            let (n, schedule_from): (i64, i64) = (row.get("attempts")?, row.get("schedule_from")?);
             Ok(Claim {
-                id: row.try_get("id")?,
-                request: row.try_get("request")?,
-                content_type: row.try_get("content_type")?,
+                id: row.get("id")?,
+                request: row.get("request")?,
+                content_type: row.get("content_type")?,
                 n,
                 tries: n - schedule_from,
                 lease,
-                expires_at: row.try_get::<Option<i64>, _>("expires_at_ms")?.map(Timestamp::from_ms),
+                expires_at: row.get("expires_at_ms")?,
                 is_probe: false,
             })
         })
@@ -479,8 +445,8 @@ pub(super) async fn claim(
 }
 
 const NOTE: &str = "insert into attempts (delivery_id, n, started_at_ms, outcome)
-     select id, attempts, $1, 'unknown' from deliveries
-      where destination_id = $2 and claimed_until_ms = $3 and state = 'pending'
+     select id, attempts, :now, 'unknown' from deliveries
+      where destination_id = :destination_id and claimed_until_ms = :lease and state = 'pending'
          on conflict do nothing  -- another worker's of the same moment";
 
 /// Notes that the attempts begin that were just claimed until `lease`, all at once: a crash after this is an attempt of unknown outcome.
@@ -490,10 +456,10 @@ pub(super) async fn note_attempts(
     lease: Timestamp,
     destination_id: &str,
 ) -> Result<()> {
-    sqlx::query(NOTE)
-        .bind(now.as_ms())
-        .bind(destination_id)
-        .bind(lease.as_ms())
+    sql(NOTE)
+        .set("now", now)
+        .set("destination_id", destination_id)
+        .set("lease", lease)
         .execute(tx)
         .await
         .context("could not note that attempts begin")?;
@@ -507,22 +473,19 @@ pub(super) async fn give_up_unsent(
     id: &str,
     reason: &'static str,
 ) -> Result<()> {
-    sqlx::query(
-        "update deliveries
-            set state = 'given_up', reason = $1, claimed_until_ms = null, settled_at_ms = $2, attempts = attempts - 1
-          where id = $3 and state = 'pending'",
-    )
-    .bind(reason)
-    .bind(now.as_ms())
-    .bind(id)
+    sql("update deliveries
+            set state = 'given_up', reason = :reason, claimed_until_ms = null, settled_at_ms = :now, attempts = attempts - 1
+          where id = :id and state = 'pending'")
+    .set("reason", reason)
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not give a delivery up")?;
     Ok(())
 }
 
-const LEASED: &str =
-    "select count(*) from deliveries where destination_id = $1 and claimed_until_ms > $2";
+const LEASED: &str = "select count(*) from deliveries where destination_id = :destination_id and claimed_until_ms > :now";
 
 /// How many deliveries of a destination somebody is sending right now, on whatever replica.
 pub(super) async fn leased(
@@ -530,13 +493,13 @@ pub(super) async fn leased(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<i64> {
-    let row = sqlx::query(LEASED)
-        .bind(destination_id)
-        .bind(now.as_ms())
+    let row = sql(LEASED)
+        .set("destination_id", destination_id)
+        .set("now", now)
         .fetch_one(tx)
         .await
         .context("could not count the leases of a destination")?;
-    Ok(row.try_get(0)?)
+    Ok(row.get(0)?)
 }
 
 /// How an attempt ended, and what follows.
@@ -559,38 +522,34 @@ pub(super) async fn settle(
     now: Timestamp,
     end: &Settlement<'_>,
 ) -> Result<()> {
-    sqlx::query(
-        "update attempts set took_ms = $1, outcome = $2, status = $3, answer = $4, error = $5
-          where delivery_id = $6 and n = $7",
-    )
-    .bind(end.took_ms)
-    .bind(end.outcome)
-    .bind(end.status)
-    .bind(end.answer.as_deref())
-    .bind(end.error.as_deref())
-    .bind(&end.claim.id)
-    .bind(end.claim.n)
+    sql("update attempts set took_ms = :took_ms, outcome = :outcome, status = :status, answer = :answer, error = :error
+          where delivery_id = :delivery_id and n = :n")
+    .set("took_ms", end.took_ms)
+    .set("outcome", end.outcome)
+    .set("status", end.status)
+    .set("answer", &end.answer)
+    .set("error", &end.error)
+    .set("delivery_id", &end.claim.id)
+    .set("n", end.claim.n)
     .execute(&mut *tx)
     .await
     .context("could not note how an attempt ended")?;
     // A destination that was disabled meanwhile has made it `held`, and so it stays unless this was the end of it.
-    sqlx::query(
-        "update deliveries
-            set state = case when state = 'held' and $1 = 'pending' then 'held' else $1 end,
-                reason = $2, due_at_ms = $3, claimed_until_ms = null, last_status = $4, last_error = $5, settled_at_ms = $6,
-                facts = case when $1 = 'delivered' then null else facts end
-          where id = $7
-            and ((state in ('pending', 'held') and claimed_until_ms = $8)
-                 or ($1 = 'delivered' and state in ('pending', 'held', 'given_up')))",
-    )
-    .bind(end.state)
-    .bind(end.reason)
-    .bind(end.due.as_ms())
-    .bind(end.status)
-    .bind(end.error.as_deref())
-    .bind((end.state != "pending").then_some(now.as_ms()))
-    .bind(&end.claim.id)
-    .bind(end.claim.lease.as_ms())
+    sql("update deliveries
+            set state = case when state = 'held' and :state = 'pending' then 'held' else :state end,
+                reason = :reason, due_at_ms = :due, claimed_until_ms = null, last_status = :status, last_error = :error, settled_at_ms = :settled_at_ms,
+                facts = case when :state = 'delivered' then null else facts end
+          where id = :id
+            and ((state in ('pending', 'held') and claimed_until_ms = :lease)
+                 or (:state = 'delivered' and state in ('pending', 'held', 'given_up')))")
+    .set("state", end.state)
+    .set("reason", end.reason)
+    .set("due", end.due)
+    .set("status", end.status)
+    .set("error", &end.error)
+    .set("settled_at_ms", (end.state != "pending").then_some(now.as_ms()))
+    .set("id", &end.claim.id)
+    .set("lease", end.claim.lease)
     .execute(tx)
     .await
     .context("could not settle a delivery")?;
@@ -604,20 +563,16 @@ pub(super) async fn release_lease(
     n: i64,
     lease: Timestamp,
 ) -> Result<()> {
-    sqlx::query(
-        "update deliveries set claimed_until_ms = null where id = $1 and claimed_until_ms = $2",
-    )
-    .bind(id)
-    .bind(lease.as_ms())
+    sql("update deliveries set claimed_until_ms = null where id = :id and claimed_until_ms = :lease")
+    .set("id", id)
+    .set("lease", lease)
     .execute(&mut *tx)
     .await
     .context("could not give a delivery back")?;
-    sqlx::query(
-        "update attempts set error = 'Clickstamp was stopped before the response arrived'
-          where delivery_id = $1 and n = $2 and outcome = 'unknown'",
-    )
-    .bind(id)
-    .bind(n)
+    sql("update attempts set error = 'Clickstamp was stopped before the response arrived'
+          where delivery_id = :delivery_id and n = :n and outcome = 'unknown'")
+    .set("delivery_id", id)
+    .set("n", n)
     .execute(tx)
     .await
     .context("could not note that an attempt was cut off")?;
@@ -627,7 +582,7 @@ pub(super) async fn release_lease(
 /// Ends all leases. Only for a process that is alone with its database: nobody else can hold one.
 pub(super) async fn end_leases(store: &Store) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("update deliveries set claimed_until_ms = null where claimed_until_ms is not null")
+    sql("update deliveries set claimed_until_ms = null where claimed_until_ms is not null")
         .execute(&mut *tx)
         .await
         .context("could not end the leases of the last run")?;
@@ -636,17 +591,15 @@ pub(super) async fn end_leases(store: &Store) -> Result<()> {
 
 /// A pause counts from the newest attempt, or from when the delivery was written; where that lies in the future, it is due now.
 pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
-    let done = sqlx::query(
-        "update deliveries
-            set due_at_ms = case when due_at_ms > $1 then $1 else due_at_ms end, claimed_until_ms = null
-          where state = 'pending' and (due_at_ms > $1 or claimed_until_ms > $2)
-            and (created_at_ms > $2 or claimed_until_ms > $2
+    let done = sql("update deliveries
+            set due_at_ms = case when due_at_ms > :now then :now else due_at_ms end, claimed_until_ms = null
+          where state = 'pending' and (due_at_ms > :now or claimed_until_ms > :claimed_until_ms)
+            and (created_at_ms > :claimed_until_ms or claimed_until_ms > :claimed_until_ms
                  or exists (select 1 from attempts
                              where attempts.delivery_id = deliveries.id and attempts.n = deliveries.attempts
-                               and attempts.started_at_ms > $2))",
-    )
-    .bind(now.as_ms())
-    .bind(now.plus(AHEAD).as_ms())
+                               and attempts.started_at_ms > :claimed_until_ms))")
+    .set("now", now)
+    .set("claimed_until_ms", now.plus(AHEAD))
     .execute(tx)
     .await
     .context("could not bring back what a clock put off")?;
@@ -657,11 +610,11 @@ const NEXT_DUE: &str =
     "select min(at_ms)
        from (select at_ms
                from (select due_at_ms as at_ms from deliveries
-                      where destination_id = $1 and state = 'pending' and coalesce(claimed_until_ms, 0) <= $2 and request <> ''
+                      where destination_id = :destination_id and state = 'pending' and coalesce(claimed_until_ms, 0) <= :now and request <> ''
                       order by due_at_ms limit 1) as free
              union all
              select min(claimed_until_ms) from deliveries
-              where destination_id = $1 and claimed_until_ms > $2 and state = 'pending') as both_kinds";
+              where destination_id = :destination_id and claimed_until_ms > :now and state = 'pending') as both_kinds";
 
 /// When the earliest delivery of a destination wants attention: it falls due, or somebody's lease of it ends.
 pub(super) async fn next_due(
@@ -669,24 +622,24 @@ pub(super) async fn next_due(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<Option<Timestamp>> {
-    let row = sqlx::query(NEXT_DUE)
-        .bind(destination_id)
-        .bind(now.as_ms())
+    let row = sql(NEXT_DUE)
+        .set("destination_id", destination_id)
+        .set("now", now)
         .fetch_one(store.pool())
         .await
         .context("could not see what is due")?;
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_ms))
+    Ok(row.get(0)?)
 }
 
 /// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
 pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
-    sqlx::query("delete from deliveries where conversion_id = $1 and attempts = 0")
-        .bind(conversion_id)
+    sql("delete from deliveries where conversion_id = :conversion_id and attempts = 0")
+        .set("conversion_id", conversion_id)
         .execute(&mut *tx)
         .await
         .context("could not remove what was never tried")?;
-    let left = sqlx::query("select id from deliveries where conversion_id = $1 limit 1")
-        .bind(conversion_id)
+    let left = sql("select id from deliveries where conversion_id = :conversion_id limit 1")
+        .set("conversion_id", conversion_id)
         .fetch_optional(tx)
         .await?;
     Ok(left.is_none())
@@ -694,9 +647,8 @@ pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -
 
 #[cfg(test)]
 mod tests {
-    use sqlx::AssertSqlSafe;
-
     use super::*;
+    use crate::store::Text;
     use crate::visit;
 
     /// What a turn asks of a destination is answered from the index of that destination's due or leased rows, in their order,
@@ -718,11 +670,15 @@ mod tests {
             (NOTE, &["deliveries_leased (destination_id=? AND claimed_until_ms=?)"]),
             (CLAIM, &["(state=? AND id=?)", "deliveries_due (destination_id=? AND due_at_ms<?)"]),
         ] {
-            let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {text}")))
+            let rows = ["now", "lease", "destination_id", "limit"]
+                .into_iter()
+                .fold(sql(Text::from("explain query plan ") + text), |query, name| {
+                    query.set(name, 1)
+                })
                 .fetch_all(store.pool())
                 .await
                 .unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail").unwrap()).collect();
             let reads: Vec<_> = plan.iter().filter(|step| step.contains(" deliveries")).collect();
             assert_eq!(reads.len(), indexes.len(), "{plan:?}");
             for index in indexes {

@@ -2,8 +2,7 @@
 //! In: records. Out: rows, and records again.
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -11,26 +10,26 @@ use crate::ids;
 use crate::settings::{
     Destination, DestinationKind, DestinationOptions, NewDestination, Revision, SigningSecret,
 };
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
-pub(super) fn read(row: &AnyRow) -> Result<Destination> {
-    let (options, url): (String, String) = (row.try_get("options")?, row.try_get("url")?);
-    let (kind, secrets): (String, String) = (row.try_get("kind")?, row.try_get("secrets")?);
+pub(super) fn read(row: &Row) -> Result<Destination> {
+    let (options, url): (String, String) = (row.get("options")?, row.get("url")?);
+    let (kind, secrets): (String, String) = (row.get("kind")?, row.get("secrets")?);
     Ok(Destination {
-        id: row.try_get("id")?,
-        key: row.try_get("key")?,
-        site_id: row.try_get("site_id")?,
+        id: row.get("id")?,
+        key: row.get("key")?,
+        site_id: row.get("site_id")?,
         kind: DestinationKind::of(&kind).context("a destination's kind")?,
         secrets: signing_secrets(&secrets),
-        name: row.try_get("name")?,
+        name: row.get("name")?,
         url: Secret::new(url),
-        enabled: row.try_get::<i64, _>("enabled")? == 1,
-        accepts_test: row.try_get::<i64, _>("accepts_test")? == 1,
+        enabled: row.get::<bool>("enabled")?,
+        accepts_test: row.get::<bool>("accepts_test")?,
         options: serde_json::from_str::<DestinationOptions>(&options)
             .context("a destination's options")?,
-        revision: row.try_get("revision")?,
-        from_environment: row.try_get::<i64, _>("from_environment")? == 1,
-        created_at: Timestamp::from_ms(row.try_get("created_at_ms")?),
+        revision: row.get("revision")?,
+        from_environment: row.get::<bool>("from_environment")?,
+        created_at: row.get("created_at_ms")?,
     })
 }
 
@@ -38,7 +37,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Destination> {
 pub(in crate::settings) async fn release_anytrack_from_environment(
     tx: &mut AnyConnection,
 ) -> Result<()> {
-    sqlx::query("update destinations set from_environment = 0 where from_environment = 1")
+    sql("update destinations set from_environment = 0 where from_environment = 1")
         .execute(tx)
         .await?;
     Ok(())
@@ -54,35 +53,31 @@ pub(in crate::settings) async fn set_anytrack(
     url: &Secret,
     from_environment: bool,
 ) -> Result<Option<String>> {
-    let known = sqlx::query(
-        "select id, url
+    let known = sql("select id, url
            from destinations
-          where site_id = $1 and kind = 'anytrack' and deleted_at_ms is null
+          where site_id = :site_id and kind = 'anytrack' and deleted_at_ms is null
           order by from_environment desc, created_at_ms, id
-          limit 1",
-    )
-    .bind(site_id)
+          limit 1")
+    .set("site_id", site_id)
     .fetch_optional(&mut *tx)
     .await
     .context("could not look for the AnyTrack destination")?;
     let Some(known) = known else {
         return add_anytrack(tx, now, site_id, url, from_environment).await.map(|()| None);
     };
-    let (id, before): (String, String) = (known.try_get("id")?, known.try_get("url")?);
-    sqlx::query(
-        "update destinations set from_environment = case when id = $1 then $2 else 0 end
-          where id = $1 or from_environment = 1",
-    )
-    .bind(&id)
-    .bind(i64::from(from_environment))
+    let (id, before): (String, String) = (known.get("id")?, known.get("url")?);
+    sql("update destinations set from_environment = case when id = :id then :from_environment else 0 end
+          where id = :id or from_environment = 1")
+    .set("id", &id)
+    .set("from_environment", from_environment)
     .execute(&mut *tx)
     .await?;
     if before == url.expose() {
         return Ok(None);
     }
-    sqlx::query("update destinations set url = $1 where id = $2")
-        .bind(url.expose())
-        .bind(&id)
+    sql("update destinations set url = :url where id = :id")
+        .set("url", url.expose())
+        .set("id", &id)
         .execute(tx)
         .await
         .context("could not save the AnyTrack address")?;
@@ -96,11 +91,11 @@ async fn add_anytrack(
     url: &Secret,
     from_environment: bool,
 ) -> Result<()> {
-    let site: (i64, String) = sqlx::query("select number, key from sites where id = $1")
-        .bind(site_id)
+    let site: (i64, String) = sql("select number, key from sites where id = :site_id")
+        .set("site_id", site_id)
         .fetch_one(&mut *tx)
         .await
-        .and_then(|row| Ok((row.try_get("number")?, row.try_get("key")?)))
+        .and_then(|row| Ok((row.get("number")?, row.get("key")?)))
         .context("could not read the site of the AnyTrack destination")?;
     let stem = match site {
         (1, _) => "anytrack".to_owned(),
@@ -109,18 +104,16 @@ async fn add_anytrack(
     // Another destination, or a deleted one, may have the key.
     for count in 1.. {
         let key = if count == 1 { stem.clone() } else { format!("{stem}-{count}") };
-        let added = sqlx::query(
-            "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
+        let added = sql("insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
                                        from_environment, created_at_ms)
-             values ($1, $2, $3, 'anytrack', 'AnyTrack', $4, 1, 0, '{}', 1, $5, $6)
-                 on conflict (key) do nothing",
-        )
-        .bind(ids::new_record_id("dst_", now))
-        .bind(&key)
-        .bind(site_id)
-        .bind(url.expose())
-        .bind(i64::from(from_environment))
-        .bind(now.as_ms())
+             values (:id, :key, :site_id, 'anytrack', 'AnyTrack', :url, 1, 0, '{}', 1, :from_environment, :created_at_ms)
+                 on conflict (key) do nothing")
+        .set("id", ids::new_record_id("dst_", now))
+        .set("key", &key)
+        .set("site_id", site_id)
+        .set("url", url.expose())
+        .set("from_environment", from_environment)
+        .set("created_at_ms", now)
         .execute(&mut *tx)
         .await
         .context("could not add the AnyTrack destination")?;
@@ -154,9 +147,9 @@ pub(in crate::settings) async fn set_signing_secrets(
         Some(until) => format!("{}@{}", found.secret.expose(), until.as_ms()),
         None => found.secret.expose().to_owned(),
     };
-    sqlx::query("update destinations set secrets = $1 where id = $2 and deleted_at_ms is null")
-        .bind(secrets.iter().map(text).collect::<Vec<_>>().join(","))
-        .bind(id)
+    sql("update destinations set secrets = :secrets where id = :id and deleted_at_ms is null")
+        .set("secrets", secrets.iter().map(text).collect::<Vec<_>>().join(","))
+        .set("id", id)
         .execute(tx)
         .await?;
     Ok(())
@@ -170,21 +163,19 @@ pub(in crate::settings) async fn insert_destination(
     key: &str,
     new: &NewDestination<'_>,
 ) -> Result<bool> {
-    let inserted = sqlx::query(
-        "insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
+    let inserted = sql("insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
                                    from_environment, created_at_ms, secrets)
-         values ($1, $2, $3, $4, $5, $6, 1, 0, $7, 1, 0, $8, $9)
-             on conflict (key) do nothing",
-    )
-    .bind(id)
-    .bind(key)
-    .bind(new.site_id)
-    .bind(new.kind.word())
-    .bind(new.name)
-    .bind(new.url.expose())
-    .bind(serde_json::to_string(new.options).context("options serialise")?)
-    .bind(now.as_ms())
-    .bind(new.secret.map_or("", Secret::expose))
+         values (:id, :key, :site_id, :kind, :name, :url, 1, 0, :options, 1, 0, :created_at_ms, :secrets)
+             on conflict (key) do nothing")
+    .set("id", id)
+    .set("key", key)
+    .set("site_id", new.site_id)
+    .set("kind", new.kind.word())
+    .set("name", new.name)
+    .set("url", new.url.expose())
+    .set("options", serde_json::to_string(new.options).context("options serialise")?)
+    .set("created_at_ms", now)
+    .set("secrets", new.secret.map_or("", Secret::expose))
     .execute(tx)
     .await
     .context("could not add a destination")?;
@@ -196,35 +187,33 @@ pub(in crate::settings) async fn update_destination(
     tx: &mut AnyConnection,
     destination: &Destination,
 ) -> Result<i64> {
-    let row = sqlx::query(
-        "update destinations
-            set name = $1, url = $2, accepts_test = $3, options = $4, revision = revision + 1
-          where id = $5 and deleted_at_ms is null
-         returning revision",
-    )
-    .bind(&destination.name)
-    .bind(destination.url.expose())
-    .bind(i64::from(destination.accepts_test))
-    .bind(serde_json::to_string(&destination.options).context("options serialise")?)
-    .bind(&destination.id)
+    let row = sql("update destinations
+            set name = :name, url = :url, accepts_test = :accepts_test, options = :options, revision = revision + 1
+          where id = :id and deleted_at_ms is null
+         returning revision")
+    .set("name", &destination.name)
+    .set("url", destination.url.expose())
+    .set("accepts_test", destination.accepts_test)
+    .set("options", serde_json::to_string(&destination.options).context("options serialise")?)
+    .set("id", &destination.id)
     .fetch_optional(tx)
     .await
     .context("could not save a destination")?;
-    Ok(row.context("this destination was deleted meanwhile")?.try_get(0)?)
+    Ok(row.context("this destination was deleted meanwhile")?.get(0)?)
 }
 
 /// True when it was deleted; its row stays.
 pub(in crate::settings) async fn is_deleted(tx: &mut AnyConnection, id: &str) -> Result<bool> {
-    let row = sqlx::query("select id from destinations where id = $1 and deleted_at_ms is null");
-    let row = row.bind(id).fetch_optional(tx).await.context("could not find a destination")?;
+    let row = sql("select id from destinations where id = :id and deleted_at_ms is null");
+    let row = row.set("id", id).fetch_optional(tx).await.context("could not find a destination")?;
     Ok(row.is_none())
 }
 
 /// The destinations that were deleted: `dst_…`.
 pub(in crate::settings) async fn deleted(tx: &mut AnyConnection) -> Result<Vec<String>> {
-    let rows = sqlx::query("select id from destinations where deleted_at_ms is not null");
+    let rows = sql("select id from destinations where deleted_at_ms is not null");
     let rows = rows.fetch_all(tx).await.context("could not list the deleted destinations")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 pub(in crate::settings) async fn insert_revision(
@@ -235,16 +224,14 @@ pub(in crate::settings) async fn insert_revision(
     options: &DestinationOptions,
     by: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into destination_revisions (destination_id, revision, options, saved_at_ms, saved_by)
-         values ($1, $2, $3, $4, $5)
-             on conflict (destination_id, revision) do nothing",
-    )
-    .bind(destination_id)
-    .bind(revision)
-    .bind(serde_json::to_string(options).context("options serialise")?)
-    .bind(now.as_ms())
-    .bind(by)
+    sql("insert into destination_revisions (destination_id, revision, options, saved_at_ms, saved_by)
+         values (:destination_id, :revision, :options, :saved_at_ms, :saved_by)
+             on conflict (destination_id, revision) do nothing")
+    .set("destination_id", destination_id)
+    .set("revision", revision)
+    .set("options", serde_json::to_string(options).context("options serialise")?)
+    .set("saved_at_ms", now)
+    .set("saved_by", by)
     .execute(tx)
     .await
     .context("could not note a revision")?;
@@ -255,25 +242,23 @@ pub(in crate::settings) async fn revisions(
     store: &Store,
     destination_id: &str,
 ) -> Result<Vec<Revision>> {
-    let rows = sqlx::query(
-        "select revision, options, saved_at_ms, saved_by
+    let rows = sql("select revision, options, saved_at_ms, saved_by
            from destination_revisions
-          where destination_id = $1
+          where destination_id = :destination_id
           order by revision desc
-          limit 100",
-    )
-    .bind(destination_id)
+          limit 100")
+    .set("destination_id", destination_id)
     .fetch_all(store.pool())
     .await
     .context("could not list the revisions of a destination")?;
     rows.iter()
         .map(|row| {
-            let options: String = row.try_get("options")?;
+            let options: String = row.get("options")?;
             Ok(Revision {
-                number: row.try_get("revision")?,
+                number: row.get("revision")?,
                 options: serde_json::from_str(&options).context("a revision's options")?,
-                saved_at: Timestamp::from_ms(row.try_get("saved_at_ms")?),
-                saved_by: row.try_get("saved_by")?,
+                saved_at: row.get("saved_at_ms")?,
+                saved_by: row.get("saved_by")?,
             })
         })
         .collect()
@@ -284,9 +269,9 @@ pub(in crate::settings) async fn set_enabled(
     id: &str,
     enabled: bool,
 ) -> Result<()> {
-    sqlx::query("update destinations set enabled = $1 where id = $2 and deleted_at_ms is null")
-        .bind(i64::from(enabled))
-        .bind(id)
+    sql("update destinations set enabled = :enabled where id = :id and deleted_at_ms is null")
+        .set("enabled", enabled)
+        .set("id", id)
         .execute(tx)
         .await?;
     Ok(())
@@ -298,9 +283,9 @@ pub(in crate::settings) async fn delete_destination(
     id: &str,
 ) -> Result<()> {
     // Its secrets go at once.
-    sqlx::query("update destinations set deleted_at_ms = $1, enabled = 0, url = '', secrets = '' where id = $2")
-        .bind(now.as_ms())
-        .bind(id)
+    sql("update destinations set deleted_at_ms = :now, enabled = 0, url = '', secrets = '' where id = :id")
+        .set("now", now)
+        .set("id", id)
         .execute(tx)
         .await?;
     Ok(())

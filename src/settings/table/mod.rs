@@ -9,11 +9,10 @@ mod source;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::Snapshot;
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 pub(super) use destination::{
     delete_destination, deleted, insert_destination, insert_revision, is_deleted,
@@ -29,14 +28,14 @@ pub(super) use source::{
 
 /// Which revision of the settings the database holds.
 pub(super) async fn revision(connection: &mut AnyConnection) -> Result<i64> {
-    let row = sqlx::query("select revision from settings_revision where id = 1");
+    let row = sql("select revision from settings_revision where id = 1");
     let row = row.fetch_one(connection).await.context("could not read the settings' revision")?;
-    Ok(row.try_get(0)?)
+    Ok(row.get(0)?)
 }
 
 /// The transaction changes the settings.
 pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
-    let raised = sqlx::query("update settings_revision set revision = revision + 1 where id = 1");
+    let raised = sql("update settings_revision set revision = revision + 1 where id = 1");
     raised.execute(tx).await.context("could not raise the settings' revision")?;
     Ok(())
 }
@@ -44,31 +43,23 @@ pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
 /// All records. The connection is in a transaction that sees them at one moment.
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
     let revision = revision(connection).await?;
-    let sites = sqlx::query(
-        "select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
+    let sites = sql("select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
                 capture_anytrack, yield_to_anytrack
            from sites
-          order by number",
-    );
-    let sources = sqlx::query(
-        "select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
+          order by number");
+    let sources = sql("select id, key, site_id, kind, secrets, metadata_key, from_environment, record_bare_payment_intents, account, mode,
                 api_key, secrets_changed_at_ms, never_to
            from sources
-          order by created_at_ms, id",
-    );
-    let destinations = sqlx::query(
-        "select id, key, site_id, kind, name, url, enabled, accepts_test, options, revision, from_environment, secrets,
+          order by created_at_ms, id");
+    let destinations = sql("select id, key, site_id, kind, name, url, enabled, accepts_test, options, revision, from_environment, secrets,
                 created_at_ms
            from destinations
           where deleted_at_ms is null
-          order by created_at_ms, id",
-    );
-    let links = sqlx::query(
-        "select id, alias, site_id, name, target, is_paused
+          order by created_at_ms, id");
+    let links = sql("select id, alias, site_id, name, target, is_paused
            from links
-          order by created_at_ms desc, id desc",
-    );
-    let read = |rows: Vec<AnyRow>| rows.into_iter();
+          order by created_at_ms desc, id desc");
+    let read = |rows: Vec<Row>| rows.into_iter();
     Ok(Snapshot {
         revision,
         sites: read(sites.fetch_all(&mut *connection).await?)
@@ -88,8 +79,8 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
 }
 
 pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<bool> {
-    let found = sqlx::query("select id from api_tokens where token_hash = $1")
-        .bind(token_hash)
+    let found = sql("select id from api_tokens where token_hash = :token_hash")
+        .set("token_hash", token_hash)
         .fetch_optional(store.pool())
         .await
         .context("could not look up an API token")?;
@@ -97,23 +88,25 @@ pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<boo
 }
 
 pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {
-    sqlx::query("insert into settings (name, value) values ($1, $2) on conflict (name) do nothing")
-        .bind(name)
-        .bind(value)
+    sql("insert into settings (name, value) values (:name, :value) on conflict (name) do nothing")
+        .set("name", name)
+        .set("value", value)
         .execute(&mut *tx)
         .await?;
-    let row =
-        sqlx::query("select value from settings where name = $1").bind(name).fetch_one(tx).await?;
-    Ok(row.try_get(0)?)
+    let row = sql("select value from settings where name = :name")
+        .set("name", name)
+        .fetch_one(tx)
+        .await?;
+    Ok(row.get(0)?)
 }
 
 pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
-    let row = sqlx::query("select value from settings where name = $1")
-        .bind(name)
+    let row = sql("select value from settings where name = :name")
+        .set("name", name)
         .fetch_optional(store.pool())
         .await
         .context("could not read a setting")?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
 /// Raises a number that only grows; false when it is there already, or somebody else was faster.
@@ -123,13 +116,11 @@ pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool>
         return Ok(false); // Asked often, so it must not cost a transaction.
     }
     let mut tx = store.begin().await?;
-    let raised = sqlx::query(
-        "insert into settings (name, value) values ($1, $2)
+    let raised = sql("insert into settings (name, value) values (:name, :value)
              on conflict (name) do update set value = excluded.value
-          where cast(settings.value as bigint) < cast(excluded.value as bigint)",
-    )
-    .bind(name)
-    .bind(value.to_string())
+          where cast(settings.value as bigint) < cast(excluded.value as bigint)")
+    .set("name", name)
+    .set("value", value.to_string())
     .execute(&mut *tx)
     .await
     .context("could not claim what is done once a day")?;

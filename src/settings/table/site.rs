@@ -2,28 +2,28 @@
 //! In: records. Out: rows, and records again.
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::Currency;
 use crate::settings::{Consent, Site, TagSettings};
+use crate::store::{Row, sql};
 
-pub(super) fn read(row: &AnyRow) -> Result<Site> {
-    let currency: String = row.try_get("currency")?;
+pub(super) fn read(row: &Row) -> Result<Site> {
+    let currency: String = row.get("currency")?;
     let lines = |column: &str| -> Result<Vec<String>> {
-        let text: String = row.try_get(column)?;
+        let text: String = row.get(column)?;
         Ok(text.lines().map(str::to_owned).collect())
     };
-    let is_set = |column: &str| -> Result<bool> { Ok(row.try_get::<i64, _>(column)? == 1) };
-    let consent: String = row.try_get("consent")?;
+    let is_set = |column: &str| -> Result<bool> { Ok(row.get::<bool>(column)?) };
+    let consent: String = row.get("consent")?;
     Ok(Site {
-        id: row.try_get("id")?,
-        number: row.try_get("number")?,
-        key: row.try_get("key")?,
-        name: row.try_get("name")?,
-        timezone: row.try_get("timezone")?,
+        id: row.get("id")?,
+        number: row.get("number")?,
+        key: row.get("key")?,
+        name: row.get("name")?,
+        timezone: row.get("timezone")?,
         currency: Currency::parse(&currency).context("a site's currency is not a code")?,
         domains: lines("domains")?,
         tag: TagSettings {
@@ -42,17 +42,15 @@ pub(in crate::settings) async fn ensure_first_site(
     tx: &mut AnyConnection,
     now: Timestamp,
 ) -> Result<String> {
-    sqlx::query(
-        "insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
-         values ($1, 1, 'main', 'My site', 'UTC', 'USD', '', $2)
-             on conflict do nothing",
-    )
-    .bind(ids::new_record_id("site_", now))
-    .bind(now.as_ms())
+    sql("insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
+         values (:id, 1, 'main', 'My site', 'UTC', 'USD', '', :created_at_ms)
+             on conflict do nothing")
+    .set("id", ids::new_record_id("site_", now))
+    .set("created_at_ms", now)
     .execute(&mut *tx)
     .await?;
-    let row = sqlx::query("select id from sites where number = 1").fetch_one(tx).await?;
-    Ok(row.try_get(0)?)
+    let row = sql("select id from sites where number = 1").fetch_one(tx).await?;
+    Ok(row.get(0)?)
 }
 
 /// The ID of a new site with the next number; `None` when its key is taken.
@@ -64,41 +62,37 @@ pub(in crate::settings) async fn insert_site(
     like: &Site,
 ) -> Result<Option<String>> {
     let id = ids::new_record_id("site_", now);
-    let inserted = sqlx::query(
-        "insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
-         select $1, (select max(number) + 1 from sites), $2, $3, $4, $5, '', $6
+    let inserted = sql("insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
+         select :id, (select max(number) + 1 from sites), :key, :name, :timezone, :currency, '', :now
           where true
-             on conflict do nothing",
-    )
-    .bind(&id)
-    .bind(key)
-    .bind(name)
-    .bind(&like.timezone)
-    .bind(like.currency.code())
-    .bind(now.as_ms())
+             on conflict do nothing")
+    .set("id", &id)
+    .set("key", key)
+    .set("name", name)
+    .set("timezone", &like.timezone)
+    .set("currency", like.currency.code())
+    .set("now", now)
     .execute(tx)
     .await?;
     Ok((inserted.rows_affected() == 1).then_some(id))
 }
 
 pub(in crate::settings) async fn update_site(tx: &mut AnyConnection, site: &Site) -> Result<()> {
-    sqlx::query(
-        "update sites
-            set name = $1, timezone = $2, currency = $3, domains = $4, consent = $5, auto_stamp = $6,
-                payment_hosts = $7, linked_domains = $8, capture_anytrack = $9, yield_to_anytrack = $10
-          where id = $11",
-    )
-    .bind(&site.name)
-    .bind(&site.timezone)
-    .bind(site.currency.code())
-    .bind(site.domains.join("\n"))
-    .bind(site.tag.consent.word())
-    .bind(i64::from(site.tag.auto_stamp))
-    .bind(site.tag.payment_hosts.join("\n"))
-    .bind(site.tag.linked_domains.join("\n"))
-    .bind(i64::from(site.tag.capture_anytrack))
-    .bind(i64::from(site.tag.yield_to_anytrack))
-    .bind(&site.id)
+    sql("update sites
+            set name = :name, timezone = :timezone, currency = :currency, domains = :domains, consent = :consent, auto_stamp = :auto_stamp,
+                payment_hosts = :payment_hosts, linked_domains = :linked_domains, capture_anytrack = :capture_anytrack, yield_to_anytrack = :yield_to_anytrack
+          where id = :id")
+    .set("name", &site.name)
+    .set("timezone", &site.timezone)
+    .set("currency", site.currency.code())
+    .set("domains", site.domains.join("\n"))
+    .set("consent", site.tag.consent.word())
+    .set("auto_stamp", site.tag.auto_stamp)
+    .set("payment_hosts", site.tag.payment_hosts.join("\n"))
+    .set("linked_domains", site.tag.linked_domains.join("\n"))
+    .set("capture_anytrack", site.tag.capture_anytrack)
+    .set("yield_to_anytrack", site.tag.yield_to_anytrack)
+    .set("id", &site.id)
     .execute(tx)
     .await?;
     Ok(())

@@ -4,35 +4,35 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
 use crate::money::Currency;
 use crate::settings::{Door, OldToken, Source, SourceKind, SourceMode};
+use crate::store::{Row, sql};
 
-pub(super) fn read(row: &AnyRow) -> Result<Source> {
-    let kind: String = row.try_get("kind")?;
-    let mode: String = row.try_get("mode")?;
-    let secrets: String = row.try_get("secrets")?;
-    let api_key: String = row.try_get("api_key")?;
+pub(super) fn read(row: &Row) -> Result<Source> {
+    let kind: String = row.get("kind")?;
+    let mode: String = row.get("mode")?;
+    let secrets: String = row.get("secrets")?;
+    let api_key: String = row.get("api_key")?;
     Ok(Source {
-        id: row.try_get("id")?,
-        key: row.try_get("key")?,
-        site_id: row.try_get("site_id")?,
+        id: row.get("id")?,
+        key: row.get("key")?,
+        site_id: row.get("site_id")?,
         kind: SourceKind::parse(&kind).context("a source's kind")?,
         secrets: secrets.split(',').filter(|text| !text.is_empty()).map(Secret::new).collect(),
-        metadata_key: row.try_get("metadata_key")?,
-        from_environment: row.try_get::<i64, _>("from_environment")? == 1,
-        record_bare_payment_intents: row.try_get::<i64, _>("record_bare_payment_intents")? == 1,
-        account: row.try_get("account")?,
+        metadata_key: row.get("metadata_key")?,
+        from_environment: row.get::<bool>("from_environment")?,
+        record_bare_payment_intents: row.get::<bool>("record_bare_payment_intents")?,
+        account: row.get("account")?,
         mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
         api_key: Some(api_key).filter(|text| !text.is_empty()).map(Secret::new),
-        secrets_changed_at: Timestamp::from_ms(row.try_get("secrets_changed_at_ms")?),
+        secrets_changed_at: row.get("secrets_changed_at_ms")?,
         never_to: row
-            .try_get::<String, _>("never_to")?
+            .get::<String>("never_to")?
             .split(',')
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
@@ -47,16 +47,14 @@ pub(in crate::settings) async fn ensure_source(
     key: &str,
     kind: SourceKind,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into sources (id, key, site_id, kind, secrets, metadata_key, from_environment, created_at_ms)
-         values ($1, $2, $3, $4, '', 'click_id', 0, $5)
-             on conflict do nothing",
-    )
-    .bind(ids::new_record_id("src_", now))
-    .bind(key)
-    .bind(site_id)
-    .bind(kind.word())
-    .bind(now.as_ms())
+    sql("insert into sources (id, key, site_id, kind, secrets, metadata_key, from_environment, created_at_ms)
+         values (:id, :key, :site_id, :kind, '', 'click_id', 0, :created_at_ms)
+             on conflict do nothing")
+    .set("id", ids::new_record_id("src_", now))
+    .set("key", key)
+    .set("site_id", site_id)
+    .set("kind", kind.word())
+    .set("created_at_ms", now)
     .execute(tx)
     .await?;
     Ok(())
@@ -70,16 +68,14 @@ pub(in crate::settings) async fn set_secrets(
     from_environment: bool,
 ) -> Result<()> {
     let joined = secrets.iter().map(Secret::expose).collect::<Vec<_>>().join(",");
-    sqlx::query(
-        "update sources
-            set secrets_changed_at_ms = case when secrets = $1 then secrets_changed_at_ms else $4 end,
-                secrets = $1, from_environment = $2
-          where key = $3",
-    )
-    .bind(joined)
-    .bind(i64::from(from_environment))
-    .bind(key)
-    .bind(now.as_ms())
+    sql("update sources
+            set secrets_changed_at_ms = case when secrets = :joined then secrets_changed_at_ms else :now end,
+                secrets = :joined, from_environment = :from_environment
+          where key = :key")
+    .set("joined", joined)
+    .set("from_environment", from_environment)
+    .set("key", key)
+    .set("now", now)
     .execute(tx)
     .await?;
     Ok(())
@@ -89,17 +85,15 @@ pub(in crate::settings) async fn update_source(
     tx: &mut AnyConnection,
     source: &Source,
 ) -> Result<()> {
-    sqlx::query(
-        "update sources
-            set site_id = $1, metadata_key = $2, mode = $3, account = $4, record_bare_payment_intents = $5
-          where id = $6",
-    )
-    .bind(&source.site_id)
-    .bind(&source.metadata_key)
-    .bind(source.mode.word())
-    .bind(&source.account)
-    .bind(i64::from(source.record_bare_payment_intents))
-    .bind(&source.id)
+    sql("update sources
+            set site_id = :site_id, metadata_key = :metadata_key, mode = :mode, account = :account, record_bare_payment_intents = :record_bare_payment_intents
+          where id = :id")
+    .set("site_id", &source.site_id)
+    .set("metadata_key", &source.metadata_key)
+    .set("mode", source.mode.word())
+    .set("account", &source.account)
+    .set("record_bare_payment_intents", source.record_bare_payment_intents)
+    .set("id", &source.id)
     .execute(tx)
     .await
     .context("could not save a source")?;
@@ -111,9 +105,9 @@ pub(in crate::settings) async fn set_api_key(
     source_id: &str,
     key: Option<&Secret>,
 ) -> Result<()> {
-    sqlx::query("update sources set api_key = $1 where id = $2")
-        .bind(key.map_or("", Secret::expose))
-        .bind(source_id)
+    sql("update sources set api_key = :api_key where id = :source_id")
+        .set("api_key", key.map_or("", Secret::expose))
+        .set("source_id", source_id)
         .execute(tx)
         .await
         .context("could not save an API key")?;
@@ -125,29 +119,27 @@ pub(in crate::settings) async fn release_from_environment(
     tx: &mut AnyConnection,
     key: &str,
 ) -> Result<()> {
-    sqlx::query("update sources set from_environment = 0 where key = $1")
-        .bind(key)
+    sql("update sources set from_environment = 0 where key = :key")
+        .set("key", key)
         .execute(tx)
         .await?;
     Ok(())
 }
 
 pub(super) async fn doors(connection: &mut AnyConnection) -> Result<Vec<Door>> {
-    let rows = sqlx::query(
-        "select id, token, old_token, old_token_until_ms, currency
+    let rows = sql("select id, token, old_token, old_token_until_ms, currency
            from sources
           where kind = 'custom' and token is not null
-          order by created_at_ms, id",
-    );
+          order by created_at_ms, id");
     let rows = rows.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
-            let old: Option<String> = row.try_get("old_token")?;
-            let until: Option<i64> = row.try_get("old_token_until_ms")?;
-            let currency: Option<String> = row.try_get("currency")?;
+            let old: Option<String> = row.get("old_token")?;
+            let until: Option<i64> = row.get("old_token_until_ms")?;
+            let currency: Option<String> = row.get("currency")?;
             Ok(Door {
-                source_id: row.try_get("id")?,
-                token: Secret::new(row.try_get::<String, _>("token")?),
+                source_id: row.get("id")?,
+                token: Secret::new(row.get::<String>("token")?),
                 old: old.zip(until).map(|(token, until)| OldToken {
                     token: Secret::new(token),
                     until: Timestamp::from_ms(until),
@@ -166,16 +158,14 @@ pub(in crate::settings) async fn insert_custom_source(
     key: &str,
     token: &str,
 ) -> Result<bool> {
-    let inserted = sqlx::query(
-        "insert into sources (id, key, site_id, kind, secrets, metadata_key, token, from_environment, created_at_ms)
-         values ($1, $2, $3, 'custom', '', 'click_id', $4, 0, $5)
-             on conflict do nothing",
-    )
-    .bind(ids::new_record_id("src_", now))
-    .bind(key)
-    .bind(site_id)
-    .bind(token)
-    .bind(now.as_ms())
+    let inserted = sql("insert into sources (id, key, site_id, kind, secrets, metadata_key, token, from_environment, created_at_ms)
+         values (:id, :key, :site_id, 'custom', '', 'click_id', :token, 0, :created_at_ms)
+             on conflict do nothing")
+    .set("id", ids::new_record_id("src_", now))
+    .set("key", key)
+    .set("site_id", site_id)
+    .set("token", token)
+    .set("created_at_ms", now)
     .execute(tx)
     .await
     .context("could not add a custom source")?;
@@ -189,7 +179,7 @@ pub(in crate::settings) async fn ensure_custom_source(
     site_id: &str,
     token: &str,
 ) -> Result<()> {
-    let known = sqlx::query("select id from sources where kind = 'custom' limit 1");
+    let known = sql("select id from sources where kind = 'custom' limit 1");
     if known.fetch_optional(&mut *tx).await?.is_some() {
         return Ok(());
     }
@@ -208,12 +198,10 @@ pub(in crate::settings) async fn rotate_token(
     token: &str,
     old_until: Timestamp,
 ) -> Result<()> {
-    sqlx::query(
-        "update sources set old_token = token, old_token_until_ms = $1, token = $2 where id = $3 and kind = 'custom'",
-    )
-    .bind(old_until.as_ms())
-    .bind(token)
-    .bind(source_id)
+    sql("update sources set old_token = token, old_token_until_ms = :old_until, token = :token where id = :source_id and kind = 'custom'")
+    .set("old_until", old_until)
+    .set("token", token)
+    .set("source_id", source_id)
     .execute(tx)
     .await
     .context("could not change a token")?;
@@ -227,13 +215,11 @@ pub(in crate::settings) async fn update_door(
     currency: Option<Currency>,
     never_to: &[String],
 ) -> Result<()> {
-    sqlx::query(
-        "update sources set site_id = $1, currency = $2, never_to = $3 where id = $4 and kind = 'custom'",
-    )
-    .bind(site_id)
-    .bind(currency.map(|currency| currency.code().to_owned()))
-    .bind(never_to.join(","))
-    .bind(source_id)
+    sql("update sources set site_id = :site_id, currency = :currency, never_to = :never_to where id = :source_id and kind = 'custom'")
+    .set("site_id", site_id)
+    .set("currency", currency.map(|currency| currency.code().to_owned()))
+    .set("never_to", never_to.join(","))
+    .set("source_id", source_id)
     .execute(tx)
     .await
     .context("could not save a custom source")?;

@@ -16,6 +16,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use super::Value;
+
 /// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
 /// costs nothing over `normal`.
 pub(super) const SQLITE_PRAGMAS: &[&str] = &[
@@ -66,6 +68,18 @@ pub(crate) enum Cell {
     Text(Cow<'static, str>),
 }
 
+impl Cell {
+    /// The value as a statement takes it, for a column of this type.
+    pub(crate) fn stored_as(&self, kind: Kind) -> Value {
+        match (self, kind) {
+            (Self::Int(number), _) => Value::Int(Some(*number)),
+            (Self::Text(text), _) => Value::Text(Some(text.clone().into_owned())),
+            (Self::Null, Kind::Int) => Value::Int(None),
+            (Self::Null, Kind::Text) => Value::Text(None),
+        }
+    }
+}
+
 impl From<i64> for Cell {
     fn from(value: i64) -> Self {
         Self::Int(value)
@@ -91,7 +105,7 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 /// One row, and the counter it adds one to when it is new, if any.
-pub(crate) struct Row {
+pub(crate) struct NewRow {
     pub(crate) cells: Vec<Cell>,
     pub(crate) tally: Option<Vec<Cell>>,
 }
@@ -104,7 +118,7 @@ pub(crate) enum Inserted {
 }
 
 struct Job {
-    row: Row,
+    row: NewRow,
     done: oneshot::Sender<Result<Inserted>>,
 }
 
@@ -154,7 +168,7 @@ impl Writer {
     }
 
     /// Queues a row and waits until its group is committed.
-    pub(super) async fn insert(&self, row: Row) -> Result<Inserted> {
+    pub(super) async fn insert(&self, row: NewRow) -> Result<Inserted> {
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sender = sender.context("the visit writer is closed")?;
         let (done, answer) = oneshot::channel();
@@ -183,7 +197,7 @@ enum Engine {
 
 impl Engine {
     /// Writes a group and answers for each of its rows, after the commit. An error is the end of the writer.
-    async fn write(&self, rows: Vec<Row>) -> Result<Vec<Result<Inserted>>> {
+    async fn write(&self, rows: Vec<NewRow>) -> Result<Vec<Result<Inserted>>> {
         match self {
             Self::Sqlite(thread) => thread.write(rows).await,
             Self::Postgres(connection) => Ok(connection.write(&rows).await),

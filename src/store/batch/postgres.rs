@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, Row as _};
 use tokio::sync::Mutex;
 
-use super::{Batch, Cell, Inserted, Kind, Row, Tally, names};
+use super::{Batch, Cell, Inserted, Kind, NewRow, Tally, names};
 use crate::store::postgres::SESSION;
 
 /// How long a group may take. Nothing holds the rows it writes for longer than a statement, so more means that the server is away.
@@ -40,7 +40,7 @@ impl Connection {
     }
 
     /// Writes a group.
-    pub(super) async fn write(&self, rows: &[Row]) -> Vec<Result<Inserted>> {
+    pub(super) async fn write(&self, rows: &[NewRow]) -> Vec<Result<Inserted>> {
         match self.write_in_time(rows).await {
             Ok(written) => written.into_iter().map(Ok).collect(),
             Err(error) if is_about_a_row(&error) => {
@@ -72,7 +72,7 @@ impl Connection {
     /// Writes a group, on a new connection if the one that is open turns out to be broken: dead, or its session read-only. What the broken
     /// one may have written all the same is there once: its keys are unique. A server that vanished without a word would otherwise hold
     /// the writer, and with it every visit, until TCP gives up after a quarter of an hour.
-    async fn write_in_time(&self, rows: &[Row]) -> sqlx::Result<Vec<Inserted>> {
+    async fn write_in_time(&self, rows: &[NewRow]) -> sqlx::Result<Vec<Inserted>> {
         let mut open = self.open.lock().await;
         loop {
             let (mut connection, is_new) = match open.take() {
@@ -102,7 +102,7 @@ impl Connection {
     async fn write_group(
         &self,
         connection: &mut PgConnection,
-        rows: &[Row],
+        rows: &[NewRow],
     ) -> sqlx::Result<Vec<Inserted>> {
         let mut query = sqlx::query(AssertSqlSafe(self.statement.as_str()));
         for (at, (_, kind)) in self.batch.columns.iter().enumerate() {

@@ -13,7 +13,7 @@ use rusqlite::ErrorCode;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{Batch, Cell, Inserted, Row, SQLITE_PRAGMAS, Tally, names};
+use super::{Batch, Cell, Inserted, NewRow, SQLITE_PRAGMAS, Tally, names};
 
 impl ToSql for Cell {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -33,7 +33,7 @@ pub(super) struct Thread {
 }
 
 struct Group {
-    rows: Vec<Row>,
+    rows: Vec<NewRow>,
     done: oneshot::Sender<Vec<Result<Inserted>>>,
 }
 
@@ -69,7 +69,7 @@ impl Thread {
     }
 
     /// Writes a group. An error says that the thread has ended.
-    pub(super) async fn write(&self, rows: Vec<Row>) -> Result<Vec<Result<Inserted>>> {
+    pub(super) async fn write(&self, rows: Vec<NewRow>) -> Result<Vec<Result<Inserted>>> {
         let (done, answers) = oneshot::channel();
         let sent = self.groups.send(Group { rows, done }).await;
         sent.map_err(|_| anyhow!("its thread has ended"))?;
@@ -99,7 +99,7 @@ fn write_forever(
     let mut count = connection.prepare(&sqlite_count(tally))?;
     while let Some(Group { rows, done }) = groups.blocking_recv() {
         let turn = gate.blocking_lock();
-        let mut write = |rows: &[Row]| -> rusqlite::Result<Vec<Inserted>> {
+        let mut write = |rows: &[NewRow]| -> rusqlite::Result<Vec<Inserted>> {
             connection.execute_batch("begin immediate")?;
             let written = write_group(rows, &mut insert, &mut count)
                 .and_then(|written| connection.execute_batch("commit").map(|()| written));
@@ -131,7 +131,7 @@ fn write_forever(
 }
 
 fn write_group(
-    rows: &[Row],
+    rows: &[NewRow],
     insert: &mut rusqlite::Statement<'_>,
     count: &mut rusqlite::Statement<'_>,
 ) -> rusqlite::Result<Vec<Inserted>> {

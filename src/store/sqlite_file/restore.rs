@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::Connection;
 
-use super::super::MIGRATIONS;
+use super::super::migrations::MIGRATIONS;
 use super::super::sqlite_lock::DirectoryLock;
 use super::examine::{find_fault, has_content, quick_check};
 use super::{beside, locate, private, sync_directory};

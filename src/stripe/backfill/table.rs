@@ -2,30 +2,27 @@
 //! In: how far a list was read. Out: where to go on. Private to this room.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Place, Stretch};
-use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Where an earlier run was stopped.
 pub(super) async fn unfinished(store: &Store, place: &Place<'_>) -> Result<Option<Stretch>> {
-    let row = sqlx::query(
-        "select from_ms, until_ms, cursor
+    let row = sql("select from_ms, until_ms, cursor
            from stripe_backfills
-          where source_id = $1 and account = $2 and list = $3",
-    )
-    .bind(&place.source.id)
-    .bind(place.account)
-    .bind(place.list.word())
+          where source_id = :source_id and account = :account and list = :list")
+    .set("source_id", &place.source.id)
+    .set("account", place.account)
+    .set("list", place.list.word())
     .fetch_optional(store.pool())
     .await
     .context("could not look for an earlier backfill")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Stretch {
-        from: Timestamp::from_ms(row.try_get("from_ms")?),
-        until: Timestamp::from_ms(row.try_get("until_ms")?),
-        cursor: Some(row.try_get("cursor")?),
+        from: row.get("from_ms")?,
+        until: row.get("until_ms")?,
+        cursor: Some(row.get("cursor")?),
     }))
 }
 
@@ -36,28 +33,26 @@ pub(super) async fn note(
     stretch: &Stretch,
 ) -> Result<()> {
     let Some(cursor) = &stretch.cursor else {
-        sqlx::query(
-            "delete from stripe_backfills where source_id = $1 and account = $2 and list = $3",
-        )
-        .bind(&place.source.id)
-        .bind(place.account)
-        .bind(place.list.word())
+        sql("delete from stripe_backfills where source_id = :source_id and account = :account and list = :list")
+        .set("source_id", &place.source.id)
+        .set("account", place.account)
+        .set("list", place.list.word())
         .execute(tx)
         .await?;
         return Ok(());
     };
-    sqlx::query(
+    sql(
         "insert into stripe_backfills (source_id, account, list, from_ms, until_ms, cursor)
-         values ($1, $2, $3, $4, $5, $6)
+         values (:source_id, :account, :list, :from_ms, :until_ms, :cursor)
              on conflict (source_id, account, list) do update
             set from_ms = excluded.from_ms, until_ms = excluded.until_ms, cursor = excluded.cursor",
     )
-    .bind(&place.source.id)
-    .bind(place.account)
-    .bind(place.list.word())
-    .bind(stretch.from.as_ms())
-    .bind(stretch.until.as_ms())
-    .bind(cursor)
+    .set("source_id", &place.source.id)
+    .set("account", place.account)
+    .set("list", place.list.word())
+    .set("from_ms", stretch.from)
+    .set("until_ms", stretch.until)
+    .set("cursor", cursor)
     .execute(tx)
     .await
     .context("could not note how far the backfill is")?;

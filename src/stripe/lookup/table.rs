@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Lookup, Subject, Waiting};
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 pub(super) async fn note(
     tx: &mut AnyConnection,
@@ -17,18 +17,16 @@ pub(super) async fn note(
     object_id: &str,
     due: Timestamp,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into stripe_lookups (account, subject, object_id, source_id, event_id, due_at_ms, tries, said)
-         values ($1, $6, $2, $3, $4, $5, 0, $7)
-             on conflict do nothing",
-    )
-    .bind(&event.account)
-    .bind(object_id)
-    .bind(&event.source_id)
-    .bind(&event.id)
-    .bind(due.as_ms())
-    .bind(subject.word())
-    .bind(format!("It came without {}. Stripe is asked for it, if there is an API key.", subject.plain()))
+    sql("insert into stripe_lookups (account, subject, object_id, source_id, event_id, due_at_ms, tries, said)
+         values (:account, :subject, :object_id, :source_id, :event_id, :due_at_ms, 0, :said)
+             on conflict do nothing")
+    .set("account", &event.account)
+    .set("object_id", object_id)
+    .set("source_id", &event.source_id)
+    .set("event_id", &event.id)
+    .set("due_at_ms", due)
+    .set("subject", subject.word())
+    .set("said", format!("It came without {}. Stripe is asked for it, if there is an API key.", subject.plain()))
     .execute(tx)
     .await
     .context("could not note what to ask Stripe for")?;
@@ -42,35 +40,33 @@ pub(super) async fn claim(
     lease: Duration,
 ) -> Result<Option<Lookup>> {
     // Asked often, so it must not cost a transaction.
-    let waiting = sqlx::query("select tries from stripe_lookups where due_at_ms <= $1 limit 1");
-    if waiting.bind(now.as_ms()).fetch_optional(store.pool()).await?.is_none() {
+    let waiting = sql("select tries from stripe_lookups where due_at_ms <= :now limit 1");
+    if waiting.set("now", now).fetch_optional(store.pool()).await?.is_none() {
         return Ok(None);
     }
     let mut tx = store.begin().await?;
-    let row = sqlx::query(
-        "update stripe_lookups
-            set due_at_ms = $2, tries = tries + 1
+    let row = sql("update stripe_lookups
+            set due_at_ms = :due_at_ms, tries = tries + 1
           where (account, subject, object_id) = (select account, subject, object_id from stripe_lookups
-                                                  where due_at_ms <= $1
+                                                  where due_at_ms <= :now
                                                   order by due_at_ms
                                                   limit 1)
-            and due_at_ms <= $1
-      returning account, subject, object_id, source_id, tries",
-    )
-    .bind(now.as_ms())
-    .bind(now.plus(lease).as_ms())
+            and due_at_ms <= :now
+      returning account, subject, object_id, source_id, tries")
+    .set("now", now)
+    .set("due_at_ms", now.plus(lease))
     .fetch_optional(&mut *tx)
     .await
     .context("could not look for what to ask Stripe")?;
     tx.commit().await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Lookup {
-        account: row.try_get("account")?,
-        subject: Subject::of_word(&row.try_get::<String, _>("subject")?)
+        account: row.get("account")?,
+        subject: Subject::of_word(&row.get::<String>("subject")?)
             .context("a question of another version")?,
-        object_id: row.try_get("object_id")?,
-        source_id: row.try_get("source_id")?,
-        tries: row.try_get("tries")?,
+        object_id: row.get("object_id")?,
+        source_id: row.get("source_id")?,
+        tries: row.get("tries")?,
     }))
 }
 
@@ -81,7 +77,7 @@ pub(super) async fn is_wanted(store: &Store, lookup: &Lookup) -> Result<bool> {
             "select c.id
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'identity' and c.match_state = 'unmatched'
+          where o.account = :account and o.object_id = :object_id and o.role = 'identity' and c.match_state = 'unmatched'
             and not exists (select 1 from stripe_events e
                              where e.conversion_id = c.id and substr(e.type, 1, 17) = 'checkout.session.')"
         }
@@ -89,19 +85,19 @@ pub(super) async fn is_wanted(store: &Store, lookup: &Lookup) -> Result<bool> {
             "select c.id
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'lineage' and c.match_state = 'unmatched'
+          where o.account = :account and o.object_id = :object_id and o.role = 'lineage' and c.match_state = 'unmatched'
           limit 1"
         }
         Subject::InvoiceOfIntent => {
             "select c.id
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'identity' and c.paid_at_ms is null"
+          where o.account = :account and o.object_id = :object_id and o.role = 'identity' and c.paid_at_ms is null"
         }
     };
-    let row = sqlx::query(text)
-        .bind(&lookup.account)
-        .bind(&lookup.object_id)
+    let row = sql(text)
+        .set("account", &lookup.account)
+        .set("object_id", &lookup.object_id)
         .fetch_optional(store.pool())
         .await
         .context("could not see whether it arrived")?;
@@ -115,14 +111,12 @@ pub(super) async fn end(
     said: &str,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "update stripe_lookups set due_at_ms = $1, said = $2 where account = $3 and object_id = $4 and subject = $5",
-    )
-    .bind(due.map(Timestamp::as_ms))
-    .bind(said)
-    .bind(&lookup.account)
-    .bind(&lookup.object_id)
-    .bind(lookup.subject.word())
+    sql("update stripe_lookups set due_at_ms = :due, said = :said where account = :account and object_id = :object_id and subject = :subject")
+    .set("due", due)
+    .set("said", said)
+    .set("account", &lookup.account)
+    .set("object_id", &lookup.object_id)
+    .set("subject", lookup.subject.word())
     .execute(&mut *tx)
     .await
     .context("could not note what Stripe said")?;

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Column as _, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Line, Pair, Reread};
 use crate::clock::Timestamp;
-use crate::store::Shadow;
+use crate::store::{Row, Shadow, sql};
 
 /// What a line may differ in without saying anything else: our own numbers and times.
 const NOT_COMPARED: [&str; 7] =
@@ -18,15 +17,13 @@ const NOT_COMPARED: [&str; 7] =
 /// Lets the copied events wait to be processed, oldest first; also those that a machine with a faster clock received.
 pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<()> {
     let mut tx = shadow.begin().await?;
-    sqlx::query(
-        "update stripe_events
+    sql("update stripe_events
             set state = 'received', reason = null, error = null, note = null, conversion_id = null, attempts = 0,
-                due_at_ms = case when received_at_ms > $1 then $1 else received_at_ms end,
+                due_at_ms = case when received_at_ms > :now then :now else received_at_ms end,
                 -- What was counted stays so, whatever its endpoint is set to now.
                 accepted_at_ms = case when state = 'held' then accepted_at_ms else coalesce(accepted_at_ms, received_at_ms) end,
-                fetch_path = null, snapshot_event = null",
-    )
-    .bind(now.as_ms())
+                fetch_path = null, snapshot_event = null")
+    .set("now", now)
     .execute(&mut *tx)
     .await?;
     tx.commit().await
@@ -59,8 +56,7 @@ pub(super) const PICTURE: [&str; 6] = [
 
 /// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile.
 pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query(
-        "select t.id
+    let rows = sql("select t.id
            from then_payments t
            left join real_payments r on r.id = t.id
            left join then_conversions b on b.id = t.id
@@ -88,27 +84,24 @@ pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
           where o.role = 'identity'
             and not exists (select 1 from then_objects t
                              where t.account = r.account and t.object_id = r.object_id and t.role = 'identity'
-                               and t.conversion_id = r.conversion_id)",
-    )
+                               and t.conversion_id = r.conversion_id)")
     .fetch_all(shadow.pool())
     .await
     .context("could not see what was changed meanwhile")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Finds out which rebuilt payment is which of ours: the one that an object of Stripe's names in both.
 pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
     let mut tx = shadow.begin().await?;
-    sqlx::query(
-        "insert into replay_pairs (rebuilt, ours)
+    sql("insert into replay_pairs (rebuilt, ours)
          select min(named.rebuilt), named.ours
            from (select o.conversion_id as rebuilt, min(r.conversion_id) as ours
                    from stripe_objects o
                    join then_objects r on r.account = o.account and r.object_id = o.object_id and r.role = 'identity'
                   where o.role = 'identity'
                   group by o.conversion_id) named
-          group by named.ours",
-    )
+          group by named.ours")
     .execute(&mut *tx)
     .await
     .context("could not pair what was rebuilt with what is here")?;
@@ -117,55 +110,50 @@ pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
 
 /// The next rebuilt lines after an ID, each beside the one that is here. Only lines that are made from raw events and requests.
 pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Vec<Pair>> {
-    let rows = sqlx::query(
-        "select c.*, p.ours
+    let rows = sql("select c.*, p.ours
            from conversions c
            join sources s on s.id = c.source_id
            left join replay_pairs p on p.rebuilt = c.id
-          where s.kind in ('stripe', 'custom', 'page') and c.id > $1
+          where s.kind in ('stripe', 'custom', 'page') and c.id > :after
           order by c.id
-          limit $2",
-    )
-    .bind(after)
-    .bind(limit)
+          limit :limit")
+    .set("after", after)
+    .set("limit", limit)
     .fetch_all(shadow.pool())
     .await
     .context("could not read the rebuilt conversions")?;
     let Some(last) = rows.last() else { return Ok(Vec::new()) };
-    let last: String = last.try_get("id")?;
+    let last: String = last.get("id")?;
     let mut here = BTreeMap::new();
-    let ours = sqlx::query(
+    let ours = sql(
         "select c.*, p.rebuilt
            from replay_pairs p
            join then_conversions c on c.id = p.ours
            join sources s on s.id = c.source_id
-          where s.kind in ('stripe', 'custom', 'page') and p.rebuilt > $1 and p.rebuilt <= $2",
+          where s.kind in ('stripe', 'custom', 'page') and p.rebuilt > :after and p.rebuilt <= :last",
     );
-    let ours = ours.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    let ours = ours.set("after", after).set("last", &last).fetch_all(shadow.pool()).await;
     for row in ours.context("could not read the conversions")? {
-        here.insert(row.try_get::<String, _>("rebuilt")?, line(&row)?);
+        here.insert(row.get::<String>("rebuilt")?, line(&row)?);
     }
     let mut pairs = Vec::new();
     for row in &rows {
-        let id: String = row.try_get("id")?;
-        let (rebuilt, ours) = (line(row)?, row.try_get("ours")?);
+        let id: String = row.get("id")?;
+        let (rebuilt, ours) = (line(row)?, row.get("ours")?);
         pairs.push(Pair { here: here.remove(&id), rebuilt_id: id, rebuilt, ours });
     }
-    let touches = sqlx::query(
-        "select conversion_id, click_id from touches
-          where conversion_id > $1 and conversion_id <= $2
-          order by conversion_id, position",
-    );
-    let touches = touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+    let touches = sql("select conversion_id, click_id from touches
+          where conversion_id > :after and conversion_id <= :last
+          order by conversion_id, position");
+    let touches = touches.set("after", after).set("last", &last).fetch_all(shadow.pool()).await;
     let touches = ways(&touches.context("could not read the rebuilt touches")?)?;
-    let then_touches = sqlx::query(
-        "select p.rebuilt, t.click_id
+    let then_touches = sql("select p.rebuilt, t.click_id
            from replay_pairs p
            join then_touches t on t.conversion_id = p.ours
-          where p.rebuilt > $1 and p.rebuilt <= $2
-          order by p.rebuilt, t.position",
-    );
-    let then_touches = then_touches.bind(after).bind(&last).fetch_all(shadow.pool()).await;
+          where p.rebuilt > :after and p.rebuilt <= :last
+          order by p.rebuilt, t.position");
+    let then_touches =
+        then_touches.set("after", after).set("last", &last).fetch_all(shadow.pool()).await;
     let then_touches = ways(&then_touches.context("could not read the touches")?)?;
     for pair in &mut pairs {
         pair.rebuilt.add_way(touches.get(&pair.rebuilt_id));
@@ -177,10 +165,10 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
 }
 
 /// The touches of each conversion as one text.
-fn ways(rows: &[AnyRow]) -> Result<BTreeMap<String, String>> {
+fn ways(rows: &[Row]) -> Result<BTreeMap<String, String>> {
     let mut ways = BTreeMap::<String, String>::new();
     for row in rows {
-        let (id, click_id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (id, click_id): (String, String) = (row.get(0)?, row.get(1)?);
         let way = ways.entry(id).or_default();
         if !way.is_empty() {
             way.push_str(" → ");
@@ -198,73 +186,68 @@ impl Line {
 
 /// Lines here that nothing rebuilt is, by ID.
 pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
-    let rows = sqlx::query(
-        "select c.*
+    let rows = sql("select c.*
            from then_conversions c
            join sources s on s.id = c.source_id
           where s.kind in ('stripe', 'custom', 'page')
             and not exists (select 1
                               from replay_pairs p
                               join conversions r on r.id = p.rebuilt
-                             where p.ours = c.id)",
-    )
+                             where p.ours = c.id)")
     .fetch_all(shadow.pool())
     .await
     .context("could not look for conversions that no event makes")?;
     let mut lines = Vec::new();
     for row in &rows {
-        let (id, mut line): (String, Line) = (row.try_get("id")?, line(row)?);
-        let touches = sqlx::query(
-            "select conversion_id, click_id from then_touches where conversion_id = $1 order by position",
+        let (id, mut line): (String, Line) = (row.get("id")?, line(row)?);
+        let touches = sql(
+            "select conversion_id, click_id from then_touches where conversion_id = :id order by position",
         );
-        let way = ways(&touches.bind(&id).fetch_all(shadow.pool()).await?)?;
+        let way = ways(&touches.set("id", &id).fetch_all(shadow.pool()).await?)?;
         line.add_way(way.get(&id));
         lines.push((id, line));
     }
     Ok(lines)
 }
 
-fn line(row: &AnyRow) -> Result<Line> {
+fn line(row: &Row) -> Result<Line> {
     let mut fields = BTreeMap::new();
-    for column in row.columns() {
-        let name = column.name();
+    for name in row.names() {
         if NOT_COMPARED.contains(&name) {
             continue;
         }
-        let text = match row.try_get::<Option<String>, _>(name) {
+        let text = match row.get::<Option<String>>(name) {
             Ok(text) => text,
-            Err(_) => row.try_get::<Option<i64>, _>(name)?.map(|number| number.to_string()),
+            Err(_) => row.get::<Option<i64>>(name)?.map(|number| number.to_string()),
         };
         if let Some(text) = text {
             fields.insert(name.to_owned(), text);
         }
     }
-    Ok(Line { account: row.try_get("account")?, fields })
+    Ok(Line { account: row.get("account")?, fields })
 }
 
 /// Events that end otherwise than before. One that waits to be processed, or whose fetched object was stored already, is none.
 pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
-    let rows = sqlx::query(
-        "select e.id, e.type, r.state as was_state, r.reason as was_reason, e.state, e.reason,
+    let rows = sql("select e.id, e.type, r.state as was_state, r.reason as was_reason, e.state, e.reason,
                 coalesce(p.ours, e.conversion_id) as conversion_id
            from stripe_events e
            join then_events r on r.id = e.id
            left join replay_pairs p on p.rebuilt = e.conversion_id
           where e.state <> 'received'
             and (e.state <> r.state or e.reason is distinct from r.reason or e.error is distinct from r.error)
-          order by e.id",
-    )
+          order by e.id")
     .fetch_all(shadow.pool())
     .await
     .context("could not compare the events")?;
     rows.iter()
         .map(|row| {
             Ok(Reread {
-                id: row.try_get("id")?,
-                kind: row.try_get("type")?,
-                before: (row.try_get("was_state")?, row.try_get("was_reason")?),
-                now: (row.try_get("state")?, row.try_get("reason")?),
-                conversion_id: row.try_get("conversion_id")?,
+                id: row.get("id")?,
+                kind: row.get("type")?,
+                before: (row.get("was_state")?, row.get("was_reason")?),
+                now: (row.get("state")?, row.get("reason")?),
+                conversion_id: row.get("conversion_id")?,
             })
         })
         .collect()
@@ -272,13 +255,11 @@ pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
 
 /// Lets an event be processed once more, by the worker and in its usual way.
 pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<()> {
-    sqlx::query(
-        "update stripe_events
-            set state = 'received', reason = null, error = null, due_at_ms = $1
-          where id = $2",
-    )
-    .bind(now.as_ms())
-    .bind(id)
+    sql("update stripe_events
+            set state = 'received', reason = null, error = null, due_at_ms = :now
+          where id = :id")
+    .set("now", now)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not put an event back")?;

@@ -4,20 +4,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::{Thin, ToFetch};
 use crate::clock::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, sql};
 
 /// Leaves an event to be fetched.
 pub(super) async fn leave_to_fetch(tx: &mut AnyConnection, id: &str, thin: &Thin) -> Result<()> {
-    sqlx::query(
-        "update stripe_events set fetch_path = $1, snapshot_event = $2, attempts = 0 where id = $3",
-    )
-    .bind(&thin.path)
-    .bind(thin.snapshot_event.as_deref())
-    .bind(id)
+    sql("update stripe_events set fetch_path = :path, snapshot_event = :snapshot_event, attempts = 0 where id = :id")
+    .set("path", &thin.path)
+    .set("snapshot_event", &thin.snapshot_event)
+    .set("id", id)
     .execute(tx)
     .await
     .context("could not note what to fetch")?;
@@ -26,11 +24,12 @@ pub(super) async fn leave_to_fetch(tx: &mut AnyConnection, id: &str, thin: &Thin
 
 /// True when the ordinary event is here.
 pub(super) async fn is_here(tx: &mut AnyConnection, account: &str, event_id: &str) -> Result<bool> {
-    let found = sqlx::query("select id from stripe_events where account = $1 and event_id = $2")
-        .bind(account)
-        .bind(event_id)
-        .fetch_optional(tx)
-        .await?;
+    let found =
+        sql("select id from stripe_events where account = :account and event_id = :event_id")
+            .set("account", account)
+            .set("event_id", event_id)
+            .fetch_optional(tx)
+            .await?;
     Ok(found.is_some())
 }
 
@@ -41,14 +40,12 @@ pub(super) async fn cover(
     account: &str,
     event_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "update stripe_events
-            set state = 'ignored', reason = 'covered_by_snapshot', error = null, processed_at_ms = $1
-          where account = $2 and snapshot_event = $3 and state in ('received', 'failed')",
-    )
-    .bind(now.as_ms())
-    .bind(account)
-    .bind(event_id)
+    sql("update stripe_events
+            set state = 'ignored', reason = 'covered_by_snapshot', error = null, processed_at_ms = :now
+          where account = :account and snapshot_event = :event_id and state in ('received', 'failed')")
+    .set("now", now)
+    .set("account", account)
+    .set("event_id", event_id)
     .execute(tx)
     .await?;
     Ok(())
@@ -61,49 +58,47 @@ pub(super) async fn claim(
     lease: Duration,
 ) -> Result<Option<ToFetch>> {
     // Asked often, so it must not cost a transaction.
-    let waiting = sqlx::query(
+    let waiting = sql(
         "select id from stripe_events where state = 'received' and fetch_path is not null limit 1",
     );
     if waiting.fetch_optional(store.pool()).await?.is_none() {
         return Ok(None);
     }
     let mut tx = store.begin().await?;
-    let row = sqlx::query(
-        "update stripe_events
-            set due_at_ms = $2, attempts = attempts + 1
+    let row = sql("update stripe_events
+            set due_at_ms = :due_at_ms, attempts = attempts + 1
           where id = (select id from stripe_events
-                       where state = 'received' and fetch_path is not null and due_at_ms <= $1
+                       where state = 'received' and fetch_path is not null and due_at_ms <= :now
                        order by due_at_ms, id
                        limit 1)
-            and state = 'received' and due_at_ms <= $1
-      returning id, event_id, account, type, source_id, livemode, body, fetch_path, attempts",
-    )
-    .bind(now.as_ms())
-    .bind(now.plus(lease).as_ms())
+            and state = 'received' and due_at_ms <= :now
+      returning id, event_id, account, type, source_id, livemode, body, fetch_path, attempts")
+    .set("now", now)
+    .set("due_at_ms", now.plus(lease))
     .fetch_optional(&mut *tx)
     .await
     .context("could not look for thin events")?;
     tx.commit().await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(ToFetch {
-        id: row.try_get("id")?,
-        event_id: row.try_get("event_id")?,
-        account: row.try_get("account")?,
-        kind: row.try_get("type")?,
-        source_id: row.try_get("source_id")?,
-        livemode: row.try_get::<i64, _>("livemode")? == 1,
-        body: row.try_get("body")?,
-        path: row.try_get("fetch_path")?,
-        attempts: row.try_get("attempts")?,
+        id: row.get("id")?,
+        event_id: row.get("event_id")?,
+        account: row.get("account")?,
+        kind: row.get("type")?,
+        source_id: row.get("source_id")?,
+        livemode: row.get::<bool>("livemode")?,
+        body: row.get("body")?,
+        path: row.get("fetch_path")?,
+        attempts: row.get("attempts")?,
     }))
 }
 
 /// Gives a claim back, to be tried again later.
 pub(super) async fn release(store: &Store, id: &str, due: Timestamp) -> Result<()> {
     let mut tx = store.begin().await?;
-    sqlx::query("update stripe_events set due_at_ms = $1 where id = $2 and state = 'received'")
-        .bind(due.as_ms())
-        .bind(id)
+    sql("update stripe_events set due_at_ms = :due where id = :id and state = 'received'")
+        .set("due", due)
+        .set("id", id)
         .execute(&mut *tx)
         .await?;
     tx.commit().await
@@ -112,12 +107,10 @@ pub(super) async fn release(store: &Store, id: &str, due: Timestamp) -> Result<(
 /// Puts back what failed for want of a key, or of a better one.
 pub(super) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
-    let changed = sqlx::query(
-        "update stripe_events
-            set state = 'received', error = null, due_at_ms = $1, attempts = 0
-          where state = 'failed' and substr(error, 1, 11) = 'thin_event_'",
-    )
-    .bind(now.as_ms())
+    let changed = sql("update stripe_events
+            set state = 'received', error = null, due_at_ms = :now, attempts = 0
+          where state = 'failed' and substr(error, 1, 11) = 'thin_event_'")
+    .set("now", now)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;

@@ -13,15 +13,14 @@ use std::borrow::Cow;
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::body::{Seen, Sent};
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
-use crate::store::{Batch, Cell, Kind, Row, Store, Tally};
+use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
 
 pub(super) use event::{
     bring_events_back, events_after, events_waiting, insert_event, put_event_off, rerun_event,
@@ -98,7 +97,7 @@ pub(super) struct NewVisit<'a> {
 
 impl NewVisit<'_> {
     /// The row, in the column order of [`VISITS`], and the key of its counter.
-    pub(super) fn into_row(self, keys: &ClickIdKey) -> Row {
+    pub(super) fn into_row(self, keys: &ClickIdKey) -> NewRow {
         let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
         let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
         if let Some(alias) = seen.link {
@@ -179,7 +178,7 @@ impl NewVisit<'_> {
             visitor.into(),
             details.into(),
         ];
-        Row { cells, tally }
+        NewRow { cells, tally }
     }
 }
 
@@ -278,33 +277,29 @@ pub(super) async fn count_host(
     host: &str,
 ) -> Result<()> {
     // Grouping by the columns of a counter gives exactly the counters that were left out.
-    sqlx::query(
-        "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
+    sql("insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
          select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
                 coalesce(landing_path, ''), device, count(*)
            from visits
-          where click_id >= $1 and site_id = $2 and (flags & $3) = $3
-            and (landing_host = $4 or landing_host like '%.' || $4)
+          where click_id >= :click_id and site_id = :site_id and (flags & :unknown_host) = :unknown_host
+            and (landing_host = :host or landing_host like '%.' || :host)
           group by 1, 2, 3, 4, 5, 6, 7, 8
              on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
-             do update set visits = visit_counts.visits + excluded.visits",
-    )
-    .bind(ids::first_click_id(since))
-    .bind(site_id)
-    .bind(flags::UNKNOWN_HOST)
-    .bind(host)
+             do update set visits = visit_counts.visits + excluded.visits")
+    .set("click_id", ids::first_click_id(since))
+    .set("site_id", site_id)
+    .set("unknown_host", flags::UNKNOWN_HOST)
+    .set("host", host)
     .execute(&mut *tx)
     .await
     .context("could not count the visits of a host")?;
-    sqlx::query(
-        "update visits set flags = flags - $3
-          where click_id >= $1 and site_id = $2 and (flags & $3) = $3
-            and (landing_host = $4 or landing_host like '%.' || $4)",
-    )
-    .bind(ids::first_click_id(since))
-    .bind(site_id)
-    .bind(flags::UNKNOWN_HOST)
-    .bind(host)
+    sql("update visits set flags = flags - :unknown_host
+          where click_id >= :click_id and site_id = :site_id and (flags & :unknown_host) = :unknown_host
+            and (landing_host = :host or landing_host like '%.' || :host)")
+    .set("click_id", ids::first_click_id(since))
+    .set("site_id", site_id)
+    .set("unknown_host", flags::UNKNOWN_HOST)
+    .set("host", host)
     .execute(tx)
     .await
     .context("could not mark the visits of a host as counted")?;
@@ -318,8 +313,8 @@ pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<
 }
 
 async fn alias_target(tx: &mut AnyConnection, alias: &ClickId) -> Result<Option<ClickId>> {
-    let row = sqlx::query("select click_id from visits where alias = $1 order by click_id limit 1")
-        .bind(alias.as_str())
+    let row = sql("select click_id from visits where alias = :alias order by click_id limit 1")
+        .set("alias", alias.as_str())
         .fetch_optional(tx)
         .await?;
     row.map(|row| click_id(&row, "click_id")).transpose()
@@ -330,20 +325,18 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<
     let Some(signed) = signed else { return Ok(None) };
     // At the same time, a reported visit comes before a provisional one. The browser's time is the
     // last criterion, because clients can choose it.
-    let row = sqlx::query(
-        "select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device,
+    let row = sql("select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device,
                 flags & 8192 as provisional, received_at_ms, sent_at_ms
            from visits
-          where click_id = $1
+          where click_id = :signed
           union all
          select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device,
                 flags & 8192, received_at_ms, sent_at_ms
            from provisional_visits
-          where click_id = $1
+          where click_id = :signed
           order by at_ms, provisional, received_at_ms, sent_at_ms
-          limit 1",
-    )
-    .bind(signed.as_str())
+          limit 1")
+    .set("signed", signed.as_str())
     .fetch_optional(tx)
     .await
     .context("could not read the visit of a click ID")?;
@@ -351,28 +344,26 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<
 }
 
 pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<Value> {
-    let row = sqlx::query(
-        "select at_ms, url, referrer, channel, source, medium, campaign, landing_path, device, flags, details,
+    let row = sql("select at_ms, url, referrer, channel, source, medium, campaign, landing_path, device, flags, details,
                 flags & 8192 as provisional, received_at_ms, sent_at_ms
            from visits
-          where click_id = $1
+          where click_id = :click_id
           union all
          select at_ms, url, referrer, channel, source, medium, campaign, landing_path, device, flags, details,
                 flags & 8192, received_at_ms, sent_at_ms
            from provisional_visits
-          where click_id = $1
+          where click_id = :click_id
           order by at_ms, provisional, received_at_ms, sent_at_ms
-          limit 1",
-    )
-    .bind(click_id.as_str())
+          limit 1")
+    .set("click_id", click_id.as_str())
     .fetch_optional(tx)
     .await
     .context("could not read a visit")?;
     let Some(row) = row else { return Ok(Value::Null) };
-    let details: String = row.try_get("details")?;
+    let details: String = row.get("details")?;
     let details: Value = serde_json::from_str(&details).context("a visit's details")?;
-    let text = |column: &str| row.try_get::<Option<String>, _>(column).map(Value::from);
-    let (at, flags): (i64, i64) = (row.try_get("at_ms")?, row.try_get("flags")?);
+    let text = |column: &str| row.get::<Option<String>>(column).map(Value::from);
+    let (at, flags): (i64, i64) = (row.get("at_ms")?, row.get("flags")?);
     let mut facts = Map::new();
     facts.insert("click_id".to_owned(), click_id.as_str().into());
     facts.insert("at".to_owned(), Timestamp::from_ms(at).to_rfc3339().into());
@@ -401,24 +392,24 @@ pub(super) async fn facts(tx: &mut AnyConnection, click_id: &ClickId) -> Result<
     Ok(Value::Object(facts))
 }
 
-fn visit(row: &AnyRow) -> Result<Visit> {
-    let previous: Option<String> = row.try_get("previous_click_id")?;
+fn visit(row: &Row) -> Result<Visit> {
+    let previous: Option<String> = row.get("previous_click_id")?;
     Ok(Visit {
         click_id: click_id(row, "click_id")?,
-        site_id: row.try_get("site_id")?,
-        at: Timestamp::from_ms(row.try_get("at_ms")?),
+        site_id: row.get("site_id")?,
+        at: row.get("at_ms")?,
         previous: previous.as_deref().and_then(ClickId::parse),
-        channel: row.try_get("channel")?,
-        source: row.try_get("source")?,
-        medium: row.try_get("medium")?,
-        campaign: row.try_get("campaign")?,
-        landing_path: row.try_get("landing_path")?,
-        device: row.try_get("device")?,
-        is_provisional: row.try_get::<i64, _>("provisional")? != 0,
+        channel: row.get("channel")?,
+        source: row.get("source")?,
+        medium: row.get("medium")?,
+        campaign: row.get("campaign")?,
+        landing_path: row.get("landing_path")?,
+        device: row.get("device")?,
+        is_provisional: row.get::<bool>("provisional")?,
     })
 }
 
-fn click_id(row: &AnyRow, column: &str) -> Result<ClickId> {
-    let text: String = row.try_get(column)?;
+fn click_id(row: &Row, column: &str) -> Result<ClickId> {
+    let text: String = row.get(column)?;
     ClickId::parse(&text).with_context(|| format!("{text:?} is not a click ID"))
 }

@@ -2,11 +2,12 @@
 //! tag sends after the visit. Private to this module.
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::click_id;
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
+use crate::store::sql;
 
 const MAX_NOTES: i64 = 20;
 /// Maximum number of checkout sessions per click ID. A buyer has a few; the limit stops an attacker
@@ -19,16 +20,14 @@ pub(in crate::visit) async fn insert_note(
     click_id: &ClickId,
     anytrack_click_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into visit_notes (anytrack_click_id, click_id, at_ms)
-         select $1, $2, $3
-          where (select count(*) from visit_notes where click_id = $2) < $4
-             on conflict do nothing",
-    )
-    .bind(anytrack_click_id)
-    .bind(click_id.as_str())
-    .bind(now.as_ms())
-    .bind(MAX_NOTES)
+    sql("insert into visit_notes (anytrack_click_id, click_id, at_ms)
+         select :anytrack_click_id, :click_id, :at_ms
+          where (select count(*) from visit_notes where click_id = :click_id) < :max_notes
+             on conflict do nothing")
+    .set("anytrack_click_id", anytrack_click_id)
+    .set("click_id", click_id.as_str())
+    .set("at_ms", now)
+    .set("max_notes", MAX_NOTES)
     .execute(tx)
     .await
     .context("could not store an AnyTrack click ID")?;
@@ -41,16 +40,14 @@ pub(in crate::visit) async fn click_id_of_note(
 ) -> Result<Option<ClickId>> {
     // Only notes whose visit has arrived. The search for late visits in `conversion` uses the same
     // condition.
-    let row = sqlx::query(
-        "select n.click_id
+    let row = sql("select n.click_id
            from visit_notes n
-          where n.anytrack_click_id = $1
+          where n.anytrack_click_id = :anytrack_click_id
             and (exists (select 1 from visits v where v.click_id = n.click_id)
                  or (substr(n.click_id, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = n.click_id)))
           order by n.at_ms, n.click_id
-          limit 1",
-    )
-    .bind(anytrack_click_id)
+          limit 1")
+    .set("anytrack_click_id", anytrack_click_id)
     .fetch_optional(tx)
     .await?;
     row.map(|row| self::click_id(&row, "click_id")).transpose()
@@ -62,16 +59,14 @@ pub(in crate::visit) async fn insert_session(
     click_id: &ClickId,
     session_id: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "insert into visit_sessions (session_id, click_id, at_ms)
-         select $1, $2, $3
-          where (select count(*) from visit_sessions where click_id = $2) < $4
-             on conflict do nothing",
-    )
-    .bind(session_id)
-    .bind(click_id.as_str())
-    .bind(now.as_ms())
-    .bind(MAX_SESSIONS)
+    sql("insert into visit_sessions (session_id, click_id, at_ms)
+         select :session_id, :click_id, :at_ms
+          where (select count(*) from visit_sessions where click_id = :click_id) < :max_sessions
+             on conflict do nothing")
+    .set("session_id", session_id)
+    .set("click_id", click_id.as_str())
+    .set("at_ms", now)
+    .set("max_sessions", MAX_SESSIONS)
     .execute(tx)
     .await
     .context("could not store the visitor of a checkout session")?;
@@ -82,10 +77,8 @@ pub(in crate::visit) async fn click_id_of_session(
     tx: &mut AnyConnection,
     session_id: &str,
 ) -> Result<Option<ClickId>> {
-    let row = sqlx::query(
-        "select click_id from visit_sessions where session_id = $1 order by at_ms, click_id limit 1",
-    )
-    .bind(session_id)
+    let row = sql("select click_id from visit_sessions where session_id = :session_id order by at_ms, click_id limit 1")
+    .set("session_id", session_id)
     .fetch_optional(tx)
     .await
     .context("could not read the visitor of a checkout session")?;
@@ -96,16 +89,14 @@ pub(in crate::visit) async fn note_of(
     tx: &mut AnyConnection,
     click_id: &ClickId,
 ) -> Result<Option<String>> {
-    let row = sqlx::query(
-        "select anytrack_click_id
+    let row = sql("select anytrack_click_id
            from visit_notes
-          where click_id = $1
-             or click_id in (select alias from visits where click_id = $1 and substr(alias, 1, 4) = 'ck_z')
+          where click_id = :click_id
+             or click_id in (select alias from visits where click_id = :click_id and substr(alias, 1, 4) = 'ck_z')
           order by at_ms desc, anytrack_click_id
-          limit 1",
-    )
-    .bind(click_id.as_str())
+          limit 1")
+    .set("click_id", click_id.as_str())
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    Ok(row.map(|row| row.get(0)).transpose()?)
 }

@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
 use super::VISITS;
 use crate::clock::Timestamp;
 use crate::ids::{self, ClickId};
-use crate::store::{Cell, Row, Store};
+use crate::store::{NewRow, Store, sql};
 use crate::visit::flags;
 use crate::visit::provisional::UNSENT_MS;
 
@@ -19,33 +19,31 @@ pub(in crate::visit) async fn reported_between(
     from: &str,
     to: &str,
 ) -> Result<HashSet<String>> {
-    let rows = sqlx::query("select click_id from visits where click_id >= $1 and click_id <= $2")
-        .bind(from)
-        .bind(to)
+    let rows = sql("select click_id from visits where click_id >= :from and click_id <= :to")
+        .set("from", from)
+        .set("to", to)
         .fetch_all(store.pool())
         .await
         .context("could not read which visits were reported")?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Inserts a provisional visit. Its row is that of a visit without the alias.
-pub(in crate::visit) async fn insert_provisional(tx: &mut AnyConnection, row: &Row) -> Result<()> {
-    let mut query = sqlx::query(
-        "insert into provisional_visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url,
+pub(in crate::visit) async fn insert_provisional(
+    tx: &mut AnyConnection,
+    row: &NewRow,
+) -> Result<()> {
+    let mut statement = sql("insert into provisional_visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url,
                                          referrer, channel, source, medium, campaign, landing_host, landing_path, device,
                                          flags, visitor, details)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-             on conflict do nothing",
-    );
-    for ((name, _), cell) in VISITS.columns.iter().zip(&row.cells) {
-        query = match cell {
-            _ if *name == "alias" => query,
-            Cell::Null => query.bind(None::<String>),
-            Cell::Int(number) => query.bind(*number),
-            Cell::Text(text) => query.bind(text.clone().into_owned()),
-        };
+         values (:click_id, :sent_at_ms, :site_id, :at_ms, :received_at_ms, :previous_click_id, :url,
+                 :referrer, :channel, :source, :medium, :campaign, :landing_host, :landing_path, :device,
+                 :flags, :visitor, :details)
+             on conflict do nothing");
+    for ((name, kind), cell) in VISITS.columns.iter().zip(&row.cells) {
+        statement = statement.set(name, cell.stored_as(*kind));
     }
-    query.execute(tx).await.context("could not store a provisional visit")?;
+    statement.execute(tx).await.context("could not store a provisional visit")?;
     Ok(())
 }
 
@@ -53,44 +51,40 @@ pub(in crate::visit) async fn insert_provisional(tx: &mut AnyConnection, row: &R
 /// has arrived.
 pub(in crate::visit) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
     // Locks the row, so that a concurrent `replace_provisional` waits and then sees the result.
-    sqlx::query("update provisional_visits set flags = flags where click_id = $1")
-        .bind(click_id)
+    sql("update provisional_visits set flags = flags where click_id = :click_id")
+        .set("click_id", click_id)
         .execute(&mut *tx)
         .await
         .context("could not lock a provisional visit")?;
-    let moved = sqlx::query(
-        "insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel,
+    let moved = sql("insert into visits (click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel,
                              source, medium, campaign, landing_host, landing_path, device, flags, visitor, details)
          select click_id, sent_at_ms, site_id, at_ms, received_at_ms, previous_click_id, url, referrer, channel, source, medium,
                 campaign, landing_host, landing_path, device, flags, visitor, details
            from provisional_visits p
-          where click_id = $1
+          where click_id = :click_id
             and not exists (select 1 from visits v
-                             where v.click_id = $1 and v.previous_click_id is distinct from v.click_id)
-             on conflict do nothing",
-    )
-    .bind(click_id)
+                             where v.click_id = :click_id and v.previous_click_id is distinct from v.click_id)
+             on conflict do nothing")
+    .set("click_id", click_id)
     .execute(&mut *tx)
     .await
     .context("could not promote a provisional visit")?;
     if moved.rows_affected() == 1 {
-        sqlx::query(
-            "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
+        sql("insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
              select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
                     coalesce(landing_path, ''), device, 1
                from provisional_visits
-              where click_id = $1 and (flags & $2) = 0
+              where click_id = :click_id and (flags & :unknown_host) = 0
                  on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
-                 do update set visits = visit_counts.visits + 1",
-        )
-        .bind(click_id)
-        .bind(flags::UNKNOWN_HOST)
+                 do update set visits = visit_counts.visits + 1")
+        .set("click_id", click_id)
+        .set("unknown_host", flags::UNKNOWN_HOST)
         .execute(&mut *tx)
         .await
         .context("could not count a promoted visit")?;
     }
-    sqlx::query("delete from provisional_visits where click_id = $1")
-        .bind(click_id)
+    sql("delete from provisional_visits where click_id = :click_id")
+        .set("click_id", click_id)
         .execute(tx)
         .await
         .context("could not take away a promoted visit")?;
@@ -100,13 +94,11 @@ pub(in crate::visit) async fn promote(tx: &mut AnyConnection, click_id: &str) ->
 /// Deletes the provisional visit of a landing whose report has arrived. If it was moved to
 /// `visits`, it also corrects the count.
 pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &ClickId) -> Result<()> {
-    let known = sqlx::query(
-        "select click_id from provisional_visits where click_id = $1
+    let known = sql("select click_id from provisional_visits where click_id = :click_id
           union all
-         select click_id from visits where click_id = $1 and sent_at_ms = $2",
-    )
-    .bind(click_id.as_str())
-    .bind(UNSENT_MS)
+         select click_id from visits where click_id = :click_id and sent_at_ms = :unsent_ms")
+    .set("click_id", click_id.as_str())
+    .set("unsent_ms", UNSENT_MS)
     .fetch_optional(store.pool())
     .await
     .context("could not read a provisional visit")?;
@@ -114,32 +106,30 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
         return Ok(());
     }
     let mut tx = store.begin().await?;
-    sqlx::query("delete from provisional_visits where click_id = $1")
-        .bind(click_id.as_str())
+    sql("delete from provisional_visits where click_id = :click_id")
+        .set("click_id", click_id.as_str())
         .execute(&mut *tx)
         .await
         .context("could not delete a provisional visit")?;
     // The report is counted in the same quarter hour, possibly with other values. This takes the
     // provisional count back. If its counter was rolled up already, a new one of -1 corrects the
     // sums at the next rollup.
-    sqlx::query(
-        "insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
+    sql("insert into visit_counts (site_id, quarter, channel, source, medium, campaign, landing_path, device, visits)
          select site_id, at_ms / 900000, channel, coalesce(source, ''), coalesce(medium, ''), coalesce(campaign, ''),
                 coalesce(landing_path, ''), device, -1
            from visits
-          where click_id = $1 and sent_at_ms = $2 and (flags & $3) = 0
+          where click_id = :click_id and sent_at_ms = :unsent_ms and (flags & :unknown_host) = 0
              on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
-             do update set visits = visit_counts.visits - 1",
-    )
-    .bind(click_id.as_str())
-    .bind(UNSENT_MS)
-    .bind(flags::UNKNOWN_HOST)
+             do update set visits = visit_counts.visits - 1")
+    .set("click_id", click_id.as_str())
+    .set("unsent_ms", UNSENT_MS)
+    .set("unknown_host", flags::UNKNOWN_HOST)
     .execute(&mut *tx)
     .await
     .context("could not correct the count of a promoted visit")?;
-    sqlx::query("delete from visits where click_id = $1 and sent_at_ms = $2")
-        .bind(click_id.as_str())
-        .bind(UNSENT_MS)
+    sql("delete from visits where click_id = :click_id and sent_at_ms = :unsent_ms")
+        .set("click_id", click_id.as_str())
+        .set("unsent_ms", UNSENT_MS)
         .execute(&mut *tx)
         .await
         .context("could not take away a promoted visit")?;
@@ -151,8 +141,8 @@ pub(in crate::visit) async fn delete_provisional(
     tx: &mut AnyConnection,
     until: Timestamp,
 ) -> Result<u64> {
-    let gone = sqlx::query("delete from provisional_visits where click_id < $1")
-        .bind(ids::first_click_id(until))
+    let gone = sql("delete from provisional_visits where click_id < :click_id")
+        .set("click_id", ids::first_click_id(until))
         .execute(tx)
         .await
         .context("could not delete provisional visits")?;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::AnyConnection;
 
-use crate::store::Store;
+use crate::store::{Store, ToSql as _, sql};
 use crate::visit::fold::{Counter, SumKey};
 
 /// Number of rows that one statement inserts. The remaining rows are inserted one by one.
@@ -17,12 +17,10 @@ pub(in crate::visit) async fn has_counters(
     site_id: &str,
     (from, until): (i64, i64),
 ) -> Result<bool> {
-    let first = sqlx::query(
-        "select 1 from visit_counts where site_id = $1 and quarter >= $2 and quarter < $3 limit 1",
-    )
-    .bind(site_id)
-    .bind(from)
-    .bind(until)
+    let first = sql("select 1 from visit_counts where site_id = :site_id and quarter >= :from and quarter < :until limit 1")
+    .set("site_id", site_id)
+    .set("from", from)
+    .set("until", until)
     .fetch_optional(store.pool())
     .await
     .context("could not check for counters to roll up")?;
@@ -39,45 +37,41 @@ pub(in crate::visit) async fn take_counters(
 ) -> Result<Vec<Counter>> {
     // Reads the key at which the batch ends, and deletes by range. With a list of keys, PostgreSQL
     // would scan the whole table.
-    let end = sqlx::query(
-        "select quarter, channel, source, medium, campaign, landing_path, device
+    let end = sql("select quarter, channel, source, medium, campaign, landing_path, device
            from visit_counts
-          where site_id = $1 and quarter >= $2 and quarter < $3
+          where site_id = :site_id and quarter >= :from and quarter < :until
           order by quarter, channel, source, medium, campaign, landing_path, device
-          limit 1 offset $4",
-    )
-    .bind(site_id)
-    .bind(from)
-    .bind(until)
-    .bind(limit)
+          limit 1 offset :limit")
+    .set("site_id", site_id)
+    .set("from", from)
+    .set("until", until)
+    .set("limit", limit)
     .fetch_optional(&mut *tx)
     .await
     .context("could not read which counters to roll up")?;
     let rows = match end {
         Some(end) => {
-            let mut query = sqlx::query(
-                "delete from visit_counts
-                  where site_id = $1 and quarter >= $2
-                    and (quarter, channel, source, medium, campaign, landing_path, device) < ($3, $4, $5, $6, $7, $8, $9)
-                 returning quarter, channel, source, campaign, landing_path, device, visits",
-            )
-            .bind(site_id)
-            .bind(from)
-            .bind(end.try_get::<i64, _>("quarter")?);
+            let mut end_of_range = vec![end.get::<i64>("quarter")?.to_sql()];
             for column in ["channel", "source", "medium", "campaign", "landing_path", "device"] {
-                query = query.bind(end.try_get::<String, _>(column)?);
+                end_of_range.push(end.get::<String>(column)?.to_sql());
             }
-            query.fetch_all(tx).await
+            sql("delete from visit_counts
+                  where site_id = :site_id and quarter >= :from
+                    and (quarter, channel, source, medium, campaign, landing_path, device) < :end
+                 returning quarter, channel, source, campaign, landing_path, device, visits")
+            .set("site_id", site_id)
+            .set("from", from)
+            .set_rows("end", vec![end_of_range])
+            .fetch_all(tx)
+            .await
         }
         None => {
-            sqlx::query(
-                "delete from visit_counts
-                  where site_id = $1 and quarter >= $2 and quarter < $3
-                 returning quarter, channel, source, campaign, landing_path, device, visits",
-            )
-            .bind(site_id)
-            .bind(from)
-            .bind(until)
+            sql("delete from visit_counts
+                  where site_id = :site_id and quarter >= :from and quarter < :until
+                 returning quarter, channel, source, campaign, landing_path, device, visits")
+            .set("site_id", site_id)
+            .set("from", from)
+            .set("until", until)
             .fetch_all(tx)
             .await
         }
@@ -86,27 +80,16 @@ pub(in crate::visit) async fn take_counters(
     rows.iter()
         .map(|row| {
             Ok(Counter {
-                quarter: row.try_get("quarter")?,
-                channel: row.try_get("channel")?,
-                source: row.try_get("source")?,
-                campaign: row.try_get("campaign")?,
-                landing_path: row.try_get("landing_path")?,
-                device: row.try_get("device")?,
-                visits: row.try_get("visits")?,
+                quarter: row.get("quarter")?,
+                channel: row.get("channel")?,
+                source: row.get("source")?,
+                campaign: row.get("campaign")?,
+                landing_path: row.get("landing_path")?,
+                device: row.get("device")?,
+                visits: row.get("visits")?,
             })
         })
         .collect()
-}
-
-macro_rules! add {
-    ($rows:literal) => {
-        concat!(
-            "insert into visit_sums (site, dimension, width, quarter, name, visits) values ",
-            $rows,
-            " on conflict (site, dimension, width, quarter, name)
-              do update set visits = visit_sums.visits + excluded.visits"
-        )
-    };
 }
 
 /// Adds visits to a site's sums.
@@ -119,23 +102,24 @@ pub(in crate::visit) async fn add_sums(
     let (many, rest) = sums.as_chunks::<ROWS>();
     let statements = many.iter().map(|rows| rows.as_slice()).chain(rest.chunks(1));
     for rows in statements {
-        let text = if rows.len() == ROWS {
-            add!(
-                "($1, $2, $3, $4, $5, $6), ($1, $7, $8, $9, $10, $11), ($1, $12, $13, $14, $15, $16),
-                 ($1, $17, $18, $19, $20, $21), ($1, $22, $23, $24, $25, $26), ($1, $27, $28, $29, $30, $31),
-                 ($1, $32, $33, $34, $35, $36), ($1, $37, $38, $39, $40, $41), ($1, $42, $43, $44, $45, $46),
-                 ($1, $47, $48, $49, $50, $51), ($1, $52, $53, $54, $55, $56), ($1, $57, $58, $59, $60, $61),
-                 ($1, $62, $63, $64, $65, $66), ($1, $67, $68, $69, $70, $71), ($1, $72, $73, $74, $75, $76),
-                 ($1, $77, $78, $79, $80, $81)"
-            )
-        } else {
-            add!("($1, $2, $3, $4, $5, $6)")
-        };
-        let mut query = sqlx::query(text).bind(site);
-        for ((dimension, width, quarter, name), visits) in rows {
-            query = query.bind(*dimension).bind(*width).bind(*quarter).bind(name).bind(**visits);
-        }
-        query.execute(&mut *tx).await.context("could not add to the sums of visits")?;
+        let rows = rows.iter().map(|((dimension, width, quarter, name), visits)| {
+            vec![
+                site.to_sql(),
+                dimension.to_sql(),
+                width.to_sql(),
+                quarter.to_sql(),
+                name.to_sql(),
+                visits.to_sql(),
+            ]
+        });
+        sql("insert into visit_sums (site, dimension, width, quarter, name, visits)
+             values :rows
+                 on conflict (site, dimension, width, quarter, name)
+              do update set visits = visit_sums.visits + excluded.visits")
+        .set_rows("rows", rows.collect())
+        .execute(&mut *tx)
+        .await
+        .context("could not add to the sums of visits")?;
     }
     Ok(())
 }

@@ -1,0 +1,551 @@
+//! The typed edge to SQL: statements with named values, rows whose columns decode themselves.
+//! Takes a constant text with `:name` wherever a value belongs. Returns rows and typed columns.
+//! Guarantees that a text consists of constant pieces, so that no value ever becomes part of one, and
+//! that a name without a value is an error and never another value.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::ops::Add;
+
+use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
+use sqlx::error::BoxDynError;
+use sqlx::{Any, Arguments as _, AssertSqlSafe, Decode, Executor, Type};
+use sqlx::{Column as _, ColumnIndex, Error, Result, Row as _};
+
+use crate::clock::Timestamp;
+use crate::ids::ClickId;
+use crate::money::Currency;
+
+/// A statement, before its values.
+///
+/// ```ignore
+/// sql("update visits set host = :host where click_id = :click_id")
+///     .set("host", host)
+///     .set("click_id", id)
+///     .execute(&mut *tx)
+/// ```
+pub(crate) fn sql(text: impl Into<Text>) -> Statement {
+    Statement { text: text.into(), values: Vec::new() }
+}
+
+/// The text of a statement, composed of constant pieces only.
+#[derive(Clone, Debug)]
+pub(crate) struct Text(Cow<'static, str>);
+
+impl From<&'static str> for Text {
+    fn from(piece: &'static str) -> Self {
+        Self(Cow::Borrowed(piece))
+    }
+}
+
+impl Add<&'static str> for Text {
+    type Output = Self;
+
+    fn add(self, piece: &'static str) -> Self {
+        Self(self.0 + piece)
+    }
+}
+
+impl Add for Text {
+    type Output = Self;
+
+    fn add(self, piece: Self) -> Self {
+        Self(Cow::Owned(self.0.into_owned() + &piece.0))
+    }
+}
+
+impl Add<i64> for Text {
+    type Output = Self;
+
+    fn add(self, number: i64) -> Self {
+        Self(Cow::Owned(format!("{}{number}", self.0)))
+    }
+}
+
+/// A text with named places, and the values for them.
+#[must_use = "a statement does nothing until it is executed or its rows are read"]
+pub(crate) struct Statement {
+    text: Text,
+    values: Vec<(&'static str, Given)>,
+}
+
+/// What stands for a name.
+enum Given {
+    One(Value),
+    List(Vec<Value>),
+    Rows(Vec<Vec<Value>>),
+}
+
+impl Statement {
+    /// Gives the value of `:name`. A text may do without it.
+    pub(crate) fn set(mut self, name: &'static str, value: impl ToSql) -> Self {
+        self.values.push((name, Given::One(value.to_sql())));
+        self
+    }
+
+    /// Gives the values of a list, `in (:name)`, which always has `places` of them, so that the text
+    /// stays the same: the first value is repeated. `values` has at least one and at most `places`.
+    pub(crate) fn set_list<T: ToSql>(
+        mut self,
+        name: &'static str,
+        values: &[T],
+        places: usize,
+    ) -> Self {
+        let padded =
+            values.iter().chain(std::iter::repeat(&values[0])).take(places.max(values.len()));
+        self.values.push((name, Given::List(padded.map(ToSql::to_sql).collect())));
+        self
+    }
+
+    /// Gives rows of values, all of one length: `values :name` becomes `values ($1, $2), ($3, $4)`.
+    pub(crate) fn set_rows(mut self, name: &'static str, rows: Vec<Vec<Value>>) -> Self {
+        self.values.push((name, Given::Rows(rows)));
+        self
+    }
+
+    /// Appends a piece.
+    pub(crate) fn then(mut self, piece: impl Into<Text>) -> Self {
+        self.text = self.text + " " + piece.into();
+        self
+    }
+
+    /// Appends `and CONDITION` when there is a value for the name in it; otherwise the text stays
+    /// as it is, so the planner sees only the conditions that count.
+    pub(crate) fn and(self, condition: &'static str, value: Option<impl ToSql>) -> Self {
+        let Some(value) = value else { return self };
+        let name = condition.split_once(':').map_or("", |(_, rest)| leading_name(rest));
+        self.then("and").then(condition).set(name, value)
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// If the database fails, or names and values do not fit.
+    pub(crate) async fn execute<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<AnyQueryResult> {
+        let (text, arguments) = self.numbered()?;
+        sqlx::query_with(text, arguments).execute(executor).await
+    }
+
+    /// Every row.
+    ///
+    /// # Errors
+    /// As [`Statement::execute`].
+    pub(crate) async fn fetch_all<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Vec<Row>> {
+        let (text, arguments) = self.numbered()?;
+        let rows = sqlx::query_with(text, arguments).fetch_all(executor).await?;
+        Ok(rows.into_iter().map(Row).collect())
+    }
+
+    /// The first row, if there is one.
+    ///
+    /// # Errors
+    /// As [`Statement::execute`].
+    pub(crate) async fn fetch_optional<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Option<Row>> {
+        let (text, arguments) = self.numbered()?;
+        Ok(sqlx::query_with(text, arguments).fetch_optional(executor).await?.map(Row))
+    }
+
+    /// The first row.
+    ///
+    /// # Errors
+    /// As [`Statement::execute`]; [`Error::RowNotFound`] if there is none.
+    pub(crate) async fn fetch_one<'e>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Row> {
+        self.fetch_optional(executor).await?.ok_or(Error::RowNotFound)
+    }
+
+    /// Every row as a `T`.
+    ///
+    /// # Errors
+    /// As [`Statement::execute`], or if a column cannot be read.
+    pub(crate) async fn all<'e, T: FromRow>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Vec<T>> {
+        self.fetch_all(executor).await?.iter().map(T::from_row).collect()
+    }
+
+    /// The first row as a `T`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Statement::all`].
+    pub(crate) async fn optional<'e, T: FromRow>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Option<T>> {
+        self.fetch_optional(executor).await?.as_ref().map(T::from_row).transpose()
+    }
+
+    /// The first row as a `T`.
+    ///
+    /// # Errors
+    /// As [`Statement::all`]; [`Error::RowNotFound`] if there is none.
+    pub(crate) async fn one<'e, T: FromRow>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<T> {
+        T::from_row(&self.fetch_one(executor).await?)
+    }
+
+    /// The first column of every row.
+    ///
+    /// # Errors
+    /// As [`Statement::all`].
+    pub(crate) async fn values<'e, T: FromSql>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<Vec<T>> {
+        self.fetch_all(executor).await?.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The first column of the first row.
+    ///
+    /// # Errors
+    /// As [`Statement::one`].
+    pub(crate) async fn value<'e, T: FromSql>(
+        self,
+        executor: impl Executor<'e, Database = Any>,
+    ) -> Result<T> {
+        self.fetch_one(executor).await?.get(0)
+    }
+
+    /// The text with `$1`, `$2`, … in the order in which the names occur, and the values in that order.
+    fn numbered(self) -> Result<(AssertSqlSafe<String>, AnyArguments)> {
+        let mut arguments = AnyArguments::default();
+        let mut known: Vec<(&str, String)> = Vec::new();
+        let text = replace_names(&self.text.0, |name| {
+            if let Some((_, places)) = known.iter().find(|(known, _)| *known == name) {
+                return Ok(places.clone());
+            }
+            let mut given = self.values.iter().filter(|(given, _)| *given == name);
+            let (Some((name, given)), None) = (given.next(), given.next()) else {
+                return Err(misfit(&format!(":{name} needs one value"), &self.text));
+            };
+            let places = given.add_to(&mut arguments).map_err(Error::Encode)?;
+            known.push((name, places.clone()));
+            Ok(places)
+        })?;
+        Ok((AssertSqlSafe(text), arguments))
+    }
+}
+
+fn misfit(what: &str, text: &Text) -> Error {
+    Error::Encode(format!("{what} in: {}", text.0).into())
+}
+
+/// Replaces every `:name` outside of quoted text.
+fn replace_names<'t>(
+    text: &'t str,
+    mut places: impl FnMut(&'t str) -> Result<String>,
+) -> Result<String> {
+    let mut replaced = String::with_capacity(text.len());
+    for (at, part) in text.split('\'').enumerate() {
+        if at > 0 {
+            replaced.push('\'');
+        }
+        if at % 2 == 1 {
+            replaced.push_str(part);
+            continue;
+        }
+        let mut pieces = part.split(':');
+        replaced.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let name = leading_name(piece);
+            replaced.push_str(&places(name)?);
+            replaced.push_str(&piece[name.len()..]);
+        }
+    }
+    Ok(replaced)
+}
+
+fn leading_name(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+impl Given {
+    /// Adds the values, and answers their places: `$3`, `$3, $4, $5` or `($3, $4), ($5, $6)`.
+    fn add_to(&self, arguments: &mut AnyArguments) -> Result<String, BoxDynError> {
+        match self {
+            Self::One(value) => add_all(std::slice::from_ref(value), arguments),
+            Self::List(values) => add_all(values, arguments),
+            Self::Rows(rows) => {
+                let rows = rows.iter().map(|row| Ok(format!("({})", add_all(row, arguments)?)));
+                Ok(rows.collect::<Result<Vec<_>, BoxDynError>>()?.join(", "))
+            }
+        }
+    }
+}
+
+fn add_all(values: &[Value], arguments: &mut AnyArguments) -> Result<String, BoxDynError> {
+    let mut places = String::new();
+    for value in values {
+        value.add_to(arguments)?;
+        let comma = if places.is_empty() { "" } else { ", " };
+        write!(places, "{comma}${}", arguments.len())?;
+    }
+    Ok(places)
+}
+
+/// A value as a database stores it; the type of a null matters to PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// `bigint`.
+    Int(Option<i64>),
+    /// `text`.
+    Text(Option<String>),
+    /// `bytea`.
+    Bytes(Option<Vec<u8>>),
+}
+
+impl Value {
+    fn add_to(&self, arguments: &mut AnyArguments) -> Result<(), BoxDynError> {
+        match self {
+            Self::Int(value) => arguments.add(*value),
+            Self::Text(value) => arguments.add(value.clone()),
+            Self::Bytes(value) => arguments.add(value.clone()),
+        }
+    }
+}
+
+/// What a statement takes.
+pub(crate) trait ToSql {
+    /// Its null.
+    const NULL: Value;
+
+    /// How it is stored.
+    fn to_sql(&self) -> Value;
+}
+
+impl<T: ToSql + ?Sized> ToSql for &T {
+    const NULL: Value = T::NULL;
+
+    fn to_sql(&self) -> Value {
+        T::to_sql(self)
+    }
+}
+
+impl<T: ToSql> ToSql for Option<T> {
+    const NULL: Value = T::NULL;
+
+    fn to_sql(&self) -> Value {
+        self.as_ref().map_or(T::NULL, T::to_sql)
+    }
+}
+
+macro_rules! to_sql {
+    ($($type:ty: $kind:ident = |$value:ident| $stored:expr;)+) => {$(
+        impl ToSql for $type {
+            const NULL: Value = Value::$kind(None);
+
+            fn to_sql(&self) -> Value {
+                let $value = self;
+                Value::$kind(Some($stored))
+            }
+        }
+    )+};
+}
+
+to_sql! {
+    i64: Int = |value| *value;
+    i32: Int = |value| i64::from(*value);
+    u32: Int = |value| i64::from(*value);
+    u16: Int = |value| i64::from(*value);
+    bool: Int = |value| i64::from(*value);
+    Timestamp: Int = |value| value.as_ms();
+    str: Text = |value| value.to_owned();
+    String: Text = |value| value.clone();
+    Cow<'_, str>: Text = |value| value.clone().into_owned();
+    ClickId: Text = |value| value.as_str().to_owned();
+    Currency: Text = |value| value.to_string();
+    [u8]: Bytes = |value| value.to_vec();
+    Vec<u8>: Bytes = |value| value.clone();
+}
+
+impl ToSql for Value {
+    const NULL: Self = Self::Text(None);
+
+    fn to_sql(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// What a column can be read as.
+pub(crate) trait FromSql: Sized {
+    /// How the database stores it.
+    type Stored: for<'r> Decode<'r, Any> + Type<Any>;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the stored value is none of `Self`.
+    fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError>;
+}
+
+impl<T: FromSql> FromSql for Option<T> {
+    type Stored = Option<T::Stored>;
+
+    fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError> {
+        stored.map(T::from_sql).transpose()
+    }
+}
+
+macro_rules! from_sql {
+    ($($type:ty: $stored:ty = |$value:ident| $read:expr;)+) => {$(
+        impl FromSql for $type {
+            type Stored = $stored;
+
+            fn from_sql($value: $stored) -> Result<Self, BoxDynError> {
+                $read
+            }
+        }
+    )+};
+}
+
+from_sql! {
+    i64: i64 = |value| Ok(value);
+    u64: i64 = |value| Ok(u64::try_from(value)?);
+    u32: i64 = |value| Ok(u32::try_from(value)?);
+    u16: i64 = |value| Ok(u16::try_from(value)?);
+    usize: i64 = |value| Ok(usize::try_from(value)?);
+    bool: i64 = |value| Ok(value != 0);
+    Timestamp: i64 = |value| Ok(Self::from_ms(value));
+    String: String = |value| Ok(value);
+    Vec<u8>: Vec<u8> = |value| Ok(value);
+    Currency: String = |value| Self::parse(&value).ok_or_else(|| format!("{value:?} is no currency").into());
+}
+
+/// A row of a result.
+pub(crate) struct Row(AnyRow);
+
+impl Row {
+    /// The names of its columns, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.columns().iter().map(|column| column.name())
+    }
+
+    /// A column, by name or position.
+    ///
+    /// # Errors
+    /// If there is no such column, or it holds no `T`.
+    pub(crate) fn get<T: FromSql>(&self, column: impl Column) -> Result<T> {
+        let stored: T::Stored = self.0.try_get(column)?;
+        T::from_sql(stored)
+            .map_err(|source| Error::ColumnDecode { index: format!("{column:?}"), source })
+    }
+}
+
+/// The name or the position of a column.
+pub(crate) trait Column: ColumnIndex<AnyRow> + Copy + std::fmt::Debug {}
+
+impl<T: ColumnIndex<AnyRow> + Copy + std::fmt::Debug> Column for T {}
+
+/// What a row can be read as: a struct by [`from_row`], or a tuple by position.
+pub(crate) trait FromRow: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If a column is missing or holds something else.
+    fn from_row(row: &Row) -> Result<Self>;
+}
+
+macro_rules! tuples {
+    ($(($($type:ident $at:literal),+))+) => {$(
+        impl<$($type: FromSql),+> FromRow for ($($type,)+) {
+            fn from_row(row: &Row) -> Result<Self> {
+                Ok(($(row.get::<$type>($at)?,)+))
+            }
+        }
+    )+};
+}
+
+tuples! {
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+}
+
+/// Reads a struct from the columns that are named like its fields:
+/// `from_row!(Visit { click_id, host });`
+macro_rules! from_row {
+    ($type:ident { $($field:ident),+ $(,)? }) => {
+        impl $crate::store::FromRow for $type {
+            fn from_row(row: &$crate::store::Row) -> sqlx::Result<Self> {
+                Ok(Self { $($field: row.get(stringify!($field))?),+ })
+            }
+        }
+    };
+}
+pub(crate) use from_row;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(statement: Statement) -> String {
+        statement.numbered().map_or_else(|error| error.to_string(), |(text, _)| text.0)
+    }
+
+    #[test]
+    fn names_become_numbers_outside_of_quotes() {
+        let rows = [
+            ("select 1", "select 1"),
+            ("a = :a and b = :b or a <> :a", "a = $1 and b = $2 or a <> $1"),
+            ("k = 'first:' || :a", "k = 'first:' || $1"),
+            ("k = 'it''s :no' and x = :b", "k = 'it''s :no' and x = $1"),
+            ("values (:b, :a_1)", "values ($1, $2)"),
+            ("id in (:ids) and b = :b", "id in ($1, $2, $3) and b = $4"),
+            ("values :rows", "values ($1, $2), ($3, $4)"),
+        ];
+        for (given, expected) in rows {
+            let statement = sql(given).set("a", 1).set("a_1", 1).set("b", "x");
+            let statement = statement.set_list("ids", &[7, 8], 3);
+            let rows = vec![vec![1.to_sql(), "x".to_sql()], vec![2.to_sql(), "y".to_sql()]];
+            assert_eq!(text(statement.set_rows("rows", rows)), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn every_name_needs_one_value() {
+        let rows = [
+            ("none", sql("select :a").set("b", 1)),
+            ("two", sql("select :a").set("a", 1).set("a", 2)),
+        ];
+        for (name, statement) in rows {
+            assert!(text(statement).contains(":a needs one value"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_condition_without_a_value_is_not_in_the_text() {
+        let of = |state: Option<&str>| {
+            let list = sql("select id from deliveries where id < :after").set("after", "z");
+            text(list.and("state = :state", state).then("limit :limit").set("limit", 5))
+        };
+        assert_eq!(of(None), "select id from deliveries where id < $1 limit $2");
+        let filtered = "select id from deliveries where id < $1 and state = $2 limit $3";
+        assert_eq!(of(Some("held")), filtered);
+    }
+
+    #[test]
+    fn a_null_keeps_its_type() {
+        assert_eq!(None::<&str>.to_sql(), Value::Text(None));
+        assert_eq!(None::<Timestamp>.to_sql(), Value::Int(None));
+        assert_eq!(Some(&Timestamp::from_ms(5)).to_sql(), Value::Int(Some(5)));
+        assert_eq!(true.to_sql(), Value::Int(Some(1)));
+    }
+}
