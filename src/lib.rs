@@ -48,6 +48,7 @@ pub mod state;
 // The base: used everywhere, imports none of the modules above.
 pub mod clock;
 pub mod config;
+pub mod domain;
 pub mod error;
 mod failpoint;
 pub mod hosts;

@@ -132,13 +132,13 @@ pub(super) async fn note_try(
     // A window that begins in the future was begun by a clock that was ahead.
     let row = sql("insert into login_tries (user_id, began_at_ms, tries) values (:user_id, :began_at_ms, 1)
              on conflict (user_id) do update
-            set tries = case when login_tries.began_at_ms > :p3 and login_tries.began_at_ms <= :began_at_ms then login_tries.tries + 1 else 1 end,
-                began_at_ms = case when login_tries.began_at_ms > :p3 and login_tries.began_at_ms <= :began_at_ms
+            set tries = case when login_tries.began_at_ms > :window_start and login_tries.began_at_ms <= :began_at_ms then login_tries.tries + 1 else 1 end,
+                began_at_ms = case when login_tries.began_at_ms > :window_start and login_tries.began_at_ms <= :began_at_ms
                                    then login_tries.began_at_ms else :began_at_ms end
          returning tries")
     .set("user_id", user_id)
     .set("began_at_ms", now)
-    .set("p3", now.minus(window))
+    .set("window_start", now.minus(window))
     .fetch_one(&mut *tx)
     .await
     .context("could not count a try to sign in")?;

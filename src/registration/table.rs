@@ -24,14 +24,14 @@ pub(super) async fn unregistered(
 ) -> Result<Vec<Visited>> {
     let rows = sql("select v.click_id, v.at_ms, v.url, v.referrer, v.details
            from visits v
-          where v.click_id >= :click_id and v.click_id < :p2 and v.site_id = :site_id and (v.flags & :for_anytrack) <> 0 and v.received_at_ms <= :to
+          where v.click_id >= :first_click_id and v.click_id < :next_click_id and v.site_id = :site_id and (v.flags & :for_anytrack) <> 0 and v.received_at_ms <= :to
             and not exists (select 1 from visit_notes n where n.click_id = v.click_id)
             and not exists (select 1 from registrations r
                              where r.destination_id = :destination_id and r.click_id = v.click_id)
           order by v.click_id, v.at_ms
           limit :limit")
-    .set("click_id", ids::first_click_id(from))
-    .set("p2", ids::first_click_id(to))
+    .set("first_click_id", ids::first_click_id(from))
+    .set("next_click_id", ids::first_click_id(to))
     .set("site_id", &destination.site_id)
     .set("for_anytrack", visit::flags::FOR_ANYTRACK)
     .set("to", to)

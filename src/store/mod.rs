@@ -29,12 +29,13 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub(crate) use backup::{clear_unfinished, copy_sqlite};
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, NewRow, Tally};
 pub(crate) use shadow::Shadow;
-pub(crate) use sql::{FromRow, Row, Statement, Text, ToSql, Value, from_row, sql};
+pub(crate) use sql::{FromRow, FromSql, Row, Statement, Text, ToSql, Value, from_row, sql};
 pub(crate) use sqlite_file::{Counted, Staged};
 // Rooms hand a connection on to their tables; only tables say anything to it.
 use migrations::MIGRATIONS;
 use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
+pub(crate) use sqlx::error::BoxDynError;
 
 /// Connections to a SQLite file that read. It gains nothing from more.
 const SQLITE_CONNECTIONS: u32 = 4;

@@ -244,29 +244,37 @@ fn misfit(what: &str, text: &Text) -> Error {
     Error::Encode(format!("{what} in: {}", text.0).into())
 }
 
-/// Replaces every `:name` outside of quoted text.
+/// Replaces every `:name` outside of quoted text and comments.
 fn replace_names<'t>(
     text: &'t str,
     mut places: impl FnMut(&'t str) -> Result<String>,
 ) -> Result<String> {
     let mut replaced = String::with_capacity(text.len());
-    for (at, part) in text.split('\'').enumerate() {
-        if at > 0 {
-            replaced.push('\'');
-        }
-        if at % 2 == 1 {
-            replaced.push_str(part);
-            continue;
-        }
-        let mut pieces = part.split(':');
-        replaced.push_str(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            let name = leading_name(piece);
+    let mut rest = text;
+    while let Some(at) = rest.find(['\'', '-', ':']) {
+        let (before, from) = rest.split_at(at);
+        replaced.push_str(before);
+        let name = from.strip_prefix(':').map_or("", leading_name);
+        let taken = if name.is_empty() { literal(from) } else { 1 + name.len() };
+        if name.is_empty() {
+            replaced.push_str(&from[..taken]);
+        } else {
             replaced.push_str(&places(name)?);
-            replaced.push_str(&piece[name.len()..]);
         }
+        rest = &from[taken..];
     }
+    replaced.push_str(rest);
     Ok(replaced)
+}
+
+/// Length of the quoted text, comment or other character that begins a text.
+fn literal(text: &str) -> usize {
+    let end = match text.as_bytes() {
+        [b'\'', ..] => text[1..].find('\'').map(|at| at + 2),
+        [b'-', b'-', ..] => text.find('\n'),
+        _ => Some(1),
+    };
+    end.unwrap_or(text.len())
 }
 
 fn leading_name(text: &str) -> &str {
@@ -510,6 +518,8 @@ mod tests {
             ("values (:b, :a_1)", "values ($1, $2)"),
             ("id in (:ids) and b = :b", "id in ($1, $2, $3) and b = $4"),
             ("values :rows", "values ($1, $2), ($3, $4)"),
+            ("a - :a -- it's :no\n and :b", "a - $1 -- it's :no\n and $2"),
+            ("a = :a -- so: not :no", "a = $1 -- so: not :no"),
         ];
         for (given, expected) in rows {
             let statement = sql(given).set("a", 1).set("a_1", 1).set("b", "x");

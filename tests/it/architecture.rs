@@ -7,8 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
-const GROUND: &[&str] =
-    &["clock", "config", "error", "failpoint", "hosts", "ids", "json", "limit", "money", "store"];
+const GROUND: &[&str] = &[
+    "clock",
+    "config",
+    "domain",
+    "error",
+    "failpoint",
+    "hosts",
+    "ids",
+    "json",
+    "limit",
+    "money",
+    "store",
+];
 
 /// What may be imported besides the ground. A name that is not here may import nothing but the ground.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -66,8 +77,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// What the ground may import of itself.
-const GROUND_IMPORTS: &[(&str, &[&str])] =
-    &[("ids", &["clock"]), ("limit", &["clock"]), ("store", &["clock"])];
+const GROUND_IMPORTS: &[(&str, &[&str])] = &[
+    ("ids", &["clock"]),
+    ("limit", &["clock"]),
+    ("store", &["clock", "ids", "money"]),
+    ("domain", &["store"]),
+];
 
 /// Files that put the rooms together: the whole, and the subcommands beside it.
 const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "command"];
