@@ -11,7 +11,8 @@ use futures_util::future::join_all;
 use super::table::{self, Claim};
 use super::{Alerts, Choices, Target, TargetKind, words};
 use crate::clock::Timestamp;
-use crate::destination::{self, Answer, Letter, Outcome, Parcel, Secrets, Sender};
+use crate::destination::{self, Answer, Letter, Parcel, Secrets, Sender};
+use crate::domain::AttemptOutcome;
 use crate::failpoint;
 
 /// Longer than any try can take.
@@ -45,7 +46,8 @@ async fn send_to(alerts: &Alerts, choices: &Choices, target: &Target) -> Result<
         failpoint::pass("alert_claimed").await;
         // Tried by processes that all died of it, or at least while they did.
         if usize::try_from(claim.n).unwrap_or(usize::MAX) > MAX_TRIES {
-            settle(alerts, target, &claim, Outcome::Refused, "no try of it ever ended").await?;
+            settle(alerts, target, &claim, AttemptOutcome::Refused, "no try of it ever ended")
+                .await?;
             continue;
         }
         tries += 1;
@@ -61,15 +63,17 @@ async fn settle(
     alerts: &Alerts,
     target: &Target,
     claim: &Claim,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     said: &str,
 ) -> Result<()> {
     let now = alerts.clock.now();
     let tried = usize::try_from(claim.n - 1).unwrap_or(usize::MAX);
     let (state, due) = match (outcome, PAUSES.get(tried)) {
-        (Outcome::Accepted, _) => ("sent", now),
-        (Outcome::Retry, Some(pause)) => ("pending", now.plus(Duration::from_secs(*pause))),
-        (Outcome::Retry, None) | (Outcome::Refused | Outcome::Blocked, _) => ("given_up", now),
+        (AttemptOutcome::Accepted, _) => ("sent", now),
+        (AttemptOutcome::Retry, Some(pause)) => ("pending", now.plus(Duration::from_secs(*pause))),
+        (AttemptOutcome::Retry, None) | (AttemptOutcome::Refused | AttemptOutcome::Blocked, _) => {
+            ("given_up", now)
+        }
     };
     if state != "sent" {
         tracing::warn!(
@@ -98,10 +102,10 @@ async fn send(
     now: Timestamp,
     written_at: Timestamp,
     parts: &Parts<'_>,
-) -> (Outcome, String) {
+) -> (AttemptOutcome, String) {
     if target.kind == TargetKind::Email {
         let Some(server) = &choices.mail else {
-            return (Outcome::Retry, "no mail server is set".to_owned());
+            return (AttemptOutcome::Retry, "no mail server is set".to_owned());
         };
         let letter = Letter {
             id: parts.id,
@@ -142,5 +146,5 @@ pub(crate) async fn try_out(
     let id = table::new_message_id(now);
     let parts = Parts { id: &id, headline: &headline, body: &body };
     let (outcome, said) = send(sender, choices, target, now, now, &parts).await;
-    (outcome == Outcome::Accepted, said)
+    (outcome == AttemptOutcome::Accepted, said)
 }

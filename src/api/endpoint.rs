@@ -14,10 +14,10 @@ use super::answers::{
 };
 use super::parameters::Parameters;
 use super::problem::Problem;
-use super::words::{
+use crate::delivery::{self, Retried};
+use crate::domain::{
     ConversionStatus, DeliveryReason, DeliveryState, EventState, MatchState, UnmatchedReason,
 };
-use crate::delivery::{self, Retried};
 use crate::error::AppError;
 use crate::report::{
     self, ConversionFilter, DeliveryFilter, DestinationTotals, Dimension, EventFilter, Scope,
@@ -126,10 +126,10 @@ pub(super) async fn list_conversions(
     let filter = ConversionFilter {
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         livemode: given.flag("livemode")?,
-        match_state: given.word("match", &MatchState::all())?,
-        reason: given.word("reason", &UnmatchedReason::all())?,
-        delivery_state: given.word("delivery", &DeliveryState::all())?,
-        status: given.word("status", &ConversionStatus::all())?,
+        match_state: given.word("match")?,
+        reason: given.word("reason")?,
+        delivery_state: given.word("delivery")?,
+        status: given.word("status")?,
         kind: given.text("kind")?,
         destination_id: given.destination(&settings)?,
         only_paid: false,
@@ -201,7 +201,7 @@ pub(super) async fn list_stripe_events(
     let settings = state.settings.current();
     let filter = EventFilter {
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
-        state: given.word("state", &EventState::all())?,
+        state: given.word("state")?,
         kind: given.text("type")?,
         livemode: given.flag("livemode")?,
     };
@@ -232,10 +232,10 @@ pub(super) async fn list_deliveries(
     let given = given.only(known("/deliveries"))?;
     let settings = state.settings.current();
     let filter = DeliveryFilter {
-        reason: given.word("reason", &DeliveryReason::all())?,
+        reason: given.word("reason")?,
         site_id: given.site(&settings)?.map(|site| site.id.clone()),
         destination_id: given.destination(&settings)?,
-        state: given.word("state", &DeliveryState::all())?,
+        state: given.word("state")?,
         livemode: given.flag("livemode")?,
     };
     let (cursor, limit) = (given.cursor()?, given.limit()?);

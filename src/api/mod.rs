@@ -9,7 +9,6 @@ mod metrics;
 mod openapi;
 mod parameters;
 mod problem;
-mod words;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};

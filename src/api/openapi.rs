@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{endpoint, words};
+use super::endpoint;
+use crate::domain;
 use crate::error::AppError;
 
 #[derive(OpenApi)]
@@ -32,13 +33,13 @@ use crate::error::AppError;
         endpoint::list_destinations,
     ),
     components(schemas(
-        words::DeliveryState,
-        words::DeliveryReason,
-        words::EventState,
-        words::ConversionStatus,
-        words::MatchState,
-        words::MatchRule,
-        words::UnmatchedReason,
+        domain::DeliveryState,
+        domain::DeliveryReason,
+        domain::EventState,
+        domain::ConversionStatus,
+        domain::MatchState,
+        domain::MatchRule,
+        domain::UnmatchedReason,
     )),
     modifiers(&BearerToken)
 )]
@@ -86,18 +87,22 @@ mod tests {
         assert_eq!(described, endpoint::PARAMETERS.len());
     }
 
+    fn texts<W: domain::Word>() -> Vec<&'static str> {
+        W::ALL.iter().map(|word| word.as_str()).collect()
+    }
+
     #[test]
     fn closed_lists_are_enums_of_the_words_that_the_code_uses() {
         let description = serde_json::to_value(Description::openapi()).unwrap();
         let schemas = &description["components"]["schemas"];
         for (name, words) in [
-            ("DeliveryState", words::DeliveryState::all()),
-            ("DeliveryReason", words::DeliveryReason::all()),
-            ("EventState", words::EventState::all()),
-            ("ConversionStatus", words::ConversionStatus::all()),
-            ("MatchState", words::MatchState::all()),
-            ("MatchRule", words::MatchRule::all()),
-            ("UnmatchedReason", words::UnmatchedReason::all()),
+            ("DeliveryState", texts::<domain::DeliveryState>()),
+            ("DeliveryReason", texts::<domain::DeliveryReason>()),
+            ("EventState", texts::<domain::EventState>()),
+            ("ConversionStatus", texts::<domain::ConversionStatus>()),
+            ("MatchState", texts::<domain::MatchState>()),
+            ("MatchRule", texts::<domain::MatchRule>()),
+            ("UnmatchedReason", texts::<domain::UnmatchedReason>()),
         ] {
             assert_eq!(schemas[name]["enum"], serde_json::json!(words), "{name}");
         }

@@ -11,6 +11,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use crate::clock::Timestamp;
+use crate::domain::Word;
 use crate::error::AppError;
 use crate::report::{Cursor, MAX_LIMIT, Period};
 use crate::settings::{Site, Snapshot};
@@ -76,17 +77,21 @@ impl Parameters {
     }
 
     /// One of a closed list of words.
-    pub(super) fn word(&self, name: &str, words: &[&str]) -> Result<Option<String>, AppError> {
-        match self.get(name) {
-            Some(text) if words.contains(&text) => Ok(Some(text.to_owned())),
-            Some(_) => Err(refused(name, format!("must be one of {}", words.join(", ")))),
-            None => Ok(None),
-        }
+    pub(super) fn word<W: Word>(&self, name: &str) -> Result<Option<W>, AppError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let words = || W::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ");
+        let word = W::parse(text);
+        word.map(Some).ok_or_else(|| refused(name, format!("must be one of {}", words())))
     }
 
     /// `true` or `false`.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, AppError> {
-        Ok(self.word(name, &["true", "false"])?.map(|word| word == "true"))
+        match self.get(name) {
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(refused(name, "must be one of true, false")),
+            None => Ok(None),
+        }
     }
 
     /// An instant, or a date, which means its first instant in UTC.
@@ -143,6 +148,7 @@ fn refused(name: &str, rule: impl Display) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::DeliveryState;
 
     fn now() -> Timestamp {
         Timestamp::parse("2026-09-21T14:13:20Z").unwrap()
@@ -157,7 +163,7 @@ mod tests {
             given.cursor()?;
             given.period(now())?;
             given.flag("livemode")?;
-            given.word("state", &["pending", "delivered"])?;
+            given.word::<DeliveryState>("state")?;
             given.text("search")?;
             given.site(&settings)?;
             given.destination(&settings).map(|_| ())

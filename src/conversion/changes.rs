@@ -5,6 +5,7 @@
 use super::join::Match;
 use super::payment::{PayFact, Payment, Teller};
 use super::{Line, Record};
+use crate::domain::{ConversionKind, MatchRule, UnmatchedReason, Word as _};
 use crate::money::{Currency, Money};
 use crate::settings::Snapshot;
 
@@ -24,9 +25,9 @@ pub(super) fn told(
     if before.is_none_or(|before| before.result != line.result) {
         told.push(match &line.result {
             Match::Matched { by, click_id } => {
-                format!("Matched by {} to {}.", by.plain(), click_id.as_str())
+                format!("Matched by {} to {}.", rule_text(*by), click_id.as_str())
             }
-            Match::Unmatched(reason) => format!("Not matched: {}.", reason.plain()),
+            Match::Unmatched(reason) => format!("Not matched: {}.", reason_text(*reason)),
         });
     }
     if line.paid_at.is_none() && record.payment.adjusted_at.is_some() && is_unstated(record) {
@@ -102,8 +103,8 @@ fn compare(before: &Line, line: &Line, told: &mut Vec<String>) {
     if before.status != line.status {
         told.push(format!(
             "Its status went from {} to {}.",
-            before.status.replace('_', " "),
-            line.status.replace('_', " ")
+            before.status.as_str().replace('_', " "),
+            line.status.as_str().replace('_', " ")
         ));
     }
 }
@@ -134,8 +135,34 @@ fn learned(before: &Payment, after: &Payment) -> Option<String> {
     (!new.is_empty()).then(|| format!("Learned that {} belongs to this payment.", new.join(", ")))
 }
 
-fn named(kind: &str) -> &str {
-    if kind.is_empty() { "conversion" } else { kind }
+fn named(kind: &ConversionKind) -> &str {
+    if kind.as_str().is_empty() { "conversion" } else { kind.as_str() }
+}
+
+/// The rule after "Matched by ".
+fn rule_text(rule: MatchRule) -> &'static str {
+    match rule {
+        MatchRule::Manual => "hand",
+        MatchRule::ClickId => "its click ID",
+        MatchRule::AnytrackClickId => "AnyTrack’s click ID",
+        MatchRule::Metadata => "the click ID in its metadata",
+        MatchRule::StripeObject => "the buyer’s thank-you page or earlier payment",
+    }
+}
+
+/// The reason after "Not matched: ".
+fn reason_text(reason: UnmatchedReason) -> &'static str {
+    match reason {
+        UnmatchedReason::NoReference => "the payment came without a reference",
+        UnmatchedReason::PlaceholderNotReplaced => {
+            "the placeholder came back, so the tag did not run"
+        }
+        UnmatchedReason::ForeignReference => "the reference is somebody else’s",
+        UnmatchedReason::UnknownClickId => "the visit of its click ID has not arrived",
+        UnmatchedReason::ForgedClickId => "its click ID is none that we made",
+        UnmatchedReason::FirstPaymentNotSeen => "the first payment it belongs to was not seen",
+        UnmatchedReason::NoObject => "it names nothing that leads to a visit",
+    }
 }
 
 fn amount_of(line: &Line) -> String {

@@ -6,16 +6,15 @@ use super::adjustment::{self, Adjusted};
 use super::payment::{Mode, PayFact, Payment, Teller, Told};
 use super::reported::Reported;
 use crate::clock::Timestamp;
+use crate::domain::{ConversionKind, ConversionStatus};
 use crate::money::Money;
 use crate::settings::{Source, ValueOption};
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// purchase, renewal, trial, lead, or the name of a reported event.
-    pub(crate) kind: String,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
-    pub(crate) status: &'static str,
+    pub(crate) kind: ConversionKind,
+    pub(crate) status: ConversionStatus,
     pub(crate) pay_fact: PayFact,
     /// What was paid; unknown while only a refund or dispute told of it.
     pub(crate) amount: Option<Money>,
@@ -54,12 +53,14 @@ impl Payment {
             .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
         let status = match reported {
             // Also where the amount is unknown.
-            Some(reported) if reported.is_refunded() && !adjusted.is_disputed => "refunded",
+            Some(reported) if reported.is_refunded() && !adjusted.is_disputed => {
+                ConversionStatus::Refunded
+            }
             Some(_) | None => status(pay_fact, amount, &adjusted),
         };
         let stated_at = stating.iter().filter_map(|told| told.stated_at).min();
         Some(Entry {
-            kind: reported.map_or_else(|| self.kind().to_owned(), |it| it.kind.clone()),
+            kind: reported.map_or_else(|| self.kind(), |it| ConversionKind::parse(&it.kind)),
             status,
             pay_fact,
             amount,
@@ -90,21 +91,23 @@ impl Payment {
     }
 
     /// A zero amount never becomes a purchase: ad platforms would count an empty sale.
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> ConversionKind {
         let is_free = self.amounts().is_none_or(|amounts| amounts.total == 0);
         if self.told.get(&Teller::Session).is_some_and(|told| told.pay_fact != PayFact::Unknown) {
             return match (self.mode, is_free) {
-                (Some(Mode::Setup), _) => "lead",
-                (_, false) => "purchase",
-                (_, true) if self.is_subscription_checkout() => "trial",
-                (_, true) => "lead",
+                (Some(Mode::Setup), _) => ConversionKind::Lead,
+                (_, false) => ConversionKind::Purchase,
+                (_, true) if self.is_subscription_checkout() => ConversionKind::Trial,
+                (_, true) => ConversionKind::Lead,
             };
         }
         match self.billing_reason.as_deref() {
-            Some("subscription_create") if is_free && self.amounts().is_some() => "trial",
-            Some("subscription_create") => "purchase",
-            Some(_) if self.is_renewal() || self.subscription.is_some() => "renewal",
-            Some(_) | None => "purchase",
+            Some("subscription_create") if is_free && self.amounts().is_some() => {
+                ConversionKind::Trial
+            }
+            Some("subscription_create") => ConversionKind::Purchase,
+            Some(_) if self.is_renewal() || self.subscription.is_some() => ConversionKind::Renewal,
+            Some(_) | None => ConversionKind::Purchase,
         }
     }
 
@@ -140,17 +143,17 @@ fn states(teller: Teller, told: &Told, source: &Source) -> bool {
 }
 
 /// The first line that holds.
-fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> &'static str {
+fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> ConversionStatus {
     let is_all = amount.is_some_and(|amount| amount.minor > 0 && adjusted.refunded >= amount.minor);
     match pay_fact {
-        _ if adjusted.is_disputed => "disputed",
-        _ if is_all => "refunded",
-        _ if adjusted.refunded > 0 => "partially_refunded",
+        _ if adjusted.is_disputed => ConversionStatus::Disputed,
+        _ if is_all => ConversionStatus::Refunded,
+        _ if adjusted.refunded > 0 => ConversionStatus::PartiallyRefunded,
         // Only a refund or a dispute is known, and neither can be before the payment.
-        PayFact::Paid | PayFact::Unknown => "paid",
-        PayFact::Failed => "failed",
-        PayFact::Authorized => "authorized",
-        PayFact::Pending => "pending",
+        PayFact::Paid | PayFact::Unknown => ConversionStatus::Paid,
+        PayFact::Failed => ConversionStatus::Failed,
+        PayFact::Authorized => ConversionStatus::Authorized,
+        PayFact::Pending => ConversionStatus::Pending,
     }
 }
 
@@ -159,6 +162,7 @@ mod tests {
     use super::*;
     use crate::conversion::adjustment::{Charge, Dispute, DisputeState};
     use crate::conversion::payment::Amounts;
+    use crate::domain::Word as _;
     use crate::money::Currency;
 
     fn amounts(total: i64) -> Option<Amounts> {
@@ -214,7 +218,11 @@ mod tests {
             ("no reason", invoice("unknown", None, 5), "purchase"),
         ];
         for (name, payment, kind) in rows {
-            assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().kind, kind, "{name}");
+            assert_eq!(
+                payment.entry(&Source::sample("click_id")).unwrap().kind.as_str(),
+                kind,
+                "{name}"
+            );
         }
     }
 
@@ -257,7 +265,7 @@ mod tests {
         ];
         for (name, payment, status) in rows {
             assert_eq!(
-                payment.entry(&Source::sample("click_id")).unwrap().status,
+                payment.entry(&Source::sample("click_id")).unwrap().status.as_str(),
                 status,
                 "{name}"
             );
@@ -313,7 +321,11 @@ mod tests {
         ];
         for (name, payment, status, minor) in rows {
             let entry = payment.entry(&Source::sample("click_id")).unwrap();
-            assert_eq!((entry.status, entry.amount.unwrap().minor), (status, minor), "{name}");
+            assert_eq!(
+                (entry.status.as_str(), entry.amount.unwrap().minor),
+                (status, minor),
+                "{name}"
+            );
             assert_eq!(entry.paid_at.is_some(), name.starts_with("captured"), "{name}");
         }
         let usd = Currency::parse("usd").unwrap();
@@ -321,7 +333,11 @@ mod tests {
         let charges = [("ch_1".to_owned(), charge)].into();
         let paid = Payment { charges, ..session(Some(Mode::Payment), 10_000) };
         let entry = paid.entry(&Source::sample("click_id")).unwrap();
-        assert_eq!((entry.status, entry.amount.unwrap().minor), ("paid", 6_000), "by its charge");
+        assert_eq!(
+            (entry.status.as_str(), entry.amount.unwrap().minor),
+            ("paid", 6_000),
+            "by its charge"
+        );
         let jpy = Currency::parse("jpy").unwrap();
         let charge =
             Charge { amount: Some((1_500, jpy)), captured: Some(750), ..Charge::default() };

@@ -2,6 +2,7 @@
 //! In: what came back from Stripe, judged, and the visits found for it. Out: a `Match`, always with a reason.
 //! Promise: the same input gives the same answer, in whatever order events arrived. Pure; `process` does the reading and writing.
 
+use crate::domain::{MatchRule, MatchState, UnmatchedReason};
 use crate::ids::{ClickId, ClickIdKey};
 
 /// What a text that should be a click ID turns out to be. No database is asked.
@@ -55,135 +56,28 @@ fn is_placeholder(text: &str) -> bool {
     letters.eq_ignore_ascii_case("clickid")
 }
 
-/// The rule that matched, strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum By {
-    /// Somebody said so.
-    Manual,
-    /// Our click ID came back.
-    ClickId,
-    /// An AnyTrack click ID captured with a visit came back.
-    AnytrackClickId,
-    /// A metadata key held it.
-    Metadata,
-    /// Its checkout ended on a page with the tag, or an earlier payment of the same customer or subscription lent it.
-    StripeObject,
-}
-
-impl By {
-    /// Every rule, strongest first.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Manual, Self::ClickId, Self::AnytrackClickId, Self::Metadata, Self::StripeObject];
-
-    /// True where the payment itself named its visit: only such a match is lent to other payments, so that who borrowed first
-    /// does not matter.
-    pub(crate) fn is_own(self) -> bool {
-        self != Self::StripeObject
-    }
-
-    /// The rule in plain words, after "matched by ".
-    pub(crate) fn plain(self) -> &'static str {
-        match self {
-            Self::Manual => "hand",
-            Self::ClickId => "its click ID",
-            Self::AnytrackClickId => "AnyTrack’s click ID",
-            Self::Metadata => "the click ID in its metadata",
-            Self::StripeObject => "the buyer’s thank-you page or earlier payment",
-        }
-    }
-
-    /// The rule of a stored word.
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|by| by.word() == word)
-    }
-
-    /// The rule as stored.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-            Self::ClickId => "click_id",
-            Self::AnytrackClickId => "anytrack_click_id",
-            Self::Metadata => "metadata",
-            Self::StripeObject => "stripe_object",
-        }
-    }
-}
-
-/// Why nothing matched: the closed list that the dashboard explains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// The payment came without a reference: the link has no parameter.
-    NoReference,
-    /// The placeholder came back: the tag did not run.
-    PlaceholderNotReplaced,
-    /// Somebody else's format.
-    ForeignReference,
-    /// Genuine, but no visit arrived.
-    UnknownClickId,
-    /// Of our form, with a wrong MAC.
-    ForgedClickId,
-    /// A renewal, refund or dispute of something that began before we looked.
-    FirstPaymentNotSeen,
-    /// Nothing to join on.
-    NoObject,
-}
-
-impl Reason {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::NoReference,
-        Self::PlaceholderNotReplaced,
-        Self::ForeignReference,
-        Self::UnknownClickId,
-        Self::ForgedClickId,
-        Self::FirstPaymentNotSeen,
-        Self::NoObject,
-    ];
-
-    /// The reason of a stored word.
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.word() == word)
-    }
-
-    /// The reason in plain words, after "not matched: ".
-    pub(crate) fn plain(self) -> &'static str {
-        match self {
-            Self::NoReference => "the payment came without a reference",
-            Self::PlaceholderNotReplaced => "the placeholder came back, so the tag did not run",
-            Self::ForeignReference => "the reference is somebody else’s",
-            Self::UnknownClickId => "the visit of its click ID has not arrived",
-            Self::ForgedClickId => "its click ID is none that we made",
-            Self::FirstPaymentNotSeen => "the first payment it belongs to was not seen",
-            Self::NoObject => "it names nothing that leads to a visit",
-        }
-    }
-
-    /// The reason as stored.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::NoReference => "no_reference",
-            Self::PlaceholderNotReplaced => "placeholder_not_replaced",
-            Self::ForeignReference => "foreign_reference",
-            Self::UnknownClickId => "unknown_click_id",
-            Self::ForgedClickId => "forged_click_id",
-            Self::FirstPaymentNotSeen => "first_payment_not_seen",
-            Self::NoObject => "no_object",
-        }
-    }
-}
-
 /// The answer of the join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Match {
     /// A visit led to it.
     Matched {
         /// By which rule.
-        by: By,
+        by: MatchRule,
         /// The visit's (signed) click ID.
         click_id: ClickId,
     },
     /// None is known to.
-    Unmatched(Reason),
+    Unmatched(UnmatchedReason),
+}
+
+impl Match {
+    /// Whether there is a visit.
+    pub(crate) fn state(&self) -> MatchState {
+        match self {
+            Self::Matched { .. } => MatchState::Matched,
+            Self::Unmatched(_) => MatchState::Unmatched,
+        }
+    }
 }
 
 /// What was found, rule by rule; each holds the click ID of a recorded visit.
@@ -219,24 +113,24 @@ pub(crate) enum Origin {
 /// The first rule that found a visit wins; without one, the reference says why, and without that, where it came from.
 pub(crate) fn decide(reference: Option<&Reference>, origin: Origin, found: Found) -> Match {
     let rules = [
-        (By::Manual, found.by_hand),
-        (By::ClickId, found.by_click_id),
-        (By::AnytrackClickId, found.by_anytrack_id),
-        (By::Metadata, found.by_metadata),
-        (By::StripeObject, found.by_stripe_object),
+        (MatchRule::Manual, found.by_hand),
+        (MatchRule::ClickId, found.by_click_id),
+        (MatchRule::AnytrackClickId, found.by_anytrack_id),
+        (MatchRule::Metadata, found.by_metadata),
+        (MatchRule::StripeObject, found.by_stripe_object),
     ];
     if let Some((by, click_id)) = rules.into_iter().find_map(|(by, click_id)| Some((by, click_id?)))
     {
         return Match::Matched { by, click_id };
     }
     Match::Unmatched(match (reference, origin) {
-        (Some(Reference::Placeholder), _) => Reason::PlaceholderNotReplaced,
-        (Some(Reference::Foreign), _) => Reason::ForeignReference,
-        (Some(Reference::Genuine(_)), _) => Reason::UnknownClickId,
-        (Some(Reference::Forged), _) => Reason::ForgedClickId,
-        (None, Origin::Checkout) => Reason::NoReference,
-        (None, Origin::Earlier) => Reason::FirstPaymentNotSeen,
-        (None, Origin::Nothing) => Reason::NoObject,
+        (Some(Reference::Placeholder), _) => UnmatchedReason::PlaceholderNotReplaced,
+        (Some(Reference::Foreign), _) => UnmatchedReason::ForeignReference,
+        (Some(Reference::Genuine(_)), _) => UnmatchedReason::UnknownClickId,
+        (Some(Reference::Forged), _) => UnmatchedReason::ForgedClickId,
+        (None, Origin::Checkout) => UnmatchedReason::NoReference,
+        (None, Origin::Earlier) => UnmatchedReason::FirstPaymentNotSeen,
+        (None, Origin::Nothing) => UnmatchedReason::NoObject,
     })
 }
 
@@ -347,41 +241,39 @@ mod tests {
                     Some(three.clone()),
                     Some(four.clone()),
                 ),
-                matched(By::ClickId, &one),
+                matched(MatchRule::ClickId, &one),
             ),
             (
                 found(None, Some(two.clone()), Some(three.clone()), Some(four.clone())),
-                matched(By::AnytrackClickId, &two),
+                matched(MatchRule::AnytrackClickId, &two),
             ),
             (
                 found(None, None, Some(three.clone()), Some(four.clone())),
-                matched(By::Metadata, &three),
+                matched(MatchRule::Metadata, &three),
             ),
-            (found(None, None, None, Some(four.clone())), matched(By::StripeObject, &four)),
+            (found(None, None, None, Some(four.clone())), matched(MatchRule::StripeObject, &four)),
         ];
         for (found, expected) in rows {
             assert_eq!(decide(Some(&genuine), Origin::Checkout, found), expected);
         }
         let by_hand = Found { by_hand: Some(two.clone()), ..found(Some(one), None, None, None) };
-        assert_eq!(decide(None, Origin::Checkout, by_hand), matched(By::Manual, &two));
+        assert_eq!(decide(None, Origin::Checkout, by_hand), matched(MatchRule::Manual, &two));
         let reasons = [
-            (None, Origin::Checkout, Reason::NoReference),
-            (None, Origin::Earlier, Reason::FirstPaymentNotSeen),
-            (None, Origin::Nothing, Reason::NoObject),
-            (Some(Reference::Placeholder), Origin::Checkout, Reason::PlaceholderNotReplaced),
-            (Some(Reference::Foreign), Origin::Nothing, Reason::ForeignReference),
-            (Some(genuine), Origin::Earlier, Reason::UnknownClickId),
-            (Some(Reference::Forged), Origin::Checkout, Reason::ForgedClickId),
+            (None, Origin::Checkout, UnmatchedReason::NoReference),
+            (None, Origin::Earlier, UnmatchedReason::FirstPaymentNotSeen),
+            (None, Origin::Nothing, UnmatchedReason::NoObject),
+            (
+                Some(Reference::Placeholder),
+                Origin::Checkout,
+                UnmatchedReason::PlaceholderNotReplaced,
+            ),
+            (Some(Reference::Foreign), Origin::Nothing, UnmatchedReason::ForeignReference),
+            (Some(genuine), Origin::Earlier, UnmatchedReason::UnknownClickId),
+            (Some(Reference::Forged), Origin::Checkout, UnmatchedReason::ForgedClickId),
         ];
         for (reference, origin, reason) in reasons {
             let decided = decide(reference.as_ref(), origin, Found::default());
             assert_eq!(decided, Match::Unmatched(reason));
-        }
-        for reason in Reason::ALL {
-            assert_eq!(Reason::of_word(reason.word()), Some(reason));
-        }
-        for by in By::ALL {
-            assert_eq!(By::of_word(by.word()), Some(by));
         }
     }
 }

@@ -45,6 +45,7 @@ use self::join::Match;
 use self::payment::{Contract, Payment};
 use crate::clock::Timestamp;
 use crate::delivery;
+use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids::{self, ClickIdKey};
 use crate::settings::{Settings, Snapshot};
 use crate::store::{AnyConnection, Store, Tx};
@@ -98,8 +99,8 @@ struct Line {
     site_id: String,
     source_id: String,
     livemode: bool,
-    kind: String,
-    status: String,
+    kind: ConversionKind,
+    status: ConversionStatus,
     occurred_at: Timestamp,
     paid_at: Option<Timestamp>,
     amount_minor: Option<i64>,
@@ -138,7 +139,7 @@ impl Processed {
     fn new(before: Option<&Line>, record: Record, changes: Vec<String>) -> Self {
         let state = |line: &Line| {
             let money = [line.refunded_minor, line.disputed_minor, line.lost_minor];
-            (line.status.clone(), line.amount_minor, line.currency.clone(), money)
+            (line.status, line.amount_minor, line.currency.clone(), money)
         };
         let Record { id, payment, line: now, .. } = record;
         Self {

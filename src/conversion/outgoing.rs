@@ -5,12 +5,13 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::join::{self, By, Match, Reference};
+use super::join::{self, Match, Reference};
 use super::payment::{Payment, Told};
 use super::{Ledger, Line, Record, table};
 use crate::clock::Timestamp;
 use crate::delivery::{self, Owed, Retried};
 use crate::destination::{self, News, Outgoing, mapping};
+use crate::domain::MatchRule;
 use crate::ids::ClickId;
 use crate::money::{Currency, Money};
 use crate::registration;
@@ -28,8 +29,8 @@ pub(super) async fn gather(
 ) -> Result<Outgoing> {
     let payment = &record.payment;
     let (matched, by, reason) = match &line.result {
-        Match::Matched { by, click_id } => (Some(click_id), Some(by.word()), None),
-        Match::Unmatched(reason) => (None, None, Some(reason.word())),
+        Match::Matched { by, click_id } => (Some(click_id), Some(*by), None),
+        Match::Unmatched(reason) => (None, None, Some(*reason)),
     };
     let (mut way, mut anytrack_click_id, mut visit) = (Vec::new(), None, Value::Null);
     if let Some(click_id) = matched {
@@ -45,7 +46,6 @@ pub(super) async fn gather(
         true => table::stating_event(tx, payment).await?,
         false => Value::Null,
     };
-    let owned = |text: Option<&str>| text.map(str::to_owned);
     let currency = line.currency.as_deref().and_then(Currency::parse);
     let money = |minor: i64| currency.map(|currency| Money { minor, currency });
     let amount = line.amount_minor.and_then(money);
@@ -54,7 +54,7 @@ pub(super) async fn gather(
         site: site.key.clone(),
         source: source.map(|source| source.key.clone()).unwrap_or_default(),
         kind: line.kind.clone(),
-        status: line.status.clone(),
+        status: line.status,
         livemode: line.livemode,
         occurred_at: line.occurred_at.to_rfc3339(),
         amount: amount.map(Money::decimal),
@@ -67,9 +67,9 @@ pub(super) async fn gather(
         client_reference_id: line.client_reference_id.clone(),
         email: line.email.clone(),
         joined: destination::facts::Match {
-            state: if matched.is_some() { "matched" } else { "unmatched" }.to_owned(),
-            by: owned(by),
-            reason: owned(reason),
+            state: line.result.state(),
+            by,
+            reason,
             click_id: matched.map(|id| id.as_str().to_owned()),
         },
         touches: way.iter().map(touch).collect(),
@@ -82,7 +82,7 @@ pub(super) async fn gather(
         value: payment.value(ValueOption::Total).or(amount),
         reference_was_captured: matches!(
             line.result,
-            Match::Matched { by: By::AnytrackClickId, .. }
+            Match::Matched { by: MatchRule::AnytrackClickId, .. }
         ),
         click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
         anytrack_click_id,

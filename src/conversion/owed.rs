@@ -6,11 +6,12 @@
 use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
-use super::join::{Match, Reason};
+use super::join::Match;
 use super::payment::PayFact;
 use super::{Ledger, Line, Record, outgoing};
 use crate::delivery::{self, Owed};
 use crate::destination::{Outgoing, mapping};
+use crate::domain::UnmatchedReason;
 use crate::ids::ClickId;
 use crate::money::Money;
 use crate::settings::Destination;
@@ -28,8 +29,7 @@ pub(super) async fn owe(
         return Ok(());
     }
     // An unknown amount is never told as 0; only what is reported can lack one.
-    let is_sale = matches!(entry.kind.as_str(), "purchase" | "renewal");
-    if record.payment.reported.is_some() && entry.amount.is_none() && is_sale {
+    if record.payment.reported.is_some() && entry.amount.is_none() && entry.kind.is_sale() {
         return Ok(());
     }
     let site = ledger.settings.site(&line.site_id).context("the conversion's site is gone")?;
@@ -48,7 +48,7 @@ pub(super) async fn owe(
             destination,
             conversion_id: &record.id,
             outgoing: &outgoing,
-            waits_for_visit: line.result == Match::Unmatched(Reason::UnknownClickId),
+            waits_for_visit: line.result == Match::Unmatched(UnmatchedReason::UnknownClickId),
             news_at: record.payment.paid_news_at.unwrap_or(line.recorded_at),
         };
         delivery::owe(tx, ledger.now, &owed).await?;

@@ -13,6 +13,7 @@ use super::payment::{Mode, PayFact, Payment};
 use super::{Ledger, Line, Record, owed, sums, table};
 use crate::clock::Timestamp;
 use crate::delivery;
+use crate::domain::ConversionStatus;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::money::Money;
 use crate::settings::Source;
@@ -22,7 +23,6 @@ use crate::visit::{self, Visit};
 /// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
 const SHORT_HOLD: Duration = Duration::from_secs(3);
 /// Status of what its owner called the receipt of another payment.
-const DUPLICATE: &str = "duplicate";
 /// How long any other payment that may have a checkout waits for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
@@ -145,7 +145,7 @@ async fn write(
         source_id: source.id.clone(),
         livemode: payment.livemode,
         kind: entry.kind.clone(),
-        status: if is_duplicate { DUPLICATE } else { entry.status }.to_owned(),
+        status: if is_duplicate { ConversionStatus::Duplicate } else { entry.status },
         occurred_at,
         // What was not paid is in no report.
         paid_at: entry.paid_at.filter(|_| !is_duplicate),

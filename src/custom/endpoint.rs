@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{Recorded, Refusal, Request, RequestLimit, record, refuse};
 use crate::conversion::Ledger;
 use crate::conversion::join::Match;
+use crate::domain::{MatchRule, MatchState, UnmatchedReason};
 use crate::error;
 use crate::limit::log;
 use crate::settings::Source;
@@ -46,22 +47,22 @@ struct Answer {
 
 #[derive(Serialize)]
 struct MatchAnswer {
-    state: &'static str,
+    state: MatchState,
     #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<&'static str>,
+    by: Option<MatchRule>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    reason: Option<UnmatchedReason>,
 }
 
 impl Answer {
     fn new(recorded: Recorded) -> Self {
-        let matched = recorded.processed.result.map(|result| match result {
-            Match::Matched { by, .. } => {
-                MatchAnswer { state: "matched", by: Some(by.word()), reason: None }
-            }
-            Match::Unmatched(reason) => {
-                MatchAnswer { state: "unmatched", by: None, reason: Some(reason.word()) }
-            }
+        let matched = recorded.processed.result.map(|result| {
+            let state = result.state();
+            let (by, reason) = match result {
+                Match::Matched { by, .. } => (Some(by), None),
+                Match::Unmatched(reason) => (None, Some(reason)),
+            };
+            MatchAnswer { state, by, reason }
         });
         Self {
             id: recorded.processed.conversion_id,

@@ -14,6 +14,7 @@ use super::rows::{ConversionItem, conversion_item};
 use super::views::numbers::{counted, totals};
 use super::views::times::long_day;
 use super::views::{Choice, Link, Pager, entered, words};
+use crate::domain::{ConversionStatus, DeliveryState, MatchState, UnmatchedReason, Word as _};
 use crate::error::AppError;
 use crate::money::{Money, Totals};
 use crate::report::{self, ConversionFilter, ConversionRow, Cursor, Overview};
@@ -81,13 +82,13 @@ pub(super) async fn list_conversions(
     let frame = viewer.frame(&state, Tab::Conversions).await?;
     let tab = TABS.iter().map(|(word, _)| *word).find(|word| query.tab.as_deref() == Some(word));
     let (tab, search) = (tab.unwrap_or_default(), entered(query.q.as_deref()));
-    let reason = entered(query.reason.as_deref());
+    let reason = query.reason.as_deref().and_then(UnmatchedReason::parse);
     let here = span
         .on(&viewer.link("/conversions"))
         .with("tab", tab)
         .with("q", search.clone().unwrap_or_default())
-        .with("reason", reason.clone().unwrap_or_default());
-    let filter = filter(&viewer, &span, tab, search.clone(), reason.clone());
+        .with("reason", reason.map_or("", UnmatchedReason::as_str));
+    let filter = filter(&viewer, &span, tab, search.clone(), reason);
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::conversions(&state.store, &filter, after.as_ref(), ROWS).await?;
     let numbers = report::overview(&state.store, &viewer.scope(), span.period).await?;
@@ -102,7 +103,7 @@ pub(super) async fn list_conversions(
             value: search.clone().unwrap_or_default(),
         },
         filter: reason.map(|reason| {
-            Choice::new(&here.with("reason", ""), words::reason_heading(&reason), true)
+            Choice::new(&here.with("reason", ""), words::reason_heading(reason), true)
         }),
         heading: heading(&viewer, &numbers, tab, search.as_deref()),
         days: days(&viewer, &found.rows),
@@ -116,16 +117,23 @@ fn filter(
     span: &Span,
     tab: &str,
     search: Option<String>,
-    reason: Option<String>,
+    reason: Option<UnmatchedReason>,
 ) -> ConversionFilter {
-    let is = |word: &str, value: &str| (tab == word).then(|| value.to_owned());
     ConversionFilter {
         site_id: Some(viewer.site.id.clone()),
         livemode: Some(!viewer.is_test),
-        match_state: is("matched", "matched").or(is("unmatched", "unmatched")),
+        match_state: MatchState::parse(tab),
         reason,
-        delivery_state: is("owed", "pending").or(is("given_up", "given_up")),
-        status: is("refunded", "refunded").or(is("authorized", "authorized")),
+        delivery_state: match tab {
+            "owed" => Some(DeliveryState::Pending),
+            "given_up" => Some(DeliveryState::GivenUp),
+            _ => None,
+        },
+        status: match tab {
+            "refunded" => Some(ConversionStatus::Refunded),
+            "authorized" => Some(ConversionStatus::Authorized),
+            _ => None,
+        },
         only_paid: matches!(tab, "matched" | "unmatched"),
         search,
         from: Some(span.period.from),

@@ -15,6 +15,7 @@ use super::views::numbers::{NONE, count, counted, money, totals};
 use super::views::times::Moment;
 use super::views::{Chip, Choice, Link, Pager, words};
 use crate::delivery::{self, Retried};
+use crate::domain::{DeliveryReason, DeliveryState, Word as _};
 use crate::error::AppError;
 use crate::money::Totals;
 use crate::report::{self, Cursor, DeliveryFilter, DeliveryRow, DestinationTotals};
@@ -58,34 +59,10 @@ struct Filters {
     reasons: Vec<(&'static str, String, bool)>,
 }
 
-/// Why deliveries are given up or skipped.
-const REASONS: [&str; 18] = [
-    "exhausted",
-    "refused",
-    "blocked_address",
-    "mapping_error",
-    "expired",
-    "destination_deleted",
-    "test_mode",
-    "kind_off",
-    "no_identity",
-    "unmatched",
-    "zero_value",
-    "below_minimum",
-    "gpc",
-    "no_consent",
-    "before_destination",
-    "site_off",
-    "echo",
-    "too_old",
-];
-
-fn reason_label(word: &str) -> String {
-    let given_up = words::given_up(word);
-    if given_up == word {
-        format!("Not sent: {}", words::skipped(word))
-    } else {
-        format!("Given up: {given_up}")
+fn reason_label(reason: DeliveryReason) -> String {
+    match reason {
+        DeliveryReason::Failed(reason) => format!("Given up: {}", words::given_up(reason)),
+        DeliveryReason::Skipped(reason) => format!("Not sent: {}", words::skipped(reason)),
     }
 }
 
@@ -150,17 +127,17 @@ pub(super) async fn list_deliveries(
     let chosen = query.destination.as_deref();
     let chosen =
         snapshot.destinations_of(&viewer.site.id).find(|it| Some(it.key.as_str()) == chosen);
-    let reason = REASONS.iter().find(|word| query.reason.as_deref() == Some(word)).copied();
+    let reason = query.reason.as_deref().and_then(DeliveryReason::parse);
     let key = chosen.map_or("", |found| found.key.as_str());
     let here = viewer.link("/deliveries").with("state", current).with("destination", key);
-    let here = here.with("reason", reason.unwrap_or_default());
+    let here = here.with("reason", reason.map_or("", DeliveryReason::as_str));
     let back = viewer.back("/deliveries").with("state", current).with("destination", key);
-    let back = back.with("reason", reason.unwrap_or_default());
+    let back = back.with("reason", reason.map_or("", DeliveryReason::as_str));
     let filter = DeliveryFilter {
         site_id: Some(viewer.site.id.clone()),
         destination_id: chosen.map(|found| found.id.clone()),
-        reason: reason.map(str::to_owned),
-        state: (!current.is_empty()).then(|| current.to_owned()),
+        reason,
+        state: DeliveryState::parse(current),
         livemode: viewer.is_test.then_some(false), // Live shows what test mode held back, too.
     };
     let after = query.after.as_deref().and_then(Cursor::parse);
@@ -184,9 +161,9 @@ pub(super) async fn list_deliveries(
                 .destinations_of(&viewer.site.id)
                 .map(|it| (it.key.clone(), it.name.clone(), it.key == key))
                 .collect(),
-            reasons: REASONS
+            reasons: DeliveryReason::ALL
                 .iter()
-                .map(|word| (*word, reason_label(word), reason == Some(*word)))
+                .map(|it| (it.as_str(), reason_label(*it), reason == Some(*it)))
                 .collect(),
         },
         back: back.with("after", query.after.as_deref().unwrap_or_default()).to_string(),
@@ -304,8 +281,8 @@ fn destination_item(
 
 fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
     let retry = viewer.link(&format!("/deliveries/{}/retry", row.id)).to_string();
-    let can_retry = matches!(row.state.as_str(), "given_up" | "pending");
-    let is_owed = row.state == "pending";
+    let can_retry = matches!(row.state, DeliveryState::GivenUp | DeliveryState::Pending);
+    let is_owed = row.state == DeliveryState::Pending;
     let answer = match (&row.last_error, row.last_status) {
         (_, Some(status)) => words::http_status(status),
         (Some(error), None) => error.clone(),
@@ -326,7 +303,7 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         waits: if is_owed && row.down_since.is_some() { "when it is back" } else { "" },
         expires: words::expires(row, viewer.now).unwrap_or_default(),
         retry: can_retry.then_some(retry),
-        retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
+        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Send again" },
     }
 }
 

@@ -16,6 +16,9 @@ use super::views::times::{Moment, distance, took};
 use super::views::{Chip, words};
 use crate::conversion::{self, Ledger};
 use crate::delivery::Retried;
+use crate::domain::{
+    AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason, Word as _,
+};
 use crate::error::AppError;
 use crate::report::{self, Attempt, Delivery};
 use crate::settings::{self, Destination, DestinationKind};
@@ -93,16 +96,18 @@ fn delivery_page(
         .map_or_else(|| "a deleted destination".to_owned(), |found| settings::mask_url(&found.url));
     let here = |path: &str| viewer.link(path).to_string();
     // One whose mapping failed has none yet; sending it again makes it by the mapping of today.
-    let has_message = !found.request.is_empty() || row.reason.as_deref() == Some("mapping_error");
-    let can_retry = has_message && matches!(row.state.as_str(), "given_up" | "pending");
-    let why = match (row.state.as_str(), row.reason.as_deref()) {
-        ("given_up", Some(reason)) => {
+    let has_message = !found.request.is_empty()
+        || row.reason == Some(DeliveryReason::Failed(FailureReason::MappingError));
+    let can_retry =
+        has_message && matches!(row.state, DeliveryState::GivenUp | DeliveryState::Pending);
+    let why = match (row.state, row.reason) {
+        (DeliveryState::GivenUp, reason @ Some(_)) => {
             let said = row.last_error.as_deref().map(words::sentence).unwrap_or_default();
-            format!("Given up because {}. {said}", words::given_up(reason))
+            format!("Given up because {}. {said}", words::why(reason))
         }
-        ("skipped", Some(reason)) => format!("Not sent: {}.", words::skipped(reason)),
-        ("held", _) => "It waits until the destination is enabled again.".to_owned(),
-        ("pending", _) if row.attempts > 0 => {
+        (DeliveryState::Skipped, reason @ Some(_)) => format!("Not sent: {}.", words::why(reason)),
+        (DeliveryState::Held, _) => "It waits until the destination is enabled again.".to_owned(),
+        (DeliveryState::Pending, _) if row.attempts > 0 => {
             format!(
                 "Not accepted so far: {}.",
                 row.last_error.as_deref().unwrap_or("no answer is known")
@@ -111,7 +116,7 @@ fn delivery_page(
         _ => String::new(),
     };
     let is_anytrack = destination.is_some_and(|found| found.kind == DestinationKind::AnyTrack);
-    let hint = (is_anytrack && row.state == "delivered").then(|| {
+    let hint = (is_anytrack && row.state == DeliveryState::Delivered).then(|| {
         format!(
             "AnyTrack accepted it, and does not tell us whether it matched. See Integrations, Events Log, transaction {}.",
             row.transaction_id
@@ -130,10 +135,10 @@ fn delivery_page(
         state: words::delivery_state(row),
         why,
         since: viewer.times.short_second(row.created_at, viewer.now),
-        down: row.down_since.filter(|_| row.state == "pending").map(|since| {
+        down: row.down_since.filter(|_| row.state == DeliveryState::Pending).map(|since| {
             viewer.times.short_second(since, viewer.now)
         }),
-        next: (row.state == "pending" && row.down_since.is_none()).then(|| {
+        next: (row.state == DeliveryState::Pending && row.down_since.is_none()).then(|| {
             let wait = row.due_at.since(viewer.now);
             let text = if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) };
             (viewer.times.short_second(row.due_at, viewer.now), text)
@@ -149,14 +154,17 @@ fn delivery_page(
         tries: found.tries.iter().map(|attempt| one_try(viewer, attempt)).collect(),
         retry: can_retry.then(|| here(&format!("/deliveries/{}/retry", row.id))),
         back: viewer.back(&format!("/deliveries/{}", row.id)).to_string(),
-        retry_label: if row.state == "pending" { "Send now" } else { "Send again" },
-        rebuild: (destination.is_some() && row.state != "held")
+        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Send again" },
+        rebuild: (destination.is_some() && row.state != DeliveryState::Held)
             .then(|| here(&format!("/deliveries/{}/rebuild", row.id))),
-        rebuild_label: match row.state.as_str() {
-            "skipped" => "Send it anyway",
-            _ => "Make it anew and send",
+        rebuild_label: match row.state {
+            DeliveryState::Skipped => "Send it anyway",
+            DeliveryState::Pending
+            | DeliveryState::Delivered
+            | DeliveryState::GivenUp
+            | DeliveryState::Held => "Make it anew and send",
         },
-        rebuild_warning: (row.state == "delivered").then_some(
+        rebuild_warning: (row.state == DeliveryState::Delivered).then_some(
             "It was accepted already. AnyTrack discards a repeated transaction; another destination may count it twice.",
         ),
         hint,
@@ -207,13 +215,13 @@ fn one_try(viewer: &Viewer, attempt: &Attempt) -> Try {
         n: attempt.n,
         at: viewer.times.short_second(attempt.started_at, viewer.now),
         took: attempt.took_ms.map_or_else(|| NONE.to_owned(), took),
-        outcome: match attempt.outcome.as_str() {
-            "accepted" => Chip::ok(with("Accepted")),
-            "retry" => Chip::wait(with("Not now")),
-            "refused" => Chip::bad(with("Refused")),
-            "blocked" => Chip::bad("Not sent"),
-            _ if attempt.took_ms.is_none() => Chip::quiet("Under way, or cut off"),
-            other => Chip::quiet(other),
+        outcome: match attempt.outcome {
+            Some(AttemptOutcome::Accepted) => Chip::ok(with("Accepted")),
+            Some(AttemptOutcome::Retry) => Chip::wait(with("Not now")),
+            Some(AttemptOutcome::Refused) => Chip::bad(with("Refused")),
+            Some(AttemptOutcome::Blocked) => Chip::bad("Not sent"),
+            None if attempt.took_ms.is_none() => Chip::quiet("Under way, or cut off"),
+            None => Chip::quiet("Unknown"),
         },
         error: attempt.error.clone().unwrap_or_default(),
         answer: attempt.answer.clone().unwrap_or_default(),
@@ -234,7 +242,7 @@ pub(super) async fn rebuild_delivery(
 ) -> Result<Response, AppError> {
     let missing = || AppError::not_found("There is no such delivery.");
     let found = report::delivery(&state.store, &id.replace('\0', "")).await?.ok_or_else(missing)?;
-    if found.row.state == "delivered" && sent.sure.is_none() {
+    if found.row.state == DeliveryState::Delivered && sent.sure.is_none() {
         return Err(AppError::bad_request(
             "It was accepted already. Tick the box beside the button to send it once more.",
         ));
@@ -257,7 +265,7 @@ pub(super) async fn rebuild_delivery(
                 "sending" => "It is being sent right now. Try again in a minute.".to_owned(),
                 "adjustment" => "The message of a refund or a dispute cannot be made anew. Send it again as it is.".to_owned(),
                 "destination_deleted" => "Its destination was deleted.".to_owned(),
-                other => format!("Today nothing would be sent for it: {}.", words::skipped(other)),
+                other => format!("Today nothing would be sent for it: {}.", SkipReason::parse(&why).map_or(other, |reason| words::skipped(reason))),
             };
             Err(AppError::new(StatusCode::CONFLICT, line))
         }

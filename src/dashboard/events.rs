@@ -14,6 +14,7 @@ use super::views::numbers::{count, counted, money};
 use super::views::times::{Moment, short_day, utc_day};
 use super::views::{Chip, Choice, Pager, words};
 use crate::custom;
+use crate::domain::{EventState, Word as _};
 use crate::error::AppError;
 use crate::report::{self, Cursor, EventFilter, EventPayment, StripeEvent, StripeEventRow};
 use crate::state::AppState;
@@ -121,7 +122,7 @@ pub(super) async fn list_events(
     let here = viewer.link("/events").with("state", current);
     let filter = EventFilter {
         site_id: Some(viewer.site.id.clone()),
-        state: (!current.is_empty()).then(|| current.to_owned()),
+        state: EventState::parse(current),
         kind: None,
         livemode: Some(!viewer.is_test),
     };
@@ -189,11 +190,12 @@ async fn rejected(
 }
 
 fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
-    let said = match row.state.as_str() {
-        "held" => words::held(row.reason.as_deref().unwrap_or_default()).to_owned(),
-        "ignored" => words::ignored(row.reason.as_deref().unwrap_or_default()).to_owned(),
-        "failed" => row.error.clone().unwrap_or_default(),
-        _ => row.note.clone().unwrap_or_default(),
+    let said = match row.state {
+        EventState::Held | EventState::Ignored => {
+            words::event_reason(row.reason.as_deref().unwrap_or_default()).to_owned()
+        }
+        EventState::Failed => row.error.clone().unwrap_or_default(),
+        EventState::Received | EventState::Processed => row.note.clone().unwrap_or_default(),
     };
     let conversion = row.conversion_id.as_ref();
     let rerun = viewer.link(&format!("/events/{}/rerun", row.id)).to_string();
@@ -203,11 +205,11 @@ fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
         kind: if row.kind.is_empty() { "unnamed".to_owned() } else { row.kind.clone() },
         object_id: row.object_id.clone(),
         is_test: !row.livemode,
-        state: words::event_chip(&row.state),
+        state: words::event_chip(row.state),
         read: row.summary.clone().unwrap_or_default(),
         said,
         conversion: conversion.map(|id| viewer.link(&format!("/conversions/{id}")).to_string()),
-        rerun: (row.state == "failed").then_some(rerun),
+        rerun: (row.state == EventState::Failed).then_some(rerun),
     }
 }
 

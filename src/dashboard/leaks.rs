@@ -13,6 +13,7 @@ use super::page;
 use super::period::{PeriodMenu, PeriodQuery, Span};
 use super::views::numbers::{NONE, count, counted, in_order, money, money_parts};
 use super::views::words;
+use crate::domain::{DeliveryState, UnmatchedReason, Word as _};
 use crate::error::AppError;
 use crate::money::{Currency, Money, Totals};
 use crate::report::{self, Abandoned, Leak, Leaks, Overview, Undelivered};
@@ -220,20 +221,20 @@ fn unmatched_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     let payments = counted(leak.conversions, "payment", "payments");
     let (text, fix, button) = advice(viewer, leak, &payments);
     let rows = span.on(&viewer.link("/conversions")).with("tab", "unmatched");
-    let rows = rows.with("reason", leak.reason.clone()).to_string();
+    let rows = rows.with("reason", leak.reason.as_str()).to_string();
     let show = if leak.conversions == 1 {
         "Show the payment".to_owned()
     } else {
         format!("Show the {payments}")
     };
     LeakItem {
-        id: leak.reason.clone(),
+        id: leak.reason.to_string(),
         big,
         small,
         also,
         counted: payments,
-        heading: words::reason_heading(&leak.reason).to_owned(),
-        code: leak.reason.clone(),
+        heading: words::reason_heading(leak.reason).to_owned(),
+        code: leak.reason.to_string(),
         text,
         fix,
         button,
@@ -246,8 +247,8 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     let events = counted(leak.conversions, "event", "events");
     let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
     let custom = (viewer.link("/settings/custom").to_string(), "See what came");
-    let (heading, text, fix, button) = match leak.reason.as_str() {
-        "no_reference" => (
+    let (heading, text, fix, button) = match leak.reason {
+        UnmatchedReason::NoReference => (
             "No click ID of this site came along",
             format!(
                 "{events} named no click ID, or one of another site of yours. So no visit could be found."
@@ -255,13 +256,13 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
             "On a page, the tag of its own site reports events. A tool that reports leads passes our click ID as click_id.",
             custom,
         ),
-        "unknown_click_id" => (
+        UnmatchedReason::UnknownClickId => (
             "The visit never arrived",
             format!("The click IDs of {events} are ours, but the page could not report the visit."),
             "Allow the tag’s address in connect-src. If the visits still come, these events are matched by themselves.",
             setup,
         ),
-        "forged_click_id" => (
+        UnmatchedReason::ForgedClickId => (
             "The click ID was forged",
             format!(
                 "{events} came with text in the form of a click ID that we never made: {}.",
@@ -270,7 +271,10 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
             "Nothing, if they are few: programs try things. They get no credit.",
             setup,
         ),
-        reason => (
+        reason @ (UnmatchedReason::PlaceholderNotReplaced
+        | UnmatchedReason::ForeignReference
+        | UnmatchedReason::FirstPaymentNotSeen
+        | UnmatchedReason::NoObject) => (
             words::reason_heading(reason),
             format!("{events} could not be joined to a visit."),
             "Pass our click ID with them, as click_id.",
@@ -307,38 +311,38 @@ fn advice(
     let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
     let copy = (viewer.link("/settings").to_string(), "Copy the tag");
     let ending = (viewer.link("/settings").to_string(), "Copy the right ending");
-    match leak.reason.as_str() {
-        "placeholder_not_replaced" => (
+    match leak.reason {
+        UnmatchedReason::PlaceholderNotReplaced => (
             format!("{payments} came with --CLICK-ID-- unreplaced, the last one {last}. Either the tag is missing on the page, or something blocked it.{}", bought(leak)),
             "Check the pages that show this link. If the tag is there, serve it from your own address: fewer blockers stop it.".to_owned(),
             copy,
         ),
-        "no_reference" => (
+        UnmatchedReason::NoReference => (
             format!("{payments} came through links that end without client_reference_id, the last one {last}. So nothing could be carried to Stripe.{}", bought(leak)),
             "Add ?client_reference_id=--CLICK-ID-- to the end of these links on your pages.".to_owned(),
             ending,
         ),
-        "foreign_reference" => (
+        UnmatchedReason::ForeignReference => (
             format!("{payments} came with {}, which is no click ID of ours. Another tool, such as an affiliate program, writes into the same place.", references(leak)),
             "Let the other tool use Stripe’s metadata, or put our click ID there under click_id.".to_owned(),
             setup,
         ),
-        "unknown_click_id" => (
+        UnmatchedReason::UnknownClickId => (
             format!("The click IDs of {payments} are ours, but the page could not report the visit. A content security policy without connect-src does that."),
             "Allow the tag’s address in connect-src. If the visits still come, these payments are matched by themselves.".to_owned(),
             setup,
         ),
-        "forged_click_id" => (
+        UnmatchedReason::ForgedClickId => (
             format!("{payments} came with text in the form of a click ID that we never made: {}.", references(leak)),
             "Look at the payments. Somebody changed the address by hand, or a tool copied half of it.".to_owned(),
             setup,
         ),
-        "first_payment_not_seen" => (
+        UnmatchedReason::FirstPaymentNotSeen => (
             format!("{payments} belong to something that was bought before Clickstamp saw the first payment."),
             "What begins from now on is matched. Fetch what Stripe still knows of the time before with clickstamp backfill, or open a payment and match it by hand: its renewals follow.".to_owned(),
             setup,
         ),
-        _ => (
+        UnmatchedReason::NoObject => (
             format!("{payments} came without anything that could be joined to a visit."),
             "Let your server put the click ID into the payment’s metadata under click_id. Single payments can be matched by hand on their page.".to_owned(),
             setup,
@@ -363,17 +367,10 @@ fn references(leak: &Leak) -> String {
 
 /// Every reason that has no payment.
 fn nothing_lost_to(leaks: &Leaks) -> String {
-    let all = [
-        "placeholder_not_replaced",
-        "no_reference",
-        "foreign_reference",
-        "unknown_click_id",
-        "forged_click_id",
-        "first_payment_not_seen",
-        "no_object",
-    ];
-    let none =
-        all.into_iter().filter(|reason| leaks.unmatched.iter().all(|leak| leak.reason != *reason));
+    let none = UnmatchedReason::ALL
+        .iter()
+        .copied()
+        .filter(|reason| leaks.unmatched.iter().all(|leak| leak.reason != *reason));
     let none: Vec<&str> = none.map(words::reason).collect();
     if none.is_empty() { String::new() } else { format!("Nothing lost to: {}.", none.join(", ")) }
 }
@@ -389,24 +386,24 @@ fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) ->
         (None, Some(error)) => format!(" Last time: {error}."),
         (None, None) => String::new(),
     };
-    let (heading, text, fix) = match line.state.as_str() {
-        "given_up" => (
+    let (heading, text, fix) = match line.state {
+        DeliveryState::GivenUp => (
             format!("Given up: {messages} to {name}"),
             format!("Nothing more is tried by itself.{answer}"),
             "Mend what the answer names, then send again. The same message goes out, so nothing is counted twice.",
         ),
-        "held" => (
+        DeliveryState::Held => (
             format!("{name} is switched off"),
             format!("{messages} wait here since {oldest}; nothing is lost."),
             "They go out when the destination is switched on again.",
         ),
-        _ => (
+        DeliveryState::Pending | DeliveryState::Delivered | DeliveryState::Skipped => (
             format!("{name} has not taken them yet"),
             format!("The oldest of {messages} waits since {oldest}.{answer}"),
             "Nothing now: they are tried again by themselves. If it lasts, look at what it answers.",
         ),
     };
-    let list = viewer.link("/deliveries").with("state", line.state.clone()).to_string();
+    let list = viewer.link("/deliveries").with("state", line.state.as_str()).to_string();
     LeakItem {
         id: format!("{}-{}", line.state, line.destination_id),
         big,
@@ -414,14 +411,14 @@ fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) ->
         also,
         counted: messages.clone(),
         heading,
-        code: line.state.clone(),
+        code: line.state.to_string(),
         text,
         fix: fix.to_owned(),
         button: (
             list.clone(),
-            if line.state == "given_up" { "Send again" } else { "Show the deliveries" },
+            if line.state == DeliveryState::GivenUp { "Send again" } else { "Show the deliveries" },
         ),
-        rows: if line.state == "given_up" {
+        rows: if line.state == DeliveryState::GivenUp {
             (list, format!("Show the {messages}"))
         } else {
             (String::new(), String::new())

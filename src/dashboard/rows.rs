@@ -4,6 +4,7 @@
 use super::frame::Viewer;
 use super::views::times::Moment;
 use super::views::{Chip, numbers, words};
+use crate::domain::ConversionKind;
 use crate::report::ConversionRow;
 
 /// A row of a list of conversions.
@@ -35,13 +36,13 @@ pub(super) fn conversion_item(viewer: &Viewer, row: &ConversionRow) -> Conversio
     let mut bought = row.description.clone().unwrap_or_default();
     if bought.is_empty() {
         bought = words::kind(&row.kind);
-    } else if row.kind == "renewal" {
+    } else if row.kind == ConversionKind::Renewal {
         bought.push_str(", renewal");
     }
     if let Some(source) = &row.reported_by {
         bought.push_str(&format!(", reported by {source}"));
     }
-    let mut note = words::status_note(&row.status).to_owned();
+    let mut note = words::status_note(row.status).to_owned();
     if row.may_repeat.is_some() && row.paid_at.is_some() {
         note = "possible duplicate (receipt)".to_owned();
     }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::clock::{AHEAD, Timestamp};
-use crate::destination::{self, Content, Draft, News, Outgoing, Skip, Unsent};
+use crate::destination::{self, Content, Draft, News, Outgoing, Unsent};
+use crate::domain::{DeliveryReason, DeliveryState, SkipReason, Word as _};
 use crate::money::Money;
 use crate::settings::{self, Destination, Settings};
 use crate::store::{AnyConnection, Store};
@@ -53,13 +54,13 @@ const DISPUTE: &str = "dispute";
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
     let too_old_after = owed.destination.options.max_age();
     let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
-        Err(Skip::BeforeDestination)
+        Err(SkipReason::BeforeDestination)
     } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {
-        Err(Skip::TooOld)
+        Err(SkipReason::TooOld)
     } else {
         destination::draft(owed.destination, owed.outgoing)
     };
-    write(tx, now, owed, &draft, &[Skip::NoIdentity, Skip::Unmatched]).await
+    write(tx, now, owed, &draft, &[SkipReason::NoIdentity, SkipReason::Unmatched]).await
 }
 
 /// Whether a conversion was no news any more when the destination was added. A destination of the future was added by a clock that was
@@ -88,7 +89,12 @@ pub(crate) async fn owe_anyway(
     owed: &Owed<'_>,
 ) -> Result<()> {
     let draft = destination::draft(owed.destination, owed.outgoing);
-    let cured = [Skip::NoIdentity, Skip::Unmatched, Skip::BeforeDestination, Skip::TooOld];
+    let cured = [
+        SkipReason::NoIdentity,
+        SkipReason::Unmatched,
+        SkipReason::BeforeDestination,
+        SkipReason::TooOld,
+    ];
     write(tx, now, owed, &draft, &cured).await
 }
 
@@ -97,19 +103,20 @@ async fn write(
     tx: &mut AnyConnection,
     now: Timestamp,
     owed: &Owed<'_>,
-    draft: &Result<Draft, Skip>,
-    cured: &[Skip],
+    draft: &Result<Draft, SkipReason>,
+    cured: &[SkipReason],
 ) -> Result<()> {
     let due = if owed.waits_for_visit { now.plus(WAIT_FOR_VISIT) } else { now };
-    let is_cured =
-        |reason: &Option<String>| cured.iter().any(|skip| reason.as_deref() == Some(skip.word()));
+    let is_cured = |reason: Option<DeliveryReason>| {
+        cured.iter().any(|skip| reason == Some(DeliveryReason::Skipped(*skip)))
+    };
     match table::find(tx, &owed.destination.id, owed.conversion_id, PAID).await? {
         None => table::insert(tx, now, due, PAID, owed, draft).await,
-        Some(existing) => match (existing.state.as_str(), draft) {
-            ("skipped", Ok(draft)) if is_cured(&existing.reason) => {
+        Some(existing) => match (existing.state, draft) {
+            (DeliveryState::Skipped, Ok(draft)) if is_cured(existing.reason) => {
                 table::write_draft(tx, &existing.id, due, owed, draft).await
             }
-            ("pending" | "held", Ok(draft))
+            (DeliveryState::Pending | DeliveryState::Held, Ok(draft))
                 if existing.is_untouched() && (!existing.says(draft) || existing.due > due) =>
             {
                 table::write_draft(tx, &existing.id, due, owed, draft).await
@@ -208,8 +215,8 @@ pub(crate) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Res
 /// The row that is there already.
 struct Existing {
     id: String,
-    state: String,
-    reason: Option<String>,
+    state: DeliveryState,
+    reason: Option<DeliveryReason>,
     request: String,
     facts: Option<String>,
     attempts: i64,
@@ -257,7 +264,7 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
         Retried::Owed
     } else {
         match table::state_of(&mut tx, id).await? {
-            Some(state) => Retried::NotRetryable(state),
+            Some(state) => Retried::NotRetryable(state.as_str().to_owned()),
             None => Retried::NotFound,
         }
     };
@@ -336,7 +343,7 @@ pub(crate) async fn rebuild(
 ) -> Result<Retried> {
     let message = match destination::compose(destination, outgoing).await {
         Ok(message) => message,
-        Err(Unsent::Skipped(skip)) => return Ok(Retried::NotRetryable(skip.word().to_owned())),
+        Err(Unsent::Skipped(skip)) => return Ok(Retried::NotRetryable(skip.as_str().to_owned())),
         Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
     };
     let mut tx = store.begin().await?;

@@ -16,7 +16,8 @@ use super::pace::Pace;
 use super::schedule::{asked_pause, pause_after, read_retry_after};
 use super::table::{self, Claim, Settlement, breakers};
 use crate::clock::{Clock, Timestamp};
-use crate::destination::{self, Answer, Outcome, Sender};
+use crate::destination::{self, Answer, Sender};
+use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason};
 use crate::failpoint;
 use crate::ids;
 use crate::settings::{Destination, Settings, Snapshot};
@@ -130,29 +131,30 @@ impl Worker {
             Answer::Nothing(_) | Answer::Blocked(_) => (None, None, None),
         };
         let sign = match (outcome, status) {
-            (Outcome::Accepted, _) => Sign::Accepted,
-            (Outcome::Retry, _) => Sign::Failing,
-            (Outcome::Refused, Some(401 | 403 | 404 | 405 | 410)) => Sign::WrongAddress,
-            (Outcome::Refused, _) => Sign::RefusedOne,
-            (Outcome::Blocked, _) => Sign::NotSent,
+            (AttemptOutcome::Accepted, _) => Sign::Accepted,
+            (AttemptOutcome::Retry, _) => Sign::Failing,
+            (AttemptOutcome::Refused, Some(401 | 403 | 404 | 405 | 410)) => Sign::WrongAddress,
+            (AttemptOutcome::Refused, _) => Sign::RefusedOne,
+            (AttemptOutcome::Blocked, _) => Sign::NotSent,
         };
         let tries = usize::try_from(ended.claim.tries).unwrap_or(usize::MAX);
         let pause = pause_after(&self.schedule, tries, asked, ids::random_per_mille());
         // A destination that is down may refuse what it will take tomorrow.
-        let is_final =
-            outcome != Outcome::Retry && !(outcome == Outcome::Refused && ended.claim.is_probe);
+        let is_final = outcome != AttemptOutcome::Retry
+            && !(outcome == AttemptOutcome::Refused && ended.claim.is_probe);
+        let failed = |reason| (DeliveryState::GivenUp, Some(DeliveryReason::Failed(reason)), now);
         let (state, reason, due) = match (outcome, pause) {
-            (Outcome::Accepted, _) => ("delivered", None, now),
-            (Outcome::Blocked, _) => ("given_up", Some("blocked_address"), now),
-            (Outcome::Refused, _) if is_final => ("given_up", Some("refused"), now),
-            (_, Some(pause)) => ("pending", None, now.plus(pause)),
-            (_, None) => ("given_up", Some("exhausted"), now),
+            (AttemptOutcome::Accepted, _) => (DeliveryState::Delivered, None, now),
+            (AttemptOutcome::Blocked, _) => failed(FailureReason::BlockedAddress),
+            (AttemptOutcome::Refused, _) if is_final => failed(FailureReason::Refused),
+            (_, Some(pause)) => (DeliveryState::Pending, None, now.plus(pause)),
+            (_, None) => failed(FailureReason::Exhausted),
         };
         let pauses_all =
             matches!(status, Some(429 | 503)).then_some(asked).flatten().map(asked_pause);
         let settlement = Settlement {
             claim: &ended.claim,
-            outcome: outcome.word(),
+            outcome,
             took_ms: ended.took_ms,
             status: status.map(i64::from),
             answer: body,
@@ -316,7 +318,8 @@ impl Shift {
             // Used all its tries without an answer, such as a message that kills the process; or came too late.
             let is_late = claim.expires_at.is_some_and(|expires_at| expires_at <= now);
             if is_late || claim.tries > max_tries {
-                let reason = if is_late { "expired" } else { "exhausted" };
+                let reason =
+                    if is_late { FailureReason::Expired } else { FailureReason::Exhausted };
                 table::give_up_unsent(tx, now, &claim.id, reason).await?;
                 continue;
             }
@@ -478,14 +481,14 @@ async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) ->
     Ended { destination, claim, answer, took_ms, settle_tries: 0 }
 }
 
-fn tell(ended: &Ended, state: &str, status: Option<i64>, error: Option<&str>) {
+fn tell(ended: &Ended, state: DeliveryState, status: Option<i64>, error: Option<&str>) {
     tracing::info!(
         delivery = ended.claim.id,
         destination = ended.destination.key,
         attempt = ended.claim.n,
         status,
         took_ms = ended.took_ms,
-        state,
+        %state,
         "tried a delivery: {}",
         error.unwrap_or("accepted")
     );

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Outgoing;
+use crate::domain::ConversionStatus;
 use crate::money::Money;
 use crate::settings::DestinationOptions;
 
@@ -43,7 +44,7 @@ pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name
         value: outgoing.told_value().and_then(digits),
         currency: outgoing.value.as_ref().map(|value| value.currency.code()),
         email: conversion.email.as_deref(),
-        status: (outgoing.status() == "paid").then_some("paid"),
+        status: (outgoing.status() == ConversionStatus::Paid).then_some("paid"),
         transaction_id: &outgoing.transaction_id,
         event_name,
         ref_id: outgoing.click_id.as_deref(),
@@ -87,7 +88,8 @@ pub(super) mod tests {
     use super::*;
     use crate::destination::facts::{Conversion, Match};
     use crate::destination::presets::PRESETS;
-    use crate::destination::{Content, News, Skip, draft, map};
+    use crate::destination::{Content, News, draft, map};
+    use crate::domain::{ConversionKind, MatchRule, MatchState, SkipReason};
     use crate::money::{Currency, Money};
     use crate::settings::{Destination, Discretion};
 
@@ -103,8 +105,8 @@ pub(super) mod tests {
                 id: "cnv_1".to_owned(),
                 site: "main".to_owned(),
                 source: "main".to_owned(),
-                kind: "purchase".to_owned(),
-                status: "paid".to_owned(),
+                kind: ConversionKind::Purchase,
+                status: ConversionStatus::Paid,
                 livemode: true,
                 occurred_at: "2026-09-21T14:13:20Z".to_owned(),
                 amount: Some("102.60".to_owned()),
@@ -117,8 +119,8 @@ pub(super) mod tests {
                 client_reference_id: Some(OURS.to_owned()),
                 email: Some("jenny.rosen@example.com".to_owned()),
                 joined: Match {
-                    state: "matched".to_owned(),
-                    by: Some("click_id".to_owned()),
+                    state: MatchState::Matched,
+                    by: Some(MatchRule::ClickId),
                     reason: None,
                     click_id: Some(OURS.to_owned()),
                 },
@@ -149,7 +151,7 @@ pub(super) mod tests {
     }
 
     /// By the fixed message and by the default rows: they are the same to the byte.
-    fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, Skip> {
+    fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, SkipReason> {
         let mut destination = crate::destination::tests::destination();
         destination.options = options.clone();
         let made = |destination: &Destination| {
@@ -187,7 +189,7 @@ pub(super) mod tests {
         let refund = with(|found| found.news = News::Refund(growth));
         let lost = with(|found| found.news = News::Chargeback);
         for news in [&refund, &lost] {
-            assert_eq!(composed(&DestinationOptions::default(), news), Err(Skip::KindOff));
+            assert_eq!(composed(&DestinationOptions::default(), news), Err(SkipReason::KindOff));
         }
         let text = body(&options, &refund);
         assert!(
@@ -266,11 +268,11 @@ pub(super) mod tests {
         let nobody = with(|found| {
             found.conversion.client_reference_id = Some("--CLICK-ID--".to_owned());
             found.conversion.email = None;
-            found.conversion.joined.state = "unmatched".to_owned();
+            found.conversion.joined.state = MatchState::Unmatched;
             found.click_id = None;
         });
         let zero = Some(Money { minor: 0, currency: Currency::parse("usd").unwrap() });
-        let kind = |kind: &str| with(|found| found.conversion.kind = kind.to_owned());
+        let kind = |kind: &str| with(|found| found.conversion.kind = ConversionKind::parse(kind));
         let private = with(|found| found.wants_privacy = true);
         let dear = DestinationOptions {
             minimum_value: Some("102.61".to_owned()),
@@ -279,17 +281,17 @@ pub(super) mod tests {
         let shy = DestinationOptions { gpc: Discretion::Skip, ..DestinationOptions::default() };
         let asking =
             DestinationOptions { consent: Discretion::Skip, ..DestinationOptions::default() };
-        let unmatched = with(|found| found.conversion.joined.state = "unmatched".to_owned());
+        let unmatched = with(|found| found.conversion.joined.state = MatchState::Unmatched);
         let rows = [
-            ("no identity", &options, nobody.clone(), Skip::NoIdentity),
-            ("unmatched, not wanted", &strict, unmatched, Skip::Unmatched),
-            ("trial", &options, kind("trial"), Skip::KindOff),
-            ("lead", &options, kind("lead"), Skip::KindOff),
-            ("custom", &options, kind("Webinar"), Skip::KindOff),
-            ("zero", &options, with(|found| found.value = zero), Skip::ZeroValue),
-            ("too little", &dear, purchase(), Skip::BelowMinimum),
-            ("privacy", &shy, private.clone(), Skip::Gpc),
-            ("nobody agreed", &asking, purchase(), Skip::NoConsent),
+            ("no identity", &options, nobody.clone(), SkipReason::NoIdentity),
+            ("unmatched, not wanted", &strict, unmatched, SkipReason::Unmatched),
+            ("trial", &options, kind("trial"), SkipReason::KindOff),
+            ("lead", &options, kind("lead"), SkipReason::KindOff),
+            ("custom", &options, kind("Webinar"), SkipReason::KindOff),
+            ("zero", &options, with(|found| found.value = zero), SkipReason::ZeroValue),
+            ("too little", &dear, purchase(), SkipReason::BelowMinimum),
+            ("privacy", &shy, private.clone(), SkipReason::Gpc),
+            ("nobody agreed", &asking, purchase(), SkipReason::NoConsent),
         ];
         for (name, options, outgoing, skip) in rows {
             assert_eq!(composed(options, &outgoing), Err(skip), "{name}");

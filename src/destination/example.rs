@@ -5,8 +5,9 @@
 
 use super::facts::{Conversion, Match, News, Outgoing, Taken, Touch};
 use super::send::Answer;
-use super::{Message, Outcome, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
+use super::{Message, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
 use crate::clock::Timestamp;
+use crate::domain::{AttemptOutcome, ConversionKind, ConversionStatus, MatchRule, MatchState};
 use crate::ids;
 use crate::money::{Currency, Money};
 use crate::settings::{Destination, DestinationKind, DestinationOptions};
@@ -14,7 +15,7 @@ use crate::settings::{Destination, DestinationKind, DestinationOptions};
 /// What a test came to.
 pub(crate) struct Tried {
     pub(crate) message: Message,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: AttemptOutcome,
     /// Where it is not an acceptance: why.
     pub(crate) error: Option<String>,
     /// Status and text, our own secrets taken out; none when nothing came back.
@@ -75,8 +76,8 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
             id: "cnv_test".to_owned(),
             site: site.to_owned(),
             source: "test".to_owned(),
-            kind: if is_anytrack { ANYTRACK_EVENT } else { "purchase" }.to_owned(),
-            status: "paid".to_owned(),
+            kind: ConversionKind::parse(if is_anytrack { ANYTRACK_EVENT } else { "purchase" }),
+            status: ConversionStatus::Paid,
             livemode: false,
             occurred_at: now.to_rfc3339(),
             amount: one.map(Money::decimal),
@@ -89,8 +90,8 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
             client_reference_id: click_id.clone(),
             email: Some(EMAIL.to_owned()),
             joined: Match {
-                state: "matched".to_owned(),
-                by: Some("click_id".to_owned()),
+                state: MatchState::Matched,
+                by: Some(MatchRule::ClickId),
                 reason: None,
                 click_id: click_id.clone(),
             },

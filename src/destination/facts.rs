@@ -5,8 +5,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
-use utoipa::openapi::Ref;
 
+use crate::domain::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 use crate::money::{Money, share};
 
 /// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
@@ -19,10 +19,9 @@ pub(crate) struct Conversion {
     /// The source's key.
     pub(crate) source: String,
     /// purchase, renewal, trial, lead, or a custom event name.
-    pub(crate) kind: String,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed.
-    #[schema(schema_with = conversion_status)]
-    pub(crate) status: String,
+    pub(crate) kind: ConversionKind,
+    /// What has become of the payment.
+    pub(crate) status: ConversionStatus,
     /// Live or test.
     pub(crate) livemode: bool,
     /// When it happened.
@@ -52,35 +51,15 @@ pub(crate) struct Conversion {
     pub(crate) touches: Vec<Touch>,
 }
 
-// The closed lists belong to modules above this one, so the schema names them.
-fn conversion_status() -> Ref {
-    Ref::from_schema_name("ConversionStatus")
-}
-
-fn match_state() -> Ref {
-    Ref::from_schema_name("MatchState")
-}
-
-fn match_rule() -> Ref {
-    Ref::from_schema_name("MatchRule")
-}
-
-fn unmatched_reason() -> Ref {
-    Ref::from_schema_name("UnmatchedReason")
-}
-
 /// The answer of the join.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
-    /// matched, unmatched.
-    #[schema(schema_with = match_state)]
-    pub(crate) state: String,
-    /// manual, click_id, anytrack_click_id, metadata, stripe_object, email.
-    #[schema(schema_with = match_rule)]
-    pub(crate) by: Option<String>,
+    /// Whether there is a visit.
+    pub(crate) state: MatchState,
+    /// The rule that matched.
+    pub(crate) by: Option<MatchRule>,
     /// Why unmatched.
-    #[schema(schema_with = unmatched_reason)]
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: Option<UnmatchedReason>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
 }
@@ -182,11 +161,11 @@ impl Outgoing {
     }
 
     /// Where it stands, in the words of this message.
-    pub(crate) fn status(&self) -> &str {
+    pub(crate) fn status(&self) -> ConversionStatus {
         match self.news {
-            News::Paid => &self.conversion.status,
-            News::Refund(_) => "refunded",
-            News::Chargeback => "disputed",
+            News::Paid => self.conversion.status,
+            News::Refund(_) => ConversionStatus::Refunded,
+            News::Chargeback => ConversionStatus::Disputed,
         }
     }
 
@@ -203,7 +182,7 @@ impl Outgoing {
     }
 
     pub(crate) fn is_matched(&self) -> bool {
-        self.conversion.joined.state == "matched"
+        self.conversion.joined.state == MatchState::Matched
     }
 
     /// The same without what names the person or their browser: e-mail, name, phone, place, and every cookie of an ad network. Click IDs stay: they

@@ -15,9 +15,10 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
 use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error, tls_words};
-use super::{Outcome, Sender, guard};
+use super::{Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::domain::AttemptOutcome;
 
 /// How a connection to a mail server is kept private.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,25 +125,32 @@ pub(crate) fn check_recipients(to: &str) -> Result<(), String> {
 
 impl Sender {
     /// Sends a letter. The text says what the server answered, or what went wrong.
-    pub(crate) async fn mail(&self, server: &MailServer, letter: &Letter<'_>) -> (Outcome, String) {
+    pub(crate) async fn mail(
+        &self,
+        server: &MailServer,
+        letter: &Letter<'_>,
+    ) -> (AttemptOutcome, String) {
         if let Some(fault) = server.fault(self.allow_private) {
-            return (Outcome::Blocked, fault);
+            return (AttemptOutcome::Blocked, fault);
         }
         let sent = tokio::time::timeout(ATTEMPT_TIMEOUT, self.try_mail(server, letter)).await;
         sent.unwrap_or_else(|_| {
-            (Outcome::Retry, "the mail server gave no answer within 20 seconds".to_owned())
+            (AttemptOutcome::Retry, "the mail server gave no answer within 20 seconds".to_owned())
         })
     }
 
-    async fn try_mail(&self, server: &MailServer, letter: &Letter<'_>) -> (Outcome, String) {
+    async fn try_mail(&self, server: &MailServer, letter: &Letter<'_>) -> (AttemptOutcome, String) {
         let address =
             match guard::find_address(&server.host, self.allow_private, &self.lookup).await {
                 Ok(address) => address,
-                Err((true, why)) => return (Outcome::Retry, why),
-                Err((false, why)) => return (Outcome::Blocked, why),
+                Err((true, why)) => return (AttemptOutcome::Retry, why),
+                Err((false, why)) => return (AttemptOutcome::Blocked, why),
             };
         let Some(message) = write(server, letter) else {
-            return (Outcome::Refused, "the sender or a recipient is no e-mail address".to_owned());
+            return (
+                AttemptOutcome::Refused,
+                "the sender or a recipient is no e-mail address".to_owned(),
+            );
         };
         let mut parameters = TlsParameters::builder(server.host.clone());
         if let Some(Authorities(certificates)) = &self.mail_authorities {
@@ -153,7 +161,10 @@ impl Sender {
             (Security::Starttls, Ok(parameters)) => Tls::Required(parameters),
             (Security::Tls, Ok(parameters)) => Tls::Wrapper(parameters),
             (_, Err(_)) => {
-                return (Outcome::Refused, "its name cannot stand in a certificate".to_owned());
+                return (
+                    AttemptOutcome::Refused,
+                    "its name cannot stand in a certificate".to_owned(),
+                );
             }
         };
         let mut transport =
@@ -169,7 +180,7 @@ impl Sender {
         match transport.build().send(message).await {
             Ok(response) => {
                 let said = response.message().collect::<Vec<_>>().join(" ");
-                (Outcome::Accepted, format!("{} {said}", response.code()).trim().to_owned())
+                (AttemptOutcome::Accepted, format!("{} {said}", response.code()).trim().to_owned())
             }
             Err(error) => explain(&error),
         }
@@ -207,15 +218,15 @@ fn tls_fault(error: &lettre::transport::smtp::Error) -> Option<&rustls::Error> {
 }
 
 /// What went wrong, in words for the owner. A server's own words stand in them, never ours to it.
-fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
+fn explain(error: &lettre::transport::smtp::Error) -> (AttemptOutcome, String) {
     let said = error.to_string();
     if let Some(code) = error.status() {
         let words = format!("the mail server answered {code}: {said}");
         // 535 and its like: the credential is wrong, and trying again may lock the account.
         return if error.is_permanent() {
-            (Outcome::Refused, words)
+            (AttemptOutcome::Refused, words)
         } else {
-            (Outcome::Retry, words)
+            (AttemptOutcome::Retry, words)
         };
     }
     let words = if let Some(fault) = tls_fault(error) {
@@ -237,5 +248,5 @@ fn explain(error: &lettre::transport::smtp::Error) -> (Outcome, String) {
     } else {
         format!("the mail server could not be reached: {said}")
     };
-    (if error.is_client() { Outcome::Refused } else { Outcome::Retry }, words)
+    (if error.is_client() { AttemptOutcome::Refused } else { AttemptOutcome::Retry }, words)
 }

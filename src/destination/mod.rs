@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain::{AttemptOutcome, ConversionKind, SkipReason};
 use crate::money::Money;
 use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
 
@@ -63,82 +64,17 @@ pub(crate) struct Made {
     pub(crate) content_type: &'static str,
 }
 
-/// Why nothing is sent. The closed list that the journey page answers from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Skip {
-    /// A test-mode payment, and the destination does not want those.
-    TestMode,
-    /// The destination does not want this kind.
-    KindOff,
-    /// Neither a click ID nor an e-mail: it could only be refused.
-    NoIdentity,
-    /// Unmatched, and the destination wants matched ones only.
-    Unmatched,
-    /// The value is zero, which is no purchase.
-    ZeroValue,
-    /// The value is less than the destination wants to hear of.
-    BelowMinimum,
-    /// The visitor's browser asked for privacy.
-    Gpc,
-    /// The visitor is not known to have agreed.
-    NoConsent,
-    /// It came before the destination was added.
-    BeforeDestination,
-    /// The destination does not hear of this site.
-    SiteOff,
-    /// It came from there.
-    Echo,
-    /// It is older than the destination wants to hear of.
-    TooOld,
-}
-
-impl Skip {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 12] = [
-        Self::TestMode,
-        Self::KindOff,
-        Self::NoIdentity,
-        Self::Unmatched,
-        Self::ZeroValue,
-        Self::BelowMinimum,
-        Self::Gpc,
-        Self::NoConsent,
-        Self::BeforeDestination,
-        Self::SiteOff,
-        Self::Echo,
-        Self::TooOld,
-    ];
-
-    /// The reason as stored.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::TestMode => "test_mode",
-            Self::KindOff => "kind_off",
-            Self::NoIdentity => "no_identity",
-            Self::Unmatched => "unmatched",
-            Self::ZeroValue => "zero_value",
-            Self::BelowMinimum => "below_minimum",
-            Self::Gpc => "gpc",
-            Self::NoConsent => "no_consent",
-            Self::BeforeDestination => "before_destination",
-            Self::SiteOff => "site_off",
-            Self::Echo => "echo",
-            Self::TooOld => "too_old",
-        }
-    }
-}
-
 /// Why there is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unsent {
     /// It is not wanted.
-    Skipped(Skip),
+    Skipped(SkipReason),
     /// The mapping fails on this conversion: which field, and why.
     Broken(String),
 }
 
-impl From<Skip> for Unsent {
-    fn from(skip: Skip) -> Self {
+impl From<SkipReason> for Unsent {
+    fn from(skip: SkipReason) -> Self {
         Self::Skipped(skip)
     }
 }
@@ -150,7 +86,7 @@ pub(crate) const IN_THE_URL: &str = "query";
 const MAPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a destination gets, or why it gets nothing. Computes no expression, so it is quick enough for a transaction.
-pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Draft, Skip> {
+pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Draft, SkipReason> {
     let options = &destination.options;
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
@@ -163,7 +99,7 @@ pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Dr
         || outgoing.click_id.is_some()
         || outgoing.conversion.email.is_some();
     if destination.kind == DestinationKind::AnyTrack && !has_identity {
-        return Err(Skip::NoIdentity);
+        return Err(SkipReason::NoIdentity);
     }
     let standard = |body| Content::Made(Made { body, content_type: content_type(Encoding::Json) });
     Ok(Draft {
@@ -242,30 +178,35 @@ pub(crate) fn names(options: &DestinationOptions, outgoing: &Outgoing) -> Value 
 
 /// The destination's name for what happened.
 fn event_name(outgoing: &Outgoing) -> &str {
-    match (outgoing.news, outgoing.conversion.kind.as_str()) {
-        (News::Refund(_), _) => "Refund",
-        (News::Chargeback, _) => "Chargeback",
-        (News::Paid, "purchase" | "renewal") => "Purchase",
-        (News::Paid, "trial" | "lead") => "Lead",
+    match outgoing.news {
+        News::Refund(_) => return "Refund",
+        News::Chargeback => return "Chargeback",
+        News::Paid => {}
+    }
+    match &outgoing.conversion.kind {
+        ConversionKind::Purchase | ConversionKind::Renewal => "Purchase",
+        ConversionKind::Trial | ConversionKind::Lead => "Lead",
         // A page's own event must not pass for a refund.
-        (News::Paid, custom) if custom.eq_ignore_ascii_case("refund") => "CustomRefund",
-        (News::Paid, custom) if custom.eq_ignore_ascii_case("chargeback") => "CustomChargeback",
-        (News::Paid, custom) => custom,
+        ConversionKind::Custom(name) if name.eq_ignore_ascii_case("refund") => "CustomRefund",
+        ConversionKind::Custom(name) if name.eq_ignore_ascii_case("chargeback") => {
+            "CustomChargeback"
+        }
+        ConversionKind::Custom(name) => name,
     }
 }
 
 /// The owner's conditions.
-fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
+fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReason> {
     let options = &destination.options;
     let conversion = &outgoing.conversion;
-    let is_wanted = match (outgoing.news, conversion.kind.as_str()) {
+    let is_wanted = match (outgoing.news, &conversion.kind) {
         (News::Refund(_), _) => options.sends_refunds,
         (News::Chargeback, _) => options.sends_disputes,
-        (News::Paid, "purchase") => options.sends_purchases,
-        (News::Paid, "renewal") => options.sends_renewals,
-        (News::Paid, "trial") => options.sends_trials,
-        (News::Paid, "lead") => options.sends_leads,
-        (News::Paid, _) => options.sends_custom,
+        (News::Paid, ConversionKind::Purchase) => options.sends_purchases,
+        (News::Paid, ConversionKind::Renewal) => options.sends_renewals,
+        (News::Paid, ConversionKind::Trial) => options.sends_trials,
+        (News::Paid, ConversionKind::Lead) => options.sends_leads,
+        (News::Paid, ConversionKind::Custom(_)) => options.sends_custom,
     };
     let is_paid = outgoing.news == News::Paid;
     let is_purchase = event_name(outgoing) == "Purchase";
@@ -275,55 +216,33 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), Skip> {
         minimum.is_some_and(|minimum| value.minor < minimum.minor)
     };
     if !conversion.livemode && !destination.accepts_test {
-        Err(Skip::TestMode)
+        Err(SkipReason::TestMode)
     } else if outgoing.never_to.contains(&destination.id) {
-        Err(Skip::Echo)
+        Err(SkipReason::Echo)
     } else if !options.sites.is_empty() && !options.sites.contains(&conversion.site) {
-        Err(Skip::SiteOff)
+        Err(SkipReason::SiteOff)
     } else if !is_wanted {
-        Err(Skip::KindOff)
+        Err(SkipReason::KindOff)
     } else if is_purchase && outgoing.value.is_some_and(|value| value.minor == 0) {
-        Err(Skip::ZeroValue)
+        Err(SkipReason::ZeroValue)
     } else if is_paid && outgoing.value.is_some_and(is_less) {
-        Err(Skip::BelowMinimum)
+        Err(SkipReason::BelowMinimum)
     } else if outgoing.wants_privacy && options.gpc == Discretion::Skip {
-        Err(Skip::Gpc)
+        Err(SkipReason::Gpc)
     } else if !outgoing.has_agreed && options.consent == Discretion::Skip {
-        Err(Skip::NoConsent)
+        Err(SkipReason::NoConsent)
     } else if !outgoing.is_matched() && !options.sends_unmatched {
-        Err(Skip::Unmatched)
+        Err(SkipReason::Unmatched)
     } else {
         Ok(())
     }
 }
 
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The destination took it. Not more: AnyTrack does not say whether it matched.
-    Accepted,
-    /// It may take it later.
-    Retry,
-    /// It will never take it as it is.
-    Refused,
-    /// We refuse to send there.
-    Blocked,
-}
-
-impl Outcome {
-    /// The outcome as stored with the attempt.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Retry => "retry",
-            Self::Refused => "refused",
-            Self::Blocked => "blocked",
-        }
-    }
-}
-
 /// What an answer means, and the sentence for people where it is not an acceptance.
-pub(crate) fn judge(destination: &Destination, answer: &Answer) -> (Outcome, Option<String>) {
+pub(crate) fn judge(
+    destination: &Destination,
+    answer: &Answer,
+) -> (AttemptOutcome, Option<String>) {
     let options = &destination.options;
     let (outcome, error) = judge_by(&options.refuse_if_body_contains, &options.retry_also, answer);
     (outcome, error.map(|error| hide_secrets(destination, &error)))
@@ -334,30 +253,31 @@ pub(crate) fn judge_by(
     refusals: &[String],
     retry_also: &[u16],
     answer: &Answer,
-) -> (Outcome, Option<String>) {
+) -> (AttemptOutcome, Option<String>) {
     match answer {
-        Answer::Blocked(why) => (Outcome::Blocked, Some(why.clone())),
-        Answer::Nothing(why) => (Outcome::Retry, Some(why.clone())),
+        Answer::Blocked(why) => (AttemptOutcome::Blocked, Some(why.clone())),
+        Answer::Nothing(why) => (AttemptOutcome::Retry, Some(why.clone())),
         Answer::Http { status, location, body, .. } => {
             let said = |text: &str| body.to_lowercase().contains(&text.to_lowercase());
             let refusal = refusals.iter().find(|text| said(text));
             match (status, refusal) {
-                (200..=299, Some(text)) => {
-                    (Outcome::Refused, Some(format!("it answered {status}, but said: {text}")))
-                }
-                (200..=299, None) => (Outcome::Accepted, None),
+                (200..=299, Some(text)) => (
+                    AttemptOutcome::Refused,
+                    Some(format!("it answered {status}, but said: {text}")),
+                ),
+                (200..=299, None) => (AttemptOutcome::Accepted, None),
                 (408 | 425 | 429 | 500..=599, _) => {
-                    (Outcome::Retry, Some(format!("it answered {status}")))
+                    (AttemptOutcome::Retry, Some(format!("it answered {status}")))
                 }
                 (status, _) if retry_also.contains(status) => {
-                    (Outcome::Retry, Some(format!("it answered {status}")))
+                    (AttemptOutcome::Retry, Some(format!("it answered {status}")))
                 }
                 (300..=399, _) => {
                     let to = location.as_deref().map(secrets::mask_location);
                     let to = to.unwrap_or_else(|| "another address".to_owned());
-                    (Outcome::Refused, Some(format!("it moved to {to}: put the new URL in")))
+                    (AttemptOutcome::Refused, Some(format!("it moved to {to}: put the new URL in")))
                 }
-                _ => (Outcome::Refused, Some(format!("it answered {status}"))),
+                _ => (AttemptOutcome::Refused, Some(format!("it answered {status}"))),
             }
         }
     }
@@ -401,37 +321,37 @@ pub(crate) mod tests {
             retry_after: None,
         };
         let rows = [
-            ("200", http(200, "ok"), Outcome::Accepted),
-            ("204", http(204, ""), Outcome::Accepted),
+            ("200", http(200, "ok"), AttemptOutcome::Accepted),
+            ("204", http(204, ""), AttemptOutcome::Accepted),
             (
                 "200 that refuses",
                 http(200, "{\"error\":\"missing CLICK_ID, ref_id and email\"}"),
-                Outcome::Refused,
+                AttemptOutcome::Refused,
             ),
-            ("200 without a match", http(200, "No match found"), Outcome::Refused),
+            ("200 without a match", http(200, "No match found"), AttemptOutcome::Refused),
             (
                 "200 of a dead property",
                 http(200, "console.log('property not exists anymore')"),
-                Outcome::Refused,
+                AttemptOutcome::Refused,
             ),
-            ("302", http(302, ""), Outcome::Refused),
-            ("400", http(400, ""), Outcome::Refused),
-            ("401", http(401, ""), Outcome::Refused),
-            ("404", http(404, ""), Outcome::Refused),
-            ("408", http(408, ""), Outcome::Retry),
-            ("425", http(425, ""), Outcome::Retry),
-            ("429", http(429, ""), Outcome::Retry),
-            ("500", http(500, ""), Outcome::Retry),
-            ("503 with a refusing text", http(503, "No match found"), Outcome::Retry),
-            ("599", http(599, ""), Outcome::Retry),
-            ("101", http(101, ""), Outcome::Refused),
-            ("nothing", Answer::Nothing("no answer within 20 s".to_owned()), Outcome::Retry),
-            ("blocked", Answer::Blocked("private".to_owned()), Outcome::Blocked),
+            ("302", http(302, ""), AttemptOutcome::Refused),
+            ("400", http(400, ""), AttemptOutcome::Refused),
+            ("401", http(401, ""), AttemptOutcome::Refused),
+            ("404", http(404, ""), AttemptOutcome::Refused),
+            ("408", http(408, ""), AttemptOutcome::Retry),
+            ("425", http(425, ""), AttemptOutcome::Retry),
+            ("429", http(429, ""), AttemptOutcome::Retry),
+            ("500", http(500, ""), AttemptOutcome::Retry),
+            ("503 with a refusing text", http(503, "No match found"), AttemptOutcome::Retry),
+            ("599", http(599, ""), AttemptOutcome::Retry),
+            ("101", http(101, ""), AttemptOutcome::Refused),
+            ("nothing", Answer::Nothing("no answer within 20 s".to_owned()), AttemptOutcome::Retry),
+            ("blocked", Answer::Blocked("private".to_owned()), AttemptOutcome::Blocked),
         ];
         for (name, answer, expected) in rows {
             let (outcome, error) = judge(&destination(), &answer);
             assert_eq!(outcome, expected, "{name}");
-            assert_eq!(error.is_none(), expected == Outcome::Accepted, "{name}");
+            assert_eq!(error.is_none(), expected == AttemptOutcome::Accepted, "{name}");
         }
     }
 
@@ -440,7 +360,7 @@ pub(crate) mod tests {
         let mut destination = destination();
         let mut test = anytrack::tests::purchase();
         test.conversion.livemode = false;
-        assert_eq!(draft(&destination, &test), Err(Skip::TestMode));
+        assert_eq!(draft(&destination, &test), Err(SkipReason::TestMode));
         destination.accepts_test = true;
         assert!(draft(&destination, &test).is_ok());
     }

@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::facts::{Conversion, News, Outgoing};
 use crate::clock::Timestamp;
+use crate::domain::ConversionKind;
 use crate::ids;
 use crate::settings::SigningSecret;
 
@@ -37,14 +38,14 @@ pub(super) fn body(outgoing: &Outgoing) -> String {
 
 /// `conversion.purchase`, …
 fn event_type(outgoing: &Outgoing) -> &'static str {
-    match (outgoing.news, outgoing.conversion.kind.as_str()) {
+    match (outgoing.news, &outgoing.conversion.kind) {
         (News::Refund(_), _) => "conversion.refunded",
         (News::Chargeback, _) => "conversion.disputed",
-        (News::Paid, "purchase") => "conversion.purchase",
-        (News::Paid, "renewal") => "conversion.renewal",
-        (News::Paid, "trial") => "conversion.trial",
-        (News::Paid, "lead") => "conversion.lead",
-        (News::Paid, _) => "conversion.custom",
+        (News::Paid, ConversionKind::Purchase) => "conversion.purchase",
+        (News::Paid, ConversionKind::Renewal) => "conversion.renewal",
+        (News::Paid, ConversionKind::Trial) => "conversion.trial",
+        (News::Paid, ConversionKind::Lead) => "conversion.lead",
+        (News::Paid, ConversionKind::Custom(_)) => "conversion.custom",
     }
 }
 

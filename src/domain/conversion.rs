@@ -1,5 +1,12 @@
 //! Words of conversions and of the match.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
 use super::{Word, words};
 use crate::store::{BoxDynError, FromSql, ToSql, Value};
 
@@ -102,12 +109,37 @@ impl ConversionKind {
         }
     }
 
+    /// True for what should have an amount.
+    pub fn is_sale(&self) -> bool {
+        matches!(self, Self::Purchase | Self::Renewal)
+    }
+
     /// Reads what [`ConversionKind::as_str`] writes.
     pub fn parse(text: &str) -> Self {
         let named = Self::NAMED.into_iter().find(|kind| kind.as_str() == text);
         named.unwrap_or_else(|| Self::Custom(text.to_owned()))
     }
 }
+
+impl fmt::Display for ConversionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ConversionKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl PartialSchema for ConversionKind {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).into()
+    }
+}
+
+impl ToSchema for ConversionKind {}
 
 impl ToSql for ConversionKind {
     const NULL: Value = Value::Text(None);

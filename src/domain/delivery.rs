@@ -115,7 +115,5 @@ words! {
         Refused = "refused",
         /// Clickstamp does not send to this address.
         Blocked = "blocked",
-        /// The program stopped before the outcome was recorded.
-        Unknown = "unknown",
     }
 }

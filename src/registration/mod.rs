@@ -16,7 +16,8 @@ use anyhow::Result;
 use futures_util::future::join_all;
 
 use crate::clock::{Clock, Timestamp};
-use crate::destination::{self, Answer, Outcome, Sender};
+use crate::destination::{self, Answer, Sender};
+use crate::domain::AttemptOutcome;
 use crate::ids::ClickIdKey;
 use crate::settings::{Destination, DestinationKind, Settings};
 use crate::store::{AnyConnection, Store};
@@ -139,11 +140,12 @@ impl Registrations {
         let again = pause.map(|pause| now.plus(*pause));
         let again = again.filter(|at| at.since(claim.created_at) < LATEST);
         let (state, due) = match (outcome, again) {
-            (Outcome::Accepted, _) => ("accepted", now),
-            (Outcome::Retry, Some(again)) => ("pending", again),
-            (Outcome::Retry, None) | (Outcome::Refused | Outcome::Blocked, _) => ("given_up", now),
+            (AttemptOutcome::Accepted, _) => ("accepted", now),
+            (AttemptOutcome::Retry, Some(again)) => ("pending", again),
+            (AttemptOutcome::Retry, None)
+            | (AttemptOutcome::Refused | AttemptOutcome::Blocked, _) => ("given_up", now),
         };
-        let outcome = table::Outcome { state, due, status, error };
+        let outcome = table::AttemptOutcome { state, due, status, error };
         table::record_outcome(&self.store, now, &destination.id, claim, &outcome).await
     }
 }

@@ -141,7 +141,7 @@ pub(super) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Resu
 }
 
 /// How an attempt ended.
-pub(super) struct Outcome {
+pub(super) struct AttemptOutcome {
     pub(super) state: &'static str,
     pub(super) due: Timestamp,
     pub(super) status: Option<i64>,
@@ -153,7 +153,7 @@ pub(super) async fn record_outcome(
     now: Timestamp,
     destination_id: &str,
     claim: &Claim,
-    outcome: &Outcome,
+    outcome: &AttemptOutcome,
 ) -> Result<()> {
     let mut tx = store.begin().await?;
     sql("update registrations

@@ -9,6 +9,10 @@ use anyhow::{Context as _, Result};
 use super::money;
 use super::page::{Cursor, FIFTY, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
+use crate::domain::{
+    ConversionKind, ConversionStatus, DeliveryReason, DeliveryState, MatchRule, MatchState,
+    UnmatchedReason,
+};
 use crate::money::Money;
 use crate::store::{Row, Store, sql};
 
@@ -19,14 +23,14 @@ pub(crate) struct ConversionFilter {
     pub(crate) site_id: Option<String>,
     /// Live or test.
     pub(crate) livemode: Option<bool>,
-    /// matched, unmatched.
-    pub(crate) match_state: Option<String>,
+    /// Whether it has a visit.
+    pub(crate) match_state: Option<MatchState>,
     /// Why unmatched.
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: Option<UnmatchedReason>,
     /// Conversions with at least one delivery in this state.
-    pub(crate) delivery_state: Option<String>,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
-    pub(crate) status: Option<String>,
+    pub(crate) delivery_state: Option<DeliveryState>,
+    /// What has become of the payment.
+    pub(crate) status: Option<ConversionStatus>,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: Option<String>,
     /// Conversions with at least one delivery to this destination, in the state above where one is named.
@@ -53,9 +57,9 @@ pub(crate) struct ConversionRow {
     /// Live or test.
     pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
-    pub(crate) kind: String,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
-    pub(crate) status: String,
+    pub(crate) kind: ConversionKind,
+    /// What has become of the payment.
+    pub(crate) status: ConversionStatus,
     /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// When it was paid; `None` does not count in numbers.
@@ -76,12 +80,12 @@ pub(crate) struct ConversionRow {
     pub(crate) email: Option<String>,
     /// What was bought.
     pub(crate) description: Option<String>,
-    /// matched, unmatched.
-    pub(crate) match_state: String,
-    /// click_id, anytrack_click_id, metadata, stripe_object, email.
-    pub(crate) match_by: Option<String>,
+    /// Whether it has a visit.
+    pub(crate) match_state: MatchState,
+    /// The rule that matched.
+    pub(crate) match_by: Option<MatchRule>,
     /// Why unmatched.
-    pub(crate) match_reason: Option<String>,
+    pub(crate) match_reason: Option<UnmatchedReason>,
     /// Of the visit it is matched to.
     pub(crate) click_id: Option<String>,
     /// Another conversion of the same customer, amount and day, of which this may be the receipt.
@@ -135,10 +139,10 @@ pub(crate) struct DeliverySummary {
     pub(crate) destination_key: String,
     /// What people call it.
     pub(crate) destination_name: String,
-    /// pending, delivered, given_up, held, skipped.
-    pub(crate) state: String,
-    /// Why given up or skipped.
-    pub(crate) reason: Option<String>,
+    /// Its state.
+    pub(crate) state: DeliveryState,
+    /// Why it failed or was skipped.
+    pub(crate) reason: Option<DeliveryReason>,
     /// Tries so far.
     pub(crate) attempts: i64,
     /// HTTP status of the last answer.
@@ -239,9 +243,9 @@ async fn of_site(
         .set("earliest", earliest)
         .set("latest", latest)
         .and("livemode = :livemode", filter.livemode)
-        .and("match_state = :match_state", filter.match_state.as_deref())
-        .and("match_reason = :reason", filter.reason.as_deref())
-        .and("status = :status", filter.status.as_deref())
+        .and("match_state = :match_state", filter.match_state)
+        .and("match_reason = :reason", filter.reason)
+        .and("status = :status", filter.status)
         .and("kind = :kind", filter.kind.as_deref())
         .and(FOUND_BY, filter.search.as_deref());
     if filter.only_paid {
@@ -250,7 +254,7 @@ async fn of_site(
     if filter.delivery_state.is_some() || filter.destination_id.is_some() {
         list = list
             .then("and exists (select 1 from deliveries d where d.conversion_id = c.id")
-            .and("d.state = :delivery_state", filter.delivery_state.as_deref())
+            .and("d.state = :delivery_state", filter.delivery_state)
             .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
             .then(")");
     }

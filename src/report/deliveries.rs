@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{add, money};
 use crate::clock::Timestamp;
+use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, Word as _};
 use crate::money::{Money, Totals};
 use crate::store::{Row, Store, sql};
 
@@ -20,10 +21,10 @@ pub(crate) struct DeliveryFilter {
     pub(crate) site_id: Option<String>,
     /// `dst_…`.
     pub(crate) destination_id: Option<String>,
-    /// pending, delivered, given_up, held, skipped.
-    pub(crate) state: Option<String>,
-    /// Why given up or skipped.
-    pub(crate) reason: Option<String>,
+    /// Those in this state.
+    pub(crate) state: Option<DeliveryState>,
+    /// Those that failed or were skipped for this reason.
+    pub(crate) reason: Option<DeliveryReason>,
     /// Those of live or of test conversions.
     pub(crate) livemode: Option<bool>,
 }
@@ -47,10 +48,10 @@ pub(crate) struct DeliveryRow {
     pub(crate) event_name: String,
     /// What the destination knows the conversion by.
     pub(crate) transaction_id: String,
-    /// pending, delivered, given_up, held, skipped.
-    pub(crate) state: String,
-    /// Why given up or skipped.
-    pub(crate) reason: Option<String>,
+    /// Its state.
+    pub(crate) state: DeliveryState,
+    /// Why it failed or was skipped.
+    pub(crate) reason: Option<DeliveryReason>,
     /// Tries so far.
     pub(crate) attempts: i64,
     /// When the next try may start; meaningful while pending.
@@ -95,8 +96,8 @@ pub(crate) struct Attempt {
     pub(crate) started_at: Timestamp,
     /// How long it took; `None` when it never ended.
     pub(crate) took_ms: Option<i64>,
-    /// unknown, accepted, retry, refused, blocked.
-    pub(crate) outcome: String,
+    /// How it ended; `None` if the program stopped before that was recorded.
+    pub(crate) outcome: Option<AttemptOutcome>,
     /// HTTP status of the answer.
     pub(crate) status: Option<i64>,
     /// The beginning of the answer.
@@ -161,9 +162,9 @@ pub(crate) async fn deliveries(
         .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
         .and("t.site_id = :site_id", filter.site_id.as_deref())
         .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
-        .and("d.state = :state", filter.state.as_deref())
+        .and("d.state = :state", filter.state)
         .and("c.livemode = :livemode", filter.livemode)
-        .and("d.reason = :reason", filter.reason.as_deref())
+        .and("d.reason = :reason", filter.reason)
         .then("order by d.id desc limit :limit")
         .set("limit", limit + 1)
         .fetch_all(store.pool())
@@ -265,14 +266,15 @@ pub(crate) async fn destination_totals(
 }
 
 async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationTotals> {
-    let unsettled: Vec<(String, i64, i64)> = sql("select state, count(*), min(created_at_ms)
+    let unsettled: Vec<(DeliveryState, i64, Timestamp)> =
+        sql("select state, count(*), min(created_at_ms)
            from deliveries
           where state <> 'delivered' and state <> 'skipped' and destination_id = :destination_id
           group by state")
-    .set("destination_id", &destination_id)
-    .all(store.pool())
-    .await
-    .context("could not count what a destination is owed")?;
+        .set("destination_id", &destination_id)
+        .all(store.pool())
+        .await
+        .context("could not count what a destination is owed")?;
     let (accepted, skipped): (i64, i64) = sql("select (select count(*) from deliveries where state = 'delivered' and destination_id = :destination_id),
                 (select count(*) from deliveries where state = 'skipped' and destination_id = :destination_id)")
     .set("destination_id", &destination_id)
@@ -282,20 +284,20 @@ async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationT
     let last_accepted_at = last_accepted_at(store, &destination_id).await?;
     let mut totals =
         DestinationTotals { accepted, skipped, last_accepted_at, ..DestinationTotals::default() };
-    for (state, count, oldest_ms) in unsettled {
-        match state.as_str() {
-            "pending" => {
+    for (state, count, oldest_at) in unsettled {
+        match state {
+            DeliveryState::Pending => {
                 totals.owed = count;
-                totals.oldest_owed_at = Some(Timestamp::from_ms(oldest_ms));
-                totals.owed_money =
-                    unsettled_money(store, &destination_id, "pending", count).await?;
+                totals.oldest_owed_at = Some(oldest_at);
+                totals.owed_money = unsettled_money(store, &destination_id, state, count).await?;
             }
-            "given_up" => {
+            DeliveryState::GivenUp => {
                 totals.given_up = count;
                 totals.given_up_money =
-                    unsettled_money(store, &destination_id, "given_up", count).await?;
+                    unsettled_money(store, &destination_id, state, count).await?;
             }
-            _ => totals.held = count,
+            DeliveryState::Held => totals.held = count,
+            DeliveryState::Delivered | DeliveryState::Skipped => {}
         }
     }
     Ok(DestinationTotals { destination_id, ..totals })
@@ -306,7 +308,7 @@ async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationT
 async fn unsettled_money(
     store: &Store,
     destination_id: &str,
-    state: &str,
+    state: DeliveryState,
     count: i64,
 ) -> Result<Totals> {
     let mut money = Totals::default();
@@ -375,7 +377,7 @@ fn read_attempt(row: &Row) -> Result<Attempt> {
         n: row.get("n")?,
         started_at: row.get("started_at_ms")?,
         took_ms: row.get("took_ms")?,
-        outcome: row.get("outcome")?,
+        outcome: AttemptOutcome::parse(&row.get::<String>("outcome")?),
         status: row.get("status")?,
         answer: row.get("answer")?,
         error: row.get("error")?,

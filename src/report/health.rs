@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::page::AFTER_ALL_IDS;
 use super::{QUARTER_MS, Scope};
 use crate::clock::Timestamp;
+use crate::domain::DeliveryState;
 use crate::ids;
 use crate::store::{Store, sql};
 
@@ -54,15 +55,16 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         .one(store.pool())
         .await
         .context("could not count held events")?;
-    let unsettled: Vec<(String, i64, i64)> = sql("select state, count(*), min(created_at_ms)
+    let unsettled: Vec<(DeliveryState, i64, i64)> =
+        sql("select state, count(*), min(created_at_ms)
            from deliveries
           where state <> 'delivered' and state <> 'skipped'
             and destination_id in (select id from destinations where site_id = :site_id)
           group by destination_id, state")
-    .set("site_id", &scope.site_id)
-    .all(store.pool())
-    .await
-    .context("could not count what is owed")?;
+        .set("site_id", &scope.site_id)
+        .all(store.pool())
+        .await
+        .context("could not count what is owed")?;
 
     let last_visit_at = last_visit_at(store, &scope.site_id).await?;
     let unknown_host = match last_visit_at {
@@ -79,15 +81,16 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         ..Health::default()
     };
     for (state, count, oldest_ms) in unsettled {
-        match state.as_str() {
-            "pending" => {
+        match state {
+            DeliveryState::Pending => {
                 let oldest = Timestamp::from_ms(oldest_ms);
                 let known = health.oldest_owed_at;
                 health.deliveries_owed += count;
                 health.oldest_owed_at = Some(known.map_or(oldest, |known| known.min(oldest)));
             }
-            "given_up" => health.deliveries_given_up += count,
-            _ => health.deliveries_held += count,
+            DeliveryState::GivenUp => health.deliveries_given_up += count,
+            DeliveryState::Held => health.deliveries_held += count,
+            DeliveryState::Delivered | DeliveryState::Skipped => {}
         }
     }
     Ok(health)

@@ -9,6 +9,7 @@ use super::custom_requests::{self, CustomRequest};
 use super::deliveries::{self, Delivery};
 use super::stripe_events::{self, StripeEventRow};
 use super::visits::{self, VisitRow};
+use crate::domain::ConversionStatus;
 use crate::store::{Store, from_row, sql};
 
 /// One conversion with everything stored about it.
@@ -140,7 +141,7 @@ pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Convers
         requests: custom_requests::of_conversion(store, id).await?,
         objects,
         by_hand,
-        duplicate: duplicate.filter(|_| row.status == "duplicate"),
+        duplicate: duplicate.filter(|_| row.status == ConversionStatus::Duplicate),
         row,
     }))
 }

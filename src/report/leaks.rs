@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Period, Scope, add, within};
 use crate::clock::Timestamp;
+use crate::domain::{DeliveryState, UnmatchedReason};
 use crate::money::Totals;
 use crate::store::{Store, from_row, sql};
 
@@ -41,8 +42,8 @@ pub(crate) struct Abandoned {
 /// Unmatched conversions of one reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Leak {
-    /// no_reference, placeholder_not_replaced, …
-    pub(crate) reason: String,
+    /// Why.
+    pub(crate) reason: UnmatchedReason,
     /// How many.
     pub(crate) conversions: i64,
     /// Their net revenue.
@@ -69,8 +70,8 @@ pub(crate) struct LeakExample {
 pub(crate) struct Undelivered {
     /// `dst_…`.
     pub(crate) destination_id: String,
-    /// pending, given_up, held.
-    pub(crate) state: String,
+    /// Pending, given up or held.
+    pub(crate) state: DeliveryState,
     /// How many messages.
     pub(crate) deliveries: i64,
     /// Net revenue of their conversions, each counted once.
@@ -100,7 +101,7 @@ pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Resul
 }
 
 struct UnmatchedGroup {
-    reason: String,
+    reason: UnmatchedReason,
     states_money: i64,
     currency: Option<String>,
     conversions: i64,
@@ -128,7 +129,7 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
     .all(store.pool())
     .await
     .context("could not sum unmatched conversions")?;
-    let examples: Vec<(String, i64, Option<String>, Option<String>)> = within(
+    let examples: Vec<(UnmatchedReason, i64, Option<String>, Option<String>)> = within(
         "select reason, states_money, client_reference_id, description
            from (select coalesce(match_reason, 'no_object') as reason, client_reference_id, description,
                         case when currency is null then 0 else 1 end as states_money,
@@ -146,10 +147,10 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
     .await
     .context("could not find examples of unmatched conversions")?;
 
-    let mut by_reason = BTreeMap::<(i64, String), Leak>::new();
+    let mut by_reason = BTreeMap::<(i64, UnmatchedReason), Leak>::new();
     for group in groups {
         let (first, last) = (Timestamp::from_ms(group.first_ms), Timestamp::from_ms(group.last_ms));
-        let key = (group.states_money, group.reason.clone());
+        let key = (group.states_money, group.reason);
         let leak = by_reason.entry(key).or_insert_with(|| Leak {
             reason: group.reason,
             conversions: 0,
@@ -226,7 +227,7 @@ async fn abandoned(store: &Store, scope: &Scope, period: Period) -> Result<Vec<A
 
 struct UndeliveredGroup {
     destination_id: String,
-    state: String,
+    state: DeliveryState,
     currency: Option<String>,
     deliveries: i64,
     net: i64,

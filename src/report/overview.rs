@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use super::counted::{counted, in_period};
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, Share, add, conversion_rate, within};
+use crate::domain::{UnmatchedReason, Word as _};
 use crate::money::Totals;
 use crate::store::{Store, Text, from_row};
 
@@ -46,7 +47,7 @@ pub(crate) struct Overview {
     /// Net money of unmatched conversions.
     pub(crate) unmatched_money: Totals,
     /// Of the unmatched ones that state money: how many of each reason, and their net money.
-    pub(crate) unmatched_by: BTreeMap<String, (i64, Totals)>,
+    pub(crate) unmatched_by: BTreeMap<UnmatchedReason, (i64, Totals)>,
     /// How many conversions some destination does not have yet: pending, given up or held.
     pub(crate) undelivered: i64,
     /// Their net money.
@@ -249,11 +250,12 @@ impl Overview {
         if leaks_unmatched {
             self.leaking += group.conversions;
             add(&mut self.at_risk, net, currency);
-            let (conversions, money) = self.unmatched_by.entry(group.reason.clone()).or_default();
+            let reason = UnmatchedReason::or_no_object(Some(&group.reason));
+            let (conversions, money) = self.unmatched_by.entry(reason).or_default();
             *conversions += group.conversions;
             add(money, net, currency);
         }
-        if group.reason == "placeholder_not_replaced" && states_money {
+        if group.reason == UnmatchedReason::PlaceholderNotReplaced.as_str() && states_money {
             self.lost_to_missing_tag += group.conversions;
             add(&mut self.lost_to_missing_tag_money, net, currency);
         }

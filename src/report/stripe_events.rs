@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
+use crate::domain::{ConversionKind, EventOrigin, EventState};
 use crate::money::{Currency, Money};
 use crate::store::{Row, Statement, Store, from_row, sql};
 
@@ -17,8 +18,8 @@ const MAX_PAYMENTS: i64 = 24;
 pub(crate) struct EventFilter {
     /// Those of a site's sources.
     pub(crate) site_id: Option<String>,
-    /// received, processed, ignored, failed.
-    pub(crate) state: Option<String>,
+    /// Those in this state.
+    pub(crate) state: Option<EventState>,
     /// Stripe's type: `checkout.session.completed`.
     pub(crate) kind: Option<String>,
     /// Live or test.
@@ -48,10 +49,10 @@ pub(crate) struct StripeEventRow {
     pub(crate) created_at: Option<Timestamp>,
     /// When we received it.
     pub(crate) received_at: Timestamp,
-    /// webhook, backfill, fetched.
-    pub(crate) origin: String,
-    /// received, processed, ignored, failed.
-    pub(crate) state: String,
+    /// How it was received.
+    pub(crate) origin: EventOrigin,
+    /// What has become of it.
+    pub(crate) state: EventState,
     /// Why it was ignored.
     pub(crate) reason: Option<String>,
     /// Why it failed.
@@ -91,8 +92,8 @@ pub(crate) struct StripeEvent {
 pub(crate) struct EventPayment {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// purchase, renewal, …
-    pub(crate) kind: String,
+    /// Its kind.
+    pub(crate) kind: ConversionKind,
     /// What was paid, if known.
     pub(crate) amount: Option<Money>,
     /// When.
@@ -152,7 +153,7 @@ pub(crate) async fn stripe_events(
         )
         .and("e.type = :kind", filter.kind.as_deref())
         .and("e.livemode = :livemode", filter.livemode)
-        .and("e.state = :state", filter.state.as_deref())
+        .and("e.state = :state", filter.state)
         .then("order by e.id desc limit :limit")
         .set("limit", limit + 1)
         .fetch_all(store.pool())

@@ -5,6 +5,10 @@ use jiff::tz::TimeZone;
 
 use super::fixture::{Filled, MINUTE, NOON, filled};
 use super::*;
+use crate::domain::{
+    AttemptOutcome, ConversionStatus, DeliveryState, EventState, MatchState, UnmatchedReason,
+    Word as _,
+};
 use crate::money::Totals;
 
 fn period(from_ms: i64, to_ms: i64) -> Period {
@@ -190,12 +194,15 @@ async fn each_filter_of_conversions_works() {
     let rows = [
         (ConversionFilter { livemode: Some(false), ..none() }, vec!["cnv_4"]),
         (
-            ConversionFilter { match_state: some("unmatched"), ..none() },
+            ConversionFilter { match_state: Some(MatchState::Unmatched), ..none() },
             vec!["cnv_3", "cnv_2", "cnv_7"],
         ),
-        (ConversionFilter { reason: some("no_reference"), ..none() }, vec!["cnv_3"]),
-        (ConversionFilter { status: some("pending"), ..none() }, vec!["cnv_5"]),
-        (ConversionFilter { delivery_state: some("pending"), ..none() }, vec!["cnv_3"]),
+        (ConversionFilter { reason: Some(UnmatchedReason::NoReference), ..none() }, vec!["cnv_3"]),
+        (ConversionFilter { status: Some(ConversionStatus::Pending), ..none() }, vec!["cnv_5"]),
+        (
+            ConversionFilter { delivery_state: Some(DeliveryState::Pending), ..none() },
+            vec!["cnv_3"],
+        ),
         (ConversionFilter { search: some("jenny@"), ..none() }, vec!["cnv_1"]),
         (ConversionFilter { search: some("cnv_6"), ..none() }, vec!["cnv_6"]),
         (ConversionFilter { search: some("--CLICK"), ..none() }, vec!["cnv_2"]),
@@ -235,8 +242,8 @@ async fn the_journey_contains_everything_stored_about_a_conversion() {
         found.way.iter().map(|step| step.visit.as_ref().unwrap().details.as_str()).collect();
     assert_eq!(details, ["{\"gclid\":\"G\"}", "no json"]);
     let tries: Vec<_> =
-        found.deliveries[0].tries.iter().map(|attempt| attempt.outcome.as_str()).collect();
-    assert_eq!(tries, ["retry", "accepted"]);
+        found.deliveries[0].tries.iter().filter_map(|attempt| attempt.outcome).collect();
+    assert_eq!(tries, [AttemptOutcome::Retry, AttemptOutcome::Accepted]);
     assert_eq!(found.deliveries[0].request, "{\"a\":1}");
     let events: Vec<_> = found.events.iter().map(|event| event.id.as_str()).collect();
     assert_eq!(events, ["sev_1", "sev_2"], "the charge is known by its object");
@@ -296,7 +303,7 @@ async fn deliveries_are_listed_and_summed() {
     };
     let none = DeliveryFilter::default;
     assert_eq!(list(none()).await, ["dlv_5", "dlv_4", "dlv_3", "dlv_2", "dlv_1"]);
-    let pending = DeliveryFilter { state: some("pending"), ..none() };
+    let pending = DeliveryFilter { state: Some(DeliveryState::Pending), ..none() };
     assert_eq!(list(pending).await, ["dlv_4", "dlv_3"]);
     let elsewhere = DeliveryFilter { destination_id: some("dst_0"), ..none() };
     assert!(list(elsewhere).await.is_empty());
@@ -307,7 +314,7 @@ async fn deliveries_are_listed_and_summed() {
         reason: None,
         site_id: Some(filled.site_id.clone()),
         destination_id: Some(filled.destination_id.clone()),
-        state: some("given_up"),
+        state: Some(DeliveryState::GivenUp),
         livemode: Some(true),
     };
     assert_eq!(list(here).await, ["dlv_2"]);
@@ -339,7 +346,7 @@ async fn stripe_events_are_listed_by_state_and_read_with_their_body() {
     };
     let none = EventFilter::default;
     assert_eq!(list(none()).await, ["sev_5", "sev_4", "sev_3", "sev_2", "sev_1"]);
-    assert_eq!(list(EventFilter { state: some("failed"), ..none() }).await, ["sev_4"]);
+    assert_eq!(list(EventFilter { state: Some(EventState::Failed), ..none() }).await, ["sev_4"]);
     let refunds = EventFilter {
         kind: some("charge.refunded"),
         livemode: Some(false),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{Period, money};
 use crate::clock::Timestamp;
+use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
 use crate::money::Money;
 use crate::store::{Row, Store, sql};
@@ -92,9 +93,9 @@ pub(crate) struct VisitedConversion {
     /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// purchase, renewal, trial, lead, or a custom name.
-    pub(crate) kind: String,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
-    pub(crate) status: String,
+    pub(crate) kind: ConversionKind,
+    /// What has become of the payment.
+    pub(crate) status: ConversionStatus,
     /// What was paid.
     pub(crate) amount: Option<Money>,
     /// Live or test.

@@ -15,9 +15,10 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::signature::{self, SignatureError, TOLERANCE_SECONDS};
-use super::table::{self, NewEvent, Origin};
+use super::table::{self, NewEvent};
 use super::{Rejections, event};
 use crate::client::Client;
+use crate::domain::EventOrigin;
 use crate::error::AppError;
 use crate::limit::log;
 use crate::limit::places::{Place, Places, Rules};
@@ -97,7 +98,7 @@ async fn receive_event(
             .and_then(|line| std::str::from_utf8(line).ok())
             .unwrap_or_default(),
         secret_position: Some(verified.secret_position),
-        origin: Origin::Webhook,
+        origin: EventOrigin::Webhook,
         body: &body,
     };
     store(&state, &event).await.map_err(|cause| {

@@ -8,42 +8,24 @@ use anyhow::Result;
 use super::event;
 use super::table::{self, Waiting};
 use crate::clock::Timestamp;
+use crate::domain::HeldReason;
 use crate::settings::{Source, SourceMode};
 use crate::store::Store;
 
-/// Why an event is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    /// Live money on an endpoint of test mode.
-    LiveOnTest,
-    /// It names another account than the endpoint's own.
-    OtherAccount,
-}
-
-impl Held {
-    /// As stored.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::LiveOnTest => "live_on_test",
-            Self::OtherAccount => "other_account",
-        }
-    }
-}
-
 /// Why an event is held; `None` when it fits its endpoint, or the owner accepted it.
-pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<Held> {
+pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<HeldReason> {
     if waiting.is_accepted {
         return None;
     }
     if source.mode == SourceMode::Test && waiting.livemode {
-        return Some(Held::LiveOnTest);
+        return Some(HeldReason::LiveOnTest);
     }
     // What we asked Stripe for ourselves is of the account we asked for.
     if source.account.is_empty() || !waiting.is_webhook {
         return None;
     }
     let account = event::envelope(&waiting.body)?.account;
-    (!account.is_empty() && account != source.account).then_some(Held::OtherAccount)
+    (!account.is_empty() && account != source.account).then_some(HeldReason::OtherAccount)
 }
 
 /// Accepts the events of a source that are held and were received until then. Answers how many.

@@ -6,6 +6,7 @@ use sqlx::AnyConnection;
 
 use super::event::Envelope;
 use crate::clock::{AHEAD, Timestamp};
+use crate::domain::{EventOrigin, EventState};
 use crate::ids;
 use crate::store::{Store, Text, sql, turn};
 
@@ -17,29 +18,8 @@ pub(super) struct NewEvent<'a> {
     pub(super) signature: &'a str,
     /// Which secret fitted; `None` for what we asked Stripe for ourselves.
     pub(super) secret_position: Option<usize>,
-    pub(super) origin: Origin,
+    pub(super) origin: EventOrigin,
     pub(super) body: &'a [u8],
-}
-
-/// How an event came to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Stripe sent it.
-    Webhook,
-    /// We listed what we had missed.
-    Backfill,
-    /// We fetched what a thin event names.
-    Fetched,
-}
-
-impl Origin {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Backfill => "backfill",
-            Self::Fetched => "fetched",
-        }
-    }
 }
 
 /// Stores an event; false when it was there. The unique key decides, never a read before it.
@@ -62,7 +42,7 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
     .set("received_at_ms", event.received_at)
     .set("signature", event.signature)
     .set("secret_position", event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
-    .set("origin", event.origin.word())
+    .set("origin", event.origin)
     .set("body", event.body)
     .execute(tx)
     .await
@@ -106,7 +86,7 @@ async fn take_over_held(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<
     .set("created_at", envelope.created_at)
     .set("signature", event.signature)
     .set("secret_position", event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
-    .set("origin", event.origin.word())
+    .set("origin", event.origin)
     .set("body", event.body)
     .set("received_at", event.received_at)
     .set("account", &envelope.account)
@@ -226,7 +206,7 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
         object_id: row.get("object_id")?,
         source_id: row.get("source_id")?,
         received_at: row.get("received_at_ms")?,
-        is_webhook: row.get::<String>("origin")? == Origin::Webhook.word(),
+        is_webhook: row.get::<EventOrigin>("origin")? == EventOrigin::Webhook,
         livemode: row.get::<bool>("livemode")?,
         is_accepted: row.get::<Option<i64>>("accepted_at_ms")?.is_some(),
         body: row.get("body")?,
@@ -236,9 +216,9 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
 
 /// What processing made of an event.
 pub(super) struct Ended<'a> {
-    /// `processed`, `ignored` or `failed`.
-    pub(super) state: &'static str,
-    pub(super) reason: Option<&'a str>,
+    pub(super) state: EventState,
+    /// Why it was ignored or is held.
+    pub(super) reason: Option<&'static str>,
     pub(super) error: Option<&'a str>,
     /// What was read.
     pub(super) summary: Option<&'a str>,
@@ -249,7 +229,7 @@ pub(super) struct Ended<'a> {
 
 impl Ended<'_> {
     /// An end in a state, of which nothing more is said.
-    pub(super) fn as_(state: &'static str) -> Self {
+    pub(super) fn as_(state: EventState) -> Self {
         Self { state, reason: None, error: None, summary: None, note: None, conversion_id: None }
     }
 }

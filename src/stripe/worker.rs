@@ -15,6 +15,7 @@ use super::table::{self, Ended, Waiting};
 use super::thin;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
+use crate::domain::{EventState, Word as _};
 use crate::failpoint;
 use crate::store::{Store, Tx};
 
@@ -92,17 +93,18 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
     let states_something = matches!(reading, Reading::Payment(_) | Reading::Contract(_));
     let source = ledger.settings.source(&event.source_id);
     if states_something && let Some(held) = source.and_then(|source| held::why(source, event)) {
-        let ended = Ended { reason: Some(held.word()), summary, ..Ended::as_("held") };
+        let ended = Ended { reason: Some(held.as_str()), summary, ..Ended::as_(EventState::Held) };
         table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         return tx.commit().await;
     }
     match reading {
         Reading::Ignored(reason) => {
-            let ended = Ended { reason: Some(reason), summary, ..Ended::as_("ignored") };
+            let ended =
+                Ended { reason: Some(reason.as_str()), summary, ..Ended::as_(EventState::Ignored) };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Unreadable(error) => {
-            let ended = Ended { error: Some(&error), ..Ended::as_("failed") };
+            let ended = Ended { error: Some(&error), ..Ended::as_(EventState::Failed) };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Payment(mut payment) => {
@@ -118,15 +120,19 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
             }
             let note = note(&mut tx, event, processed.changes).await?;
             let conversion_id = processed.conversion_id.as_deref();
-            let ended =
-                Ended { note: Some(&note), conversion_id, summary, ..Ended::as_("processed") };
+            let ended = Ended {
+                note: Some(&note),
+                conversion_id,
+                summary,
+                ..Ended::as_(EventState::Processed)
+            };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Contract(mut contract) => {
             contract.account.clone_from(&event.account);
             let changes = conversion::learn_contract(&mut tx, ledger, *contract).await?;
             let note = note(&mut tx, event, changes).await?;
-            let ended = Ended { note: Some(&note), summary, ..Ended::as_("processed") };
+            let ended = Ended { note: Some(&note), summary, ..Ended::as_(EventState::Processed) };
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
     }
@@ -158,7 +164,7 @@ async fn trouble(store: &Store, now: Timestamp, event: &Waiting, error: &str) ->
 
 async fn fail(store: &Store, now: Timestamp, event: &Waiting, error: &str) -> Result<()> {
     let mut tx = store.begin().await?;
-    let ended = Ended { error: Some(error), ..Ended::as_("failed") };
+    let ended = Ended { error: Some(error), ..Ended::as_(EventState::Failed) };
     table::end(&mut tx, now, &event.id, &ended).await?;
     tx.commit().await
 }

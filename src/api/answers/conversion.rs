@@ -5,8 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code, site_key, source_key, time};
-use crate::api::words::{DeliveryReason, DeliveryState};
 use crate::destination::facts;
+use crate::domain::{DeliveryReason, DeliveryState};
 use crate::money::Money;
 use crate::report;
 use crate::settings::Snapshot;
@@ -28,13 +28,11 @@ struct ConversionDelivery {
     id: String,
     /// The destination's key.
     destination: String,
-    /// pending, delivered, given_up, held, skipped.
-    #[schema(value_type = DeliveryState)]
-    state: String,
+    /// Its state.
+    state: DeliveryState,
     /// Why given up or skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<DeliveryReason>)]
-    reason: Option<String>,
+    reason: Option<DeliveryReason>,
     /// Tries so far.
     attempts: i64,
     /// HTTP status of the last answer.

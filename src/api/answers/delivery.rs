@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{code, time};
-use crate::api::words::{DeliveryReason, DeliveryState};
+use crate::domain::{DeliveryReason, DeliveryState};
 use crate::money::Money;
 use crate::report;
 
@@ -24,12 +24,10 @@ pub(crate) struct Delivery {
     event_name: String,
     /// Live or test.
     livemode: bool,
-    /// pending, delivered, given_up, held, skipped.
-    #[schema(value_type = DeliveryState)]
-    state: String,
+    /// Its state.
+    state: DeliveryState,
     /// Why given up or skipped.
-    #[schema(value_type = Option<DeliveryReason>)]
-    reason: Option<String>,
+    reason: Option<DeliveryReason>,
     /// Tries so far.
     attempts: i64,
     /// HTTP status of the last answer.
@@ -52,8 +50,8 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     pub(crate) fn new(found: report::DeliveryRow) -> Self {
-        let is_pending = found.state == "pending";
-        let is_owed = is_pending || found.state == "held";
+        let is_pending = found.state == DeliveryState::Pending;
+        let is_owed = is_pending || found.state == DeliveryState::Held;
         Self {
             id: found.id,
             destination: found.destination_key,

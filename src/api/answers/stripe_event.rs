@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{source_key, time};
-use crate::api::words::EventState;
+use crate::domain::{EventOrigin, EventState};
 use crate::report;
 use crate::settings::Snapshot;
 
@@ -34,11 +34,10 @@ pub(crate) struct StripeEvent {
     created_at: Option<String>,
     /// Ours.
     received_at: String,
-    /// webhook, backfill, fetched.
-    origin: String,
-    /// received, processed, ignored, failed.
-    #[schema(value_type = EventState)]
-    state: String,
+    /// How it was received.
+    origin: EventOrigin,
+    /// What has become of it.
+    state: EventState,
     /// Why ignored.
     reason: Option<String>,
     /// Why failed.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{code, site_key, time};
-use crate::api::words::ConversionStatus;
+use crate::domain::{ConversionKind, ConversionStatus};
 use crate::money::Money;
 use crate::report;
 use crate::settings::Snapshot;
@@ -68,10 +68,9 @@ struct VisitedConversion {
     /// When it happened.
     occurred_at: String,
     /// purchase, renewal, trial, lead, or a custom event name.
-    kind: String,
-    /// pending, authorized, paid, failed, partially_refunded, refunded, disputed, duplicate.
-    #[schema(value_type = ConversionStatus)]
-    status: String,
+    kind: ConversionKind,
+    /// What has become of the payment.
+    status: ConversionStatus,
     /// Live or test.
     livemode: bool,
     /// Exact decimal text.

@@ -21,10 +21,11 @@ pub(super) use sums::{
     unsum_all, unsum_others,
 };
 
-use super::join::{By, Match, Reason};
+use super::join::Match;
 use super::payment::{Contract, Payment};
 use super::{Line, Record};
 use crate::clock::Timestamp;
+use crate::domain::{MatchRule, UnmatchedReason, Word as _};
 use crate::ids::ClickId;
 use crate::json;
 use crate::store::{Row, sql};
@@ -94,16 +95,14 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Reco
 }
 
 fn read_line(row: &Row) -> Result<Line> {
-    let (by, reason): (Option<String>, Option<String>) =
-        (row.get("match_by")?, row.get("match_reason")?);
+    // A word of another version is judged again before anything is written.
+    let rule = row.get::<Option<String>>("match_by")?.as_deref().and_then(MatchRule::parse);
+    let reason: Option<String> = row.get("match_reason")?;
     let click_id: Option<String> = row.get("click_id")?;
-    let matched = by
-        .as_deref()
-        .and_then(By::of_word)
+    let matched = rule
         .zip(click_id.as_deref().and_then(ClickId::parse))
         .map(|(by, click_id)| Match::Matched { by, click_id });
-    // A word of another version is judged anew before anything is written.
-    let unmatched = || reason.as_deref().and_then(Reason::of_word).unwrap_or(Reason::NoObject);
+    let unmatched = || UnmatchedReason::or_no_object(reason.as_deref());
     let time = |ms: Option<i64>| ms.map(Timestamp::from_ms);
     Ok(Line {
         site_id: row.get("site_id")?,
@@ -148,11 +147,9 @@ pub(super) async fn save_line(
     record: &Record,
     line: &Line,
 ) -> Result<()> {
-    let (state, by, reason, click_id) = match &line.result {
-        Match::Matched { by, click_id } => {
-            ("matched", Some(by.word()), None, Some(click_id.as_str()))
-        }
-        Match::Unmatched(reason) => ("unmatched", None, Some(reason.word()), None),
+    let (rule, reason, click_id) = match &line.result {
+        Match::Matched { by, click_id } => (Some(by), None, Some(click_id)),
+        Match::Unmatched(reason) => (None, Some(reason), None),
     };
     sql("insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms,
                                   amount_minor, currency, refunded_minor, disputed_minor, lost_minor, transaction_id,
@@ -177,7 +174,7 @@ pub(super) async fn save_line(
     .set("source_id", &line.source_id)
     .set("livemode", line.livemode)
     .set("kind", &line.kind)
-    .set("status", &line.status)
+    .set("status", line.status)
     .set("occurred_at_ms", line.occurred_at)
     .set("paid_at_ms", line.paid_at)
     .set("amount_minor", line.amount_minor)
@@ -189,8 +186,8 @@ pub(super) async fn save_line(
     .set("client_reference_id", &line.client_reference_id)
     .set("email", &line.email)
     .set("description", &line.description)
-    .set("match_state", state)
-    .set("match_by", by)
+    .set("match_state", line.result.state())
+    .set("match_by", rule)
     .set("match_reason", reason)
     .set("click_id", click_id)
     .set("owed_from_ms", line.owed_from)

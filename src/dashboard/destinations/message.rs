@@ -46,17 +46,8 @@ pub(super) async fn samples(
 ) -> Result<Vec<Sample>, AppError> {
     let filter = ConversionFilter {
         site_id: Some(viewer.site.id.clone()),
-        livemode: None,
-        match_state: None,
-        reason: None,
-        delivery_state: None,
-        status: None,
         only_paid: true,
-        search: None,
-        from: None,
-        kind: None,
-        destination_id: None,
-        to: None,
+        ..ConversionFilter::default()
     };
     let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;
     let snapshot = state.settings.current();
@@ -118,7 +109,7 @@ pub(super) async fn message(
         Some(outgoing) => match destination::compose(draft, outgoing).await {
             Ok(message) => message.body,
             Err(destination::Unsent::Skipped(skip)) => {
-                format!("Nothing is sent for this one: {}.", words::skipped(skip.word()))
+                format!("Nothing is sent for this one: {}.", words::skipped(skip))
             }
             Err(destination::Unsent::Broken(error)) => error,
         },

@@ -31,7 +31,8 @@ use crate::config::Secret;
 use crate::conversion::{self, Ledger};
 use crate::delivery::{self, Chosen};
 use crate::destination::mapping::{self, Fault};
-use crate::destination::{self, Outcome, Sender, Tried, Unsent, presets};
+use crate::destination::{self, Sender, Tried, Unsent, presets};
+use crate::domain::{AttemptOutcome, DeliveryReason, Word as _};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
 use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOption};
@@ -335,7 +336,7 @@ async fn destination_page(
                 let link = log.with("state", "given_up").with("reason", group.reason.as_str());
                 (
                     group.reason.clone(),
-                    words::given_up(&group.reason).to_owned(),
+                    words::why(DeliveryReason::parse(&group.reason)).to_owned(),
                     format!(
                         "{} ({})",
                         counted(group.count, "delivery", "deliveries"),
@@ -403,17 +404,17 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
     };
     let tried = match tried {
         Ok(tried) => tried,
-        Err(Unsent::Skipped(skip)) => return unsent(words::skipped(skip.word()).to_owned()),
+        Err(Unsent::Skipped(skip)) => return unsent(words::skipped(skip).to_owned()),
         Err(Unsent::Broken(error)) => return unsent(error),
     };
     let is_query = tried.message.content_type == destination::IN_THE_URL;
     let (status, answer) = tried.answer.unwrap_or_default();
     TriedItem {
         end: match tried.outcome {
-            Outcome::Accepted => Chip::ok("Accepted"),
-            Outcome::Retry => Chip::wait("Not now"),
-            Outcome::Refused => Chip::bad("Refused"),
-            Outcome::Blocked => Chip::bad("Nothing was sent"),
+            AttemptOutcome::Accepted => Chip::ok("Accepted"),
+            AttemptOutcome::Retry => Chip::wait("Not now"),
+            AttemptOutcome::Refused => Chip::bad("Refused"),
+            AttemptOutcome::Blocked => Chip::bad("Nothing was sent"),
         },
         note: tried.error.unwrap_or_default(),
         request: format!("{} {address}", if is_query { "GET" } else { "POST" }),

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger, MatchedByHand};
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::page;
+use crate::domain::MatchState;
 use crate::error::AppError;
 use crate::report::Conversion;
 use crate::state::AppState;
@@ -60,7 +61,7 @@ impl Form {
             action: path("match"),
             undo: if told.is_some() { path("unmatch") } else { String::new() },
             told: told.unwrap_or_default(),
-            is_open: found.row.match_state != "matched" || !wrong.is_empty(),
+            is_open: found.row.match_state == MatchState::Unmatched || !wrong.is_empty(),
             value: tried.click_id.unwrap_or_default(),
             wrong: wrong.to_owned(),
             visits: viewer.link("/visits").to_string(),

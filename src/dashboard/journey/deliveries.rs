@@ -7,6 +7,7 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::money;
 use crate::dashboard::views::times::{Moment, distance, took};
 use crate::dashboard::views::words;
+use crate::domain::{AttemptOutcome, DeliveryState};
 use crate::report::{Attempt, Conversion, Delivery, DeliveryRow};
 
 /// One try as a row.
@@ -40,7 +41,8 @@ const MAX_NOTICES: usize = 2;
 pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
     let amount =
         found.row.amount.map_or_else(String::new, |amount| format!(" ({})", money(amount)));
-    let given_up = found.deliveries.iter().filter(|delivery| delivery.row.state == "given_up");
+    let given_up =
+        found.deliveries.iter().filter(|delivery| delivery.row.state == DeliveryState::GivenUp);
     given_up
         .take(MAX_NOTICES)
         .map(|delivery| Notice {
@@ -58,7 +60,7 @@ pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
 
 /// Why it was given up, with what the destination said.
 fn why(delivery: &Delivery) -> String {
-    let reason = words::given_up(delivery.row.reason.as_deref().unwrap_or_default());
+    let reason = words::why(delivery.row.reason);
     let last = delivery.tries.last();
     let said =
         last.and_then(|last| last.answer.as_deref()).map(str::trim).filter(|said| !said.is_empty());
@@ -93,24 +95,28 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
     let row = &delivery.row;
     let name = &row.destination_name;
     let tries = delivery.tries.len();
-    let heading = match row.state.as_str() {
-        "delivered" => format!("{name} accepted it at the {} try", ordinal(tries)),
-        "given_up" if tries == 0 => format!("Given up: nothing was sent to {name}"),
-        "given_up" => format!("Given up: {name} did not take it, {}", tried(tries)),
-        "pending" if tries == 0 => format!("{name} is owed this message"),
-        "pending" => format!("{name} is owed this message, {} so far", tried(tries)),
-        "held" => format!("{name} is switched off: the message waits"),
-        _ => format!("{name} was not told, on purpose"),
+    let heading = match row.state {
+        DeliveryState::Delivered => format!("{name} accepted it at the {} try", ordinal(tries)),
+        DeliveryState::GivenUp if tries == 0 => format!("Given up: nothing was sent to {name}"),
+        DeliveryState::GivenUp => format!("Given up: {name} did not take it, {}", tried(tries)),
+        DeliveryState::Pending if tries == 0 => format!("{name} is owed this message"),
+        DeliveryState::Pending => format!("{name} is owed this message, {} so far", tried(tries)),
+        DeliveryState::Held => format!("{name} is switched off: the message waits"),
+        DeliveryState::Skipped => format!("{name} was not told, on purpose"),
     };
-    let note = match row.state.as_str() {
-        "delivered" if row.destination_kind == "anytrack" => {
+    let note = match row.state {
+        DeliveryState::Delivered if row.destination_kind == "anytrack" => {
             format!(
                 "{name} does not tell us whether it matched. Look there for the transaction above."
             )
         }
-        "delivered" => "What it made of the message, only its own log says.".to_owned(),
-        "given_up" => format!("{} Nothing more is tried until you send again.", why(delivery)),
-        "pending" if row.down_since.is_some() => {
+        DeliveryState::Delivered => {
+            "What it made of the message, only its own log says.".to_owned()
+        }
+        DeliveryState::GivenUp => {
+            format!("{} Nothing more is tried until you send again.", why(delivery))
+        }
+        DeliveryState::Pending if row.down_since.is_some() => {
             let since = row.down_since.unwrap_or_default();
             let since = viewer.times.short(since, viewer.now).text;
             format!(
@@ -118,34 +124,33 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
                 expires(viewer, row)
             )
         }
-        "pending" => {
+        DeliveryState::Pending => {
             format!("The next try is due {}.{}", due(viewer, row.due_at), expires(viewer, row))
         }
-        "held" => expires(viewer, row).trim_start().to_owned(),
-        "skipped" => {
-            format!("Why: {}.", words::skipped(row.reason.as_deref().unwrap_or_default()))
+        DeliveryState::Held => expires(viewer, row).trim_start().to_owned(),
+        DeliveryState::Skipped => {
+            format!("Why: {}.", words::why(row.reason))
         }
-        _ => String::new(),
     };
     let mut facts = Vec::new();
     if !row.event_name.is_empty() {
         facts.push(Fact::text("Told as", row.event_name.clone()));
     }
-    if row.state == "skipped" {
+    if row.state == DeliveryState::Skipped {
         facts.push(Fact {
             href: Some(viewer.link(&format!("/deliveries/{}", row.id)).to_string()),
             ..Fact::text("To send it anyway", "its own page")
         });
     }
-    if row.reason.is_some() {
-        facts.push(Fact::code("Code", row.reason.clone().unwrap_or_default()));
+    if let Some(reason) = row.reason {
+        facts.push(Fact::code("Code", reason.to_string()));
     }
     Step {
         id: row.id.clone(),
-        class: match row.state.as_str() {
-            "delivered" => "ok",
-            "given_up" => "bad",
-            _ => "",
+        class: match row.state {
+            DeliveryState::Delivered => "ok",
+            DeliveryState::GivenUp => "bad",
+            DeliveryState::Pending | DeliveryState::Held | DeliveryState::Skipped => "",
         },
         kind: format!("Delivery to {name}"),
         heading,
@@ -198,7 +203,7 @@ fn attempt(viewer: &Viewer, delivery: &Delivery, at: usize) -> Try {
 
 /// What followed a try.
 fn so(delivery: &Delivery, attempt: &Attempt, next: Option<&Attempt>) -> String {
-    if attempt.outcome == "accepted" {
+    if attempt.outcome == Some(AttemptOutcome::Accepted) {
         return "accepted".to_owned();
     }
     if let Some(next) = next {
@@ -208,11 +213,11 @@ fn so(delivery: &Delivery, attempt: &Attempt, next: Option<&Attempt>) -> String 
         let pause = next.started_at.since(attempt.started_at.plus(took));
         return format!("again after {}", distance(pause));
     }
-    match (attempt.outcome.as_str(), delivery.row.state.as_str()) {
-        (_, "given_up") => "given up".to_owned(),
-        ("unknown", _) => "not known: it was cut off".to_owned(),
-        (_, "pending") => "again later".to_owned(),
-        (outcome, _) => outcome.to_owned(),
+    match (attempt.outcome, delivery.row.state) {
+        (_, DeliveryState::GivenUp) => "given up".to_owned(),
+        (None, _) => "not known: it was cut off".to_owned(),
+        (_, DeliveryState::Pending) => "again later".to_owned(),
+        (Some(outcome), _) => outcome.to_string(),
     }
 }
 

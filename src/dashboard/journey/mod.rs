@@ -24,6 +24,7 @@ use super::views::numbers::{NONE, money, money_parts};
 use super::views::times::{Moment, distance, long_day, short_day};
 use super::views::{Chip, words};
 use crate::clock::Timestamp;
+use crate::domain::EventState;
 use crate::error::AppError;
 use crate::report::{self, Conversion, ConversionRow, CustomRequest, StripeEventRow, Visit};
 use crate::settings::SourceKind;
@@ -148,7 +149,7 @@ fn journey_page(
     });
     steps.push(way::match_step(viewer, row, visit));
     steps.extend(deliveries::steps(viewer, &found.deliveries));
-    let mut chips = vec![words::status_chip(&row.status), words::match_chip(row)];
+    let mut chips = vec![words::status_chip(row.status), words::match_chip(row)];
     chips.extend(row.deliveries.iter().map(|d| words::delivery_chip(d, &viewer.times, viewer.now)));
     JourneyPage {
         frame,
@@ -198,13 +199,14 @@ fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
         at: viewer.times.short_second(event.received_at, viewer.now),
         href: viewer.link(&format!("/events/{}", event.id)).to_string(),
         kind: if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() },
-        state: words::event_chip(&event.state),
+        state: words::event_chip(event.state),
         read: event.summary.clone().unwrap_or_default(),
-        said: match event.state.as_str() {
-            "failed" => event.error.clone().unwrap_or_default(),
-            "held" => words::held(event.reason.as_deref().unwrap_or_default()).to_owned(),
-            "ignored" => words::ignored(event.reason.as_deref().unwrap_or_default()).to_owned(),
-            _ => event.note.clone().unwrap_or_default(),
+        said: match event.state {
+            EventState::Failed => event.error.clone().unwrap_or_default(),
+            EventState::Held | EventState::Ignored => {
+                words::event_reason(event.reason.as_deref().unwrap_or_default()).to_owned()
+            }
+            EventState::Received | EventState::Processed => event.note.clone().unwrap_or_default(),
         },
     }
 }
@@ -311,7 +313,7 @@ fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step {
     Step {
         class: "stamp",
         kind: format!("Payment{}", later(before, row.occurred_at)),
-        heading: money::heading(&row.status, &amount, payment),
+        heading: money::heading(row.status, &amount, payment),
         text: told,
         facts,
         ..timed(viewer, row.occurred_at)

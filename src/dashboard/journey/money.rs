@@ -5,23 +5,28 @@ use serde_json::Value;
 
 use super::{Fact, charge_facts};
 use crate::dashboard::views::numbers::money;
+use crate::domain::ConversionStatus;
 use crate::money::{Currency, Money};
 use crate::report::ConversionRow;
 
 /// What happened to the payment, with its amount as text.
-pub(super) fn heading(status: &str, amount: &str, payment: &Value) -> String {
+pub(super) fn heading(status: ConversionStatus, amount: &str, payment: &Value) -> String {
     match status {
-        "pending" => format!("A payment of {amount} is under way"),
-        "authorized" => {
+        ConversionStatus::Pending => format!("A payment of {amount} is under way"),
+        ConversionStatus::Authorized => {
             format!(
                 "{amount} is authorized and not captured yet. Capture it in Stripe, or it expires"
             )
         }
-        "failed" if was_authorized(payment) => {
+        ConversionStatus::Failed if was_authorized(payment) => {
             format!("The authorization of {amount} was released. No money was taken")
         }
-        "failed" => format!("A payment of {amount} failed"),
-        _ => format!("Paid {amount}"),
+        ConversionStatus::Failed => format!("A payment of {amount} failed"),
+        ConversionStatus::Paid
+        | ConversionStatus::PartiallyRefunded
+        | ConversionStatus::Refunded
+        | ConversionStatus::Disputed
+        | ConversionStatus::Duplicate => format!("Paid {amount}"),
     }
 }
 
@@ -36,10 +41,14 @@ pub(super) fn amounts(row: &ConversionRow) -> Vec<Fact> {
     let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
     let lost = row.lost.unwrap_or(Money { minor: 0, ..amount });
     let net = Money { minor: amount.minor - refunded.minor - lost.minor, ..amount };
-    let name = match row.status.as_str() {
-        "authorized" => "Authorized",
-        "pending" | "failed" => "To be paid",
-        _ => "Paid",
+    let name = match row.status {
+        ConversionStatus::Authorized => "Authorized",
+        ConversionStatus::Pending | ConversionStatus::Failed => "To be paid",
+        ConversionStatus::Paid
+        | ConversionStatus::PartiallyRefunded
+        | ConversionStatus::Refunded
+        | ConversionStatus::Disputed
+        | ConversionStatus::Duplicate => "Paid",
     };
     let mut facts = vec![Fact::text(name, money(amount)), Fact::text("Refunded", money(refunded))];
     if lost.minor > 0 {
@@ -95,13 +104,19 @@ mod tests {
     fn headings_say_what_became_of_an_authorization() {
         let released = json!({"is_manual_capture": true});
         let rows = [
-            ("paid", json!({}), "Paid $5.00"),
-            ("failed", json!({}), "A payment of $5.00 failed"),
-            ("failed", released, "The authorization of $5.00 was released. No money was taken"),
+            (ConversionStatus::Paid, json!({}), "Paid $5.00"),
+            (ConversionStatus::Failed, json!({}), "A payment of $5.00 failed"),
+            (
+                ConversionStatus::Failed,
+                released,
+                "The authorization of $5.00 was released. No money was taken",
+            ),
         ];
         for (status, payment, expected) in rows {
             assert_eq!(heading(status, "$5.00", &payment), expected);
         }
-        assert!(heading("authorized", "$5.00", &json!({})).contains("not captured yet"));
+        assert!(
+            heading(ConversionStatus::Authorized, "$5.00", &json!({})).contains("not captured yet")
+        );
     }
 }

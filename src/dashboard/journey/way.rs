@@ -8,6 +8,7 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::count;
 use crate::dashboard::views::times::distance;
 use crate::dashboard::views::words;
+use crate::domain::{MatchRule, MatchState, UnmatchedReason};
 use crate::report::{Conversion, ConversionRow, Touch, TouchVisit, Visit, VisitRow};
 
 /// A piece of the story; what matters is bold.
@@ -204,42 +205,37 @@ pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
 
 /// How it was matched, or why not and what to do.
 pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Visit>) -> Step {
-    if row.match_state != "matched" {
+    if row.match_state == MatchState::Unmatched {
         return unmatched_step(viewer, row);
     }
-    let by = row.match_by.as_deref().unwrap_or_default();
-    let (heading, text) = match by {
-        "manual" => (
+    let (heading, text) = match row.match_by {
+        Some(MatchRule::Manual) => (
             "Matched by hand",
             "Somebody said that it came from the visit above; below stands who, and it can be taken back.",
         ),
-        "click_id" => (
+        Some(MatchRule::ClickId) => (
             "Matched by click ID",
             "The click ID of the visit above came back. It is one of ours, its signature is right, and \
              that visit is recorded. No guess was needed.",
         ),
-        "anytrack_click_id" => (
+        Some(MatchRule::AnytrackClickId) => (
             "Matched by AnyTrack’s click ID",
             "A click ID of AnyTrack came back. It was seen on the page during the visit above.",
         ),
-        "metadata" => (
+        Some(MatchRule::Metadata) => (
             "Matched by metadata",
             "The payment’s metadata in Stripe held the click ID of the visit above.",
         ),
-        "stripe_object" if came_back(row, visit) => (
+        Some(MatchRule::StripeObject) if came_back(row, visit) => (
             "Matched by your thank-you page",
             "The payment carried no click ID of ours, but the buyer’s browser came back from this very checkout to a page with the \
              tag, and it is the browser of the visit above.",
         ),
-        "stripe_object" => (
+        Some(MatchRule::StripeObject) => (
             "Matched by an earlier payment",
             "It belongs to the same customer or subscription as an earlier payment, which came from the visit above.",
         ),
-        "email" => (
-            "Matched by e-mail",
-            "An earlier payment with this e-mail address came from the visit above.",
-        ),
-        _ => ("Matched", "It belongs to the visit above."),
+        None => ("Matched", "It belongs to the visit above."),
     };
     Step {
         class: "ok",
@@ -258,32 +254,34 @@ fn came_back(row: &ConversionRow, visit: Option<&Visit>) -> bool {
 }
 
 fn unmatched_step(viewer: &Viewer, row: &ConversionRow) -> Step {
-    let reason = row.match_reason.as_deref().unwrap_or_default();
+    let reason = row.match_reason.unwrap_or(UnmatchedReason::NoObject);
     let text = match reason {
-        "placeholder_not_replaced" => {
+        UnmatchedReason::PlaceholderNotReplaced => {
             "It came with --CLICK-ID-- unreplaced: the tag is missing on the page, or something blocked it. Check the page."
         }
-        "no_reference" => {
+        UnmatchedReason::NoReference => {
             "The payment link ends without client_reference_id, so nothing was carried to Stripe. Add \
              ?client_reference_id=--CLICK-ID-- to the link."
         }
-        "foreign_reference" => {
+        UnmatchedReason::ForeignReference => {
             "What came back is no click ID of ours. Another tool writes into the same place; let it use the metadata instead."
         }
-        "unknown_click_id" => {
+        UnmatchedReason::UnknownClickId => {
             "The click ID is ours, but its visit has not arrived. If it still comes, this payment is matched by itself."
         }
-        "forged_click_id" => "What came back looks like a click ID, but we never made it.",
-        "first_payment_not_seen" => {
+        UnmatchedReason::ForgedClickId => {
+            "What came back looks like a click ID, but we never made it."
+        }
+        UnmatchedReason::FirstPaymentNotSeen => {
             "It belongs to something that was bought before Clickstamp saw the first payment."
         }
-        _ => "It came without anything that could be joined to a visit.",
+        UnmatchedReason::NoObject => "It came without anything that could be joined to a visit.",
     };
     Step {
         kind: "Match".to_owned(),
         heading: format!("Not matched: {}", words::reason(reason)),
         text: text.to_owned(),
-        facts: vec![Fact::code("Code", reason)],
+        facts: vec![Fact::code("Code", reason.to_string())],
         ..timed(viewer, row.recorded_at)
     }
 }

@@ -10,6 +10,7 @@ use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
 use crate::dashboard::views::numbers::{NONE, count, counted, in_order, money, rate, width};
 use crate::dashboard::views::{Choice, Link, words};
+use crate::domain::DeliveryState;
 use crate::money::{Currency, Money, Totals};
 use crate::report::{self, Dimension, Overview, Ranking, RankingRow};
 use crate::state::AppState;
@@ -214,13 +215,15 @@ pub(super) async fn leaking(
     let undelivered = report::undelivered(&state.store, &viewer.scope(), span.period).await?;
     let link = span.on(&viewer.link("/leaks")).to_string();
     let unmatched = now.unmatched_by.iter().map(|(reason, (conversions, money))| {
-        (words::reason_heading(reason).to_owned(), format!("#{reason}"), *conversions, money)
+        (words::reason_heading(*reason).to_owned(), format!("#{reason}"), *conversions, money)
     });
     let undelivered = undelivered.iter().map(|line| {
-        let heading = match line.state.as_str() {
-            "given_up" => "Delivery given up",
-            "held" => "Delivery held",
-            _ => "Not delivered yet",
+        let heading = match line.state {
+            DeliveryState::GivenUp => "Delivery given up",
+            DeliveryState::Held => "Delivery held",
+            DeliveryState::Pending | DeliveryState::Delivered | DeliveryState::Skipped => {
+                "Not delivered yet"
+            }
         };
         (heading.to_owned(), "#undelivered".to_owned(), line.deliveries, &line.money)
     });

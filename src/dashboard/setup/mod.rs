@@ -20,6 +20,7 @@ use crate::dashboard::settings::{Copied, add_anytrack, copied, read_hosts};
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Chip, numbers, words};
 use crate::dashboard::{assets, page};
+use crate::domain::MatchState;
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
 use crate::settings::{self, Destination};
@@ -157,7 +158,7 @@ async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec
     let visit = report::visits(&state.store, &filter, None, 1).await?.rows.pop();
     let filter = ConversionFilter {
         site_id: Some(viewer.site.id.clone()),
-        match_state: Some("matched".to_owned()),
+        match_state: Some(MatchState::Matched),
         ..ConversionFilter::default()
     };
     let matched = report::conversions(&state.store, &filter, None, 1).await?.rows.pop();

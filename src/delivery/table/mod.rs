@@ -9,7 +9,8 @@ use sqlx::AnyConnection;
 use super::make::Unmade;
 use super::{Chosen, Existing, Owed, PAID, Subject};
 use crate::clock::{AHEAD, Timestamp};
-use crate::destination::{Content, Draft, Made, Message, Skip};
+use crate::destination::{Content, Draft, Made, Message};
+use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
 use crate::ids;
 use crate::settings::Destination;
 use crate::store::{Store, sql};
@@ -40,18 +41,22 @@ pub(super) async fn find(
     }))
 }
 
+/// The state of what is to be sent: a disabled destination keeps it waiting.
+fn waiting(destination: &Destination) -> DeliveryState {
+    if destination.enabled { DeliveryState::Pending } else { DeliveryState::Held }
+}
+
 pub(super) async fn insert(
     tx: &mut AnyConnection,
     now: Timestamp,
     due: Timestamp,
     event_key: &str,
     owed: &Owed<'_>,
-    draft: &Result<Draft, Skip>,
+    draft: &Result<Draft, SkipReason>,
 ) -> Result<()> {
     let (state, reason) = match draft {
-        Ok(_) if owed.destination.enabled => ("pending", None),
-        Ok(_) => ("held", None),
-        Err(skip) => ("skipped", Some(skip.word())),
+        Ok(_) => (waiting(owed.destination), None),
+        Err(skip) => (DeliveryState::Skipped, Some(DeliveryReason::Skipped(*skip))),
     };
     let draft = draft.as_ref().ok();
     let (made, facts) = content(draft);
@@ -73,7 +78,7 @@ pub(super) async fn insert(
     .set("revision", owed.destination.revision)
     .set("due_at_ms", due)
     .set("created_at_ms", now)
-    .set("settled_at_ms", (state == "skipped").then_some(now.as_ms()))
+    .set("settled_at_ms", (state == DeliveryState::Skipped).then_some(now.as_ms()))
     .set("facts", facts)
     .set("expires_at_ms", owed.expires_at())
     .execute(tx)
@@ -105,7 +110,7 @@ pub(super) async fn write_draft(
             set state = :state, reason = null, request = :request, content_type = :content_type, event_name = :event_name, revision = :revision, due_at_ms = :due,
                 transaction_id = :transaction_id, settled_at_ms = null, expires_at_ms = :expires_at, facts = :facts
           where id = :id and attempts = 0")
-    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("state", waiting(destination))
     .set("request", made.map_or("", |made| &made.body))
     .set("content_type", made.map_or("", |made| made.content_type))
     .set("event_name", &draft.event_name)
@@ -195,7 +200,7 @@ pub(super) async fn unmake(
                 earlier_request = case when request = '' then earlier_request else request end,
                 due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
           where id = :id and facts is not null and coalesce(claimed_until_ms, 0) <= :now")
-    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("state", waiting(destination))
     .set("now", now)
     .set("id", id)
     .execute(tx)
@@ -330,7 +335,7 @@ pub(super) async fn refreeze(
                 revision = :revision, due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null,
                 facts = null
           where id = :id and coalesce(claimed_until_ms, 0) <= :now")
-    .set("state", if destination.enabled { "pending" } else { "held" })
+    .set("state", waiting(destination))
     .set("body", &message.body)
     .set("content_type", message.content_type)
     .set("event_name", &message.event_name)
@@ -378,7 +383,7 @@ pub(super) async fn give_up_all(
     Ok(())
 }
 
-pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<String>> {
+pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<DeliveryState>> {
     let row =
         sql("select state from deliveries where id = :id").set("id", id).fetch_optional(tx).await?;
     Ok(row.map(|row| row.get(0)).transpose()?)
@@ -471,7 +476,7 @@ pub(super) async fn give_up_unsent(
     tx: &mut AnyConnection,
     now: Timestamp,
     id: &str,
-    reason: &'static str,
+    reason: FailureReason,
 ) -> Result<()> {
     sql("update deliveries
             set state = 'given_up', reason = :reason, claimed_until_ms = null, settled_at_ms = :now, attempts = attempts - 1
@@ -505,14 +510,13 @@ pub(super) async fn leased(
 /// How an attempt ended, and what follows.
 pub(super) struct Settlement<'a> {
     pub(super) claim: &'a Claim,
-    pub(super) outcome: &'static str,
+    pub(super) outcome: AttemptOutcome,
     pub(super) took_ms: i64,
     pub(super) status: Option<i64>,
     pub(super) answer: Option<String>,
     pub(super) error: Option<String>,
-    /// `pending`, `delivered` or `given_up`.
-    pub(super) state: &'static str,
-    pub(super) reason: Option<&'static str>,
+    pub(super) state: DeliveryState,
+    pub(super) reason: Option<DeliveryReason>,
     pub(super) due: Timestamp,
 }
 
@@ -547,7 +551,7 @@ pub(super) async fn settle(
     .set("due", end.due)
     .set("status", end.status)
     .set("error", &end.error)
-    .set("settled_at_ms", (end.state != "pending").then_some(now.as_ms()))
+    .set("settled_at_ms", (end.state != DeliveryState::Pending).then_some(now.as_ms()))
     .set("id", &end.claim.id)
     .set("lease", end.claim.lease)
     .execute(tx)

@@ -13,9 +13,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::api::{self, Api, ApiError, Cursors, Page};
-use super::table::{self as events, NewEvent, Origin};
+use super::table::{self as events, NewEvent};
 use super::{event, listed_types};
 use crate::clock::{Clock, Timestamp};
+use crate::domain::EventOrigin;
 use crate::ids;
 use crate::json;
 use crate::settings::Source;
@@ -218,7 +219,8 @@ async fn store_item(
     let body = body.as_bytes();
     let is_readable = json::lenient(body).is_ok_and(|read| read.value["type"].is_string());
     let unreadable = (!is_readable).then(|| envelope_of(body).event_id);
-    let is_new = store_body(tx, now, place.source, place.account, Origin::Backfill, body).await?;
+    let is_new =
+        store_body(tx, now, place.source, place.account, EventOrigin::Backfill, body).await?;
     Ok(Stored { is_new, unreadable })
 }
 
@@ -240,7 +242,7 @@ pub(super) async fn store_body(
     now: Timestamp,
     source: &Source,
     account: &str,
-    origin: Origin,
+    origin: EventOrigin,
     body: &[u8],
 ) -> Result<bool> {
     let mut envelope = envelope_of(body);

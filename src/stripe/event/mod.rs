@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::fields::{text, time};
 use crate::clock::Timestamp;
 use crate::conversion::payment::{Contract, PayFact, Payment};
+use crate::domain::IgnoredReason;
 use crate::ids;
 use crate::json;
 
@@ -37,7 +38,7 @@ pub(crate) enum Reading {
     /// It says whose subscription one is.
     Contract(Box<Contract>),
     /// It states nothing we keep a ledger of.
-    Ignored(&'static str),
+    Ignored(IgnoredReason),
     /// It should state a payment but cannot be read; the text names the path.
     Unreadable(String),
 }
@@ -155,7 +156,7 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
         "checkout.session.expired" => session::read_expired(object, around)?,
         "invoice.paid" => match billing::read_invoice(object, around)? {
             Some(payment) => payment,
-            None => return Ok(Reading::Ignored("zero_amount")),
+            None => return Ok(Reading::Ignored(IgnoredReason::ZeroAmount)),
         },
         "invoice_payment.paid" => billing::read_invoice_payment(object, around)?,
         "customer.subscription.created" => {
@@ -178,7 +179,7 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
         | "charge.dispute.closed"
         | "charge.dispute.funds_withdrawn"
         | "charge.dispute.funds_reinstated" => charge::read_dispute(object, around)?,
-        _ => return Ok(Reading::Ignored("unsupported_type")),
+        _ => return Ok(Reading::Ignored(IgnoredReason::UnsupportedType)),
     };
     Ok(Reading::Payment(Box::new(payment)))
 }
@@ -186,6 +187,7 @@ fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ConversionKind, ConversionStatus};
     use proptest::prelude::*;
 
     use crate::conversion::payment::{Teller, Told};
@@ -305,14 +307,17 @@ mod tests {
         }
         let setup = paid(json!({"mode": "setup", "amount_total": null, "currency": null}));
         let setup = payment("checkout.session.completed", &setup);
-        assert_eq!(setup.entry(&crate::settings::Source::sample("click_id")).unwrap().kind, "lead");
+        assert_eq!(
+            setup.entry(&crate::settings::Source::sample("click_id")).unwrap().kind,
+            ConversionKind::Lead
+        );
     }
 
     #[test]
     fn other_types_are_ignored_not_failed() {
         for kind in ["invoice.payment_succeeded", "payout.paid", "", "a.type.of.tomorrow"] {
             let found = reading(&event(kind, &json!({})));
-            assert_eq!(found, Reading::Ignored("unsupported_type"), "{kind}");
+            assert_eq!(found, Reading::Ignored(IgnoredReason::UnsupportedType), "{kind}");
         }
     }
 
@@ -332,8 +337,8 @@ mod tests {
         let entry = payment.entry(&crate::settings::Source::sample("click_id")).unwrap();
         assert_eq!(payment.value(ValueOption::Total).unwrap().decimal(), "100.00");
         assert_eq!(
-            (entry.kind.as_str(), entry.status, payment.email()),
-            ("purchase", "paid", None)
+            (entry.kind, entry.status, payment.email()),
+            (ConversionKind::Purchase, ConversionStatus::Paid, None)
         );
         assert_eq!(payment.transaction_id(), Some("evt_1M5sv6JhmZq84NMqbCfCcgRL"));
         assert_eq!(entry.paid_at, Some(Timestamp::from_ms(7)));

@@ -5,11 +5,13 @@ use serde_json::Value;
 
 use super::fields::{currency, reference, side_amount, text};
 use super::{Around, Reading};
+use crate::domain::IgnoredReason;
 use crate::money::Money;
 
 /// The sentence; none for events that are not read.
 pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<String> {
-    if matches!(reading, Reading::Ignored("unsupported_type") | Reading::Unreadable(_)) {
+    if matches!(reading, Reading::Ignored(IgnoredReason::UnsupportedType) | Reading::Unreadable(_))
+    {
         return None;
     }
     let id = text(&object["id"]).unwrap_or_else(|| "without an ID".to_owned());

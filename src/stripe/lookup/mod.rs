@@ -13,9 +13,10 @@ use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError, Apis};
 use super::backfill;
-use super::table::{Origin, Waiting};
+use super::table::Waiting;
 use crate::clock::{Clock, Timestamp};
 use crate::conversion::{self, Missing};
+use crate::domain::EventOrigin;
 use crate::json;
 use crate::settings::{Snapshot, Source};
 use crate::store::{AnyConnection, Store};
@@ -205,7 +206,7 @@ async fn keep(
         let account = &lookup.account;
         let body = backfill::as_event(kind, account, item);
         let body = body.as_bytes();
-        backfill::store_body(&mut tx, now, source, account, Origin::Fetched, body).await?;
+        backfill::store_body(&mut tx, now, source, account, EventOrigin::Fetched, body).await?;
         found = Some(id);
     }
     tx.commit().await?;

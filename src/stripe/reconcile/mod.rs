@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use self::object::{Kind, Paid};
 use super::api::{Api, ApiError};
 use super::backfill;
-use super::table::Origin;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::EventOrigin;
 use crate::money::{Currency, Money};
 use crate::settings::Source;
 use crate::store::Store;
@@ -263,7 +263,7 @@ async fn repair(
     let mut tx = store.begin().await?;
     let body = body.as_bytes();
     let is_new =
-        backfill::store_body(&mut tx, now, source, account, Origin::Backfill, body).await?;
+        backfill::store_body(&mut tx, now, source, account, EventOrigin::Backfill, body).await?;
     tx.commit().await?;
     Ok(is_new)
 }

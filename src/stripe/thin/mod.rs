@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::api::{self, ApiError, Apis};
-use super::table::{self as events, Ended, NewEvent, Origin, Waiting};
+use super::table::{self as events, Ended, NewEvent, Waiting};
 use super::{EVENT_TYPES, event};
 use crate::clock::{Clock, Timestamp};
+use crate::domain::{EventOrigin, EventState, IgnoredReason, Word as _};
 use crate::json;
 use crate::settings::{Snapshot, Source};
 use crate::store::{Store, Tx};
@@ -84,17 +85,20 @@ pub(super) async fn settle(
     event: &Waiting,
     thin: &Thin,
 ) -> Result<()> {
-    let ignored = |reason| Ended { reason: Some(reason), ..Ended::as_("ignored") };
+    let ignored = |reason: IgnoredReason| Ended {
+        reason: Some(reason.as_str()),
+        ..Ended::as_(EventState::Ignored)
+    };
     if thin.kind == "v2.core.event_destination.ping" {
-        return events::end(tx, now, &event.id, &ignored("ping")).await;
+        return events::end(tx, now, &event.id, &ignored(IgnoredReason::Ping)).await;
     }
     if !EVENT_TYPES.contains(&thin.kind.as_str()) {
-        return events::end(tx, now, &event.id, &ignored("unsupported_type")).await;
+        return events::end(tx, now, &event.id, &ignored(IgnoredReason::UnsupportedType)).await;
     }
     if let Some(snapshot) = &thin.snapshot_event
         && table::is_here(tx, &event.account, snapshot).await?
     {
-        return events::end(tx, now, &event.id, &ignored("covered_by_snapshot")).await;
+        return events::end(tx, now, &event.id, &ignored(IgnoredReason::CoveredBySnapshot)).await;
     }
     if thin.path.is_empty() {
         let ended = failed("related_object.url is no path of Stripe's API");
@@ -104,7 +108,7 @@ pub(super) async fn settle(
 }
 
 fn failed(error: &str) -> Ended<'_> {
-    Ended { error: Some(error), ..Ended::as_("failed") }
+    Ended { error: Some(error), ..Ended::as_(EventState::Failed) }
 }
 
 /// An ordinary event was read: what said the same in the thin form has nothing to add.
@@ -174,12 +178,12 @@ async fn keep(
         received_at: now,
         signature: "",
         secret_position: None,
-        origin: Origin::Fetched,
+        origin: EventOrigin::Fetched,
         body: body.as_bytes(),
     };
     events::insert(&mut tx, &fetched).await?;
     let note = format!("fetched as {}", envelope.event_id);
-    let ended = Ended { note: Some(&note), ..Ended::as_("processed") };
+    let ended = Ended { note: Some(&note), ..Ended::as_(EventState::Processed) };
     events::end(&mut tx, now, &event.id, &ended).await?;
     tx.commit().await
 }

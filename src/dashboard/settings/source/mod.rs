@@ -317,7 +317,7 @@ fn held_item(viewer: &Viewer, event: &report::StripeEventRow) -> HeldItem {
         href: viewer.link(&format!("/events/{}", event.id)).to_string(),
         kind: event.kind.clone(),
         read: event.summary.clone().unwrap_or_default(),
-        why: words::held(event.reason.as_deref().unwrap_or_default()).to_owned(),
+        why: words::event_reason(event.reason.as_deref().unwrap_or_default()).to_owned(),
     }
 }
 
