@@ -33,20 +33,20 @@ fn the_readme_lists_every_setting_with_its_default() {
             variable.name, variable.meaning
         ));
     }
-    let found = between_markers(&read("README.md"), "settings");
-    assert!(found == expected, "README.md's settings should be:\n\n{expected}\n");
+    let found = between_markers(&read("docs/reference.md"), "settings");
+    assert!(found == expected, "docs/reference.md: the settings should be:\n\n{expected}\n");
 }
 
 #[test]
 fn the_architecture_lists_every_route() {
-    let listed = between_markers(&read("docs/ARCHITECTURE.md"), "routes");
+    let listed = between_markers(&read("docs/reference.md"), "routes");
     let rows = listed.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let listed: BTreeMap<String, String> = rows
         .map(|(path, rest)| {
             (path.to_owned(), rest.split(" |").next().unwrap_or_default().to_owned())
         })
         .collect();
-    assert_eq!(listed, routes(), "left: the table of docs/ARCHITECTURE.md; right: the code");
+    assert_eq!(listed, routes(), "left: the table of docs/reference.md; right: the code");
 }
 
 /// Path → methods, as the source mounts them.
