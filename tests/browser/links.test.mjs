@@ -67,7 +67,7 @@ const WAYS = [
 /** In a shadow root the tag notices a form only by a click inside of it, not if a script or a button outside sends it. */
 const TELLS_NOBODY = ["a button outside of it", "requestSubmit()", "submit()"];
 
-// Each sends one form: a tab that is on its way elsewhere cannot be told to open the next page, see `goto`.
+// Each scene sends one form, because no other page can be opened in a tab that is on its way elsewhere, see `goto`.
 for (const [way, { attributes = "", action, button = () => "<button>Buy</button>", beside = "", around = (form) => form }, send, opensTab] of WAYS)
   for (const place of ["the page", "an open shadow root"])
     for (const method of ["get", "post"]) {
