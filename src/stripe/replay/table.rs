@@ -8,7 +8,8 @@ use sqlx::AnyConnection;
 
 use super::{Line, Pair, Reread};
 use crate::clock::Timestamp;
-use crate::store::{Row, Shadow, sql};
+use crate::conversion::IS_DUE;
+use crate::store::{Row, Shadow, Text, sql};
 
 /// What a line may differ in without saying anything else: our own numbers and times.
 const NOT_COMPARED: [&str; 7] =
@@ -54,9 +55,12 @@ pub(super) const PICTURE: [&str; 6] = [
     "insert into then_objects select * from real_stripe_objects",
 ];
 
-/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile.
+/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile. Also payments that the server is about
+/// to change, because the visit they waited for is stored and their match is not, with those that may be matched through them. One statement,
+/// so that a match which the server makes meanwhile is seen as either of the two.
 pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
-    let rows = sql("select t.id
+    let text = Text::from(
+        "select t.id
            from then_payments t
            left join real_payments r on r.id = t.id
            left join then_conversions b on b.id = t.id
@@ -84,10 +88,25 @@ pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
           where o.role = 'identity'
             and not exists (select 1 from then_objects t
                              where t.account = r.account and t.object_id = r.object_id and t.role = 'identity'
-                               and t.conversion_id = r.conversion_id)")
-    .fetch_all(shadow.pool())
-    .await
-    .context("could not see what was changed meanwhile")?;
+                               and t.conversion_id = r.conversion_id)
+          union
+         select w.conversion_id
+           from real_waits w
+          where ",
+    ) + IS_DUE
+        + " union
+         select borrower.conversion_id
+           from real_waits w
+           join replay_pairs p on p.ours = w.conversion_id
+           join stripe_objects lender on lender.conversion_id = p.rebuilt
+           join stripe_objects borrower on borrower.account = lender.account and borrower.object_id = lender.object_id
+                                       and borrower.role = 'lineage'
+          where "
+        + IS_DUE;
+    let rows = sql(text)
+        .fetch_all(shadow.pool())
+        .await
+        .context("could not see what was changed meanwhile")?;
     rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
