@@ -233,13 +233,13 @@ pub(super) async fn take_back(tx: &mut AnyConnection, incident_id: &str) -> Resu
     .execute(&mut *tx)
     .await
     .context("could not take back what is over")?;
-    let rows =
+    let found: Vec<_> =
         sql("select distinct target_id from alert_messages where incident_id = :incident_id")
             .set("incident_id", incident_id)
-            .fetch_all(tx)
+            .values(tx)
             .await
             .context("could not see who heard of it")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// What is to be sent to a target.

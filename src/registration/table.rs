@@ -87,11 +87,11 @@ pub(super) async fn claim(
     destination_id: &str,
     limit: i64,
 ) -> Result<Vec<Claim>> {
-    let (due,): (i64,) = sql("select count(*) from (select 1 as one from registrations
+    let due: i64 = sql("select count(*) from (select 1 as one from registrations
                                 where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now limit 1) as due")
     .set("destination_id", destination_id)
     .set("now", now)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not check whether registrations are due")?;
     if due == 0 {

@@ -334,14 +334,14 @@ async fn unsettled_money(
 }
 
 async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
-    let (last,): (Option<i64>,) = sql("select max(settled_at_ms)
+    let last: Option<i64> = sql("select max(settled_at_ms)
            from (select settled_at_ms
                    from deliveries
                   where state = 'delivered' and destination_id = :destination_id
                   order by id desc
                   limit 100) as newest")
     .set("destination_id", destination_id)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not find a destination's last acceptance")?;
     Ok(last.map(Timestamp::from_ms))

@@ -41,18 +41,18 @@ pub(crate) struct Health {
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
-    let (waiting,): (i64,) = sql("select count(*) from stripe_events where state = 'received'")
-        .one(store.pool())
+    let waiting: i64 = sql("select count(*) from stripe_events where state = 'received'")
+        .value(store.pool())
         .await
         .context("could not count waiting events")?;
-    let (failed,): (i64,) = sql("select (select count(*) from stripe_events where state = 'failed')
+    let failed: i64 = sql("select (select count(*) from stripe_events where state = 'failed')
               + (select count(*) from page_events where site_id = :site_id and failed_at_ms is not null)")
     .set("site_id", &scope.site_id)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not count failed events")?;
-    let (held,): (i64,) = sql("select count(*) from stripe_events where state = 'held'")
-        .one(store.pool())
+    let held: i64 = sql("select count(*) from stripe_events where state = 'held'")
+        .value(store.pool())
         .await
         .context("could not count held events")?;
     let unsettled: Vec<(DeliveryState, i64, i64)> =
@@ -127,7 +127,7 @@ async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>
 /// # Errors
 /// When the database does not answer.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
-    let (first,): (Option<i64>,) = sql("select min(quarter)
+    let first: Option<i64> = sql("select min(quarter)
            from (select min(quarter) as quarter
                    from visit_sums
                   where site = (select number from sites where id = :site_id) and dimension = 0 and width = 1
@@ -138,7 +138,7 @@ pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Time
                           order by quarter
                           limit 1)) as firsts")
     .set("site_id", &scope.site_id)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not find the first counted visit")?;
     Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
@@ -162,7 +162,7 @@ async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
 /// The counters know the quarter hour; inside it the newest click ID knows the rest.
 async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
     // What is folded is older than what is not, but for a visit that came late.
-    let (newest,): (Option<i64>,) = sql("select max(quarter)
+    let newest: Option<i64> = sql("select max(quarter)
            from (select max(quarter) as quarter
                    from visit_sums
                   where site = (select number from sites where id = :site_id) and dimension = 0 and width = 1
@@ -173,7 +173,7 @@ async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>
                           order by quarter desc
                           limit 1)) as lasts")
     .set("site_id", site_id)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not find the last counted visit")?;
     let Some(quarter) = newest else { return Ok(None) };

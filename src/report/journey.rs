@@ -89,9 +89,9 @@ const MAX_TOUCHES: usize = 50;
 /// If the database fails.
 pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
-    let (payment,): (String,) = sql("select facts from payments where id = :id")
+    let payment: String = sql("select facts from payments where id = :id")
         .set("id", id)
-        .one(store.pool())
+        .value(store.pool())
         .await
         .context("could not read a conversion's payment")?;
     let objects: Vec<LearnedObject> = sql("select object_id, role

@@ -26,7 +26,7 @@ pub(crate) async fn waits_since(
     destination_id: &str,
     now: Timestamp,
 ) -> Result<Option<Timestamp>> {
-    let (at,): (Option<i64>,) = sql("select min(at_ms)
+    let at: Option<i64> = sql("select min(at_ms)
            from (select due_at_ms as at_ms
                    from (select due_at_ms from deliveries
                           where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now
@@ -40,7 +40,7 @@ pub(crate) async fn waits_since(
     .set("destination_id", destination_id)
     .set("now", now)
     .set("retried_at_most", RETRIED_AT_MOST)
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not read how long the oldest delivery waits")?;
     Ok(at.map(Timestamp::from_ms))
@@ -158,9 +158,9 @@ pub(crate) async fn failed_events(
     .await
     .context("could not check for failed events")?;
     let Some((at, error)) = newest else { return Ok(None) };
-    let (count,): (i64,) = sql("select (select count(*) from stripe_events where state = 'failed')
+    let count: i64 = sql("select (select count(*) from stripe_events where state = 'failed')
               + (select count(*) from page_events where failed_at_ms is not null)")
-    .one(store.pool())
+    .value(store.pool())
     .await
     .context("could not count failed events")?;
     Ok(Some((count, Timestamp::from_ms(at), error)))
@@ -305,9 +305,9 @@ pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) ->
         oldest = Some(oldest.map_or(id.clone(), |known| known.min(id)));
     }
     if let Some(id) = oldest {
-        let (at,): (i64,) = sql("select created_at_ms from deliveries where id = :id")
+        let at: i64 = sql("select created_at_ms from deliveries where id = :id")
             .set("id", &id)
-            .one(store.pool())
+            .value(store.pool())
             .await
             .context("could not read the oldest delivery")?;
         stakes.oldest = Some((id, Timestamp::from_ms(at)));

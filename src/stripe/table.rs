@@ -155,17 +155,17 @@ pub(super) struct Waiting {
 
 /// The oldest events that are due, by their IDs.
 pub(super) async fn due(store: &Store, now: Timestamp, limit: usize) -> Result<Vec<String>> {
-    let rows = sql("select id
+    let found: Vec<_> = sql("select id
            from stripe_events
           where state = 'received' and due_at_ms <= :now and fetch_path is null
           order by due_at_ms, id
           limit :limit")
     .set("now", now)
     .set("limit", i64::try_from(limit)?)
-    .fetch_all(store.pool())
+    .values(store.pool())
     .await
     .context("could not look for events")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// Since when the event has been due that waits longest, if one is due.

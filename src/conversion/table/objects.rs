@@ -44,12 +44,13 @@ pub(in crate::conversion) async fn objects_of(
     tx: &mut AnyConnection,
     id: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sql("select object_id from stripe_objects where conversion_id = :conversion_id")
-        .set("conversion_id", id)
-        .fetch_all(tx)
-        .await
-        .context("could not read what a payment is to be found by")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    let found: Vec<_> =
+        sql("select object_id from stripe_objects where conversion_id = :conversion_id")
+            .set("conversion_id", id)
+            .values(tx)
+            .await
+            .context("could not read what a payment is to be found by")?;
+    Ok(found.into_iter().collect())
 }
 
 /// What IDs lead to.
@@ -297,14 +298,14 @@ pub(in crate::conversion) async fn payments_of_subscription(
     account: &str,
     subscription: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sql("select conversion_id from stripe_objects
+    let found: Vec<_> = sql("select conversion_id from stripe_objects
           where account = :account and object_id = :subscription and role = 'lineage'")
     .set("account", account)
     .set("subscription", subscription)
-    .fetch_all(tx)
+    .values(tx)
     .await
     .context("could not look for a subscription's payments")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// Notes what a source's new site changes: its payments without a visit, and the old site's abandoned checkouts without one.
@@ -399,14 +400,14 @@ pub(in crate::conversion) async fn named_provisional(store: &Store) -> Result<Ve
 pub(in crate::conversion) async fn named_provisional_in(
     tx: &mut AnyConnection,
 ) -> Result<Vec<String>> {
-    let rows = sql("select distinct p.click_id
+    let found: Vec<_> = sql("select distinct p.click_id
            from waits w
            join provisional_visits p on p.click_id = substr(w.awaited, 7)
           where substr(w.awaited, 1, 6) = 'first:'")
-    .fetch_all(tx)
+    .values(tx)
     .await
     .context("could not look for provisional visits")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// Click IDs between these two, both included, whose visits the ledger needs.
@@ -415,7 +416,7 @@ pub(in crate::conversion) async fn needed_click_ids(
     from: &str,
     to: &str,
 ) -> Result<BTreeSet<String>> {
-    let rows = sql("select click_id from touches where click_id >= :from and click_id <= :to
+    let found: Vec<_> = sql("select click_id from touches where click_id >= :from and click_id <= :to
           union
          select click_id from conversions where click_id is not null and click_id >= :from and click_id <= :to
           union
@@ -449,10 +450,10 @@ pub(in crate::conversion) async fn needed_click_ids(
           where v.click_id >= :from and v.click_id <= :to")
     .set("from", from)
     .set("to", to)
-    .fetch_all(tx)
+    .values(tx)
     .await
     .context("could not look which visits are needed")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// Condition on a row `w` of `waits`: what the payment waited for is there now, so it is re-matched next.

@@ -232,16 +232,15 @@ pub(super) async fn highest_refund(
     destination_id: &str,
     conversion_id: &str,
 ) -> Result<i64> {
-    let row = sql("select coalesce(max(cast(substr(event_key, 8) as bigint)), 0) as highest
+    sql("select coalesce(max(cast(substr(event_key, 8) as bigint)), 0) as highest
            from deliveries
           where destination_id = :destination_id and conversion_id = :conversion_id and substr(event_key, 1, 7) = 'refund:'
             and substr(event_key, 8) not like '%:%'  -- one of a merged conversion")
     .set("destination_id", destination_id)
     .set("conversion_id", conversion_id)
-    .fetch_one(tx)
+    .value(tx)
     .await
-    .context("could not read what a destination knows of refunds")?;
-    Ok(row.get(0)?)
+    .context("could not read what a destination knows of refunds")
 }
 
 /// How many messages a conversion has, and how often somebody tried to send them.
@@ -498,13 +497,12 @@ pub(super) async fn leased(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<i64> {
-    let row = sql(LEASED)
+    sql(LEASED)
         .set("destination_id", destination_id)
         .set("now", now)
-        .fetch_one(tx)
+        .value(tx)
         .await
-        .context("could not count the leases of a destination")?;
-    Ok(row.get(0)?)
+        .context("could not count the leases of a destination")
 }
 
 /// How an attempt ended, and what follows.
@@ -626,13 +624,12 @@ pub(super) async fn next_due(
     now: Timestamp,
     destination_id: &str,
 ) -> Result<Option<Timestamp>> {
-    let row = sql(NEXT_DUE)
+    sql(NEXT_DUE)
         .set("destination_id", destination_id)
         .set("now", now)
-        .fetch_one(store.pool())
+        .value(store.pool())
         .await
-        .context("could not see what is due")?;
-    Ok(row.get(0)?)
+        .context("could not see what is due")
 }
 
 /// Removes what was owed for a conversion and never tried. Answers whether nothing is left.

@@ -103,11 +103,11 @@ pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
                                        and borrower.role = 'lineage'
           where "
         + IS_DUE;
-    let rows = sql(text)
-        .fetch_all(shadow.pool())
+    let found: Vec<_> = sql(text)
+        .values(shadow.pool())
         .await
         .context("could not see what was changed meanwhile")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(found.into_iter().collect())
 }
 
 /// Finds out which rebuilt payment is which of ours: the one that an object of Stripe's names in both.

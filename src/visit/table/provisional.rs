@@ -19,13 +19,14 @@ pub(in crate::visit) async fn reported_between(
     from: &str,
     to: &str,
 ) -> Result<HashSet<String>> {
-    let rows = sql("select click_id from visits where click_id >= :from and click_id <= :to")
-        .set("from", from)
-        .set("to", to)
-        .fetch_all(store.pool())
-        .await
-        .context("could not read which visits were reported")?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    let found: Vec<_> =
+        sql("select click_id from visits where click_id >= :from and click_id <= :to")
+            .set("from", from)
+            .set("to", to)
+            .values(store.pool())
+            .await
+            .context("could not read which visits were reported")?;
+    Ok(found.into_iter().collect())
 }
 
 /// Inserts a provisional visit. Its row is that of a visit without the alias.

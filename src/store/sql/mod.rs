@@ -3,18 +3,19 @@
 //! Guarantees that a text consists of constant pieces, so that no value ever becomes part of one, and
 //! that a name without a value is an error and never another value.
 
+mod row;
+mod value;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Add;
 
-use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
+use sqlx::any::{AnyArguments, AnyQueryResult};
 use sqlx::error::BoxDynError;
-use sqlx::{Any, Arguments as _, AssertSqlSafe, Decode, Executor, Type};
-use sqlx::{Column as _, ColumnIndex, Error, Result, Row as _};
+use sqlx::{Any, Arguments as _, AssertSqlSafe, Error, Executor, Result};
 
-use crate::clock::Timestamp;
-use crate::ids::ClickId;
-use crate::money::Currency;
+pub(crate) use row::{FromRow, Row, from_row};
+pub(crate) use value::{FromSql, ToSql, Value};
 
 /// A statement, before its values.
 ///
@@ -306,203 +307,10 @@ fn add_all(values: &[Value], arguments: &mut AnyArguments) -> Result<String, Box
     Ok(places)
 }
 
-/// A value as a database stores it; the type of a null matters to PostgreSQL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    /// `bigint`.
-    Int(Option<i64>),
-    /// `text`.
-    Text(Option<String>),
-    /// `bytea`.
-    Bytes(Option<Vec<u8>>),
-}
-
-impl Value {
-    fn add_to(&self, arguments: &mut AnyArguments) -> Result<(), BoxDynError> {
-        match self {
-            Self::Int(value) => arguments.add(*value),
-            Self::Text(value) => arguments.add(value.clone()),
-            Self::Bytes(value) => arguments.add(value.clone()),
-        }
-    }
-}
-
-/// What a statement takes.
-pub(crate) trait ToSql {
-    /// Its null.
-    const NULL: Value;
-
-    /// How it is stored.
-    fn to_sql(&self) -> Value;
-}
-
-impl<T: ToSql + ?Sized> ToSql for &T {
-    const NULL: Value = T::NULL;
-
-    fn to_sql(&self) -> Value {
-        T::to_sql(self)
-    }
-}
-
-impl<T: ToSql> ToSql for Option<T> {
-    const NULL: Value = T::NULL;
-
-    fn to_sql(&self) -> Value {
-        self.as_ref().map_or(T::NULL, T::to_sql)
-    }
-}
-
-macro_rules! to_sql {
-    ($($type:ty: $kind:ident = |$value:ident| $stored:expr;)+) => {$(
-        impl ToSql for $type {
-            const NULL: Value = Value::$kind(None);
-
-            fn to_sql(&self) -> Value {
-                let $value = self;
-                Value::$kind(Some($stored))
-            }
-        }
-    )+};
-}
-
-to_sql! {
-    i64: Int = |value| *value;
-    i32: Int = |value| i64::from(*value);
-    u32: Int = |value| i64::from(*value);
-    u16: Int = |value| i64::from(*value);
-    bool: Int = |value| i64::from(*value);
-    Timestamp: Int = |value| value.as_ms();
-    str: Text = |value| value.to_owned();
-    String: Text = |value| value.clone();
-    Cow<'_, str>: Text = |value| value.clone().into_owned();
-    ClickId: Text = |value| value.as_str().to_owned();
-    Currency: Text = |value| value.to_string();
-    [u8]: Bytes = |value| value.to_vec();
-    Vec<u8>: Bytes = |value| value.clone();
-}
-
-impl ToSql for Value {
-    const NULL: Self = Self::Text(None);
-
-    fn to_sql(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// What a column can be read as.
-pub(crate) trait FromSql: Sized {
-    /// How the database stores it.
-    type Stored: for<'r> Decode<'r, Any> + Type<Any>;
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// If the stored value is none of `Self`.
-    fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError>;
-}
-
-impl<T: FromSql> FromSql for Option<T> {
-    type Stored = Option<T::Stored>;
-
-    fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError> {
-        stored.map(T::from_sql).transpose()
-    }
-}
-
-macro_rules! from_sql {
-    ($($type:ty: $stored:ty = |$value:ident| $read:expr;)+) => {$(
-        impl FromSql for $type {
-            type Stored = $stored;
-
-            fn from_sql($value: $stored) -> Result<Self, BoxDynError> {
-                $read
-            }
-        }
-    )+};
-}
-
-from_sql! {
-    i64: i64 = |value| Ok(value);
-    u64: i64 = |value| Ok(u64::try_from(value)?);
-    u32: i64 = |value| Ok(u32::try_from(value)?);
-    u16: i64 = |value| Ok(u16::try_from(value)?);
-    usize: i64 = |value| Ok(usize::try_from(value)?);
-    bool: i64 = |value| Ok(value != 0);
-    Timestamp: i64 = |value| Ok(Self::from_ms(value));
-    String: String = |value| Ok(value);
-    Vec<u8>: Vec<u8> = |value| Ok(value);
-    Currency: String = |value| Self::parse(&value).ok_or_else(|| format!("{value:?} is no currency").into());
-}
-
-/// A row of a result.
-pub(crate) struct Row(AnyRow);
-
-impl Row {
-    /// The names of its columns, in order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.columns().iter().map(|column| column.name())
-    }
-
-    /// A column, by name or position.
-    ///
-    /// # Errors
-    /// If there is no such column, or it holds no `T`.
-    pub(crate) fn get<T: FromSql>(&self, column: impl Column) -> Result<T> {
-        let stored: T::Stored = self.0.try_get(column)?;
-        T::from_sql(stored)
-            .map_err(|source| Error::ColumnDecode { index: format!("{column:?}"), source })
-    }
-}
-
-/// The name or the position of a column.
-pub(crate) trait Column: ColumnIndex<AnyRow> + Copy + std::fmt::Debug {}
-
-impl<T: ColumnIndex<AnyRow> + Copy + std::fmt::Debug> Column for T {}
-
-/// What a row can be read as: a struct by [`from_row`], or a tuple by position.
-pub(crate) trait FromRow: Sized {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// If a column is missing or holds something else.
-    fn from_row(row: &Row) -> Result<Self>;
-}
-
-macro_rules! tuples {
-    ($(($($type:ident $at:literal),+))+) => {$(
-        impl<$($type: FromSql),+> FromRow for ($($type,)+) {
-            fn from_row(row: &Row) -> Result<Self> {
-                Ok(($(row.get::<$type>($at)?,)+))
-            }
-        }
-    )+};
-}
-
-tuples! {
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
-}
-
-/// Reads a struct from the columns that are named like its fields:
-/// `from_row!(Visit { click_id, host });`
-macro_rules! from_row {
-    ($type:ident { $($field:ident),+ $(,)? }) => {
-        impl $crate::store::FromRow for $type {
-            fn from_row(row: &$crate::store::Row) -> sqlx::Result<Self> {
-                Ok(Self { $($field: row.get(stringify!($field))?),+ })
-            }
-        }
-    };
-}
-pub(crate) use from_row;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     fn text(statement: Statement) -> String {
         statement.numbered().map_or_else(|error| error.to_string(), |(text, _)| text.0)
