@@ -1,41 +1,156 @@
 //! Reads Stripe's lists for a comparison.
-//! Takes a range; returns what Stripe calls paid in it. Every page is read, or the whole list fails.
+//! Takes a range; returns the payments, refunds and disputes that Stripe's records have in it.
+//! Every page of a list is read. A list that the key may not read is named, and the others are still compared.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
-use super::object::{self, Paid};
-use crate::clock::Timestamp;
-use crate::stripe::api::{Api, ApiError};
+use super::object::{self, Dispute, Intent, Paid, Refund};
+use super::{Comparison, NotCompared, Part};
+use crate::stripe::api::ApiError;
 
-/// Reads an item of a list.
-type Read = fn(Box<RawValue>) -> Option<Paid>;
+/// Stripe's records of a range.
+#[derive(Default)]
+pub(super) struct Records {
+    /// Payments of completed checkouts and of paid invoices.
+    pub(super) paid: Vec<Paid>,
+    /// Payment intents that belong to one of these.
+    pub(super) owned: BTreeSet<String>,
+    /// Payment intents that succeeded and belong to none of these.
+    pub(super) intents: Vec<Intent>,
+    pub(super) refunds: Vec<Refund>,
+    pub(super) disputes: Vec<Dispute>,
+    /// The lists that were read.
+    pub(super) read: BTreeSet<Part>,
+    pub(super) not_compared: Vec<NotCompared>,
+}
 
-pub(super) async fn paid_at_stripe(
-    api: &Api,
-    account: &str,
-    from: Timestamp,
-    until: Timestamp,
-) -> Result<Vec<Paid>, ApiError> {
-    let lists: [(&str, &str, Read); 2] = [
-        ("/v1/checkout/sessions", "complete", object::session),
-        ("/v1/invoices", "paid", object::invoice),
-    ];
-    // Only these contain what was captured, and what was paid in addition to a credit balance.
-    let expanded = ["data.payment_intent", "data.invoice"];
-    let mut paid = Vec::new();
-    for (path, status, read) in lists {
-        let mut query = vec![
-            ("status", status.to_owned()),
-            ("created[gte]", from.as_seconds().to_string()),
-            ("created[lt]", until.as_seconds().to_string()),
-        ];
-        if path == "/v1/checkout/sessions" {
-            query.extend(expanded.map(|object| ("expand[]", object.to_owned())));
+impl Records {
+    /// Reads all lists.
+    ///
+    /// # Errors
+    /// An [`ApiError`] if Stripe gives no answer that helps, or if the key may read none of them.
+    pub(super) async fn fetch(comparison: &Comparison<'_>) -> Result<Self, ApiError> {
+        let mut records = Self::default();
+        let mut denied = None;
+        for part in
+            [Part::Checkouts, Part::Invoices, Part::PaymentIntents, Part::Refunds, Part::Disputes]
+        {
+            let items = match items(comparison, part).await {
+                Ok(items) => items,
+                Err(error @ ApiError::Denied(_)) => {
+                    records.not_compared.push(denied_part(part));
+                    denied = denied.or(Some(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            records.read.insert(part);
+            records.add(part, items, &comparison.records.source.metadata_key);
         }
-        let mut pages = api.pages(account, path, &query);
-        while let Some(items) = pages.next().await? {
-            paid.extend(items.into_iter().filter_map(read));
+        match denied {
+            Some(error) if records.read.is_empty() => Err(error),
+            _ => Ok(records),
         }
     }
-    Ok(paid)
+
+    fn add(&mut self, part: Part, items: Vec<Box<RawValue>>, metadata_key: &str) {
+        let listed = items.len();
+        match part {
+            Part::Checkouts => {
+                for session in items.into_iter().filter_map(object::session) {
+                    self.owned.extend(session.intent);
+                    self.paid.extend(session.paid);
+                }
+            }
+            Part::Invoices => {
+                for paid in items.into_iter().filter_map(object::invoice) {
+                    self.owned.extend(paid.intents.iter().cloned());
+                    self.paid.push(paid);
+                }
+            }
+            Part::PaymentIntents => {
+                let intents =
+                    items.into_iter().filter_map(|item| object::intent(item, metadata_key));
+                self.intents = intents.filter(|it| !self.owned.contains(&it.paid.id)).collect();
+            }
+            Part::Refunds => {
+                self.refunds = items.into_iter().filter_map(object::refund).collect();
+                self.note_unreadable(part, listed - self.refunds.len());
+            }
+            Part::Disputes => {
+                self.disputes = items.into_iter().filter_map(object::dispute).collect();
+                self.note_unreadable(part, listed - self.disputes.len());
+            }
+        }
+    }
+
+    fn note_unreadable(&mut self, part: Part, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.not_compared.extend(NotCompared::some(part, count, "no amount could be read"));
+    }
+
+    /// The payment, in these lists, that a payment intent paid.
+    pub(super) fn payers(&self) -> BTreeMap<&str, &Paid> {
+        let pairs = self.paid.iter().flat_map(|paid| paid.intents.iter().map(move |it| (it, paid)));
+        pairs.map(|(intent, paid)| (intent.as_str(), paid)).collect()
+    }
+}
+
+/// What is said of a list that the key may not read.
+pub(super) fn denied_part(part: Part) -> NotCompared {
+    let why =
+        format!("the key may not read them: add “{}: Read” to it in Stripe", part.permission());
+    NotCompared::all(part, why)
+}
+
+/// All items of a list that were created in the range.
+async fn items(comparison: &Comparison<'_>, part: Part) -> Result<Vec<Box<RawValue>>, ApiError> {
+    let range = comparison.range;
+    let mut query = vec![
+        ("created[gte]", range.from.as_seconds().to_string()),
+        ("created[lt]", range.until.as_seconds().to_string()),
+    ];
+    let (status, expanded): (Option<&str>, &[&str]) = match part {
+        // Only these contain what was captured, and what was paid in addition to a credit balance.
+        Part::Checkouts => (Some("complete"), &["data.payment_intent", "data.invoice"]),
+        // Invoices name their payment intents only here.
+        Part::Invoices => (Some("paid"), &["data.payments"]),
+        // The charge has the sum of its refunds, and says what of it was captured at all.
+        Part::Refunds => (None, &["data.charge"]),
+        Part::PaymentIntents | Part::Disputes => (None, &[]),
+    };
+    query.extend(status.map(|status| ("status", status.to_owned())));
+    query.extend(expanded.iter().map(|object| ("expand[]", (*object).to_owned())));
+    let mut pages = comparison.records.api.pages(comparison.account, part.path(), &query);
+    let mut all = Vec::new();
+    while let Some(items) = pages.next().await? {
+        all.extend(items);
+    }
+    Ok(all)
+}
+
+/// True if a payment intent belongs to a checkout or an invoice, whenever that was created.
+///
+/// # Errors
+/// As any call.
+pub(super) async fn has_owner(comparison: &Comparison<'_>, intent: &str) -> Result<bool, ApiError> {
+    let (api, account) = (&comparison.records.api, comparison.account);
+    let questions = [
+        ("/v1/checkout/sessions", vec![("payment_intent", intent.to_owned())]),
+        (
+            "/v1/invoice_payments",
+            vec![
+                ("payment[type]", "payment_intent".to_owned()),
+                ("payment[payment_intent]", intent.to_owned()),
+            ],
+        ),
+    ];
+    for (path, query) in questions {
+        if !api.page(account, path, &query, None).await?.data.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -55,7 +55,7 @@ pub(crate) async fn keep(
                 tracing::warn!(
                     source = source.key,
                     gap = reconciled.gap,
-                    "Stripe's books differ from ours"
+                    "the ledger differs from Stripe's records"
                 );
             }
             reconciled.differences.truncate(KEPT_DIFFERENCES);
@@ -69,7 +69,7 @@ pub(crate) async fn keep(
         },
     };
     if let Err(error) = &kept {
-        tracing::warn!(source = source.key, "could not compare with Stripe's books: {error}");
+        tracing::warn!(source = source.key, "could not compare with Stripe's records: {error}");
     }
     table::keep(store, &source.id, "", now, due, kept).await
 }

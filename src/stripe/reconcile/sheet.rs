@@ -1,22 +1,29 @@
 //! Adds up both sides of a comparison.
-//! Takes payments of Stripe's and what is recorded for them here; returns the sums and the differences.
-//! Every payment is compared on its own, so two mistakes cannot cancel each other out. Pure.
+//! Takes payments, refunds and disputes one by one, as Stripe's records and the ledger have them; returns the sums and the differences.
+//! Each is compared on its own, so two mistakes cannot cancel each other out. Pure.
 
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
 use super::nightly::local;
-use super::object::Paid;
-use super::{Arrived, Difference, Here, Reconciled, Sums};
+use super::{Difference, Kind, Sums};
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 
 /// Both sides, while they are added up.
 pub(super) struct Sheet<'a> {
     zone: &'a TimeZone,
-    days: BTreeMap<(String, Currency), (Side, Side, usize)>,
+    days: BTreeMap<(String, Kind, Currency), Line>,
     differences: Vec<Difference>,
+}
+
+/// The sums of one day, kind and currency.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    stripe: Side,
+    here: Side,
+    gap: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -27,8 +34,12 @@ struct Side {
 
 impl Side {
     fn add(&mut self, minor: i64) {
-        self.count += 1;
-        self.minor = self.minor.saturating_add(minor);
+        self.absorb(Self { count: 1, minor });
+    }
+
+    fn absorb(&mut self, other: Self) {
+        self.count += other.count;
+        self.minor = self.minor.saturating_add(other.minor);
     }
 
     fn amount(self, currency: Currency) -> String {
@@ -36,7 +47,32 @@ impl Side {
     }
 }
 
-fn shown(money: Money) -> String {
+/// One payment, refund or dispute on both sides.
+pub(super) struct Item<'a> {
+    pub(super) kind: Kind,
+    /// Stripe's ID.
+    pub(super) id: &'a str,
+    pub(super) created: Timestamp,
+    /// What counts in Stripe's records; `None` for nothing.
+    pub(super) stripe: Option<Money>,
+    /// What counts in the ledger; `None` for nothing.
+    pub(super) here: Option<Money>,
+    /// Set if the two differ.
+    pub(super) difference: Option<Found>,
+}
+
+/// What is said about a difference.
+pub(super) struct Found {
+    pub(super) conversion_id: Option<String>,
+    /// What Stripe's records have, as text; `None` if its list has none.
+    pub(super) stripe: Option<String>,
+    /// What the ledger has, as text; `None` if it is missing.
+    pub(super) here: Option<String>,
+    pub(super) fix: String,
+}
+
+/// An amount as text.
+pub(super) fn shown(money: Money) -> String {
     format!("{} {}", money.decimal(), money.currency)
 }
 
@@ -45,140 +81,74 @@ impl<'a> Sheet<'a> {
         Self { zone, days: BTreeMap::new(), differences: Vec::new() }
     }
 
-    fn day(&self, at: Timestamp) -> String {
-        local(at, self.zone).map(|zoned| zoned.date().to_string()).unwrap_or_default()
-    }
-
-    fn line(&mut self, day: &str, currency: Currency) -> &mut (Side, Side, usize) {
-        self.days.entry((day.to_owned(), currency)).or_default()
-    }
-
-    /// A payment of Stripe's, and ours if there is one. True when fetching it would help.
-    pub(super) fn compare(
-        &mut self,
-        paid: &Paid,
-        here: Option<&Here>,
-        arrived: Option<&Arrived>,
-    ) -> bool {
-        let day = self.day(paid.created);
-        self.line(&day, paid.money.currency).0.add(paid.money.minor);
-        let counted = here.filter(|here| here.is_paid).and_then(|here| here.money);
-        if let Some(money) = counted {
-            self.line(&day, money.currency).1.add(money.minor);
+    /// Adds one of them to both sides.
+    pub(super) fn add(&mut self, item: Item<'_>) {
+        let Item { kind, id, created, stripe, here, difference } = item;
+        let day = local(created, self.zone).map(|zoned| zoned.date().to_string());
+        let day = day.unwrap_or_default();
+        if let Some(money) = stripe {
+            self.line(&day, kind, money).stripe.add(money.minor);
         }
-        if counted == Some(paid.money) {
-            return false;
+        if let Some(money) = here {
+            self.line(&day, kind, money).here.add(money.minor);
         }
-        let fix = fix(here, arrived);
-        self.line(&day, paid.money.currency).2 += 1;
+        let Some(found) = difference else { return };
+        if let Some(money) = stripe.or(here) {
+            self.line(&day, kind, money).gap += 1;
+        }
         self.differences.push(Difference {
-            day,
-            stripe_id: paid.id.clone(),
-            conversion_id: here.map(|here| here.id.clone()),
-            stripe: Some(shown(paid.money)),
-            here: here.map(|here| {
-                here.money.map_or_else(
-                    || here.status.clone(),
-                    |money| {
-                        if here.is_paid {
-                            shown(money)
-                        } else {
-                            format!("{}, {}", shown(money), here.status)
-                        }
-                    },
-                )
-            }),
-            fix,
-        });
-        here.is_none_or(|here| !here.is_paid)
-    }
-
-    /// A payment of ours that Stripe's list lacks.
-    pub(super) fn surplus(&mut self, id: &str, created: Timestamp, here: &Here) {
-        let Some(money) = here.money else { return };
-        let day = self.day(created);
-        let line = self.line(&day, money.currency);
-        line.1.add(money.minor);
-        line.2 += 1;
-        self.differences.push(Difference {
+            kind,
             day,
             stripe_id: id.to_owned(),
-            conversion_id: Some(here.id.clone()),
-            stripe: None,
-            here: Some(shown(money)),
-            fix: format!(
-                "Stripe lists no such payment for this key. Is it another account's? Look at /conversions/{}",
-                here.id
-            ),
+            conversion_id: found.conversion_id,
+            stripe: found.stripe,
+            here: found.here,
+            fix: found.fix,
         });
     }
 
-    pub(super) fn close(
-        mut self,
-        livemode: bool,
-        from: Timestamp,
-        until: Timestamp,
-        repaired: u64,
-    ) -> Reconciled {
-        let mut totals: BTreeMap<Currency, (Side, Side, usize)> = BTreeMap::new();
-        for ((_, currency), (stripe, here, gap)) in &self.days {
-            let total = totals.entry(*currency).or_default();
-            total.0.count += stripe.count;
-            total.0.minor = total.0.minor.saturating_add(stripe.minor);
-            total.1.count += here.count;
-            total.1.minor = total.1.minor.saturating_add(here.minor);
-            total.2 += gap;
+    fn line(&mut self, day: &str, kind: Kind, money: Money) -> &mut Line {
+        self.days.entry((day.to_owned(), kind, money.currency)).or_default()
+    }
+
+    /// The sums of all days.
+    pub(super) fn totals(&self) -> Vec<Sums> {
+        let mut totals: BTreeMap<(Kind, Currency), Line> = BTreeMap::new();
+        for ((_, kind, currency), line) in &self.days {
+            let total = totals.entry((*kind, *currency)).or_default();
+            total.stripe.absorb(line.stripe);
+            total.here.absorb(line.here);
+            total.gap += line.gap;
         }
-        let sums = |day: &str, currency: Currency, (stripe, here, gap): (Side, Side, usize)| Sums {
-            day: day.to_owned(),
-            currency: currency.to_string(),
-            stripe_count: stripe.count,
-            stripe_amount: stripe.amount(currency),
-            here_count: here.count,
-            here_amount: here.amount(currency),
-            gap,
-        };
-        self.differences.sort_by(|a, b| (&a.day, &a.stripe_id).cmp(&(&b.day, &b.stripe_id)));
-        Reconciled {
-            livemode,
-            from,
-            until,
-            totals: totals.into_iter().map(|(currency, total)| sums("", currency, total)).collect(),
-            days: self
-                .days
-                .iter()
-                .map(|((day, currency), line)| sums(day, *currency, *line))
-                .collect(),
-            gap: self.differences.len(),
-            differences: self.differences,
-            repaired,
-        }
+        totals.iter().map(|((kind, currency), line)| line.sums("", *kind, *currency)).collect()
+    }
+
+    /// The sums of each day.
+    pub(super) fn days(&self) -> Vec<Sums> {
+        let days = self.days.iter();
+        days.map(|((day, kind, currency), line)| line.sums(day, *kind, *currency)).collect()
+    }
+
+    /// All differences, by day.
+    pub(super) fn differences(self) -> Vec<Difference> {
+        let mut differences = self.differences;
+        let key = |it: &Difference| (it.day.clone(), it.kind, it.stripe_id.clone());
+        differences.sort_by_key(key);
+        differences
     }
 }
 
-/// Why Stripe's payment is not the same here, and what to do.
-fn fix(here: Option<&Here>, arrived: Option<&Arrived>) -> String {
-    match (here, arrived) {
-        (Some(here), _) if here.is_paid => {
-            "The amount is another one here. Run `clickstamp replay`; if that finds nothing, its event is read wrongly".to_owned()
+impl Line {
+    fn sums(&self, day: &str, kind: Kind, currency: Currency) -> Sums {
+        Sums {
+            kind,
+            day: day.to_owned(),
+            currency: currency.to_string(),
+            stripe_count: self.stripe.count,
+            stripe_amount: self.stripe.amount(currency),
+            here_count: self.here.count,
+            here_amount: self.here.amount(currency),
+            gap: self.gap,
         }
-        (Some(here), _) => format!(
-            "It is {} here: the event that says paid never arrived. Run `clickstamp reconcile --repair`",
-            here.status
-        ),
-        (None, None) => "It never arrived. Run `clickstamp reconcile --repair`, or resend its event in Stripe".to_owned(),
-        (None, Some(arrived)) => match arrived.state.as_str() {
-            "failed" => format!(
-                "It arrived as {} and could not be read: {}. Run it again at /events/{}",
-                arrived.event_id,
-                arrived.error.as_deref().unwrap_or_default(),
-                arrived.id
-            ),
-            "received" => format!("It arrived as {} and is not processed yet. Wait a moment", arrived.event_id),
-            _ => format!(
-                "It arrived as {} and made no conversion. Run `clickstamp replay --apply`",
-                arrived.event_id
-            ),
-        },
     }
 }
