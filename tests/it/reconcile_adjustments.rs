@@ -420,7 +420,7 @@ async fn a_list_that_the_key_may_not_read_is_named_and_the_rest_is_compared() {
     stripe.denies(SESSIONS);
     let found = reconcile(&app, &all()).await;
     assert_eq!((found.gap, found.totals.len()), (0, 0), "{found:#?}");
-    assert!(found.left_out().contains("without the lists above"), "{}", found.left_out());
+    assert!(found.left_out().contains("without checkouts and invoices"), "{}", found.left_out());
     for path in ["/v1/invoices", DISPUTES, INTENTS] {
         stripe.denies(path);
     }
@@ -456,5 +456,100 @@ async fn connected_accounts_and_test_mode_are_compared_and_repaired_apart() {
         .map(|it| (it.account.as_str(), it.livemode, it.refunded_minor, it.lost_minor))
         .collect();
     assert!(sums.contains(&("acct_1", 0, 500, 10_260)) && sums.len() == 2, "{sums:?}");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn the_page_shows_refunds_and_disputes_and_what_was_not_compared() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::owned(&stripe.settings()).await;
+    sold(&app, &stripe, &["cs_1"]).await;
+    stripe.has(REFUNDS, [refund(&app, "re_1", "cs_1")]);
+    stripe.has(DISPUTES, [dispute(&app, "du_1", "cs_1", "lost")]);
+    stripe.denies("/v1/invoices");
+    app.app().reconcile_daily().await.expect("it can be kept");
+    let owner = app.owner().await;
+    assert!(owner.page("/").await.contains("2 differences from Stripe’s records"));
+    let page = owner.page("/settings/sources").await;
+    for expected in [
+        "Stripe: 1 paid, 102.60 USD; here: 1, 102.60; gap 0",
+        "Stripe: 1 refunded, 5.00 USD; here: 0, 0.00; gap 1",
+        "Stripe: 1 disputed, 102.60 USD; here: 0, 0.00; gap 1",
+        "<td>Refund</td><th scope=\"row\">re_1</th><td>5.00 USD</td>",
+        "<td>Dispute</td><th scope=\"row\">du_1</th><td>102.60 USD, lost</td>",
+        "Not compared: invoices (the key may not read them: add “Invoices: Read” to it in Stripe)",
+    ] {
+        assert!(page.contains(expected), "{expected} is missing in {page}");
+    }
+    repair(&app).await;
+    let overview = owner.page("/").await;
+    assert!(overview.contains("Stripe’s records agree") && overview.contains("partly compared"));
+    assert!(owner.page("/settings/sources").await.contains("No differences from Stripe’s records"));
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn refunds_of_a_receipt_that_is_counted_once_are_no_difference() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::start_with(&stripe.settings()).await;
+    let intent = |object: Value| with(object, json!({"payment_intent": "pi_receipt"}));
+    let invoice = intent(
+        json!({"id": "in_1", "object": "invoice", "status": "paid", "created": seconds(&app, 60), "amount_paid": 10_260,
+                                "currency": "usd", "billing_reason": "manual"}),
+    );
+    stripe.has("/v1/invoices", [invoice.clone()]);
+    stripe.has(REFUNDS, [refund(&app, "re_1", "receipt")]);
+    app.stripe_processed(&event("invoice.paid", &invoice)).await;
+    assert_eq!(reconcile(&app, &all()).await.gap, 1);
+    app.database.change("update conversions set status = 'duplicate'").await;
+    let found = reconcile(&app, &all()).await;
+    assert_eq!((found.gap, found.totals.len()), (0, 0), "{found:#?}");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn refunds_that_cannot_be_read_are_counted_as_not_compared() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::start_with(&stripe.settings()).await;
+    sold(&app, &stripe, &["cs_1"]).await;
+    let unreadable = with(refund(&app, "re_1", "cs_1"), json!({"amount": "five"}));
+    stripe.has(REFUNDS, [unreadable, refund(&app, "re_2", "cs_1")]);
+    let found = reconcile(&app, &all()).await;
+    assert_eq!(found.gap, 1, "{found:#?}");
+    assert!(
+        found.left_out().contains("1 refund (no amount could be read)"),
+        "{}",
+        found.left_out()
+    );
+    let asked = stripe.calls();
+    assert!(asked.iter().any(|call| call.contains("data.charge")), "{asked:?}");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn an_invoice_and_its_payment_intent_that_are_counted_twice_are_found_and_connected() {
+    let stripe = FakeStripe::start().await;
+    let app = TestApp::start_with(&stripe.settings()).await;
+    app.database
+        .change("update sources set record_bare_payment_intents = 1 where key = 'main'")
+        .await;
+    let app = app.restart(&stripe.settings()).await;
+    let payment = json!({"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "status": "paid", "created": seconds(&app, 60),
+                         "payment": {"type": "payment_intent", "payment_intent": "pi_1"}});
+    let mut invoice = json!({"id": "in_1", "object": "invoice", "status": "paid", "created": seconds(&app, 60), "amount_paid": 2_500,
+                             "currency": "usd", "billing_reason": "subscription_cycle", "subscription": "sub_1"});
+    let intent = intent(&app, "pi_1");
+    app.stripe_processed(&event("invoice.paid", &invoice)).await;
+    app.stripe_processed(&event("payment_intent.succeeded", &intent)).await;
+    invoice["payments"] = json!({"object": "list", "data": [payment]});
+    stripe.has("/v1/invoices", [invoice]);
+    stripe.has(INTENTS, [intent]);
+    let found = reconcile(&app, &all()).await;
+    assert_eq!(differences(&found), [("payment pi_1".to_owned(), None, Some("25.00 USD"))]);
+    assert_eq!(totals(&found, Kind::Payment), ["Stripe: 1 paid, 25.00 USD; here: 2, 50.00; gap 1"]);
+    assert!(found.differences[0].fix.contains("counted twice"), "{found:#?}");
+    let repaired = repair(&app).await;
+    assert_eq!((repaired.repaired, repaired.gap), (1, 0), "{repaired:#?}");
+    assert_eq!(app.conversion().await.transaction_id, "in_1");
     app.deliver_due().await;
 }

@@ -4,7 +4,7 @@
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::counted;
 use crate::report::{Comparison, Health};
-use crate::stripe::reconcile::{Kind, Reconciled};
+use crate::stripe::reconcile::{Kind, NotCompared, Part, Reconciled};
 
 /// One sentence.
 pub(super) struct Sign {
@@ -65,7 +65,10 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
             let paid: u64 = payments.map(|sums| sums.here_count).sum();
             let paid = counted(i64::try_from(paid).unwrap_or(i64::MAX), "payment", "payments");
             let fact = "Stripe’s records agree".to_owned();
-            Sign { href, class: "ok", fact, hint: format!("{paid}, gap 0, compared {checked}") }
+            let is_whole = |it: &NotCompared| it.count.is_none() && it.what != Part::PaymentIntents;
+            let partly = if books.not_compared.iter().any(is_whole) { "partly " } else { "" };
+            let hint = format!("{paid}, gap 0, {partly}compared {checked}");
+            Sign { href, class: "ok", fact, hint }
         }
     }
 }

@@ -95,6 +95,8 @@ async fn place<'a>(
     for name in [Some(id), about.charge.as_deref(), about.intent.as_deref()].into_iter().flatten() {
         match table::ledgered(comparison, name).await? {
             Some(found) if found.is_counted() => return Ok(Place::Counted(found)),
+            // Its owner said that it is the receipt of a payment that is counted.
+            Some(found) if found.is_duplicate() => return Ok(Place::Outside),
             found => known = known.or(found),
         }
     }
@@ -254,7 +256,7 @@ async fn surplus(
             true => records.refunds.iter().any(|refund| refund.id == id),
             false => records.disputes.iter().any(|dispute| dispute.id == id),
         };
-        if is_listed || !records.read.contains(&candidate.part) {
+        if is_listed || !records.complete.contains(&candidate.part) {
             continue;
         }
         let Some(ledgered) = table::ledgered(comparison, &id).await? else { continue };

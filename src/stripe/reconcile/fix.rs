@@ -76,3 +76,10 @@ pub(super) fn not_connected(payment_id: &str) -> String {
         "It belongs to {payment_id}, but no event connected the two. {REPAIR}, and select invoice_payment.paid for the endpoint in Stripe"
     )
 }
+
+/// A payment intent is counted here beside the invoice that it paid.
+pub(super) fn counted_twice(payment_id: &str) -> String {
+    format!(
+        "It is the same payment as {payment_id} and counted twice, because no event connected the two. {REPAIR}, and select invoice_payment.paid for the endpoint in Stripe"
+    )
+}

@@ -51,7 +51,11 @@ impl Seen {
 impl Ledgered {
     /// True if it is part of the revenue, and so its refunds and disputes are taken from it.
     pub(super) fn is_counted(&self) -> bool {
-        self.conversion.as_ref().is_some_and(|totals| totals.is_paid && !totals.is_duplicate)
+        self.conversion.as_ref().is_some_and(|totals| totals.is_paid) && !self.is_duplicate()
+    }
+
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.conversion.as_ref().is_some_and(|totals| totals.is_duplicate)
     }
 
     pub(super) fn conversion_id(&self) -> Option<String> {

@@ -21,8 +21,8 @@ pub(super) struct Records {
     pub(super) intents: Vec<Intent>,
     pub(super) refunds: Vec<Refund>,
     pub(super) disputes: Vec<Dispute>,
-    /// The lists that were read.
-    pub(super) read: BTreeSet<Part>,
+    /// The lists that were read to their ends.
+    pub(super) complete: BTreeSet<Part>,
     pub(super) not_compared: Vec<NotCompared>,
 }
 
@@ -37,58 +37,74 @@ impl Records {
         for part in
             [Part::Checkouts, Part::Invoices, Part::PaymentIntents, Part::Refunds, Part::Disputes]
         {
-            let items = match items(comparison, part).await {
-                Ok(items) => items,
+            match records.read(comparison, part).await {
+                Ok(0) => {}
+                Ok(unreadable) => {
+                    let why = "no amount could be read";
+                    records.not_compared.extend(NotCompared::some(part, unreadable, why));
+                }
                 Err(error @ ApiError::Denied(_)) => {
                     records.not_compared.push(denied_part(part));
                     denied = denied.or(Some(error));
                     continue;
                 }
                 Err(error) => return Err(error),
-            };
-            records.read.insert(part);
-            records.add(part, items, &comparison.records.source.metadata_key);
+            }
+            records.complete.insert(part);
         }
         match denied {
-            Some(error) if records.read.is_empty() => Err(error),
+            Some(error) if records.complete.is_empty() => Err(error),
             _ => Ok(records),
         }
     }
 
-    fn add(&mut self, part: Part, items: Vec<Box<RawValue>>, metadata_key: &str) {
-        let listed = items.len();
+    /// Reads a list page by page, because most payment intents need not be kept. Returns how many refunds or disputes could not be read.
+    async fn read(&mut self, comparison: &Comparison<'_>, part: Part) -> Result<u64, ApiError> {
+        let query = query(comparison, part);
+        let mut pages = comparison.records.api.pages(comparison.account, part.path(), &query);
+        let mut unreadable = 0;
+        while let Some(items) = pages.next().await? {
+            for item in items {
+                let is_read = self.add(part, item, &comparison.records.source.metadata_key);
+                unreadable += u64::from(!is_read);
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Adds an item of a list; false if it is a refund or dispute without an amount.
+    fn add(&mut self, part: Part, item: Box<RawValue>, metadata_key: &str) -> bool {
         match part {
             Part::Checkouts => {
-                for session in items.into_iter().filter_map(object::session) {
+                if let Some(session) = object::session(item) {
                     self.owned.extend(session.intent);
                     self.paid.extend(session.paid);
                 }
             }
             Part::Invoices => {
-                for paid in items.into_iter().filter_map(object::invoice) {
+                if let Some(paid) = object::invoice(item) {
                     self.owned.extend(paid.intents.iter().cloned());
                     self.paid.push(paid);
                 }
             }
             Part::PaymentIntents => {
-                let intents =
-                    items.into_iter().filter_map(|item| object::intent(item, metadata_key));
-                self.intents = intents.filter(|it| !self.owned.contains(&it.paid.id)).collect();
+                let intent = object::intent(item, metadata_key);
+                self.intents.extend(intent.filter(|it| !self.owned.contains(&it.paid.id)));
             }
             Part::Refunds => {
-                self.refunds = items.into_iter().filter_map(object::refund).collect();
-                self.note_unreadable(part, listed - self.refunds.len());
+                let refund = object::refund(item);
+                let is_read = refund.is_some();
+                self.refunds.extend(refund);
+                return is_read;
             }
             Part::Disputes => {
-                self.disputes = items.into_iter().filter_map(object::dispute).collect();
-                self.note_unreadable(part, listed - self.disputes.len());
+                let dispute = object::dispute(item);
+                let is_read = dispute.is_some();
+                self.disputes.extend(dispute);
+                return is_read;
             }
         }
-    }
-
-    fn note_unreadable(&mut self, part: Part, count: usize) {
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.not_compared.extend(NotCompared::some(part, count, "no amount could be read"));
+        true
     }
 
     /// The payment, in these lists, that a payment intent paid.
@@ -99,14 +115,14 @@ impl Records {
 }
 
 /// What is said of a list that the key may not read.
-pub(super) fn denied_part(part: Part) -> NotCompared {
+fn denied_part(part: Part) -> NotCompared {
     let why =
         format!("the key may not read them: add “{}: Read” to it in Stripe", part.permission());
     NotCompared::all(part, why)
 }
 
-/// All items of a list that were created in the range.
-async fn items(comparison: &Comparison<'_>, part: Part) -> Result<Vec<Box<RawValue>>, ApiError> {
+/// What is asked of a list: everything that was created in the range.
+fn query(comparison: &Comparison<'_>, part: Part) -> Vec<(&'static str, String)> {
     let range = comparison.range;
     let mut query = vec![
         ("created[gte]", range.from.as_seconds().to_string()),
@@ -117,18 +133,13 @@ async fn items(comparison: &Comparison<'_>, part: Part) -> Result<Vec<Box<RawVal
         Part::Checkouts => (Some("complete"), &["data.payment_intent", "data.invoice"]),
         // Invoices name their payment intents only here.
         Part::Invoices => (Some("paid"), &["data.payments"]),
-        // The charge has the sum of its refunds, and says what of it was captured at all.
+        // The charge has the sum of its refunds, and how much of it was captured at all.
         Part::Refunds => (None, &["data.charge"]),
         Part::PaymentIntents | Part::Disputes => (None, &[]),
     };
     query.extend(status.map(|status| ("status", status.to_owned())));
     query.extend(expanded.iter().map(|object| ("expand[]", (*object).to_owned())));
-    let mut pages = comparison.records.api.pages(comparison.account, part.path(), &query);
-    let mut all = Vec::new();
-    while let Some(items) = pages.next().await? {
-        all.extend(items);
-    }
-    Ok(all)
+    query
 }
 
 /// True if a payment intent belongs to a checkout or an invoice, whenever that was created.

@@ -138,7 +138,8 @@ pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Re
             repaired += u64::from(repair(&comparison, event).await?);
         }
     }
-    let Outcome { sheet, not_compared, .. } = outcome;
+    let Outcome { sheet, mut not_compared, .. } = outcome;
+    not_compared.sort_by_key(|left_out| left_out.what);
     let (totals, days) = (sheet.totals(), sheet.days());
     let differences = sheet.differences();
     Ok(Reconciled {

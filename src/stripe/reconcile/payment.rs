@@ -20,12 +20,13 @@ pub(super) async fn add_bare_intents(
     outcome: &mut Outcome<'_>,
 ) -> Result<()> {
     let left_out = |why: String| NotCompared::all(Part::PaymentIntents, why);
-    if !records.read.contains(&Part::PaymentIntents) {
+    if !records.complete.contains(&Part::PaymentIntents) {
         return Ok(());
     }
-    if !(records.read.contains(&Part::Checkouts) && records.read.contains(&Part::Invoices)) {
-        records.read.remove(&Part::PaymentIntents);
-        let why = "without the lists above it is not known which payments these are";
+    if !(records.complete.contains(&Part::Checkouts) && records.complete.contains(&Part::Invoices))
+    {
+        records.complete.remove(&Part::PaymentIntents);
+        let why = "without checkouts and invoices it is not known which payments these are";
         outcome.not_compared.push(left_out(why.to_owned()));
         return Ok(());
     }
@@ -112,24 +113,37 @@ fn shown_here(here: &Here) -> String {
     }
 }
 
-/// Adds conversions whose payment Stripe does not list.
+/// Adds conversions whose payment Stripe does not list, or lists as a part of another one.
 async fn surplus(
     comparison: &Comparison<'_>,
     records: &Records,
     outcome: &mut Outcome<'_>,
 ) -> Result<()> {
-    let (store, range) = (comparison.store, comparison.range);
+    let (store, account, range) = (comparison.store, comparison.account, comparison.range);
     let listed: BTreeSet<&String> = records.paid.iter().map(|Paid { id, .. }| id).collect();
+    let payers = records.payers();
     let late = range.until.plus(PAID_WITHIN);
     for (id, candidate) in table::candidates(comparison, late).await? {
         let part = candidate.part;
         let is_of_session = part != Part::Checkouts && candidate.here.transaction_id != id;
         let is_others = !comparison.records.sources.contains(&candidate.source_id);
-        let is_known = listed.contains(&id) || records.owned.contains(&id);
         let Some(money) = candidate.here.money else { continue };
         let is_nothing = part != Part::Checkouts && money.minor == 0;
-        if !records.read.contains(&part) || is_known || is_of_session || is_others || is_nothing {
+        let is_known = listed.contains(&id) || !records.complete.contains(&part);
+        if is_known || is_of_session || is_others || is_nothing {
             continue;
+        }
+        let mut fix = fix::surplus("payment", &candidate.here.id);
+        if records.owned.contains(&id) {
+            let Some(payer) = payers.get(id.as_str()) else { continue };
+            let counted = table::here(store, account, &payer.id).await?.filter(|it| it.is_paid);
+            if counted.is_none_or(|it| it.id == candidate.here.id) {
+                continue; // Its checkout or invoice is missing, which is a difference of its own.
+            }
+            fix = fix::counted_twice(&payer.id);
+            let tie = payer.invoice_payment(&id);
+            let event = tie.map(|tie| backfill::as_event("invoice_payment.paid", account, &tie));
+            outcome.missing.extend(event);
         }
         let body = table::body(store, &candidate.event).await?;
         let Some(created) = object::created_in(&body).filter(|at| range.contains(*at)) else {
@@ -145,7 +159,7 @@ async fn surplus(
                 conversion_id: Some(candidate.here.id.clone()),
                 stripe: None,
                 here: Some(shown(money)),
-                fix: fix::surplus("payment", &candidate.here.id),
+                fix,
             }),
         });
     }
