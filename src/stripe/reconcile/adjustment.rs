@@ -64,7 +64,7 @@ pub(super) async fn compare(
     for refund in records.refunds.iter().filter(|refund| !refund.is_release) {
         match place(comparison, &payers, &refund.id, &refund.about).await? {
             Place::Outside => outside += u64::from(!refund.has_failed()),
-            place => {
+            place @ (Place::Counted(_) | Place::Listed(..)) => {
                 let verdict = judge_refund(comparison, records, refund, &place).await?;
                 conclude(comparison, &place, &refund.about, verdict, outcome).await?;
             }
@@ -75,7 +75,7 @@ pub(super) async fn compare(
     for dispute in &records.disputes {
         match place(comparison, &payers, &dispute.id, &dispute.about).await? {
             Place::Outside => outside += u64::from(dispute.effect != Effect::None),
-            place => {
+            place @ (Place::Counted(_) | Place::Listed(..)) => {
                 let verdict = judge_dispute(comparison, dispute, &place).await?;
                 conclude(comparison, &place, &dispute.about, verdict, outcome).await?;
             }
@@ -125,7 +125,7 @@ async fn judge_refund<'a>(
         (Some(money), Seen::Counts(here)) if here != money => (Some(fix::other_amount()), None),
         (Some(_), Seen::Counts(_)) => match place {
             Place::Counted(it) if !it.refunds_include(refund) => (Some(fix::not_counted()), None),
-            _ => (None, None),
+            Place::Counted(_) | Place::Listed(..) | Place::Outside => (None, None),
         },
     };
     let amount = shown(refund.money);
@@ -186,7 +186,7 @@ async fn judge_dispute<'a>(
             Place::Counted(it) if !it.disputes_include(dispute, effect) => {
                 (Some(fix::not_counted()), None)
             }
-            _ => (None, None),
+            Place::Counted(_) | Place::Listed(..) | Place::Outside => (None, None),
         },
     };
     let here = seen.money().unwrap_or(dispute.money);

@@ -158,3 +158,105 @@ impl Ledgered {
 fn counts((minor, currency): (i64, Currency)) -> Seen {
     Seen::Counts(Money { minor, currency })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversion::adjustment::{self, Charge};
+    use crate::stripe::reconcile::object;
+    use serde_json::json;
+
+    fn usd(minor: i64) -> Money {
+        Money { minor, currency: Currency::parse("usd").unwrap() }
+    }
+
+    fn totals(refunded: i64, disputed: i64, lost: i64) -> Totals {
+        Totals {
+            id: "cnv_1".to_owned(),
+            source_id: "src_1".to_owned(),
+            is_paid: true,
+            is_duplicate: false,
+            money: Some(usd(1_000)),
+            refunded,
+            disputed,
+            lost,
+        }
+    }
+
+    fn refund(minor: i64, status: &str, of_charge: i64) -> Refund {
+        let object = json!({"id": "re_1", "created": 5, "amount": minor, "currency": "usd", "status": status,
+                            "charge": {"id": "ch_1", "amount_refunded": of_charge}, "balance_transaction": "txn_1"});
+        let raw = serde_json::value::RawValue::from_string(object.to_string()).unwrap();
+        object::refund(raw).unwrap()
+    }
+
+    fn dispute(minor: i64, currency: &str, status: &str) -> Dispute {
+        let object = json!({"id": "du_1", "created": 5, "amount": minor, "currency": currency, "status": status});
+        let raw = serde_json::value::RawValue::from_string(object.to_string()).unwrap();
+        object::dispute(raw).unwrap()
+    }
+
+    /// A payment whose charge had such a sum of refunds, and refunds of it with their amounts and whether they failed.
+    fn with_charge(sum: i64, refunds: &[(&str, i64, bool)]) -> Ledgered {
+        let currency = usd(0).currency;
+        let charge = Charge { amount: Some((1_000, currency)), captured: None, refunded: sum };
+        let refunds = refunds.iter().map(|(id, minor, has_failed)| {
+            let amount = Some((*minor, currency));
+            let has_failed = *has_failed;
+            let known = adjustment::Refund { amount, has_failed, ..Default::default() };
+            ((*id).to_owned(), known)
+        });
+        let facts = Payment {
+            charges: [("ch_1".to_owned(), charge)].into(),
+            refunds: refunds.collect(),
+            ..Payment::default()
+        };
+        Ledgered { facts, conversion: Some(totals(0, 0, 0)) }
+    }
+
+    #[test]
+    fn a_refund_without_an_event_of_its_own_is_part_of_its_charges_sum_or_missing() {
+        let (counts, missing) = (Seen::Counts(usd(500)), Seen::Missing);
+        let rows = [
+            ("reached", with_charge(500, &[]), refund(500, "succeeded", 500), counts),
+            ("not reached", with_charge(500, &[]), refund(500, "succeeded", 1_000), missing),
+            ("no sum", with_charge(0, &[]), refund(500, "succeeded", 0), missing),
+            (
+                "another one failed",
+                with_charge(500, &[("re_0", 500, true)]),
+                refund(500, "succeeded", 500),
+                missing,
+            ),
+            ("failed, in the sum", with_charge(500, &[]), refund(500, "failed", 500), counts),
+            (
+                "failed, and another one is the sum",
+                with_charge(500, &[("re_0", 500, false)]),
+                refund(500, "failed", 500),
+                missing,
+            ),
+        ];
+        for (name, ledgered, refund, expected) in rows {
+            assert_eq!(ledgered.refund(&refund, &Records::default()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_totals_of_a_conversion_include_a_refund_or_dispute_or_not() {
+        let of = |totals| Ledgered { facts: Payment::default(), conversion: Some(totals) };
+        let refunded = of(totals(500, 0, 0));
+        assert!(refunded.refunds_include(&refund(500, "succeeded", 500)));
+        assert!(!refunded.refunds_include(&refund(600, "succeeded", 600)));
+        assert!(of(totals(1_000, 0, 0)).refunds_include(&refund(1_200, "succeeded", 1_200)));
+        let rows = [
+            ("all lost", totals(0, 0, 1_000), dispute(1_000, "usd", "lost"), Effect::Lost, true),
+            ("not lost", totals(0, 1_000, 0), dispute(1_000, "usd", "lost"), Effect::Lost, false),
+            ("held", totals(0, 1_000, 0), dispute(900, "usd", "open"), Effect::Withheld, true),
+            ("converted", totals(0, 0, 1_000), dispute(1_080, "eur", "lost"), Effect::Lost, true),
+            ("forgotten", totals(0, 0, 0), dispute(1_080, "eur", "lost"), Effect::Lost, false),
+            ("nothing left", totals(1_000, 0, 0), dispute(9, "eur", "lost"), Effect::Lost, true),
+        ];
+        for (name, totals, dispute, effect, expected) in rows {
+            assert_eq!(of(totals).disputes_include(&dispute, effect), expected, "{name}");
+        }
+    }
+}
