@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn results_of_older_versions_are_read_and_say_what_they_left_out() {
-        let stored = r#"{"livemode":true,"from":"2026-09-14T00:00:00Z","until":"2026-09-21T00:00:00Z","gap":1,"days":[],
+        let stored = r#"{"livemode":true,"from":1789344000000,"until":1789948800000,"gap":1,"days":[],
             "totals":[{"day":"","currency":"USD","stripe_count":1,"stripe_amount":"1.00","here_count":0,"here_amount":"0.00","gap":1}],
             "differences":[{"day":"2026-09-20","stripe_id":"cs_1","conversion_id":null,"stripe":"1.00 USD","here":null,"fix":"x"}]}"#;
         let found: Reconciled = serde_json::from_str(stored).unwrap();
