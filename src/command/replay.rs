@@ -27,7 +27,7 @@ pub fn command() -> Command {
         .after_help(
             "Needs no network. Matches made by hand stay, and nothing that was delivered is sent again. Also reads events that an \
              earlier version ignored. With --apply, run it beside the server or without one: \
-             conversions that the server changes meanwhile are left out and named by their number.",
+             conversions that the server changes meanwhile, or is about to match to a visit that just arrived, are left out and counted.",
         )
         .arg(Arg::new("apply").long("apply").action(ArgAction::SetTrue).help("correct what differs"))
         .args(days())
@@ -93,9 +93,11 @@ fn tell(replayed: &Replayed) -> String {
     }
     match replayed.moved {
         0 => {}
-        1 => said.push_str("1 conversion was changed by the server meanwhile, and is left out.\n"),
+        1 => said.push_str(
+            "1 conversion was left out: the server changed it meanwhile, or is about to match it again.\n",
+        ),
         n => said.push_str(&format!(
-            "{n} conversions were changed by the server meanwhile, and are left out.\n"
+            "{n} conversions were left out: the server changed them meanwhile, or is about to match them again.\n"
         )),
     }
     if replayed.differences.is_empty() {

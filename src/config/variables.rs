@@ -1,9 +1,10 @@
 //! The table of all settings: names, defaults, meanings.
-//! In: nothing. Out: what the README, `--help` and `clickstamp config` print.
+//! The table in docs/reference.md, `--help` and `clickstamp config` print it; a test compares the
+//! documentation with it.
 
 use super::Sources;
 
-/// One setting: what README's table, `--help` and `clickstamp config` say of it.
+/// One setting, as docs/reference.md, `--help` and `clickstamp config` describe it.
 pub struct Variable {
     /// Name in the environment. The flag is the same without the prefix: `CLICKSTAMP_DATA_DIR` → `--data-dir`;
     /// in the file it is `data_dir`.
@@ -12,7 +13,7 @@ pub struct Variable {
     pub default: &'static str,
     /// One line for people.
     pub meaning: &'static str,
-    /// Secrets are masked, and may stand in a file named by `NAME_FILE`.
+    /// Secrets are masked, and can be read from a file that `NAME_FILE` names.
     pub is_secret: bool,
 }
 
@@ -35,28 +36,28 @@ pub const VARIABLES: &[Variable] = &[
     plain(
         "CLICKSTAMP_DATABASE_CONNECTIONS",
         "13",
-        "most connections to PostgreSQL that this copy opens, from 4",
+        "maximum number of connections to PostgreSQL per copy, at least 4",
     ),
     plain(
         "CLICKSTAMP_PUBLIC_URL",
         "",
-        "how browsers reach this server, with a path prefix if there is one; else taken from each request",
+        "URL under which browsers reach this server, with its path prefix if there is one; by default taken from each request",
     ),
     plain("CLICKSTAMP_ADMIN_EMAIL", "", "creates the first user, together with the password"),
-    secret("CLICKSTAMP_ADMIN_PASSWORD", "its password, at least 10 characters"),
+    secret("CLICKSTAMP_ADMIN_PASSWORD", "the first user's password, at least 10 characters"),
     secret("CLICKSTAMP_API_TOKEN", "bearer token for the JSON API, at least 16 characters"),
     secret(
         "CLICKSTAMP_STRIPE_WEBHOOK_SECRET",
-        "signing secret of source main (whsec_…); two, comma-separated, while rotating",
+        "signing secret of the webhook endpoint `main` (whsec_…); two, comma-separated, during rotation",
     ),
     secret(
         "CLICKSTAMP_STRIPE_API_KEY",
-        "restricted key (rk_…) of the webhook `main`, for backfill, reconcile and thin events; read rights are enough; further webhooks have theirs under Settings",
+        "restricted key (rk_…) of the webhook endpoint `main`, for backfill, reconcile and thin events; read rights are enough; other endpoints have theirs under Settings",
     ),
     plain(
         "CLICKSTAMP_STRIPE_API_BASE",
         "https://api.stripe.com",
-        "where Stripe's API is; for tests",
+        "base URL of Stripe's API; for tests",
     ),
     secret(
         "CLICKSTAMP_ANYTRACK_URL",
@@ -65,49 +66,49 @@ pub const VARIABLES: &[Variable] = &[
     plain(
         "CLICKSTAMP_RETRY_SCHEDULE",
         "5s,30s,5m,30m,2h,5h,10h,10h,10h,12h,12h",
-        "pauses between attempts of a delivery (ms, s, m, h)",
+        "delays between the attempts of a delivery (ms, s, m, h)",
     ),
     plain(
         "CLICKSTAMP_DELIVERY_RATE",
         "10",
-        "deliveries per second and destination; 0 lifts the limit",
+        "maximum deliveries per second and destination; 0 for no limit",
     ),
     plain(
         "CLICKSTAMP_VISIT_RATE",
         "300",
-        "visits per minute and address before 429; 0 lifts the limit",
+        "maximum visits per minute and IP address, then 429; 0 for no limit",
     ),
     plain(
         "CLICKSTAMP_STOP_TIMEOUT",
         "8s",
-        "the longest that an ordered stop may take (1s to 10m); keep it below the time after which your supervisor kills, 10 s with Docker",
+        "maximum duration of a graceful stop (1s to 10m); keep it below the time after which your supervisor kills the process, 10 s with Docker",
     ),
     plain(
         "CLICKSTAMP_TRUSTED_PROXIES",
         "",
-        "networks (CIDR, comma-separated) whose forwarded headers are believed",
+        "networks (CIDR, comma-separated) of reverse proxies whose X-Forwarded headers are used",
     ),
     plain(
         "CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS",
         "false",
-        "true allows delivery to loopback and private addresses, and plain http",
+        "true allows destinations on loopback and private addresses, and plain http",
     ),
     plain(
         "CLICKSTAMP_SMTP_CA",
         "",
-        "PEM file of certificates that the mail server of alerts may be signed by, beside the system’s own",
+        "PEM file of certificate authorities for the mail server of alerts, in addition to those of the system",
     ),
     plain(
         "CLICKSTAMP_RETENTION_DAYS",
         "keep",
-        "days after which visits that led to no conversion are deleted; keep deletes none",
+        "days after which visits without a conversion are deleted; keep deletes none",
     ),
     plain(
         "CLICKSTAMP_METRICS",
         "false",
-        "true serves /metrics for Prometheus, to whoever sends the API token",
+        "true serves /metrics for Prometheus; requests need the API token",
     ),
-    plain("CLICKSTAMP_LOG", "info", "what is logged, as a tracing filter"),
+    plain("CLICKSTAMP_LOG", "info", "log filter, in the syntax of Rust's tracing"),
     plain("CLICKSTAMP_LOG_FORMAT", "text", "text or json"),
 ];
 

@@ -39,6 +39,7 @@ pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, 
 pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
 pub(crate) use sums::{sum_days, unsum_all};
+pub(crate) use table::IS_DUE;
 
 use self::cascade::Before;
 use self::join::Match;

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { isWebKit, nextTab } from "./lib/browser.mjs";
-import { TOKEN, assertStamped, attribute, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+import { TOKEN, arrivalOf, assertStamped, attribute, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 
 scene("F54 F55 F56 the rest of the URL is identical; every spelling, any parameter, any host", async ({ web, page }) => {
   const links = [
@@ -67,13 +67,14 @@ const WAYS = [
 /** In a shadow root the tag notices a form only by a click inside of it, not if a script or a button outside sends it. */
 const TELLS_NOBODY = ["a button outside of it", "requestSubmit()", "submit()"];
 
+// Each scene sends one form, because no other page can be opened in a tab that is on its way elsewhere, see `goto`.
 for (const [way, { attributes = "", action, button = () => "<button>Buy</button>", beside = "", around = (form) => form }, send, opensTab] of WAYS)
   for (const place of ["the page", "an open shadow root"])
-    scene(`F57 a form in ${place}, sent by ${way}: what arrives has the ID`, async ({ web, page, visitor }) => {
+    for (const method of ["get", "post"]) {
       const isInPage = place === "the page";
-      const url = web.url("buy.stripe", "/abc");
-      for (const method of ["get", "post"]) {
-        if (!isInPage && method === "post" && TELLS_NOBODY.includes(way)) continue;
+      if (!isInPage && method === "post" && TELLS_NOBODY.includes(way)) continue;
+      scene(`F57 a ${method} form in ${place}, sent by ${way}: what arrives has the ID`, async ({ web, page, visitor }) => {
+        const url = web.url("buy.stripe", "/abc");
         const html = around(`<form id="f" method="${method}" action="${action ?? url}" ${attributes}><input name="email" value="a@b.example">
           <input type="hidden" name="client_reference_id" value="${TOKEN}">${button(url)}</form>`) + beside;
         web.page("/", isInPage
@@ -81,28 +82,23 @@ for (const [way, { attributes = "", action, button = () => "<button>Buy</button>
           : `<div id="host"></div><script>host.attachShadow({ mode: "open" }).innerHTML = ${JSON.stringify(html)}</script>${web.tag}`);
         const id = await openReady(page, web.shop());
         const at = (selector) => (isInPage ? selector : `#host >>> ${selector}`);
-        // The page leaves while the call returns; the arrival is what counts.
-        const tab = opensTab ? await nextTab(visitor, () => send(page, at)) : void (await Promise.allSettled([send(page, at)]));
-        const arrived = await web.payments.next();
-        await tab?.close();
-        assert.equal(referenceOf(arrived), id, `${method}: ${arrived}`);
+        const sending = opensTab ? nextTab(visitor, () => send(page, at)) : send(page, at);
+        const arrived = await arrivalOf(web, sending);
+        assert.equal(referenceOf(arrived), id, arrived);
         assert.equal(new URL(arrived, url).searchParams.get("email"), "a@b.example");
-      }
-    }, { webKitCannot: place !== "the page" && TELLS_NOBODY.includes(way) && "the engine has no Navigation API; a redirect link serves there" });
-
-for (const way of ["requestSubmit", "submit"])
-  scene(`F57 a script that puts the placeholder back and calls ${way}() at once: what arrives has the ID`, async ({ web, page }) => {
-    for (const method of ["get", "post"]) {
-      // No event tells of submit(), and of what it posts nobody can change anything.
-      if (way === "submit" && method === "post") continue;
-      web.page("/", `<form method="${method}" action="${web.url("buy.stripe", "/abc")}"><input type="hidden" name="client_reference_id"></form>${web.tag}`);
-      const id = await openReady(page, web.shop());
-      await Promise.allSettled([page.$eval("form", (form, way, token) => {
-        form.elements[0].value = token;
-        form[way]();
-      }, way, TOKEN)]);
-      assert.equal(referenceOf(await web.payments.next()), id, method);
+      }, { webKitCannot: !isInPage && TELLS_NOBODY.includes(way) && "the engine has no Navigation API; a redirect link serves there" });
     }
+
+for (const [way, method] of [["requestSubmit", "get"], ["requestSubmit", "post"], ["submit", "get"]])
+  // No event reports submit(), and what it posts cannot be changed by anybody.
+  scene(`F57 a script that puts the placeholder back and calls ${way}() of a ${method} form at once: what arrives has the ID`, async ({ web, page }) => {
+    web.page("/", `<form method="${method}" action="${web.url("buy.stripe", "/abc")}"><input type="hidden" name="client_reference_id"></form>${web.tag}`);
+    const id = await openReady(page, web.shop());
+    const sending = page.$eval("form", (form, way, token) => {
+      form.elements[0].value = token;
+      form[way]();
+    }, way, TOKEN);
+    assert.equal(referenceOf(await arrivalOf(web, sending)), id);
   }, { webKitCannot: way === "submit" && "the engine has no Navigation API; a redirect link serves there" });
 
 scene("F57 a form that only closes its dialog goes on doing so", async ({ web, page }) => {
@@ -174,9 +170,7 @@ for (const [name, go] of [
   scene(`F65 ${name}`, async ({ web, page }) => {
     web.page("/", web.tag);
     const id = await openReady(page, web.shop());
-    // The page leaves while the call returns; the arrival is what counts.
-    await Promise.allSettled([page.evaluate(go, web.pay())]);
-    assert.equal(referenceOf(await web.payments.next()), id);
+    assert.equal(referenceOf(await arrivalOf(web, page.evaluate(go, web.pay()))), id);
     assert.equal(web.payments.all.length, 1);
   }, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 

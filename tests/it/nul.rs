@@ -6,7 +6,7 @@ use crate::harness::TestApp;
 
 /// Path and methods of every route, as the documentation lists them (which another test compares with the code).
 fn routes() -> Vec<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
     let text = std::fs::read_to_string(path).expect("the documentation");
     let (_, listed) = text.split_once("<!-- routes -->").expect("the routes");
     let (listed, _) = listed.split_once("<!-- /routes -->").expect("their end");

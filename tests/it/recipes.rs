@@ -1,4 +1,4 @@
-//! The recipes of docs/DESTINATIONS.md: each destination is added as they say, through the form, and delivers to a fake that answers as the real service does.
+//! The recipes of docs/destinations.md: each destination is added as they say, through the form, and delivers to a fake that answers as the real service does.
 //! Source of the answers: the services' own documentation.
 
 use axum::http::StatusCode;

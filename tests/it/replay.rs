@@ -189,7 +189,72 @@ async fn ten_thousand_events_are_replayed_in_twenty_seconds() {
     app.leave_things_undone();
 }
 
-/// What a server does while somebody replays, one thing after the other: a refund of an old sale, a visit that comes late, a new sale.
+/// The conversions of these transactions, each with its match.
+async fn matches(app: &TestApp) -> Vec<(String, Option<String>)> {
+    app.conversions().await.into_iter().map(|it| (it.transaction_id, it.matched_by)).collect()
+}
+
+#[tokio::test]
+async fn a_visit_whose_payment_is_not_matched_again_yet_is_no_difference_of_it_or_its_customer() {
+    let app = TestApp::start().await;
+    let late = app.mint().await;
+    let of_customer = |id| Session::paid(id).with(json!({"customer": "cus_1"}));
+    app.stripe_processed(&of_customer("cs_live_1").reference(&late).completed()).await;
+    app.stripe_processed(&of_customer("cs_live_2").at(1_790_000_900).completed()).await;
+    app.stripe_processed(&Session::paid("cs_live_3").completed()).await;
+    meddle(&app, "update conversions set amount_minor = 5 where transaction_id = 'cs_live_3'")
+        .await;
+    let before = matches(&app).await;
+    app.visit_as(&late, "https://shop.example/", None).await;
+    for (apply, expected) in [(false, vec!["cs_live_3"]), (true, vec!["cs_live_3"]), (true, vec![])]
+    {
+        let found = replay(app.app(), apply).await;
+        let differing: Vec<&str> =
+            found.differences.iter().map(|it| it.transaction_id.as_str()).collect();
+        assert_eq!((differing, found.moved), (expected, 2), "{found:#?}");
+        assert_eq!(matches(&app).await, before, "matching them is the server's work");
+    }
+    assert_eq!(app.rejoin().await, 1);
+    let matched = |by: &str| Some(by.to_owned());
+    let after: Vec<_> = matches(&app).await.into_iter().map(|(_, by)| by).collect();
+    assert_eq!(after, [matched("click_id"), matched("stripe_object"), None]);
+    let found = replay(app.app(), true).await;
+    assert!(found.differences.is_empty() && found.moved == 0, "{found:#?}");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn what_the_server_has_stored_and_not_processed_yet_is_no_difference() {
+    let app = TestApp::start().await;
+    story(&app).await;
+    let browser = app.visit("https://shop.example/").await;
+    let no_difference = async |what: &str, moved: usize| {
+        let found = replay(app.app(), true).await;
+        assert!(found.differences.is_empty() && !found.applied, "{what}: {found:#?}");
+        assert!(found.events_changed.is_empty(), "{what}: {found:#?}");
+        assert_eq!(found.moved, moved, "{what}: {found:#?}");
+    };
+    let thanks = "https://shop.example/thanks?session_id=cs_live_2";
+    app.visit_as(&browser, thanks, Some(&browser)).await;
+    no_difference("a visit of the thank-you page", 1).await;
+    app.rejoin().await;
+    no_difference("the same, matched", 0).await;
+    app.stripe(&Session::paid("cs_live_2").event("checkout.session.async_payment_failed")).await;
+    app.stripe(&Session::paid("cs_live_5").reference(&browser).completed()).await;
+    app.stripe(&refund("cs_live_1")).await;
+    let event =
+        json!({"s": "main", "i": browser, "t": 1_790_000_000_000_i64, "u": thanks, "e": "Lead"});
+    app.post_visit(event.to_string()).await;
+    no_difference("events of Stripe and of a page", 0).await;
+    app.process_events().await;
+    no_difference("the same, processed", 0).await;
+    assert_eq!(app.conversions().await.len(), 5);
+    app.advance(std::time::Duration::from_secs(180));
+    app.deliver_due().await;
+}
+
+/// What a server does while somebody replays, one thing after the other: a refund of an old sale, a visit that comes late, a new sale; and
+/// later it matches the payment of the visit.
 struct Busy {
     late: Vec<String>,
     at: std::cell::Cell<usize>,
@@ -197,32 +262,35 @@ struct Busy {
 }
 
 impl Busy {
-    /// Goes on until the replay is over, and does each of the three at least once.
+    /// Goes on until the replay is over, and does each of the four at least once. In the end no visit waits for its match.
     async fn go_on(&self, app: &TestApp) {
         self.is_over.set(false);
         let begin = self.at.get();
-        while !self.is_over.get() || self.at.get() < begin + 3 {
+        while !self.is_over.get() || self.at.get() < begin + 4 {
             let at = self.at.replace(self.at.get() + 1);
-            match at % 3 {
-                0 => app.stripe_processed(&refund(at)).await,
+            match at % 4 {
+                0 => app.stripe_processed(&refund(&format!("cs_old_{at}"))).await,
                 1 => {
-                    if let Some(click_id) = self.late.get(at / 3) {
+                    if let Some(click_id) = self.late.get(at / 4) {
                         app.visit_as(click_id, "https://shop.example/", None).await;
-                        app.rejoin().await;
                     }
                 }
-                _ => {
+                2 => {
                     app.stripe_processed(&Session::paid(&format!("cs_new_{at}")).completed()).await
+                }
+                _ => {
+                    app.rejoin().await;
                 }
             }
         }
+        app.rejoin().await;
     }
 }
 
-fn refund(at: usize) -> serde_json::Value {
-    json!({"id": format!("evt_refund_{at}"), "object": "event", "type": "charge.refunded", "created": 1_790_001_000, "livemode": true,
-        "data": {"object": {"id": format!("ch_{at}"), "amount": 10_260, "amount_captured": 10_260, "amount_refunded": 260, "captured": true,
-                            "currency": "usd", "payment_intent": format!("pi_cs_old_{at}")}}})
+fn refund(session: &str) -> serde_json::Value {
+    json!({"id": format!("evt_refund_{session}"), "object": "event", "type": "charge.refunded", "created": 1_790_001_000, "livemode": true,
+        "data": {"object": {"id": format!("ch_{session}"), "amount": 10_260, "amount_captured": 10_260, "amount_refunded": 260, "captured": true,
+                            "currency": "usd", "payment_intent": format!("pi_{session}")}}})
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
+pub(crate) use objects::IS_DUE;
 pub(super) use objects::{
     Borrowers, FIRST_REPORT, awaited_by, borrowers, end_hold, groups_of, has_unsettled, is_settled,
     kin, learn, lent_click_id, move_with_source, named_provisional, named_provisional_in,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use crate::clock::Timestamp;
 use crate::conversion::Record;
@@ -478,17 +478,9 @@ pub(in crate::conversion) async fn needed_click_ids(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
-pub(in crate::conversion) async fn payments_to_settle(
-    store: &Store,
-    now: Timestamp,
-    limit: i64,
-) -> Result<Vec<(String, String)>> {
-    let rows = sqlx::query(
-        "select distinct p.account, p.id
-           from waits w
-           join payments p on p.id = w.conversion_id
-          where exists (select 1 from visits v where v.click_id = w.awaited)
+/// Condition on a row `w` of `waits`: what the payment waited for is there now, so it is re-matched next.
+pub(crate) const IS_DUE: &str =
+    "(exists (select 1 from visits v where v.click_id = w.awaited)
              or (substr(w.awaited, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = w.awaited))
              or exists (select 1 from visit_notes n
                           join visits v on v.click_id = n.click_id
@@ -504,9 +496,21 @@ pub(in crate::conversion) async fn payments_to_settle(
              or (substr(w.awaited, 1, 6) = 'first:'
                  and exists (select 1 from visits v
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0
-                                and v.previous_click_id is distinct from v.click_id))
+                                and v.previous_click_id is distinct from v.click_id)))";
+
+/// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
+pub(in crate::conversion) async fn payments_to_settle(
+    store: &Store,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<(String, String)>> {
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "select distinct p.account, p.id
+           from waits w
+           join payments p on p.id = w.conversion_id
+          where {IS_DUE}
           limit $1",
-    )
+    )))
     .bind(limit)
     .fetch_all(store.pool())
     .await

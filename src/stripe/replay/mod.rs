@@ -45,7 +45,7 @@ pub struct Replayed {
     pub differences: Vec<Difference>,
     /// Events that end in another state than before: their types, with the state before and now.
     pub events_changed: BTreeMap<String, usize>,
-    /// Conversions that the server changed while this ran: they were left out.
+    /// Conversions that were left out, because the server changed them while this ran or is about to match them again.
     pub moved: usize,
     /// True when the differences were corrected.
     pub applied: bool,
@@ -253,7 +253,7 @@ fn differing(here: Option<&Line>, rebuilt: Option<&Line>) -> Vec<(String, String
 }
 
 impl Difference {
-    /// True when it is about a conversion that was changed meanwhile.
+    /// True when it is about a conversion that was changed meanwhile, or is about to be.
     fn has_moved(&self, moved: &BTreeSet<String>) -> bool {
         [&self.ours, &self.rebuilt].into_iter().flatten().any(|id| moved.contains(id))
     }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Column as _, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Row as _};
 
 use super::{Line, Pair, Reread};
 use crate::clock::Timestamp;
+use crate::conversion::IS_DUE;
 use crate::store::Shadow;
 
 /// What a line may differ in without saying anything else: our own numbers and times.
@@ -57,9 +58,11 @@ pub(super) const PICTURE: [&str; 6] = [
     "insert into then_objects select * from real_stripe_objects",
 ];
 
-/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile.
+/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile. Also payments that the server is about
+/// to change, because the visit they waited for is stored and their match is not, with those that may be matched through them. One statement,
+/// so that a match which the server makes meanwhile is seen as either of the two.
 pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(AssertSqlSafe(format!(
         "select t.id
            from then_payments t
            left join real_payments r on r.id = t.id
@@ -88,8 +91,20 @@ pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
           where o.role = 'identity'
             and not exists (select 1 from then_objects t
                              where t.account = r.account and t.object_id = r.object_id and t.role = 'identity'
-                               and t.conversion_id = r.conversion_id)",
-    )
+                               and t.conversion_id = r.conversion_id)
+          union
+         select w.conversion_id
+           from real_waits w
+          where {IS_DUE}
+          union
+         select borrower.conversion_id
+           from real_waits w
+           join replay_pairs p on p.ours = w.conversion_id
+           join stripe_objects lender on lender.conversion_id = p.rebuilt
+           join stripe_objects borrower on borrower.account = lender.account and borrower.object_id = lender.object_id
+                                       and borrower.role = 'lineage'
+          where {IS_DUE}",
+    )))
     .fetch_all(shadow.pool())
     .await
     .context("could not see what was changed meanwhile")?;

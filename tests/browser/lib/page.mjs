@@ -8,6 +8,10 @@ import { isFirefox, isWebKit } from "./browser.mjs";
 export const CLICK_ID = /^ck_[a-z0-9]{29,37}$/;
 export const TOKEN = "--CLICK-ID--";
 
+/**
+ * Opens a page in a tab that is at rest. In a tab that is on its way elsewhere, Firefox's driver takes the new navigation for a part of
+ * the old one and waits in vain: wait until the tab has arrived (`arrivedAt`), or take another tab.
+ */
 export const goto = (page, url, options) => page.goto(url, { waitUntil: "domcontentloaded", ...options });
 export const ready = async (page) => (await page.waitForFunction(() => window.clickstamp?.id)).jsonValue();
 export const openReady = async (page, url, options) => {
@@ -27,13 +31,34 @@ export const arriveFrom = async ({ web, page }, before, url) => {
   const from = web.foreignUrl(host, pathname);
   web.foreignPage(from, `<a href="${url}">Go</a>`, { "referrer-policy": "unsafe-url" });
   await goto(page, from);
-  await Promise.all([page.waitForNavigation({ waitUntil: "domcontentloaded" }), page.click("a")]);
+  await page.click("a");
+  await page.waitForFunction((url) => location.href === url && document.readyState !== "loading", {}, url);
   return from;
 };
 /** Goes back to the page before, which the browser may have kept; nothing that a loading page does can be waited for then. */
 export const goBack = async (page, url) => {
   await page.evaluate(() => history.back());
   await page.waitForFunction((url) => location.href === url, {}, url);
+};
+/** Waits until the tab shows this path; the URL that it shows instead is in the error. */
+export const arrivedAt = async (page, path) => {
+  try {
+    await page.waitForFunction((path) => location.pathname === path && document.readyState !== "loading", {}, path);
+  } catch (error) {
+    throw new Error(`not at ${path}, but at ${page.url()}`, { cause: error });
+  }
+};
+/**
+ * The next arrival at the pretend Stripe. The page leaves while the call that sends it there returns, and the driver may lose the call's
+ * answer then, so the arrival alone counts. If there is none, the error of the call is its cause.
+ */
+export const arrivalOf = (web, sending) => {
+  let failure;
+  sending.catch((error) => (failure = error));
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error("nothing arrived at the pretend Stripe", { cause: failure })), 60_000);
+    web.payments.next().then((arrived) => (clearTimeout(timer), resolve(arrived)));
+  });
 };
 export const attribute = (page, selector, name) => page.$eval(selector, (element, name) => element.getAttribute(name), name);
 export const cookie = (page, name) =>

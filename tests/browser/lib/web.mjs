@@ -11,7 +11,7 @@ const TAG = read("tag.min.js");
 const DEBUG = read("tag-debug.min.js");
 
 /** A list that can be waited on: `next` gives the entries one by one, those to come included. */
-class Arrivals {
+export class Arrivals {
   all = [];
   #taken = 0;
   #waiting = [];
