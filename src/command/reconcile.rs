@@ -1,6 +1,6 @@
-//! `clickstamp reconcile`: our books against Stripe's.
-//! In: a range of days. Out: a line per day and currency, every difference by name; exit code 0 at gap 0, 1 otherwise, 2 without an answer.
-//! Promise: it changes nothing; with `--repair` it fetches what is missing and compares again.
+//! `clickstamp reconcile`: compares the ledger with Stripe's records.
+//! Takes a range of days; prints a line per day, kind and currency, every difference, and what was not compared. Exit code 0 without differences, 1 with some, 2 without an answer.
+//! Changes nothing; with `--repair` it fetches what is missing and compares again.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -14,17 +14,17 @@ use super::replay::{days, range};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::stripe::reconcile::{NOT_COMPARED, Reconciled, Sums, Wanted};
+use crate::stripe::reconcile::{Reconciled, Sums, Wanted};
 
 /// How it is called.
 pub fn command() -> Command {
     Command::new("reconcile")
-        .about("Compare the ledger with Stripe's own books, payment by payment")
+        .about("Compare the payments, refunds and disputes in the ledger with Stripe's records")
         .after_help(
-            "Needs a restricted key that may read Checkout Sessions and Invoices: CLICKSTAMP_STRIPE_API_KEY, or that of the source \
-             under Settings. Without days it compares the \
-             last seven and today until ten minutes ago; the server does the same every night. Exit code: 0 no gap, 1 a gap, 2 no answer \
-             from Stripe.",
+            "Needs a restricted key that may read Checkout Sessions, Invoices, PaymentIntents, Charges and Refunds, and Disputes: \
+             CLICKSTAMP_STRIPE_API_KEY, or that of the source under Settings. What the key may not read is not compared, and the output says so. \
+             Without days it compares the last seven and today until ten minutes ago; the server does the same every night. \
+             Exit code: 0 no difference, 1 a difference, 2 no answer from Stripe.",
         )
         .args(days())
         .arg(
@@ -52,12 +52,12 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
         Ok(found) => found,
         Err(error) => return no_answer(Err(error)),
     };
-    let said = if arguments.get_flag("json") { json!(found).to_string() } else { tell(&found) };
+    let said = if arguments.get_flag("json") { json!(found).to_string() } else { report(&found) };
     writeln!(std::io::stdout(), "{said}").context("could not print")?;
     Ok(if found.gap == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(found: &Reconciled) -> String {
+fn report(found: &Reconciled) -> String {
     let mut said = String::new();
     if !found.livemode {
         said.push_str("Test mode: the key sees no live payment.\n");
@@ -72,13 +72,14 @@ fn tell(found: &Reconciled) -> String {
         said.push_str(&line(sums));
     }
     if found.totals.is_empty() {
-        said.push_str("Neither side has a payment in these days; gap 0\n");
+        said.push_str("Neither side has anything in these days; gap 0\n");
     }
     for difference in &found.differences {
         let none = "nothing".to_owned();
         said.push_str(&format!(
-            "\n{} {} · Stripe: {} · here: {}{}\n  {}.\n",
+            "\n{} {} {} · Stripe: {} · here: {}{}\n  {}.\n",
             difference.day,
+            difference.kind,
             difference.stripe_id,
             difference.stripe.as_ref().unwrap_or(&none),
             difference.here.as_ref().unwrap_or(&none),
@@ -86,20 +87,14 @@ fn tell(found: &Reconciled) -> String {
             difference.fix
         ));
     }
-    said.push('\n');
-    said.push_str(NOT_COMPARED);
+    let left_out = found.left_out();
+    if !left_out.is_empty() {
+        said.push_str(&format!("\n{left_out}"));
+    }
     said
 }
 
 fn line(sums: &Sums) -> String {
     let day = if sums.day.is_empty() { "all       " } else { &sums.day };
-    format!(
-        "{day}  Stripe: {} paid, {} {}; here: {}, {}; gap {}\n",
-        sums.stripe_count,
-        sums.stripe_amount,
-        sums.currency,
-        sums.here_count,
-        sums.here_amount,
-        sums.gap
-    )
+    format!("{day}  {sums}\n")
 }

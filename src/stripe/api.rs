@@ -47,9 +47,12 @@ pub enum ApiError {
         "this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings"
     )]
     NoKey,
-    /// The key is not accepted, or lacks a permission, which the text names.
+    /// The key is not accepted.
     #[error("{0}")]
     Refused(String),
+    /// The key lacks a permission, which the text names.
+    #[error("{0}")]
+    Denied(String),
     /// There is no such thing at Stripe, or not any more.
     #[error("{0}")]
     Missing(String),
@@ -420,7 +423,7 @@ impl Api {
                 self.0.name,
                 if code == "api_key_expired" { " any more, it has expired" } else { "" }
             )),
-            StatusCode::FORBIDDEN => ApiError::Refused(format!(
+            StatusCode::FORBIDDEN => ApiError::Denied(format!(
                 "{} may not read {path}: edit it under Developers, API keys, and add {}",
                 self.0.name,
                 permission(path, message)

@@ -318,6 +318,20 @@ async fn a_reconciliation_tells_its_gap_by_its_exit_code_too() {
     assert!(said.contains("cs_live_1 · Stripe: 102.60 USD · here: nothing"), "{said}");
     assert_eq!(code(&["reconcile"]).await, Some(1));
     assert_eq!(code(&["reconcile", "--repair"]).await, Some(0));
+    let refund = json!({"id": "re_1", "amount": 500, "currency": "usd", "status": "succeeded", "created": made,
+                        "charge": "ch_1", "payment_intent": "pi_cs_live_1"});
+    stripe.has("/v1/refunds", [refund]);
+    stripe.denies("/v1/disputes");
+    let (succeeded, said) = run(&["reconcile"], &environment, "").await;
+    for expected in [
+        "Stripe: 1 paid, 102.60 USD; here: 1, 102.60; gap 0",
+        "Stripe: 1 refunded, 5.00 USD; here: 0, 0.00; gap 1",
+        "refund re_1 · Stripe: 5.00 USD · here: nothing",
+        "; disputes (the key may not read them: add “Disputes: Read” to it in Stripe).",
+    ] {
+        assert!(!succeeded && said.contains(expected), "{expected} is missing in {said}");
+    }
+    assert_eq!(code(&["reconcile", "--repair"]).await, Some(0));
     let (succeeded, said) = run(&["reconcile", "--json"], &environment, "").await;
     assert!(succeeded && said.contains(r#""gap":0"#), "{said}");
     stripe.key_expires();

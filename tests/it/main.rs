@@ -36,6 +36,7 @@ mod ready;
 mod realtime;
 mod recipes;
 mod reconcile;
+mod reconcile_adjustments;
 mod redirect;
 mod registration;
 mod replay;

@@ -248,20 +248,23 @@ async fn the_dashboard_shows_how_the_books_compare() {
     let stripe = FakeStripe::start().await;
     let app = with_admin(&stripe.settings()).await;
     let cookie = sign_in(&app).await;
-    assert!(!text(&app, &cookie, "/").await.contains("Stripe’s books"), "nothing was compared yet");
+    assert!(
+        !text(&app, &cookie, "/").await.contains("Stripe’s records"),
+        "nothing was compared yet"
+    );
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("Stripe’s books agree"));
+    assert!(text(&app, &cookie, "/").await.contains("Stripe’s records agree"));
     let object = json!({"id": "cs_live_1", "status": "complete", "payment_status": "paid", "created": app.now().as_seconds() + 3600, "amount_total": 10_260, "currency": "usd"});
     stripe.has("/v1/checkout/sessions", [object]);
     app.advance(DAY);
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("1 payment unlike Stripe’s books"));
+    assert!(text(&app, &cookie, "/").await.contains("1 difference from Stripe’s records"));
     let shown = text(&app, &cookie, "/settings/sources").await;
     for expected in [
         "Stripe: 1 paid, 102.60 USD; here: 0, 0.00; gap 1",
         "cs_live_1",
         "clickstamp reconcile --repair",
-        "Not compared: refunds, disputes, and payments without a checkout or an invoice.",
+        "Not compared: payments without a checkout or an invoice (the webhook “main” records only those with the metadata “click_id”).",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in {shown}");
     }
@@ -330,8 +333,8 @@ async fn each_account_is_asked_with_its_own_key() {
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     for place in ["/", "/settings/sources"] {
         let shown = text(&app, &cookie, place).await;
-        assert_eq!(shown.matches("1 payment unlike Stripe’s books").count(), 2, "{shown}");
-        assert!(shown.contains("eu") && !shown.contains("2 payments unlike"), "{shown}");
+        assert_eq!(shown.matches("1 difference from Stripe’s records").count(), 2, "{shown}");
+        assert!(shown.contains("eu") && !shown.contains("2 differences from"), "{shown}");
     }
     let wanted = |source: &str| backfill::Wanted {
         days: 30,
@@ -353,13 +356,13 @@ async fn each_account_is_asked_with_its_own_key() {
     app.advance(DAY);
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     let shown = text(&app, &cookie, "/").await;
-    assert!(shown.contains("eu: Stripe’s books agree"), "{shown}");
-    assert!(shown.contains("main: Stripe’s books agree"), "{shown}");
+    assert!(shown.contains("eu: Stripe’s records agree"), "{shown}");
+    assert!(shown.contains("main: Stripe’s records agree"), "{shown}");
 
     // Without it, main's serves again, and its page says so.
     let reply = post(&app, here, &cookie, &[("remove", "1")]).await;
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
-    assert!(!text(&app, &cookie, "/").await.contains("eu: Stripe’s books"));
+    assert!(!text(&app, &cookie, "/").await.contains("eu: Stripe’s records"));
     app.deliver_due().await;
 }
 

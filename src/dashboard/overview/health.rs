@@ -4,7 +4,7 @@
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::counted;
 use crate::report::{Comparison, Health};
-use crate::stripe::reconcile::Reconciled;
+use crate::stripe::reconcile::{Kind, NotCompared, Part, Reconciled};
 
 /// One sentence.
 pub(super) struct Sign {
@@ -55,15 +55,20 @@ fn books(viewer: &Viewer, found: &Comparison) -> Sign {
             hint: "its API gave no answer; see why".to_owned(),
         },
         (Some(books), None) if books.gap > 0 => {
-            let gap = counted(i64::try_from(books.gap).unwrap_or(i64::MAX), "payment", "payments");
-            let fact = format!("{gap} unlike Stripe’s books");
+            let gap = i64::try_from(books.gap).unwrap_or(i64::MAX);
+            let gap = counted(gap, "difference", "differences");
+            let fact = format!("{gap} from Stripe’s records");
             Sign { href, class: "bad", fact, hint: format!("compared {checked}") }
         }
         (Some(books), None) => {
-            let paid: u64 = books.totals.iter().map(|sums| sums.here_count).sum();
+            let payments = books.totals.iter().filter(|sums| sums.kind == Kind::Payment);
+            let paid: u64 = payments.map(|sums| sums.here_count).sum();
             let paid = counted(i64::try_from(paid).unwrap_or(i64::MAX), "payment", "payments");
-            let fact = "Stripe’s books agree".to_owned();
-            Sign { href, class: "ok", fact, hint: format!("{paid}, gap 0, compared {checked}") }
+            let fact = "Stripe’s records agree".to_owned();
+            let is_whole = |it: &NotCompared| it.count.is_none() && it.what != Part::PaymentIntents;
+            let partly = if books.not_compared.iter().any(is_whole) { "partly " } else { "" };
+            let hint = format!("{paid}, gap 0, {partly}compared {checked}");
+            Sign { href, class: "ok", fact, hint }
         }
     }
 }

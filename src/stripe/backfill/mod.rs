@@ -263,6 +263,16 @@ pub(super) async fn store_body(
 
 /// An object of Stripe's as the event that would have told it; its name follows from the object's, so a repeat is one.
 pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> String {
+    as_event_of_state(kind, "", account, object)
+}
+
+/// The same for an object that passes through several states. The event ID contains the state, so each state is stored once.
+pub(super) fn as_event_of_state(
+    kind: &str,
+    state: &str,
+    account: &str,
+    object: &RawValue,
+) -> String {
     #[derive(Default, Deserialize)]
     struct Known {
         id: Option<String>,
@@ -274,7 +284,7 @@ pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> String {
     let named = || known.id.clone().filter(|id| !id.is_empty());
     let id = named().unwrap_or_else(|| ids::sha256_hex(object.get().as_bytes())[..32].to_owned());
     let mut event = json!({
-        "id": format!("backfill_{id}"),
+        "id": if state.is_empty() { format!("backfill_{id}") } else { format!("backfill_{id}_{state}") },
         "object": "event",
         "api_version": api::VERSION,
         "type": kind,

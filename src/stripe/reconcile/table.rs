@@ -1,48 +1,43 @@
-//! SQL of a reconciliation: what the ledger says of Stripe's objects, and `stripe_reconciliations`.
-//! In: Stripe's IDs. Out: our side. Private to this room.
+//! SQL of the reconciliation: what the ledger has of Stripe's objects, and `stripe_reconciliations`.
+//! Takes Stripe's IDs and a range; returns the ledger's side. Private to this module.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
 
-use super::{Arrived, Candidate, Here};
+use super::ledgered::{Ledgered, Totals};
+use super::{Adjustment, Arrived, Candidate, Comparison, Here, Part};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::{Currency, Money};
-use crate::store::Store;
+use crate::store::{Row, Store, sql};
 
 /// Clocks differ; an event may seem to have been received before its object was made.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// The conversion that an object of Stripe's names.
 pub(super) async fn here(store: &Store, account: &str, object_id: &str) -> Result<Option<Here>> {
-    let row = sqlx::query(
-        "select c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
+    let row =
+        sql("select c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
-          where o.account = $1 and o.object_id = $2 and o.role = 'identity'",
-    )
-    .bind(account)
-    .bind(object_id)
-    .fetch_optional(store.pool())
-    .await
-    .context("could not look for a conversion")?;
+          where o.account = :account and o.object_id = :object_id and o.role = 'identity'")
+        .set("account", account)
+        .set("object_id", object_id)
+        .fetch_optional(store.pool())
+        .await
+        .context("could not look for a conversion")?;
     row.as_ref().map(read_here).transpose()
 }
 
-fn read_here(row: &AnyRow) -> Result<Here> {
-    let minor: Option<i64> = row.try_get("amount_minor")?;
-    let currency: Option<String> = row.try_get("currency")?;
-    let currency = currency.as_deref().and_then(Currency::parse);
+fn read_here(row: &Row) -> Result<Here> {
     Ok(Here {
-        id: row.try_get("id")?,
-        transaction_id: row.try_get("transaction_id")?,
-        status: row.try_get("status")?,
-        money: minor.zip(currency).map(|(minor, currency)| Money { minor, currency }),
-        is_paid: row.try_get::<Option<i64>, _>("paid_at_ms")?.is_some(),
+        id: row.get("id")?,
+        transaction_id: row.get("transaction_id")?,
+        status: row.get("status")?,
+        money: read_money(row)?,
+        is_paid: row.get::<Option<i64>>("paid_at_ms")?.is_some(),
     })
 }
 
@@ -52,76 +47,152 @@ pub(super) async fn arrived(
     account: &str,
     object_id: &str,
 ) -> Result<Option<Arrived>> {
-    let row = sqlx::query(
-        "select id, event_id, state, error
+    let row = sql("select id, event_id, state, error
            from stripe_events
-          where account = $1 and object_id = $2
+          where account = :account and object_id = :object_id
           order by id desc
-          limit 1",
-    )
-    .bind(account)
-    .bind(object_id)
+          limit 1")
+    .set("account", account)
+    .set("object_id", object_id)
     .fetch_optional(store.pool())
     .await
     .context("could not look for an event")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Arrived {
-        id: row.try_get("id")?,
-        event_id: row.try_get("event_id")?,
-        state: row.try_get("state")?,
-        error: row.try_get("error")?,
+        id: row.get("id")?,
+        event_id: row.get("event_id")?,
+        state: row.get("state")?,
+        error: row.get("error")?,
     }))
 }
 
-/// Paid conversions whose checkout or invoice may have been created in a range: each object once, with its conversion.
+/// The newest event about each payment that may have been created in the range, with its paid conversion.
 pub(super) async fn candidates(
-    store: &Store,
-    account: &str,
-    livemode: bool,
-    from: Timestamp,
+    comparison: &Comparison<'_>,
     until: Timestamp,
 ) -> Result<BTreeMap<String, Candidate>> {
-    let rows = sqlx::query(
-        "select e.id as row_id, e.source_id, e.object_id, e.type, c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
+    let range = comparison.range;
+    let rows = sql("select e.id as row_id, e.source_id, e.object_id, e.type, c.id, c.transaction_id, c.status, c.amount_minor, c.currency, c.paid_at_ms
            from stripe_events e
            join stripe_objects o on o.account = e.account and o.object_id = e.object_id and o.role = 'identity'
            join conversions c on c.id = o.conversion_id
-          where e.id >= $1 and e.account = $2 and e.livemode = $3 and e.state = 'processed'
-            and e.type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded', 'invoice.paid')
-            and coalesce(e.created_at_ms, e.received_at_ms) >= $4 and coalesce(e.created_at_ms, e.received_at_ms) < $5
+          where e.id >= :id and e.account = :account and e.livemode = :is_live and e.state = 'processed'
+            and e.type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded', 'invoice.paid',
+                           'payment_intent.succeeded')
+            and coalesce(e.created_at_ms, e.received_at_ms) >= :from and coalesce(e.created_at_ms, e.received_at_ms) < :until
             and c.paid_at_ms is not null
-          order by e.id",
-    )
-    .bind(ids::first_record_id("sev_", from.minus(CLOCK_SKEW)))
-    .bind(account)
-    .bind(i64::from(livemode))
-    .bind(from.as_ms())
-    .bind(until.as_ms())
-    .fetch_all(store.pool())
+          order by e.id")
+    .set("id", ids::first_record_id("sev_", range.from.minus(CLOCK_SKEW)))
+    .set("account", comparison.account)
+    .set("is_live", comparison.records.api.is_live())
+    .set("from", range.from)
+    .set("until", until)
+    .fetch_all(comparison.store.pool())
     .await
     .context("could not list what was paid here")?;
     rows.iter()
         .map(|row| {
-            let kind: String = row.try_get("type")?;
+            let kind: String = row.get("type")?;
             let candidate = Candidate {
-                event: row.try_get("row_id")?,
-                source_id: row.try_get("source_id")?,
-                is_invoice: kind == "invoice.paid",
+                event: row.get("row_id")?,
+                source_id: row.get("source_id")?,
+                part: match kind.as_str() {
+                    "invoice.paid" => Part::Invoices,
+                    "payment_intent.succeeded" => Part::PaymentIntents,
+                    _ => Part::Checkouts,
+                },
                 here: read_here(row)?,
             };
-            Ok((row.try_get("object_id")?, candidate))
+            Ok((row.get("object_id")?, candidate))
         })
         .collect()
 }
 
+/// The newest event about each refund and dispute that may have been created in the range.
+pub(super) async fn adjustments(
+    comparison: &Comparison<'_>,
+    until: Timestamp,
+) -> Result<BTreeMap<String, Adjustment>> {
+    let range = comparison.range;
+    let rows = sql("select id, object_id, type
+           from stripe_events
+          where id >= :id and account = :account and livemode = :is_live and state = 'processed'
+            and type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated',
+                         'charge.dispute.created', 'charge.dispute.updated', 'charge.dispute.closed',
+                         'charge.dispute.funds_withdrawn', 'charge.dispute.funds_reinstated')
+            and coalesce(created_at_ms, received_at_ms) >= :from and coalesce(created_at_ms, received_at_ms) < :until
+          order by id")
+    .set("id", ids::first_record_id("sev_", range.from.minus(CLOCK_SKEW)))
+    .set("account", comparison.account)
+    .set("is_live", comparison.records.api.is_live())
+    .set("from", range.from)
+    .set("until", until)
+    .fetch_all(comparison.store.pool())
+    .await
+    .context("could not list refunds and disputes")?;
+    rows.iter()
+        .map(|row| {
+            let kind: String = row.get("type")?;
+            let is_dispute = kind.starts_with("charge.dispute.");
+            let part = if is_dispute { Part::Disputes } else { Part::Refunds };
+            Ok((row.get("object_id")?, Adjustment { event: row.get("id")?, part }))
+        })
+        .collect()
+}
+
+/// The payment that an object of Stripe's belongs to.
+pub(super) async fn ledgered(
+    comparison: &Comparison<'_>,
+    object_id: &str,
+) -> Result<Option<Ledgered>> {
+    let row = sql("select p.facts, c.id, c.source_id, c.status, c.amount_minor, c.currency, c.refunded_minor, c.disputed_minor,
+                c.lost_minor, c.paid_at_ms
+           from stripe_objects o
+           join payments p on p.id = o.conversion_id
+           left join conversions c on c.id = p.id
+          where o.account = :account and o.object_id = :object_id and o.role = 'identity'")
+    .set("account", comparison.account)
+    .set("object_id", object_id)
+    .fetch_optional(comparison.store.pool())
+    .await
+    .context("could not look for a payment")?;
+    let Some(row) = row else { return Ok(None) };
+    let facts: String = row.get("facts")?;
+    let id: Option<String> = row.get("id")?;
+    Ok(Some(Ledgered {
+        facts: serde_json::from_str(&facts).context("a stored payment cannot be read")?,
+        conversion: id.map(|id| read_totals(id, &row)).transpose()?,
+    }))
+}
+
+fn read_totals(id: String, row: &Row) -> Result<Totals> {
+    Ok(Totals {
+        id,
+        source_id: row.get("source_id")?,
+        is_paid: row.get::<Option<i64>>("paid_at_ms")?.is_some(),
+        is_duplicate: row.get::<String>("status")? == "duplicate",
+        money: read_money(row)?,
+        refunded: row.get("refunded_minor")?,
+        disputed: row.get("disputed_minor")?,
+        lost: row.get("lost_minor")?,
+    })
+}
+
+fn read_money(row: &Row) -> Result<Option<Money>> {
+    let minor: Option<i64> = row.get("amount_minor")?;
+    let currency: Option<String> = row.get("currency")?;
+    let currency = currency.as_deref().and_then(Currency::parse);
+    Ok(minor.zip(currency).map(|(minor, currency)| Money { minor, currency }))
+}
+
 /// The bytes of an event.
 pub(super) async fn body(store: &Store, id: &str) -> Result<Vec<u8>> {
-    let row = sqlx::query("select body from stripe_events where id = $1")
-        .bind(id)
+    let row = sql("select body from stripe_events where id = :id")
+        .set("id", id)
         .fetch_one(store.pool())
         .await
         .context("could not read an event")?;
-    Ok(row.try_get(0)?)
+    Ok(row.get(0)?)
 }
 
 /// Claims the comparison of a source when it is due; one replica does it.
@@ -132,38 +203,32 @@ pub(super) async fn claim(
     now: Timestamp,
     lease: Duration,
 ) -> Result<bool> {
-    let waiting = sqlx::query(
-        "select due_at_ms
+    let waiting = sql("select due_at_ms
            from stripe_reconciliations
-          where source_id = $1 and account = $2 and (due_at_ms > $3 or coalesce(claimed_until_ms, 0) > $3)",
-    )
-    .bind(source_id)
-    .bind(account)
-    .bind(now.as_ms())
+          where source_id = :source_id and account = :account and (due_at_ms > :now or coalesce(claimed_until_ms, 0) > :now)")
+    .set("source_id", source_id)
+    .set("account", account)
+    .set("now", now)
     .fetch_optional(store.pool())
     .await?;
     if waiting.is_some() {
         return Ok(false); // Asked often, so it must not cost a transaction.
     }
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "insert into stripe_reconciliations (source_id, account, due_at_ms) values ($1, $2, $3)
-             on conflict (source_id, account) do nothing",
-    )
-    .bind(source_id)
-    .bind(account)
-    .bind(now.as_ms())
+    sql("insert into stripe_reconciliations (source_id, account, due_at_ms) values (:source_id, :account, :due_at_ms)
+             on conflict (source_id, account) do nothing")
+    .set("source_id", source_id)
+    .set("account", account)
+    .set("due_at_ms", now)
     .execute(&mut *tx)
     .await?;
-    let claimed = sqlx::query(
-        "update stripe_reconciliations
-            set claimed_until_ms = $4
-          where source_id = $1 and account = $2 and due_at_ms <= $3 and coalesce(claimed_until_ms, 0) <= $3",
-    )
-    .bind(source_id)
-    .bind(account)
-    .bind(now.as_ms())
-    .bind(now.plus(lease).as_ms())
+    let claimed = sql("update stripe_reconciliations
+            set claimed_until_ms = :claimed_until_ms
+          where source_id = :source_id and account = :account and due_at_ms <= :now and coalesce(claimed_until_ms, 0) <= :now")
+    .set("source_id", source_id)
+    .set("account", account)
+    .set("now", now)
+    .set("claimed_until_ms", now.plus(lease))
     .execute(&mut *tx)
     .await
     .context("could not claim the reconciliation")?;
@@ -182,20 +247,18 @@ pub(super) async fn keep(
 ) -> Result<()> {
     let (result, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "insert into stripe_reconciliations (source_id, account, due_at_ms, checked_at_ms, result, error)
-         values ($1, $2, $3, $4, $5, $6)
+    sql("insert into stripe_reconciliations (source_id, account, due_at_ms, checked_at_ms, result, error)
+         values (:source_id, :account, :due_at_ms, :checked_at_ms, :result, :error)
              on conflict (source_id, account) do update
             set due_at_ms = excluded.due_at_ms, claimed_until_ms = null,
                 checked_at_ms = coalesce(excluded.checked_at_ms, stripe_reconciliations.checked_at_ms),
-                result = coalesce(excluded.result, stripe_reconciliations.result), error = excluded.error",
-    )
-    .bind(source_id)
-    .bind(account)
-    .bind(due.as_ms())
-    .bind(result.is_some().then_some(now.as_ms()))
-    .bind(result)
-    .bind(error)
+                result = coalesce(excluded.result, stripe_reconciliations.result), error = excluded.error")
+    .set("source_id", source_id)
+    .set("account", account)
+    .set("due_at_ms", due)
+    .set("checked_at_ms", result.is_some().then_some(now.as_ms()))
+    .set("result", result)
+    .set("error", error)
     .execute(&mut *tx)
     .await
     .context("could not keep the reconciliation")?;

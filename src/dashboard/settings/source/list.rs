@@ -1,6 +1,6 @@
-//! The list of Stripe's webhooks, and how the books compare.
-//! In: the key of a new one. Out: the page, or a record and a redirect.
-//! Promise: every source says whether Stripe was heard; a difference of the books names the payment and what mends it.
+//! The list of Stripe webhooks, and the last comparison with Stripe's records.
+//! Takes the key of a new webhook; returns the page, or stores the webhook and redirects.
+//! Every webhook shows its last event. Every difference shows the payment, refund or dispute and how to fix it.
 
 use askama::Template;
 use axum::Form;
@@ -18,7 +18,7 @@ use crate::error::AppError;
 use crate::report;
 use crate::settings::{self, Added, Snapshot};
 use crate::state::AppState;
-use crate::stripe::reconcile::{NOT_COMPARED, Reconciled};
+use crate::stripe::reconcile::{Difference, Kind, Reconciled};
 
 /// One source in the list.
 struct SourceItem {
@@ -31,14 +31,14 @@ struct SourceItem {
     heard: String,
 }
 
-/// The comparison with Stripe's books.
+/// The comparison with Stripe's records.
 struct Books {
     /// Whose.
     source: String,
     /// `ok`, `bad`.
     class: &'static str,
     headline: String,
-    /// When, and of which days.
+    /// When, of which days, and what was not compared.
     when: String,
     error: Option<String>,
     totals: Vec<String>,
@@ -48,6 +48,7 @@ struct Books {
 }
 
 struct BooksDifference {
+    kind: &'static str,
     day: String,
     stripe_id: String,
     stripe: String,
@@ -181,7 +182,7 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
             source: String::new(),
             class: "bad",
             headline: "Not compared yet".to_owned(),
-            when: "It is tried again by itself.".to_owned(),
+            when: "It is tried again automatically.".to_owned(),
             error: found.error.clone(),
             totals: Vec::new(),
             differences: Vec::new(),
@@ -189,24 +190,18 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         };
     };
     let counted = |count: usize| {
-        numbers::counted(i64::try_from(count).unwrap_or(i64::MAX), "payment", "payments")
+        numbers::counted(i64::try_from(count).unwrap_or(i64::MAX), "difference", "differences")
     };
     let mode = if result.livemode { "" } else { ", test mode" };
     let (from, until) = (viewer.times.minute(result.from), viewer.times.minute(result.until));
     let compared = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
-    let total = |sums: &crate::stripe::reconcile::Sums| {
-        format!(
-            "Stripe: {} paid, {} {}; here: {}, {}; gap {}",
-            sums.stripe_count,
-            sums.stripe_amount,
-            sums.currency,
-            sums.here_count,
-            sums.here_amount,
-            sums.gap
-        )
-    };
     let none = || "nothing".to_owned();
-    let difference = |found: &crate::stripe::reconcile::Difference| BooksDifference {
+    let difference = |found: &Difference| BooksDifference {
+        kind: match found.kind {
+            Kind::Payment => "Payment",
+            Kind::Refund => "Refund",
+            Kind::Dispute => "Dispute",
+        },
         day: found.day.clone(),
         stripe_id: found.stripe_id.clone(),
         stripe: found.stripe.clone().unwrap_or_else(none),
@@ -222,15 +217,17 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         source: String::new(),
         class: if result.gap == 0 { "ok" } else { "bad" },
         headline: match result.gap {
-            0 => "Stripe’s books and ours agree".to_owned(),
-            gap => format!("{} unlike Stripe’s books", counted(gap)),
+            0 => "No differences from Stripe’s records".to_owned(),
+            gap => format!("{} from Stripe’s records", counted(gap)),
         },
         when: format!(
-            "Compared {compared}: paid from {} to {}{mode}. {NOT_COMPARED}",
-            from.text, until.text
+            "Compared {compared}: created from {} to {}{mode}. {}",
+            from.text,
+            until.text,
+            result.left_out()
         ),
         error: found.error.clone(),
-        totals: result.totals.iter().map(total).collect(),
+        totals: result.totals.iter().map(ToString::to_string).collect(),
         differences: result.differences.iter().map(difference).collect(),
         more: if more > 0 { format!("And {}.", counted(more)) } else { String::new() },
     }

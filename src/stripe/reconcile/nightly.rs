@@ -1,0 +1,132 @@
+//! The nightly comparison and its stored result.
+//! Takes the clock and the site's time zone; compares when it is due and stores the result, or why there is none.
+//! One copy of the program does it; if Stripe does not answer, the last result stays.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::tz::TimeZone;
+
+use super::{Books, Reconciled, Wanted, run, table};
+use crate::clock::Timestamp;
+use crate::store::Store;
+use crate::stripe::api::ApiError;
+
+/// Days of a comparison that does not say.
+const DEFAULT_DAYS: i64 = 7;
+/// How long a comparison may take; then another replica may take it over.
+const LEASE: Duration = Duration::from_secs(60 * 60);
+/// Until the next try when Stripe did not answer.
+const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// The hour of the night, in the site's time zone, at which the daily comparison is due.
+const DUE_HOUR: i8 = 4;
+/// Differences kept with the stored result; there may be many, and they tend to have one cause.
+const KEPT_DIFFERENCES: usize = 100;
+
+/// The daily comparison, when it is due and no other replica does it. True when it was done.
+pub(crate) async fn daily(store: &Store, books: &Books<'_>) -> Result<bool> {
+    let source = books.source;
+    if !table::claim(store, &source.id, "", books.clock.now(), LEASE).await? {
+        return Ok(false);
+    }
+    let wanted = Wanted {
+        source: source.key.clone(),
+        account: String::new(),
+        from: None,
+        until: None,
+        repair: false,
+    };
+    let outcome = run(store, books, &wanted).await;
+    keep(store, books, outcome).await?;
+    Ok(true)
+}
+
+/// Keeps the result of a comparison of the usual range, for the dashboard, and says when the next is due.
+pub(crate) async fn keep(
+    store: &Store,
+    books: &Books<'_>,
+    outcome: Result<Reconciled>,
+) -> Result<()> {
+    let Books { source, zone, .. } = books;
+    let now = books.clock.now();
+    let (kept, due) = match outcome {
+        Ok(mut reconciled) => {
+            if reconciled.gap > 0 {
+                tracing::warn!(
+                    source = source.key,
+                    gap = reconciled.gap,
+                    "the ledger differs from Stripe's records"
+                );
+            }
+            reconciled.differences.truncate(KEPT_DIFFERENCES);
+            let text = serde_json::to_string(&reconciled).context("a result is JSON")?;
+            (Ok(text), next_night(now, zone))
+        }
+        Err(error) => match error.downcast::<ApiError>() {
+            Ok(error @ ApiError::NoAnswer(_)) => (Err(error.to_string()), now.plus(TRY_AGAIN)),
+            Ok(error) => (Err(error.to_string()), next_night(now, zone)),
+            Err(error) => return Err(error),
+        },
+    };
+    if let Err(error) = &kept {
+        tracing::warn!(source = source.key, "could not compare with Stripe's records: {error}");
+    }
+    table::keep(store, &source.id, "", now, due, kept).await
+}
+
+/// The next time it is four in the morning there.
+fn next_night(now: Timestamp, zone: &TimeZone) -> Timestamp {
+    let at_night = |zoned: jiff::ZonedDateTime| {
+        zoned.date().at(DUE_HOUR, 0, 0, 0).to_zoned_datetime(zone.clone()).ok()
+    };
+    let today = local(now, zone);
+    let tonight = today.clone().and_then(at_night);
+    let next =
+        tonight.filter(|night| night.timestamp().as_millisecond() > now.as_ms()).or_else(|| {
+            let tomorrow = today?.tomorrow().ok()?;
+            at_night(tomorrow)
+        });
+    next.map_or(now.plus(Duration::from_secs(86_400)), |night| {
+        Timestamp::from_ms(night.timestamp().as_millisecond())
+    })
+}
+
+/// The start of the day, a week before.
+pub(super) fn days_before(at: Timestamp, zone: &TimeZone) -> Timestamp {
+    let week = Duration::from_secs(86_400 * u64::try_from(DEFAULT_DAYS).unwrap_or(7));
+    let earlier = at.minus(week);
+    local(earlier, zone)
+        .and_then(|zoned| zoned.start_of_day().ok())
+        .map_or(earlier, |start| Timestamp::from_ms(start.timestamp().as_millisecond()))
+}
+
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<jiff::ZonedDateTime> {
+    let at = jiff::Timestamp::from_millisecond(at.as_ms()).ok()?;
+    Some(at.to_zoned_datetime(zone.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_night_follows_the_sites_clock() {
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let rows = [
+            ("2026-09-21T07:59:00Z", "2026-09-21T08:00:00Z"),
+            ("2026-09-21T08:00:00Z", "2026-09-22T08:00:00Z"),
+            ("2026-10-31T20:00:00Z", "2026-11-01T09:00:00Z"),
+        ];
+        for (now, expected) in rows {
+            let next = next_night(Timestamp::parse(now).unwrap(), &zone);
+            assert_eq!(next.to_rfc3339(), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_week_begins_with_a_day() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let at = Timestamp::parse("2026-09-21T14:00:00Z").unwrap();
+        assert_eq!(days_before(at, &zone).to_rfc3339(), "2026-09-13T22:00:00Z");
+    }
+}
