@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::ids;
 use crate::settings::{self, Settings};
-use crate::store::{Batch, Kind, Store, Tally, sql};
+use crate::store::{Batch, Kind, Store, Tally};
 
 /// 2026-09-21T14:13:20Z, in the quarter hour that begins at 14:00.
 pub(super) const NOON: i64 = 1_790_000_000_000;
@@ -64,7 +64,7 @@ pub(super) async fn filled() -> Filled {
         let admin = sqlx::AnyPool::connect(&format!("{server}/postgres")).await;
         let admin = admin.expect("the PostgreSQL server of CLICKSTAMP_TEST_POSTGRES answers");
         let create = sqlx::AssertSqlSafe(format!("create database {name}"));
-        sql(create).execute(&admin).await.expect("a database can be created");
+        sqlx::query(create).execute(&admin).await.expect("a database can be created");
         return fill(&format!("{server}/{name}"), None).await;
     }
     let directory = std::env::temp_dir().join(&name);
@@ -93,7 +93,7 @@ async fn fill(url: &str, directory: Option<std::path::PathBuf>) -> Filled {
             .replace("DEST", &filled.destination_id)
             .replace("NOON", &NOON.to_string())
             .replace("QUARTER", &(NOON / super::QUARTER_MS).to_string());
-        let mut query = sql(sqlx::AssertSqlSafe(text));
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(text));
         if statement.contains("$1") {
             query = query.bind(&b"{}"[..]); // Neither engine understands the other's literal of bytes.
         }
