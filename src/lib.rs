@@ -56,5 +56,6 @@ pub mod ids;
 mod json;
 mod limit;
 pub mod money;
+mod outbound;
 pub mod settings;
 pub mod store;

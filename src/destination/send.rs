@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use reqwest::header;
-use reqwest::redirect::Policy;
 
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
 use super::mail::Authorities;
 use super::{IN_THE_URL, webhook};
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::outbound;
 use crate::settings::{Destination, DestinationKind, SigningSecret};
 
 /// Until the connection stands, name resolution included.
@@ -88,13 +88,7 @@ pub(crate) struct Sender {
 impl Sender {
     /// Builds the one client.
     pub(crate) fn new(allow_private: bool, network: Network) -> Result<Self> {
-        // An error means that somebody installed it before us, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("Clickstamp/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
+        let client = outbound::for_endpoints()
             .https_only(!allow_private)
             .connect_timeout(network.connect_timeout)
             .timeout(network.attempt_timeout)

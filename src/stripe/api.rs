@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use reqwest::redirect::Policy;
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +20,7 @@ use url::Url;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
 use crate::ids;
+use crate::outbound;
 use crate::settings::{Snapshot, Source};
 
 /// The version whose shapes we ask for. What an event carries has the version it was made with all the same.
@@ -266,13 +266,7 @@ impl Api {
     /// # Errors
     /// When the machine has no usable certificates.
     fn new(key: Secret, name: String, base: Url, clock: Clock) -> Result<Self> {
-        // An error means that somebody installed it before us, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("Clickstamp/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
+        let client = outbound::for_endpoints()
             .connect_timeout(Duration::from_secs(10))
             .timeout(CALL_TIMEOUT)
             .build()

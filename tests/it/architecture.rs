@@ -18,6 +18,7 @@ const GROUND: &[&str] = &[
     "json",
     "limit",
     "money",
+    "outbound",
     "store",
 ];
 
@@ -197,10 +198,10 @@ const HOMES: &[Home] = &[
         word: "reqwest",
         // The command reads pages of the owner, where the rules for destinations do not hold.
         is_home: |file| {
-            file.is_in(&["destination"])
+            file.is_in(&["destination", "outbound"])
                 || ["stripe/api.rs", "command/check/fetch.rs"].contains(&&*file.path)
         },
-        rule: "reqwest is at home in destination, stripe/api and command/check/fetch",
+        rule: "reqwest is at home in outbound, destination, stripe/api and command/check/fetch",
     },
     Home {
         word: "lettre",

@@ -13,6 +13,7 @@ use reqwest::redirect::Policy;
 use url::Url;
 
 use super::Answer;
+use crate::outbound;
 
 /// Time limit for the page, including redirects.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,10 +75,7 @@ pub(super) async fn page(address: &str) -> Result<Answer> {
 }
 
 fn client() -> Result<reqwest::Client> {
-    // An error means that it is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .user_agent(concat!("Clickstamp/", env!("CARGO_PKG_VERSION"), " (check)"))
+    outbound::for_pages()
         .redirect(Policy::limited(MAX_REDIRECTS))
         .timeout(TIMEOUT)
         .build()
