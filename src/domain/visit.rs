@@ -4,6 +4,7 @@ use super::words;
 
 words! {
     /// Kind of traffic that a visit came from.
+    #[derive(Default)]
     pub enum Channel {
         /// An ad in a search engine.
         PaidSearch = "paid search",
@@ -24,6 +25,7 @@ words! {
         /// A link with campaign parameters that fit no other channel.
         Campaign = "campaign",
         /// No link that is known.
+        #[default]
         Direct = "direct",
     }
 }

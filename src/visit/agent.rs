@@ -1,11 +1,13 @@
 //! Parses the `User-Agent` header. Takes its text; returns a device class and a browser family.
 //! Returns nothing finer on purpose, so that it cannot serve as a fingerprint. Pure.
 
+use crate::domain::Device;
+
 /// Device and browser of a user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agent {
     /// `phone`, `tablet`, `computer`, `bot` or `unknown`.
-    pub(crate) device: &'static str,
+    pub(crate) device: Device,
     /// `Chrome`, `Safari`, `Firefox`, `Edge`, `Opera`, `Samsung Internet`, `in-app browser` or
     /// empty.
     pub(crate) browser: &'static str,
@@ -32,17 +34,17 @@ pub(crate) fn read(user_agent: &str) -> Agent {
     let text = user_agent.to_ascii_lowercase();
     let has = |word: &str| text.contains(word);
     let device = if text.is_empty() {
-        "unknown"
+        Device::Unknown
     } else if BOT_WORDS.iter().any(|word| has(word)) {
-        "bot"
+        Device::Bot
     } else if has("ipad") || has("tablet") || (has("android") && !has("mobile")) {
-        "tablet"
+        Device::Tablet
     } else if has("mobi") || has("iphone") || has("android") {
-        "phone"
+        Device::Phone
     } else if has("windows") || has("macintosh") || has("linux") || has("cros") {
-        "computer"
+        Device::Computer
     } else {
-        "unknown"
+        Device::Unknown
     };
     let browser =
         if has("fban/") || has("fbav/") || has("instagram") || has("tiktok") || has("bytedance") {
@@ -73,38 +75,42 @@ mod tests {
     fn common_user_agents_are_recognized() {
         let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1";
         let rows = [
-            (iphone, "phone", "Safari"),
+            (iphone, Device::Phone, "Safari"),
             (
                 "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
-                "computer",
+                Device::Computer,
                 "Chrome",
             ),
             (
                 "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
-                "computer",
+                Device::Computer,
                 "Edge",
             ),
             (
                 "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
-                "computer",
+                Device::Computer,
                 "Firefox",
             ),
             (
                 "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 Chrome/131.0.0.0 Mobile Safari/537.36",
-                "phone",
+                Device::Phone,
                 "Chrome",
             ),
             (
                 "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36",
-                "tablet",
+                Device::Tablet,
                 "Chrome",
             ),
-            ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "bot", ""),
-            ("facebookexternalhit/1.1", "bot", ""),
-            ("WhatsApp/2.23.20.0 A", "bot", ""),
-            ("python-requests/2.32", "unknown", ""),
-            ("", "unknown", ""),
-            ("\u{0}ümlaut", "unknown", ""),
+            (
+                "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+                Device::Bot,
+                "",
+            ),
+            ("facebookexternalhit/1.1", Device::Bot, ""),
+            ("WhatsApp/2.23.20.0 A", Device::Bot, ""),
+            ("python-requests/2.32", Device::Unknown, ""),
+            ("", Device::Unknown, ""),
+            ("\u{0}ümlaut", Device::Unknown, ""),
         ];
         for (text, device, browser) in rows {
             assert_eq!(read(text), Agent { device, browser }, "{text}");

@@ -2,6 +2,7 @@
 //! campaign, channel, ad click IDs and landing path. Guarantees that ad click IDs are copied byte
 //! for byte, and that no text makes it panic. Pure.
 
+use crate::domain::Channel;
 use percent_encoding::percent_decode_str;
 
 /// Longest UTM value that is stored, in characters.
@@ -103,7 +104,7 @@ pub(crate) struct Landing {
     pub(crate) path: Option<String>,
     /// `paid search`, `paid social`, `paid`, `email`, `affiliate`, `search`, `social`, `referral`,
     /// `campaign` or `direct`.
-    pub(crate) channel: &'static str,
+    pub(crate) channel: Channel,
     pub(crate) source: Option<String>,
     pub(crate) medium: Option<String>,
     pub(crate) campaign: Option<String>,
@@ -117,7 +118,7 @@ pub(crate) struct Landing {
 
 /// Parses a landing. A `referrer` on the page's own site is ignored.
 pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
-    let mut landing = Landing { channel: "direct", ..Landing::default() };
+    let mut landing = Landing::default();
     let url = url.unwrap_or_default();
     let (before_hash, hash) = url.split_once('#').unwrap_or((url, ""));
     let (address, query) = before_hash.split_once('?').unwrap_or((before_hash, ""));
@@ -286,39 +287,40 @@ fn name_referrer(host: &str) -> (String, &'static str) {
     (bare.to_owned(), "referral")
 }
 
-fn channel(landing: &Landing, is_paid: bool) -> &'static str {
+fn channel(landing: &Landing, is_paid: bool) -> Channel {
     let lower = |field: &Option<String>| field.as_deref().unwrap_or_default().to_lowercase();
     let (medium, source) = (lower(&landing.medium), lower(&landing.source));
     let has = |words: &[&str]| words.iter().any(|word| medium.contains(word));
     let is_social = has(&["social"]) || SOCIAL_HOSTS.iter().any(|(_, name)| *name == source);
     if is_paid || has(&["cpc", "ppc", "paid", "cpm", "cpv", "display", "banner"]) {
         if is_social {
-            "paid social"
+            Channel::PaidSocial
         } else if SEARCH_ENGINES.contains(&source.as_str()) {
-            "paid search"
+            Channel::PaidSearch
         } else {
-            "paid"
+            Channel::Paid
         }
     } else if has(&["email", "e-mail", "newsletter"]) {
-        "email"
+        Channel::Email
     } else if has(&["affiliate", "partner"]) {
-        "affiliate"
+        Channel::Affiliate
     } else if medium == "organic" {
-        "search"
+        Channel::Search
     } else if is_social {
-        "social"
+        Channel::Social
     } else if medium == "referral" {
-        "referral"
+        Channel::Referral
     } else if landing.source.is_some() || landing.medium.is_some() || landing.campaign.is_some() {
-        "campaign"
+        Channel::Campaign
     } else {
-        "direct"
+        Channel::Direct
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Word as _;
     use proptest::prelude::*;
 
     #[test]
@@ -467,7 +469,7 @@ mod tests {
         for (name, url, referrer, channel, source, medium, campaign) in rows {
             let landing = read(Some(url), Some(referrer));
             let found = (
-                landing.channel,
+                landing.channel.as_str(),
                 landing.source.as_deref(),
                 landing.medium.as_deref(),
                 landing.campaign.as_deref(),

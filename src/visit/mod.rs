@@ -24,6 +24,7 @@ pub(crate) use provisional::Landings;
 pub(crate) use table::{COUNTS, VISITS};
 
 use crate::clock::Timestamp;
+use crate::domain::Device;
 use crate::hosts;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Site;
@@ -201,7 +202,7 @@ pub(crate) async fn count_host(
 
 /// True for crawlers and for programs that create link previews.
 pub(crate) fn is_bot(user_agent: &str) -> bool {
-    agent::read(user_agent).device == "bot"
+    agent::read(user_agent).device == Device::Bot
 }
 
 /// The host of a URL, in lower case.

@@ -18,6 +18,7 @@ use sqlx::AnyConnection;
 use super::body::{Seen, Sent};
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
+use crate::domain::{Device, Word as _};
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
@@ -136,7 +137,7 @@ impl NewVisit<'_> {
         // With its cookie, AnyTrack knows this visitor already and would count them twice.
         let is_for_anytrack = around.keeps_user_agent
             && flags & rules_out == 0
-            && device != "bot"
+            && device != Device::Bot
             && seen.url.is_some()
             && !details.ad_cookies.has("_atcid");
         details.user_agent = is_for_anytrack.then_some(around.user_agent.as_str());
@@ -147,12 +148,12 @@ impl NewVisit<'_> {
             vec![
                 site.id.clone().into(),
                 Cell::Int(at.as_ms().div_euclid(QUARTER_MS)),
-                landing.channel.into(),
+                landing.channel.as_str().into(),
                 word(&landing.source),
                 word(&landing.medium),
                 word(&landing.campaign),
                 word(&landing.path),
-                device.into(),
+                device.as_str().into(),
             ]
         });
         let id = |id: &ClickId| id.as_str().to_owned();
@@ -167,13 +168,13 @@ impl NewVisit<'_> {
             seen.previous.as_ref().map(id).into(),
             owned(&seen.url),
             owned(&seen.referrer),
-            landing.channel.into(),
+            landing.channel.as_str().into(),
             landing.source.into(),
             landing.medium.into(),
             landing.campaign.into(),
             landing.host.into(),
             landing.path.into(),
-            device.into(),
+            device.as_str().into(),
             Cell::Int(flags),
             visitor.into(),
             details.into(),
