@@ -390,7 +390,12 @@ pub(crate) async fn set_enabled(
         table::hold(&mut tx, destination_id).await?;
     }
     tx.commit().await?;
-    tracing::info!(destination_id, enabled, at = now.to_rfc3339(), "enabled or disabled a destination");
+    tracing::info!(
+        destination_id,
+        enabled,
+        at = now.to_rfc3339(),
+        "enabled or disabled a destination"
+    );
     settings.reload(store).await
 }
 

@@ -261,7 +261,11 @@ impl Shift {
     }
 
     /// Returns the destinations that have a due delivery and may start another request.
-    async fn due_destinations(&mut self, now: Timestamp, snapshot: &Snapshot) -> Result<Vec<Arc<Destination>>> {
+    async fn due_destinations(
+        &mut self,
+        now: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<Arc<Destination>>> {
         let mut wanted = Vec::new();
         let enabled = snapshot.destinations.iter().filter(|found| found.enabled && !self.is_ending);
         for destination in enabled.collect::<Vec<_>>() {
@@ -514,10 +518,7 @@ fn log_breaker(snapshot: &Snapshot, id: &str, before: &Breaker, after: &Breaker)
     match (before.held_since, after.held_since) {
         (None, Some(_)) => {
             let why = after.last_error.as_deref().unwrap_or_default();
-            tracing::warn!(
-                destination = key,
-                "destination is down, sending only probes: {why}"
-            );
+            tracing::warn!(destination = key, "destination is down, sending only probes: {why}");
         }
         (Some(_), None) => tracing::info!(destination = key, "destination is up again"),
         _ => {}
