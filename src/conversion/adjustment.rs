@@ -1,6 +1,8 @@
-//! Refunds and disputes of one payment.
-//! In: facts per charge, per refund, per dispute. Out: how much was given back, is in dispute, was lost.
-//! Promise: cumulative facts are a high-water mark, single ones a sum, and a refund that failed comes off again; order does not matter. Pure.
+//! Sums the refunds and disputes of one payment.
+//! Takes the facts about each charge, refund and dispute; returns how much was refunded, is in
+//! dispute, and was lost.
+//! Pure, and independent of the order of events: cumulative facts count by their maximum, single
+//! ones by their sum, and a refund that failed is subtracted again.
 
 use std::collections::BTreeSet;
 
@@ -9,33 +11,34 @@ use serde::{Deserialize, Serialize};
 use super::payment::{Payment, later};
 use crate::money::{Currency, Money, share};
 
-/// What is known of a charge.
+/// The facts about a charge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Charge {
-    /// What was authorized: minor units and currency.
+    /// The authorized amount: minor units and currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amount: Option<(i64, Currency)>,
-    /// What was captured of it, as far as any event showed; unknown counts as all.
+    /// The captured part of it, as far as an event showed; unknown counts as all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) captured: Option<i64>,
-    /// The greatest `amount_refunded` any event showed; Stripe's is cumulative, and includes what was released uncaptured.
+    /// The greatest `amount_refunded` of any event. Stripe's field is cumulative, and includes what
+    /// was released without being captured.
     pub(crate) refunded: i64,
 }
 
 impl Charge {
-    /// What the buyer really paid by it.
+    /// The amount that the buyer really paid with it.
     fn whole(&self) -> Option<(i64, Currency)> {
         self.amount.map(|(minor, currency)| (self.captured.unwrap_or(minor), currency))
     }
 
-    /// What was authorized and not captured. Stripe adds it to `amount_refunded` when it releases it; that was not confirmed on a
-    /// live account.
+    /// What was authorized and not captured. Stripe adds it to `amount_refunded` when it is
+    /// released; that was not confirmed on a live account.
     fn uncaptured(&self) -> i64 {
         self.amount.zip(self.captured).map_or(0, |((minor, _), captured)| (minor - captured).max(0))
     }
 
-    /// What was captured and what was authorized, where something was and it is less.
+    /// The captured and the authorized amount, if something was captured, but less than authorized.
     pub(super) fn captured_in_part(&self) -> Option<(i64, i64, Currency)> {
         let (authorized, currency) = self.amount?;
         let captured = self.captured.filter(|captured| (1..authorized).contains(captured))?;
@@ -49,7 +52,7 @@ impl Charge {
     }
 }
 
-/// What is known of one refund.
+/// The facts about one refund.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Refund {
@@ -59,7 +62,8 @@ pub(crate) struct Refund {
     pub(crate) charge: Option<String>,
     /// It failed or was canceled, which is final: the seller has the money again.
     pub(crate) has_failed: bool,
-    /// It names a transaction of the seller's balance. The release of an authorization moves no money, so it has none.
+    /// It has a balance transaction. The release of an authorization moves no money, so it has
+    /// none.
     pub(crate) has_moved_money: bool,
 }
 
@@ -71,8 +75,9 @@ impl Refund {
         self.has_moved_money |= other.has_moved_money;
     }
 
-    /// True where it only releases what was authorized and not captured. Whether Stripe makes a refund for that at all was not
-    /// confirmed on a live account, so it must also be of exactly that amount and without a balance transaction.
+    /// True if it only releases what was authorized and not captured. It was not confirmed on a
+    /// live account whether Stripe creates a refund for that at all. Therefore its amount must be
+    /// exactly that, and it must have no balance transaction.
     fn is_release(&self, charge: Option<&Charge>) -> bool {
         let Some(charge) = charge else { return false };
         let released = charge.uncaptured();
@@ -83,22 +88,23 @@ impl Refund {
     }
 }
 
-/// How far a dispute has come; the highest counts, because an appeal may turn a lost one into a won one.
+/// The state of a dispute. The highest one counts, because an appeal may turn a lost dispute into a
+/// won one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DisputeState {
-    /// A question of the bank: no money moves.
+    /// An inquiry of the bank: no money moves.
     #[default]
     Inquiry,
     /// The money is withheld.
     Open,
     /// The money is gone.
     Lost,
-    /// The money came back, or was never taken (it ended because the payment had been refunded).
+    /// The money came back, or was never taken because the payment had been refunded before.
     Won,
 }
 
-/// What is known of one dispute.
+/// The facts about one dispute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Dispute {
@@ -107,7 +113,7 @@ pub(crate) struct Dispute {
     pub(crate) amount: Option<(i64, Currency)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) charge: Option<String>,
-    /// Why: `fraudulent`, …
+    /// The reason: `fraudulent`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
@@ -124,20 +130,21 @@ impl Dispute {
 /// All refunds and disputes of a payment, in minor units of its currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Adjusted {
-    /// Given back.
+    /// Refunded.
     pub(crate) refunded: i64,
     /// Withheld by open disputes.
     pub(crate) disputed: i64,
-    /// Taken by lost disputes. With a refund this may be more than was paid: the seller is then out of pocket.
+    /// Taken by lost disputes. Together with a refund this may be more than was paid: then the
+    /// seller lost money twice.
     pub(crate) lost: i64,
-    /// The currency, where only adjustments name one.
+    /// The currency; if the payment's is unknown, that of its refunds or disputes.
     pub(crate) currency: Option<Currency>,
     pub(crate) is_disputed: bool,
-    /// There is a refund or a dispute, which proves that the payment happened.
+    /// True if there is a refund or a dispute, which proves that the payment happened.
     pub(crate) is_any: bool,
 }
 
-/// Sums a payment's adjustments.
+/// Sums a payment's refunds and disputes.
 pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
     let amount = payment.amounts().map(|amounts| (amounts.total, amounts.currency));
     let mut sum =
@@ -158,10 +165,10 @@ pub(crate) fn adjusted(payment: &Payment) -> Adjusted {
     sum
 }
 
-/// Adds what was given back of each charge.
+/// Adds what was refunded of each charge.
 fn add_refunds(payment: &Payment, sum: &mut Adjusted) {
     if payment.is_released() {
-        return; // Nobody paid, so what Stripe calls refunded is the end of an authorization.
+        return; // Nobody paid: Stripe's "refunded" is the end of an authorization here.
     }
     let ids: BTreeSet<Option<&str>> = payment
         .charges
@@ -180,7 +187,8 @@ fn add_refunds(payment: &Payment, sum: &mut Adjusted) {
     }
 }
 
-/// Adds what disputes hold or took. A dispute whose amount has no currency in common with the payment counts as all that is left of its charge.
+/// Adds what disputes hold or took. A dispute whose amount has no currency in common with the
+/// payment counts as all that is left of its charge.
 fn add_disputes(payment: &Payment, sum: &mut Adjusted) {
     for dispute in payment.disputes.values() {
         let charge = dispute.charge.as_ref().and_then(|id| payment.charges.get(id));
@@ -199,7 +207,8 @@ fn add_disputes(payment: &Payment, sum: &mut Adjusted) {
     }
 }
 
-/// What a dispute can still take of its charge, in the payment's currency; of the whole payment where the charge is unknown.
+/// What a dispute can still take of its charge, in the payment's currency; of the whole payment if
+/// the charge is unknown.
 fn left_of(payment: &Payment, id: Option<&str>, charge: Option<&Charge>, sum: &Adjusted) -> i64 {
     let Some(amounts) = payment.amounts() else { return 0 };
     let of_payment = (amounts.total - sum.refunded).max(0);
@@ -217,7 +226,7 @@ fn charge_of<'a>(payment: &'a Payment, refund: &'a Refund) -> Option<&'a str> {
     })
 }
 
-/// The refunds of a charge, without what only released an authorization.
+/// The refunds of a charge, without those that only released an authorization.
 fn refunds_of<'a>(
     payment: &'a Payment,
     id: Option<&'a str>,
@@ -227,8 +236,8 @@ fn refunds_of<'a>(
     refunds.filter(move |it| charge_of(payment, it) == id && !it.is_release(charge))
 }
 
-/// max(H − released − F, S), between 0 and what was captured: the high-water mark without what was released or failed, or the sum of the
-/// refunds that did not fail.
+/// Returns max(high − released − failed, sum), up to what was captured. `high` is the charge's
+/// cumulative amount, `sum` that of the refunds that did not fail.
 fn given_back(
     payment: &Payment,
     id: Option<&str>,
@@ -247,8 +256,8 @@ fn given_back(
     ((high - failed).max(standing).clamp(0, most), currency)
 }
 
-/// An adjustment in the payment's own currency: as it is, or by its share of the charge where Stripe converted. `None` where nobody said
-/// what the whole was in that currency.
+/// Converts an adjustment to the payment's currency: unchanged if it is the same, else by its share
+/// of the charge. `None` if no event stated the whole amount in the other currency.
 fn in_currency(
     payment: &Payment,
     charge: Option<&Charge>,
@@ -279,7 +288,7 @@ mod tests {
         Currency::parse(text).unwrap()
     }
 
-    /// A sale of 102.60 USD by one charge, of which so much was given back by the charge's own word.
+    /// A sale of 102.60 USD by one charge, with this cumulative refund.
     fn sale(high: i64) -> Payment {
         let amounts = Amounts::of(crate::money::Money { minor: 10_260, currency: code("usd") });
         let told = Told { amounts: Some(amounts), ..Told::default() };
@@ -303,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_is_the_high_mark_without_failures_or_the_sum_of_what_stands() {
+    fn the_refunded_amount_is_the_maximum_without_failures_or_the_sum_of_valid_refunds() {
         let (a, b, bad) = (refund(2_600, false), refund(7_660, false), refund(2_600, true));
         let no_charge = Refund { charge: None, ..a.clone() };
         let rows = [
             ("nothing", with_refunds(0, &[]), 0),
             ("the charge alone", with_refunds(2_600, &[]), 2_600),
             ("the refund alone", with_refunds(0, &[("re_1", a.clone())]), 2_600),
-            ("both tellings of one", with_refunds(2_600, &[("re_1", a.clone())]), 2_600),
+            ("the same refund in both", with_refunds(2_600, &[("re_1", a.clone())]), 2_600),
             (
                 "two partials",
                 with_refunds(2_600, &[("re_1", a.clone()), ("re_2", b.clone())]),
@@ -322,7 +331,7 @@ mod tests {
                 with_refunds(10_260, &[("re_1", bad.clone()), ("re_2", b)]),
                 7_660,
             ),
-            ("failed before the charge told", with_refunds(0, &[("re_1", bad)]), 0),
+            ("failed before the charge stated it", with_refunds(0, &[("re_1", bad)]), 0),
             ("more than there was", with_refunds(99_999, &[]), 10_260),
             ("no charge named", with_refunds(0, &[("re_1", no_charge)]), 2_600),
         ];
@@ -345,7 +354,7 @@ mod tests {
             "re_1".to_owned(),
             Refund { amount: Some((1_000, code("jpy"))), ..Refund::default() },
         );
-        assert_eq!(adjusted(&payment).refunded, 0, "nobody said what the whole was");
+        assert_eq!(adjusted(&payment).refunded, 0, "the whole amount is unknown");
         payment.presented = Some(Presented { minor: 10_000, currency: code("jpy") });
         assert_eq!(adjusted(&payment).refunded, 1_026);
     }
@@ -383,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_captured_was_never_given_back() {
+    fn what_was_never_captured_counts_as_no_refund() {
         let usd = |minor| Some((minor, code("usd")));
         let of = |captured, high, refunds: &[(i64, bool)]| {
             let charge = Charge { amount: usd(10_000), captured, refunded: high };
@@ -450,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_payment_an_adjustment_knows_only_its_own_money() {
+    fn without_its_payment_a_refund_counts_in_its_own_currency() {
         let payment = Payment {
             refunds: [("re_1".to_owned(), refund(500, false))].into(),
             ..Payment::default()

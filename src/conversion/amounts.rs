@@ -27,7 +27,7 @@ pub(crate) struct Amounts {
 }
 
 impl Amounts {
-    /// An amount of which only the total is known.
+    /// Amounts of which only the total is known.
     pub(crate) fn of(total: Money) -> Self {
         Self {
             total: total.minor,
@@ -40,7 +40,7 @@ impl Amounts {
         }
     }
 
-    /// The same purchase, of which another total was paid: each part counts by its share.
+    /// The same purchase with another total: each part is scaled by its share.
     fn with_total(self, total: i64) -> Self {
         if total == self.total {
             return self;
@@ -62,7 +62,7 @@ impl Amounts {
 }
 
 impl Payment {
-    /// The amounts of the object that knows best, with the total that was really paid.
+    /// The amounts from the most reliable object, with the total that was really paid.
     pub(crate) fn amounts(&self) -> Option<Amounts> {
         if let Some(reported) = self.reported.as_ref().and_then(Reported::amount) {
             return Some(Amounts::of(reported));
@@ -77,8 +77,9 @@ impl Payment {
         self.best(|told| told.amounts).or_else(authorized)
     }
 
-    /// What was paid of a checkout's total. Stripe's session keeps its total after a capture of less, and ignores a customer's
-    /// credit balance; neither was confirmed on a live account.
+    /// The part of a checkout's total that was paid. Stripe's session keeps its total after a
+    /// smaller capture, and ignores a customer's credit balance; neither was confirmed on a live
+    /// account.
     fn paid_of_session(&self, session: Amounts) -> i64 {
         let of = |teller| {
             let amounts = self.told.get(&teller).and_then(|told| told.amounts);
@@ -97,8 +98,8 @@ impl Payment {
         captured.map_or(session.total, |captured| captured.min(session.total))
     }
 
-    /// What was captured by the payment's only charge, where that is less than was authorized: only manual capture does this. A charge in
-    /// another currency counts by its share.
+    /// The amount captured by the payment's only charge, if it is less than authorized, which
+    /// happens only with manual capture. A charge in another currency counts by its share.
     fn partly_captured(&self, session: Amounts) -> Option<i64> {
         let mut charges = self.charges.values();
         let (charge, None) = (charges.next()?, charges.next()) else { return None };

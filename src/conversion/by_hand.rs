@@ -1,6 +1,7 @@
-//! Matches that somebody makes by hand.
-//! In: a conversion, a click ID, who says so. Out: the conversion matched, and everything that follows.
-//! Promise: it beats every rule, survives joining again and a ledger written anew, and can be taken back.
+//! Matches that a user makes by hand.
+//! Takes a conversion, a click ID and the user; writes the match and everything that follows.
+//! Guarantees that such a match wins over every rule, survives later matching and replays, and can
+//! be undone.
 
 use anyhow::Result;
 
@@ -9,23 +10,24 @@ use crate::ids::ClickId;
 use crate::store::Store;
 use crate::visit;
 
-/// How a match by hand ended.
+/// The result of a match by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MatchedByHand {
-    /// It is matched, now or already.
+    /// It is matched, now or since before.
     Done,
     /// There is no such conversion.
     NoConversion,
-    /// The text is no click ID of ours.
+    /// The text is not one of our click IDs.
     NoClickId,
-    /// No visit with this click ID is recorded.
+    /// No visit with this click ID is stored.
     NoVisit,
 }
 
-/// Matches a conversion to a visit because somebody says so. It beats every rule, survives joining again, and can be taken back.
+/// Matches a conversion to a visit at a user's request. The match wins over every rule, survives
+/// later matching, and can be undone.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn match_by_hand(
     store: &Store,
     ledger: Ledger<'_>,
@@ -56,10 +58,10 @@ pub(crate) async fn match_by_hand(
     Ok(MatchedByHand::Done)
 }
 
-/// Takes a match by hand back; the rules decide again. False when nobody had matched it.
+/// Undoes a match by hand; the rules decide again. Returns false if there was none.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn take_back_match(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);

@@ -1,7 +1,8 @@
-//! Re-matches what depends on a payment that changed.
-//! Takes a payment; writes it, and every other payment that is matched through it or could be, and those that depend on these.
-//! It goes on until nothing changes any more, so the order in which events and visits arrived does not matter; what is too much for one
-//! transaction is noted, and done in the next ones.
+//! Re-matches the payments that depend on a payment that changed.
+//! Takes a payment; writes it, every payment that is or could be matched through it, and those that
+//! depend on these, until nothing changes anymore.
+//! Guarantees that the order in which events and visits arrived does not matter. What is too much
+//! for one transaction is noted and done in the next ones.
 
 use std::collections::BTreeSet;
 
@@ -15,17 +16,19 @@ use crate::clock::Timestamp;
 use crate::ids::ClickId;
 use crate::store::AnyConnection;
 
-/// Other payments re-matched in one transaction, because it holds up all others of its account.
+/// Maximum number of other payments re-matched in one transaction, because it blocks all others of
+/// its account.
 pub(super) const REMATCHED_AT_ONCE: usize = 200;
 
-/// What is known of a payment before it is judged.
+/// The state of a payment before it is re-matched.
 pub(super) struct Before {
     pub(super) line: Option<Line>,
-    /// True when another payment turned out to be this one: it may have lent its click ID, too.
+    /// True if another payment turned out to be this one: others may have been matched through it,
+    /// too.
     pub(super) was_merged: bool,
 }
 
-/// Judges a payment, and everything that depends on it.
+/// Re-matches a payment and everything that depends on it.
 pub(super) async fn settle_with_dependents(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
@@ -49,12 +52,12 @@ pub(super) async fn settle_with_dependents(
             return table::settle_later(tx, &waiting).await;
         }
         rematched += 1;
-        // It may have been merged into another one since.
+        // It may have been merged into another payment since.
         let Some(mut dependent) = table::find(tx, &id).await? else { continue };
         let line = dependent.line.clone();
         let learned = settle::settle(tx, ledger, &mut dependent).await?;
-        // Its own visit may have arrived, too, and then others depend on it. This ends, because what a payment lends follows from its own
-        // facts and visits alone.
+        // Its own visit may have arrived too, and then other payments depend on it. The loop ends,
+        // because only payments matched by their own facts and visits pass on a click ID.
         if affects_others(line.as_ref(), &dependent, learned) {
             waiting.extend(dependents(tx, &dependent).await?);
         }
@@ -62,14 +65,15 @@ pub(super) async fn settle_with_dependents(
     Ok(())
 }
 
-/// True when other payments may be matched otherwise now.
+/// True if other payments may have another match now.
 fn affects_others(before: Option<&Line>, record: &Record, learned: bool) -> bool {
     let is_abandoned = record.line.is_none() && record.payment.expired_at.is_some();
     let (lent, lends) = (lent(before), lent(record.line.as_ref()));
     is_abandoned || lent != lends || (learned && lends.is_some())
 }
 
-/// What a line lends to others: nothing, unless its payment named its visit itself.
+/// What other payments can be matched by: nothing, unless this payment was matched by its own
+/// reference.
 fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
     let line = line?;
     match &line.result {
@@ -80,7 +84,8 @@ fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
     }
 }
 
-/// The payments that may be matched through this one: unmatched ones, and ones that are matched through an earlier payment already.
+/// Payments that may be matched through this one: unmatched ones, and ones that are already matched
+/// through an earlier payment.
 async fn dependents(tx: &mut AnyConnection, record: &Record) -> Result<BTreeSet<String>> {
     let through: Vec<&str> = objects(record)
         .into_iter()

@@ -1,16 +1,18 @@
-//! Payments that somebody says are only the receipt of another one.
-//! Takes a conversion and who says so; counts it for nothing, or counts it again.
-//! Guarantees that nothing is deleted, that it survives re-joins and replays, and that it can be undone.
+//! Payments that a user marked as the receipt of another payment.
+//! Takes a conversion and the user; stops counting it, or counts it again.
+//! Guarantees that nothing is deleted, that the mark survives later matching and replays, and that
+//! it can be undone.
 
 use anyhow::Result;
 
 use super::{Ledger, settle_again, table, turn};
 use crate::store::Store;
 
-/// Stops counting a conversion, because it is the receipt of another payment. False when there is no such conversion that may be one.
+/// Stops counting a conversion, because it is the receipt of another payment. Returns false if
+/// there is no such conversion, or it can't be a receipt.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn count_once(
     store: &Store,
     ledger: Ledger<'_>,
@@ -30,10 +32,10 @@ pub(crate) async fn count_once(
     Ok(true)
 }
 
-/// Counts a conversion again. False when nobody had said that it is a receipt.
+/// Counts a conversion again. Returns false if it was not marked as a receipt.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn count_again(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);

@@ -1,6 +1,7 @@
-//! What the ledger writes for a payment.
-//! In: all facts known of it, and which metadata key the seller uses. Out: kind, status, amounts, times; nothing while the facts only teach.
-//! Promise: a pure function of the facts, computed anew each time.
+//! Computes what the ledger stores for a payment.
+//! Takes all facts known about it and the settings of its source; returns kind, status, amounts and
+//! times, or nothing while the facts create no conversion.
+//! Pure: the result depends on the facts alone, and is computed from all of them each time.
 
 use super::adjustment::{self, Adjusted};
 use super::payment::{Mode, PayFact, Payment, Teller, Told};
@@ -10,30 +11,30 @@ use crate::domain::{ConversionKind, ConversionStatus};
 use crate::money::Money;
 use crate::settings::{Source, ValueOption};
 
-/// One line of the ledger.
+/// What the facts of a payment say about its conversion, before it is matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) kind: ConversionKind,
     pub(crate) status: ConversionStatus,
     pub(crate) pay_fact: PayFact,
-    /// What was paid; unknown while only a refund or dispute told of it.
+    /// The amount paid; unknown while only a refund or dispute of the payment was received.
     pub(crate) amount: Option<Money>,
     pub(crate) adjusted: Adjusted,
-    /// When the payment was first stated, else first adjusted.
+    /// When the payment was first stated, else when it was first refunded or disputed.
     pub(crate) occurred_at: Option<Timestamp>,
-    /// When it was first stated as paid; without it nothing counts as revenue.
+    /// When the payment was first stated as paid; without it nothing counts as revenue.
     pub(crate) paid_at: Option<Timestamp>,
     pub(crate) transaction_id: String,
-    /// Its checkout may still come, and would change the transaction ID.
+    /// True if its checkout may still arrive, which would change the transaction ID.
     pub(crate) may_have_checkout: bool,
 }
 
-/// Reasons of invoices that no checkout began.
+/// Billing reasons of invoices that no checkout started.
 const WITHOUT_CHECKOUT: [&str; 3] =
     ["subscription_cycle", "subscription_update", "subscription_threshold"];
 
 impl Payment {
-    /// The ledger's line, once the facts state a payment or an adjustment of one.
+    /// Returns the entry once the facts state a payment, or a refund or dispute of one.
     pub(crate) fn entry(&self, source: &Source) -> Option<Entry> {
         let stating: Vec<&Told> = self
             .told
@@ -52,7 +53,7 @@ impl Payment {
             .amounts()
             .map(|amounts| Money { minor: amounts.total, currency: amounts.currency });
         let status = match reported {
-            // Also where the amount is unknown.
+            // A full refund counts as one even if the amount is unknown.
             Some(reported) if reported.is_refunded() && !adjusted.is_disputed => {
                 ConversionStatus::Refunded
             }
@@ -72,8 +73,9 @@ impl Payment {
         })
     }
 
-    /// How far the money has come, and when it came. With manual capture Stripe sends no further event of the checkout, so what
-    /// its payment intent and charge state counts too, once something states the payment; that was not confirmed on a live account.
+    /// Returns how far the payment has come, and when it was paid. With manual capture Stripe sends
+    /// no further event of the checkout. Therefore the payment intent and charge count too, once
+    /// another object states the payment. This was not confirmed on a live account.
     fn paid(&self, stating: &[&Told]) -> (PayFact, Option<Timestamp>) {
         let of_money = [Teller::PaymentIntent, Teller::Charge]
             .into_iter()
@@ -85,12 +87,13 @@ impl Payment {
         (pay_fact, stated.or_else(|| all().filter_map(|told| told.paid_at).min()))
     }
 
-    /// True while a checkout may still tell of it.
+    /// True while a checkout session of this payment may still arrive.
     pub(super) fn may_have_checkout(&self) -> bool {
         self.reported.is_none() && self.sessions.is_empty() && !self.is_renewal()
     }
 
-    /// A zero amount never becomes a purchase: ad platforms would count an empty sale.
+    /// Returns the kind. A zero amount never becomes a purchase, because ad platforms would count
+    /// an empty sale.
     fn kind(&self) -> ConversionKind {
         let is_free = self.amounts().is_none_or(|amounts| amounts.total == 0);
         if self.told.get(&Teller::Session).is_some_and(|told| told.pay_fact != PayFact::Unknown) {
@@ -111,12 +114,13 @@ impl Payment {
         }
     }
 
-    /// A payment of a subscription that no checkout began.
+    /// True for a payment of a subscription that no checkout started, for example a renewal.
     fn is_renewal(&self) -> bool {
         self.billing_reason.as_deref().is_some_and(|reason| WITHOUT_CHECKOUT.contains(&reason))
     }
 
-    /// What a destination is told it was worth; a field nobody named falls back to the total.
+    /// The value to send to a destination; an amount that Stripe did not name falls back to the
+    /// total.
     pub(crate) fn value(&self, option: ValueOption) -> Option<Money> {
         let amounts = self.amounts()?;
         let minor = match option {
@@ -128,8 +132,9 @@ impl Payment {
     }
 }
 
-/// Charges only teach; a bare payment intent does too, unless its metadata or its source says that the seller wants it recorded. One that was
-/// canceled makes no conversion either, because nobody paid; `stated_at` is set by the events before.
+/// True if this object alone creates a conversion. A charge never does. A bare payment intent does
+/// only if its metadata has the source's key or the source records bare payment intents, and not if
+/// it was canceled: then nobody paid, and no event set `stated_at`.
 fn states(teller: Teller, told: &Told, source: &Source) -> bool {
     let is_wanted = match teller {
         Teller::Session | Teller::Invoice | Teller::Report => true,
@@ -142,14 +147,14 @@ fn states(teller: Teller, told: &Told, source: &Source) -> bool {
     is_wanted && told.pay_fact != PayFact::Unknown
 }
 
-/// The first line that holds.
+/// The first condition that is true decides.
 fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> ConversionStatus {
     let is_all = amount.is_some_and(|amount| amount.minor > 0 && adjusted.refunded >= amount.minor);
     match pay_fact {
         _ if adjusted.is_disputed => ConversionStatus::Disputed,
         _ if is_all => ConversionStatus::Refunded,
         _ if adjusted.refunded > 0 => ConversionStatus::PartiallyRefunded,
-        // Only a refund or a dispute is known, and neither can be before the payment.
+        // Only a refund or a dispute is known, and both come after a payment.
         PayFact::Paid | PayFact::Unknown => ConversionStatus::Paid,
         PayFact::Failed => ConversionStatus::Failed,
         PayFact::Authorized => ConversionStatus::Authorized,
@@ -213,7 +218,7 @@ mod tests {
             ("cycle", invoice("subscription_cycle", sub, 5), "renewal"),
             ("update", invoice("subscription_update", sub, 5), "renewal"),
             ("threshold", invoice("subscription_threshold", sub, 5), "renewal"),
-            ("unknown, of a subscription", invoice("word_of_tomorrow", sub, 5), "renewal"),
+            ("unknown, of a subscription", invoice("reason_of_a_later_version", sub, 5), "renewal"),
             ("manual", invoice("manual", None, 5), "purchase"),
             ("no reason", invoice("unknown", None, 5), "purchase"),
         ];
@@ -227,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_the_first_line_that_holds() {
+    fn the_first_condition_that_is_true_decides_the_status() {
         let sale = |fact| {
             let mut payment = session(Some(Mode::Payment), 100);
             payment.told.insert(Teller::Session, told(fact, 100));
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_come_from_the_object_that_knows_best_and_bare_intents_only_teach() {
+    fn amounts_come_from_the_most_reliable_object_and_bare_intents_create_no_conversion() {
         let intent = |key: Option<&str>| {
             let mut told = Told { stated_at: Some(Timestamp::default()), ..told(PayFact::Paid, 7) };
             told.metadata.extend(key.map(|key| (key.to_owned(), "ck_x".to_owned())));
@@ -298,7 +303,7 @@ mod tests {
         assert!(!entry.may_have_checkout);
     }
 
-    /// A checkout over 100.00 with manual capture, and what its payment intent said last.
+    /// A checkout of 100.00 with manual capture, and the last state of its payment intent.
     fn captured(fact: PayFact, received: Option<i64>) -> Payment {
         let mut payment = session(Some(Mode::Payment), 10_000);
         payment.told.insert(Teller::Session, told(PayFact::Pending, 10_000));

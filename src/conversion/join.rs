@@ -1,24 +1,26 @@
-//! The join: which visit led to this payment?
-//! In: what came back from Stripe, judged, and the visits found for it. Out: a `Match`, always with a reason.
-//! Promise: the same input gives the same answer, in whatever order events arrived. Pure; `process` does the reading and writing.
+//! Matches a payment to the visit that led to it.
+//! Takes the payment's references and the visits found for them; returns a match, or the reason why
+//! there is none.
+//! Pure: the same input gives the same answer, in whatever order events arrived. `settle` reads and
+//! writes the database.
 
 use crate::domain::{MatchRule, MatchState, UnmatchedReason};
 use crate::ids::{ClickId, ClickIdKey};
 
-/// What a text that should be a click ID turns out to be. No database is asked.
+/// What a reference from Stripe turns out to be, without asking the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reference {
-    /// The literal `--CLICK-ID--` in some spelling: the tag did not run.
+    /// The literal `--CLICK-ID--` in some spelling: the tag didn't run.
     Placeholder,
-    /// Ours by its MAC, or made by a browser with a stale copy of the tag.
+    /// Our click ID: its MAC is valid, or a browser with an outdated copy of the tag created it.
     Genuine(ClickId),
-    /// Of our form, but with a wrong MAC.
+    /// It has our format, but its MAC is wrong.
     Forged,
-    /// Somebody else's.
+    /// An ID of another tool, or any other text.
     Foreign,
 }
 
-/// Judges a text.
+/// Classifies a text.
 pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
     if is_unreplaced(text) {
         return Reference::Placeholder;
@@ -30,7 +32,8 @@ pub(crate) fn judge(keys: &ClickIdKey, text: &str) -> Reference {
     }
 }
 
-/// A text that a tool should have filled in and did not: `{clickid}`, `{{…}}`, `[click_id]`, `%…%`, `--CLICK-ID--`, `undefined`.
+/// True for a placeholder that a tool should have replaced and didn't: `{clickid}`, `{{…}}`,
+/// `[click_id]`, `%…%`, `--CLICK-ID--`, `undefined`.
 pub(crate) fn is_unreplaced(text: &str) -> bool {
     const AROUND: [(&str, &str); 7] =
         [("{", "}"), ("${", "}"), ("[", "]"), ("%", "%"), ("--", "--"), ("<", ">"), ("#", "#")];
@@ -45,8 +48,8 @@ pub(crate) fn is_unreplaced(text: &str) -> bool {
     is_nothing || is_placeholder(text) || AROUND.iter().any(is_wrapped)
 }
 
-/// `--CLICK-ID--` in any letter case, percent-encoded, HTML-escaped, cut at either end, or with typographic dashes:
-/// decoded once, only its letters count.
+/// True for `--CLICK-ID--` in any letter case, percent-encoded, HTML-escaped, cut at either end, or
+/// with typographic dashes: the text is decoded once, and only its letters are compared.
 fn is_placeholder(text: &str) -> bool {
     let text = percent_encoding::percent_decode_str(text)
         .decode_utf8_lossy()
@@ -56,17 +59,17 @@ fn is_placeholder(text: &str) -> bool {
     letters.eq_ignore_ascii_case("clickid")
 }
 
-/// The answer of the join.
+/// The result of matching.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Match {
-    /// A visit led to it.
+    /// A visit led to the payment.
     Matched {
-        /// By which rule.
+        /// The rule that found it.
         by: MatchRule,
-        /// The visit's (signed) click ID.
+        /// The visit's click ID, signed by us.
         click_id: ClickId,
     },
-    /// None is known to.
+    /// No known visit led to it.
     Unmatched(UnmatchedReason),
 }
 
@@ -80,7 +83,7 @@ impl Match {
     }
 }
 
-/// What was found, rule by rule; each holds the click ID of a recorded visit.
+/// The click ID that each rule found; each belongs to a recorded visit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) by_hand: Option<ClickId>,
@@ -91,7 +94,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// True when no rule needs another payment's help.
+    /// True if a visit was found without help of another payment.
     pub(crate) fn has_own(&self) -> bool {
         [&self.by_hand, &self.by_click_id, &self.by_anytrack_id, &self.by_metadata]
             .into_iter()
@@ -99,18 +102,19 @@ impl Found {
     }
 }
 
-/// What came instead of a reference: where a payment without one would have got it from.
+/// Where the reference should have come from, for a payment without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A checkout, which could have carried one.
+    /// From its checkout, which could have carried one.
     Checkout,
-    /// A contract's later payment, or an adjustment: its first payment would have it.
+    /// From the subscription's first payment, or from the payment that was refunded or disputed.
     Earlier,
-    /// Neither.
+    /// From nowhere.
     Nothing,
 }
 
-/// The first rule that found a visit wins; without one, the reference says why, and without that, where it came from.
+/// Decides the match: the first rule that found a visit wins. If none did, the reference gives the
+/// reason; without a reference, the origin does.
 pub(crate) fn decide(reference: Option<&Reference>, origin: Origin, found: Found) -> Match {
     let rules = [
         (MatchRule::Manual, found.by_hand),
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_tools_left_unreplaced_is_known_too() {
+    fn placeholders_of_other_tools_are_recognized() {
         for text in [
             "{clickid}",
             "{{ck.id}}",
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_the_placeholder_is_known() {
+    fn every_spelling_of_our_placeholder_is_recognized() {
         let spellings = [
             "--CLICK-ID--",
             "--click-id--",
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_told_apart_without_a_database() {
+    fn references_are_classified_without_a_database() {
         let genuine = keys().mint(Timestamp::from_ms(1_790_000_000_000), 1);
         let client_made = format!("ck_z{}", "0123456789".repeat(3));
         let mut forged = genuine.as_str().to_owned();

@@ -1,17 +1,18 @@
-//! What Stripe can be asked for, so that a payment is complete or matched.
-//! Takes a payment and its line; returns the objects that would name what is missing.
-//! Pure; who asks, and when, is decided by the caller.
+//! Decides what to ask Stripe's API for, so that a payment becomes complete or matched.
+//! Takes a payment and its conversion; returns the Stripe objects that would contain what is
+//! missing.
+//! Pure; the caller decides when to ask.
 
 use super::Line;
 use super::join::Match;
 use super::payment::Payment;
 
-/// Something of Stripe's that would complete a payment.
+/// A Stripe object that would complete a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// The checkout that this payment intent paid.
+    /// The checkout that this payment intent paid for.
     CheckoutOfIntent(String),
-    /// The checkout that began this subscription.
+    /// The checkout that started this subscription.
     CheckoutOfSubscription(String),
     /// Earlier checkouts of this customer.
     CheckoutsOfCustomer(String),
@@ -19,7 +20,7 @@ pub(crate) enum Missing {
     InvoiceOfIntent(String),
 }
 
-/// What is missing of a payment with this line.
+/// What is missing for a payment with this conversion.
 pub(super) fn of(payment: &Payment, line: &Line) -> Vec<Missing> {
     let intent = || payment.payment_intents.first().cloned();
     let is_unmatched = matches!(line.result, Match::Unmatched(_));
@@ -32,7 +33,7 @@ pub(super) fn of(payment: &Payment, line: &Line) -> Vec<Missing> {
         missing.extend(payment.subscription.clone().map(Missing::CheckoutOfSubscription));
         missing.extend(payment.customer.clone().map(Missing::CheckoutsOfCustomer));
     }
-    // Only a refund or dispute is known of it; from API version 2025-03-31 on these name no invoice.
+    // Only a refund or dispute of it is known. Since API version 2025-03-31 these name no invoice.
     if line.paid_at.is_none() && has_no_checkout && payment.invoices.is_empty() {
         missing.extend(intent().map(Missing::InvoiceOfIntent));
     }

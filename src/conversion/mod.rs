@@ -1,7 +1,9 @@
-//! The ledger: every payment becomes one conversion, matched or explained.
-//! In: a `Payment` that an event states, a visit that arrived late, a match made by hand. Out: the conversion, its match, its touches and what
-//! is owed, in the caller's transaction.
-//! Promise: running anything twice, or in another order, gives the same conversions.
+//! The ledger: turns every payment into one conversion, matched to a visit or with the reason why
+//! not.
+//! Takes a `Payment` read from an event, a visit that arrived late, or a match made by hand; writes
+//! the conversion, its match, its touchpoints and its queued messages in the caller's transaction.
+//! Guarantees that processing the same input twice, or in another order, gives the same
+//! conversions.
 
 pub(crate) mod adjustment;
 mod amounts;
@@ -51,22 +53,24 @@ use crate::ids::{self, ClickIdKey};
 use crate::settings::{Settings, Snapshot};
 use crate::store::{AnyConnection, Store, Tx};
 
-/// Payments settled in one go; the rest waits for the next round.
+/// Payments re-matched in one call of [`rejoin`]; the others wait for the next call.
 const REJOINS_AT_A_TIME: i64 = 100;
 
-/// What the ledger works with.
+/// What every function of the ledger needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Ledger<'a> {
     pub(crate) keys: &'a ClickIdKey,
     pub(crate) settings: &'a Arc<Snapshot>,
-    /// Where later settings come from; `None` keeps the ones above, whatever changes meanwhile: for a ledger that is rebuilt in scratch tables.
+    /// Where to read the settings when a transaction begins. `None` uses `settings` throughout,
+    /// also when they change meanwhile: a replay into scratch tables needs that.
     pub(crate) later: Option<&'a Settings>,
     pub(crate) now: Timestamp,
 }
 
 impl Ledger<'_> {
-    /// Begins a transaction that writes conversions and what follows from them, and returns the settings of that moment: work with these, see
-    /// [`Ledger::with`]. On PostgreSQL nobody changes settings until it ends.
+    /// Begins a transaction for writing conversions and what follows from them. Returns the
+    /// settings as of that moment; use them through [`Ledger::with`]. On PostgreSQL, settings can't
+    /// be changed until it ends.
     pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
         match self.later {
             Some(settings) => settings.begin(store).await,
@@ -74,27 +78,28 @@ impl Ledger<'_> {
         }
     }
 
-    /// The same with other settings.
+    /// A copy of this ledger with other settings.
     pub(crate) fn with<'b>(&'b self, settings: &'b Arc<Snapshot>) -> Ledger<'b> {
         Ledger { settings, ..*self }
     }
 }
 
-/// A payment in hand: its facts, and the ledger's line as it was written last.
+/// A payment in memory: its facts, and its conversion as last written.
 #[derive(Clone, Debug)]
 struct Record {
     id: String,
     payment: Payment,
-    /// What is known of its subscription.
+    /// Facts about the payment's subscription.
     contract: Contract,
-    /// When we first heard of it.
+    /// When we first received an event of it.
     recorded_at: Timestamp,
-    /// None while its facts only teach.
+    /// `None` while no known fact creates a conversion; a charge or refund alone only completes
+    /// one.
     line: Option<Line>,
     is_stored: bool,
 }
 
-/// A line of the ledger, as its row has it.
+/// A conversion as its row in `conversions` stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     site_id: String,
@@ -113,26 +118,26 @@ struct Line {
     client_reference_id: Option<String>,
     email: Option<String>,
     description: Option<String>,
-    /// Whose receipt it may be.
+    /// The customer, if this payment may be only the receipt of another payment of theirs.
     receipt_customer: Option<String>,
     result: Match,
-    /// Nothing is owed before: its checkout may still come.
+    /// Sends nothing before this time, because the payment's checkout may still arrive.
     owed_from: Option<Timestamp>,
     recorded_at: Timestamp,
 }
 
-/// What came of an event.
+/// The result of processing an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Processed {
-    /// The conversion it belongs to, if there is one yet.
+    /// The conversion that the event belongs to, if there is one yet.
     pub(crate) conversion_id: Option<String>,
-    /// What it changed, in sentences; empty when all of it was known.
+    /// What the event changed, as sentences for people; empty if it contained nothing new.
     pub(crate) changes: Vec<String>,
-    /// True when the conversion was there before, and its status and money stayed what they were.
+    /// True if the conversion existed before, and its status and amounts did not change.
     pub(crate) is_repeat: bool,
-    /// Which visit it is matched to, or why to none.
+    /// The visit it is matched to, or the reason why there is none.
     pub(crate) result: Option<Match>,
-    /// What Stripe can be asked for to complete it.
+    /// What to ask Stripe's API for, to complete the payment.
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -153,7 +158,7 @@ impl Processed {
     }
 }
 
-/// What is known of a reported conversion with this key.
+/// The stored facts of a reported conversion with this key.
 pub(crate) async fn reported(tx: &mut Tx, account: &str, key: &str) -> Result<Option<Payment>> {
     turn::take_account(tx, account).await?;
     match table::groups_of(tx, account, &BTreeSet::from([key])).await?.first() {
@@ -162,7 +167,8 @@ pub(crate) async fn reported(tx: &mut Tx, account: &str, key: &str) -> Result<Op
     }
 }
 
-/// Writes what a payment means: conversion, match, touches, learned objects, and what is owed.
+/// Processes a payment: writes its conversion, match, touchpoints, Stripe objects and queued
+/// messages.
 pub(crate) async fn process(
     tx: &mut Tx,
     ledger: Ledger<'_>,
@@ -182,11 +188,12 @@ pub(crate) async fn process(
     let before = Before { line: record.line.clone(), was_merged };
     cascade::settle_with_dependents(tx, ledger, &mut record, &before).await?;
     let before = before.line.as_ref();
-    let changes = changes::told(ledger.settings, before, &facts, &record);
+    let changes = changes::describe(ledger.settings, before, &facts, &record);
     Ok(Processed::new(before, record, changes))
 }
 
-/// The one payment that these groups are: the stored one, a new one, or several that turn out to be one.
+/// Loads the payment that has these IDs: the stored one, a new one, or several stored ones merged
+/// because they turned out to be one.
 async fn gather(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
@@ -198,7 +205,8 @@ async fn gather(
         let record = table::load(tx, &id).await?;
         let told = delivery::told_of(tx, &id).await?;
         let has_session = !record.payment.sessions.is_empty();
-        // The one that was sent stays, else the one that is owed, else the one with a checkout, else the oldest.
+        // Keep the one whose message was sent, else the one with a queued message, else the one
+        // with a checkout, else the oldest.
         ranked.push(((std::cmp::Reverse((told, has_session)), id), record));
     }
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -224,7 +232,7 @@ async fn gather(
     Ok(stays)
 }
 
-/// Learns what an event says of a subscription itself, and judges its payments again. Answers what changed.
+/// Stores facts about a subscription and re-matches its payments. Returns what changed.
 pub(crate) async fn learn_contract(
     tx: &mut Tx,
     ledger: Ledger<'_>,
@@ -250,27 +258,32 @@ pub(crate) async fn learn_contract(
         }
     }
     Ok(vec![match payments.len() {
-        0 => "Learned whose subscription it is. Waits for its first payment.".to_owned(),
-        1 => "Learned whose subscription it is; its payment was judged again.".to_owned(),
-        n => format!("Learned whose subscription it is; its {n} payments were judged again."),
+        0 => "Recorded the subscription’s customer. Its first payment has not arrived yet."
+            .to_owned(),
+        1 => "Recorded the subscription’s customer and matched its payment again.".to_owned(),
+        n => format!("Recorded the subscription’s customer and matched its {n} payments again."),
     }])
 }
 
-/// True while payments are noted to be judged again because others, on which they depend, changed.
+/// True while payments wait to be re-matched because a payment that they depend on changed.
 pub(crate) async fn has_unsettled(store: &Store) -> Result<bool> {
     table::has_unsettled(store).await
 }
 
-/// Joins again what waited for a visit, a note or a checkout. Answers how many payments it looked at.
+/// Re-matches payments whose awaited visit, AnyTrack click ID or checkout has arrived, or whose
+/// wait is over. Returns how many it tried.
 pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let waiting = table::payments_to_settle(store, ledger.now, REJOINS_AT_A_TIME).await?;
     let mut first_trouble = None;
     for (account, id) in &waiting {
         match join_again(store, ledger, account, id).await {
             Ok(()) => {
-                tracing::info!(conversion = id, "joined again: what it waited for has arrived");
+                tracing::info!(
+                    conversion = id,
+                    "matched a payment again, because what it waited for has arrived"
+                );
             }
-            // The others must not wait behind one that cannot be read.
+            // One payment that cannot be read must not keep the others from being re-matched.
             Err(error) => {
                 first_trouble.get_or_insert(error.context(format!("conversion {id}")));
             }
@@ -279,14 +292,15 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     first_trouble.map_or(Ok(waiting.len()), Err)
 }
 
-/// A source was moved from a site to another one: its payments that no visit gives a site move with it, as soon as they are judged again.
+/// Moves the unmatched payments of a source to its new site. Only notes them; [`rejoin`] moves them
+/// when it re-matches them.
 pub(crate) async fn move_with_source(store: &Store, source_id: &str, from: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::move_with_source(&mut tx, source_id, from).await?;
     tx.commit().await
 }
 
-/// Sends what waits for the checkout of this subscription: there is none.
+/// Ends the wait for this subscription's checkout, because Stripe says that there is none.
 pub(crate) async fn end_hold(
     store: &Store,
     now: Timestamp,
@@ -299,7 +313,7 @@ pub(crate) async fn end_hold(
     tx.commit().await
 }
 
-/// Judges a payment again, with everything that follows.
+/// Re-matches one payment in a transaction of its own, with everything that depends on it.
 pub(crate) async fn join_again(
     store: &Store,
     ledger: Ledger<'_>,
@@ -314,9 +328,9 @@ pub(crate) async fn join_again(
     tx.commit().await
 }
 
-/// Judges a stored payment again, and what depends on it.
+/// Re-matches a stored payment and the payments that depend on it.
 async fn settle_again(tx: &mut AnyConnection, ledger: Ledger<'_>, id: &str) -> Result<()> {
-    // It may have been merged into another one since somebody read its ID.
+    // It may have been merged into another payment since its ID was read.
     let Some(mut record) = table::find(tx, id).await? else { return Ok(()) };
     let before = Before { line: record.line.clone(), was_merged: false };
     cascade::settle_with_dependents(tx, ledger, &mut record, &before).await

@@ -1,6 +1,7 @@
-//! What destinations may know of a conversion, gathered; and what its owner asks to be told anew.
-//! In: a line of the ledger. Out: the facts that messages are made of; past payments owed, deliveries made anew.
-//! Promise: gathering reads, and writes nothing.
+//! Gathers what destinations may receive about a conversion, queues past conversions, and rebuilds
+//! messages on request.
+//! Takes a conversion; returns the facts that messages are made of, or queues deliveries.
+//! Guarantees that gathering only reads.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -161,7 +162,8 @@ fn facts_of(payment: &Payment) -> Value {
     })
 }
 
-/// What destinations may know of a conversion today; `None` when there is no such conversion.
+/// The facts that a destination may receive about a conversion today; `None` if there is no such
+/// conversion.
 pub(crate) async fn outgoing(
     store: &Store,
     ledger: Ledger<'_>,
@@ -184,8 +186,8 @@ pub(crate) async fn outgoing(
     Ok(Some(outgoing))
 }
 
-/// Queues paid conversions of the time before a destination existed: all of these in one transaction, which lasts as long as their rows take to
-/// write. What they are made of is read before it.
+/// Queues paid conversions from before a destination existed, all in one transaction. Their facts
+/// are read before it begins, so it lasts only as long as writing the rows takes.
 pub(crate) async fn queue_past(
     store: &Store,
     ledger: Ledger<'_>,
@@ -206,14 +208,15 @@ pub(crate) async fn queue_past(
             conversion_id: id,
             outgoing,
             waits_for_visit: false,
-            news_at: ledger.now, // Asked for now, so its age is no reason.
+            news_at: ledger.now, // Requested now, so it is not skipped as too old.
         };
         delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
     }
     tx.commit().await
 }
 
-/// Makes a delivery's message anew from today's mapping and match, and owes it again. Its transaction ID stays what it was.
+/// Rebuilds a delivery's message from today's mapping and match, and queues it again with the same
+/// transaction ID.
 pub(crate) async fn rebuild_delivery(
     store: &Store,
     ledger: Ledger<'_>,

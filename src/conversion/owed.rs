@@ -1,7 +1,9 @@
-//! What is owed because of a conversion.
-//! In: a line of the ledger. Out: messages for each destination of its site, in the same transaction.
-//! Promise: a site that changed by joining again owes to the new site's destinations too; what the old one's were told, or are owed, stays.
-//! Nothing is owed before it is paid and its transaction ID is final; refunds and lost disputes only where a destination asks for them.
+//! Queues the messages about a conversion for each destination of its site.
+//! Takes a conversion; writes deliveries in the same transaction.
+//! Guarantees that nothing is queued before the payment is paid and its transaction ID is final,
+//! and that refunds and lost disputes are queued only where a destination asks for them. If a new
+//! match changes the site, the new site's destinations get messages too; those for the old site's
+//! stay.
 
 use anyhow::{Context as _, Result};
 
@@ -28,7 +30,7 @@ pub(super) async fn owe(
     if entry.pay_fact != PayFact::Paid {
         return Ok(());
     }
-    // An unknown amount is never told as 0; only what is reported can lack one.
+    // Never send an unknown amount as 0. Only a reported conversion can lack its amount.
     if record.payment.reported.is_some() && entry.amount.is_none() && entry.kind.is_sale() {
         return Ok(());
     }

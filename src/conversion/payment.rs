@@ -1,6 +1,7 @@
-//! What is known of one payment.
-//! In: what single events say. Out: everything they say together.
-//! Promise: facts only accumulate (by maximum, by set), so order and repetition of events cannot change the result. Pure.
+//! The facts about one payment.
+//! Takes what single events state; returns what they state together.
+//! Pure: facts only accumulate (by maximum or by union), so the order and repetition of events
+//! can't change the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,43 +14,45 @@ use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::money::Currency;
 
-/// How far the money has come; the highest ever seen counts, so a late *pending* never undoes *paid*.
+/// How far the payment has come. The highest value ever seen counts, so a late *pending* never
+/// replaces *paid*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PayFact {
-    /// Nothing is said about money.
+    /// Nothing was stated about money.
     #[default]
     Unknown,
-    /// A delayed method: the money may still come.
+    /// A delayed payment method: the money may still arrive.
     Pending,
     /// The amount is reserved on the buyer's card and not captured yet (manual capture).
     Authorized,
-    /// It did not come: it failed, or its authorization was released.
+    /// The payment failed, or its authorization was released.
     Failed,
-    /// It came.
+    /// The payment succeeded.
     Paid,
 }
 
-/// What the buyer saw, where Stripe converted the price for him. Shown, never reported.
+/// What the buyer saw, where Stripe converted the price for them. Shown on pages, never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Presented {
     pub(crate) minor: i64,
     pub(crate) currency: Currency,
 }
 
-/// What a checkout was for.
+/// The mode of a checkout session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
-    /// A one-time payment.
+    /// A card was saved and nothing was paid.
     Payment,
     /// A card was saved, nothing was paid.
     Setup,
-    /// The begin of a subscription.
+    /// The start of a subscription.
     Subscription,
 }
 
-/// Who says something: which of Stripe's objects, the one that knows best first: that is how amounts are chosen, never by arrival.
+/// The kind of object that states a fact, most reliable first: amounts are taken from the first one
+/// that states them, whatever arrived first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Teller {
@@ -61,30 +64,32 @@ pub(crate) enum Teller {
     PaymentIntent,
     /// A charge.
     Charge,
-    /// Somebody other than Stripe: then nothing else tells of it.
+    /// A report from outside Stripe; no Stripe object states such a payment.
     Report,
 }
 
-/// Metadata as text by key.
+/// Metadata: text values by key.
 pub(crate) type Metadata = BTreeMap<String, String>;
 
-/// What one kind of object says of the payment.
+/// What one kind of object states about the payment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Told {
     pub(crate) pay_fact: PayFact,
-    /// The earliest time it states this payment.
+    /// The earliest time at which it states this payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stated_at: Option<Timestamp>,
-    /// The earliest time it states that it is paid.
+    /// The earliest time at which it states that the payment is paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amounts: Option<Amounts>,
-    /// When `amounts` was stated: the latest statement counts, and among equal times the greatest.
+    /// When `amounts` was stated: the latest statement counts; among equal times the greatest
+    /// amount does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) amounts_at: Option<Timestamp>,
-    /// What was authorized with manual capture; the payment's amount only until something is captured.
+    /// The amount authorized with manual capture; used as the payment's amount only until something
+    /// is captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) authorized: Option<(i64, Currency)>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -109,33 +114,35 @@ pub(crate) struct Told {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Payment {
-    /// The Stripe account, empty for the source's own.
+    /// The Stripe account; empty for the source's own account.
     pub(crate) account: String,
     /// False in test mode.
     pub(crate) livemode: bool,
-    /// The source that told of it; the oldest, should there be several.
+    /// The source that delivered it; the oldest source if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_id: Option<String>,
-    /// What each kind of object says.
+    /// What each kind of object states.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) told: BTreeMap<Teller, Told>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<Mode>,
-    /// Why there is an invoice: `subscription_create`, `subscription_cycle`, …
+    /// Why the invoice exists: `subscription_create`, `subscription_cycle`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) billing_reason: Option<String>,
-    /// The seller captures the money after the authorization, and may capture less than the checkout's total.
+    /// True if the seller captures the money after the authorization, and may capture less than the
+    /// checkout's total.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_manual_capture: bool,
-    /// Its invoice was made by hand and paid outside Stripe, so it may be the receipt of another payment.
+    /// True if its invoice was created by hand and paid outside Stripe, so it may be the receipt of
+    /// another payment.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) was_paid_outside_stripe: bool,
     /// When its checkout expired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expired_at: Option<Timestamp>,
 
-    // Identity: these name the payment.
-    /// Checkout sessions, `cs_…`; the seed document's example has another form, so no prefix is assumed.
+    // Identity: IDs that belong to this payment only.
+    /// Checkout sessions, `cs_…`; no prefix is assumed, because test data has other forms.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) sessions: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -144,48 +151,50 @@ pub(crate) struct Payment {
     pub(crate) payment_intents: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) charges: BTreeMap<String, Charge>,
-    /// Objects that only tie others together: an invoice's payments.
+    /// Objects that only link others: the payments of an invoice.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) ties: BTreeSet<String>,
 
-    // Adjustments.
+    // Refunds and disputes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) refunds: BTreeMap<String, Refund>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) disputes: BTreeMap<String, Dispute>,
-    /// From when on it was no news that it is paid: when a webhook first said so, or, where we asked Stripe ourselves, when it happened.
+    /// When the payment became news: when a webhook first stated that it is paid, or, if we asked
+    /// Stripe's API ourselves, when it was paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid_news_at: Option<Timestamp>,
-    /// The earliest time of an adjustment.
+    /// The earliest time of a refund or dispute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adjusted_at: Option<Timestamp>,
 
-    // Lineage: these name the buyer or the contract, and only lend a click ID.
+    // Lineage: IDs of the customer or subscription. They only help to match through an earlier
+    // payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subscription: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) customer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) customer_account: Option<String>,
-    /// The expired checkout that this one goes on with.
+    /// The expired checkout that this one recovers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recovered_from: Option<String>,
 
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_reference_id: Option<String>,
-    /// The subscription's metadata, as its invoice shows it.
+    /// The subscription's metadata, as copied to its invoice.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) subscription_metadata: Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) payment_link: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) presented: Option<Presented>,
-    /// What makes it a conversion that Stripe did not tell of.
+    /// The facts of a conversion that was reported from outside Stripe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reported: Option<Reported>,
 }
 
-/// What is known of a subscription itself.
+/// The facts about a subscription itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Contract {
@@ -197,14 +206,14 @@ pub(crate) struct Contract {
     pub(crate) metadata: Metadata,
 }
 
-/// The greater of two known values; a known one over an unknown one.
+/// Keeps the greater of two values; a known value wins over an unknown one.
 pub(super) fn later<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
     if other > *mine {
         *mine = other;
     }
 }
 
-/// The smaller of two known values; a known one over an unknown one.
+/// Keeps the smaller of two values; a known value wins over an unknown one.
 pub(super) fn earlier<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
     if let Some(other) = other
         && mine.as_ref().is_none_or(|mine| other < *mine)
@@ -213,7 +222,7 @@ pub(super) fn earlier<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
     }
 }
 
-/// Per key the greater value.
+/// Keeps the greater value of each key.
 pub(super) fn united(mine: &mut Metadata, other: Metadata) {
     for (key, value) in other {
         let mine = mine.entry(key).or_default();
@@ -244,7 +253,7 @@ impl Told {
 }
 
 impl Payment {
-    /// Adds what another event says of the same payment. Commutative, associative, idempotent.
+    /// Adds what another event states about the same payment. Commutative, associative, idempotent.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.account = std::mem::take(&mut self.account).max(other.account);
         self.livemode |= other.livemode;
@@ -287,7 +296,7 @@ impl Payment {
         }
     }
 
-    /// IDs that name this payment.
+    /// IDs that belong to this payment only.
     pub(crate) fn identity(&self) -> BTreeSet<&str> {
         let sets = [&self.sessions, &self.invoices, &self.payment_intents, &self.ties];
         let adjustments = self.refunds.keys().chain(self.disputes.keys());
@@ -300,7 +309,7 @@ impl Payment {
             .collect()
     }
 
-    /// IDs that name the buyer, the contract, or a checkout before this one.
+    /// IDs of the customer, the subscription, or an earlier checkout.
     pub(crate) fn lineage(&self) -> BTreeSet<&str> {
         [&self.subscription, &self.customer, &self.customer_account, &self.recovered_from]
             .into_iter()
@@ -308,18 +317,19 @@ impl Payment {
             .collect()
     }
 
-    /// The earliest time at which anything states that it is paid.
+    /// The earliest time at which any object states that it is paid.
     pub(crate) fn stated_paid_at(&self) -> Option<Timestamp> {
         self.told.values().filter_map(|told| told.paid_at).min()
     }
 
-    /// The texts that may name the visit, the best first.
+    /// The texts that may contain the click ID, most reliable first.
     pub(crate) fn references(&self) -> impl Iterator<Item = &str> {
         let second = self.reported.as_ref().and_then(|reported| reported.reference.as_deref());
         self.client_reference_id.as_deref().into_iter().chain(second)
     }
 
-    /// The one ID this payment has at every destination, for ever: a function of Stripe's objects, or of what was reported.
+    /// The ID that every destination receives for this payment. It depends only on Stripe's
+    /// objects, or on what was reported.
     pub(crate) fn transaction_id(&self) -> Option<&str> {
         if let Some(reported) = &self.reported {
             return Some(&reported.transaction_id);
@@ -334,12 +344,12 @@ impl Payment {
             .map(String::as_str)
     }
 
-    /// What the best-knowing object says, where any says it.
+    /// The value from the most reliable object that has one.
     pub(super) fn best<'a, T>(&'a self, of: impl Fn(&'a Told) -> Option<T>) -> Option<T> {
         self.told.values().find_map(of)
     }
 
-    /// True when the checkout began a subscription.
+    /// True if the checkout started a subscription.
     pub(super) fn is_subscription_checkout(&self) -> bool {
         match self.mode {
             Some(mode) => mode == Mode::Subscription,
@@ -347,7 +357,8 @@ impl Payment {
         }
     }
 
-    /// True while nothing but an invoice that was paid outside Stripe states it: then it may be the receipt of a checkout.
+    /// True while only an invoice paid outside Stripe states this payment: then it may be the
+    /// receipt of a checkout.
     pub(crate) fn may_be_receipt(&self) -> bool {
         self.was_paid_outside_stripe
             && self.sessions.is_empty()
@@ -355,14 +366,14 @@ impl Payment {
             && self.charges.is_empty()
     }
 
-    /// True when its authorization was released (canceled or expired) before anything was captured.
+    /// True if its authorization was released (canceled or expired) before anything was captured.
     pub(super) fn is_released(&self) -> bool {
         let fact = |teller| self.told.get(&teller).map_or(PayFact::Unknown, |told| told.pay_fact);
         [Teller::PaymentIntent, Teller::Charge].into_iter().any(|of| fact(of) == PayFact::Failed)
             && self.told.values().all(|told| told.pay_fact != PayFact::Paid)
     }
 
-    /// The buyer's address.
+    /// The buyer's email address.
     pub(crate) fn email(&self) -> Option<&str> {
         self.best(|told| told.email.as_deref())
     }
@@ -372,8 +383,8 @@ impl Payment {
         self.best(|told| told.description.as_deref())
     }
 
-    /// The metadata that may name a click ID, in the order in which it is believed: session, payment intent, subscription
-    /// (as its invoice shows it, then itself), invoice, charge.
+    /// The metadata that may contain a click ID, most reliable first: session, payment intent,
+    /// subscription (as its invoice copied it, then its own), invoice, charge.
     pub(crate) fn metadata<'a>(&'a self, contract: &'a Contract) -> Vec<&'a Metadata> {
         let of = |teller| self.told.get(&teller).map(|told| &told.metadata);
         let order = [
@@ -389,7 +400,7 @@ impl Payment {
 }
 
 impl Contract {
-    /// Adds what another event says of the same subscription.
+    /// Adds what another event states about the same subscription.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.account = std::mem::take(&mut self.account).max(other.account);
         self.subscription = std::mem::take(&mut self.subscription).max(other.subscription);

@@ -1,6 +1,7 @@
-//! Visits that nobody reported, once a payment names them.
-//! In: what payments wait for. Out: such visits promoted to ones that count; forgotten where nobody named them in time.
-//! Promise: none is forgotten that a payment names.
+//! Provisional visits: known only from the request for the tag's script.
+//! Takes what payments wait for; promotes such visits to counted ones, and deletes those that no
+//! payment named in time.
+//! Guarantees that no provisional visit is deleted that a payment names.
 
 use anyhow::Result;
 
@@ -9,22 +10,25 @@ use crate::clock::Timestamp;
 use crate::store::Store;
 use crate::visit;
 
-/// Promotes provisional visits that payments name. Answers how many.
+/// Promotes provisional visits that payments name. Returns their number.
 pub(crate) async fn promote_named(store: &Store) -> Result<usize> {
     let named = table::named_provisional(store).await?;
     for click_id in &named {
         let mut tx = store.begin().await?;
         visit::promote(&mut tx, click_id).await?;
         tx.commit().await?;
-        tracing::info!(click_id, "a payment names a visit whose report never came; it counts now");
+        tracing::info!(
+            click_id,
+            "counting a visit whose report never arrived, because a payment names it"
+        );
     }
     Ok(named.len())
 }
 
-/// Forgets provisional visits that nobody named in time. Answers how many.
+/// Deletes provisional visits that no payment named in time. Returns their number.
 pub(crate) async fn forget_unnamed(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
-    // No payment may be judged between the look and the deletion.
+    // No payment may be matched between the check and the deletion.
     turn::take_all(&mut tx).await?;
     for click_id in table::named_provisional_in(&mut tx).await? {
         visit::promote(&mut tx, &click_id).await?;

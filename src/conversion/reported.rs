@@ -1,6 +1,8 @@
-//! A conversion that somebody other than Stripe reports: an affiliate network, a shop, a Zap.
-//! Takes what single requests state; returns the value, refunds and dispute that count, and says what a request would not change.
-//! Requests are ordered by their arrival, and the last statement counts, so processing them in any order gives the same result. Pure.
+//! A conversion that is reported from outside Stripe: by an affiliate network, a shop, a Zap.
+//! Takes what single requests state; returns the value, refunds and dispute that count, and
+//! describes what a request would not change.
+//! Pure. Requests are ordered by their arrival and the last statement counts, so processing them in
+//! any order gives the same result.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +19,11 @@ pub(crate) struct Arrival {
     pub(crate) request: String,
 }
 
-/// An amount of money, with the request that stated it. The greatest one counts.
+/// An amount of money with the request that stated it. The greatest `Stated` counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Stated {
-    /// The request did not report the sale as pending or failed; a value that comes with those words is no correction of a paid one.
+    /// False if the request reported the sale as pending or failed: such a value does not correct
+    /// the value of a paid sale.
     pub(crate) is_final: bool,
     pub(crate) arrival: Arrival,
     pub(crate) minor: i64,
@@ -41,52 +44,55 @@ pub(crate) struct Chargeback {
     pub(crate) amount: Option<(i64, Currency)>,
 }
 
-/// A reported conversion, beside the times that its sender states.
+/// The facts about a reported conversion, apart from the times that the sender states.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Reported {
-    /// Names it within its account: the transaction and the event, or what replaces a missing transaction.
+    /// Identifies it within its account: the transaction and the event, or what replaces a missing
+    /// transaction.
     pub(crate) key: String,
-    /// purchase, lead, or the event's own name.
+    /// purchase, lead, or the name of the sender's event.
     pub(crate) kind: String,
-    /// As received, else a function of the key.
+    /// As received, else computed from the key.
     pub(crate) transaction_id: String,
-    /// Another text that may lead to the visit, after the click ID.
+    /// A second text that may lead to the visit, used after the click ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reference: Option<String>,
-    /// The last value whose currency the request named.
+    /// The last value that was sent with a currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<Stated>,
-    /// The last value without a currency, read in the source's.
+    /// The last value without a currency; it is read in the source's currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bare_value: Option<Stated>,
-    /// The last request that said in so many words that it is paid: it takes back every refund and dispute before it.
+    /// The last request that explicitly said that the sale is paid: it cancels every refund and
+    /// dispute before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paid: Option<Arrival>,
-    /// The last request that said that all of the money was refunded.
+    /// The last request that said that the whole amount was refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refunded: Option<Arrival>,
-    /// Partial refunds by their ID, or by their amount where they have none; the last statement about each.
+    /// Partial refunds by their ID, or by their amount if they have none; the last statement about
+    /// each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) refunds: BTreeMap<String, Stated>,
-    /// The last stated sum of all refunds so far.
+    /// The last stated total of all refunds so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refunded_total: Option<Stated>,
-    /// The buyer's bank took money back.
+    /// The buyer's bank took the money back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) chargeback: Option<Chargeback>,
-    /// What else was sent, as text by name.
+    /// Everything else that was sent, as text by name.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub(crate) params: Metadata,
 }
 
-/// What a payment's refunds and dispute come to, in minor units of its currency.
+/// The sums of a payment's refunds and dispute, in minor units of its currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TakenBack {
     pub(super) refunded: i64,
     pub(super) disputed: i64,
     pub(super) is_disputed: bool,
-    /// The currency, where only a refund or dispute names one.
+    /// The payment's currency; if it is unknown, that of a refund or dispute.
     pub(super) currency: Option<Currency>,
 }
 
@@ -111,7 +117,7 @@ impl Reported {
         united(&mut self.params, other.params);
     }
 
-    /// The last request that said anything of the money.
+    /// When the last request arrived that stated anything about the money.
     pub(crate) fn last_arrival(&self) -> Option<Timestamp> {
         let stated = [&self.value, &self.bare_value, &self.refunded_total].into_iter().flatten();
         let stated = stated.chain(self.refunds.values()).map(|it| &it.arrival);
@@ -120,7 +126,8 @@ impl Reported {
         stated.chain(said).chain(disputed).map(|arrival| arrival.at).max()
     }
 
-    /// What it is worth. A value without a currency corrects only a sale in the currency it is read in.
+    /// The conversion's value. A value without a currency corrects a sale only if it is read in the
+    /// same currency.
     pub(crate) fn amount(&self) -> Option<Money> {
         let last = match (&self.value, &self.bare_value) {
             (Some(value), Some(bare)) if bare > value && bare.currency == value.currency => bare,
@@ -130,17 +137,17 @@ impl Reported {
         Some(last.money())
     }
 
-    /// True once anything says that money was refunded or disputed.
+    /// True once a request stated a refund or dispute that counts.
     pub(super) fn is_taken_back(&self) -> bool {
         self.is_refunded() || self.chargeback().is_some() || self.partial_refunds().next().is_some()
     }
 
-    /// True where a request said that all of it was refunded; also without any known value.
+    /// True if a request stated that the whole amount was refunded, even if the amount is unknown.
     pub(super) fn is_refunded(&self) -> bool {
         self.refunded.as_ref().is_some_and(|it| self.stands(it))
     }
 
-    /// Refunds and the dispute, for a sale that is worth this much.
+    /// The refunds and dispute of a sale with this amount.
     pub(super) fn taken_back(&self, amount: Option<Money>) -> TakenBack {
         let first = self.partial_refunds().map(|it| it.currency).next();
         let of_dispute = self.chargeback().and_then(|it| it.amount).map(|(_, currency)| currency);
@@ -166,7 +173,7 @@ impl Reported {
         TakenBack { refunded, disputed, is_disputed, currency }
     }
 
-    /// Refunds and the dispute that count, for people; `None` where there are none.
+    /// The refunds or dispute that count, as text for people; `None` if there are none.
     pub(crate) fn taken_back_in_words(&self, amount: Option<Money>) -> Option<String> {
         let taken = self.taken_back(amount);
         let money = |minor| match taken.currency {
@@ -180,13 +187,13 @@ impl Reported {
         }
     }
 
-    /// Refunds that were not taken back since, the stated sum among them.
+    /// Refunds that no later request canceled, including the stated total.
     fn partial_refunds(&self) -> impl Iterator<Item = &Stated> {
         let all = self.refunds.values().chain(&self.refunded_total);
         all.filter(|it| it.minor > 0 && self.stands(&it.arrival))
     }
 
-    /// The dispute, unless a later request says that the sale is paid, or refunded as a whole.
+    /// The dispute, unless a later request said that the sale is paid, or fully refunded.
     fn chargeback(&self) -> Option<&Chargeback> {
         let after_refund = |it: &&Chargeback| self.refunded.as_ref() < Some(&it.arrival);
         self.chargeback.as_ref().filter(|it| self.stands(&it.arrival)).filter(after_refund)
@@ -238,7 +245,7 @@ mod tests {
         Reported { chargeback: Some(chargeback), ..Reported::default() }
     }
 
-    /// What all orders of processing make of these statements.
+    /// The result of these statements, which is checked to be the same in both orders.
     fn outcome(statements: &[Reported]) -> (Option<Money>, i64, i64, bool) {
         let all = |order: &mut dyn Iterator<Item = &Reported>| {
             let mut sum = Reported::default();
@@ -249,7 +256,11 @@ mod tests {
             sum
         };
         let sum = all(&mut statements.iter());
-        assert_eq!(sum, all(&mut statements.iter().rev()), "the order of processing is nothing");
+        assert_eq!(
+            sum,
+            all(&mut statements.iter().rev()),
+            "the order of processing does not matter"
+        );
         let taken = sum.taken_back(sum.amount());
         (sum.amount(), taken.refunded, taken.disputed, taken.is_disputed)
     }

@@ -1,7 +1,8 @@
-//! Retention: visits that led to nothing go after a time.
-//! In: until when. Out: how many visits of which site go or went, and from when they were.
-//! Promise: no visit goes that a conversion, its way, an abandoned checkout, a match by hand or a waiting payment needs; nobody waits long,
-//! because it goes in small steps.
+//! Deletes old visits that led to nothing.
+//! Takes a time; returns how many visits of each site were deleted or would be, and their dates.
+//! Guarantees that no visit is deleted that a conversion, its customer journey, an abandoned
+//! checkout, a match by hand or a waiting payment needs. Deletes in small steps, so that no other
+//! writer waits long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,24 +15,24 @@ use crate::registration;
 use crate::store::{AnyConnection, Store};
 use crate::visit::{self, OldClickId};
 
-/// Click IDs in one transaction: the visit writer and the ledger wait no longer than that.
+/// Click IDs per transaction; limits how long the visit writer and the ledger wait.
 const CLICK_IDS_AT_A_TIME: i64 = 500;
-/// Between two transactions, so that whoever waits in another process gets his turn too.
+/// Pause between two transactions, so that writers in other processes get their turn.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What is asked for.
+/// Whether to delete or only to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prune {
-    /// Only say what would go.
+    /// Only count what would be deleted.
     Count,
-    /// Let it go.
+    /// Delete.
     Delete,
 }
 
-/// What goes, or went, of a site.
+/// The visits of a site that were, or would be, deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pruned {
-    /// How many.
+    /// Their number.
     pub visits: i64,
     /// The earliest.
     pub oldest: Timestamp,
@@ -39,7 +40,8 @@ pub struct Pruned {
     pub newest: Timestamp,
 }
 
-/// Lets go of the visits of click IDs that were last seen before `until` and that the ledger does not need; by `site_…`.
+/// Deletes the visits of click IDs that were last seen before `until` and that the ledger does not
+/// need. Returns them by site ID, `site_…`.
 pub(crate) async fn prune(
     store: &Store,
     until: Timestamp,
@@ -51,7 +53,7 @@ pub(crate) async fn prune(
             Prune::Count => step(&mut *store.connection().await?, &after, until, wanted).await?,
             Prune::Delete => {
                 let mut tx = store.begin().await?;
-                // No payment may be judged between the look and the deletion.
+                // No payment may be matched between the check and the deletion.
                 turn::take_all(&mut tx).await?;
                 let step = step(&mut tx, &after, until, wanted).await?;
                 tx.commit().await?;
@@ -73,7 +75,7 @@ pub(crate) async fn prune(
 
 struct Step {
     goes: Vec<OldClickId>,
-    /// Where the next one goes on.
+    /// The last click ID of this step; the next one continues after it.
     last: Option<String>,
 }
 

@@ -1,6 +1,8 @@
-//! Judging a payment from all that is known.
-//! In: a payment's facts. Out: its line in the ledger, its touches, what it waits for, what it taught, what it owes.
-//! Promise: everything is computed again and written only where it differs.
+//! Re-computes a payment's conversion from all that is known.
+//! Takes a payment's facts; writes its conversion, touchpoints, awaited visits, Stripe objects and
+//! queued messages.
+//! Guarantees that everything is computed from all facts each time, and written only where it
+//! differs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,17 +22,18 @@ use crate::settings::Source;
 use crate::store::AnyConnection;
 use crate::visit::{self, Visit};
 
-/// How long a payment that its own metadata matched waits for a checkout, which would change its transaction ID.
+/// How long a payment that its own reference matched waits for a checkout, which would change its
+/// transaction ID.
 const SHORT_HOLD: Duration = Duration::from_secs(3);
-/// Status of what its owner called the receipt of another payment.
-/// How long any other payment that may have a checkout waits for it.
+/// How long other payments without a checkout wait for it.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
-/// How long the first invoice of a subscription waits for its checkout when nothing else matches it. Its webhook may be one that Stripe tries
-/// again after minutes, and without it the destination gets no click ID. With an API key Stripe is asked after a minute, and the answer ends it.
+/// How long an unmatched first invoice of a subscription waits for its checkout: without the
+/// checkout the destination gets no click ID, and Stripe may retry its webhook only after minutes.
+/// With an API key, we ask Stripe after a minute, and its answer ends the wait.
 const FIRST_INVOICE_HOLD: Duration = Duration::from_secs(60 * 60);
 
-/// Until when a payment is held: a hold is shortened or ended, and never begins again.
+/// Returns the end of the hold. A hold can be shortened or ended, but never starts again.
 fn held_until(line: Option<&Line>, until: Timestamp) -> Option<Timestamp> {
     match line {
         Some(line) if line.paid_at.is_some() => line.owed_from.map(|known| known.min(until)),
@@ -38,7 +41,7 @@ fn held_until(line: Option<&Line>, until: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Every object a payment is to be found by, and in which role.
+/// Every object ID that this payment can be found by, each with its role.
 pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
     let (payment, contract) = (&record.payment, &record.contract);
     let identity = payment.identity().into_iter().map(|id| (id, "identity"));
@@ -49,8 +52,8 @@ pub(super) fn objects(record: &Record) -> BTreeSet<(&str, &'static str)> {
     identity.chain(lineage).chain(of_contract).collect()
 }
 
-/// Judges a payment from all that is known, and writes it with everything that follows. True when it can be found by an object that it was
-/// not found by before.
+/// Computes the payment's conversion and writes it with everything that follows. Returns true if
+/// the payment can now be found by an object ID that did not lead to it before.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
@@ -77,8 +80,9 @@ pub(super) async fn settle(
     Ok(learned)
 }
 
-/// Takes a line out of the ledger that its facts no longer make: a refund turned out to be the release of an authorization. A line that a
-/// delivery belongs to stays, so that the delivery keeps its conversion.
+/// Removes a conversion that its facts no longer create, for example when a refund turned out to be
+/// the release of an authorization. Keeps it if it has a delivery that was attempted, because the
+/// delivery needs its conversion.
 async fn unwrite(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<()> {
     if record.line.is_none() || !delivery::forget_untold(tx, &record.id).await? {
         return Ok(());
@@ -102,7 +106,7 @@ async fn write(
     let occurred_at = entry.occurred_at.unwrap_or(recorded_at);
     let mut looked = look(tx, ledger.keys, source, record).await?;
     looked.found.by_hand = match table::manual_click_id(tx, &record.id).await? {
-        // Only a recorded visit can be matched to.
+        // A payment can be matched to recorded visits only.
         Some(click_id) => visit::find(tx, &click_id).await?.map(|visit| visit.click_id),
         None => None,
     };
@@ -147,7 +151,7 @@ async fn write(
         kind: entry.kind.clone(),
         status: if is_duplicate { ConversionStatus::Duplicate } else { entry.status },
         occurred_at,
-        // What was not paid is in no report.
+        // A duplicate counts in no report.
         paid_at: entry.paid_at.filter(|_| !is_duplicate),
         amount_minor: amount.map(|amount| amount.minor),
         currency: currency.map(|currency| currency.code().to_owned()),
@@ -178,7 +182,7 @@ async fn write(
     wait_for(tx, record, was_stored, &looked.awaited).await?;
     record.line = Some(line.clone());
     if is_duplicate {
-        // What was sent already stays; what was not is not sent.
+        // Messages that were already sent stay; queued ones are removed.
         delivery::forget_untold(tx, &record.id).await?;
     } else if owed_from.is_none() {
         owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
@@ -186,13 +190,13 @@ async fn write(
     Ok(())
 }
 
-/// A checkout that only saves a card states no amount: that is 0 in the site's currency.
+/// A checkout that only saves a card states no amount: record 0 in the site's currency.
 fn nothing_to_pay(ledger: Ledger<'_>, site_id: &str, payment: &Payment) -> Option<Money> {
     let site = ledger.settings.site(site_id).filter(|_| payment.mode == Some(Mode::Setup))?;
     Some(Money { minor: 0, currency: site.currency })
 }
 
-/// An expired checkout: no conversion, but the campaign that led to it is known.
+/// Records an expired checkout. It is no conversion, but reports show which campaign led to it.
 async fn count_abandoned(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
@@ -225,21 +229,21 @@ async fn wait_for(
     table::save_waits(tx, &record.id, awaited).await
 }
 
-/// What the payment's own texts lead to.
+/// What the payment's own references and metadata lead to.
 #[derive(Default)]
 struct Looked {
     found: Found,
-    /// What came back from Stripe, judged.
+    /// The classified reference from Stripe.
     judged: Option<Reference>,
-    /// Our click ID, where one came back.
+    /// Our click ID, if Stripe returned one.
     genuine: Option<ClickId>,
-    /// Texts for which a visit or a note may still arrive.
+    /// References for which a visit or an AnyTrack click ID may still arrive.
     awaited: BTreeSet<String>,
-    /// The visits that were found on the way.
+    /// Visits that were read during the search.
     visits: Vec<Visit>,
 }
 
-/// The reference, then the metadata, in the order in which they are believed.
+/// Looks up the references, then the metadata, most reliable first.
 async fn look(
     tx: &mut AnyConnection,
     keys: &ClickIdKey,
@@ -254,7 +258,7 @@ async fn look(
         looked.found.by_anytrack_id = looked.found.by_anytrack_id.or(reference.visit_of_note);
         looked.awaited.extend(reference.awaited);
         looked.visits.extend(reference.visit);
-        // A click ID of ours says more than somebody else's text before it.
+        // Our own click ID is a better explanation than another tool's ID before it.
         let is_ours = |judged: &Option<Reference>| matches!(judged, Some(Reference::Genuine(_)));
         if looked.judged.is_none() || (is_ours(&reference.judged) && !is_ours(&looked.judged)) {
             looked.judged = reference.judged;
@@ -282,15 +286,15 @@ async fn look(
     Ok(looked)
 }
 
-/// What a text from Stripe leads to.
+/// What one text from Stripe leads to.
 #[derive(Default)]
 struct LookedUp {
     judged: Option<Reference>,
     visit_of_ours: Option<ClickId>,
     visit_of_note: Option<ClickId>,
-    /// The text itself, when a visit or a note may still arrive for it.
+    /// The text itself, if a visit or an AnyTrack click ID may still arrive for it.
     awaited: Option<String>,
-    /// The visit of either.
+    /// The visit that was found.
     visit: Option<Visit>,
 }
 
@@ -320,7 +324,7 @@ async fn look_up(
     Ok(LookedUp { judged: Some(judged), visit_of_ours, visit_of_note, awaited, visit })
 }
 
-/// The visit of a match; most were found on the way to it.
+/// The visit of a match; usually it was already read during the search.
 async fn visit_of(
     tx: &mut AnyConnection,
     looked: &mut Looked,
@@ -333,7 +337,8 @@ async fn visit_of(
     }
 }
 
-/// The visit whose browser came back from this payment's checkout to the thank-you page; until then that is awaited.
+/// Returns the visit whose browser returned from this payment's checkout to the thank-you page. If
+/// there is none yet, adds the checkout to what the payment waits for.
 async fn came_back(
     tx: &mut AnyConnection,
     record: &Record,
@@ -348,13 +353,15 @@ async fn came_back(
     Ok(None)
 }
 
-/// What is still awaited of a visit that only the request for the tag's script told of.
+/// What to wait for while a visit is known only from the request for the tag's script: its first
+/// report.
 fn first_report(visit: &Visit) -> Option<String> {
     let awaited = || format!("{}{}", table::FIRST_REPORT, visit.click_id);
     visit.is_provisional.then(awaited)
 }
 
-/// Where a payment without a reference would have got one from. A refund or a dispute says so only while its payment has not been seen.
+/// Where a payment without a reference should have got one from. Refunds and disputes count only
+/// while their payment has not been seen.
 fn origin(payment: &Payment, entry: &Entry) -> Origin {
     let is_unseen = entry.pay_fact == PayFact::Unknown;
     if !payment.sessions.is_empty() || payment.reported.is_some() {
@@ -366,7 +373,7 @@ fn origin(payment: &Payment, entry: &Entry) -> Origin {
     }
 }
 
-/// The visit's site; else the one its click ID was minted for; else the source's.
+/// The site of the visit; else the site that the click ID was created for; else the source's.
 fn site_of(
     ledger: Ledger<'_>,
     source: &Source,

@@ -1,7 +1,9 @@
-//! Sums of the days that are over, which reports read instead of conversions.
-//! In: the ledger, and a site with its zone. Out: each day's conversions summed by one thing at a time.
-//! Promise: no sum is ever wrong. Whoever changes a conversion takes its day out in the same transaction, and from then on reports read that
-//! day's conversions themselves; a day is summed from the ledger, never corrected.
+//! Rollups of past days, which reports read instead of conversions.
+//! Takes the ledger and a site with its time zone; writes each day's conversions summed by one
+//! dimension at a time.
+//! Guarantees that no rollup is ever wrong: a transaction that changes a conversion removes its day
+//! from the rolled-up days, and from then on reports read that day's conversions. A day is always
+//! rolled up from the ledger, never corrected.
 
 use std::time::Duration;
 
@@ -15,14 +17,17 @@ use crate::clock::Timestamp;
 use crate::settings::Site;
 use crate::store::{AnyConnection, Store};
 
-/// How long a day is over before it is summed: what is written about a payment that just happened then costs nothing more.
+/// How long after its end a day is rolled up: late events about recent payments then cause no extra
+/// work.
 const OVER: Duration = Duration::from_secs(2 * 3600);
-/// What occurred less long ago stands on no summed day. An hour less, because clocks differ.
+/// Anything younger than this is on no rolled-up day. It is an hour less than `OVER`, because
+/// clocks of copies differ.
 const JUST_NOW: Duration = Duration::from_secs(3600);
-/// Between two transactions, so that whoever waits gets his turn too.
+/// Pause between two transactions, so that other writers get their turn.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes the days of these lines out of the sums, in the transaction that changes them: of a line as it was, and of the same as it is now.
+/// Removes the days of these lines from the rolled-up days, in the transaction that changes them: a
+/// conversion as it was, and as it is now.
 pub(super) async fn unsum(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -34,7 +39,7 @@ pub(super) async fn unsum(
         .filter(|line| line.paid_at.is_some() && now.since(line.occurred_at) > JUST_NOW)
         .map(|line| (line.site_id.as_str(), line.livemode, line.occurred_at.as_ms()))
         .collect();
-    // In one order, so that two transactions that share the turn never wait in a circle.
+    // Sorted, so that two transactions that share the lock never wait for each other.
     places.sort_unstable();
     places.dedup();
     if places.is_empty() {
@@ -47,18 +52,19 @@ pub(super) async fn unsum(
     Ok(())
 }
 
-/// Takes all days out, in the transaction that writes many lines.
+/// Removes all days from the rolled-up days, in a transaction that writes many conversions.
 ///
 /// # Errors
-/// When the database does not answer.
+/// Fails if the database does not answer.
 pub(crate) async fn unsum_all(tx: &mut AnyConnection) -> Result<()> {
     table::unsum_all(tx).await
 }
 
-/// Sums a site's days that are over and not summed, one to a transaction. Answers how many there were.
+/// Rolls up a site's past days that are not rolled up yet, one per transaction. Returns their
+/// number.
 ///
 /// # Errors
-/// When the database does not answer; what was summed so far stays so.
+/// Fails if the database does not answer; what was rolled up so far is kept.
 pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Result<usize> {
     let (zone, name) = zone_of(&site.timezone);
     let Some((until, _)) = day_of(now.minus(OVER).as_ms(), &zone) else { return Ok(0) };
@@ -76,7 +82,8 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
         let summed: Vec<Stretch> = summed.into_iter().map(|(stretch, _)| stretch).collect();
         for (mut gap, is_first) in gaps(&summed, until) {
             if is_first {
-                // Before the first conversion there is nothing to sum, and nothing to write on every look.
+                // Before the first conversion there is nothing to roll up, so nothing is written
+                // every time.
                 let mut connection = store.connection().await?;
                 let first =
                     table::first_conversion(&mut connection, &site.id, livemode, gap).await?;
@@ -89,7 +96,7 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
                 let mut tx = store.begin().await?;
                 table::take_sums_turn(&mut tx).await?;
                 if table::is_summed(&mut tx, of, gap).await? {
-                    break; // Another copy of the program is at it. What it leaves is found at the next look.
+                    break; // Another copy of the program does it. The next run finds what is left.
                 }
                 let first = table::first_conversion(&mut tx, &site.id, livemode, gap).await?;
                 let stretch = next(gap, first.and_then(|first| day_of(first, &zone)));
@@ -103,10 +110,10 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
     Ok(days)
 }
 
-/// What is not summed; true for what has no beginning.
+/// A stretch of time that is not rolled up; true for the one without a beginning.
 type Gap = (Stretch, bool);
 
-/// What is not summed before `until`.
+/// The stretches before `until` that are not rolled up.
 fn gaps(summed: &[Stretch], until: i64) -> Vec<Gap> {
     let ends = summed.iter().map(|(from, _)| *from).chain([until]);
     let begins = [i64::MIN].into_iter().chain(summed.iter().map(|(_, to)| *to));
@@ -114,7 +121,8 @@ fn gaps(summed: &[Stretch], until: i64) -> Vec<Gap> {
     gaps.filter(|((from, to), _)| from < to).collect()
 }
 
-/// What to sum first in a gap: the day of its first conversion, or, if there is any, all that is empty before it.
+/// The stretch to roll up first in a gap: everything before the day of its first conversion, or
+/// that day if the gap begins with it.
 fn next((from, to): Stretch, day: Option<Stretch>) -> Stretch {
     match day {
         None => (from, to),
@@ -123,14 +131,14 @@ fn next((from, to): Stretch, day: Option<Stretch>) -> Stretch {
     }
 }
 
-/// As reports know it: by its IANA name, UTC where that is unknown.
+/// The zone and its name as reports use it: the IANA name, or UTC if it is unknown.
 fn zone_of(name: &str) -> (TimeZone, String) {
     let zone = TimeZone::get(name).unwrap_or(TimeZone::UTC);
     let name = zone.iana_name().filter(|name| *name != "Etc/UTC").unwrap_or("UTC").to_owned();
     (zone, name)
 }
 
-/// The day in a zone that a time stands on; `None` at the end of the calendar.
+/// The day in this zone that contains a time; `None` at the end of the calendar.
 fn day_of(ms: i64, zone: &TimeZone) -> Option<Stretch> {
     let at = jiff::Timestamp::from_millisecond(ms).ok()?;
     let date = zone.to_datetime(at).date();
@@ -146,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_are_what_is_not_summed_and_the_first_has_no_beginning() {
+    fn gaps_are_what_is_not_rolled_up_and_the_first_has_no_beginning() {
         let rows: [(&[Stretch], i64, &[Gap]); 4] = [
             (&[], 9, &[((i64::MIN, 9), true)]),
             (&[(2, 4)], 9, &[((i64::MIN, 2), true), ((4, 9), false)]),
@@ -159,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_summed_as_one_and_days_one_by_one() {
+    fn empty_time_is_rolled_up_as_one_stretch_and_days_one_by_one() {
         assert_eq!(next((0, 100), None), (0, 100));
         assert_eq!(next((0, 100), Some((20, 30))), (0, 20));
         assert_eq!(next((20, 100), Some((20, 30))), (20, 30));
@@ -171,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn days_follow_daylight_saving_and_have_the_name_that_reports_know() {
+    fn days_follow_daylight_saving_and_zones_have_the_name_that_reports_use() {
         let (berlin, name) = zone_of("europe/berlin");
         assert_eq!(name, "Europe/Berlin");
         let noon = Timestamp::parse("2026-10-25T12:00:00Z").unwrap().as_ms();

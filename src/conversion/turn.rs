@@ -1,10 +1,12 @@
-//! Turns at the ledger: which payments a transaction may write while other copies of the program write others.
-//! Takes an account and the IDs that an event names; returns once no other transaction can write a payment that they lead to.
-//! Two transactions never judge the same payment, or a payment and what it lends to, at the same time. On SQLite there is one writer anyway.
+//! Locks on payments: makes several copies of the program write the ledger without conflicts.
+//! Takes an account and the IDs that an event names; returns once no other transaction can write a
+//! payment that they lead to.
+//! Guarantees that two transactions never match the same payment, or a payment and one that depends
+//! on it, at the same time. SQLite has one writer anyway.
 //!
-//! A payment is judged by a transaction that holds all its IDs: those that name it and those of its customer and subscription. Judging it
-//! may change what payments with the same customer or subscription borrow, and those of what they share with others, so all of these are
-//! held too.
+//! A transaction locks all IDs of the payment that it matches: its own, and those of its customer
+//! and subscription. Its match may change the match of payments with the same customer or
+//! subscription, and through these of others, so their IDs are locked too.
 
 use std::collections::BTreeSet;
 
@@ -15,23 +17,28 @@ use super::table;
 use crate::store::AnyConnection;
 use crate::store::turn::{self, Hold, Names};
 
-/// Most IDs held one by one. A customer with more has the whole ledger wait.
+/// Maximum number of IDs locked one by one. A customer with more locks the ledger of the whole
+/// account.
 const MOST_IDS: usize = 100;
-/// Looks for further IDs before the whole ledger is taken: each finds something new only while others teach it.
+/// Number of searches for further IDs before the account's ledger is locked. A search finds new IDs
+/// only while other transactions add some.
 const MOST_LOOKS: usize = 5;
 
-/// Waits until no other transaction writes conversions of this account, and keeps them waiting until this one ends.
+/// Waits until no other transaction writes conversions of this account, and blocks others until
+/// this transaction ends.
 pub(super) async fn take_account(tx: &mut AnyConnection, account: &str) -> Result<()> {
     turn::take(tx, &of_account(account, Hold::Alone)).await
 }
 
-/// Waits until no transaction at all writes conversions, and keeps them waiting until this one ends. Fails within a second while a copy is
-/// frozen: what is forgotten or deleted can wait, and the others' payments cannot.
+/// Waits until no transaction at all writes conversions, and blocks others until this transaction
+/// ends. Fails within a second while a copy of the program is frozen: deleting can wait, but other
+/// transactions that queue behind this one would wait too.
 pub(super) async fn take_all(tx: &mut AnyConnection) -> Result<()> {
     turn::take_soon(tx, &Names::default().with(Hold::Alone, LEDGERS)).await
 }
 
-/// Waits until no other transaction writes a payment that these IDs lead to, and keeps them waiting until this one ends.
+/// Waits until no other transaction writes a payment that these IDs lead to, and blocks those until
+/// this transaction ends.
 pub(super) async fn take<'a>(
     tx: &mut AnyConnection,
     account: &str,
@@ -54,7 +61,8 @@ pub(super) async fn take<'a>(
         let is_free = turn::try_take(tx, &of_ids(Names::default(), account, &further)).await?;
         held.extend(further);
         if !is_free {
-            // A transaction that waits while it holds a name must ask in order, or two would wait for each other.
+            // A transaction that waits while it holds a lock must ask in order; otherwise two could
+            // wait for each other forever.
             turn::give_back(tx).await?;
             turn::take(tx, &of(account, &held)).await?;
         }
@@ -63,7 +71,7 @@ pub(super) async fn take<'a>(
     take_account(tx, account).await
 }
 
-/// The same around a payment that is stored.
+/// The same for a payment that is stored.
 pub(super) async fn take_around(tx: &mut AnyConnection, account: &str, id: &str) -> Result<()> {
     if !turn::has_rivals(tx) {
         return Ok(());
@@ -72,7 +80,7 @@ pub(super) async fn take_around(tx: &mut AnyConnection, account: &str, id: &str)
     take(tx, account, ids.iter().map(String::as_str)).await
 }
 
-/// What these IDs lead to and is not among them.
+/// The IDs that these IDs lead to, without the IDs themselves.
 async fn further(
     tx: &mut AnyConnection,
     account: &str,
@@ -89,7 +97,7 @@ async fn further(
     Ok(further)
 }
 
-/// Held by everybody who writes conversions.
+/// A lock that every transaction shares that writes conversions.
 const LEDGERS: &str = "ledgers";
 
 fn of_account(account: &str, hold: Hold) -> Names {

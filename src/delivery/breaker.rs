@@ -1,31 +1,34 @@
-//! The circuit breaker: whether a destination may be sent to, and how much at a time.
-//! In: how attempts ended. Out: nothing yet, one probe, or so many. Pure.
-//! Promise: a dead destination is asked by one probe now and then, and a wrong address costs three messages, not a day of them.
+//! The circuit breaker: decides whether a destination may be sent to, and how much at a time.
+//! Takes the outcomes of attempts; returns how many deliveries may start now: none, one probe, or
+//! up to a limit. Pure.
+//! Guarantees that a destination that is down gets one probe at a time, at growing intervals, and
+//! that a wrong address fails three messages, not all of a day.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// Attempts in a row that call for a retry, until the destination counts as down.
+/// Failed attempts in a row, each worth a retry, that open the breaker.
 const FAILURES_TO_HOLD: i64 = 10;
-/// Answers in a row that mean a wrong address or credential. Each of them gave a message up, so fewer are enough.
+/// Responses in a row that indicate a wrong address or credential. Each of them failed a message
+/// for good, so fewer are enough.
 const WRONG_ANSWERS_TO_HOLD: i64 = 3;
-/// Until the first probe; doubled after each one that failed.
+/// Time until the first probe; doubled after each probe that fails.
 const FIRST_PROBE: Duration = Duration::from_secs(30);
 pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(600);
 
-/// What is remembered of a destination's recent attempts.
+/// The state of a destination's circuit breaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Breaker {
     pub(crate) failures: i64,
     pub(crate) wrong_answers: i64,
-    /// Since when nothing but probes is sent.
+    /// Open since then: only probes are sent.
     pub(crate) held_since: Option<Timestamp>,
     pub(crate) probes: i64,
     pub(crate) probe_at: Option<Timestamp>,
-    /// At a time, while it recovers.
+    /// Maximum number of concurrent requests while the destination recovers.
     pub(crate) slots: Option<i64>,
-    /// It asked for a pause.
+    /// The destination asked for a pause until then.
     pub(crate) paused_until: Option<Timestamp>,
     pub(crate) last_error: Option<String>,
 }
@@ -33,31 +36,31 @@ pub(crate) struct Breaker {
 /// What may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permit {
-    /// Nothing before then.
+    /// Nothing before this time.
     Nothing(Timestamp),
-    /// One message, to see whether it is back.
+    /// One message, to check whether the destination is back.
     Probe,
-    /// So many at a time.
+    /// Up to this many concurrent requests.
     UpTo(i64),
 }
 
-/// How an attempt ended, as far as the destination's health goes.
+/// What the outcome of an attempt says about the destination's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// It took the message.
+    /// It accepted the message.
     Accepted,
-    /// It did not answer, or asked to come again.
+    /// It did not respond, or its response asks for a retry.
     Failing,
-    /// It answered as if the address or the credential were wrong.
+    /// Its response indicates that the address or the credential is wrong.
     WrongAddress,
-    /// It answered, and refused this very message.
+    /// It responded, and refused only this message.
     RefusedOne,
-    /// We did not send.
+    /// Nothing was sent.
     NotSent,
 }
 
 impl Breaker {
-    /// What may be sent now to a destination that takes `at_a_time`.
+    /// Returns what may be sent now to a destination that accepts `at_a_time` concurrent requests.
     pub(crate) fn permit(&self, now: Timestamp, at_a_time: i64) -> Permit {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Permit::Nothing(until);
@@ -69,12 +72,12 @@ impl Breaker {
         }
     }
 
-    /// A probe leaves; no second one goes before it can have come back.
+    /// Records that a probe is sent. No second one is sent before this one's lease ends.
     pub(crate) fn send_probe(&mut self, now: Timestamp, lease: Duration) {
         self.probe_at = Some(now.plus(lease));
     }
 
-    /// Takes note of an attempt. `pause` is what the destination asked for.
+    /// Records the outcome of an attempt. `pause` is what the destination asked for.
     pub(crate) fn note(
         &mut self,
         now: Timestamp,
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_failures_in_a_row_hold_it_and_probes_come_ever_later() {
+    fn ten_failures_in_a_row_open_it_and_probe_intervals_grow() {
         let mut breaker = Breaker::default();
         for _ in 0..9 {
             noted(&mut breaker, at(0), Sign::Failing, false);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_costs_three_messages() {
+    fn a_wrong_address_fails_three_messages() {
         let mut breaker = Breaker::default();
         for _ in 0..3 {
             assert_eq!(breaker.permit(at(0), 8), Permit::UpTo(8));
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn other_outcomes_break_the_row() {
+    fn other_outcomes_reset_the_counts() {
         for sign in [Sign::Accepted, Sign::RefusedOne] {
             let mut breaker = Breaker::default();
             for round in 0..40 {
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_probe_reopens_it_step_by_step() {
+    fn an_accepted_probe_closes_it_step_by_step() {
         let mut breaker = Breaker { held_since: Some(at(0)), ..Breaker::default() };
         for slots in [1, 2, 4, 8, 8] {
             noted(&mut breaker, at(1), Sign::Accepted, true);
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn latecomers_do_not_count_as_probes() {
+    fn attempts_that_began_before_it_opened_do_not_count_as_probes() {
         let mut breaker =
             Breaker { held_since: Some(at(0)), probe_at: Some(at(30)), ..Breaker::default() };
         noted(&mut breaker, at(1), Sign::Failing, false);
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_asked_for_is_kept_even_when_another_answer_is_good() {
+    fn a_requested_pause_is_kept_when_another_request_succeeds() {
         let mut breaker = Breaker::default();
         breaker.note(at(0), Sign::Failing, false, 8, Some(Duration::from_secs(90)), None);
         noted(&mut breaker, at(1), Sign::Accepted, false);

@@ -1,7 +1,9 @@
-//! Makes the messages of destinations that have a mapping.
-//! Takes deliveries that were queued with facts only; writes their bytes, which no retry changes, or gives up those whose mapping fails.
-//! Expressions are computed outside of any transaction, on threads of their own, so that no webhook, visit or other delivery waits for them. A crash
-//! leaves the facts where they are, and the next round makes the message.
+//! Builds the messages of destinations that have a mapping.
+//! Takes deliveries that were queued with facts only; writes their bytes, which no retry changes,
+//! or marks deliveries as failed whose mapping fails.
+//! Guarantees that no webhook, visit or other delivery waits: expressions are evaluated outside of
+//! any transaction, on their own threads. After a crash the facts are still stored, and the next
+//! run builds the message.
 
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt as _};
@@ -13,26 +15,26 @@ use crate::failpoint;
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// Messages made in one transaction.
+/// Messages built in one transaction.
 const MESSAGES_AT_A_TIME: i64 = 100;
-/// Mappings computed at a time.
+/// Mappings evaluated at the same time.
 const MAPPINGS_AT_A_TIME: usize = 4;
 
-/// A message that is still to be made.
+/// A message whose bytes are not built yet.
 pub(super) struct Unmade {
     pub(super) id: String,
     pub(super) destination_id: String,
-    /// What its mapping may use, as JSON.
+    /// The facts that its mapping may use, as JSON.
     pub(super) facts: String,
 }
 
-/// How one ended: the destination's revision, with the bytes or why there are none.
+/// A message with the revision of its destination, and its bytes or the error.
 type Ended = (Unmade, i64, Result<Made, String>);
 
-/// Makes the messages that wait. Returns how many; 0 when none does.
+/// Builds messages that have no bytes yet. Returns their number.
 ///
 /// # Errors
-/// When the database does not answer; the next round makes them.
+/// Fails if the database does not answer; the next run builds them.
 pub(crate) async fn make_messages(
     store: &Store,
     settings: &Settings,
@@ -43,11 +45,11 @@ pub(crate) async fn make_messages(
         return Ok(0);
     }
     failpoint::pass("making").await;
-    // Another copy of the program may have queued them for a destination that is new.
+    // Another copy of the program may have queued them for a new destination.
     settings.refresh(store).await?;
     let snapshot = settings.current();
     let known = unmade.into_iter().filter_map(|unmade| {
-        // One that was deleted meanwhile has given this up.
+        // If the destination was deleted meanwhile, the delivery is marked as failed already.
         let destination = snapshot.destination(&unmade.destination_id)?.clone();
         Some((unmade, destination))
     });
@@ -62,7 +64,7 @@ pub(crate) async fn make_messages(
         match made {
             Ok(made) => table::freeze(&mut tx, unmade, *revision, made).await?,
             Err(error) => {
-                tracing::warn!(delivery = unmade.id, "could not make a message: {error}");
+                tracing::warn!(delivery = unmade.id, "could not build a message: {error}");
                 table::give_up_unmade(&mut tx, clock.now(), unmade, error).await?;
             }
         }

@@ -1,6 +1,9 @@
-//! Deliveries: what is owed to a destination, when, and how it ended.
-//! In: a conversion that a destination should hear of. Out: a frozen message, sent until accepted or visibly given up.
-//! Promise: what is owed is in the transaction that made it owed; after the first attempt its bytes never change; nothing is owed twice.
+//! Deliveries: messages about conversions, queued for destinations.
+//! Takes a conversion that a destination should receive; stores a message and sends it until it is
+//! accepted, or marks it as failed where users can see it.
+//! Guarantees that a message is queued in the transaction that wrote its conversion, that its bytes
+//! don't change after the first attempt unless a user rebuilds it, and that nothing is queued
+//! twice.
 
 mod breaker;
 mod make;
@@ -22,35 +25,35 @@ use crate::money::Money;
 use crate::settings::{self, Destination, Settings};
 use crate::store::{AnyConnection, Store};
 
-/// How long a first attempt waits for a visit that may still be on its way.
+/// How long the first attempt waits for a visit that may still arrive.
 const WAIT_FOR_VISIT: Duration = Duration::from_secs(120);
 
-/// What a conversion owes to one destination.
+/// A conversion to queue for one destination.
 pub(crate) struct Owed<'a> {
     pub(crate) destination: &'a Destination,
     pub(crate) conversion_id: &'a str,
     pub(crate) outgoing: &'a Outgoing,
-    /// True while the visit of a genuine click ID has not arrived.
+    /// True while the visit of our own click ID has not arrived.
     pub(crate) waits_for_visit: bool,
-    /// From when on it was no news: its age counts from here.
+    /// When the conversion became known; its age counts from here.
     pub(crate) news_at: Timestamp,
 }
 
 impl Owed<'_> {
-    /// When its message is not worth sending any more.
+    /// When its message becomes too old to send.
     fn expires_at(&self) -> Option<Timestamp> {
         self.destination.options.expires_after().map(|after| self.news_at.plus(after))
     }
 }
 
-/// What is told about a conversion first; refunds and disputes have keys of their own.
+/// Idempotency key of the first message. Refunds and disputes use their own keys.
 const PAID: &str = "paid";
-/// Why a delivery is not retried: there is nowhere to send it.
+/// Why a delivery can't be retried: its destination was deleted.
 const DELETED: &str = "destination_deleted";
-/// A lost dispute; told once.
+/// Idempotency key of a lost dispute; at most one message per conversion.
 const DISPUTE: &str = "dispute";
 
-/// Writes what is owed, or corrects what has not been tried yet. Idempotent.
+/// Queues a message, or corrects a queued one that was not attempted yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
     let too_old_after = owed.destination.options.max_age();
     let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
@@ -63,17 +66,19 @@ pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>)
     write(tx, now, owed, &draft, &[SkipReason::NoIdentity, SkipReason::Unmatched]).await
 }
 
-/// Whether a conversion was no news any more when the destination was added. A destination of the future was added by a clock that was
-/// ahead and has been set back since; then the times cannot be compared, and what arrives just now came after it.
+/// True if the conversion became known before the destination was added. If the destination's time
+/// is in the future, the clock was ahead then and has been set back since; the times can't be
+/// compared, and a conversion that arrives now counts as later.
 fn is_before(news_at: Timestamp, added_at: Timestamp, now: Timestamp) -> bool {
     let arrives_now = now.since(news_at) < AHEAD;
     news_at < added_at && !(added_at > now && arrives_now)
 }
 
-/// Makes due what a clock that was ahead put off, and ends its leases and pauses. Answers how many deliveries.
+/// Schedules deliveries for now that a clock that was ahead had scheduled too late, and ends its
+/// leases and pauses. Returns the number of deliveries.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     table::breakers::bring_back(&mut tx, now).await?;
@@ -82,7 +87,7 @@ pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
     Ok(brought)
 }
 
-/// The same for what somebody asked for: its age is no reason.
+/// The same for a conversion that a user asked to send: its age is ignored.
 pub(crate) async fn owe_anyway(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -98,7 +103,8 @@ pub(crate) async fn owe_anyway(
     write(tx, now, owed, &draft, &cured).await
 }
 
-/// `cured` are the reasons that no longer hold. A setting changed later changes nothing that was decided.
+/// `cured` are the skip reasons that a new draft overrides. Other decisions stay, even if a setting
+/// changed since.
 async fn write(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -126,8 +132,9 @@ async fn write(
     }
 }
 
-/// Writes that more money was given back than the destination was told of; `refunded` is all of it so far. Idempotent:
-/// only growth is owed, so partial refunds add up in whatever order they come.
+/// Queues a refund if more was refunded than earlier messages stated; `refunded` is the total so
+/// far. Idempotent: only the increase is queued, so partial refunds add up in whatever order they
+/// arrive.
 pub(crate) async fn owe_refund(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -137,7 +144,7 @@ pub(crate) async fn owe_refund(
     let (destination_id, conversion_id) = (&owed.destination.id, owed.conversion_id);
     let Some(told_as) = table::transaction_told(tx, destination_id, conversion_id, PAID).await?
     else {
-        return Ok(()); // It was never told of the payment.
+        return Ok(()); // No message about the payment itself was queued for it.
     };
     let before = table::highest_refund(tx, destination_id, conversion_id).await?;
     if refunded.minor <= before {
@@ -154,7 +161,7 @@ pub(crate) async fn owe_refund(
     insert(tx, now, &key, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await
 }
 
-/// Writes that the money was lost to a dispute. Idempotent.
+/// Queues a message that the money was lost to a dispute. Idempotent.
 pub(crate) async fn owe_chargeback(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -180,23 +187,24 @@ async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'
     table::insert(tx, now, now, key, owed, &draft).await
 }
 
-/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+/// Deletes messages of a conversion that were never attempted. Returns true if no message is left.
 pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
     table::forget_untold(tx, conversion_id).await
 }
 
-/// How much destinations know of a conversion; the greater, the more.
+/// How far the messages of a conversion have come; a greater value wins when conversions are
+/// merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ToldOf {
-    /// Nothing is owed for it.
+    /// It has no message.
     Nothing,
-    /// A message waits, or was not meant to go.
+    /// It has queued or skipped messages only.
     Owed,
-    /// Somebody tried to send it.
+    /// At least one message was attempted.
     Sent,
 }
 
-/// How much destinations know of a conversion.
+/// Returns how far the messages of a conversion have come.
 pub(crate) async fn told_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<ToldOf> {
     let (rows, attempts) = table::count_of(tx, conversion_id).await?;
     Ok(match (rows, attempts) {
@@ -206,13 +214,14 @@ pub(crate) async fn told_of(tx: &mut AnyConnection, conversion_id: &str) -> Resu
     })
 }
 
-/// Gives one conversion's messages to another one that turned out to be the same. What nobody tried to send and the other owes as well goes;
-/// what both sent stays, and can be seen.
+/// Moves the messages of one conversion to another that turned out to be the same. If both have the
+/// same message, one that was never attempted is deleted; if both were attempted, both are kept and
+/// shown.
 pub(crate) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
     table::adopt(tx, from, into).await
 }
 
-/// The row that is there already.
+/// A stored delivery.
 struct Existing {
     id: String,
     state: DeliveryState,
@@ -236,21 +245,22 @@ impl Existing {
     }
 }
 
-/// What became of a wish to send again.
+/// The result of a request to resend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
-    /// It is owed again, due now, with the same bytes.
+    /// It is queued again and due now.
     Owed,
     /// There is no such delivery.
     NotFound,
-    /// It cannot be sent again from this state.
+    /// It can't be sent again in this state, or for this reason.
     NotRetryable(String),
 }
 
-/// Makes a given-up delivery owed again: the same bytes, or new ones where its mapping failed; a fresh schedule, earlier attempts stay listed. A pending one becomes due now.
+/// Queues a failed delivery again: the same bytes, or new ones if its mapping failed. The retry
+/// schedule restarts, and earlier attempts stay listed. A pending delivery becomes due now.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     let subject = table::subject(store, id).await?;
     let mut tx = store.begin().await?;
@@ -274,21 +284,22 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     Ok(retried)
 }
 
-/// Which given-up deliveries of a destination to owe again.
+/// Selects the failed deliveries of a destination to queue again.
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     /// `dst_…`.
     pub(crate) destination_id: String,
-    /// Only those given up for this reason.
+    /// Only those that failed for this reason.
     pub(crate) reason: Option<String>,
-    /// Only those owed since then.
+    /// Only those created since then.
     pub(crate) since: Timestamp,
 }
 
-/// Makes what was given up for a destination owed again; answers how many. The rate limit spreads them.
+/// Queues a destination's failed deliveries again; returns their number. The rate limit spreads
+/// them over time.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
     let mut tx = store.begin().await?;
     if settings::is_deleted(&mut tx, &chosen.destination_id).await? {
@@ -300,23 +311,24 @@ pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) ->
     Ok(count)
 }
 
-/// What a delivery is about.
+/// The destination and conversion of a delivery.
 pub(crate) struct Subject {
     pub(crate) destination_id: String,
     pub(crate) conversion_id: String,
     pub(crate) transaction_id: String,
     /// False for refunds and disputes.
     pub(crate) tells_of_payment: bool,
-    /// Whether its row still holds what its mapping used.
+    /// True if its row still has the facts that its mapping used.
     pub(crate) has_facts: bool,
 }
 
-/// What a delivery is about.
+/// Returns the destination and conversion of a delivery.
 pub(crate) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> {
     table::subject(store, id).await
 }
 
-/// Lets a message be made again by today's mapping, from the facts that it was made of. False while somebody is sending it.
+/// Lets today's mapping build a message again from the facts that it was built from. Not possible
+/// while it is being sent.
 pub(crate) async fn make_again(
     store: &Store,
     now: Timestamp,
@@ -333,7 +345,8 @@ pub(crate) async fn make_again(
     Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
 }
 
-/// Freezes a message anew, whatever was sent before; the earlier body is kept beside it.
+/// Replaces a message by a new one, whatever was sent before; the earlier body is kept. Not
+/// possible while it is being sent.
 pub(crate) async fn rebuild(
     store: &Store,
     now: Timestamp,
@@ -356,10 +369,11 @@ pub(crate) async fn rebuild(
     Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
 }
 
-/// Disables a destination: what is owed to it waits as `held`, and so does what is still to come. Enabling makes all of it due, oldest first.
+/// Enables or disables a destination. While it is disabled, its queued messages wait as `held`, and
+/// so do new ones. Enabling makes all of them due, oldest first.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn set_enabled(
     store: &Store,
     settings: &Settings,
@@ -376,14 +390,19 @@ pub(crate) async fn set_enabled(
         table::hold(&mut tx, destination_id).await?;
     }
     tx.commit().await?;
-    tracing::info!(destination_id, enabled, at = now.to_rfc3339(), "a destination was switched");
+    tracing::info!(
+        destination_id,
+        enabled,
+        at = now.to_rfc3339(),
+        "enabled or disabled a destination"
+    );
     settings.reload(store).await
 }
 
-/// Deletes a destination. What is owed to it is given up, visibly.
+/// Deletes a destination and marks its queued messages as failed.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn delete_destination(
     store: &Store,
     settings: &Settings,
@@ -397,10 +416,11 @@ pub(crate) async fn delete_destination(
     settings.reload(store).await
 }
 
-/// Gives up, visibly, what still waits for destinations that were deleted: earlier versions could leave such rows. At start.
+/// Marks messages as failed that still wait for deleted destinations: earlier versions could leave
+/// such rows. Called at start.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result<()> {
     let mut tx = store.begin().await?;
     for destination_id in settings::deleted_destinations(&mut tx).await? {
@@ -409,10 +429,11 @@ pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result
     tx.commit().await
 }
 
-/// Forgets that a destination was down: its address or credential was changed, so it is tried at once.
+/// Closes the circuit breaker of a destination whose address or credential was changed, so that it
+/// is tried at once.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn reset_breaker(store: &Store, destination_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::breakers::reset(&mut tx, destination_id).await?;
@@ -424,13 +445,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_was_set_back_makes_no_sale_older_than_its_destination() {
+    fn a_clock_that_was_set_back_does_not_make_a_new_sale_too_old() {
         let added = Timestamp::from_seconds(1_790_000_000);
         let hour = std::time::Duration::from_secs(3600);
         assert!(is_before(added.minus(hour), added, added.plus(hour)), "an old sale");
         assert!(!is_before(added, added, added.plus(hour)));
         let now = added.minus(hour);
         assert!(!is_before(now, added, now), "set back by an hour since");
-        assert!(is_before(now.minus(hour), added, now), "an old sale is old all the same");
+        assert!(is_before(now.minus(hour), added, now), "an old sale is still too old");
     }
 }

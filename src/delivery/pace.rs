@@ -1,17 +1,20 @@
-//! How many deliveries a destination may get now.
-//! In: its rate, the time. Out: tokens of a bucket that fills at its rate and holds one second of it. Pure.
+//! The rate limit of a destination.
+//! Takes its rate and the time; returns the tokens in a bucket that fills at that rate and holds
+//! one second of it.
+//! Pure: it does not read the clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// The buckets of all destinations, of this process.
+/// The token buckets of all destinations; each process has its own.
 #[derive(Debug, Default)]
 pub(super) struct Pace(HashMap<String, (Timestamp, u32)>);
 
 impl Pace {
-    /// Tokens left for a destination, or when the next one comes. A rate of 0 is no limit.
+    /// Returns the tokens left for a destination, or the time of the next one. A rate of 0 means no
+    /// limit.
     pub(super) fn available(
         &mut self,
         destination_id: &str,
@@ -23,7 +26,7 @@ impl Pace {
         }
         let (at, tokens) = self.0.entry(destination_id.to_owned()).or_insert((now, rate));
         if now < *at {
-            *at = now; // The clock was set back; waiting for the old time would stop all deliveries until then.
+            *at = now; // The clock was set back. Waiting for the old time would stop deliveries.
         }
         let earned = now.since(*at).as_millis() * u128::from(rate) / 1000;
         if earned > 0 {
@@ -53,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_a_bucket_of_one_second() {
+    fn the_bucket_holds_one_second_of_the_rate() {
         let mut pace = Pace::default();
         assert_eq!(pace.available("a", 10, at(0)), Ok(10));
         pace.spend("a", 10);
@@ -65,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_dry_the_bucket_up() {
+    fn a_clock_that_is_set_back_does_not_empty_the_bucket() {
         let mut pace = Pace::default();
         assert_eq!(pace.available("a", 10, at(86_400_000)), Ok(10));
         pace.spend("a", 10);

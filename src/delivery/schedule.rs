@@ -1,5 +1,7 @@
-//! When to try again.
-//! In: the schedule, how many tries it has seen, what the destination asked for, a random share. Out: the pause, or that it is over. Pure.
+//! When to retry a delivery.
+//! Takes the retry schedule, the number of tries, the pause that the destination asked for, and a
+//! random share; returns the pause, or that no retry is left.
+//! Pure: the random share is an argument.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use crate::clock::Timestamp;
 /// Longest pause a destination can ask for with `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The pause after the `tries`-th try of a schedule (1 is the first), or `None` when it was the last.
+/// The pause after the `tries`-th try of a schedule (1 is the first), or `None` if it was the last.
 /// `jitter_per_mille` from 0 to 1000 spreads it over ±20 %.
 pub(super) fn pause_after(
     schedule: &[Duration],
@@ -22,12 +24,12 @@ pub(super) fn pause_after(
     Some(Duration::from_millis(jittered).max(asked_pause(retry_after.unwrap_or_default())))
 }
 
-/// The pause that is granted of the one asked for.
+/// The requested pause, limited to the longest that is allowed.
 pub(super) fn asked_pause(asked: Duration) -> Duration {
     asked.min(MAX_RETRY_AFTER)
 }
 
-/// `Retry-After` as seconds or an HTTP date; garbage and past dates are ignored.
+/// Reads `Retry-After` as seconds or an HTTP date; ignores invalid values and past dates.
 pub(super) fn read_retry_after(header: &str, now: Timestamp) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse::<u64>() {

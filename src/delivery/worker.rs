@@ -1,7 +1,9 @@
-//! The delivery worker: claim → send → settle.
-//! In: what is due. Out: attempts, and deliveries that are delivered, due later, or given up.
-//! Promise: each destination has slots, a pace and a breaker of its own, so that a slow or dead one holds up no other. A claim is committed
-//! before the send and is only a lease, so a dead worker needs no cleaning; no transaction spans a send. Idle, it asks the database next to nothing.
+//! The delivery worker: claims deliveries, sends them and records their outcomes.
+//! Takes due deliveries; writes attempts, and marks deliveries as delivered, due later, or failed.
+//! Guarantees that a slow or dead destination delays no other: each has its own concurrency limit,
+//! rate limit and circuit breaker. A claim is committed before the request and is only a lease, so
+//! a dead worker needs no cleanup; no transaction is open during a request. An idle worker makes
+//! almost no database queries.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,21 +25,24 @@ use crate::ids;
 use crate::settings::{Destination, Settings, Snapshot};
 use crate::store::{Engine, Store, Trace};
 
-/// Longer than any attempt can take, short enough that a dead worker's deliveries are soon somebody's.
+/// Longer than any attempt can take, and short enough that a dead worker's deliveries are soon
+/// claimed by another.
 const LEASE: Duration = Duration::from_secs(60);
-/// How soon we look again while other replicas hold all slots of a destination.
-const CROWDED_LOOK: Duration = Duration::from_secs(1);
-/// Bells ring in one process only. Of several replicas one may have died owing something, so the others look by themselves.
-const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
-/// A SQLite file is served by one process, but a command such as `backfill` may write beside it. This often its trace is looked at, and the
-/// database only if that has changed.
-const LOOK_FOR_COMMANDS: Duration = Duration::from_secs(60);
-/// The longest that a look is put off: a pause that was asked for.
-const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
-/// Times that the end of an attempt is tried to be written before its lease has to do.
+/// Poll interval while other replicas use all of a destination's concurrent requests.
+const CROWDED_POLL: Duration = Duration::from_secs(1);
+/// Poll interval on PostgreSQL. A wake-up reaches one process only, and another replica may have
+/// died after it queued something.
+const POLL_FOR_REPLICAS: Duration = Duration::from_secs(5);
+/// Poll interval on SQLite. One process serves the file, but a command such as `backfill` may write
+/// to it too. Each poll compares the store's trace, and queries the database only if that has
+/// changed.
+const POLL_FOR_COMMANDS: Duration = Duration::from_secs(60);
+/// Maximum time until the next poll: the longest pause that a destination can ask for.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+/// How often recording an outcome is tried before the delivery is left to its lease.
 const SETTLE_TRIES: u32 = 3;
 
-/// What does not change while it runs.
+/// What a worker needs; constant while it runs.
 #[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) store: Store,
@@ -45,11 +50,11 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) sender: Sender,
     pub(crate) schedule: Arc<[Duration]>,
-    /// Deliveries per second and destination, unless it has its own; 0 is no limit.
+    /// Rate limit in deliveries per second for each destination without its own; 0 means no limit.
     pub(crate) rate: u32,
 }
 
-/// An attempt that came back and is to be settled.
+/// An attempt that has ended and is not recorded yet.
 struct Ended {
     destination: Arc<Destination>,
     claim: Claim,
@@ -58,49 +63,50 @@ struct Ended {
     settle_tries: u32,
 }
 
-/// A look at a destination that is put off.
-struct Look {
+/// When to poll a destination next.
+struct NextPoll {
     at: Timestamp,
-    /// What the last one found: nothing is due before then, as long as nobody writes.
+    /// What the last poll found: nothing is due before then, unless somebody writes.
     due: Option<Timestamp>,
-    /// The database's trace before that look.
+    /// The store's trace before that poll.
     trace: Option<Trace>,
 }
 
-/// An attempt under way, as far as giving it back needs it.
+/// What is needed to release the lease of a running attempt.
 struct Leased {
     destination_id: String,
     n: i64,
     lease: Timestamp,
 }
 
-/// What is under way.
+/// The state of a running worker.
 pub(crate) struct Shift {
     worker: Worker,
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     ended: Vec<Ended>,
-    /// What is claimed and has not come back, by delivery.
+    /// Claimed deliveries that have not ended, by delivery ID.
     claimed: HashMap<String, Leased>,
-    /// How many are under way, by destination.
+    /// The number of running attempts, by destination.
     busy: HashMap<String, i64>,
     pace: Pace,
-    /// When a destination is worth a look; without an entry: now.
-    looks: HashMap<String, Look>,
-    /// The last turn's transaction failed: one message may be to blame, so each is settled alone.
+    /// When to poll each destination next; without an entry, now.
+    polls: HashMap<String, NextPoll>,
+    /// True after a failed transaction: one message may be the cause, so each outcome is recorded
+    /// in a transaction of its own.
     settles_alone: bool,
     is_ending: bool,
 }
 
 impl Worker {
-    /// At start: what a dead process of this database had claimed is nobody's.
+    /// At start: on SQLite, releases what a dead process had claimed.
     pub(crate) async fn begin(&self) -> Result<()> {
         match self.store.engine() {
             Engine::Sqlite => table::end_leases(&self.store).await,
-            Engine::Postgres => Ok(()), // Other replicas hold leases too; dead ones run out.
+            Engine::Postgres => Ok(()), // Other replicas hold leases too. Those of dead ones expire.
         }
     }
 
-    /// Begins to work.
+    /// Starts to work.
     pub(crate) fn shift(&self) -> Shift {
         Shift {
             worker: self.clone(),
@@ -109,13 +115,14 @@ impl Worker {
             claimed: HashMap::new(),
             busy: HashMap::new(),
             pace: Pace::default(),
-            looks: HashMap::new(),
+            polls: HashMap::new(),
             settles_alone: false,
             is_ending: false,
         }
     }
 
-    /// What an attempt means for its delivery, for the destination's breaker, and the pause that the destination asked for.
+    /// Returns what an attempt means for its delivery and for the destination's circuit breaker,
+    /// and the pause that the destination asked for.
     fn end<'a>(
         &self,
         now: Timestamp,
@@ -139,7 +146,7 @@ impl Worker {
         };
         let tries = usize::try_from(ended.claim.tries).unwrap_or(usize::MAX);
         let pause = pause_after(&self.schedule, tries, asked, ids::random_per_mille());
-        // A destination that is down may refuse what it will take tomorrow.
+        // A destination that is down may refuse a probe that it would accept tomorrow.
         let is_final = outcome != AttemptOutcome::Retry
             && !(outcome == AttemptOutcome::Refused && ended.claim.is_probe);
         let failed = |reason| (DeliveryState::GivenUp, Some(DeliveryReason::Failed(reason)), now);
@@ -168,10 +175,11 @@ impl Worker {
 }
 
 impl Shift {
-    /// Settles what came back, claims what is due and may go, and starts to send it. Answers how many attempts began.
+    /// Records the outcomes of ended attempts, claims due deliveries and starts to send them.
+    /// Returns the number of attempts that started.
     ///
     /// # Errors
-    /// When the database does not answer; what came back is kept for the next turn.
+    /// Fails if the database does not answer; ended attempts are kept for the next turn.
     pub(crate) async fn turn(&mut self) -> Result<usize> {
         if self.settles_alone {
             self.settle_each_alone().await?;
@@ -184,7 +192,7 @@ impl Shift {
     async fn settle_and_claim(&mut self) -> Result<usize> {
         let worker = self.worker.clone();
         let (now, snapshot) = (worker.clock.now(), worker.settings.current());
-        let wanted = self.look(now, &snapshot).await?;
+        let wanted = self.due_destinations(now, &snapshot).await?;
         if self.ended.is_empty() && wanted.is_empty() {
             return Ok(0);
         }
@@ -192,7 +200,7 @@ impl Shift {
             failpoint::pass("claiming").await;
         }
         let mut tx = worker.store.begin().await?;
-        // Always in the same order, so that replicas cannot wait for each other in a circle.
+        // Always in the same order, so that replicas never wait for each other.
         let mut locked: BTreeMap<String, (Breaker, Breaker)> = BTreeMap::new();
         let ended = self.ended.iter().map(|ended| &ended.destination.id);
         for id in ended.chain(wanted.iter().map(|destination| &destination.id)) {
@@ -235,10 +243,10 @@ impl Shift {
         }
         for (ended, (state, status, error)) in std::mem::take(&mut self.ended).iter().zip(lines) {
             self.recorded(&ended.destination.id);
-            tell(ended, state, status, error.as_deref());
+            log_outcome(ended, state, status, error.as_deref());
         }
         for (id, (before, after)) in &locked {
-            tell_turns(&snapshot, id, before, after);
+            log_breaker(&snapshot, id, before, after);
         }
         let begun = claimed.len();
         for (destination, claim) in claimed {
@@ -252,19 +260,23 @@ impl Shift {
         Ok(begun)
     }
 
-    /// The destinations that something is due for and that have a slot free.
-    async fn look(&mut self, now: Timestamp, snapshot: &Snapshot) -> Result<Vec<Arc<Destination>>> {
+    /// Returns the destinations that have a due delivery and may start another request.
+    async fn due_destinations(
+        &mut self,
+        now: Timestamp,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<Arc<Destination>>> {
         let mut wanted = Vec::new();
         let enabled = snapshot.destinations.iter().filter(|found| found.enabled && !self.is_ending);
         for destination in enabled.collect::<Vec<_>>() {
-            // Nothing is put off for longer; the clock was set back.
-            let is_time = |look: &Look| look.at <= now || look.at.since(now) > LONGEST_PUT_OFF;
-            let last = self.looks.get(&destination.id);
+            // A later time means that the clock was set back.
+            let is_time = |poll: &NextPoll| poll.at <= now || poll.at.since(now) > LONGEST_DELAY;
+            let last = self.polls.get(&destination.id);
             if !last.is_none_or(is_time) || self.free(destination) <= 0 {
                 continue;
             }
             let trace = self.worker.store.trace();
-            let is_as_it_was = |last: &&Look| trace.is_some() && last.trace == trace;
+            let is_as_it_was = |last: &&NextPoll| trace.is_some() && last.trace == trace;
             let due = match last.filter(is_as_it_was) {
                 Some(last) if last.due.is_none_or(|due| due > now) => last.due,
                 _ => table::next_due(&self.worker.store, now, &destination.id).await?,
@@ -272,9 +284,9 @@ impl Shift {
             if due.is_some_and(|due| due <= now) {
                 wanted.push(destination.clone());
             } else {
-                let latest = now.plus(self.look_every());
+                let latest = now.plus(self.poll_interval());
                 let at = due.map_or(latest, |due| due.min(latest));
-                self.looks.insert(destination.id.clone(), Look { at, due, trace });
+                self.polls.insert(destination.id.clone(), NextPoll { at, due, trace });
             }
         }
         Ok(wanted)
@@ -284,7 +296,8 @@ impl Shift {
         destination.at_a_time() - self.busy.get(&destination.id).copied().unwrap_or(0)
     }
 
-    /// Claims what its breaker, its pace and its slots allow, and notes when the next look is worth it.
+    /// Claims what the destination's breaker, rate limit and concurrency limit allow, and schedules
+    /// the next poll.
     async fn claim(
         &mut self,
         tx: &mut crate::store::AnyConnection,
@@ -296,10 +309,10 @@ impl Shift {
         let permit = breaker.permit(now, destination.at_a_time());
         let tokens = match self.pace.available(&destination.id, rate, now) {
             Ok(tokens) => i64::from(tokens),
-            Err(at) => return Ok(self.look_again(&destination.id, at)),
+            Err(at) => return Ok(self.poll_again(&destination.id, at)),
         };
         let (slots, is_probe) = match permit {
-            Permit::Nothing(until) => return Ok(self.look_again(&destination.id, until)),
+            Permit::Nothing(until) => return Ok(self.poll_again(&destination.id, until)),
             Permit::Probe => (1, true),
             Permit::UpTo(slots) => {
                 let leased = table::leased(tx, now, &destination.id).await?;
@@ -308,14 +321,15 @@ impl Shift {
         };
         let limit = slots.min(tokens);
         if limit <= 0 {
-            return Ok(self.look_again(&destination.id, now.plus(CROWDED_LOOK)));
+            return Ok(self.poll_again(&destination.id, now.plus(CROWDED_POLL)));
         }
         let claims = table::claim(tx, now, now.plus(LEASE), &destination.id, limit).await?;
-        self.looks.remove(&destination.id);
+        self.polls.remove(&destination.id);
         let max_tries = i64::try_from(self.worker.schedule.len() + 1).unwrap_or(i64::MAX);
         let mut begun = Vec::with_capacity(claims.len());
         for mut claim in claims {
-            // Used all its tries without an answer, such as a message that kills the process; or came too late.
+            // Either it used all its tries without an outcome, like a message that crashes the
+            // process, or it became too old.
             let is_late = claim.expires_at.is_some_and(|expires_at| expires_at <= now);
             if is_late || claim.tries > max_tries {
                 let reason =
@@ -335,13 +349,14 @@ impl Shift {
         Ok(begun)
     }
 
-    fn look_again(&mut self, destination_id: &str, at: Timestamp) -> Vec<Claim> {
-        let look = Look { at, due: None, trace: None };
-        self.looks.insert(destination_id.to_owned(), look);
+    fn poll_again(&mut self, destination_id: &str, at: Timestamp) -> Vec<Claim> {
+        let poll = NextPoll { at, due: None, trace: None };
+        self.polls.insert(destination_id.to_owned(), poll);
         Vec::new()
     }
 
-    /// One transaction each, so that one that cannot be written keeps no other from it. Its lease then has to do.
+    /// Records each outcome in a transaction of its own, so that one that can't be written does not
+    /// block the others. After a few tries it is left to its lease.
     async fn settle_each_alone(&mut self) -> Result<()> {
         for mut ended in std::mem::take(&mut self.ended) {
             let now = self.worker.clock.now();
@@ -351,7 +366,7 @@ impl Shift {
                     tracing::error!(
                         delivery = ended.claim.id,
                         error = format!("{error:#}"),
-                        "could not write how an attempt ended"
+                        "could not record the outcome of an attempt"
                     );
                     ended.settle_tries += 1;
                     if ended.settle_tries < SETTLE_TRIES {
@@ -363,42 +378,44 @@ impl Shift {
         Ok(())
     }
 
-    /// Takes an attempt that ended: its slot is free, so its destination is worth a look.
+    /// Takes an attempt that ended. Its destination may start another request, so poll it now.
     fn take(&mut self, ended: Ended) {
         if let Some(busy) = self.busy.get_mut(&ended.destination.id) {
             *busy -= 1;
         }
         self.claimed.remove(&ended.claim.id);
-        self.looks.remove(&ended.destination.id);
+        self.polls.remove(&ended.destination.id);
         self.ended.push(ended);
     }
 
-    /// An outcome was recorded. What was read before it is out of date: then the delivery was leased, now it may be due for a retry, sooner
-    /// than the lease would have ended. Without this the retry waits for the next poll.
+    /// Schedules a poll after an outcome was recorded. An earlier poll is out of date: the delivery
+    /// was leased then, and may now be due before that lease would have ended. Without this, the
+    /// retry would wait for the next poll.
     fn recorded(&mut self, destination_id: &str) {
-        self.looks.remove(destination_id);
+        self.polls.remove(destination_id);
     }
 
-    /// Something may be owed: every destination is worth a look.
+    /// Something may have been queued: poll every destination now.
     pub(crate) fn hear_bell(&mut self) {
-        self.looks.clear();
+        self.polls.clear();
     }
 
-    /// An ordered stop: what is under way is finished, nothing is begun.
+    /// For an orderly stop: starts nothing new, and finishes what is running.
     pub(crate) fn begin_no_more(&mut self) {
         self.is_ending = true;
     }
 
-    /// The time of an ordered stop is over: attempts under way are cut off, and their deliveries are due again, for another copy or for the
-    /// next start. Their destination may have received them, as after a crash.
+    /// Ends an orderly stop that took too long: cuts off running attempts and makes their
+    /// deliveries due again, for another replica or the next start. Their destinations may have
+    /// received them, as after a crash.
     ///
     /// # Errors
-    /// When the database does not answer; the leases then end on their own.
+    /// Fails if the database does not answer; the leases then expire.
     pub(crate) async fn release(mut self) -> Result<()> {
         self.under_way.clear();
         let now = self.worker.clock.now();
         let mut tx = self.worker.store.begin().await?;
-        // Breakers first and in order, as every turn does.
+        // Breakers first and in order, as in every turn.
         let destinations: BTreeSet<_> =
             self.claimed.values().map(|leased| &leased.destination_id).collect();
         for destination_id in destinations {
@@ -410,7 +427,7 @@ impl Shift {
         tx.commit().await?;
         if !self.claimed.is_empty() {
             let deliveries = self.claimed.len();
-            tracing::warn!(deliveries, "cut off deliveries under way; they are sent again");
+            tracing::warn!(deliveries, "cut off running deliveries; they will be sent again");
         }
         Ok(())
     }
@@ -420,7 +437,8 @@ impl Shift {
         !self.under_way.is_empty()
     }
 
-    /// Waits until an attempt ended, and takes every other one that has. Never resolves when none is under way.
+    /// Waits until an attempt has ended, and takes all others that have. Never resolves if none is
+    /// running.
     pub(crate) async fn attempt_ended(&mut self) {
         match self.under_way.next().await {
             Some(ended) => self.take(ended),
@@ -431,24 +449,24 @@ impl Shift {
         }
     }
 
-    /// How long nothing is to be done unless an attempt ends or a bell rings.
+    /// How long to sleep, unless an attempt ends or a wake-up arrives.
     pub(crate) fn rest(&self) -> Duration {
         let now = self.worker.clock.now();
         let snapshot = self.worker.settings.current();
-        let looks =
+        let polls =
             snapshot.destinations.iter().filter(|found| found.enabled && self.free(found) > 0);
-        let rests = looks.map(|found| match self.looks.get(&found.id) {
+        let rests = polls.map(|found| match self.polls.get(&found.id) {
             None => Duration::ZERO,
-            Some(look) => look.at.since(now).max(Duration::from_millis(1)),
+            Some(poll) => poll.at.since(now).max(Duration::from_millis(1)),
         });
-        rests.chain([self.look_every()]).min().unwrap_or_default()
+        rests.chain([self.poll_interval()]).min().unwrap_or_default()
     }
 
-    /// How often it looks although nothing told it to.
-    fn look_every(&self) -> Duration {
+    /// The poll interval when nothing wakes the worker up.
+    fn poll_interval(&self) -> Duration {
         match self.worker.store.engine() {
-            Engine::Sqlite => LOOK_FOR_COMMANDS,
-            Engine::Postgres => LOOK_FOR_REPLICAS,
+            Engine::Sqlite => POLL_FOR_COMMANDS,
+            Engine::Postgres => POLL_FOR_REPLICAS,
         }
     }
 }
@@ -463,7 +481,7 @@ async fn settle_alone(worker: &Worker, now: Timestamp, ended: &Ended) -> Result<
     breaker.note(now, sign, probe, slots, pause, settlement.error.as_deref());
     breakers::save(&mut tx, id, &breaker).await?;
     tx.commit().await?;
-    tell(ended, settlement.state, settlement.status, settlement.error.as_deref());
+    log_outcome(ended, settlement.state, settlement.status, settlement.error.as_deref());
     Ok(())
 }
 
@@ -481,7 +499,7 @@ async fn attempt(worker: Worker, destination: Arc<Destination>, claim: Claim) ->
     Ended { destination, claim, answer, took_ms, settle_tries: 0 }
 }
 
-fn tell(ended: &Ended, state: DeliveryState, status: Option<i64>, error: Option<&str>) {
+fn log_outcome(ended: &Ended, state: DeliveryState, status: Option<i64>, error: Option<&str>) {
     tracing::info!(
         delivery = ended.claim.id,
         destination = ended.destination.key,
@@ -494,18 +512,15 @@ fn tell(ended: &Ended, state: DeliveryState, status: Option<i64>, error: Option<
     );
 }
 
-/// Says once when a destination goes down, and once when it is back.
-fn tell_turns(snapshot: &Snapshot, id: &str, before: &Breaker, after: &Breaker) {
+/// Logs once when the breaker of a destination opens, and once when it closes.
+fn log_breaker(snapshot: &Snapshot, id: &str, before: &Breaker, after: &Breaker) {
     let key = snapshot.destination(id).map_or(id, |found| found.key.as_str());
     match (before.held_since, after.held_since) {
         (None, Some(_)) => {
             let why = after.last_error.as_deref().unwrap_or_default();
-            tracing::warn!(
-                destination = key,
-                "holding a destination back, it is only probed now: {why}"
-            );
+            tracing::warn!(destination = key, "destination is down, sending only probes: {why}");
         }
-        (Some(_), None) => tracing::info!(destination = key, "a destination answers again"),
+        (Some(_), None) => tracing::info!(destination = key, "destination is up again"),
         _ => {}
     }
 }
@@ -516,7 +531,7 @@ mod tests {
     use crate::destination::Network;
     use crate::visit;
 
-    /// A worker with one destination that is owed nothing.
+    /// A worker with one destination and an empty queue.
     async fn idle_worker() -> (Worker, std::path::PathBuf) {
         let directory = std::env::temp_dir().join(format!("worker_{}", ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
@@ -535,7 +550,8 @@ mod tests {
         (worker, directory)
     }
 
-    /// How many statements a worker makes in an hour; its store is closed, so each of them fails.
+    /// The number of database queries of a worker in an hour; its store is closed, so each of them
+    /// fails.
     async fn statements_in_an_hour(worker: &Worker, shift: &mut Shift) -> usize {
         let mut statements = 0;
         for _ in 0..3600 {
@@ -543,24 +559,24 @@ mod tests {
             if shift.turn().await.is_err() {
                 statements += 1;
                 let (now, trace) = (worker.clock.now(), worker.store.trace());
-                // As if it had been answered that nothing is due.
-                let look = || Look { at: now.plus(LOOK_FOR_COMMANDS), due: None, trace };
-                shift.looks.values_mut().for_each(|put_off| *put_off = look());
+                // As if the query had found nothing due.
+                let poll = || NextPoll { at: now.plus(POLL_FOR_COMMANDS), due: None, trace };
+                shift.polls.values_mut().for_each(|put_off| *put_off = poll());
             }
         }
         statements
     }
 
     #[tokio::test]
-    async fn an_idle_worker_asks_nothing_in_an_hour_unless_somebody_else_writes() {
+    async fn an_idle_worker_queries_nothing_in_an_hour_unless_another_process_writes() {
         let (worker, directory) = idle_worker().await;
         let mut shift = worker.shift();
         assert_eq!(shift.turn().await.unwrap(), 0);
         worker.store.close().await;
-        // Closing put the log into the file, so somebody has written.
+        // Closing wrote the log into the file, which counts as a write.
         assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 1);
         assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 0);
-        // A command beside the server.
+        // Writes as a command beside the server does.
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let beside = Store::open_beside(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
         let mut tx = beside.begin().await.unwrap();
@@ -571,25 +587,25 @@ mod tests {
         assert_eq!(
             statements_in_an_hour(&worker, &mut shift).await,
             1,
-            "it is seen within a minute"
+            "it is noticed within a minute"
         );
         assert_eq!(statements_in_an_hour(&worker, &mut shift).await, 0);
-        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(directory); // Leftover temporary files do no harm.
     }
 
     #[tokio::test]
-    async fn an_idle_worker_asks_the_database_nothing_until_the_bell_rings() {
+    async fn an_idle_worker_queries_nothing_until_it_is_woken_up() {
         let (worker, directory) = idle_worker().await;
         let mut shift = worker.shift();
-        assert_eq!(shift.rest(), Duration::ZERO, "it looks once");
+        assert_eq!(shift.rest(), Duration::ZERO, "it polls once");
         assert_eq!(shift.turn().await.unwrap(), 0);
         worker.store.close().await;
         for _ in 0..3 {
-            assert_eq!(shift.rest(), LOOK_FOR_COMMANDS);
-            assert_eq!(shift.turn().await.unwrap(), 0, "a closed database would have complained");
+            assert_eq!(shift.rest(), POLL_FOR_COMMANDS);
+            assert_eq!(shift.turn().await.unwrap(), 0, "a query would fail on the closed database");
         }
         shift.hear_bell();
-        assert!(shift.turn().await.is_err(), "it looks again");
-        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+        assert!(shift.turn().await.is_err(), "it polls again");
+        let _ = std::fs::remove_dir_all(directory); // Leftover temporary files do no harm.
     }
 }

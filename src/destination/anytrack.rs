@@ -1,6 +1,7 @@
-//! AnyTrack's custom integration: the default mapping and the identity rule.
-//! In: a conversion as the outside may know it. Out: one JSON object, or why none can be sent.
-//! Promise: `clickid` is AnyTrack's own ID wherever one is known; unknown fields are left out, never sent empty; the value keeps its digits. Pure.
+//! AnyTrack's custom integration: the default message, and which click ID it contains.
+//! Takes the facts about a conversion; returns one JSON object.
+//! Pure. `clickid` is AnyTrack's own ID if one is known, unknown fields are left out instead of
+//! sent empty, and the value keeps its digits.
 //! Source: readme.anytrack.io, custom-integration-parameters and stripe.
 
 use serde::Serialize;
@@ -34,13 +35,13 @@ struct Body<'a> {
     refund_value: Option<Box<RawValue>>,
 }
 
-/// The message when no rows replace it.
+/// The message for a destination without a mapping.
 pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name: &str) -> String {
     let conversion = &outgoing.conversion;
     let digits = |value: Money| RawValue::from_string(value.decimal()).ok();
     let body = Body {
         clickid: click_id(options, outgoing),
-        // Digits as they are: through a float, 102.60 would become 102.6.
+        // Digits unchanged: as a float, 102.60 would become 102.6.
         value: outgoing.told_value().and_then(digits),
         currency: outgoing.value.as_ref().map(|value| value.currency.code()),
         email: conversion.email.as_deref(),
@@ -53,7 +54,7 @@ pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name
     serde_json::to_string(&body).expect("text and numbers serialise")
 }
 
-/// What AnyTrack gets as `clickid`.
+/// The ID that AnyTrack receives as `clickid`.
 pub(super) fn click_id<'a>(
     options: &DestinationOptions,
     outgoing: &'a Outgoing,
@@ -62,7 +63,7 @@ pub(super) fn click_id<'a>(
     anytracks(options, outgoing).or(ours)
 }
 
-/// AnyTrack's own ID, where one is known.
+/// AnyTrack's own click ID, if one is known.
 pub(super) fn anytracks<'a>(
     options: &DestinationOptions,
     outgoing: &'a Outgoing,
@@ -71,7 +72,8 @@ pub(super) fn anytracks<'a>(
     came_back(options, outgoing).or(captured).or(outgoing.registered_click_id.as_deref())
 }
 
-/// What came back from Stripe, if it is an AnyTrack click ID: their tag replaced the placeholder before ours did.
+/// The reference that Stripe returned, if it is an AnyTrack click ID: AnyTrack's tag replaced the
+/// placeholder before ours did.
 fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option<&'a str> {
     let reference = outgoing.conversion.client_reference_id.as_deref()?;
     let is_alphanumeric = reference.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -150,7 +152,8 @@ pub(super) mod tests {
         outgoing
     }
 
-    /// By the fixed message and by the default rows: they are the same to the byte.
+    /// Builds the body with the fixed message and with the default mapping, and checks that both
+    /// are the same.
     fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, SkipReason> {
         let mut destination = crate::destination::tests::destination();
         destination.options = options.clone();
@@ -179,7 +182,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refunds_and_chargebacks_are_told_only_where_wanted_and_never_as_revenue() {
+    fn refunds_and_chargebacks_are_sent_only_where_wanted_and_never_as_revenue() {
         let options = DestinationOptions {
             sends_refunds: true,
             sends_disputes: true,
@@ -245,7 +248,7 @@ pub(super) mod tests {
             ("captured with the visit", &options, &captured, Some(THEIRS), Some(OURS)),
             ("ours", &options, &purchase(), Some(OURS), Some(OURS)),
             ("ours, fallback off", &none, &purchase(), None, Some(OURS)),
-            ("somebody else's", &options, &odd, None, None),
+            ("of another tool", &options, &odd, None, None),
             (
                 "captured, of odd form",
                 &options,
@@ -262,7 +265,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_or_must_not_be_sent_says_why() {
+    fn what_can_not_or_must_not_be_sent_has_a_reason() {
         let options = DestinationOptions::default();
         let strict = DestinationOptions { sends_unmatched: false, ..DestinationOptions::default() };
         let nobody = with(|found| {

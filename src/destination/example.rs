@@ -1,7 +1,9 @@
-//! A test on demand: a message like a real one, with every name filled in, plainly marked, sent once. AnyTrack takes it for a real event, so there
-//! it has a name of its own and no value: it must not count as a sale, nor be passed on as one.
-//! In: a destination as it is now. Out: what was sent and what came back.
-//! Promise: nothing of it is kept, so it counts nowhere here; its transaction begins with `test_` and its person is nobody.
+//! Sends a test message: with a value for every name, marked as a test, once. AnyTrack treats it as
+//! a real event, so for AnyTrack it has its own event name and no value, and never counts as a
+//! sale.
+//! Takes a destination; returns what was sent and the response.
+//! Guarantees that nothing is stored, that the transaction ID begins with `test_`, and that the
+//! person is fictional.
 
 use super::facts::{Conversion, Match, News, Outgoing, Taken, Touch};
 use super::send::Answer;
@@ -12,17 +14,18 @@ use crate::ids;
 use crate::money::{Currency, Money};
 use crate::settings::{Destination, DestinationKind, DestinationOptions};
 
-/// What a test came to.
+/// The result of a test.
 pub(crate) struct Tried {
     pub(crate) message: Message,
     pub(crate) outcome: AttemptOutcome,
-    /// Where it is not an acceptance: why.
+    /// The error, unless the message was accepted.
     pub(crate) error: Option<String>,
-    /// Status and text, our own secrets taken out; none when nothing came back.
+    /// Status and body of the response, without our secrets; `None` without a response.
     pub(crate) answer: Option<(u16, String)>,
 }
 
-/// Sends a test by the present mapping. The owner's conditions do not apply: it was asked for.
+/// Sends a test message with the current mapping. The destination's conditions are ignored, because
+/// a user asked for the test.
 pub(crate) async fn try_out(
     sender: &Sender,
     now: Timestamp,
@@ -116,8 +119,8 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
     }
 }
 
-/// Nobody maps this event to an ad platform.
+/// An event name that nobody maps to an ad platform.
 const ANYTRACK_EVENT: &str = "ClickstampTest";
 
-/// Of nobody: the domain is reserved for examples.
+/// Nobody's address: the domain is reserved for examples.
 const EMAIL: &str = "clickstamp-test@example.com";

@@ -1,6 +1,8 @@
-//! What the outside may know of a conversion.
-//! In: what `conversion` fills in. Out: the one shape a conversion has in the API and in webhooks, and the names that mapping rows may use.
-//! Promise: nothing else of ours leaves; amounts are exact decimal text; what is not known is left out of the names, never null.
+//! The facts about a conversion that may leave the server.
+//! Takes what `conversion` gathers; returns the conversion as the API and webhooks show it, and the
+//! names that mappings may use.
+//! Guarantees that nothing else leaves, that amounts are exact decimal text, and that a name
+//! without a value is missing instead of null.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,7 +11,7 @@ use utoipa::ToSchema;
 use crate::domain::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 use crate::money::{Money, share};
 
-/// One conversion: the `data` of a webhook, and the API's conversion without its deliveries.
+/// One conversion: the `data` of a webhook, and a conversion in the API without its deliveries.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Conversion {
     /// `cnv_…`.
@@ -20,56 +22,56 @@ pub(crate) struct Conversion {
     pub(crate) source: String,
     /// purchase, renewal, trial, lead, or a custom event name.
     pub(crate) kind: ConversionKind,
-    /// What has become of the payment.
+    /// The status of the payment.
     pub(crate) status: ConversionStatus,
     /// Live or test.
     pub(crate) livemode: bool,
-    /// When it happened.
+    /// When the payment happened.
     pub(crate) occurred_at: String,
-    /// Exact decimal text; null where no event told.
+    /// The amount as exact decimal text; null if no event stated it.
     pub(crate) amount: Option<String>,
-    /// Three letters; null where no event told.
+    /// Three letters; null if no event stated it.
     pub(crate) currency: Option<String>,
-    /// What was given back.
+    /// The refunded amount.
     pub(crate) refunded: Option<String>,
-    /// What open disputes withhold.
+    /// The amount that open disputes withhold.
     pub(crate) disputed: Option<String>,
-    /// What lost disputes took.
+    /// The amount that lost disputes took.
     pub(crate) lost: Option<String>,
-    /// When it was paid; null where it is not, and then it counts as no revenue.
+    /// When it was paid; null if it was not, and then it is no revenue.
     pub(crate) paid_at: Option<String>,
-    /// What destinations know it by.
+    /// The transaction ID that destinations receive.
     pub(crate) transaction_id: String,
-    /// What Stripe brought back.
+    /// The reference that Stripe returned.
     pub(crate) client_reference_id: Option<String>,
-    /// The buyer's address.
+    /// The buyer's email address.
     pub(crate) email: Option<String>,
-    /// The answer of the join.
+    /// The match.
     #[serde(rename = "match")]
     pub(crate) joined: Match,
-    /// The visitor's way, first touch first.
+    /// The customer journey, first touch first.
     pub(crate) touches: Vec<Touch>,
 }
 
-/// The answer of the join.
+/// The match of a conversion.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Match {
     /// Whether there is a visit.
     pub(crate) state: MatchState,
-    /// The rule that matched.
+    /// The rule that found the visit.
     pub(crate) by: Option<MatchRule>,
-    /// Why unmatched.
+    /// Why it is unmatched.
     pub(crate) reason: Option<UnmatchedReason>,
-    /// Of the visit it is matched to.
+    /// The click ID of the visit that it is matched to.
     pub(crate) click_id: Option<String>,
 }
 
-/// One step of a visitor's way.
+/// One touchpoint of a customer journey.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Touch {
     /// `ck_…`.
     pub(crate) click_id: String,
-    /// When.
+    /// When the visit began.
     pub(crate) at: String,
     /// google, newsletter, …
     pub(crate) source: Option<String>,
@@ -77,22 +79,22 @@ pub(crate) struct Touch {
     pub(crate) medium: Option<String>,
     /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The path of the page.
+    /// The path of the landing page.
     pub(crate) landing_path: Option<String>,
 }
 
-/// What there is to tell of a conversion.
+/// What happened to a conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     /// It was paid.
     Paid,
-    /// So much more was given back.
+    /// This additional amount was refunded.
     Refund(Money),
-    /// A dispute took it.
+    /// A dispute was lost.
     Chargeback,
 }
 
-/// Money that went back, in minor units of the conversion's currency.
+/// Money that was lost again, in minor units of the conversion's currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) refunded: i64,
@@ -100,49 +102,53 @@ pub(crate) struct Taken {
     pub(crate) lost: i64,
 }
 
-/// A conversion as destinations may know it. `conversion` fills it in; nothing else of ours leaves.
+/// The facts about a conversion that destinations may receive. `conversion` fills it in; nothing
+/// else leaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) news: News,
-    /// Of this message; a refund has one of its own.
+    /// The transaction ID of this message; a refund has its own.
     pub(crate) transaction_id: String,
     pub(crate) conversion: Conversion,
-    /// What was paid.
+    /// The amount paid.
     pub(crate) amount: Option<Money>,
-    /// What the destination is told it was worth.
+    /// The value to send to the destination.
     pub(crate) value: Option<Money>,
-    /// True when what came back from Stripe equals an AnyTrack click ID captured with a visit.
+    /// True if the reference that Stripe returned is an AnyTrack click ID that was captured with a
+    /// visit.
     pub(crate) reference_was_captured: bool,
-    /// Our genuine click ID, if one is known.
+    /// Our own click ID, if one is known.
     pub(crate) click_id: Option<String>,
     /// The AnyTrack click ID captured with the matched visit.
     pub(crate) anytrack_click_id: Option<String>,
-    /// AnyTrack's click ID of a visit that we registered there ourselves.
+    /// The AnyTrack click ID of a visit that we registered with AnyTrack.
     pub(crate) registered_click_id: Option<String>,
-    /// The visitor's browser asked for privacy (GPC).
+    /// True if the visitor's browser sent Global Privacy Control (GPC).
     pub(crate) wants_privacy: bool,
-    /// The visitor is known to have agreed: the page told the tag so when the visit was recorded.
+    /// True if the visitor gave consent: the page told the tag before the visit was recorded.
     pub(crate) has_agreed: bool,
-    /// When it happened, seconds since 1970, UTC.
+    /// When the payment happened, in seconds since 1970, UTC.
     pub(crate) occurred_at_s: i64,
-    /// What Stripe said of the payment.
+    /// The facts that Stripe stated about the payment.
     pub(crate) payment: Value,
     /// The visit it is matched to.
     pub(crate) visit: Value,
     /// The site it belongs to.
     pub(crate) site: Value,
-    /// The event that states it, as Stripe sent it; null where none does, or no row asks for it.
+    /// The event that states the payment, as Stripe sent it; null if there is none, or no field of
+    /// the mapping uses it.
     pub(crate) stripe: Value,
-    /// Destinations that it came from: `dst_…`.
+    /// IDs of destinations that the conversion came from, `dst_…`.
     pub(crate) never_to: Vec<String>,
-    /// What of the amount was refunded, is disputed and was lost, in minor units.
+    /// How much of the amount was refunded, is disputed and was lost, in minor units.
     pub(crate) taken: Taken,
     /// The transaction ID of the payment itself, also in the message of a refund.
     pub(crate) original_transaction_id: String,
 }
 
 impl Outgoing {
-    /// What stands as its value: a destination may count every positive value as revenue, so what was given back stands apart.
+    /// The value of this message. It is 0 for refunds and disputes, because a destination may count
+    /// every positive value as revenue; their amount is a separate field.
     pub(crate) fn told_value(&self) -> Option<Money> {
         match self.news {
             News::Paid => self.value,
@@ -152,7 +158,7 @@ impl Outgoing {
         }
     }
 
-    /// What was given back, in the message that tells of it.
+    /// The refunded amount, in the message about a refund.
     pub(crate) fn refund_amount(&self) -> Option<Money> {
         match self.news {
             News::Refund(growth) => Some(growth),
@@ -160,7 +166,7 @@ impl Outgoing {
         }
     }
 
-    /// Where it stands, in the words of this message.
+    /// The payment's status in this message.
     pub(crate) fn status(&self) -> ConversionStatus {
         match self.news {
             News::Paid => self.conversion.status,
@@ -169,13 +175,13 @@ impl Outgoing {
         }
     }
 
-    /// What is left of the amount after refunds and lost disputes.
+    /// The amount without refunds and lost disputes.
     fn net(&self) -> Option<Money> {
         let taken = self.taken.refunded.saturating_add(self.taken.lost);
         self.amount.map(|amount| Money { minor: amount.minor.saturating_sub(taken), ..amount })
     }
 
-    /// The same share of the value that the destination gets.
+    /// The destination's value, reduced by the same share as the net amount.
     fn remaining_value(&self) -> Option<Money> {
         let (value, amount, net) = (self.value?, self.amount?, self.net()?);
         Some(Money { minor: share(value.minor, net.minor.max(0), amount.minor), ..value })
@@ -185,12 +191,12 @@ impl Outgoing {
         self.conversion.joined.state == MatchState::Matched
     }
 
-    /// The same without what names the person or their browser: e-mail, name, phone, place, and every cookie of an ad network. Click IDs stay: they
-    /// name a click on an ad.
+    /// A copy without personal data: no email, name, phone or address, and no cookie of an ad
+    /// network. Click IDs stay, because they identify a click on an ad.
     pub(crate) fn without_personal(&self) -> Self {
         let mut less = self.clone();
         less.conversion.email = None;
-        less.stripe = Value::Null; // The buyer's data is everywhere in it.
+        less.stripe = Value::Null; // It contains the buyer's data in many places.
         if let Some(visit) = less.visit.as_object_mut() {
             let cookies = visit.remove("ad_cookies");
             for name in cookies.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::keys)
@@ -212,7 +218,7 @@ impl Outgoing {
         less
     }
 
-    /// The names that mapping rows may use.
+    /// The names that mappings may use, with their values.
     pub(crate) fn names(
         &self,
         event_name: &str,
@@ -264,7 +270,7 @@ impl Outgoing {
     }
 }
 
-/// What names a person, in the spelling of [`bare`].
+/// Names of personal data, in the spelling of [`bare`].
 const PERSONAL: [&str; 26] = [
     "email",
     "mail",
@@ -293,13 +299,14 @@ const PERSONAL: [&str; 26] = [
     "ipaddress",
     "useragent",
 ];
-/// How the names of cookies begin by which ad networks know a browser, in the same spelling.
+/// Prefixes of cookie names by which ad networks recognize a browser, in the same spelling.
 const BROWSER_IDS: [&str; 19] = [
     "fbp", "fbc", "gclau", "gclaw", "gcldc", "gclgb", "gclgs", "gclha", "ga", "ttp", "ttsid",
     "uet", "scid", "rdtuuid", "atcid", "lifatid", "pin", "twid", "clientid",
 ];
 
-/// Removes an object's entries that name a person or a browser. What owners and networks call them is not known, so all usual names count.
+/// Removes entries with personal data or browser IDs from an object. Sellers and networks use many
+/// names, so all common ones are removed.
 fn remove_personal(value: &mut Value) {
     if let Some(object) = value.as_object_mut() {
         object.retain(|name, _| {
@@ -314,7 +321,7 @@ fn remove_personal(value: &mut Value) {
     }
 }
 
-/// A name without case and signs.
+/// A name in lower case without punctuation.
 fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -323,7 +330,8 @@ fn is_mixed(rest: &str) -> bool {
     rest.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// A null would read as the text `none` in an expression; a name that is missing is undefined, and so is all that follows it.
+/// Removes nulls. A null would become the text `none` in an expression, but a missing name is
+/// undefined, and so is everything below it.
 fn strip_nulls(value: &mut Value) {
     match value {
         Value::Object(object) => {

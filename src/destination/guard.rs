@@ -1,6 +1,8 @@
-//! Which addresses we refuse to talk to.
-//! In: a URL, or an address a name resolved to. Out: yes, or a sentence saying why not.
-//! Promise: the address that was checked is the address that is connected to; cloud metadata, loopback and private networks are out of reach.
+//! Refuses connections to private addresses.
+//! Takes a URL, or the addresses that a name resolved to; returns whether they are allowed, or an
+//! error text.
+//! Guarantees that the address that was checked is the one that is connected to, and that cloud
+//! metadata, loopback and private networks can't be reached.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,25 +13,34 @@ use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Checks a destination's URL: https, a host, no user or password, no private address. Called at saving and at every attempt.
+/// Checks a destination's URL: https, a host, no user or password, no private address. Called when
+/// it is saved and before every attempt.
 ///
 /// # Errors
-/// A sentence for the owner; it does not repeat the URL.
+/// Returns a sentence for users that does not repeat the URL.
 pub fn check_url(url: &str, allow_private: bool) -> Result<Url, String> {
     let url = Url::parse(url)
-        .map_err(|_| "That is not a URL: a whole one starts with https://.".to_owned())?;
+        .map_err(|_| "Enter a complete URL that starts with https://.".to_owned())?;
     match url.scheme() {
         "https" => {}
         "http" if allow_private => {}
-        "http" => return Err("The URL starts with http://. Only https:// keeps your buyers' data private on the way.".to_owned()),
+        "http" => {
+            return Err(
+                "The URL starts with http://. Use https:// to keep your buyers' data private."
+                    .to_owned(),
+            );
+        }
         _ => return Err("The URL must start with https://.".to_owned()),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("The URL holds a user name or password. It would stand in logs on the way; leave it out.".to_owned());
+        return Err(
+            "The URL contains a user name or password. Remove it, because it could appear in logs."
+                .to_owned(),
+        );
     }
-    // A host that is an address is never resolved, so it is checked here, in whatever notation it was written.
+    // A literal address is never resolved, so it is checked here, in any notation.
     let literal = match url.host() {
-        None => return Err("The URL names no host.".to_owned()),
+        None => return Err("The URL has no host.".to_owned()),
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         Some(Host::Domain(_)) => None,
@@ -46,10 +57,10 @@ fn refusal(address: IpAddr) -> String {
     )
 }
 
-/// Asks what addresses a name has.
+/// Resolves a host name to addresses.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// The system's own way to look a name up.
+/// The operating system's resolver.
 pub(super) fn system_lookup() -> Lookup {
     Arc::new(|name| {
         Box::pin(async move {
@@ -59,10 +70,10 @@ pub(super) fn system_lookup() -> Lookup {
     })
 }
 
-/// One address of a host that may be talked to, for protocols whose client does not take a resolver. It is the address to connect to.
+/// Returns the address of a host to connect to, for protocols whose client can't use a resolver.
 ///
 /// # Errors
-/// A sentence for the owner, and whether another time may be better.
+/// Returns a sentence for users, and whether to retry.
 pub(super) async fn find_address(
     host: &str,
     allow_private: bool,
@@ -83,14 +94,15 @@ pub(super) async fn find_address(
     }
 }
 
-/// A resolver that drops every address that is not public and hands only the rest to the connector. There is no second look-up
-/// between the check and the connection, so a name that changes its address (DNS rebinding) gains nothing.
+/// A resolver that drops every address that is not public, so the connector only gets the others.
+/// There is no second lookup between the check and the connection, so a name that changes its
+/// address (DNS rebinding) gains nothing.
 pub(super) struct GuardedResolver {
     pub(super) allow_private: bool,
     pub(super) lookup: Lookup,
 }
 
-/// A name that resolved to nothing but private addresses.
+/// A name resolved to private addresses only.
 #[derive(Debug)]
 pub(super) struct BlockedAddress(IpAddr);
 
@@ -112,7 +124,7 @@ impl Resolve for GuardedResolver {
                 Some(address) if public.is_empty() => {
                     Err(Box::new(BlockedAddress(*address)) as Box<dyn Error + Send + Sync>)
                 }
-                // The connector puts the URL's port in.
+                // The connector sets the URL's port.
                 _ => Ok(Box::new(public.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs),
             }
         })

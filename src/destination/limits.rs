@@ -1,7 +1,9 @@
-//! Bounds what a mapping expression can cost.
-//! Takes a compiled expression, or the value that it gave; returns an error for a product of anything but numbers, and for a value too long to write.
-//! The fuel of the template engine counts steps, but `[1] * 100000000` is one step whose list is only walked when somebody writes or compares it.
-//! Without repeated lists every value is bounded by the expression and by the facts of the conversion. Pure.
+//! Limits what a mapping expression can cost.
+//! Takes an expression or its value; returns an error for a product of anything but numbers, and
+//! for a value too long to write.
+//! The template engine limits the number of steps, but `[1] * 100000000` is one step, and its list
+//! costs time only when it is written or compared. Without repeated lists, every value is limited
+//! by the expression and by the facts of the conversion. Pure.
 
 use std::ops::Range;
 
@@ -10,18 +12,19 @@ use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse_expr};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error};
 
-/// Most products of an expression: each of their factors is computed once more.
+/// Maximum number of products in an expression: each of their factors is evaluated once more.
 const MAX_PRODUCTS: usize = 8;
 
-/// An expression that is refused: which part of it, and why.
+/// An expression that is refused: which part, and why.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) part: Range<usize>,
     pub(super) message: String,
 }
 
-/// Refuses products of anything but numbers: a text or a list repeated a hundred million times is small until it is written.
-/// A branch that is not taken counts too, so that it is refused when it is saved.
+/// Refuses products of anything but numbers: a text or a list repeated a hundred million times is
+/// small until it is written. Checks branches that are not taken too, so that the expression is
+/// refused when it is saved.
 pub(super) fn check_products(
     environment: &Environment<'_>,
     expression: &str,
@@ -30,7 +33,7 @@ pub(super) fn check_products(
     if !expression.contains('*') {
         return Ok(());
     }
-    // What cannot be parsed does not run either: compiling it reports the place.
+    // What can't be parsed can't run either: compiling it reports the error.
     let Ok(parsed) = parse_expr(expression) else { return Ok(()) };
     let mut factors = Vec::new();
     collect_factors(&parsed, &mut factors);
@@ -40,10 +43,11 @@ pub(super) fn check_products(
     }
     for factor in factors {
         let kind = value_of(environment, expression, factor, names).map(|value| value.kind());
-        // Without a number the product itself fails, in the engine's words; so does a factor that has an error.
+        // Without a number the product itself fails with the engine's error, and so does a wrong
+        // factor.
         if !matches!(kind, Ok(ValueKind::Number | ValueKind::Undefined | ValueKind::None) | Err(_))
         {
-            let message = "only numbers can be multiplied; | int makes one of a text".to_owned();
+            let message = "only numbers can be multiplied; use | int to convert text".to_owned();
             let span = factor.span();
             let part = span.start_offset as usize..span.end_offset as usize;
             return Err(Refused { part, message });
@@ -52,8 +56,8 @@ pub(super) fn check_products(
     Ok(())
 }
 
-/// Computes a part of an expression, as `Environment::compile_expression` does for a whole one. Its text would not do: the place of a part
-/// does not always include its parentheses.
+/// Evaluates a part of an expression, as `Environment::compile_expression` does for a whole one.
+/// The part's text can't be used, because its span does not always include its parentheses.
 fn value_of<'text>(
     environment: &Environment<'_>,
     expression: &'text str,
@@ -70,7 +74,8 @@ fn value_of<'text>(
     Ok(value.unwrap_or_default())
 }
 
-/// All factors, the innermost first: in this order, the products inside a factor are checked before it is computed.
+/// Collects all factors, innermost first, so that products inside a factor are checked before it is
+/// evaluated.
 fn collect_factors<'a, 'text>(expression: &'a Expr<'text>, found: &mut Vec<&'a Expr<'text>>) {
     for part in parts(expression) {
         collect_factors(part, found);
@@ -82,7 +87,7 @@ fn collect_factors<'a, 'text>(expression: &'a Expr<'text>, found: &mut Vec<&'a E
     }
 }
 
-/// The expressions that an expression is made of.
+/// The direct parts of an expression.
 fn parts<'a, 'text>(expression: &'a Expr<'text>) -> Vec<&'a Expr<'text>> {
     let of_arguments = |arguments: &'a [CallArg<'text>]| {
         arguments.iter().map(|argument| match argument {
@@ -119,11 +124,11 @@ fn parts<'a, 'text>(expression: &'a Expr<'text>) -> Vec<&'a Expr<'text>> {
     }
 }
 
-/// A value is longer than it may be.
+/// A value is longer than its limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// A value as text; a list or an object as JSON.
+/// Converts a value to text; a list or an object becomes JSON.
 pub(super) fn text(value: &Value, limit: usize) -> Result<String, TooLong> {
     match (value.as_str(), value.kind()) {
         (Some(text), _) if text.len() <= limit => Ok(text.to_owned()),
@@ -135,7 +140,8 @@ pub(super) fn text(value: &Value, limit: usize) -> Result<String, TooLong> {
     }
 }
 
-/// A value as JSON. It stops at the limit, however much there is: every element writes at least one byte.
+/// Converts a value to JSON. Stops at the limit whatever the value's size: every element writes at
+/// least one byte.
 pub(super) fn json(value: &Value, limit: usize) -> Result<String, TooLong> {
     let mut out = Bounded { text: String::new(), limit };
     write_json(value, &mut out)?;
@@ -182,7 +188,7 @@ fn write_json(value: &Value, out: &mut Bounded) -> Result<(), TooLong> {
         ValueKind::String if value.as_str().is_some_and(|text| text.len() > out.limit) => {
             Err(TooLong)
         }
-        // What has no form in JSON is null there.
+        // A value without a form in JSON becomes null.
         _ => out.push(&serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())),
     }
 }
@@ -192,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writing_stops_at_the_limit_whatever_the_value_is() {
+    fn writing_stops_at_the_limit_for_any_value() {
         let endless = Value::make_iterable(|| std::iter::repeat_n(Value::from(1), usize::MAX));
         assert_eq!(json(&endless, 100), Err(TooLong));
         assert_eq!(text(&endless, 100), Err(TooLong));
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_written_as_json_writes_it() {
+    fn values_within_the_limit_are_written_as_json() {
         let value = serde_json::json!({"a": [1, "x\"y", null, true, 1.5], "b": {}, "c": []});
         let whole = Value::from(minijinja::value::Serde(&value));
         let written: serde_json::Value = serde_json::from_str(&json(&whole, 100).unwrap()).unwrap();

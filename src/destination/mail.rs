@@ -1,7 +1,8 @@
-//! Letters: one e-mail through the owner's mail server.
-//! In: a server, a letter. Out: how it ended, and what the server said.
-//! Promise: bounded in time; a password never leaves without TLS, which is never given up for a server that has none; private addresses are
-//! refused as for destinations, and the address that was checked is the one that is connected to.
+//! Sends an email through the operator's mail server.
+//! Takes a server and a message; returns the outcome and the server's response.
+//! Guarantees a time limit, that a password is never sent without TLS (except in plain mode), and
+//! that private addresses are refused as for destinations. The address that was checked is the one
+//! that is connected to.
 
 use std::error::Error as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,25 +21,26 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::domain::AttemptOutcome;
 
-/// How a connection to a mail server is kept private.
+/// How the connection to a mail server is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Security {
-    /// It begins plain and turns to TLS before anything is said; port 587.
+    /// The connection starts unencrypted and switches to TLS before anything else is sent; port
+    /// 587.
     Starttls,
     /// TLS from the first byte; port 465.
     Tls,
-    /// None. Only inside the operator's own network.
+    /// Unencrypted. Only inside the operator's own network.
     Plain,
 }
 
-/// The server that takes the owner's letters.
+/// The operator's mail server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MailServer {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) security: Security,
-    /// Empty where it asks for none.
+    /// Empty if the server needs no login.
     pub(crate) user: String,
     #[serde(with = "exposed")]
     pub(crate) password: Secret,
@@ -46,7 +48,7 @@ pub(crate) struct MailServer {
     pub(crate) from: String,
 }
 
-/// Secrets do not serialise by accident; here one is stored.
+/// Secrets can't be serialized by accident; this one is stored on purpose.
 mod exposed {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -62,32 +64,32 @@ mod exposed {
 }
 
 impl MailServer {
-    /// What is wrong with it; a sentence for the owner.
+    /// Returns what is wrong with it, as a sentence for users.
     pub(crate) fn fault(&self, allow_private: bool) -> Option<String> {
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
         if self.host.is_empty() || !self.host.chars().all(is_host) {
-            return Some("The mail server is a name such as smtp.example.com.".to_owned());
+            return Some("Enter the name of the mail server, such as smtp.example.com.".to_owned());
         }
         if self.port == 0 {
-            return Some("The port is a number, mostly 587 or 465.".to_owned());
+            return Some("Enter the port, usually 587 or 465.".to_owned());
         }
         if self.from.parse::<Mailbox>().is_err() {
             return Some(
-                "The sender is one e-mail address, such as alerts@example.com.".to_owned(),
+                "Enter one email address as the sender, such as alerts@example.com.".to_owned(),
             );
         }
         if self.user.is_empty() != self.password.expose().is_empty() {
-            return Some("User and password belong together: enter both, or neither.".to_owned());
+            return Some("Enter both user and password, or neither.".to_owned());
         }
         (self.security == Security::Plain && !allow_private).then(|| {
-            "Without TLS the password and every alert could be read on the way. Set CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS=true \
+            "Without TLS, others could read the password and every alert. Set CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS=true \
              to use a mail server inside your own network."
                 .to_owned()
         })
     }
 }
 
-/// Who may vouch for a mail server, beside those whom the system trusts.
+/// Additional certificate authorities to trust for mail servers.
 #[derive(Clone)]
 pub(crate) struct Authorities(Certificate);
 
@@ -95,36 +97,36 @@ impl Authorities {
     /// Reads certificates in PEM form.
     pub(super) fn read(pem: &str) -> Result<Self> {
         let read = Certificate::from_pem(pem.as_bytes());
-        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it cannot be read")?))
+        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it can't be read")?))
     }
 }
 
-/// What is sent.
+/// An email to send.
 pub(crate) struct Letter<'a> {
-    /// The same at every attempt, so that a repeat can be told.
+    /// The same for every attempt, so that receivers can recognize a repeat.
     pub(crate) id: &'a str,
     pub(crate) at: Timestamp,
-    /// Addresses, comma-separated.
+    /// Comma-separated addresses.
     pub(crate) to: &'a str,
     pub(crate) subject: &'a str,
     pub(crate) text: &'a str,
 }
 
-/// Reads the addresses of a letter: comma-separated, at most ten.
+/// Checks recipients: comma-separated addresses, at most ten.
 ///
 /// # Errors
-/// A sentence for the owner.
+/// Returns a sentence for users.
 pub(crate) fn check_recipients(to: &str) -> Result<(), String> {
     let boxes: Vec<&str> = to.split(',').map(str::trim).collect();
     let wrong = boxes.iter().any(|one| one.parse::<Mailbox>().is_err() || one.contains(['<', '"']));
     if wrong || boxes.len() > 10 {
-        return Err("Enter one e-mail address, or up to ten with commas between them.".to_owned());
+        return Err("Enter one email address, or up to ten separated by commas.".to_owned());
     }
     Ok(())
 }
 
 impl Sender {
-    /// Sends a letter. The text says what the server answered, or what went wrong.
+    /// Sends an email. Returns the server's response, or what went wrong.
     pub(crate) async fn mail(
         &self,
         server: &MailServer,
@@ -135,7 +137,7 @@ impl Sender {
         }
         let sent = tokio::time::timeout(ATTEMPT_TIMEOUT, self.try_mail(server, letter)).await;
         sent.unwrap_or_else(|_| {
-            (AttemptOutcome::Retry, "the mail server gave no answer within 20 seconds".to_owned())
+            (AttemptOutcome::Retry, "the mail server did not respond within 20 seconds".to_owned())
         })
     }
 
@@ -149,7 +151,7 @@ impl Sender {
         let Some(message) = write(server, letter) else {
             return (
                 AttemptOutcome::Refused,
-                "the sender or a recipient is no e-mail address".to_owned(),
+                "the sender or a recipient is not an email address".to_owned(),
             );
         };
         let mut parameters = TlsParameters::builder(server.host.clone());
@@ -161,10 +163,7 @@ impl Sender {
             (Security::Starttls, Ok(parameters)) => Tls::Required(parameters),
             (Security::Tls, Ok(parameters)) => Tls::Wrapper(parameters),
             (_, Err(_)) => {
-                return (
-                    AttemptOutcome::Refused,
-                    "its name cannot stand in a certificate".to_owned(),
-                );
+                return (AttemptOutcome::Refused, "its name can't be in a certificate".to_owned());
             }
         };
         let mut transport =
@@ -205,7 +204,7 @@ fn write(server: &MailServer, letter: &Letter<'_>) -> Option<Message> {
     message.body(letter.text.to_owned()).ok()
 }
 
-/// The fault of the TLS handshake, however deep it lies.
+/// The TLS error, wrapped in other errors.
 fn tls_fault(error: &lettre::transport::smtp::Error) -> Option<&rustls::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -217,12 +216,13 @@ fn tls_fault(error: &lettre::transport::smtp::Error) -> Option<&rustls::Error> {
     None
 }
 
-/// What went wrong, in words for the owner. A server's own words stand in them, never ours to it.
+/// Explains to users what went wrong. The text may repeat the server's words, but never what we
+/// sent.
 fn explain(error: &lettre::transport::smtp::Error) -> (AttemptOutcome, String) {
     let said = error.to_string();
     if let Some(code) = error.status() {
         let words = format!("the mail server answered {code}: {said}");
-        // 535 and its like: the credential is wrong, and trying again may lock the account.
+        // 535 and similar: the credential is wrong, and retrying may lock the account.
         return if error.is_permanent() {
             (AttemptOutcome::Refused, words)
         } else {
@@ -231,20 +231,20 @@ fn explain(error: &lettre::transport::smtp::Error) -> (AttemptOutcome, String) {
     }
     let words = if let Some(fault) = tls_fault(error) {
         if let rustls::Error::InvalidCertificate(why) = fault {
-            let whose = "One of your own is vouched for by the file that CLICKSTAMP_SMTP_CA names.";
+            let whose = "To trust your own certificate, set CLICKSTAMP_SMTP_CA to its file.";
             format!(
-                "no private connection came about: its certificate is not valid: {}. {whose}",
+                "no encrypted connection: its certificate is not valid: {}. {whose}",
                 distrust(why)
             )
         } else {
-            format!("no private connection came about: {}", tls_words(fault))
+            format!("no encrypted connection: {}", tls_words(fault))
         }
     } else if error.is_timeout() {
-        "the mail server gave no answer within 20 seconds".to_owned()
+        "the mail server did not respond within 20 seconds".to_owned()
     } else if error.is_tls() {
-        format!("no private connection came about: {said}")
+        format!("no encrypted connection: {said}")
     } else if error.is_client() {
-        format!("it does not fit this mail server: {said}")
+        format!("the mail server does not support it: {said}")
     } else {
         format!("the mail server could not be reached: {said}")
     };

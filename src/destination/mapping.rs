@@ -1,7 +1,8 @@
-//! The mapping: rows *target field ← expression* make a message.
-//! In: rows, the names a conversion offers. Out: the frozen bytes, or which row is wrong, where, and how.
-//! Promise: an expression can neither loop nor grow without end, see `limits`; what is not known is left out, never sent empty; numbers keep their
-//! digits. Pure.
+//! The mapping: fields with expressions that build a message.
+//! Takes the fields and the names of a conversion; returns the message's bytes, or which field is
+//! wrong, where, and why.
+//! Guarantees that an expression can neither loop nor grow without limit (see `limits`), that
+//! unknown values are left out instead of sent empty, and that numbers keep their digits. Pure.
 
 use minijinja::value::{Serde, Value as Jinja, ValueKind};
 use minijinja::{Environment, Error, UndefinedBehavior};
@@ -13,42 +14,42 @@ use crate::ids;
 use crate::money::{Currency, Money};
 use crate::settings::{Encoding, Row, RowKind};
 
-/// Steps of one expression; enough for any real one, milliseconds at most.
+/// Maximum number of steps of one expression: enough for any real one, and only milliseconds.
 const FUEL: u64 = 5_000;
 const MAX_ROWS: usize = 64;
 const MAX_EXPRESSION_CHARS: usize = 500;
 const MAX_FIELD_CHARS: usize = 100;
 const MAX_RESULT_BYTES: usize = 2 * 1024;
-/// JSON is objects and lists, which are longer.
+/// JSON results are objects and lists, which are longer.
 const MAX_JSON_BYTES: usize = MAX_RESULT_BYTES * 8;
-/// Longest text that a filter takes.
+/// Maximum length of a text that a filter accepts.
 const MAX_FILTERED_BYTES: usize = 64 * 1024;
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// What expressions begin with.
+/// The names that expressions may start with.
 pub(crate) const ROOTS: [&str; 6] = ["conversion", "payment", "visit", "touches", "stripe", "site"];
 
-/// Whether a row asks for the raw event, which is read only then.
+/// True if a field uses the raw Stripe event, which is only read then.
 pub(crate) fn ask_for_stripe(rows: Option<&[Row]>) -> bool {
     rows.is_some_and(|rows| rows.iter().any(|row| row.is_on && row.expression.contains("stripe")))
 }
 
-/// A row that is wrong.
+/// An error in a field of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Which row, from 0.
+    /// Index of the field, from 0.
     pub(crate) row: usize,
-    /// Which characters of the expression.
+    /// The wrong characters of the expression.
     pub(crate) place: Option<(usize, usize)>,
     pub(crate) message: String,
 }
 
-/// What a row gives for a conversion.
+/// The result of a field for a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cell {
-    /// JSON, as it stands in a body.
+    /// JSON, as it is written to the body.
     Json(String),
-    /// Undefined or empty.
+    /// Undefined or empty: the field is left out.
     LeftOut,
 }
 
@@ -84,7 +85,7 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// A filter on text; the hash of nothing is nothing.
+/// Applies a filter to text; an undefined value stays undefined, so that nothing is never hashed.
 fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Result<Jinja, Error> {
     if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
         return Ok(Jinja::UNDEFINED);
@@ -97,7 +98,8 @@ fn on_text(value: Jinja, make: impl FnOnce(&str) -> String) -> Result<Jinja, Err
     }
 }
 
-/// Plain text for Slack, which reads these three as markup: `<!channel>` would ring everybody.
+/// Escapes text for Slack, which reads these three characters as markup: `<!channel>` would notify
+/// everyone.
 pub(crate) fn for_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -113,7 +115,7 @@ fn date(value: Jinja, format: &str) -> Result<Jinja, Error> {
     Ok(Jinja::from(text))
 }
 
-/// Minor units as exact decimal text.
+/// Converts minor units to exact decimal text.
 fn major(value: Jinja, currency: &str) -> Result<Jinja, Error> {
     if value.is_undefined() {
         return Ok(Jinja::UNDEFINED);
@@ -129,7 +131,7 @@ fn invalid(why: impl ToString) -> Error {
     Error::new(minijinja::ErrorKind::InvalidOperation, why.to_string())
 }
 
-/// What each row that is switched on gives.
+/// Evaluates each field; one that is switched off is left out.
 pub(crate) fn evaluate(rows: &[Row], names: &Value) -> Vec<Result<Cell, Fault>> {
     let (environment, names) = (environment(), Jinja::from(Serde(names)));
     let evaluate = |(at, row): (usize, &Row)| {
@@ -150,7 +152,7 @@ pub(crate) fn evaluate(rows: &[Row], names: &Value) -> Vec<Result<Cell, Fault>> 
     rows.iter().enumerate().map(evaluate).collect()
 }
 
-/// Before anything is compiled, because that computes constants.
+/// Runs before an expression is compiled, because compiling evaluates constants.
 fn check_products(
     environment: &Environment<'_>,
     at: usize,
@@ -164,7 +166,8 @@ fn check_products(
     })
 }
 
-/// The characters to mark: those that are named; where something is missing, the word before it; else all of them.
+/// The characters to mark: the ones that the error names; if something is missing, the word before
+/// it; else all of them.
 fn place(expression: &str, named: Option<std::ops::Range<usize>>) -> Option<(usize, usize)> {
     let named = named.filter(|named| expression.get(named.clone()).is_some());
     let (start, end) = match named {
@@ -172,7 +175,7 @@ fn place(expression: &str, named: Option<std::ops::Range<usize>>) -> Option<(usi
         Some(named) => {
             let before = expression[..named.start].trim_end();
             let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
-            // A blank that is wider than one byte is no place to cut.
+            // A multi-byte space is no place to cut.
             (before.get(start..).map_or(0, |_| start), before.len())
         }
         None => (0, expression.len()),
@@ -208,11 +211,12 @@ fn cell(kind: RowKind, value: &Jinja) -> Result<Cell, String> {
         RowKind::Number if is_decimal(&text) && !is_float(value) => text,
         RowKind::Number => {
             return Err(format!(
-                "“{text}” is no exact number: use conversion.value, or major(currency) on minor units"
+                "“{text}” is not an exact number: use conversion.value, or major(currency) on minor units"
             ));
         }
         RowKind::Integer => {
-            let number: i64 = text.parse().map_err(|_| format!("“{text}” is no whole number"))?;
+            let number: i64 =
+                text.parse().map_err(|_| format!("“{text}” is not a whole number"))?;
             number.to_string()
         }
         RowKind::Boolean => match text.as_str() {
@@ -225,12 +229,12 @@ fn cell(kind: RowKind, value: &Jinja) -> Result<Cell, String> {
     Ok(Cell::Json(made))
 }
 
-/// A value that went through a float has lost its exact digits.
+/// True for a value that was computed as a float and so has lost its exact digits.
 fn is_float(value: &Jinja) -> bool {
     value.kind() == ValueKind::Number && !value.is_integer()
 }
 
-/// `-12.30`: digits, at most one point between them.
+/// True for decimal text such as `-12.30`: digits, with at most one point between them.
 fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, rest) = digits.split_once('.').unwrap_or((digits, "0"));
@@ -238,7 +242,7 @@ fn is_decimal(text: &str) -> bool {
     all(whole) && all(rest) && (whole.len() == 1 || !whole.starts_with('0'))
 }
 
-/// The message, or the first row that fails.
+/// Builds the message, or returns the first error.
 pub(crate) fn build(rows: &[Row], names: &Value, encoding: Encoding) -> Result<String, Fault> {
     let mut fields = Vec::with_capacity(rows.len());
     for (row, cell) in rows.iter().zip(evaluate(rows, names)) {
@@ -255,7 +259,7 @@ pub(crate) fn build(rows: &[Row], names: &Value, encoding: Encoding) -> Result<S
 }
 
 fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
-    // Text without its quotes, for parameters.
+    // In query strings and forms, a text is written without quotes.
     let plain = |json: &String| match serde_json::from_str(json) {
         Ok(Value::String(text)) => text,
         _ => json.clone(),
@@ -270,7 +274,7 @@ fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
             form.extend_pairs(fields.iter().map(|(name, json)| (*name, plain(json))));
             form.finish()
         }
-        // RFC 3986: a blank is %20, because not every receiver reads a plus as one.
+        // RFC 3986: a space is %20, because not every receiver reads a plus as a space.
         Encoding::Query => {
             let escape =
                 |text: &str| percent_encoding::utf8_percent_encode(text, UNRESERVED).to_string();
@@ -282,11 +286,11 @@ fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
     }
 }
 
-/// Everything but letters, digits and `-._~`.
+/// Everything except letters, digits and `-._~`.
 const UNRESERVED: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Everything that is wrong with rows, tried on these conversions.
+/// Returns all errors in the fields, which are evaluated for these conversions.
 pub(crate) fn check(rows: &[Row], samples: &[Value]) -> Vec<Fault> {
     let mut faults = Vec::new();
     if rows.len() > MAX_ROWS {
@@ -297,7 +301,8 @@ pub(crate) fn check(rows: &[Row], samples: &[Value]) -> Vec<Fault> {
         faults.extend(check_row(rows, at, samples.first()));
     }
     if faults.is_empty() {
-        // minijinja tells of an unknown filter only when it is used, so every row is tried on every sample.
+        // minijinja reports an unknown filter only when it is used, so every field is evaluated for
+        // every sample.
         for fault in
             samples.iter().flat_map(|sample| evaluate(rows, sample)).filter_map(Result::err)
         {
@@ -313,11 +318,11 @@ fn check_row(rows: &[Row], at: usize, sample: Option<&Value>) -> Option<Fault> {
     let row = rows.get(at)?;
     let is_again = |other: &Row| other.field == row.field && other.is_on && row.is_on;
     let message = if row.field.is_empty() || row.field.chars().count() > MAX_FIELD_CHARS {
-        format!("a field has a name of at most {MAX_FIELD_CHARS} characters")
+        format!("a field name has 1 to {MAX_FIELD_CHARS} characters")
     } else if row.field.chars().any(char::is_control) {
-        "a field's name holds no control characters".to_owned()
+        "a field name contains no control characters".to_owned()
     } else if rows[..at].iter().any(is_again) {
-        format!("“{}” stands twice", row.field)
+        format!("there is more than one field “{}”", row.field)
     } else if row.expression.chars().count() > MAX_EXPRESSION_CHARS {
         format!("an expression has at most {MAX_EXPRESSION_CHARS} characters")
     } else if row.expression.trim().is_empty() && row.is_on {
@@ -328,7 +333,8 @@ fn check_row(rows: &[Row], at: usize, sample: Option<&Value>) -> Option<Fault> {
     Some(Fault { row: at, place: None, message })
 }
 
-/// A name that no conversion has, with the nearest one that exists. Which metadata and parameters there are, only the owner knows.
+/// Finds a name that no conversion has, and suggests the nearest one that exists. Names in metadata
+/// and parameters are not checked, because only the seller knows them.
 fn unknown_name(at: usize, row: &Row, sample: &Value) -> Option<Fault> {
     let environment = environment();
     if let Err(fault) = check_products(&environment, at, row, &Jinja::from(Serde(sample))) {
@@ -355,13 +361,11 @@ fn unknown_name(at: usize, row: &Row, sample: &Value) -> Option<Fault> {
     Some(Fault {
         row: at,
         place: Some((start, start + name.len())),
-        message: format!(
-            "there is no “{name}”; did you mean {near}? A fixed text stands in quotes"
-        ),
+        message: format!("there is no “{name}”; did you mean {near}? Put a fixed text in quotes"),
     })
 }
 
-/// How many letters lie between two words (Levenshtein); the last parts of dotted names count.
+/// The edit distance of two words (Levenshtein); of dotted names, the last part is compared.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.rsplit('.').next().unwrap_or(a), b.rsplit('.').next().unwrap_or(b));
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
@@ -376,14 +380,14 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.chars().count()]
 }
 
-/// Every name that a conversion offers, for completion: `conversion.value`, `visit.gclid`, …
+/// Every name that a conversion offers, for autocompletion: `conversion.value`, `visit.gclid`, …
 pub(crate) fn names_of(sample: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let roots = sample.as_object().into_iter().flatten();
     for (root, value) in roots {
         for (name, value) in value.as_object().into_iter().flatten() {
             names.push(format!("{root}.{name}"));
-            // What is worth reading of an event lies deeper.
+            // The useful part of an event is nested deeper.
             for (name, _) in value["object"].as_object().into_iter().flatten() {
                 names.push(format!("{root}.data.object.{name}"));
             }
@@ -436,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
+    fn unknown_values_are_left_out() {
         for expression in [
             "visit.nothing",
             "visit.nothing.further",
@@ -450,7 +454,7 @@ mod tests {
         }
     }
 
-    /// A conversion with an event as large as Stripe's may be.
+    /// A conversion with an event of the maximum size.
     fn large_sample() -> Value {
         let mut large = sample();
         let lines: Vec<Value> =
@@ -461,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn expressions_that_loop_or_blow_up_end_soon() {
+    fn expressions_that_loop_or_grow_without_limit_end_soon() {
         let large = large_sample();
         for expression in [
             "'x' * 1000000000",
@@ -511,7 +515,8 @@ mod tests {
                 let rows = [row(kind, expression)];
                 let stopwatch = crate::clock::Clock::stopwatch();
                 let cell = evaluate(&rows, &large).remove(0);
-                // Ten times what a release build may take: this one is not optimised, and shares its machine.
+                // Ten times what a release build may take: this build is not optimized and shares
+                // its machine.
                 let took = stopwatch.elapsed().as_millis();
                 assert!(took < 1_000, "{expression} took {took} ms");
                 if let Ok(Cell::Json(json)) = cell {
@@ -524,7 +529,7 @@ mod tests {
 
     #[test]
     fn products_are_for_numbers() {
-        let refused = "only numbers can be multiplied; | int makes one of a text";
+        let refused = "only numbers can be multiplied; use | int to convert text";
         for expression in [
             "'x' * 3",
             "3 * [1]",
@@ -569,13 +574,17 @@ mod tests {
                 Some("there is no “convrsion.email”; did you mean conversion.email?"),
             ),
             (RowKind::Text, "conversion.email | shout", None),
-            (RowKind::Number, "conversion.amount_minor / 100", Some("“102.6” is no exact number")),
+            (
+                RowKind::Number,
+                "conversion.amount_minor / 100",
+                Some("“102.6” is not an exact number"),
+            ),
             (
                 RowKind::Number,
                 "conversion.email",
-                Some("“jenny.rosen@example.com” is no exact number"),
+                Some("“jenny.rosen@example.com” is not an exact number"),
             ),
-            (RowKind::Integer, "conversion.value", Some("“102.60” is no whole number")),
+            (RowKind::Integer, "conversion.value", Some("“102.60” is not a whole number")),
             (RowKind::Text, "", Some("its expression is missing")),
             (RowKind::Text, "{% for x in y %}", None),
         ];
@@ -589,7 +598,7 @@ mod tests {
         let found = check(&[row(RowKind::Text, "conversion.emial | upper")], &[sample()]);
         assert_eq!(found[0].place, Some((0, 16)));
         let twice = [row(RowKind::Text, "'a'"), row(RowKind::Text, "'b'")];
-        assert_eq!(check(&twice, &[sample()])[0].message, "“field” stands twice");
+        assert_eq!(check(&twice, &[sample()])[0].message, "there is more than one field “field”");
         let long = row(RowKind::Text, &format!("'{}'", "x".repeat(600)));
         assert!(check(&[long], &[sample()])[0].message.contains("500 characters"));
         let many: Vec<Row> = (0..70)

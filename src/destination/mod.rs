@@ -1,6 +1,8 @@
-//! Destinations: what leaves, in which form, and what an answer means.
-//! In: a conversion as the outside may know it. Out: a message to freeze, or a reason why none; later, an outcome per answer.
-//! Promise: the message is a pure function of what is known, and nothing is ever sent to a private address unless the operator allows it.
+//! Destinations: what is sent, in which form, and what a response means.
+//! Takes a conversion reduced to what destinations may receive; returns a message, or the reason
+//! why there is none; later, an outcome for each response.
+//! Guarantees that a message depends on its input only, and that nothing is sent to a private
+//! address unless the operator allows it.
 
 mod anytrack;
 mod example;
@@ -31,7 +33,7 @@ use crate::domain::{AttemptOutcome, ConversionKind, SkipReason};
 use crate::money::Money;
 use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
 
-/// What is to be sent.
+/// A complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) event_name: String,
@@ -40,7 +42,7 @@ pub(crate) struct Message {
     pub(crate) content_type: &'static str,
 }
 
-/// A message as far as the transaction that queues it makes it.
+/// A message as built by the transaction that queues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) event_name: String,
@@ -48,12 +50,13 @@ pub(crate) struct Draft {
     pub(crate) content: Content,
 }
 
-/// What a draft says.
+/// The content of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// The standard message: its final bytes.
+    /// The final bytes of the standard message.
     Made(Made),
-    /// What the destination's mapping may use, as JSON. Expressions take longer than anybody else should wait, so [`make`] computes them later.
+    /// The facts that the destination's mapping may use, as JSON. Expressions are too slow for a
+    /// transaction that others wait for, so [`make`] evaluates them later.
     Facts(String),
 }
 
@@ -67,9 +70,9 @@ pub(crate) struct Made {
 /// Why there is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unsent {
-    /// It is not wanted.
+    /// The settings of the destination exclude it.
     Skipped(SkipReason),
-    /// The mapping fails on this conversion: which field, and why.
+    /// The mapping fails for this conversion: the field and the error.
     Broken(String),
 }
 
@@ -79,13 +82,15 @@ impl From<SkipReason> for Unsent {
     }
 }
 
-/// Content type of a message that stands in the URL.
+/// Content type of a message that is sent in the URL's query.
 pub(crate) const IN_THE_URL: &str = "query";
 
-/// Longest that a mapping is waited for. Its cost is bounded (see `limits`), so this is for a machine that is very busy.
+/// Maximum time to wait for a mapping. The cost of expressions is limited (see `limits`), so this
+/// matters only on a very busy machine.
 const MAPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a destination gets, or why it gets nothing. Computes no expression, so it is quick enough for a transaction.
+/// Returns what a destination should receive, or why it should receive nothing. Evaluates no
+/// expression, so it is fast enough for a transaction.
 pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Draft, SkipReason> {
     let options = &destination.options;
     admit(destination, outgoing)?;
@@ -123,10 +128,10 @@ fn content_type(encoding: Encoding) -> &'static str {
     }
 }
 
-/// Applies a mapping to facts. Call it through [`apart`]: it computes expressions.
+/// Applies a mapping to facts. Call it through [`apart`], because it evaluates expressions.
 fn map(options: &DestinationOptions, facts: &str) -> Result<Made, String> {
     let Some(rows) = &options.rows else {
-        return Err("its mapping was removed before the message was made".to_owned());
+        return Err("its mapping was removed before the message was built".to_owned());
     };
     let facts = serde_json::from_str(facts).map_err(|error| format!("its facts: {error}"))?;
     let body = mapping::build(rows, &facts, options.encoding).map_err(|fault| {
@@ -134,29 +139,32 @@ fn map(options: &DestinationOptions, facts: &str) -> Result<Made, String> {
         format!("the mapping of “{field}” fails: {}", fault.message)
     })?;
     if body.is_empty() {
-        return Err("none of the mapping’s fields has a value for this conversion".to_owned());
+        return Err("no field of the mapping has a value for this conversion".to_owned());
     }
     Ok(Made { body, content_type: content_type(options.encoding) })
 }
 
-/// Makes a message from facts by the destination's mapping, or says why that fails.
+/// Builds a message from facts with the destination's mapping, or returns the error.
 pub(crate) async fn make(destination: &Destination, facts: String) -> Result<Made, String> {
     let options = destination.options.clone();
     apart(move || map(&options, &facts)).await.flatten()
 }
 
-/// Computes expressions on a thread where nobody else waits for them, and waits for the result only so long.
+/// Evaluates expressions on a blocking thread, and waits for the result up to [`MAPPING_TIMEOUT`].
 pub(crate) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     match tokio::time::timeout(MAPPING_TIMEOUT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) => Err("our code panicked in its mapping; the log has the place".to_owned()),
+        Ok(Err(_)) => {
+            Err("Clickstamp panicked while it evaluated the mapping; see the log".to_owned())
+        }
         Err(_) => Err("its mapping takes too long".to_owned()),
     }
 }
 
-/// The whole message for a destination at once, or why there is none; not for a transaction.
+/// Builds the whole message for a destination at once, or returns why there is none. Too slow for a
+/// transaction.
 pub(crate) async fn compose(
     destination: &Destination,
     outgoing: &Outgoing,
@@ -169,14 +177,14 @@ pub(crate) async fn compose(
     Ok(Message { event_name, transaction_id, body, content_type })
 }
 
-/// The names that a destination's rows may use for a conversion.
+/// The names that a destination's mapping may use for a conversion.
 pub(crate) fn names(options: &DestinationOptions, outgoing: &Outgoing) -> Value {
     let anytracks = anytrack::anytracks(options, outgoing);
     let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
     outgoing.names(event_name(outgoing), anytracks, ours)
 }
 
-/// The destination's name for what happened.
+/// The destination's event name.
 fn event_name(outgoing: &Outgoing) -> &str {
     match outgoing.news {
         News::Refund(_) => return "Refund",
@@ -186,7 +194,7 @@ fn event_name(outgoing: &Outgoing) -> &str {
     match &outgoing.conversion.kind {
         ConversionKind::Purchase | ConversionKind::Renewal => "Purchase",
         ConversionKind::Trial | ConversionKind::Lead => "Lead",
-        // A page's own event must not pass for a refund.
+        // A custom event must not be mistaken for a refund.
         ConversionKind::Custom(name) if name.eq_ignore_ascii_case("refund") => "CustomRefund",
         ConversionKind::Custom(name) if name.eq_ignore_ascii_case("chargeback") => {
             "CustomChargeback"
@@ -195,7 +203,7 @@ fn event_name(outgoing: &Outgoing) -> &str {
     }
 }
 
-/// The owner's conditions.
+/// Checks the conditions in the destination's settings.
 fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReason> {
     let options = &destination.options;
     let conversion = &outgoing.conversion;
@@ -238,7 +246,7 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReaso
     }
 }
 
-/// What an answer means, and the sentence for people where it is not an acceptance.
+/// Returns what a response means, and an error text for people unless it means acceptance.
 pub(crate) fn judge(
     destination: &Destination,
     answer: &Answer,
@@ -248,7 +256,7 @@ pub(crate) fn judge(
     (outcome, error.map(|error| hide_secrets(destination, &error)))
 }
 
-/// The same by the statuses and texts that mean something else than usual.
+/// The same for given refusal texts and additional statuses to retry.
 pub(crate) fn judge_by(
     refusals: &[String],
     retry_also: &[u16],
@@ -275,7 +283,7 @@ pub(crate) fn judge_by(
                 (300..=399, _) => {
                     let to = location.as_deref().map(secrets::mask_location);
                     let to = to.unwrap_or_else(|| "another address".to_owned());
-                    (AttemptOutcome::Refused, Some(format!("it moved to {to}: put the new URL in")))
+                    (AttemptOutcome::Refused, Some(format!("it moved to {to}: enter the new URL")))
                 }
                 _ => (AttemptOutcome::Refused, Some(format!("it answered {status}"))),
             }
@@ -283,7 +291,8 @@ pub(crate) fn judge_by(
     }
 }
 
-/// A text with the destination's credentials taken out: some destinations repeat what they were asked.
+/// Removes the destination's credentials from a text: some destinations repeat the request in their
+/// response.
 pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
     Secrets::of_destination(destination).hide(answer)
 }
@@ -313,7 +322,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_answer_has_its_outcome() {
+    fn every_response_has_its_outcome() {
         let http = |status, body: &str| Answer::Http {
             status,
             body: body.to_owned(),
@@ -356,7 +365,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn test_mode_stays_here_unless_wanted() {
+    fn test_payments_are_not_sent_unless_wanted() {
         let mut destination = destination();
         let mut test = anytrack::tests::purchase();
         test.conversion.livemode = false;

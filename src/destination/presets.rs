@@ -1,15 +1,17 @@
-//! Rows to start from, and a conversion to try them on.
-//! In: a preset's word. Out: rows, method and encoding; a built-in sample for an empty installation. All of it can be edited afterwards.
+//! Presets for mappings, and a sample conversion.
+//! Takes the name of a preset; returns its fields and encoding, all of which users can edit, and a
+//! sample for installations without conversions.
+//! Guarantees that the first preset is the message that AnyTrack receives by default.
 
 use serde_json::{Value, json};
 
 use crate::settings::{Encoding, Row, RowKind};
 
-/// What a destination may start from.
+/// A preset that a mapping can start from.
 pub(crate) struct Preset {
-    /// In forms.
+    /// The value in forms.
     pub(crate) word: &'static str,
-    /// On the page.
+    /// The name on the page.
     pub(crate) name: &'static str,
     pub(crate) encoding: Encoding,
     rows: &'static [(&'static str, RowKind, &'static str, bool)],
@@ -17,7 +19,7 @@ pub(crate) struct Preset {
 
 use RowKind::{Boolean, Integer, Number, Text};
 
-/// All presets. The first one is what AnyTrack gets by default.
+/// All presets. The first one is AnyTrack's default.
 pub(crate) const PRESETS: [Preset; 4] = [
     Preset { word: "anytrack", name: "AnyTrack", encoding: Encoding::Json, rows: ANYTRACK },
     Preset { word: "zapier", name: "Zapier, Make or n8n", encoding: Encoding::Json, rows: ZAPIER },
@@ -83,7 +85,8 @@ const POSTBACK: &[(&str, RowKind, &str, bool)] = &[
     ("event", Text, "conversion.event_name", true),
 ];
 
-/// A campaign's name comes out of a visitor's address, so all of it is plain text to Slack: nobody can make it ring a channel.
+/// A campaign's name comes from the URL of a visit, so all of it is escaped for Slack: otherwise
+/// anybody could notify a channel.
 const SLACK: &[(&str, RowKind, &str, bool)] = &[(
     "text",
     Text,
@@ -95,12 +98,12 @@ const SLACK: &[(&str, RowKind, &str, bool)] = &[(
 )];
 
 impl Preset {
-    /// The preset of this word.
+    /// The preset with this form value.
     pub(crate) fn find(word: &str) -> Option<&'static Self> {
         PRESETS.iter().find(|preset| preset.word == word)
     }
 
-    /// Its rows.
+    /// The preset's fields.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let row = |(field, kind, expression, is_on): &(&str, RowKind, &str, bool)| Row {
             field: (*field).to_owned(),
@@ -112,7 +115,7 @@ impl Preset {
     }
 }
 
-/// A conversion that never was, with every name filled in.
+/// A fictional conversion with a value for every name.
 pub(crate) fn sample() -> Value {
     json!({
         "conversion": {

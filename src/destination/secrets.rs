@@ -1,6 +1,7 @@
-//! Hides credentials in what the other side says.
-//! Takes the URL, headers and secrets of a destination; returns any text without them, in whatever form it repeats them.
-//! Every text that leaves goes through here: the log, the API, pages, stored answers, alerts. Pure.
+//! Hides credentials in texts of the other side.
+//! Takes the URL, headers and secrets of a destination; removes them from any text, in every form
+//! that it may repeat them in.
+//! Every text that leaves passes through here: log, API, pages, stored responses, alerts. Pure.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +13,15 @@ use url::Url;
 use crate::config::Secret;
 use crate::settings::Destination;
 
-/// Replaces a secret.
+/// The replacement of a secret.
 const HIDDEN: &str = "***";
-/// Shorter texts are no secrets, and hiding them would make an answer unreadable.
+/// Shorter texts are no secrets, and hiding them would make a response unreadable.
 const MIN_SECRET: usize = 4;
-/// A part of a path or query of this length is taken for a credential; a shorter one only if it has a digit.
+/// A part of a path or query is taken for a credential if it has this length, or a shorter one and
+/// a digit.
 const MIN_PART: usize = 12;
 const MIN_PART_WITH_DIGIT: usize = 5;
-/// What JavaScript's `encodeURIComponent` leaves as it is.
+/// The characters that JavaScript's `encodeURIComponent` leaves unchanged.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -33,19 +35,19 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
 
 /// The credentials of one destination or alert recipient, in every form.
 pub(crate) struct Secrets {
-    /// Longest first, so that no part of one is left over.
+    /// Longest first, so that no part of a longer one remains.
     forms: Vec<String>,
 }
 
 impl Secrets {
-    /// Of an address and what signs the messages to it.
+    /// The secrets of a URL, and those that sign messages to it.
     pub(crate) fn of(url: &Secret, others: &[&Secret]) -> Self {
         let mut secrets = of_url(url.expose());
         secrets.extend(others.iter().map(|secret| secret.expose().to_owned()));
         Self::all(secrets)
     }
 
-    /// Of a destination: its URL, its headers, its signing secrets.
+    /// The secrets of a destination: its URL, headers and signing secrets.
     pub(crate) fn of_destination(destination: &Destination) -> Self {
         let mut secrets = of_url(destination.url.expose());
         for header in &destination.options.headers {
@@ -67,7 +69,7 @@ impl Secrets {
                 forms.insert(encoded.replace('%', "%25"));
                 forms.insert(lower_escapes(&encoded));
                 forms.insert(encoded);
-                // JSON and HTML.
+                // As in JSON and HTML.
                 forms.insert(text.replace('/', "\\/"));
                 forms.insert(text.replace('/', "&#x2F;").replace('&', "&amp;"));
                 forms.insert(text.replace('&', "&amp;"));
@@ -79,7 +81,8 @@ impl Secrets {
         Self { forms }
     }
 
-    /// A text without them; also without the beginning of one at its end, where the text was cut off.
+    /// Removes the secrets from a text, including the beginning of one at the text's end, where it
+    /// was truncated.
     pub(crate) fn hide(&self, text: &str) -> String {
         if text.is_empty() {
             return String::new();
@@ -100,7 +103,7 @@ impl Secrets {
     }
 }
 
-/// An address as it is, its path, its query, and what in them looks like a credential.
+/// A URL, its path and query, and their parts that look like a credential.
 fn of_url(text: &str) -> Vec<String> {
     let mut secrets = vec![text.to_owned()];
     let Ok(url) = Url::parse(text) else { return secrets };
@@ -125,7 +128,7 @@ fn is_credential(part: &str) -> bool {
     part.len() >= MIN_PART || (has_digit && part.len() >= MIN_PART_WITH_DIGIT)
 }
 
-/// A header's value, and without its scheme; of `Basic` also what it encodes.
+/// A header's value, also without its scheme; for `Basic` also the decoded credentials.
 fn of_header(value: &str) -> Vec<String> {
     let mut secrets = vec![value.to_owned()];
     let Some((scheme, rest)) = value.trim().split_once(' ') else { return secrets };
@@ -151,7 +154,8 @@ fn lower_escapes(encoded: &str) -> String {
     })
 }
 
-/// What of the address of a redirect may be shown: scheme and host. The rest may be a credential of the other side.
+/// The part of a redirect's URL that may be shown: scheme and host. The rest may be a credential of
+/// the other side.
 pub(super) fn mask_location(location: &str) -> String {
     match Url::parse(location)
         .ok()
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_redirect_only_the_host_is_shown() {
+    fn only_the_host_of_a_redirect_is_shown() {
         for (location, shown) in [
             ("https://new.example.com:8443/hook/s3cret?x", "https://new.example.com:8443/…"),
             ("/hook/s3cret/", "another path of the same host"),

@@ -1,6 +1,7 @@
-//! One attempt over the wire.
-//! In: a URL and frozen bytes. Out: an `Answer`, whatever happens.
-//! Promise: bounded in time and memory; no redirects, no proxies, no retries of its own; the URL never stands in an error text.
+//! Sends one HTTP request.
+//! Takes a URL and the bytes of a message; returns an `Answer` in every case.
+//! Guarantees limits on time and memory, no redirects, no proxies and no hidden retries, and that
+//! no error text contains the URL.
 
 use std::error::Error as _;
 use std::io;
@@ -18,52 +19,53 @@ use crate::config::Secret;
 use crate::outbound;
 use crate::settings::{Destination, DestinationKind, SigningSecret};
 
-/// Until the connection stands, name resolution included.
+/// Time limit for the connection, including name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the whole attempt. The lease of a claim is three times as long.
+/// Time limit for the whole attempt. The lease of a claim is three times as long.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-/// For the body once the status is known, as a share of the whole attempt: two seconds. A destination that drips its answer must not hold a slot.
+/// Time limit for the body once the status is known, as a share of the whole attempt: two seconds.
+/// A destination that sends its response slowly must not block others.
 const BODY_SHARE: u32 = 10;
-/// Most of an answer that is read; the connection is closed after it.
+/// Maximum number of response bytes to read; the connection is closed after that.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// Most of an answer that is kept with the attempt.
+/// Maximum number of response bytes to store with the attempt.
 const KEPT_ANSWER_BYTES: usize = 4 * 1024;
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    /// An HTTP answer; its body cut to what is kept.
+    /// An HTTP response; its body is truncated to what is stored.
     Http { status: u16, body: String, location: Option<String>, retry_after: Option<String> },
-    /// No answer: a sentence about the connection, the certificate or the time.
+    /// No response: an error text about the connection, the certificate or the timeout.
     Nothing(String),
-    /// We did not send: a sentence about the address.
+    /// Not sent: an error text about the address.
     Blocked(String),
 }
 
-/// What is sent in one attempt.
+/// The content of one attempt.
 pub(crate) struct Parcel<'a> {
-    /// The delivery's ID, the same at every attempt.
+    /// The delivery's ID, the same for every attempt.
     pub(crate) id: &'a str,
-    /// When this attempt begins.
+    /// When this attempt starts.
     pub(crate) at: Timestamp,
     pub(crate) content_type: &'a str,
-    /// The frozen bytes.
+    /// The final bytes.
     pub(crate) body: &'a str,
 }
 
-/// The network as a sender finds it. Tests give one of their own: a resolver that lies, time that is short.
+/// Network settings of a sender. Tests replace the resolver and the timeouts.
 #[derive(Clone)]
 pub struct Network {
-    /// Asks what addresses a name has.
+    /// Resolves a host name to addresses.
     pub lookup: Lookup,
-    /// Until the connection stands, name resolution included.
+    /// Time limit for the connection, including name resolution.
     pub connect_timeout: Duration,
-    /// For the whole attempt. The lease of a claim is three times as long.
+    /// Time limit for the whole attempt. The lease of a claim is three times as long.
     pub attempt_timeout: Duration,
 }
 
 impl Default for Network {
-    /// The real one.
+    /// The settings for production.
     fn default() -> Self {
         Self {
             lookup: guard::system_lookup(),
@@ -73,20 +75,20 @@ impl Default for Network {
     }
 }
 
-/// Sends messages. One per process, so that connections are kept.
+/// Sends messages. There is one per process, so that connections are reused.
 #[derive(Clone)]
 pub(crate) struct Sender {
     client: reqwest::Client,
-    /// For the body of an answer.
+    /// Time limit for the body of a response.
     body_timeout: Duration,
     pub(super) allow_private: bool,
     pub(super) lookup: Lookup,
-    /// Who may vouch for a mail server, beside those whom the system trusts.
+    /// Certificates of additional authorities to trust for mail servers.
     pub(super) mail_authorities: Option<Authorities>,
 }
 
 impl Sender {
-    /// Builds the one client.
+    /// Builds the HTTP client.
     pub(crate) fn new(allow_private: bool, network: Network) -> Result<Self> {
         let client = outbound::for_endpoints()
             .https_only(!allow_private)
@@ -107,12 +109,12 @@ impl Sender {
         })
     }
 
-    /// The same, and mail servers may be vouched for by these certificates (PEM).
+    /// Returns a sender that also trusts these certificates (PEM) of mail servers.
     pub(crate) fn trusting_in_mail(self, pem: &str) -> Result<Self> {
         Ok(Self { mail_authorities: Some(Authorities::read(pem)?), ..self })
     }
 
-    /// Asks for an address as a visitor's browser would: nothing goes along but its name.
+    /// Requests a page as a visitor's browser would; sends only the user agent.
     pub(crate) async fn visit(&self, url: &str, user_agent: &str) -> Answer {
         match guard::check_url(url, self.allow_private) {
             Ok(url) => {
@@ -122,7 +124,7 @@ impl Sender {
         }
     }
 
-    /// Posts JSON that is about no conversion, signed where there is a secret.
+    /// Posts JSON that belongs to no delivery, signed if there is a secret.
     pub(crate) async fn post(&self, url: &Secret, secret: &Secret, parcel: Parcel<'_>) -> Answer {
         let url = match guard::check_url(url.expose(), self.allow_private) {
             Ok(url) => url,
@@ -138,7 +140,7 @@ impl Sender {
         self.answer_to(request.body(parcel.body.to_owned())).await
     }
 
-    /// Sends frozen bytes.
+    /// Sends the bytes of a delivery.
     pub(crate) async fn send(&self, destination: &Destination, parcel: Parcel<'_>) -> Answer {
         let url = match guard::check_url(destination.url.expose(), self.allow_private) {
             Ok(url) => url,
@@ -170,7 +172,7 @@ impl Sender {
     }
 }
 
-/// The URL's own query stays; ours follows it.
+/// Appends a query to the URL's own.
 fn with_query(mut url: url::Url, query: &str) -> url::Url {
     let whole = match url.query() {
         Some(own) if !own.is_empty() => format!("{own}&{query}"),
@@ -180,7 +182,8 @@ fn with_query(mut url: url::Url, query: &str) -> url::Url {
     url
 }
 
-/// A body that breaks off, or takes too long, changes nothing: the status is known.
+/// Reads a response. A body that breaks off or takes too long is truncated: the status is what
+/// counts.
 async fn read(mut response: reqwest::Response, patience: Duration) -> Answer {
     let text = |name| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -198,12 +201,12 @@ async fn read(mut response: reqwest::Response, patience: Duration) -> Answer {
             }
         }
     };
-    let _ = tokio::time::timeout(patience, reading).await; // What came until then is the answer.
+    let _ = tokio::time::timeout(patience, reading).await; // What arrived until then is the body.
     let body = String::from_utf8_lossy(&kept).replace('\0', "\u{fffd}");
     Answer::Http { status, body, location, retry_after }
 }
 
-/// The fault of the TLS handshake, which comes wrapped in one or more I/O errors.
+/// The TLS error, which is wrapped in one or more I/O errors.
 pub(super) fn tls_error<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a rustls::Error> {
@@ -213,18 +216,18 @@ pub(super) fn tls_error<'a>(
     }
 }
 
-/// Why a certificate is not trusted, in words for the owner.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is rare")]
+/// Explains to users why a certificate is not trusted.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are rare")]
 pub(super) fn distrust(why: &rustls::CertificateError) -> &'static str {
     use rustls::CertificateError as Why;
 
     match why {
-        Why::UnknownIssuer => "nobody vouches for it",
+        Why::UnknownIssuer => "it was not issued by a trusted authority",
         Why::Expired | Why::ExpiredContext { .. } => "it has expired",
         Why::NotValidYet | Why::NotValidYetContext { .. } => {
             "it is not valid yet, unless the clock here is wrong"
         }
-        Why::NotValidForName | Why::NotValidForNameContext { .. } => "it stands for another name",
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => "it is for another name",
         Why::Revoked => "it was revoked by the authority that issued it",
         Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => "it was not issued for a server",
         Why::BadEncoding => "it is damaged",
@@ -236,21 +239,18 @@ pub(super) fn distrust(why: &rustls::CertificateError) -> &'static str {
         Why::UnknownRevocationStatus
         | Why::ExpiredRevocationList
         | Why::ExpiredRevocationListContext { .. }
-        | Why::InvalidOcspResponse => "whether it was revoked cannot be found out",
-        Why::UnhandledCriticalExtension => "it has a condition that is not understood here",
-        // The library has no name of its own for the usual one of these.
+        | Why::InvalidOcspResponse => "it could not be checked whether it was revoked",
+        Why::UnhandledCriticalExtension => "it has a condition that is not supported",
+        // The library has no variant for the most common one of these.
         Why::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "it is the certificate of an authority, which is not one of a server"
+            "it is the certificate of an authority, not of a server"
         }
-        _ => "it was not accepted; whoever runs the server can check it",
+        _ => "it was not accepted; its administrator can check it",
     }
 }
 
-/// Why no encrypted connection came about, in words for the owner.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the rest is what bytes look like that are not TLS"
-)]
+/// Explains to users why no encrypted connection could be opened.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others mean that the bytes were not TLS")]
 pub(super) fn tls_words(fault: &rustls::Error) -> String {
     use rustls::Error as Fault;
 
@@ -258,26 +258,26 @@ pub(super) fn tls_words(fault: &rustls::Error) -> String {
         Fault::InvalidCertificate(why) => {
             format!("its certificate is not valid: {}", distrust(why))
         }
-        Fault::NoCertificatesPresented => "it shows no certificate".to_owned(),
+        Fault::NoCertificatesPresented => "it sent no certificate".to_owned(),
         Fault::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
             "it has no certificate for this name".to_owned()
         }
         Fault::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
-            "it asks for a certificate of ours, and there is none".to_owned()
+            "it requires a client certificate, which is not supported".to_owned()
         }
         Fault::AlertReceived(_) => "it refused the encrypted connection".to_owned(),
         Fault::PeerIncompatible(_) | Fault::NoApplicationProtocol => {
-            "it offers no encryption that is still safe, such as TLS 1.2 or 1.3".to_owned()
+            "it supports no secure encryption such as TLS 1.2 or 1.3".to_owned()
         }
         Fault::PeerMisbehaved(_) | Fault::DecryptError | Fault::PeerSentOversizedRecord => {
-            "the encrypted connection broke off, because its side breaks the rules of TLS"
+            "the encrypted connection failed, because the server violates the TLS protocol"
                 .to_owned()
         }
         _ => "it does not speak TLS there: is the URL's port right, and is it https?".to_owned(),
     }
 }
 
-/// What went wrong, in words for the owner.
+/// Explains to users what went wrong.
 fn explain(error: &reqwest::Error) -> Answer {
     let mut causes = Vec::new();
     let mut source = error.source();
@@ -297,18 +297,18 @@ fn explain(error: &reqwest::Error) -> Answer {
         _ if error.is_timeout() && error.is_connect() => {
             "it could not be reached within 5 seconds".to_owned()
         }
-        _ if error.is_timeout() => "it gave no answer within 20 seconds".to_owned(),
+        _ if error.is_timeout() => "it did not respond within 20 seconds".to_owned(),
         (None, Some(io::ErrorKind::ConnectionRefused)) => {
-            "it could not be reached: nothing listens there".to_owned()
+            "it could not be reached: the connection was refused".to_owned()
         }
         (None, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)) => {
-            "it closed the connection without an answer".to_owned()
+            "it closed the connection without a response".to_owned()
         }
         _ if error.is_connect() => "it could not be reached".to_owned(),
         _ if said("connection closed") || said("unexpected end of file") => {
-            "it closed the connection without an answer".to_owned()
+            "it closed the connection without a response".to_owned()
         }
-        _ => "it gave no answer that can be read".to_owned(),
+        _ => "its response could not be read".to_owned(),
     };
     Answer::Nothing(words)
 }
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::destination::tests::destination;
 
-    /// A server of one connection, which does as the closure says after it has read the request's head.
+    /// A server for one connection; runs the closure after it has read the request's head.
     fn server(behave: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_certificates_are_said_in_sentences() {
+    fn certificate_errors_are_explained_in_sentences() {
         use rustls::{AlertDescription, CertificateError as Why, Error, OtherError};
 
         #[derive(Debug)]
@@ -359,10 +359,7 @@ mod tests {
             Error::General("Debug { text }".to_owned()),
         ];
         let mut sentences: Vec<_> = faults.iter().map(tls_words).collect();
-        assert!(
-            sentences[0]
-                .ends_with("it is the certificate of an authority, which is not one of a server")
-        );
+        assert!(sentences[0].ends_with("it is the certificate of an authority, not of a server"));
         for sentence in &sentences {
             assert!(!sentence.contains(['(', '{', '_']), "{sentence}");
         }
@@ -371,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dripping_answer_counts_by_its_status_and_holds_a_slot_no_longer() {
+    async fn a_slow_body_is_cut_off_and_the_status_counts() {
         let (hung_up, seen) = tokio::sync::oneshot::channel();
         let port = server(move |mut stream| {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nok");
@@ -388,7 +385,7 @@ mod tests {
         let parcel =
             Parcel { id: "dlv_1", at: Timestamp::from_ms(0), content_type: "text/plain", body: "" };
         let answered = tokio::time::timeout(Duration::from_secs(60), sender.send(&to, parcel));
-        match answered.await.expect("it waits no longer") {
+        match answered.await.expect("it waits no longer than the time limit") {
             Answer::Http { status, body, .. } => assert!(status == 200 && body.starts_with("ok")),
             other @ (Answer::Nothing(_) | Answer::Blocked(_)) => panic!("{other:?}"),
         }
@@ -396,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_an_endless_answer_only_the_beginning_is_read() {
+    async fn only_the_beginning_of_an_endless_response_is_read() {
         let (told, written) = tokio::sync::oneshot::channel();
         let port = server(move |mut stream| {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");

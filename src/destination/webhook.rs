@@ -1,7 +1,9 @@
-//! The generic webhook: the conversion as the API shows it, signed as Standard Webhooks says.
-//! In: a conversion; at each attempt, the delivery's ID, the time and the frozen bytes. Out: the body; the three headers.
-//! Promise: the ID is the same on every retry, so the receiver can tell a repeat; while a secret is rotated, both signatures are sent.
-//! Source: the Standard Webhooks specification 1.0.0. Pure.
+//! The generic webhook: the conversion as the API shows it, signed as defined by Standard Webhooks
+//! 1.0.0.
+//! Takes a conversion; returns the body. For each attempt, takes the delivery's ID, the time and
+//! the bytes; returns three headers.
+//! Guarantees that the ID is the same on every retry, so receivers can recognize a repeat, and that
+//! both signatures are sent while a secret is rotated. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +17,7 @@ use crate::domain::ConversionKind;
 use crate::ids;
 use crate::settings::SigningSecret;
 
-/// What every secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "whsec_";
 
 #[derive(Serialize)]
@@ -25,7 +27,7 @@ struct Envelope<'a> {
     data: &'a Conversion,
 }
 
-/// The body when no rows replace it.
+/// The body for a destination without a mapping.
 pub(super) fn body(outgoing: &Outgoing) -> String {
     let conversion = &outgoing.conversion;
     let envelope = Envelope {
@@ -49,7 +51,7 @@ fn event_type(outgoing: &Outgoing) -> &'static str {
     }
 }
 
-/// A new secret: `whsec_` and 32 random bytes.
+/// Creates a secret: `whsec_` and 32 random bytes.
 pub(crate) fn new_secret() -> String {
     format!("{PREFIX}{}", STANDARD.encode(ids::new_key()))
 }
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_former_secret_stops_to_sign_after_its_day() {
+    fn an_old_secret_is_not_used_after_its_end() {
         let secret = |until| SigningSecret { secret: Secret::new(new_secret()), until };
         let secrets = [secret(None), secret(Some(Timestamp::from_seconds(100)))];
         let count = |seconds| {

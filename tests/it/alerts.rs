@@ -437,7 +437,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         .collect();
     let reply = owner.post(HERE, &elsewhere).await;
     assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(reply.text().contains("User and password belong together"));
+    assert!(reply.text().contains("Enter both user and password"));
 }
 
 #[tokio::test]
@@ -468,7 +468,7 @@ async fn a_mail_server_without_tls_hears_no_password() {
 #[tokio::test]
 async fn a_letter_goes_over_tls_to_a_server_that_somebody_vouches_for() {
     let trusting = [("CLICKSTAMP_SMTP_CA", MAIL_CERTIFICATE)];
-    let unsafe_words = "no private connection came about";
+    let unsafe_words = "no encrypted connection";
     let rows = [
         ("starttls", MailTls::OnDemand, "127.0.0.1", &trusting[..], None),
         ("tls", MailTls::FromTheStart, "localhost", &trusting[..], None),
@@ -585,10 +585,10 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
     let rows = [
         (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address"),
         (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://"),
-        (add("webhook", "Ops", "hunter2"), "That is not a URL: a whole one starts with https://."),
+        (add("webhook", "Ops", "hunter2"), "Enter a complete URL that starts with https://."),
         (add("webhook", "", "https://hooks.slack.com/x"), "Give it a name"),
-        (add("email", "Ops", "hunter2"), "Enter one e-mail address"),
-        (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one e-mail address"),
+        (add("email", "Ops", "hunter2"), "Enter one email address"),
+        (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one email address"),
         (add("pigeon", "Ops", "a@b.example"), "Choose how to tell"),
     ];
     for (fields, said) in rows {
@@ -607,12 +607,12 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         fields
     };
     for (at, value, said) in [
-        (1, "smtp example", "The mail server is a name"),
-        (2, "plain", "Without TLS the password"),
-        (3, "", "User and password belong together"),
-        (5, "nobody", "The sender is one e-mail address"),
-        (6, "0", "The port is a number"),
-        (6, "99999", "The port is a number"),
+        (1, "smtp example", "Enter the name of the mail server"),
+        (2, "plain", "Without TLS, others could read the password"),
+        (3, "", "Enter both user and password"),
+        (5, "nobody", "Enter one email address as the sender"),
+        (6, "0", "Enter the port"),
+        (6, "99999", "Enter the port"),
     ] {
         let reply = owner.post(HERE, &mail(at, value)).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");

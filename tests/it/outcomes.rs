@@ -160,7 +160,7 @@ async fn redirects_to_private_addresses_are_shown_and_not_followed() {
             assert_eq!(result(&app).await, expected, "{status} {place}");
             // What stands behind the host may be a credential.
             let host = place.trim_end_matches("latest");
-            let words = format!("it moved to {host}…: put the new URL in");
+            let words = format!("it moved to {host}…: enter the new URL");
             page_shows(&app, &format!("{status}"), &words).await;
         }
         assert_eq!(home.knocks(), 0, "{status}: nobody went there");
@@ -202,13 +202,13 @@ async fn whatever_the_wire_does_the_delivery_says_so() {
             "hangs",
             here(&Wire::hangs_after("")).in_a_hurry(),
             retry(),
-            "it gave no answer within 20 seconds",
+            "it did not respond within 20 seconds",
         ),
         (
             "hangs in its head",
             here(&Wire::hangs_after("HTTP/1.1 200 OK\r\ncontent-le")).in_a_hurry(),
             retry(),
-            "it gave no answer within 20 seconds",
+            "it did not respond within 20 seconds",
         ),
         (
             "hangs in its body",
@@ -220,22 +220,22 @@ async fn whatever_the_wire_does_the_delivery_says_so() {
             "closes at once",
             here(&Wire::that(drop)),
             retry(),
-            "it closed the connection without an answer",
+            "it closed the connection without a response",
         ),
         (
             "closes in its head",
             here(&Wire::says("HTTP/1.1 200 OK\r\ncontent-le")),
             retry(),
-            "it closed the connection without an answer",
+            "it closed the connection without a response",
         ),
         ("closes in its body", here(&Wire::says(HEAD)), accepted(), ">half</pre>"),
         (
             "speaks something else",
             here(&Wire::says("SSH-2.0-nothing\r\n\r\n")),
             retry(),
-            "it gave no answer that can be read",
+            "its response could not be read",
         ),
-        ("endless head", here(&endless_head), retry(), "it gave no answer that can be read"),
+        ("endless head", here(&endless_head), retry(), "its response could not be read"),
         (
             "huge body",
             here(&huge("HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n")),
@@ -258,13 +258,13 @@ async fn whatever_the_wire_does_the_delivery_says_so() {
             "nobody there",
             Place::at(format!("http://127.0.0.1:{closed}/acc/collect/slug-k7Qe")),
             retry(),
-            "it could not be reached: nothing listens there",
+            "it could not be reached: the connection was refused",
         ),
         (
             "a certificate of its own making",
             Place::at(Wire::of_its_own_making().url("https", "127.0.0.1")),
             retry(),
-            "its certificate is not valid: nobody vouches for it",
+            "its certificate is not valid: it was not issued by a trusted authority",
         ),
         (
             "no TLS where TLS is expected",

@@ -1,5 +1,6 @@
 //! SQL of `duplicates`.
-//! Takes payments; returns which of them somebody called the receipt of another one. Private to this module.
+//! Takes payments; stores and returns which of them a user marked as the receipt of another
+//! payment. Private to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -8,7 +9,7 @@ use super::Record;
 use crate::clock::Timestamp;
 use crate::store::sql;
 
-/// True when somebody said that this payment is the receipt of another one.
+/// True if a user marked this payment as the receipt of another payment.
 pub(in crate::conversion) async fn is_duplicate(tx: &mut AnyConnection, id: &str) -> Result<bool> {
     let row = sql("select d.object_id
            from stripe_objects o
@@ -22,7 +23,7 @@ pub(in crate::conversion) async fn is_duplicate(tx: &mut AnyConnection, id: &str
     Ok(row.is_some())
 }
 
-/// Writes who said so; the first who did stays.
+/// Stores the mark and who set it; the first one is kept.
 pub(in crate::conversion) async fn save_duplicate(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -42,7 +43,7 @@ pub(in crate::conversion) async fn save_duplicate(
     Ok(())
 }
 
-/// Forgets that somebody said so; false when nobody did.
+/// Removes the mark; returns false if there was none.
 pub(in crate::conversion) async fn forget_duplicate(
     tx: &mut AnyConnection,
     id: &str,
@@ -53,6 +54,6 @@ pub(in crate::conversion) async fn forget_duplicate(
     .set("conversion_id", id)
     .execute(tx)
     .await
-    .context("could not forget a duplicate")?;
+    .context("could not delete a duplicate")?;
     Ok(forgotten.rows_affected() > 0)
 }

@@ -1,5 +1,6 @@
-//! SQL of the ledger: `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`, `manual_matches`.
-//! In: facts and lines. Out: rows, and records again. Private to this room.
+//! SQL of the ledger: `payments`, `conversions`, `touches`, `abandoned`, `subscriptions`,
+//! `manual_matches`.
+//! Takes payments and conversions; writes their rows, and reads them back. Private to this module.
 
 mod duplicates;
 mod objects;
@@ -32,11 +33,12 @@ use crate::json;
 use crate::store::{Row, sql};
 use crate::visit::Visit;
 
-/// Objects whose event states a payment best, best first.
+/// Types of events that state a payment, most reliable first.
 const STATING: [&str; 4] = ["checkout.session.%", "invoice.%", "payment_intent.%", "charge.%"];
 
-/// The event that states a payment best, as Stripe sent it: of its checkout, else of its invoice, payment intent or charge; the newest, should
-/// there be several. Null when it is not Stripe's.
+/// The event that states a payment most reliably, as Stripe sent it: of its checkout, else of its
+/// invoice, payment intent or charge; the newest if there are several. Null if the payment is not
+/// Stripe's.
 pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> Result<Value> {
     if payment.reported.is_some() {
         return Ok(Value::Null);
@@ -65,9 +67,9 @@ pub(super) async fn stating_event(tx: &mut AnyConnection, payment: &Payment) -> 
     Ok(best)
 }
 
-/// A payment with its line, if it has one.
+/// A payment with its conversion, if it has one.
 pub(super) async fn load(tx: &mut AnyConnection, id: &str) -> Result<Record> {
-    find(tx, id).await?.context("a payment that should be there is not")
+    find(tx, id).await?.context("a payment is missing in the database")
 }
 
 pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Record>> {
@@ -88,7 +90,7 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Reco
     Ok(Some(Record {
         id: row.get("id")?,
         payment: serde_json::from_str(&facts).context("a stored payment cannot be read")?,
-        contract: Contract::default(), // Read when it is needed.
+        contract: Contract::default(), // Read later, where it is needed.
         recorded_at: row.get("known_since_ms")?,
         line: if is_line { Some(read_line(&row)?) } else { None },
         is_stored: true,
@@ -96,7 +98,7 @@ pub(super) async fn find(tx: &mut AnyConnection, id: &str) -> Result<Option<Reco
 }
 
 fn read_line(row: &Row) -> Result<Line> {
-    // A word of another version is judged again before anything is written.
+    // A rule written by another version is decided again before anything is written.
     let rule = row.get::<Option<String>>("match_by")?.as_deref().and_then(MatchRule::parse);
     let reason: Option<String> = row.get("match_reason")?;
     let click_id: Option<String> = row.get("click_id")?;
@@ -201,25 +203,25 @@ pub(super) async fn save_line(
     Ok(())
 }
 
-/// Takes a group out of the ledger that turned out to be part of another one; its story goes on there.
+/// Removes a payment that turned out to be part of another one, and stores which one.
 pub(super) async fn merge(tx: &mut AnyConnection, from: &str, into: &str) -> Result<()> {
     forget(tx, from).await?;
     sql("delete from conversions where id = :from")
         .set("from", from)
         .execute(&mut *tx)
         .await
-        .context("could not take a merged payment out of the ledger")?;
+        .context("could not remove a merged payment from the ledger")?;
     sql("update payments set merged_into = :into, facts = case when id = :from then '{}' else facts end
           where id = :from or merged_into = :from")
     .set("into", into)
     .set("from", from)
     .execute(tx)
     .await
-    .context("could not say where a merged payment went")?;
+    .context("could not store what a payment was merged into")?;
     Ok(())
 }
 
-/// Forgets what hangs on a payment: touches, waits, objects, that it was abandoned.
+/// Deletes the rows that belong to a payment: touchpoints, waits, objects, abandoned checkout.
 pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
     for statement in [
         "delete from touches where conversion_id = :id",
@@ -231,22 +233,22 @@ pub(super) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
             .set("id", id)
             .execute(&mut *tx)
             .await
-            .context("could not forget what hangs on a payment")?;
+            .context("could not delete the rows of a payment")?;
     }
     Ok(())
 }
 
-/// Removes a conversion whose payment no longer makes one; the payment's facts stay.
+/// Deletes a conversion that its payment no longer creates; the payment's facts stay.
 pub(super) async fn remove_line(tx: &mut AnyConnection, id: &str) -> Result<()> {
     sql("delete from conversions where id = :id")
         .set("id", id)
         .execute(tx)
         .await
-        .context("could not take a conversion out of the ledger")?;
+        .context("could not delete a conversion")?;
     Ok(())
 }
 
-/// Removes a payment that was forgotten.
+/// Deletes a payment whose other rows were deleted before.
 pub(super) async fn remove(tx: &mut AnyConnection, id: &str) -> Result<()> {
     for statement in
         ["delete from conversions where id = :id", "delete from payments where id = :id"]
@@ -265,7 +267,7 @@ pub(super) async fn forget_touches(tx: &mut AnyConnection, conversion_id: &str) 
         .set("conversion_id", conversion_id)
         .execute(tx)
         .await
-        .context("could not forget touches")?;
+        .context("could not delete touchpoints")?;
     Ok(())
 }
 
@@ -291,12 +293,12 @@ pub(super) async fn save_touches(
         .set("device", &visit.device)
         .execute(&mut *tx)
         .await
-        .context("could not write a touch")?;
+        .context("could not write a touchpoint")?;
     }
     Ok(())
 }
 
-/// An expired checkout without a payment, and the visit that led to it.
+/// Stores an expired checkout without a payment, and the visit that led to it.
 pub(super) async fn save_abandoned(
     tx: &mut AnyConnection,
     record: &Record,
@@ -327,7 +329,7 @@ pub(super) async fn save_abandoned(
     .set("landing_path", last.and_then(|visit| visit.landing_path.as_deref()))
     .execute(tx)
     .await
-    .context("could not count an abandoned checkout")?;
+    .context("could not write an abandoned checkout")?;
     Ok(())
 }
 
@@ -339,7 +341,7 @@ pub(super) async fn forget_abandoned(tx: &mut AnyConnection, id: &str) -> Result
     Ok(())
 }
 
-/// What is known of a subscription.
+/// The facts about a subscription.
 pub(super) async fn contract(
     tx: &mut AnyConnection,
     account: &str,
@@ -368,7 +370,7 @@ pub(super) async fn save_contract(tx: &mut AnyConnection, contract: &Contract) -
     Ok(())
 }
 
-/// The click ID that somebody matched this payment to; the latest, should several of its objects have one.
+/// The click ID that a user matched this payment to; the latest if several of its objects have one.
 pub(super) async fn manual_click_id(tx: &mut AnyConnection, id: &str) -> Result<Option<ClickId>> {
     let row = sql("select m.click_id
            from stripe_objects o
@@ -405,7 +407,7 @@ pub(super) async fn save_manual_match(
     Ok(())
 }
 
-/// Forgets what somebody matched this payment to; false when nobody did.
+/// Deletes the match that a user made for this payment; returns false if there was none.
 pub(super) async fn forget_manual_match(tx: &mut AnyConnection, id: &str) -> Result<bool> {
     let forgotten = sql("delete from manual_matches
           where (account, object_id) in (select account, object_id from stripe_objects
@@ -413,6 +415,6 @@ pub(super) async fn forget_manual_match(tx: &mut AnyConnection, id: &str) -> Res
     .set("conversion_id", id)
     .execute(tx)
     .await
-    .context("could not forget a match made by hand")?;
+    .context("could not delete a match made by hand")?;
     Ok(forgotten.rows_affected() > 0)
 }

@@ -1,5 +1,6 @@
-//! SQL of what leads from one payment to another: `stripe_objects` and `waits`.
-//! In: IDs of Stripe's objects, click IDs that have no visit yet. Out: payments that share them, and what they lend each other.
+//! SQL of `stripe_objects` and `waits`: what leads from one payment to another.
+//! Takes IDs of Stripe objects, and click IDs without a visit; returns the payments that share
+//! them, and the click IDs that payments may be matched by.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +12,14 @@ use crate::conversion::Record;
 use crate::ids::ClickId;
 use crate::store::{Store, ToSql as _, sql};
 
-/// IDs asked for in one statement.
+/// IDs per statement.
 const IDS_AT_A_TIME: usize = 8;
-/// Objects learned in one statement; a checkout names three or four.
+/// Objects per insert statement; a checkout names three or four.
 const OBJECTS_AT_A_TIME: usize = 4;
-/// Stands in `waits` for a payment that is judged again as soon as there is time.
+/// The value in `waits` for a payment that is re-matched as soon as there is time.
 const AGAIN: &str = "again:";
 
-/// The payments that these identities name, oldest first.
+/// The payments that have these IDs, oldest first.
 pub(in crate::conversion) async fn groups_of(
     tx: &mut AnyConnection,
     account: &str,
@@ -39,7 +40,7 @@ pub(in crate::conversion) async fn groups_of(
     Ok(found)
 }
 
-/// Every object that a payment is to be found by.
+/// Every object ID that a payment can be found by.
 pub(in crate::conversion) async fn objects_of(
     tx: &mut AnyConnection,
     id: &str,
@@ -49,21 +50,21 @@ pub(in crate::conversion) async fn objects_of(
             .set("conversion_id", id)
             .values(tx)
             .await
-            .context("could not read what a payment is to be found by")?;
+            .context("could not read the object IDs of a payment")?;
     Ok(found.into_iter().collect())
 }
 
-/// What IDs lead to.
+/// What a set of IDs leads to.
 #[derive(Default)]
 pub(in crate::conversion) struct Kin {
-    /// All objects of the payments that they name, and what those and every payment that shares a customer, a subscription or a checkout
-    /// before it are linked by, and so on.
+    /// All object IDs of the payments that have these IDs; of every payment that shares a customer,
+    /// a subscription or an earlier checkout with them, those shared IDs; and so on.
     pub(in crate::conversion) objects: BTreeSet<String>,
-    /// The facts of their subscriptions.
+    /// The facts of their subscriptions, as JSON.
     pub(in crate::conversion) contracts: Vec<String>,
 }
 
-/// What these IDs lead to; no more than a little over `limit` objects.
+/// Returns what these IDs lead to; a little over `limit` objects at most.
 pub(in crate::conversion) async fn kin(
     tx: &mut AnyConnection,
     account: &str,
@@ -99,7 +100,7 @@ pub(in crate::conversion) async fn kin(
         .set_list("ids", eight, IDS_AT_A_TIME)
         .fetch_all(&mut *tx)
         .await;
-        for row in rows.context("could not look for what is related to a payment")? {
+        for row in rows.context("could not read what is related to a payment")? {
             kin.objects.insert(row.get("object_id")?);
             kin.contracts.extend(row.get::<Option<String>>("facts")?);
         }
@@ -107,7 +108,8 @@ pub(in crate::conversion) async fn kin(
     Ok(kin)
 }
 
-/// Remembers which payment these objects of Stripe's belong to, each in its role. True when any of them was not known to.
+/// Stores which payment these Stripe objects belong to, each with its role. Returns true if any of
+/// them is new.
 pub(in crate::conversion) async fn learn(
     tx: &mut AnyConnection,
     account: &str,
@@ -116,7 +118,7 @@ pub(in crate::conversion) async fn learn(
 ) -> Result<bool> {
     let (objects, mut new): (Vec<_>, u64) = (objects.iter().copied().collect(), 0);
     for four in objects.chunks(OBJECTS_AT_A_TIME) {
-        // Always four rows, so that the text stays the same: the first is repeated.
+        // Always four rows, so that the statement's text stays the same: the first row is repeated.
         let padded = four.iter().chain(std::iter::repeat(&four[0])).take(OBJECTS_AT_A_TIME);
         let rows = padded.map(|(object_id, role)| {
             vec![account.to_sql(), id.to_sql(), object_id.to_sql(), role.to_sql()]
@@ -127,12 +129,12 @@ pub(in crate::conversion) async fn learn(
         .set_rows("rows", rows.collect())
         .execute(&mut *tx)
         .await;
-        new += done.context("could not remember an object of Stripe's")?.rows_affected();
+        new += done.context("could not write a Stripe object of a payment")?.rows_affected();
     }
     Ok(new > 0)
 }
 
-/// A subscription lends the click ID of its first conversion.
+/// The click ID of a subscription's first conversion.
 const OF_SUBSCRIPTION: &str = "
     select c.click_id
       from stripe_objects o
@@ -142,7 +144,7 @@ const OF_SUBSCRIPTION: &str = "
        and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
      order by c.occurred_at_ms, c.transaction_id
      limit 1";
-/// A customer lends that of the latest one that occurred no later.
+/// The click ID of a customer's latest conversion that occurred no later than the payment.
 const OF_CUSTOMER: &str = "
     select c.click_id
       from stripe_objects o
@@ -152,7 +154,7 @@ const OF_CUSTOMER: &str = "
        and c.match_by in ('manual', 'click_id', 'anytrack_click_id', 'metadata')
      order by c.occurred_at_ms desc, c.transaction_id desc
      limit 1";
-/// A checkout that this one goes on with lends its own, whether it was paid or expired.
+/// The click ID of the checkout that this one recovers, whether it was paid or expired.
 const OF_CHECKOUT: &str = "
     select coalesce(c.click_id, a.click_id)
       from stripe_objects o
@@ -164,8 +166,9 @@ const OF_CHECKOUT: &str = "
        and coalesce(c.click_id, a.click_id) is not null
      limit 1";
 
-/// The click ID that another payment lends: an earlier checkout, the subscription's first, the customer's latest.
-/// Only payments that are matched by themselves lend, so the answer does not depend on who borrowed first.
+/// The click ID of another payment: of the checkout that this one recovers, of the subscription's
+/// first conversion, or of the customer's latest. Uses only payments that are matched by their own
+/// reference, so the result does not depend on which payment was matched first.
 pub(in crate::conversion) async fn lent_click_id(
     tx: &mut AnyConnection,
     record: &Record,
@@ -184,7 +187,7 @@ pub(in crate::conversion) async fn lent_click_id(
     for (object_id, text) in asked {
         let Some(object_id) = object_id else { continue };
         if before.replace(object_id) == Some(object_id) {
-            continue; // The subscription's customer is nearly always the payment's.
+            continue; // The subscription's customer is usually the payment's, too.
         }
         let row = sql(text)
             .set("account", &payment.account)
@@ -202,15 +205,16 @@ pub(in crate::conversion) async fn lent_click_id(
     Ok(None)
 }
 
-/// Conversions that may be matched through another one.
+/// Conversions that may be matched through another payment.
 pub(in crate::conversion) enum Borrowers {
     /// These.
     Few(BTreeSet<String>),
-    /// Too many for one transaction: noted, to be judged again in the next ones.
+    /// Too many for one transaction: they are noted, and re-matched in the next ones.
     SettledLater,
 }
 
-/// Other conversions that may borrow through these IDs: unmatched ones, and ones that borrowed already.
+/// Other conversions that may be matched through these IDs: unmatched ones, and ones that are
+/// already matched through an earlier payment.
 pub(in crate::conversion) async fn borrowers(
     tx: &mut AnyConnection,
     record: &Record,
@@ -232,7 +236,7 @@ pub(in crate::conversion) async fn borrowers(
         .set_list("ids", eight, IDS_AT_A_TIME)
         .values(&mut *tx)
         .await
-        .context("could not look for payments that borrow")?;
+        .context("could not look for payments to match through an earlier one")?;
         found.extend(rows);
     }
     if found.len() <= limit {
@@ -252,12 +256,12 @@ pub(in crate::conversion) async fn borrowers(
         .set("object_id", *id)
         .execute(&mut *tx)
         .await
-        .context("could not note which payments are judged again")?;
+        .context("could not note which payments to match again")?;
     }
     Ok(Borrowers::SettledLater)
 }
 
-/// Notes payments that are judged again as soon as there is time.
+/// Notes payments to be re-matched as soon as there is time.
 pub(in crate::conversion) async fn settle_later(
     tx: &mut AnyConnection,
     ids: &BTreeSet<String>,
@@ -268,27 +272,27 @@ pub(in crate::conversion) async fn settle_later(
         .set("conversion_id", id)
         .execute(&mut *tx)
         .await
-        .context("could not note which payments are judged again")?;
+        .context("could not note which payments to match again")?;
     }
     Ok(())
 }
 
-/// True while payments are noted that are judged again as soon as there is time.
+/// True while there are payments noted by [`settle_later`].
 pub(in crate::conversion) async fn has_unsettled(store: &Store) -> Result<bool> {
     let row =
         sql("select conversion_id from waits where awaited = :again limit 1").set("again", AGAIN);
     let row = row.fetch_optional(store.pool()).await;
-    Ok(row.context("could not look for payments to judge again")?.is_some())
+    Ok(row.context("could not look for payments to match again")?.is_some())
 }
 
-/// A payment was judged again.
+/// Removes the note that a payment waits to be re-matched.
 pub(in crate::conversion) async fn is_settled(tx: &mut AnyConnection, id: &str) -> Result<()> {
     sql("delete from waits where awaited = :again and conversion_id = :conversion_id")
         .set("again", AGAIN)
         .set("conversion_id", id)
         .execute(tx)
         .await
-        .context("could not note that a payment was judged again")?;
+        .context("could not note that a payment was matched again")?;
     Ok(())
 }
 
@@ -308,7 +312,8 @@ pub(in crate::conversion) async fn payments_of_subscription(
     Ok(found.into_iter().collect())
 }
 
-/// Notes what a source's new site changes: its payments without a visit, and the old site's abandoned checkouts without one.
+/// Notes what changes with a source's new site: its unmatched payments, and abandoned checkouts of
+/// the old site without a visit.
 pub(in crate::conversion) async fn move_with_source(
     tx: &mut AnyConnection,
     source_id: &str,
@@ -335,7 +340,7 @@ pub(in crate::conversion) async fn move_with_source(
     Ok(())
 }
 
-/// What is held because the checkout of this subscription may come is no longer held.
+/// Ends the hold of payments that wait for the checkout of this subscription.
 pub(in crate::conversion) async fn end_hold(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -376,7 +381,7 @@ pub(in crate::conversion) async fn save_waits(
     Ok(())
 }
 
-/// What a payment waits for.
+/// The values in `waits` of a payment.
 pub(in crate::conversion) async fn awaited_by(
     tx: &mut AnyConnection,
     id: &str,
@@ -388,7 +393,8 @@ pub(in crate::conversion) async fn awaited_by(
     rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
-/// What stands before a click ID of which only the first visit's own report is awaited: its landing is known already.
+/// The prefix in `waits` of a click ID whose visit is provisional: its landing page is known
+/// already, and only its first report is awaited.
 pub(in crate::conversion) const FIRST_REPORT: &str = "first:";
 
 /// Provisional visits that payments name.
@@ -396,7 +402,7 @@ pub(in crate::conversion) async fn named_provisional(store: &Store) -> Result<Ve
     named_provisional_in(&mut *store.connection().await?).await
 }
 
-/// The same, within a transaction.
+/// The same within a transaction.
 pub(in crate::conversion) async fn named_provisional_in(
     tx: &mut AnyConnection,
 ) -> Result<Vec<String>> {
@@ -410,7 +416,7 @@ pub(in crate::conversion) async fn named_provisional_in(
     Ok(found.into_iter().collect())
 }
 
-/// Click IDs between these two, both included, whose visits the ledger needs.
+/// Click IDs from `from` to `to`, both included, whose visits the ledger needs.
 pub(in crate::conversion) async fn needed_click_ids(
     tx: &mut AnyConnection,
     from: &str,
@@ -452,11 +458,12 @@ pub(in crate::conversion) async fn needed_click_ids(
     .set("to", to)
     .values(tx)
     .await
-    .context("could not look which visits are needed")?;
+    .context("could not read which visits are needed")?;
     Ok(found.into_iter().collect())
 }
 
-/// Condition on a row `w` of `waits`: what the payment waited for is there now, so it is re-matched next.
+/// A condition on a row `w` of `waits`, true once what the payment waits for has arrived, so that
+/// it is re-matched next.
 pub(crate) const IS_DUE: &str =
     "(exists (select 1 from visits v where v.click_id = w.awaited)
              or (substr(w.awaited, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = w.awaited))
@@ -476,7 +483,8 @@ pub(crate) const IS_DUE: &str =
                               where v.click_id = substr(w.awaited, 7) and v.sent_at_ms >= 0
                                 and v.previous_click_id is distinct from v.click_id)))";
 
-/// Payments whose awaited visit or note is there now, and those whose checkout is no longer waited for: account and ID.
+/// Payments whose awaited visit or AnyTrack click ID has arrived, and those whose hold is over:
+/// account and ID.
 pub(in crate::conversion) async fn payments_to_settle(
     store: &Store,
     now: Timestamp,
@@ -501,6 +509,6 @@ pub(in crate::conversion) async fn payments_to_settle(
     .set("limit", limit)
     .fetch_all(store.pool())
     .await
-    .context("could not look for conversions that were held")?;
+    .context("could not look for conversions whose hold is over")?;
     rows.iter().chain(&held).map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }

@@ -1,4 +1,5 @@
-//! SQL of `conversion_days` and `conversion_sums`. Private to this room.
+//! SQL of `conversion_days` and `conversion_sums`, the rollups of conversions. Private to this
+//! module.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -6,22 +7,25 @@ use sqlx::AnyConnection;
 use crate::store::turn::{self, Hold, Names};
 use crate::store::{Store, sql};
 
-/// A summed stretch, or one to be summed: its first instant, and the first after it.
+/// A stretch of time, rolled up or to be rolled up: its first instant, and the first instant after
+/// it.
 pub(in crate::conversion) type Stretch = (i64, i64);
 
 const TURN: &str = "sums of conversions";
 
-/// Waits until nobody else sums days or changes summed ones, and keeps them waiting until this transaction ends.
+/// Waits until no other transaction rolls up days or changes rolled-up ones, and blocks others
+/// until this one ends.
 pub(in crate::conversion) async fn take_sums_turn(tx: &mut AnyConnection) -> Result<()> {
     turn::take(tx, &Names::default().with(Hold::Alone, TURN)).await
 }
 
-/// Waits until nobody sums days, and keeps them from it until this transaction ends. Others may change summed days beside.
+/// Waits until no other transaction rolls up days, and blocks that until this one ends. Other
+/// transactions may change rolled-up days meanwhile.
 pub(in crate::conversion) async fn share_sums_turn(tx: &mut AnyConnection) -> Result<()> {
     turn::take(tx, &Names::default().with(Hold::Shared, TURN)).await
 }
 
-/// Lets reports read the conversions themselves around this time.
+/// Removes the rolled-up day of this time, so that reports read the conversions themselves.
 pub(in crate::conversion) async fn unsum(
     tx: &mut AnyConnection,
     site_id: &str,
@@ -35,21 +39,21 @@ pub(in crate::conversion) async fn unsum(
     .set("at_ms", at_ms)
     .execute(tx)
     .await
-    .context("could not take a day out of the sums of conversions")?;
+    .context("could not remove a rolled-up day of conversions")?;
     Ok(())
 }
 
-/// The same of all times and sites.
+/// The same for all times and sites.
 pub(in crate::conversion) async fn unsum_all(tx: &mut AnyConnection) -> Result<()> {
     take_sums_turn(tx).await?;
     sql("delete from conversion_days")
         .execute(tx)
         .await
-        .context("could not take all days out of the sums of conversions")?;
+        .context("could not remove the rolled-up days of conversions")?;
     Ok(())
 }
 
-/// What is summed, in order, each with its zone.
+/// The rolled-up stretches in order, each with its zone.
 pub(in crate::conversion) async fn summed(
     store: &Store,
     site: i64,
@@ -60,13 +64,14 @@ pub(in crate::conversion) async fn summed(
     .set("livemode", livemode)
     .fetch_all(store.pool())
     .await
-    .context("could not see which days are summed")?;
+    .context("could not read which days are rolled up")?;
     rows.iter()
         .map(|row| Ok(((row.get("from_ms")?, row.get("to_ms")?), row.get("zone")?)))
         .collect()
 }
 
-/// Takes out what is no day of this zone, and what is not over yet: the clock was wrong when it was summed.
+/// Removes rolled-up stretches of other zones, and those that end after `until_ms`: they were
+/// rolled up while the clock was wrong.
 pub(in crate::conversion) async fn unsum_others(
     tx: &mut AnyConnection,
     (site, livemode): (i64, bool),
@@ -81,11 +86,11 @@ pub(in crate::conversion) async fn unsum_others(
     .set("until_ms", until_ms)
     .execute(tx)
     .await
-    .context("could not take other days out of the sums of conversions")?;
+    .context("could not remove rolled-up days of another time zone")?;
     Ok(())
 }
 
-/// True when something is summed there.
+/// True if any part of this stretch is rolled up.
 pub(in crate::conversion) async fn is_summed(
     tx: &mut AnyConnection,
     (site, livemode): (i64, bool),
@@ -98,7 +103,7 @@ pub(in crate::conversion) async fn is_summed(
     .set("from_ms", from_ms)
     .fetch_optional(tx)
     .await
-    .context("could not see what is summed")?;
+    .context("could not check what is rolled up")?;
     Ok(row.is_some())
 }
 
@@ -118,11 +123,12 @@ pub(in crate::conversion) async fn first_conversion(
     .set("to_ms", to_ms)
     .fetch_one(connection)
     .await
-    .context("could not find the first conversion to sum")?;
+    .context("could not find the first conversion to roll up")?;
     Ok(row.get("first_ms")?)
 }
 
-/// A dimension's number, the names in it, and where they are read.
+/// The statement for one dimension: its number, the column with its names, and the join that
+/// provides the column.
 macro_rules! sum {
     ($dimension:literal, $name:literal, $touch:literal) => {
         concat!(
@@ -171,7 +177,7 @@ const SUMS: [&str; 7] = [
     ),
 ];
 
-/// Sums a stretch that is not summed.
+/// Rolls up a stretch that is not rolled up.
 pub(in crate::conversion) async fn sum(
     tx: &mut AnyConnection,
     (site, livemode): (i64, bool),
@@ -192,7 +198,7 @@ pub(in crate::conversion) async fn sum(
             .set("zone", zone)
             .execute(&mut *tx)
             .await
-            .context("could not begin a sum of conversions")?;
+            .context("could not begin a rollup of conversions")?;
     }
     for text in SUMS {
         sql(text)
@@ -201,7 +207,7 @@ pub(in crate::conversion) async fn sum(
             .set("from_ms", from_ms)
             .execute(&mut *tx)
             .await
-            .context("could not sum conversions")?;
+            .context("could not roll up conversions")?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! SQL of `breakers`.
-//! In: a destination. Out: its breaker, locked until the transaction ends.
+//! Takes a destination; returns its circuit breaker, locked until the transaction ends.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::delivery::breaker::{Breaker, LONGEST_PROBE};
 use crate::delivery::schedule::asked_pause;
 use crate::store::{Row, sql};
 
-/// The breaker of a destination. Replicas that claim or settle for it wait here for each other.
+/// Reads and locks the circuit breaker of a destination. Replicas that claim or record outcomes for
+/// it wait for each other here.
 pub(crate) async fn take_turn(tx: &mut AnyConnection, destination_id: &str) -> Result<Breaker> {
     let row = sql("insert into breakers (destination_id, failures, wrong_answers, probes)
          values (:destination_id, 0, 0, 0)
@@ -64,8 +65,8 @@ fn read(row: &Row) -> Result<Breaker> {
     })
 }
 
-/// Somebody wants a destination to be tried: if it is held, its next probe goes now. Comes before any delivery of it is touched, as the
-/// worker's own turns do.
+/// Makes the next probe of an open breaker due now, because a user wants the destination to be
+/// tried. Call this before touching any of its deliveries, in the same order as the worker.
 pub(crate) async fn probe_now(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -79,7 +80,7 @@ pub(crate) async fn probe_now(
     .set("destination_id", destination_id)
     .execute(tx)
     .await
-    .context("could not bring a probe forward")?;
+    .context("could not schedule a probe")?;
     Ok(())
 }
 
@@ -92,7 +93,7 @@ pub(crate) async fn reset(tx: &mut AnyConnection, destination_id: &str) -> Resul
     Ok(())
 }
 
-/// What a destination's breaker waits for counts from when it was written, so what was noted in the future waits no longer.
+/// Shortens waits that are longer than any breaker can set: a clock that was ahead had set them.
 pub(crate) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<()> {
     let longest_pause = now.plus(asked_pause(Duration::MAX)).plus(AHEAD);
     for (text, latest) in [
@@ -110,7 +111,7 @@ pub(crate) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result
             .set("latest", latest)
             .execute(&mut *tx)
             .await
-            .context("could not bring a breaker's probe back")?;
+            .context("could not shorten a breaker's wait")?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! SQL of `deliveries` and `attempts`.
-//! In: what is owed, claimed, settled. Out: rows. Private to this room.
+//! Takes messages, claims and outcomes; writes and reads their rows. Private to this module.
 
 pub(super) mod breakers;
 
@@ -41,7 +41,7 @@ pub(super) async fn find(
     }))
 }
 
-/// The state of what is to be sent: a disabled destination keeps it waiting.
+/// The state of a queued message: `held` while its destination is disabled.
 fn waiting(destination: &Destination) -> DeliveryState {
     if destination.enabled { DeliveryState::Pending } else { DeliveryState::Held }
 }
@@ -83,11 +83,11 @@ pub(super) async fn insert(
     .set("expires_at_ms", owed.expires_at())
     .execute(tx)
     .await
-    .context("could not write what is owed")?;
+    .context("could not queue a message")?;
     Ok(())
 }
 
-/// The bytes of a draft, or what they are made of later.
+/// The bytes of a draft, or the facts that they are built from later.
 fn content(draft: Option<&Draft>) -> (Option<&Made>, Option<&str>) {
     match draft.map(|draft| &draft.content) {
         Some(Content::Made(made)) => (Some(made), None),
@@ -96,7 +96,7 @@ fn content(draft: Option<&Draft>) -> (Option<&Made>, Option<&str>) {
     }
 }
 
-/// Writes another message, as long as nobody tried to send the old one.
+/// Replaces a queued message, as long as it was never attempted.
 pub(super) async fn write_draft(
     tx: &mut AnyConnection,
     id: &str,
@@ -122,7 +122,7 @@ pub(super) async fn write_draft(
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not write another message")?;
+    .context("could not replace a message")?;
     Ok(())
 }
 
@@ -132,10 +132,10 @@ pub(super) const UNMADE: &str =
       order by created_at_ms
       limit :limit";
 
-/// Messages that no mapping has made yet, the oldest first.
+/// Queued messages without bytes, oldest first.
 pub(super) async fn unmade(store: &Store, limit: i64) -> Result<Vec<Unmade>> {
     let rows = sql(UNMADE).set("limit", limit).fetch_all(store.pool()).await;
-    let rows = rows.context("could not see which messages are to be made")?;
+    let rows = rows.context("could not read which messages to build")?;
     rows.iter()
         .map(|row| {
             Ok(Unmade {
@@ -147,7 +147,8 @@ pub(super) async fn unmade(store: &Store, limit: i64) -> Result<Vec<Unmade>> {
         .collect()
 }
 
-/// Freezes a message that a mapping made, unless somebody was faster or its facts are others by now.
+/// Stores the bytes that a mapping built, unless another process was faster or the facts have
+/// changed.
 pub(super) async fn freeze(
     tx: &mut AnyConnection,
     unmade: &Unmade,
@@ -168,7 +169,7 @@ pub(super) async fn freeze(
     Ok(())
 }
 
-/// Gives a delivery up because its mapping fails, on the same conditions.
+/// Marks a delivery as failed because its mapping fails, on the same conditions.
 pub(super) async fn give_up_unmade(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -184,11 +185,12 @@ pub(super) async fn give_up_unmade(
     .set("facts", &unmade.facts)
     .execute(tx)
     .await
-    .context("could not give up a delivery whose mapping fails")?;
+    .context("could not mark a delivery as failed whose mapping fails")?;
     Ok(())
 }
 
-/// Lets a message be made again. False while somebody is sending it.
+/// Removes the bytes of a message, so that they are built again. Returns false while it is being
+/// sent.
 pub(super) async fn unmake(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -205,11 +207,11 @@ pub(super) async fn unmake(
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not let a message be made again")?;
+    .context("could not remove the bytes of a message")?;
     Ok(changed.rows_affected() == 1)
 }
 
-/// The transaction under which a destination was, or will be, told of this; none when it is not.
+/// The transaction ID of the message with this key; `None` if there is none, or it was skipped.
 pub(super) async fn transaction_told(
     tx: &mut AnyConnection,
     destination_id: &str,
@@ -226,7 +228,8 @@ pub(super) async fn transaction_told(
     Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
-/// The most money given back that a destination was told of, in minor units; it stands in the key.
+/// The highest refunded total that any message stated, in minor units; it is part of the message's
+/// key.
 pub(super) async fn highest_refund(
     tx: &mut AnyConnection,
     destination_id: &str,
@@ -240,10 +243,10 @@ pub(super) async fn highest_refund(
     .set("conversion_id", conversion_id)
     .value(tx)
     .await
-    .context("could not read what a destination knows of refunds")
+    .context("could not read the refunds sent to a destination")
 }
 
-/// How many messages a conversion has, and how often somebody tried to send them.
+/// The number of messages of a conversion, and of their attempts.
 pub(super) async fn count_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<(i64, i64)> {
     let row =
         sql("select count(*) as messages, cast(coalesce(sum(attempts), 0) as bigint) as attempts
@@ -269,7 +272,7 @@ pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Res
             .set("into", into)
             .execute(&mut *tx)
             .await
-            .context("could not hand over the messages of a merged payment")?;
+            .context("could not move the messages of a merged payment")?;
     }
     Ok(())
 }
@@ -321,7 +324,7 @@ pub(super) async fn subject(store: &Store, id: &str) -> Result<Option<Subject>> 
     .transpose()
 }
 
-/// False while somebody is sending it, or when there is no such delivery.
+/// Returns false while it is being sent, or if there is no such delivery.
 pub(super) async fn refreeze(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -343,7 +346,7 @@ pub(super) async fn refreeze(
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not freeze a message anew")?;
+    .context("could not replace the bytes of a message")?;
     Ok(changed.rows_affected() == 1)
 }
 
@@ -352,17 +355,17 @@ pub(super) async fn hold(tx: &mut AnyConnection, destination_id: &str) -> Result
     .set("destination_id", destination_id)
     .execute(tx)
     .await
-    .context("could not hold what is owed")?;
+    .context("could not pause queued messages")?;
     Ok(())
 }
 
-/// What was held is due at once, the oldest first.
+/// Makes paused messages due at once, oldest first.
 pub(super) async fn release(tx: &mut AnyConnection, destination_id: &str) -> Result<()> {
     sql("update deliveries set state = 'pending', due_at_ms = created_at_ms where destination_id = :destination_id and state = 'held'")
     .set("destination_id", destination_id)
     .execute(tx)
     .await
-    .context("could not release what was held")?;
+    .context("could not resume paused messages")?;
     Ok(())
 }
 
@@ -378,7 +381,7 @@ pub(super) async fn give_up_all(
     .set("destination_id", destination_id)
     .execute(tx)
     .await
-    .context("could not give up what was owed")?;
+    .context("could not mark queued messages as failed")?;
     Ok(())
 }
 
@@ -388,7 +391,7 @@ pub(super) async fn state_of(tx: &mut AnyConnection, id: &str) -> Result<Option<
     Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
-/// A claimed delivery: leased to us until `lease`, its `n`-th attempt begun.
+/// A claimed delivery, leased to this worker until `lease`, whose `n`-th attempt has started.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) id: String,
@@ -396,12 +399,12 @@ pub(super) struct Claim {
     pub(super) content_type: String,
     /// Number of this attempt, from 1.
     pub(super) n: i64,
-    /// Tries of the present schedule, this one included.
+    /// Number of this try in the current schedule, from 1.
     pub(super) tries: i64,
     pub(super) lease: Timestamp,
-    /// Not worth sending any more after this.
+    /// Too old to send after this.
     pub(super) expires_at: Option<Timestamp>,
-    /// Whether it is the one message that asks if the destination is back.
+    /// True if this message probes whether the destination is back.
     pub(super) is_probe: bool,
 }
 
@@ -415,7 +418,7 @@ const CLAIM: &str =
         and state = 'pending' and coalesce(claimed_until_ms, 0) <= :now  -- repeated: it may have changed since the sub-select
      returning id, request, content_type, attempts, schedule_from, expires_at_ms";
 
-/// Claims up to `limit` due deliveries of a destination, oldest first, counting their attempts.
+/// Claims up to `limit` due deliveries of a destination, oldest first, and counts their attempts.
 pub(super) async fn claim(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -453,7 +456,8 @@ const NOTE: &str = "insert into attempts (delivery_id, n, started_at_ms, outcome
       where destination_id = :destination_id and claimed_until_ms = :lease and state = 'pending'
          on conflict do nothing  -- another worker's of the same moment";
 
-/// Notes that the attempts begin that were just claimed until `lease`, all at once: a crash after this is an attempt of unknown outcome.
+/// Records that the attempts have started that were just claimed until `lease`, all at once. After
+/// a crash, they are listed with an unknown outcome.
 pub(super) async fn note_attempts(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -466,11 +470,12 @@ pub(super) async fn note_attempts(
         .set("lease", lease)
         .execute(tx)
         .await
-        .context("could not note that attempts begin")?;
+        .context("could not record the start of attempts")?;
     Ok(())
 }
 
-/// Gives up what was just claimed and must not be sent: the claim's attempt does not count.
+/// Marks a delivery as failed that was just claimed and must not be sent: the claim does not count
+/// as an attempt.
 pub(super) async fn give_up_unsent(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -485,13 +490,13 @@ pub(super) async fn give_up_unsent(
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not give a delivery up")?;
+    .context("could not mark a delivery as failed")?;
     Ok(())
 }
 
 const LEASED: &str = "select count(*) from deliveries where destination_id = :destination_id and claimed_until_ms > :now";
 
-/// How many deliveries of a destination somebody is sending right now, on whatever replica.
+/// The number of deliveries of a destination that are being sent now, by any replica.
 pub(super) async fn leased(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -505,7 +510,7 @@ pub(super) async fn leased(
         .context("could not count the leases of a destination")
 }
 
-/// How an attempt ended, and what follows.
+/// The outcome of an attempt, and what it means for the delivery.
 pub(super) struct Settlement<'a> {
     pub(super) claim: &'a Claim,
     pub(super) outcome: AttemptOutcome,
@@ -518,7 +523,8 @@ pub(super) struct Settlement<'a> {
     pub(super) due: Timestamp,
 }
 
-/// Ends an attempt. It names the lease it held, so that a late worker changes nothing; only an acceptance still counts, whoever holds it now.
+/// Records the outcome of an attempt. Changes the delivery only if it still has the lease of this
+/// attempt, so a late worker changes nothing. Only an acceptance counts whatever the lease.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -535,8 +541,9 @@ pub(super) async fn settle(
     .set("n", end.claim.n)
     .execute(&mut *tx)
     .await
-    .context("could not note how an attempt ended")?;
-    // A destination that was disabled meanwhile has made it `held`, and so it stays unless this was the end of it.
+    .context("could not record the outcome of an attempt")?;
+    // If the destination was disabled meanwhile, the delivery is `held`, and stays so unless this
+    // outcome is final.
     sql("update deliveries
             set state = case when state = 'held' and :state = 'pending' then 'held' else :state end,
                 reason = :reason, due_at_ms = :due, claimed_until_ms = null, last_status = :status, last_error = :error, settled_at_ms = :settled_at_ms,
@@ -554,11 +561,11 @@ pub(super) async fn settle(
     .set("lease", end.claim.lease)
     .execute(tx)
     .await
-    .context("could not settle a delivery")?;
+    .context("could not record the outcome of a delivery")?;
     Ok(())
 }
 
-/// Gives a claimed delivery back before its attempt has ended; the attempt keeps its unknown outcome.
+/// Releases a claimed delivery before its attempt has ended; the attempt's outcome stays unknown.
 pub(super) async fn release_lease(
     tx: &mut AnyConnection,
     id: &str,
@@ -570,18 +577,19 @@ pub(super) async fn release_lease(
     .set("lease", lease)
     .execute(&mut *tx)
     .await
-    .context("could not give a delivery back")?;
+    .context("could not release a delivery")?;
     sql("update attempts set error = 'Clickstamp was stopped before the response arrived'
           where delivery_id = :delivery_id and n = :n and outcome = 'unknown'")
     .set("delivery_id", id)
     .set("n", n)
     .execute(tx)
     .await
-    .context("could not note that an attempt was cut off")?;
+    .context("could not record that an attempt was cut off")?;
     Ok(())
 }
 
-/// Ends all leases. Only for a process that is alone with its database: nobody else can hold one.
+/// Ends all leases. Only for a process that is alone with its database, where no other process can
+/// hold one.
 pub(super) async fn end_leases(store: &Store) -> Result<()> {
     let mut tx = store.begin().await?;
     sql("update deliveries set claimed_until_ms = null where claimed_until_ms is not null")
@@ -591,7 +599,8 @@ pub(super) async fn end_leases(store: &Store) -> Result<()> {
     tx.commit().await
 }
 
-/// A pause counts from the newest attempt, or from when the delivery was written; where that lies in the future, it is due now.
+/// Makes deliveries due now if their latest attempt, lease or creation lies in the future, because
+/// then a clock that was ahead scheduled them.
 pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
     let done = sql("update deliveries
             set due_at_ms = case when due_at_ms > :now then :now else due_at_ms end, claimed_until_ms = null
@@ -604,7 +613,7 @@ pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result
     .set("claimed_until_ms", now.plus(AHEAD))
     .execute(tx)
     .await
-    .context("could not bring back what a clock put off")?;
+    .context("could not reschedule deliveries after a clock was set back")?;
     Ok(done.rows_affected())
 }
 
@@ -618,7 +627,7 @@ const NEXT_DUE: &str =
              select min(claimed_until_ms) from deliveries
               where destination_id = :destination_id and claimed_until_ms > :now and state = 'pending') as both_kinds";
 
-/// When the earliest delivery of a destination wants attention: it falls due, or somebody's lease of it ends.
+/// The time of a destination's next delivery: when one is due, or a lease ends.
 pub(super) async fn next_due(
     store: &Store,
     now: Timestamp,
@@ -629,16 +638,16 @@ pub(super) async fn next_due(
         .set("now", now)
         .value(store.pool())
         .await
-        .context("could not see what is due")
+        .context("could not read the next due delivery")
 }
 
-/// Removes what was owed for a conversion and never tried. Answers whether nothing is left.
+/// Deletes messages of a conversion that were never attempted. Returns true if no message is left.
 pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
     sql("delete from deliveries where conversion_id = :conversion_id and attempts = 0")
         .set("conversion_id", conversion_id)
         .execute(&mut *tx)
         .await
-        .context("could not remove what was never tried")?;
+        .context("could not delete messages that were never attempted")?;
     let left = sql("select id from deliveries where conversion_id = :conversion_id limit 1")
         .set("conversion_id", conversion_id)
         .fetch_optional(tx)
@@ -652,10 +661,11 @@ mod tests {
     use crate::store::Text;
     use crate::visit;
 
-    /// What a turn asks of a destination is answered from the index of that destination's due or leased rows, in their order,
-    /// so a backlog costs no turn anything, whether its own or another destination's.
+    /// Every query of a worker's turn is answered from the index of the destination's due or leased
+    /// rows, in their order, so a backlog of this or another destination does not slow the turn
+    /// down.
     #[tokio::test]
-    async fn a_turn_costs_the_same_whatever_is_owed() {
+    async fn a_turn_costs_the_same_with_any_backlog() {
         let directory = std::env::temp_dir().join(format!("plans_{}", ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &visit::VISITS, &visit::COUNTS).await.unwrap();
@@ -691,6 +701,6 @@ mod tests {
             assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "it sorts: {plan:?}");
         }
         store.close().await;
-        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(directory); // Leftover temporary files do no harm.
     }
 }
