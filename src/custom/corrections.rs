@@ -1,12 +1,13 @@
-//! What a request would not change, and what it takes back.
-//! Takes the facts known of its transaction and the facts it states; returns sentences for the sender.
-//! Whatever is stated and not used is named, so that a 200 never hides a correction that was ignored. Pure.
+//! Warns about statements of a request that change nothing, or cancel earlier ones.
+//! Takes the known facts of its transaction and the facts that it states; returns sentences for the
+//! sender.
+//! Pure. Every ignored statement has a warning, so that a 200 never hides an ignored correction.
 
 use crate::conversion::payment::{PayFact, Payment, Teller};
 use crate::conversion::reported::{Reported, Stated};
 use crate::money::{Currency, Money};
 
-/// What the sender should know.
+/// Returns the sentences for the sender.
 pub(super) fn warnings(known: &Payment, stated: &Payment, says_paid: bool) -> Vec<String> {
     let (Some(before), Some(new)) = (&known.reported, &stated.reported) else { return Vec::new() };
     let mut after = known.clone();
@@ -17,10 +18,10 @@ pub(super) fn warnings(known: &Payment, stated: &Payment, says_paid: bool) -> Ve
     warnings.extend(refunds(before, new, &after));
     if let Some(money) = taken_back(known) {
         if new.paid.is_some() {
-            warnings.push(format!("status paid takes back what was recorded before: {money}"));
+            warnings.push(format!("status paid cancels what was recorded before: {money}"));
         } else if says_paid {
             warnings.push(format!(
-                "no status: what was recorded before stays ({money}); send status=paid to take it back"
+                "no status: what was recorded before still counts ({money}); send status=paid to cancel it"
             ));
         }
     }
@@ -36,7 +37,8 @@ fn pay_fact(payment: &Payment) -> PayFact {
     payment.told.get(&Teller::Report).map_or(PayFact::Unknown, |told| told.pay_fact)
 }
 
-/// Pending and failed come before paid, whenever they arrive.
+/// Warns about a status that is not used: pending and failed count as earlier than paid, whenever
+/// they arrive.
 fn status(known: &Payment, stated: &Payment) -> Option<String> {
     let word = |fact| match fact {
         PayFact::Unknown => "unknown",
@@ -47,7 +49,7 @@ fn status(known: &Payment, stated: &Payment) -> Option<String> {
     };
     let (before, new) = (pay_fact(known), pay_fact(stated));
     let how = match before {
-        PayFact::Paid => "; send status=refunded to take the money back",
+        PayFact::Paid => "; send status=refunded to record a refund",
         PayFact::Failed | PayFact::Authorized | PayFact::Pending | PayFact::Unknown => "",
     };
     (new != PayFact::Unknown && new < before).then(|| {
@@ -98,10 +100,10 @@ fn refunds(before: &Reported, new: &Reported, after: &Payment) -> Vec<String> {
     warnings
 }
 
-/// Begins the key of a refund that has no ID of its own.
+/// Prefix of the key of a refund without an ID.
 pub(super) const UNNAMED_REFUND: &str = "amount:";
 
-/// Refunds and the dispute that count so far, in words.
+/// The refunds or dispute that count so far, as text.
 fn taken_back(known: &Payment) -> Option<String> {
     let reported = known.reported.as_ref()?;
     reported.taken_back_in_words(

@@ -1,7 +1,9 @@
 //! The currencies that a request may name.
-//! Takes a code in any letter case; returns the currency if money can be held in it.
-//! Codes of metals, funds and tests (`XAU`, `CHE`, `XXX`) and of crypto-currencies are refused, because their decimals are unknown. Pure.
-//! Source: ISO 4217, list one, as of 2026, with the codes withdrawn since 2015 that old shops still send.
+//! Takes a code in any letter case; returns the currency if amounts can be in it.
+//! Codes of metals, funds and tests (`XAU`, `CHE`, `XXX`) and of crypto-currencies are refused,
+//! because their decimals are unknown. Pure.
+//! Source: ISO 4217, list one, as of 2026, with the codes withdrawn since 2015 that old shops still
+//! send.
 
 use crate::money::Currency;
 
@@ -12,7 +14,7 @@ const CODES: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD
     PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS SRD SSP STD STN SVC SYP SZL THB TJS TMT \
     TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VEF VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG ZWL";
 
-/// The currency of this code.
+/// The currency with this code.
 pub(super) fn parse(code: &str) -> Option<Currency> {
     let currency = Currency::parse(code)?;
     CODES.split_ascii_whitespace().any(|known| known == currency.code()).then_some(currency)

@@ -1,6 +1,8 @@
-//! `GET|POST /webhooks/custom/{token}`, the door for everybody but Stripe.
-//! In: AnyTrack's parameters, in the query or a body. Out: JSON: the conversion's ID, or what is wrong with which parameter.
-//! Promise: 200 only after the commit; the token stands in no log; asking what is allowed (HEAD, OPTIONS) records nothing.
+//! `GET|POST /webhooks/custom/{token}`: receives conversions from anything but Stripe.
+//! Takes AnyTrack's parameters in the query or a body; returns JSON: the conversion's ID, or which
+//! parameter is wrong.
+//! Guarantees that 200 is returned only after the commit, that no log contains the token, and that
+//! HEAD and OPTIONS record nothing.
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ use crate::limit::log;
 use crate::settings::Source;
 use crate::state::AppState;
 
-/// Largest body read; a conversion is a few hundred bytes.
+/// Maximum size of a body; a conversion is a few hundred bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 #[rustfmt::skip] // The route in one line, for the test that compares it with the documentation.
@@ -35,7 +37,7 @@ pub(crate) fn routes(limit: RequestLimit) -> Router<AppState> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
-/// What a recorded request is answered.
+/// The response to a recorded request.
 #[derive(Serialize)]
 struct Answer {
     id: Option<String>,
@@ -73,15 +75,15 @@ impl Answer {
     }
 }
 
-/// What a request that was not recorded is answered.
+/// The response to a request that was not recorded.
 #[derive(Serialize)]
 struct Fault {
     error: String,
     parameter: Option<String>,
 }
 
-/// `GET|POST /webhooks/custom/{token}`: 200 recorded or repeated · 400 states no conversion · 404 unknown token · 413 too large ·
-/// 429 too many · 503 ours.
+/// `GET|POST /webhooks/custom/{token}`: 200 recorded or repeated · 400 states no conversion · 404
+/// unknown token · 413 too large · 429 too many · 503 our error.
 async fn receive_conversion(
     State(state): State<AppState>,
     Path(token): Path<String>,
@@ -129,7 +131,7 @@ async fn receive_conversion(
         }
         Ok(Err(refusal)) => {
             if log::admits("refused custom requests", &source.key) {
-                tracing::info!(source = source.key, "refused a custom request: {}", refusal.error);
+                tracing::info!(source = source.key, "refused a postback: {}", refusal.error);
             }
             let Refusal { error, parameter } = refusal;
             answer(StatusCode::BAD_REQUEST, Fault { error, parameter })
@@ -138,7 +140,7 @@ async fn receive_conversion(
     }
 }
 
-/// HEAD: whether there is such an address. Records nothing.
+/// HEAD: whether the token is valid. Records nothing.
 async fn answer_head(State(state): State<AppState>, Path(token): Path<String>) -> StatusCode {
     match state.settings.current().custom_source(&token, state.clock.now()) {
         Some(_) => StatusCode::OK,
@@ -146,13 +148,13 @@ async fn answer_head(State(state): State<AppState>, Path(token): Path<String>) -
     }
 }
 
-/// OPTIONS: which methods there are. Records nothing.
+/// OPTIONS: the allowed methods. Records nothing.
 async fn answer_options() -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS, POST")]).into_response()
 }
 
 fn unknown() -> Response {
-    fault(StatusCode::NOT_FOUND, "there is no such address: copy it from the settings again")
+    fault(StatusCode::NOT_FOUND, "unknown address: copy it from the settings again")
 }
 
 fn fault(status: StatusCode, error: &str) -> Response {
@@ -163,7 +165,8 @@ fn answer(status: StatusCode, body: impl Serialize) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-/// Nothing was recorded, and the sender should try again. The cause is for our log.
+/// The response if we could not record a request and the sender should retry. The cause is only
+/// logged.
 fn ours(source: &Source, cause: anyhow::Error) -> Response {
     let line = "could not be recorded; send it again";
     let cause = cause.context(format!("custom source {}", source.key));

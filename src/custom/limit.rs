@@ -1,16 +1,17 @@
-//! How many requests a custom source may send.
-//! In: a source and the time. Out: yes, or how long to wait.
-//! Promise: a sender that runs wild costs a lookup in memory, not a transaction; the others are not held up by it.
+//! Limits the requests of each source.
+//! Takes a source and the time; returns whether the request is allowed.
+//! Guarantees that a sender that sends too much costs only a lookup in memory and does not slow
+//! others down.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
 
-/// Requests of one source within a second.
+/// Maximum number of requests per source and second.
 const PER_SECOND: u32 = 50;
 
-/// Counts per source within the present second. Sources are few and the owner's own, so the map is small.
+/// Counts per source in the current second. There are few sources, so the map is small.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestLimit(Arc<Mutex<Counts>>);
 
@@ -21,7 +22,7 @@ struct Counts {
 }
 
 impl RequestLimit {
-    /// Counts one request; false when it is one too many, and the next second is soon enough.
+    /// Counts one request; returns false if it is over the limit of this second.
     pub(super) fn allows(&self, source_id: &str, now: Timestamp) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.second != now.as_seconds() {

@@ -1,6 +1,8 @@
-//! Conversions from elsewhere: a drop-in for AnyTrack's custom integration.
-//! In: requests of an existing Zap, scenario or affiliate postback. Out: conversions in the same ledger as Stripe's payments.
-//! Promise: the raw request, the conversion, its match and what it owes are one transaction, committed before the answer.
+//! Postbacks and the API for conversions: a drop-in replacement for AnyTrack's custom integration.
+//! Takes requests of an existing Zap, scenario or affiliate postback; writes conversions to the
+//! same ledger as Stripe's payments.
+//! Guarantees that the raw request, the conversion, its match and its queued messages are one
+//! transaction, committed before the response.
 
 mod corrections;
 mod currencies;
@@ -29,7 +31,7 @@ use crate::ids;
 use crate::settings::Source;
 use crate::store::{Store, Tx};
 
-/// Refused requests kept of each source, for whoever looks for the fault.
+/// Number of refused requests that are kept for each source, for troubleshooting.
 const REFUSED_KEPT: i64 = 200;
 
 /// A request as received.
@@ -43,7 +45,7 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// A request that was kept.
+/// A request to be stored.
 struct Kept {
     id: String,
     source_id: String,
@@ -51,14 +53,15 @@ struct Kept {
     request: Request,
 }
 
-/// What became of a request.
+/// The result of a request.
 pub(crate) struct Recorded {
     pub(crate) processed: Processed,
-    /// What the sender should know.
+    /// Sentences for the sender.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Records what a request states, in one transaction; a refused one is kept for diagnosis.
+/// Records the conversion that a request states, in one transaction; stores a refused request for
+/// troubleshooting.
 pub(crate) async fn record(
     store: &Store,
     ledger: Ledger<'_>,
@@ -93,7 +96,7 @@ pub(crate) async fn record(
     Ok(Ok(recorded))
 }
 
-/// Keeps a request that states no conversion, and forgets the oldest of them.
+/// Stores a request that states no conversion, and deletes the oldest ones.
 pub(crate) async fn refuse(
     store: &Store,
     now: Timestamp,
@@ -139,7 +142,8 @@ async fn process(
     if let Some(reported) = &payment.reported
         && let Some(known) = conversion::reported(tx, &account, &reported.key).await?
     {
-        // Of two requests in one millisecond, the one that is recorded later is the correction; the kept time says so to a replay too.
+        // Of two requests in one millisecond, the one recorded later is the correction. Its stored
+        // time is moved, so that a replay uses the same order.
         let last = known.reported.as_ref().and_then(Reported::last_arrival);
         if let Some(last) = last.filter(|last| *last >= kept.received_at) {
             let after = last.plus(Duration::from_millis(1));
@@ -152,13 +156,14 @@ async fn process(
     Ok(Recorded { processed, warnings })
 }
 
-/// The parameters of a request as they are read, to be shown.
+/// The parameters of a request as they are read, for display.
 pub(crate) fn listed(query: &str, content_type: &str, body: &[u8]) -> Vec<(String, String)> {
     let read = parameters::read(query, content_type, body).unwrap_or_default();
     read.all().map(|it| (it.name.clone(), it.value.clone())).collect()
 }
 
-/// A conversion as a sender would report it, marked as a test; without a click ID it has an e-mail address.
+/// A conversion as a sender would report it, marked as a test; without a click ID it has an email
+/// address.
 pub(crate) fn test_request(now: Timestamp, click_id: &str, value: &str) -> Request {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     match click_id {
@@ -172,7 +177,7 @@ pub(crate) fn test_request(now: Timestamp, click_id: &str, value: &str) -> Reque
     Request { method: "GET".to_owned(), query: query.finish(), ..Request::default() }
 }
 
-/// A path as logs may show it: the token is a credential.
+/// Shortens the token in a path for logs, because it is a credential.
 pub(crate) fn hide_token(path: &str) -> String {
     const DOOR: &str = "/webhooks/custom/";
     match path.split_once(DOOR) {
@@ -183,8 +188,9 @@ pub(crate) fn hide_token(path: &str) -> String {
     }
 }
 
-/// Records every kept request and page event again, oldest first, in a ledger that is written anew. Answers how many. A request that today's rules
-/// would refuse, or whose source is gone, makes nothing.
+/// Records every stored request and page event again, oldest first, for a replay of the ledger.
+/// Returns their number. A request that today's rules refuse, or whose source was deleted, creates
+/// nothing.
 pub(crate) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let (mut count, mut after) = (page::replay(store, ledger).await?, None);
     while let Some(mut kept) = table::accepted_after(store, after.as_ref()).await? {

@@ -1,7 +1,9 @@
-//! What the owner's own pages report: `clickstamp("event", …)`.
-//! In: events that the tag's door kept. Out: conversions of that name, matched by their click ID, in one transaction with what they owe.
-//! Promise: a browser is not trusted with money, so none is read from it; an event that came twice is one conversion; one that the ledger
-//! cannot take fails alone and visibly, and holds up no other.
+//! Custom events that a site's pages report with `clickstamp("event", …)`.
+//! Takes events that the tag's endpoint stored; writes conversions with the event's name, matched
+//! by their click ID, in one transaction with their queued messages.
+//! Guarantees that no amount is read from an event, because browsers are not trusted with money;
+//! that an event that arrives twice is one conversion; and that an event that the ledger can't
+//! process fails alone and visibly.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -20,12 +22,13 @@ use crate::settings::{self, Settings, Snapshot, Source};
 use crate::store::Store;
 use crate::visit::{self, PageEvent, WaitingEvent};
 
-/// Events read in one go; the rest waits for the next round.
+/// Events per batch; the others wait for the next one.
 const EVENTS_AT_A_TIME: i64 = 100;
-/// Tries before an event that keeps failing is shown as failed: more than two hours of growing pauses.
+/// Tries before an event that keeps failing is shown as failed: more than two hours with growing
+/// pauses.
 const MAX_TRIES: i64 = 12;
 
-/// Gives the ledger the events that are due. Answers how many it ended.
+/// Processes due events. Returns the number of events that ended.
 pub(crate) async fn round(
     store: &Store,
     settings: &Settings,
@@ -40,10 +43,10 @@ pub(crate) async fn round(
             Ok(event) => {
                 let taken = AssertUnwindSafe(take(store, settings, keys, now, event));
                 taken.catch_unwind().await.unwrap_or_else(|_| {
-                    Ok(Err("our code panicked while reading it; the log has the place".to_owned()))
+                    Ok(Err("Clickstamp panicked while it read the event; see the log".to_owned()))
                 })
             }
-            Err(error) => Ok(Err(format!("what was kept of it cannot be read: {error:#}"))),
+            Err(error) => Ok(Err(format!("the stored event can't be read: {error:#}"))),
         };
         let (error, again_at) = match taken {
             Ok(Ok(is_ours)) => {
@@ -57,14 +60,15 @@ pub(crate) async fn round(
                 (format!("{error:#}"), again_at)
             }
         };
-        tracing::error!(event = id, error, "the ledger could not take an event of a page");
+        tracing::error!(event = id, error, "could not process a page event");
         visit::put_event_off(store, now, &id, again_at, &error).await?;
         ended += usize::from(again_at.is_none());
     }
     Ok(ended)
 }
 
-/// False when another copy has it in hand, or is done with it. The inner error is the event's own and stays; the outer one may be over soon.
+/// Processes an event. Returns false if another copy is processing it or has ended it. The inner
+/// error is permanent; the outer one may be temporary.
 async fn take(
     store: &Store,
     settings: &Settings,
@@ -96,12 +100,12 @@ async fn take(
     Ok(Ok(true))
 }
 
-/// Makes an event that failed due again; false when there is none of this ID.
+/// Makes a failed event due again; returns false if there is no such event.
 pub(crate) async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     visit::rerun_event(store, now, id).await
 }
 
-/// Records every kept event again in a ledger that is written anew. Answers how many.
+/// Records every stored event again for a replay of the ledger. Returns their number.
 pub(super) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let (mut count, mut after) = (0, None);
     loop {
@@ -120,11 +124,11 @@ pub(super) async fn replay(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     }
 }
 
-/// The facts of an event: the click ID, its name, its properties.
+/// The facts of an event: its click ID, name and properties.
 fn payment(keys: &ClickIdKey, settings: &Snapshot, event: &PageEvent) -> Result<Payment> {
     let source = settings.page_source(&event.site_id);
     let source = source.ok_or_else(|| anyhow::anyhow!("the event's site is gone"))?;
-    // A click ID of another site says nothing here, like one that was made up.
+    // A click ID of another site matches nothing here, like a forged one.
     let is_of_here = keys.read(&event.click_id).is_none_or(|minted| {
         settings.site(&event.site_id).is_some_and(|site| site.number == minted.site_number)
     });

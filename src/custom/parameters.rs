@@ -1,7 +1,8 @@
-//! Where parameters come from: the query, and a body of whatever form.
-//! In: a request's query, content type and body. Out: names and values as text, or the reason why there are none.
-//! Promise: a number keeps its digits, because it is never read as one; what is asked for twice has one answer. Pure.
-//! Source of the names' spelling: readme.anytrack.io, custom-integration-parameters.
+//! Reads the parameters of a request, from the query and from a body of any supported format.
+//! Takes a request's query, content type and body; returns names and values as text, or the reason
+//! why there are none.
+//! Pure. A number keeps its digits, because it is never parsed, and a repeated name has one defined
+//! value. Source of the names' spelling: readme.anytrack.io, custom-integration-parameters.
 
 use std::fmt;
 
@@ -10,15 +11,15 @@ use serde_json::value::RawValue;
 
 use super::text;
 
-/// Most parameters of a request; a conversion has a dozen.
+/// Maximum number of parameters; a conversion has a dozen.
 const MAX_PARAMETERS: usize = 100;
 
-/// Why a request states no conversion, for whoever sent it.
+/// Why a request states no conversion, for its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// One sentence.
     pub(crate) error: String,
-    /// The parameter it is about.
+    /// The parameter that is wrong.
     pub(crate) parameter: Option<String>,
 }
 
@@ -37,11 +38,11 @@ impl Refusal {
 pub(super) struct Parameter {
     /// As sent; `outer_inner` for a nested one.
     pub(super) name: String,
-    /// Without blanks around it.
+    /// Without surrounding spaces.
     pub(super) value: String,
-    /// The names of an object and of its field, where it was sent nested.
+    /// The names of an object and its field, if it was sent nested.
     pub(super) nested: Option<(String, String)>,
-    /// It holds another object, which is not read.
+    /// True if it contains another object, which is not read.
     pub(super) is_deep: bool,
     canonical: String,
 }
@@ -62,11 +63,11 @@ impl Parameter {
 /// All parameters of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parameters {
-    /// Those of the body first, because they count before those of the query.
+    /// The body's parameters first, because they win over those of the query.
     places: [Vec<Parameter>; 2],
 }
 
-/// Names are equal whatever their case and their `_` and `-`: `Click-ID` is `click_id`.
+/// Normalizes a name: case, `_` and `-` do not matter, so `Click-ID` is `click_id`.
 pub(super) fn canonical(name: &str) -> String {
     name.chars().filter(|c| !"_-".contains(*c)).flat_map(char::to_lowercase).collect()
 }
@@ -87,13 +88,13 @@ pub(crate) fn read(query: &str, content_type: &str, body: &[u8]) -> Result<Param
     if let Some(bad) = parameters.all().find(|it| it.name.contains('\0') || it.value.contains('\0'))
     {
         let name = bad.name.replace('\0', "�");
-        return Err(Refusal::of(&name, "a NUL character, which no text has"));
+        return Err(Refusal::of(&name, "contains a NUL character"));
     }
     Ok(parameters)
 }
 
 impl Parameters {
-    /// The value of the first of these (canonical) names that is not empty; the body's before the query's.
+    /// The first non-empty value of these (normalized) names; the body's wins over the query's.
     pub(super) fn find(&self, names: &[&str]) -> Option<&Parameter> {
         self.places.iter().find_map(|place| {
             names.iter().find_map(|name| {
@@ -131,7 +132,7 @@ fn read_form(form: &[u8]) -> Vec<Parameter> {
     text::pairs(form).into_iter().map(|(name, value)| Parameter::new(name, &value)).collect()
 }
 
-/// An object, its values as they are written.
+/// A JSON object with unparsed values.
 struct Object(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -156,19 +157,23 @@ impl<'de> Deserialize<'de> for Object {
 
 fn read_json(body: &str) -> Result<Vec<Parameter>, Refusal> {
     let unreadable =
-        |error: serde_json::Error| Refusal::new(format!("the body is no JSON object: {error}"));
+        |error: serde_json::Error| Refusal::new(format!("the body is not a JSON object: {error}"));
     let object = if body.trim_ascii_start().starts_with('[') {
         let mut objects: Vec<Object> = serde_json::from_str(body).map_err(unreadable)?;
         match (objects.pop(), objects.is_empty()) {
             (Some(only), true) => only,
-            _ => return Err(Refusal::new("one conversion per request: an array of exactly one")),
+            _ => {
+                return Err(Refusal::new(
+                    "send one conversion per request: an array of exactly one object",
+                ));
+            }
         }
     } else {
         serde_json::from_str(body).map_err(unreadable)?
     };
     let mut parameters = Vec::new();
     for (name, value) in object.0 {
-        // One level of nesting; what lies deeper stays as it is written.
+        // One level of nesting is read; deeper values stay JSON.
         match value.get().starts_with('{').then(|| serde_json::from_str::<Object>(value.get())) {
             Some(Ok(inner)) => {
                 parameters.extend(inner.0.into_iter().map(|(inner, value)| Parameter {
@@ -194,7 +199,8 @@ fn text_of(value: &RawValue) -> String {
     }
 }
 
-/// A JSON number with an exponent, as `1.0e2`, written out; `None` for what has none, or a huge one.
+/// Writes a JSON number with an exponent, such as `1.0e2`, without it; `None` if it has none, or a
+/// huge one.
 fn without_exponent(number: &str) -> Option<String> {
     /// No amount of money needs more digits.
     const MOST: i64 = 40;
@@ -278,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn an_unreadable_request_has_a_reason() {
         let many = (0..101).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
         let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
         let rows = [
-            ("broken JSON", "", JSON, "{\"a\":", "no JSON object"),
-            ("no object", "", JSON, "7", "no JSON object"),
-            ("a control character", "", JSON, "{\"a\":\"\u{1}\"}", "no JSON object"),
-            ("deep", "", JSON, &deep, "no JSON object"),
+            ("broken JSON", "", JSON, "{\"a\":", "not a JSON object"),
+            ("no object", "", JSON, "7", "not a JSON object"),
+            ("a control character", "", JSON, "{\"a\":\"\u{1}\"}", "not a JSON object"),
+            ("deep", "", JSON, &deep, "not a JSON object"),
             ("two at once", "", JSON, "[{},{}]", "exactly one"),
             ("none at once", "", JSON, "[]", "exactly one"),
             ("plain words", "", "text/plain", "hello", "neither JSON nor a form"),

@@ -1,7 +1,9 @@
-//! What a request states.
-//! In: its parameters, the source's currency, the time of arrival. Out: a conversion's facts, or the reason why it states none.
-//! Promise: exact decimals without a float; a text that a tool forgot to fill in never passes for an ID. Pure.
-//! Source of AnyTrack's names and rules: readme.anytrack.io, custom-integration-parameters and standard-events.
+//! Reads what a request states.
+//! Takes its parameters, the source's currency and the time of arrival; returns the facts of a
+//! conversion, or the reason why it states none.
+//! Pure. Decimals are exact, without floats, and a placeholder that a tool forgot to replace never
+//! counts as an ID. Source of AnyTrack's names and rules: readme.anytrack.io,
+//! custom-integration-parameters and standard-events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::conversion::reported::{Arrival, Chargeback, Reported, Stated};
 use crate::ids;
 use crate::money::{Currency, Money};
 
-// Names in canonical form: AnyTrack's first, then ours.
+// Normalized names: AnyTrack's first, then ours.
 const CLICK_ID: &[&str] = &["clickid", "click", "clientreferenceid", "atclid", "subid"];
 const REFERENCE: &[&str] = &["refid", "ref"];
 const EMAIL: &[&str] = &["email", "customeremail"];
@@ -33,7 +35,7 @@ const TEST: &[&str] = &["test"];
 const REFUND_ID: &[&str] = &["refundid"];
 const REFUNDED_TOTAL: &[&str] = &["refundedtotal", "totalrefunded"];
 
-/// Every name that means something, so that one that was sent nested and not read is named.
+/// All names with a meaning, to warn about one that was sent nested and is not read.
 const KNOWN: [&[&str]; 15] = [
     CLICK_ID,
     REFERENCE,
@@ -52,21 +54,21 @@ const KNOWN: [&[&str]; 15] = [
     REFUNDED_TOTAL,
 ];
 
-/// Longest ID taken; Facebook's click IDs have more than 200 characters.
+/// Maximum length of an ID; Facebook's click IDs have more than 200 characters.
 const MAX_ID_CHARS: usize = 500;
-/// Longest name of an event.
+/// Maximum length of an event name.
 const MAX_EVENT_CHARS: usize = 64;
-/// What is kept of each further parameter: its name and its value.
+/// Maximum length of the name and the value of any other parameter.
 const MAX_PARAM_CHARS: usize = 200;
-/// Largest amount in minor units, so that no sum overflows: a hundred thousand million dollars.
+/// Maximum amount in minor units, so that no sum overflows: a hundred billion dollars.
 const MAX_MINOR: i128 = 10_000_000_000_000;
 /// How far a sender's clock may be ahead.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// AnyTrack's words, by which its users know the fault.
+/// AnyTrack's words, because its users know this error.
 pub(super) const NO_IDENTITY: &str = "Missing click_id, ref_id and email";
 
-/// What became of the money.
+/// The status of the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Paid,
@@ -93,22 +95,22 @@ pub(crate) struct Statement {
     click_id: Option<String>,
     reference: Option<String>,
     email: Option<String>,
-    /// purchase, lead, or the event's own name; none when nothing in the request says.
+    /// purchase, lead, or the event's own name; `None` if the request does not say.
     kind: Option<String>,
     amount: Option<Money>,
-    /// The request named the currency of its amounts.
+    /// True if the request named the currency of its amounts.
     names_currency: bool,
     transaction: Option<String>,
     status: Status,
-    /// The request named its status; without one a sale counts as paid.
+    /// True if the request named its status; without one a sale counts as paid.
     names_status: bool,
     refund_id: Option<String>,
     refunded_total: Option<Money>,
-    /// As stated; without it, it occurred when the request arrived.
+    /// As stated; otherwise the time of the request counts.
     occurred_at: Option<Timestamp>,
     is_test: bool,
     params: BTreeMap<String, String>,
-    /// What the sender should know, in sentences.
+    /// Sentences for the sender.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -149,10 +151,10 @@ pub(crate) fn read(
         kind,
         amount,
         names_currency,
-        transaction: reader.filled_in(TRANSACTION, "taken as missing")?,
+        transaction: reader.filled_in(TRANSACTION, "treated as missing")?,
         status: status.unwrap_or(Status::Paid),
         names_status: status.is_some(),
-        refund_id: reader.filled_in(REFUND_ID, "taken as missing")?,
+        refund_id: reader.filled_in(REFUND_ID, "treated as missing")?,
         refunded_total,
         occurred_at: reader.occurred_at(received_at)?,
         is_test: reader.is_test()?,
@@ -166,7 +168,7 @@ pub(crate) fn read(
 }
 
 impl Statement {
-    /// A negative value is money that went back.
+    /// Reads a negative value as a refund.
     fn read_negative_value(&mut self) -> Result<(), Refusal> {
         let Some(amount) = self.amount.as_mut().filter(|amount| amount.minor < 0) else {
             return Ok(());
@@ -183,7 +185,8 @@ impl Statement {
         Ok(())
     }
 
-    /// Under which event the conversion counts. A request that says only what became of a transaction means the sale, if there is one.
+    /// The kind of the conversion. A request that only states the status of a transaction is about
+    /// its sale, if there is one.
     pub(crate) fn kind(&self, has_sale: bool) -> &str {
         match &self.kind {
             Some(kind) => kind,
@@ -192,7 +195,7 @@ impl Statement {
         }
     }
 
-    /// The key of the sale that it may be about, where it does not say which event it means.
+    /// The key of the sale that the request may be about, if it does not name its event.
     pub(crate) fn key_of_sale(&self) -> Option<String> {
         let transaction = self.transaction.as_deref().filter(|_| self.kind.is_none())?;
         Some(self.key("purchase", &format!("transaction:{transaction}")))
@@ -202,7 +205,7 @@ impl Statement {
         format!("{}:{kind}:{what}", if self.is_test { "test" } else { "live" })
     }
 
-    /// True where it reports a sale without saying that it is paid.
+    /// True if it reports a sale without saying that it is paid.
     pub(super) fn is_paid_unsaid(&self) -> bool {
         self.status == Status::Paid && !self.names_status
     }
@@ -216,15 +219,16 @@ impl Statement {
         }
     }
 
-    /// What it says of the money, as facts of its transaction.
+    /// What the request states about money, as facts of its transaction.
     fn money(&mut self, arrival: Arrival) -> Reported {
         let mut facts = Reported::default();
-        // A network that takes a sale back states what it is worth now: nothing.
+        // A network that cancels a sale states its current value: nothing.
         let amount = self.amount.filter(|it| it.minor != 0 || self.refund_id.is_some());
         facts.refunded_total = self.refunded_total.map(|total| self.stated(total, &arrival));
         match (self.status, amount) {
             (Status::Refunded, Some(_)) if facts.refunded_total.is_some() => {
-                self.warnings.push("the value is not used: refunded_total says it all".to_owned());
+                self.warnings
+                    .push("the value is not used, because refunded_total is set".to_owned());
             }
             (Status::Refunded, None) if facts.refunded_total.is_some() => {}
             (Status::Refunded, Some(amount)) => {
@@ -251,7 +255,7 @@ impl Statement {
         facts
     }
 
-    /// The facts, for the ledger of this source. The request's ID names what nothing else names.
+    /// The facts for the ledger. If nothing else identifies the conversion, the request's ID does.
     pub(crate) fn payment(
         mut self,
         source_id: &str,
@@ -267,7 +271,7 @@ impl Statement {
             (Some(transaction), _) => {
                 (self.key(&kind, &format!("transaction:{transaction}")), transaction.clone())
             }
-            // The same for every repeat, so that destinations can tell one too.
+            // The same for every repeat, so that destinations can recognize it too.
             (None, Some(click_id)) if kind == "lead" => {
                 let key = self.key(&kind, &format!("click:{click_id}"));
                 let name = ids::sha256_hex(format!("{source_id}:{key}").as_bytes());
@@ -275,19 +279,19 @@ impl Statement {
             }
             (None, _) => {
                 self.warnings.push(
-                    "no transaction_id: a repeat of this request cannot be recognised and counts again"
+                    "no transaction_id: a repeat of this request can't be recognized and will count again"
                         .to_owned(),
                 );
                 if is_refund {
                     self.warnings
-                        .push("no transaction_id: nothing says which sale was refunded".to_owned());
+                        .push("no transaction_id: the refunded sale is unknown".to_owned());
                 }
                 (self.key(&kind, &format!("request:{request_id}")), request_id)
             }
         };
         if kind == "purchase" && self.amount.is_none() && self.status == Status::Paid && !has_sale {
             self.warnings.push(
-                "a purchase without a value: it is listed, and sent nowhere until a value comes"
+                "a purchase without a value: it is listed, but not sent until a value arrives"
                     .to_owned(),
             );
         }
@@ -327,7 +331,8 @@ impl Statement {
     }
 }
 
-/// Under which kind an event of this name counts: the ledger's own words in any letter case, else its name.
+/// The kind of an event with this name: one of the ledger's own kinds in any letter case, else the
+/// name.
 pub(super) fn kind_of(event: &str) -> String {
     let is_standard = |word: &&str| event.eq_ignore_ascii_case(word);
     ["purchase", "renewal", "trial", "lead"]
@@ -337,12 +342,12 @@ pub(super) fn kind_of(event: &str) -> String {
         .to_owned()
 }
 
-/// The ledger's account of a source: transaction IDs of two sources have nothing to do with each other.
+/// The ledger's account of a source: transaction IDs of two sources are independent.
 pub(crate) fn account(source_id: &str) -> String {
     format!("custom:{source_id}")
 }
 
-/// Takes parameters one by one, and remembers which were taken.
+/// Takes parameters one by one, and records which were taken.
 struct Reader<'a> {
     parameters: &'a Parameters,
     taken: Vec<*const Parameter>,
@@ -368,7 +373,7 @@ impl<'a> Reader<'a> {
         Ok(Some(it.value.clone()))
     }
 
-    /// A text that does not count unless it was filled in.
+    /// Reads a text that is ignored if it is an unreplaced placeholder.
     fn filled_in(&mut self, names: &[&str], else_: &str) -> Result<Option<String>, Refusal> {
         let before = self.warnings.len();
         let found = self.id(names)?;
@@ -379,23 +384,23 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// An address that a message can be sent to by its form: one `@` with something on both sides.
+    /// Reads an email address: one `@` with something on both sides.
     fn email(&mut self) -> Result<Option<String>, Refusal> {
-        let Some(text) = self.filled_in(EMAIL, "left out")? else { return Ok(None) };
+        let Some(text) = self.filled_in(EMAIL, "ignored")? else { return Ok(None) };
         let is_address = text.split_once('@').is_some_and(|(name, host)| {
             let is_odd = |c: char| c.is_whitespace() || c.is_control() || "<>,;".contains(c);
             !name.is_empty() && !host.is_empty() && !host.contains('@') && !text.contains(is_odd)
         });
         if !is_address {
             let shown: String = text.chars().take(MAX_EVENT_CHARS).collect();
-            self.warnings.push(format!("email is no address: {shown}; left out"));
+            self.warnings.push(format!("email is not an address: {shown}; ignored"));
         }
         Ok(is_address.then_some(text))
     }
 
     fn currency(&self, it: &Parameter) -> Result<Currency, Refusal> {
         currencies::parse(&it.value).ok_or_else(|| {
-            let error = "a currency has the three letters of ISO 4217, such as USD";
+            let error = "use the three-letter code of the currency (ISO 4217), such as USD";
             Refusal::of(&it.name, error)
         })
     }
@@ -406,12 +411,12 @@ impl<'a> Reader<'a> {
             .map_err(|fault| Refusal::of(&it.name, fault.sentence()))?;
         if is_rounded {
             self.warnings.push(format!(
-                "{} {} has more digits than {currency}: rounded to {}",
+                "{} {} has more digits than {currency} allows: rounded to {}",
                 it.name,
                 it.value,
                 money.decimal()
             ));
-            self.taken.pop(); // The original is kept beside it.
+            self.taken.pop(); // The original value is stored as a parameter.
         }
         Ok(Some(money))
     }
@@ -421,7 +426,7 @@ impl<'a> Reader<'a> {
         let digits = it.value.strip_prefix('-').unwrap_or(&it.value);
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         if !is_number {
-            return Err(Refusal::of(&it.name, "a whole number of minor units, such as 10260"));
+            return Err(Refusal::of(&it.name, "use a whole number of minor units, such as 10260"));
         }
         match it.value.parse::<i128>() {
             Ok(minor) if minor.abs() <= MAX_MINOR => {
@@ -432,13 +437,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The event's name, else its type, else the value. None when nothing of it is there.
+    /// The event's name, else its type, else the value decides. `None` if there is none of them.
     ///
-    /// A refund or chargeback is no event of its own: its name is a status of the sale.
+    /// A refund or chargeback is not an event of its own: its name is a status of the sale.
     fn kind(&mut self, amount: Option<Money>) -> Result<(Option<String>, Option<Status>), Refusal> {
         if let Some(it) = self.take(EVENT) {
             if it.value.chars().count() > MAX_EVENT_CHARS {
-                let error = format!("an event's name has at most {MAX_EVENT_CHARS} characters");
+                let error = format!("an event name has at most {MAX_EVENT_CHARS} characters");
                 return Err(Refusal::of(&it.name, error));
             }
             let of_event = [("refund", Status::Refunded), ("chargeback", Status::Disputed)];
@@ -450,7 +455,7 @@ impl<'a> Reader<'a> {
             if !join::is_unreplaced(&it.value) {
                 return Ok((Some(kind_of(&it.value)), None));
             }
-            self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
+            self.warnings.push(format!("{} was not filled in: {}; ignored", it.name, it.value));
         }
         if let Some(it) = self.take(CONVERSION_TYPE) {
             match it.value.to_ascii_lowercase().as_str() {
@@ -459,14 +464,15 @@ impl<'a> Reader<'a> {
                 "acquisition" => return Ok((Some("CompleteRegistration".to_owned()), None)),
                 _ => {
                     self.warnings.push(format!(
-                        "{} is none of sale, lead, acquisition: the value decides",
+                        "{} is not sale, lead or acquisition: the value decides",
                         it.name
                     ));
                     self.taken.pop();
                 }
             }
         }
-        // Nothing paid is a lead, unless a sale of this transaction is known: then it is worth nothing now.
+        // Without a value it is a lead, unless a sale of this transaction is known: then its value
+        // is now zero.
         let is_sale = amount.is_some_and(|amount| amount.minor != 0);
         Ok((is_sale.then(|| "purchase".to_owned()), None))
     }
@@ -474,7 +480,7 @@ impl<'a> Reader<'a> {
     fn status(&mut self) -> Result<Option<Status>, Refusal> {
         let Some(it) = self.take(STATUS) else { return Ok(None) };
         if join::is_unreplaced(&it.value) && !it.value.contains(['{', '[', '%', '<']) {
-            self.warnings.push(format!("{} was not filled in: {}; left out", it.name, it.value));
+            self.warnings.push(format!("{} was not filled in: {}; ignored", it.name, it.value));
             return Ok(None);
         }
         let word = it.value.to_ascii_lowercase();
@@ -482,7 +488,7 @@ impl<'a> Reader<'a> {
         let error = || {
             let all: Vec<&str> =
                 STATUS_WORDS.iter().flat_map(|(_, words)| words.iter().copied()).collect();
-            Refusal::of(&it.name, format!("a status is one of: {}", all.join(", ")))
+            Refusal::of(&it.name, format!("use one of these statuses: {}", all.join(", ")))
         };
         found.map(|(status, _)| Some(*status)).ok_or_else(error)
     }
@@ -494,16 +500,16 @@ impl<'a> Reader<'a> {
             (Some(seconds), 9..=10) => Some(Timestamp::from_seconds(seconds)),
             (Some(ms), 12..=13) => Some(Timestamp::from_ms(ms)),
             (Some(_), _) => None,
-            // A time without its zone would be taken for the day's begin.
+            // A time without its zone would be read as the beginning of the day.
             (None, chars) => Timestamp::parse(&it.value).filter(|at| {
                 let rest = it.value.get(10..).unwrap_or_default();
                 at.as_ms() > 0 && (chars == 10 || rest.contains(['Z', 'z', '+', '-']))
             }),
         };
-        let error = "a time looks like 2026-09-21T14:13:20Z, or is in seconds since 1970";
+        let error = "use a time such as 2026-09-21T14:13:20Z, or seconds since 1970";
         let at = at.ok_or_else(|| Refusal::of(&it.name, error))?;
         if at > received_at.plus(MAX_AHEAD) {
-            return Err(Refusal::of(&it.name, "it lies in the future"));
+            return Err(Refusal::of(&it.name, "the time is in the future"));
         }
         Ok(Some(at))
     }
@@ -513,11 +519,11 @@ impl<'a> Reader<'a> {
         match it.value.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" => Ok(true),
             "0" | "false" | "no" => Ok(false),
-            _ => Err(Refusal::of(&it.name, "test is true or false")),
+            _ => Err(Refusal::of(&it.name, "use true or false")),
         }
     }
 
-    /// Names what was sent nested and is not read.
+    /// Warns about parameters that were sent nested and are not read.
     fn warn_of_unread(&mut self) {
         let parameters = self.parameters;
         let is_known = |name: &str| KNOWN.iter().any(|names| names.contains(&name));
@@ -530,12 +536,12 @@ impl<'a> Reader<'a> {
             }
             self.warnings.push(match it.is_deep {
                 true => format!("not read: {}; only one level of nesting is read", it.name),
-                false => format!("not read: {}; send it under its own name, not nested", it.name),
+                false => format!("not read: {}; send it as a top-level parameter", it.name),
             });
         }
     }
 
-    /// Everything that was not taken.
+    /// All parameters that were not taken.
     fn params(&self) -> BTreeMap<String, String> {
         let cut = |text: &str| text.chars().take(MAX_PARAM_CHARS).collect::<String>();
         let mut params = BTreeMap::new();
@@ -549,7 +555,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     NoNumber,
@@ -560,18 +566,19 @@ impl Fault {
     fn sentence(self) -> &'static str {
         match self {
             Self::NoNumber => {
-                "a value looks like 102.60: no currency sign, no comma, no thousands separator"
+                "use a value such as 102.60, without currency sign, comma or thousands separator"
             }
             Self::TooLarge => "larger than any payment",
         }
     }
 }
 
-/// Reads decimal text. What is beyond the currency's digits is rounded half away from zero; true when that changed it.
+/// Reads decimal text. Digits beyond the currency's are rounded half away from zero; the bool is
+/// true if that changed the amount.
 fn decimal(text: &str, currency: Currency) -> Result<(Money, bool), Fault> {
     let is_negative = text.starts_with('-');
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    // `5.` and `.5` are numbers, `.` is none.
+    // `5.` and `.5` are numbers, `.` is not.
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if (whole.is_empty() && fraction.is_empty()) || !is_number(whole) || !is_number(fraction) {
@@ -616,7 +623,7 @@ mod tests {
         payment(query).reported.unwrap()
     }
 
-    /// A name as people write it.
+    /// The ways in which people write a name.
     fn spellings(name: &str) -> Vec<String> {
         let words: Vec<&str> = name.split('_').collect();
         let capital = |word: &str| format!("{}{}", word[..1].to_uppercase(), &word[1..]);
@@ -691,7 +698,7 @@ mod tests {
     }
 
     #[test]
-    fn anytracks_names_win_over_ours_and_what_is_not_taken_is_kept() {
+    fn anytracks_names_win_over_ours_and_other_parameters_are_kept() {
         let statement = read_query("subid=b&click_id=a&sub1=x&empty=&sub1=y").unwrap();
         assert_eq!(statement.click_id.as_deref(), Some("a"));
         let kept = [("sub1", "x"), ("subid", "b")];
@@ -790,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_nested_and_is_not_read_is_named() {
+    fn a_warning_names_parameters_that_were_sent_nested_and_are_not_read() {
         let warned = |body: &str| {
             let parameters = parameters::read("", "application/json", body.as_bytes()).unwrap();
             read(&parameters, usd(), NOW).unwrap().warnings
@@ -811,7 +818,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_address_is_an_email() {
+    fn only_an_email_address_is_accepted_as_email() {
         for good in ["a@b.example", "a.b%2Bc@b", "j\u{e4}@b.example"] {
             assert!(read_query(&format!("email={good}")).is_ok(), "{good}");
         }
@@ -827,7 +834,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_of_a_status_is_known() {
+    fn every_status_word_is_known() {
         for (status, words) in STATUS_WORDS {
             for word in words {
                 for word in [(*word).to_owned(), word.to_uppercase()] {
@@ -844,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_filled_in_is_no_identity_of_anything() {
+    fn an_unreplaced_placeholder_identifies_nothing() {
         let unreplaced = ["--CLICK-ID--", "{clickid}", "{{ck.id}}", "[click_id]", "%25SUBID%25"];
         for text in unreplaced {
             let statement = read_query(&format!("click_id={text}")).unwrap();
@@ -860,7 +867,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_tell_repeats_from_new_conversions() {
+    fn keys_distinguish_repeats_from_new_conversions() {
         let key = |query: &str, request: &str| {
             let (payment, warnings) =
                 read_query(query).unwrap().payment("src_1", arrival(request), false);
@@ -869,7 +876,7 @@ mod tests {
         let rows = [
             ("a transaction", "click_id=c&value=1&transaction_id=t", true, 0),
             ("a lead of a click", "click_id=c", true, 0),
-            ("a lead of nobody's click", "email=a@b.example", false, 1),
+            ("a lead without a click ID", "email=a@b.example", false, 1),
             ("a purchase", "click_id=c&value=1", false, 1),
             ("another event", "click_id=c&event=Upsell", false, 1),
         ];

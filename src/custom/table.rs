@@ -1,5 +1,5 @@
 //! SQL of `custom_requests`.
-//! In: requests, and what became of them. Out: rows. Private to this room.
+//! Takes requests and their results; writes and reads their rows. Private to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -36,7 +36,7 @@ pub(super) async fn insert(
         .set("warnings", warnings.join("\n"))
         .execute(tx)
         .await
-        .context("could not keep a custom request")?;
+        .context("could not store a postback")?;
     Ok(())
 }
 
@@ -61,11 +61,11 @@ pub(super) async fn insert_refused(
         .set("warnings", "")
         .execute(tx)
         .await
-        .context("could not keep a refused request")?;
+        .context("could not store a refused postback")?;
     Ok(())
 }
 
-/// Forgets all but the newest refused requests of a source.
+/// Deletes all but the newest refused requests of a source.
 pub(super) async fn forget_refused(
     tx: &mut AnyConnection,
     source_id: &str,
@@ -81,11 +81,11 @@ pub(super) async fn forget_refused(
     .set("kept", kept)
     .execute(tx)
     .await
-    .context("could not forget old refused requests")?;
+    .context("could not delete old refused postbacks")?;
     Ok(())
 }
 
-/// The next request that made or repeated a conversion.
+/// The next request that created or repeated a conversion.
 pub(super) async fn accepted_after(
     store: &Store,
     after: Option<&(Timestamp, String)>,
@@ -100,7 +100,7 @@ pub(super) async fn accepted_after(
     .set("id", id)
     .fetch_optional(store.pool())
     .await
-    .context("could not read the custom requests")?;
+    .context("could not read the postbacks")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Kept {
         id: row.get("id")?,

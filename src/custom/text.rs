@@ -1,13 +1,14 @@
-//! Text of requests, from bytes.
+//! Decodes the text of requests.
 //! Takes the bytes of a body, or one percent-encoded name or value; returns text.
-//! Bytes that are not UTF-8 are read as Windows-1252, so texts that differ in their bytes stay different. Pure.
-//! Source of the table: encoding.spec.whatwg.org, index-windows-1252.
+//! Pure. Bytes that are not UTF-8 are read as Windows-1252, so texts with different bytes stay
+//! different. Source of the table: encoding.spec.whatwg.org, index-windows-1252.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// What the bytes 0x80 to 0x9F are in Windows-1252; every other byte is the character of its number.
+/// What the bytes 0x80 to 0x9F are in Windows-1252; every other byte is the character of its
+/// number.
 const HIGH_CONTROLS: [char; 32] = [
     '\u{20AC}', '\u{81}', '\u{201A}', '\u{192}', '\u{201E}', '\u{2026}', '\u{2020}', '\u{2021}',
     '\u{2C6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8D}', '\u{17D}', '\u{8F}',
@@ -34,7 +35,8 @@ fn of_windows(byte: u8) -> char {
     }
 }
 
-/// The names and values of a form or a query. `;` separates them too where a name and `=` follow it, as some tools write it.
+/// The names and values of a form or a query. `;` separates them too if a name and `=` follow it,
+/// because some tools write it that way.
 pub(super) fn pairs(form: &[u8]) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for piece in form.split(|byte| *byte == b'&').flat_map(parted).filter(|it| !it.is_empty()) {
@@ -76,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_that_is_no_utf8_is_a_character_of_its_own() {
+    fn every_byte_that_is_not_utf8_is_a_character_of_its_own() {
         let all: Vec<u8> = (0x80..=0xFF).collect();
         let text = decoded(&all);
         let characters: std::collections::BTreeSet<char> = text.chars().collect();

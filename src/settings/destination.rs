@@ -1,6 +1,8 @@
-//! Destinations as records: several per site, each with its message, its conditions and its limits.
-//! In: what the owner entered, checked by the door. Out: rows, a revision for every change of what is sent, a history to go back in.
-//! Promise: a signing secret stays valid for a day after it was replaced; nothing here is shown in a log.
+//! The records of destinations: several per site, each with its mapping, conditions and limits.
+//! Takes what a user entered, checked by the handler; writes rows, a revision for every change of
+//! what is sent, and a history of them.
+//! Guarantees that a signing secret stays valid for a day after it was replaced, and that no log
+//! shows a secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,29 +16,29 @@ use crate::config::Secret;
 use crate::ids;
 use crate::store::{AnyConnection, Store, Tx};
 
-/// How long a replaced signing secret still signs.
+/// How long a replaced signing secret is still used.
 const SECRET_OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
-/// Most destinations of an installation: each is looked at by itself.
+/// Maximum number of destinations, because each is polled separately.
 pub const MAX_DESTINATIONS: usize = 100;
 
-/// AnyTrack documents no limit, so we stay modest.
+/// Concurrent requests to AnyTrack. It documents no limit, so this is low.
 const ANYTRACK_AT_A_TIME: i64 = 2;
 
-/// Webhook receivers are made for several at once.
+/// Concurrent requests to a webhook; receivers are built for several.
 const WEBHOOK_AT_A_TIME: i64 = 4;
 
-/// Kind of a destination.
+/// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationKind {
     /// An AnyTrack custom integration.
     AnyTrack,
-    /// Any URL: Zapier, Make, n8n, Slack, a program of the owner's.
+    /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
     Webhook,
 }
 
 impl DestinationKind {
-    /// The kind as stored and as the API names it.
+    /// The word in the database and the API.
     pub fn word(self) -> &'static str {
         match self {
             Self::AnyTrack => "anytrack",
@@ -50,39 +52,39 @@ impl DestinationKind {
     }
 }
 
-/// Where conversions go.
+/// A destination: where conversions are sent.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// `dst_…`.
     pub id: String,
     /// Short name in URLs and the API: `anytrack`.
     pub key: String,
-    /// The site whose conversions it gets.
+    /// The site whose conversions it receives.
     pub site_id: String,
-    /// Which room builds its messages.
+    /// Which module builds its messages.
     pub kind: DestinationKind,
-    /// What people call it.
+    /// The name that users see.
     pub name: String,
-    /// Where to send; a secret, since AnyTrack asks for no other credential.
+    /// Where to send. Secret, because AnyTrack requires no other credential.
     pub url: Secret,
-    /// What signs a webhook's messages, the present one first.
+    /// The secrets that sign a webhook's messages, the current one first.
     pub secrets: Vec<SigningSecret>,
-    /// False holds everything owed to it; nothing is lost.
+    /// If false, its messages wait in the queue; nothing is lost.
     pub enabled: bool,
-    /// True sends test-mode conversions too.
+    /// If true, test-mode conversions are sent too.
     pub accepts_test: bool,
-    /// What it wants to hear.
+    /// Which conversions to send, and how.
     pub options: DestinationOptions,
-    /// Grows with every change of what is sent.
+    /// Increases with every change of what is sent.
     pub revision: i64,
-    /// True when the environment sets its URL.
+    /// True if the environment sets its URL.
     pub from_environment: bool,
-    /// Conversions before it owe it nothing by themselves.
+    /// Conversions from before are not sent automatically.
     pub created_at: Timestamp,
 }
 
 impl Destination {
-    /// How many deliveries to it may be under way at a time.
+    /// Maximum number of concurrent requests.
     pub fn at_a_time(&self) -> i64 {
         match (self.options.at_a_time, self.kind) {
             (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
@@ -92,66 +94,66 @@ impl Destination {
     }
 }
 
-/// Choices of a destination, stored as JSON; a missing one has its default.
+/// Options of a destination, stored as JSON; a missing one has its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DestinationOptions {
-    /// Whether our own click ID goes out as `clickid` where AnyTrack's is not known.
+    /// Send our own click ID as `clickid` if AnyTrack's is not known.
     pub falls_back_to_our_click_id: bool,
     /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
     pub anytrack_property: Option<String>,
-    /// Experimental: AnyTrack is told of visits by the server, under its property ID.
+    /// Experimental: the server registers visits with AnyTrack, under its property ID.
     pub registers_visits: bool,
-    /// Where AnyTrack collects visits.
+    /// The base URL where AnyTrack collects visits.
     pub anytrack_collect_base: String,
-    /// Whether unmatched conversions with another key (e-mail) are sent.
+    /// Send unmatched conversions that have another key, such as an email address.
     pub sends_unmatched: bool,
-    /// Whether purchases are told.
+    /// Send purchases.
     pub sends_purchases: bool,
-    /// Whether renewals are told.
+    /// Send renewals.
     pub sends_renewals: bool,
-    /// Whether events of a name of their own are told.
+    /// Send custom events.
     pub sends_custom: bool,
-    /// Keys of the sites whose conversions are told; empty is its own site.
+    /// Keys of the sites whose conversions are sent; empty means its own site.
     pub sites: Vec<String>,
-    /// Conversions of less are not told: decimal text, in whatever currency they have.
+    /// Minimum amount: decimal text, in the conversion's currency.
     pub minimum_value: Option<String>,
-    /// Conversions that are no news any more after so many days are not told by themselves; `None` tells all.
+    /// Maximum age in days of conversions that are sent automatically; `None` means no limit.
     pub max_age_days: Option<u32>,
-    /// What happens when the visitor asked for privacy.
+    /// What to do if the visitor's browser sent Global Privacy Control.
     pub gpc: Discretion,
-    /// What happens when the visitor is not known to have agreed.
+    /// What to do if the visitor is not known to have given consent.
     pub consent: Discretion,
-    /// A delivery that was not accepted so many days after it was news is given up; `None` never is.
+    /// Stop retrying a delivery after this many days; `None` means never.
     pub expires_days: Option<u32>,
-    /// The rows of the message; without them it is the kind's own.
+    /// The mapping; `None` means the default message of its kind.
     pub rows: Option<Vec<Row>>,
-    /// The form of the message.
+    /// How the message is encoded.
     pub encoding: Encoding,
-    /// Sent with every message.
+    /// Headers of every request.
     pub headers: Vec<Header>,
-    /// Whether trials are told, as `Lead`.
+    /// Send trials, as `Lead`.
     pub sends_trials: bool,
-    /// Whether leads are told, as `Lead`.
+    /// Send leads, as `Lead`.
     pub sends_leads: bool,
-    /// Whether money given back is told, as `Refund`.
+    /// Send refunds, as `Refund`.
     pub sends_refunds: bool,
-    /// Whether a lost dispute is told, as `Chargeback`.
+    /// Send lost disputes, as `Chargeback`.
     pub sends_disputes: bool,
-    /// What of the amount is told.
+    /// Which amount to send.
     pub value: ValueOption,
-    /// Texts that turn a 2xx answer into a refusal, case ignored.
+    /// Texts in the body that make a 2xx response a refusal, in any letter case.
     pub refuse_if_body_contains: Vec<String>,
-    /// Further statuses after which it is tried again.
+    /// Additional status codes to retry.
     pub retry_also: Vec<u16>,
-    /// Deliveries under way at a time; 0 is the kind's own number.
+    /// Maximum number of concurrent requests; 0 means the default of its kind.
     pub at_a_time: i64,
-    /// Deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 is no limit.
+    /// Rate limit in deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 means no limit.
     pub rate: Option<u32>,
 }
 
 impl DestinationOptions {
-    /// What is told, in words.
+    /// The kinds of conversions to send.
     pub fn kinds(&self) -> Vec<&'static str> {
         let all = [
             ("purchase", self.sends_purchases),
@@ -165,12 +167,12 @@ impl DestinationOptions {
         all.into_iter().filter(|(_, is_told)| *is_told).map(|(word, _)| word).collect()
     }
 
-    /// After what time a conversion is no longer told by itself.
+    /// The age after which a conversion is no longer sent automatically.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
     }
 
-    /// After what time a message is not worth sending any more.
+    /// The age after which a message is too old to send.
     pub fn expires_after(&self) -> Option<Duration> {
         self.expires_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
     }
@@ -191,7 +193,8 @@ impl Default for DestinationOptions {
             sends_custom: false,
             sites: Vec::new(),
             minimum_value: None,
-            // Ad platforms refuse what is older, and a destination that stamps on arrival would count it on the wrong day.
+            // Ad platforms refuse older conversions, and a destination that uses the time of
+            // arrival would count them on the wrong day.
             max_age_days: Some(7),
             gpc: Discretion::Send,
             consent: Discretion::Send,
@@ -212,11 +215,11 @@ impl Default for DestinationOptions {
     }
 }
 
-/// What of a payment's amount a destination is told.
+/// Which part of a payment's amount is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueOption {
-    /// All that was paid.
+    /// The total.
     #[default]
     Total,
     /// Without tax.
@@ -225,43 +228,43 @@ pub enum ValueOption {
     Subtotal,
 }
 
-/// What signs a webhook's messages.
+/// A secret that signs a webhook's messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningSecret {
     /// `whsec_…`.
     pub secret: Secret,
-    /// Until when it signs beside its successor; the present one has none.
+    /// How long it is still used beside its successor; `None` for the current one.
     pub until: Option<Timestamp>,
 }
 
-/// The form of a message.
+/// The encoding of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// POST, a JSON object.
+    /// POST with a JSON object.
     #[default]
     Json,
-    /// POST, like an HTML form.
+    /// POST as an HTML form.
     Form,
-    /// GET, parameters at the end of the URL.
+    /// GET with query parameters.
     Query,
 }
 
-/// What happens with the conversion of somebody who wants, or may want, to be left alone.
+/// What to do with the conversion of a visitor who asked for privacy or did not give consent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Discretion {
-    /// The conversion is sent: these are the owner's own tools.
+    /// Send it, for example because the destination is the user's own tool.
     #[default]
     Send,
-    /// Without e-mail, name, phone, place, and every cookie of an ad network.
+    /// Send it without email, name, phone, address, and cookies of ad networks.
     WithoutPersonal,
-    /// Nothing is sent.
+    /// Do not send it.
     Skip,
 }
 
 impl Discretion {
-    /// The word as stored.
+    /// The stored word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Send => "send",
@@ -271,13 +274,13 @@ impl Discretion {
     }
 }
 
-/// Type of a field.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
     /// A text.
     Text,
-    /// A number with exactly the digits it has.
+    /// A number with its exact digits.
     Number,
     /// A whole number.
     Integer,
@@ -287,20 +290,20 @@ pub enum RowKind {
     Json,
 }
 
-/// One row of a mapping.
+/// One field of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// The destination's name for it.
+    /// The name of the field in the message.
     pub field: String,
     /// Its type.
     pub kind: RowKind,
-    /// Where the value comes from.
+    /// The expression that computes the value.
     pub expression: String,
-    /// False leaves it out.
+    /// If false, the field is left out.
     pub is_on: bool,
 }
 
-/// A header that goes with every message.
+/// A header of every request.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Its name.
@@ -315,39 +318,39 @@ impl fmt::Debug for Header {
     }
 }
 
-/// A destination to be added.
+/// A destination to add.
 pub struct NewDestination<'a> {
-    /// The site whose conversions it gets.
+    /// The site whose conversions it receives.
     pub site_id: &'a str,
     /// Its kind.
     pub kind: DestinationKind,
-    /// What people call it.
+    /// The name that users see.
     pub name: &'a str,
-    /// Where to send, checked.
+    /// Where to send; checked by the caller.
     pub url: &'a Secret,
-    /// What it gets.
+    /// Which conversions to send, and how.
     pub options: &'a DestinationOptions,
-    /// Signs its messages; empty signs nothing.
+    /// The secret that signs its messages; `None` for no signature.
     pub secret: Option<&'a Secret>,
 }
 
-/// One earlier state of a destination's message and conditions.
+/// An earlier state of a destination's options.
 #[derive(Clone, Debug)]
 pub struct Revision {
-    /// Grows.
+    /// The revision's number; increases.
     pub number: i64,
-    /// How it was.
+    /// The options at that time.
     pub options: DestinationOptions,
-    /// Since when.
+    /// When it was saved.
     pub saved_at: Timestamp,
-    /// An e-mail; empty for the program itself.
+    /// The user's email address; empty for the program.
     pub saved_by: String,
 }
 
-/// Adds a destination; `None` when there are [`MAX_DESTINATIONS`] already. Answers its record ID.
+/// Adds a destination; `None` if there are already [`MAX_DESTINATIONS`]. Returns its record ID.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_destination(
     store: &Store,
     settings: &Settings,
@@ -361,7 +364,7 @@ pub async fn add_destination(
     let mut tx = super::begin_change(store).await?;
     let id = ids::new_record_id("dst_", now);
     let stem = stem(new.name);
-    // Keys of deleted ones stay theirs, because their deliveries still name them.
+    // Keys of deleted destinations are not reused, because their deliveries still name them.
     for number in 1.. {
         let key = if number == 1 { stem.clone() } else { format!("{stem}-{number}") };
         if table::insert_destination(&mut tx, now, &id, &key, new).await? {
@@ -374,7 +377,7 @@ pub async fn add_destination(
     Ok(Some(id))
 }
 
-/// The key of a name: `My Zap` → `my-zap`.
+/// Derives a key from a name: `My Zap` → `my-zap`.
 fn stem(name: &str) -> String {
     let letters = name.to_ascii_lowercase();
     let words = letters.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
@@ -382,10 +385,10 @@ fn stem(name: &str) -> String {
     if stem.is_empty() { "destination".to_owned() } else { stem }
 }
 
-/// Saves name, URL, conditions, limits and rows under a new revision. What is owed already keeps its bytes.
+/// Saves name, URL and options under a new revision. Queued messages do not change.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_destination(
     store: &Store,
     settings: &Settings,
@@ -396,7 +399,7 @@ pub async fn save_destination(
     let mut tx = super::begin_change(store).await?;
     let (id, before) = (&destination.id, settings.current());
     if let Some(before) = before.destination(id) {
-        // The first revision may be older than the history.
+        // The first revision may be missing in the history.
         table::insert_revision(&mut tx, now, id, before.revision, &before.options, "").await?;
     }
     let revision = table::update_destination(&mut tx, destination).await?;
@@ -405,18 +408,18 @@ pub async fn save_destination(
     settings.reload(store).await
 }
 
-/// The earlier states of a destination, newest first.
+/// The revisions of a destination, newest first.
 ///
 /// # Errors
-/// When the database does not answer.
+/// Fails if the database does not answer.
 pub async fn revisions(store: &Store, destination_id: &str) -> Result<Vec<Revision>> {
     table::revisions(store, destination_id).await
 }
 
-/// Gives a webhook a new signing secret; the former one signs beside it for a day.
+/// Creates a new signing secret for a webhook; the old one is used beside it for a day.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn rotate_signing_secret(
     store: &Store,
     settings: &Settings,
@@ -436,32 +439,34 @@ pub async fn rotate_signing_secret(
     settings.reload(store).await
 }
 
-/// Enables or disables a destination, in the transaction of what happens to its deliveries.
+/// Enables or disables a destination, in the transaction that changes its deliveries.
 pub(crate) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool) -> Result<()> {
     table::set_enabled(tx, id, enabled).await.context("could not enable or disable a destination")
 }
 
-/// Whether a destination was deleted; no copy of the program deletes one before this transaction ends.
+/// True if a destination was deleted; no copy of the program deletes one before this transaction
+/// ends.
 pub(crate) async fn is_deleted(tx: &mut Tx, id: &str) -> Result<bool> {
     tx.keep_settings().await?;
     table::is_deleted(tx, id).await
 }
 
-/// The destinations that were deleted: `dst_…`. Their deliveries still name them.
+/// IDs of deleted destinations, `dst_…`. Their deliveries still name them.
 pub(crate) async fn deleted(tx: &mut Tx) -> Result<Vec<String>> {
     tx.keep_settings().await?;
     table::deleted(tx).await
 }
 
-/// Deletes a destination, in the transaction of what happens to its deliveries. The row stays, because they name it.
+/// Deletes a destination, in the transaction that changes its deliveries. The row stays, because
+/// they name it.
 pub(crate) async fn delete(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<()> {
     table::delete_destination(tx, now, id).await.context("could not delete a destination")
 }
 
-/// Saves the AnyTrack URL of a site: adds its destination, or corrects the address of the one it has.
+/// Saves the AnyTrack URL of a site: adds a destination, or changes the URL of the existing one.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_anytrack_url(
     store: &Store,
     settings: &Settings,
@@ -480,7 +485,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_of_the_name() {
+    fn a_key_is_derived_from_the_name() {
         assert_eq!(stem("My Zap (EU)"), "my-zap-eu");
         assert_eq!(stem("№"), "destination");
     }

@@ -1,6 +1,8 @@
-//! The doors of custom sources: addresses with a token in them.
-//! In: the first start, the dashboard. Out: which source a token opens.
-//! Promise: a token that was rotated opens until its overlap ends, so that no sender is shut out while its address is changed.
+//! The endpoints of postback sources: URLs that contain a token.
+//! Takes the token of a request, and changes from the dashboard; returns the source of a token, or
+//! writes rows.
+//! Guarantees that a replaced token stays valid until its overlap ends, so that no sender is
+//! refused while its URL is changed.
 
 use std::time::Duration;
 
@@ -13,33 +15,33 @@ use crate::ids;
 use crate::money::Currency;
 use crate::store::Store;
 
-/// Most custom sources of an installation.
+/// Maximum number of postback sources.
 pub const MAX_CUSTOM_SOURCES: usize = 50;
 
-/// How a custom source is reached.
+/// The URL of a postback source.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// `src_…`.
     pub source_id: String,
-    /// Stands in its URL, and is the only credential.
+    /// Part of its URL, and the only credential.
     pub token: Secret,
-    /// The one before.
+    /// The token before, if it was replaced.
     pub old: Option<OldToken>,
-    /// Of amounts that name none; `None` is the site's.
+    /// The currency of amounts without one; `None` means the site's.
     pub currency: Option<Currency>,
 }
 
-/// A token that was rotated.
+/// A replaced token.
 #[derive(Clone, Debug)]
 pub struct OldToken {
-    /// As it was.
+    /// The token.
     pub token: Secret,
-    /// It opens until then.
+    /// It is valid until then.
     pub until: Timestamp,
 }
 
 impl Door {
-    /// Until when the old token opens, if it still does.
+    /// The time until which the old token is valid, if it still is.
     pub fn old_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.old.as_ref().map(|old| old.until).filter(|until| *until > now)
     }
@@ -54,18 +56,18 @@ impl Door {
 }
 
 impl Snapshot {
-    /// The custom source that a token opens.
+    /// The postback source of a token.
     pub fn custom_source(&self, token: &str, now: Timestamp) -> Option<&Source> {
         let door = self.doors.iter().find(|door| door.opens(token, now))?;
         self.source(&door.source_id)
     }
 
-    /// The door of a custom source.
+    /// The URL of a postback source.
     pub fn door(&self, source_id: &str) -> Option<&Door> {
         self.doors.iter().find(|door| door.source_id == source_id)
     }
 
-    /// The custom source with this key, and its door.
+    /// The postback source with this key, and its URL.
     pub fn custom_source_by_key(&self, key: &str) -> Option<(&Source, &Door)> {
         let source = self
             .sources
@@ -74,7 +76,7 @@ impl Snapshot {
         Some((source, self.door(&source.id)?))
     }
 
-    /// What an amount of this source is in when nobody says.
+    /// The currency of this source's amounts if a request names none.
     pub fn currency_of(&self, source: &Source) -> Currency {
         let own = self.door(&source.id).and_then(|door| door.currency);
         let of_site = || self.site(&source.site_id).map(|site| site.currency);
@@ -82,10 +84,11 @@ impl Snapshot {
     }
 }
 
-/// Gives a custom source a new token; the present one opens for `overlap` longer, the one before it no more.
+/// Creates a new token for a postback source; the current one stays valid for `overlap`, the one
+/// before it does not.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn rotate_token(
     store: &Store,
     settings: &Settings,
@@ -99,10 +102,11 @@ pub async fn rotate_token(
     settings.reload(store).await
 }
 
-/// Saves which site the conversions of a custom source belong to, the currency of amounts that name none, and where they never go.
+/// Saves the site of a postback source, the currency of amounts without one, and which destinations
+/// never receive its conversions.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_door(
     store: &Store,
     settings: &Settings,
@@ -117,10 +121,10 @@ pub async fn save_door(
     settings.reload(store).await
 }
 
-/// Adds a custom source with a token of its own.
+/// Adds a postback source with its own token.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_custom_source(
     store: &Store,
     settings: &Settings,

@@ -1,6 +1,7 @@
-//! Redirect links as records, and what their target may be.
-//! In: the address an owner entered. Out: the same address, or why it cannot be one.
-//! Promise: what was saved is an address that a browser goes to as it stands, and that our click ID fits into. Pure.
+//! The records of redirect links, and which targets they may have.
+//! Takes the URL that a user entered; returns the same URL, or why it can't be used.
+//! Guarantees that a saved target is a URL that browsers open unchanged, and that the click ID can
+//! be added to it.
 
 use std::net::IpAddr;
 
@@ -14,10 +15,10 @@ use crate::store::Store;
 /// Stripe's hosts of payment links.
 pub const STRIPE_LINK_HOSTS: [&str; 3] = ["book.stripe.com", "buy.stripe.com", "donate.stripe.com"];
 
-/// Stripe's pages for checkouts and bills that exist already: no reference can be added to them.
+/// Stripe's pages for existing checkouts and bills: no reference can be added to them.
 const NO_LINK_HOSTS: [&str; 3] =
     ["billing.stripe.com", "checkout.stripe.com", "invoice.stripe.com"];
-/// Longest target kept; browsers and proxies take about as much.
+/// Maximum length of a target; browsers and proxies accept about as much.
 const MAX_TARGET_BYTES: usize = 2000;
 
 /// A redirect link: `/p/{alias}` leads to one payment link.
@@ -25,73 +26,72 @@ const MAX_TARGET_BYTES: usize = 2000;
 pub struct Link {
     /// `lnk_…`.
     pub id: String,
-    /// Stands in its address.
+    /// Part of its URL.
     pub alias: String,
-    /// The site whose visits it makes.
+    /// The site whose visits it records.
     pub site_id: String,
-    /// What the owner calls it.
+    /// The name that users see.
     pub name: String,
     /// The payment link.
     pub target: String,
-    /// True while it leads nowhere.
+    /// True while it redirects nowhere.
     pub is_paused: bool,
 }
 
-/// True for Stripe's pages that show a checkout or a bill that exists already.
+/// True for Stripe's pages that show an existing checkout or bill.
 pub fn shows_existing_checkout(host: &str) -> bool {
     NO_LINK_HOSTS.contains(&host)
 }
 
-/// True where a payment link of this site may live.
+/// True for hosts of this site's payment links.
 pub fn is_payment_host(site: &Site, host: &str) -> bool {
     STRIPE_LINK_HOSTS.contains(&host) || site.tag.payment_hosts.iter().any(|own| own == host)
 }
 
-/// Checks a target as entered.
+/// Checks an entered target.
 ///
 /// # Errors
-/// What is wrong with it, for its owner.
+/// Returns a sentence for users.
 pub fn check_target(site: &Site, text: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err("Nothing was entered. Copy the payment link from Stripe, whole.".to_owned());
+        return Err("Enter the complete payment link from Stripe.".to_owned());
     }
     if text.len() > MAX_TARGET_BYTES {
-        return Err(format!("That is too long: at most {MAX_TARGET_BYTES} characters."));
+        return Err(format!("Enter at most {MAX_TARGET_BYTES} characters."));
     }
     let is_plain =
         text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'\\'));
     let url = Url::parse(text).ok().filter(|_| is_plain);
-    let url = url.ok_or(
-        "That is not an address that browsers go to. It looks like https://buy.stripe.com/8wM3cd.",
-    )?;
+    let url = url.ok_or("Enter a complete URL, such as https://buy.stripe.com/8wM3cd.")?;
     let host = url.host_str().unwrap_or_default();
     let is_here = host == "localhost"
         || host.ends_with(".localhost")
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
-        return Err("The address must start with https://.".to_owned());
+        return Err("The URL must start with https://.".to_owned());
     }
     if !url.username().is_empty()
         || url.password().is_some()
         || text.contains('@') && url.path().is_empty()
     {
-        return Err("The address holds a user name or a password.".to_owned());
+        return Err("The URL contains a user name or password. Remove it.".to_owned());
     }
     if shows_existing_checkout(host) {
         return Err(format!(
-            "{host} shows a checkout that exists already: the address works for a day and for one buyer. Use a payment link."
+            "{host} shows an existing checkout, which works for one buyer and one day. Use a payment link."
         ));
     }
     if !is_payment_host(site, host) && placeholders(text).is_empty() {
         return Err(format!(
-            "{host} is no host of payment links. If it is your own domain at Stripe, add it to the site’s settings; otherwise \
-             write --CLICK-ID-- where the click ID belongs."
+            "{host} is not a host of payment links. If it is your own domain at Stripe, add it in the site’s settings. Otherwise, \
+             write --CLICK-ID-- where the click ID should be."
         ));
     }
     Ok(text.to_owned())
 }
 
-/// Where the placeholder stands in a text: `--CLICK-ID--` in any letter case, any of its dashes as `%2D`.
+/// The positions of the placeholder in a text: `--CLICK-ID--` in any letter case, any of its dashes
+/// as `%2D`.
 pub fn placeholders(text: &str) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -107,7 +107,7 @@ pub fn placeholders(text: &str) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-/// The length of the placeholder that a text begins with.
+/// The length of the placeholder at the beginning of a text.
 fn placeholder_at(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     for letter in b"--click-id--" {
@@ -123,26 +123,26 @@ fn placeholder_at(text: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// Most redirect links of an installation: all of them are in memory.
+/// Maximum number of redirect links, because all of them are in memory.
 pub const MAX_LINKS: usize = 2000;
 
-/// What a redirect link is made of; its values were checked by the caller.
+/// A redirect link to add; the caller checked its values.
 #[derive(Clone, Debug)]
 pub struct LinkDraft {
     /// `[a-z0-9-]`, 1–64.
     pub alias: String,
-    /// The site whose visits it makes.
+    /// The site whose visits it records.
     pub site_id: String,
-    /// What the owner calls it.
+    /// The name that users see.
     pub name: String,
     /// See [`check_target`].
     pub target: String,
 }
 
-/// Adds a redirect link. False when another link has this alias.
+/// Adds a redirect link. Returns false if another link has this alias.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_link(
     store: &Store,
     settings: &Settings,
@@ -156,10 +156,11 @@ pub async fn add_link(
     Ok(is_new)
 }
 
-/// Saves a redirect link's name, target and pause. Its alias stays: it may be printed on paper.
+/// Saves a redirect link's name, target and pause. Its alias can't be changed, because it may be
+/// printed on paper.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Result<()> {
     let mut tx = super::begin_change(store).await?;
     table::update_link(&mut tx, link).await?;
@@ -170,7 +171,7 @@ pub async fn save_link(store: &Store, settings: &Settings, link: &Link) -> Resul
 /// Deletes a redirect link; its visits stay.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn delete_link(store: &Store, settings: &Settings, id: &str) -> Result<()> {
     let mut tx = super::begin_change(store).await?;
     table::delete_link(&mut tx, id).await?;

@@ -1,6 +1,8 @@
-//! What the owner configures: sites, sources, destinations, as records.
-//! In: the first start, the environment, the dashboard. Out: one `Snapshot` in memory that every door reads without a query.
-//! Promise: a change is in the database before it is in memory, and no page or log ever shows a secret of these records.
+//! The settings that users change: sites, sources, destinations.
+//! Takes the environment at the first start, and changes from the dashboard; returns one `Snapshot`
+//! in memory that every handler reads without a query.
+//! Guarantees that a change is in the database before it is in memory, and that no page or log
+//! shows a secret.
 
 mod destination;
 mod door;
@@ -37,10 +39,11 @@ pub use source::{
     save_source, save_webhook_secrets,
 };
 
-/// What a start must find: the server's key, a site, its sources, and what the environment sets.
+/// Creates what the server needs at its start: the click ID key, a site, its sources, and what the
+/// environment sets.
 ///
 /// # Errors
-/// When the database cannot be read or written.
+/// Fails if the database can't be read or written.
 pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<Prepared> {
     let mut tx = begin_change(store).await?;
     let key = table::get_or_set(&mut tx, "click_id_key", &ids::hex(&ids::new_key())).await?;
@@ -63,20 +66,21 @@ pub async fn prepare(store: &Store, config: &Config, now: Timestamp) -> Result<P
     Ok(Prepared { click_ids: read_key(&key)?, corrected })
 }
 
-/// What a start found.
+/// The result of [`prepare`].
 #[derive(Debug)]
 pub struct Prepared {
     /// The server's key for click IDs.
     pub click_ids: ClickIdKey,
-    /// The ID of the destination whose address the environment just changed.
+    /// The ID of the destination whose URL the environment just changed.
     pub corrected: Option<String>,
 }
 
-/// Begins a transaction that changes the records. Every change goes through here: it waits until no transaction works with the old ones, and raises
-/// the revision by which other copies of the program see that theirs are out of date.
+/// Begins a transaction that changes the settings. Every change must use it: it waits until no
+/// transaction uses the old settings, and raises the revision, by which other copies of the program
+/// notice the change.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub(crate) async fn begin_change(store: &Store) -> Result<Tx> {
     let mut tx = store.begin().await?;
     tx.own_settings().await?;
@@ -84,16 +88,16 @@ pub(crate) async fn begin_change(store: &Store) -> Result<Tx> {
     Ok(tx)
 }
 
-/// The server's key for click IDs, of an installation that was prepared.
+/// The server's key for click IDs, of an installation that was started before.
 ///
 /// # Errors
-/// When the database does not answer, or holds none.
+/// Fails if the database does not answer or has no key.
 pub async fn click_id_key(store: &Store) -> Result<ClickIdKey> {
     let key = table::value(store, "click_id_key").await?;
-    read_key(&key.context("this database has no key of click IDs: start the server once")?)
+    read_key(&key.context("this database has no click ID key yet: start the server once")?)
 }
 
-/// True when the database is still that of the installation with this key.
+/// True if the database still belongs to the installation with this key.
 pub(crate) async fn is_key_of(store: &Store, key: &ClickIdKey) -> Result<bool> {
     let stored = table::value(store, "click_id_key").await?;
     let stored = stored.map(|text| read_key(&text)).transpose()?;
@@ -102,30 +106,32 @@ pub(crate) async fn is_key_of(store: &Store, key: &ClickIdKey) -> Result<bool> {
 }
 
 fn read_key(key: &str) -> Result<ClickIdKey> {
-    let key = ids::unhex(key).context("the stored key of the click IDs is damaged")?;
+    let key = ids::unhex(key).context("the stored click ID key is damaged")?;
     Ok(ClickIdKey::new(&key))
 }
 
-/// Claims what is done once a day (UTC), by its name; false when it was done, or is being done by another copy of the program.
+/// Claims a task that runs once a day (UTC); returns false if it was done today, or another copy of
+/// the program does it.
 pub(crate) async fn claim_day(store: &Store, name: &str, now: Timestamp) -> Result<bool> {
     table::raise(store, name, now.as_ms().div_euclid(86_400_000)).await
 }
 
-/// What became of a new site.
+/// The result of adding a site.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It is there, with a Stripe source of the same key.
+    /// It was added, with a Stripe source of the same key.
     Done,
-    /// Another site, or another source, has this key.
+    /// Another site or source has this key.
     KeyTaken,
-    /// There are [`MAX_SITES`] already.
+    /// There are already [`MAX_SITES`].
     TooMany,
 }
 
-/// A value that exists once per installation (setup token, …): the stored one, or `value` now stored.
+/// Returns a value that exists once per installation, such as the setup token: the stored one, or
+/// `value`, which is stored then.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn get_or_set(store: &Store, name: &str, value: &str) -> Result<String> {
     let mut tx = store.begin().await?;
     let stored = table::get_or_set(&mut tx, name, value).await?;
@@ -133,15 +139,15 @@ pub async fn get_or_set(store: &Store, name: &str, value: &str) -> Result<String
     Ok(stored)
 }
 
-/// True for the token of a record in `api_tokens`; only hashes are stored.
+/// True for a valid API token; only hashes are stored.
 ///
 /// # Errors
-/// When the database does not answer.
+/// Fails if the database does not answer.
 pub async fn is_api_token(store: &Store, token: &str) -> Result<bool> {
     table::has_api_token(store, &ids::sha256_hex(token.as_bytes())).await
 }
 
-/// What may be shown of a secret URL: scheme, host and the last four characters.
+/// The part of a secret URL that may be shown: scheme, host and the last four characters.
 pub fn mask_url(url: &Secret) -> String {
     let text = url.expose();
     let shown = url::Url::parse(text).ok().and_then(|url| {

@@ -1,5 +1,5 @@
-//! Sites as records: what a website is called, where its pages are, what its tag does.
-//! In: what the owner entered, checked by the door. Out: rows.
+//! The records of sites: the name of a website, the hosts of its pages, the options of its tag.
+//! Takes what a user entered, checked by the handler; writes and reads rows.
 
 use anyhow::{Context as _, Result};
 
@@ -13,11 +13,11 @@ use crate::store::Store;
 pub struct Site {
     /// `site_…`.
     pub id: String,
-    /// Stands inside every click ID of this site.
+    /// Part of every click ID of this site.
     pub number: i64,
-    /// Stands in the URL of its tag: `/t/{key}.js`.
+    /// Part of its tag's URL: `/t/{key}.js`.
     pub key: String,
-    /// What people call it.
+    /// The name that users see.
     pub name: String,
     /// IANA name, checked; reports use its days.
     pub timezone: String,
@@ -25,31 +25,32 @@ pub struct Site {
     pub currency: Currency,
     /// Host names of its pages; empty accepts all.
     pub domains: Vec<String>,
-    /// What its tag does beyond the usual.
+    /// Options of its tag.
     pub tag: TagSettings,
 }
 
 impl Site {
-    /// True for the site that was there from the start; addresses of pages need not name it.
+    /// True for the site from the first start; pages need not name it in their URL.
     pub fn is_first(&self) -> bool {
         self.number == 1
     }
 }
 
-/// What a site asks of its tag. Host names are checked: lower-case letters, digits, dots and dashes, IDN as punycode.
+/// Options of a site's tag. Host names are checked: lower-case letters, digits, dots and dashes,
+/// IDN as punycode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagSettings {
-    /// Whether the visitor is asked first, and by whom.
+    /// Whether consent is needed first, and who asks for it.
     pub consent: Consent,
-    /// Payment links without a reference get one.
+    /// Add a reference to payment links without one.
     pub auto_stamp: bool,
-    /// Hosts of payment links beside Stripe's own: custom Stripe domains.
+    /// Hosts of payment links in addition to Stripe's own: custom Stripe domains.
     pub payment_hosts: Vec<String>,
-    /// Domains of other pages of the owner: their links get the click ID handed over. Each covers all below it.
+    /// Other domains of the user, whose links get the click ID. Each includes its subdomains.
     pub linked_domains: Vec<String>,
-    /// AnyTrack's click IDs are noted beside ours, where the site has AnyTrack as a destination.
+    /// Record AnyTrack's click IDs beside ours, if the site has an AnyTrack destination.
     pub capture_anytrack: bool,
-    /// Where AnyTrack's tag is on the page too, it replaces the placeholder first.
+    /// If AnyTrack's tag is on the page too, let it replace the placeholder first.
     pub yield_to_anytrack: bool,
 }
 
@@ -66,24 +67,24 @@ impl Default for TagSettings {
     }
 }
 
-/// Whether a visitor must agree before anything is stored, stamped or sent.
+/// Whether a visitor must give consent before anything is stored, added to links, or sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
-    /// Nobody is asked.
+    /// No consent is needed.
     Off,
-    /// The page tells the tag, by `clickstamp("consent", …)`.
+    /// The page passes the consent to the tag with `clickstamp("consent", …)`.
     Required,
-    /// Google's consent mode tells it.
+    /// The tag reads the consent from Google's consent mode.
     Google,
-    /// A consent tool with the TCF interface tells it.
+    /// The tag reads the consent from a consent tool with the TCF interface.
     Tcf,
 }
 
 impl Consent {
-    /// All of them, the usual one first.
+    /// All values, the most common one first.
     pub const ALL: [Self; 4] = [Self::Off, Self::Required, Self::Google, Self::Tcf];
 
-    /// The word as stored.
+    /// The stored word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -93,7 +94,7 @@ impl Consent {
         }
     }
 
-    /// Reads the word as stored.
+    /// Reads the stored word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|consent| consent.word() == word)
     }
@@ -101,7 +102,7 @@ impl Consent {
 
 #[cfg(test)]
 impl Site {
-    /// One that accepts every host.
+    /// A site that accepts every host.
     pub(crate) fn example() -> Self {
         Self {
             id: "site_1".to_owned(),
@@ -116,14 +117,15 @@ impl Site {
     }
 }
 
-/// Most sites of an installation. A site's number has fifteen bits in a click ID; every page lists all of them.
+/// Maximum number of sites. A site's number has fifteen bits in a click ID, and every page lists
+/// all sites.
 pub const MAX_SITES: usize = 200;
 
-/// Adds a site under a key (checked by the caller: `[a-z0-9-]`, 1–32) and the Stripe source its payments come from.
-/// Timezone and currency are the first site's until somebody changes them.
+/// Adds a site with a key (checked by the caller: `[a-z0-9-]`, 1–32) and a Stripe source for its
+/// payments. Timezone and currency are those of the first site until a user changes them.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_site(
     store: &Store,
     settings: &Settings,
@@ -149,10 +151,11 @@ pub async fn add_site(
     Ok(Added::Done)
 }
 
-/// Saves a site: its name, its timezone (IANA, checked by the caller), its first currency, its domains, its tag.
+/// Saves a site: its name, timezone (IANA, checked by the caller), first currency, domains and tag
+/// options.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_site(store: &Store, settings: &Settings, site: &Site) -> Result<()> {
     let mut tx = super::begin_change(store).await?;
     table::update_site(&mut tx, site).await?;

@@ -1,5 +1,5 @@
-//! All records at one moment, in memory.
-//! In: the database, read whole. Out: what every door asks, without a query.
+//! All settings as of one moment, in memory.
+//! Takes the database's rows; returns what every handler needs, without a query.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use super::{Destination, DestinationKind, Door, Link, Site, Source, SourceKind, table};
 use crate::store::{Store, Tx};
 
-/// All records at one moment.
+/// All settings as of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Which revision of the settings this is; it grows with every change.
+    /// The revision of the settings; increases with every change.
     pub(crate) revision: i64,
     /// In the order they were added; never empty after the first start.
     pub sites: Vec<Site>,
@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub destinations: Vec<Arc<Destination>>,
     /// Redirect links, newest first.
     pub links: Vec<Link>,
-    /// One per custom source.
+    /// One for each postback source.
     pub doors: Vec<Door>,
 }
 
@@ -41,7 +41,7 @@ impl Snapshot {
         self.sites.iter().find(|site| site.id == id)
     }
 
-    /// The site whose number stands in a click ID.
+    /// The site with the number in a click ID.
     pub fn site_by_number(&self, number: i64) -> Option<&Site> {
         self.sites.iter().find(|site| site.number == number)
     }
@@ -56,19 +56,20 @@ impl Snapshot {
         self.stripe_sources().find(|source| source.key == key)
     }
 
-    /// The Stripe source whose payments belong to a site; the first, should there be several.
+    /// The Stripe source of a site; the first if there are several.
     pub fn stripe_source_of(&self, site_id: &str) -> Option<&Source> {
         self.stripe_sources().find(|source| source.site_id == site_id)
     }
 
-    /// The source of what the pages of a site report; there is none before the first report.
+    /// The source for events of a site's pages; `None` before the first event.
     pub fn page_source(&self, site_id: &str) -> Option<&Source> {
         self.sources
             .iter()
             .find(|source| source.site_id == site_id && source.kind == SourceKind::Page)
     }
 
-    /// The account as the ledger knows it: an account that is a source's own has no name there, however its event reached us.
+    /// The account as the ledger stores it: the account of a source has no name there, whichever
+    /// way its event arrived.
     pub fn ledger_account(&self, account: String) -> String {
         let is_own = !account.is_empty() && self.sources.iter().any(|own| own.account == account);
         if is_own { String::new() } else { account }
@@ -84,17 +85,19 @@ impl Snapshot {
         self.destinations.iter().find(|destination| destination.id == id)
     }
 
-    /// The AnyTrack destination of a site; the first, should there be several.
+    /// The AnyTrack destination of a site; the first if there are several.
     pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
         self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
     }
 
-    /// Whether some destination of a site is told of visits by the server: only then the browser's whole name is kept.
+    /// True if the server registers visits of a site with a destination: only then is the browser's
+    /// whole user agent stored.
     pub fn registers_visits(&self, site_id: &str) -> bool {
         self.destinations_of(site_id).any(|found| found.options.registers_visits)
     }
 
-    /// The destinations that must say what becomes of a site's conversions: its own, and those of other sites that want to hear of it.
+    /// The destinations for a site's conversions: its own, and those of other sites that ask for
+    /// them.
     pub fn destinations_about<'a>(
         &'a self,
         site: &'a Site,
@@ -113,7 +116,7 @@ impl Snapshot {
     }
 }
 
-/// The snapshot in memory, shared by all doors and workers.
+/// The current snapshot, shared by all handlers and workers.
 #[derive(Clone, Debug, Default)]
 pub struct Settings(Arc<RwLock<Arc<Snapshot>>>);
 
@@ -121,7 +124,7 @@ impl Settings {
     /// Reads all records.
     ///
     /// # Errors
-    /// When the database does not answer or holds a record this version cannot read.
+    /// Fails if the database does not answer, or has a record that this version can't read.
     pub async fn load(store: &Store) -> Result<Self> {
         let settings = Self::default();
         settings.reload(store).await?;
@@ -133,7 +136,7 @@ impl Settings {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads all records again, as of one moment: after a change here.
+    /// Reads all records again, as of one moment. Called after a change by this process.
     ///
     /// # Errors
     /// As [`Settings::load`]; the old records stay in use.
@@ -142,14 +145,14 @@ impl Settings {
         let snapshot = table::load(&mut reading).await.context("could not read the settings")?;
         reading.end().await?;
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have read a later moment since.
+        // Another task may have read a later state meanwhile.
         if snapshot.revision >= current.revision {
             *current = Arc::new(snapshot);
         }
         Ok(())
     }
 
-    /// Reads all records again if somebody changed them: another copy of the program, or a command beside it.
+    /// Reads all records again if another copy of the program or a command changed them.
     ///
     /// # Errors
     /// As [`Settings::reload`].
@@ -158,11 +161,12 @@ impl Settings {
         if revision == self.current().revision { Ok(()) } else { self.reload(store).await }
     }
 
-    /// Begins a transaction that writes what follows from the settings, and returns the settings of that moment. No other copy of the program
-    /// changes them before it ends. The transaction must not wait for [`super::begin_change`].
+    /// Begins a transaction that writes what depends on the settings, and returns the settings as
+    /// of that moment. No other copy of the program can change them before it ends. The transaction
+    /// must not wait for [`super::begin_change`].
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Fails if the database does not answer.
     pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
         let mut tx = store.begin().await?;
         tx.keep_settings().await?;

@@ -1,5 +1,5 @@
-//! Sources as records: where payments come from.
-//! In: what the owner entered, checked by the door. Out: rows.
+//! The records of sources: where payments come from.
+//! Takes what a user entered, checked by the handler; writes and reads rows.
 
 use anyhow::Result;
 
@@ -8,19 +8,19 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::store::Store;
 
-/// Kind of a source.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     /// A Stripe webhook endpoint.
     Stripe,
-    /// The custom conversion endpoint.
+    /// The endpoint for postbacks.
     Custom,
-    /// What the pages of a site report by themselves.
+    /// Custom events that the pages of a site report.
     Page,
 }
 
 impl SourceKind {
-    /// As the database and the API have it.
+    /// The word in the database and the API.
     pub fn word(self) -> &'static str {
         match self {
             Self::Stripe => "stripe",
@@ -40,35 +40,38 @@ impl SourceKind {
 pub struct Source {
     /// `src_…`.
     pub id: String,
-    /// Stands in the webhook's URL.
+    /// Part of the webhook's URL.
     pub key: String,
-    /// The site its conversions belong to when the click ID does not say.
+    /// The site of its conversions if the click ID does not name one.
     pub site_id: String,
     /// Stripe, custom or page.
     pub kind: SourceKind,
-    /// Signing secrets, newest last; empty until somebody sets one.
+    /// Signing secrets, newest last; empty until a user sets one.
     pub secrets: Vec<Secret>,
-    /// Key of Stripe's metadata that may hold a click ID.
+    /// The key in Stripe's metadata that may contain a click ID.
     pub metadata_key: String,
-    /// True when the environment sets its secrets.
+    /// True if the environment sets its secrets.
     pub from_environment: bool,
-    /// Payment intents without our metadata are recorded too: the seller takes payments without a checkout.
+    /// Record payment intents without our metadata too, because the seller takes payments without a
+    /// checkout.
     pub record_bare_payment_intents: bool,
-    /// Its own `acct_…`, where the owner told it: events that name it are this account's own. Empty if unknown.
+    /// Its own `acct_…`, if a user set it: events that name it belong to this account. Empty if
+    /// unknown.
     pub account: String,
-    /// Which mode the endpoint was made for.
+    /// The Stripe mode of the endpoint.
     pub mode: SourceMode,
-    /// Its account's restricted API key; without one that of `main` serves it too.
+    /// The restricted API key of its account; without one, that of `main` is used.
     pub api_key: Option<Secret>,
-    /// When its secrets last changed; the positions of secrets that events name count from here.
+    /// When its secrets last changed; the indexes of secrets in events count from then.
     pub secrets_changed_at: Timestamp,
-    /// Destinations that its conversions never go to, because they came from there: `dst_…`.
+    /// IDs of destinations that never receive its conversions, because they come from there,
+    /// `dst_…`.
     pub never_to: Vec<String>,
 }
 
 #[cfg(test)]
 impl Source {
-    /// One for tests of what is pure.
+    /// A source for tests of pure functions.
     pub(crate) fn sample(metadata_key: &str) -> Self {
         Self {
             id: "src_1".to_owned(),
@@ -88,10 +91,11 @@ impl Source {
     }
 }
 
-/// Which of Stripe's modes an endpoint was made for. What comes is recorded by its own mode all the same.
+/// The Stripe mode that an endpoint was created for. Events are recorded with their own mode
+/// anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceMode {
-    /// Nobody said.
+    /// Unknown.
     Any,
     /// Real money.
     Live,
@@ -100,10 +104,10 @@ pub enum SourceMode {
 }
 
 impl SourceMode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 3] = [Self::Any, Self::Live, Self::Test];
 
-    /// The word as stored.
+    /// The stored word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -112,16 +116,17 @@ impl SourceMode {
         }
     }
 
-    /// Reads the word as stored.
+    /// Reads the stored word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.word() == word)
     }
 }
 
-/// Adds the source of what the pages of a site report. Its key has a colon, so that no source of the owner's can have the same.
+/// Adds the source for events of a site's pages. Its key has a colon, so that it never equals a
+/// user's key.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_page_source(
     store: &Store,
     settings: &Settings,
@@ -138,7 +143,7 @@ pub async fn add_page_source(
 /// Saves the signing secrets of a Stripe source.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_webhook_secrets(
     store: &Store,
     settings: &Settings,
@@ -152,13 +157,13 @@ pub async fn save_webhook_secrets(
     settings.reload(store).await
 }
 
-/// Most sources.
+/// Maximum number of sources.
 pub const MAX_SOURCES: usize = 200;
 
-/// Adds a Stripe source of a site.
+/// Adds a Stripe source to a site.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn add_source(
     store: &Store,
     settings: &Settings,
@@ -170,7 +175,7 @@ pub async fn add_source(
     if snapshot.sources.len() >= MAX_SOURCES {
         return Ok(Added::TooMany);
     }
-    // A site brings a source of its key, so its key is taken too.
+    // Each site has a source with its key, so keys of sites are taken too.
     if snapshot.sources.iter().any(|source| source.key == key)
         || snapshot.site_by_key(key).is_some()
     {
@@ -183,10 +188,11 @@ pub async fn add_source(
     Ok(Added::Done)
 }
 
-/// Saves what an owner says of a source: its site, metadata key, mode, account, and whether bare payment intents count.
+/// Saves the settings of a source: its site, metadata key, mode, account, and whether bare payment
+/// intents count.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_source(store: &Store, settings: &Settings, source: &Source) -> Result<()> {
     let mut tx = super::begin_change(store).await?;
     table::update_source(&mut tx, source).await?;
@@ -194,10 +200,10 @@ pub async fn save_source(store: &Store, settings: &Settings, source: &Source) ->
     settings.reload(store).await
 }
 
-/// Saves the restricted API key of a source, or removes it.
+/// Saves or removes the restricted API key of a source.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn save_api_key(
     store: &Store,
     settings: &Settings,

@@ -1,6 +1,7 @@
-//! A copy of the SQLite file while it is in use.
-//! In: the database's file, a place for the copy. Out: one whole file, as of one moment.
-//! Guarantees that nobody waits for it, and that the place has a whole copy that was checked and synced, or nothing.
+//! Copies the SQLite file while it is in use.
+//! Takes the database's file and the path of the copy; writes one complete file, as of one moment.
+//! Guarantees that nobody waits for it, and that the path has a complete, checked and synced copy,
+//! or nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -11,10 +12,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::sqlite_file::{beside, locate, private, sync_directory};
 
-/// The ending of a copy's name until it is whole.
+/// The suffix of an incomplete copy's name.
 const UNFINISHED: &str = ".unfinished";
 
-/// Copies `database` to `copy` and answers the copy's size in bytes. Its directory is made if need be.
+/// Copies `database` to `copy` and returns the copy's size in bytes. Creates the directory if
+/// necessary.
 pub(crate) fn copy_sqlite(database: &Path, copy: &Path) -> Result<u64> {
     ensure!(database.is_file(), "there is no database at {}", database.display());
     ensure!(!copy.exists(), "{} is there already; a copy replaces nothing", copy.display());
@@ -31,18 +33,20 @@ pub(crate) fn copy_sqlite(database: &Path, copy: &Path) -> Result<u64> {
     let unfinished = beside(copy, UNFINISHED);
     let being_written = claim(&unfinished)?;
     let written = write(&database, &unfinished).and_then(|bytes| {
-        // A hard link, unlike a renaming, never replaces what somebody else has put there meanwhile.
+        // Unlike a rename, a hard link never replaces a file that another process created
+        // meanwhile.
         std::fs::hard_link(&unfinished, copy)
-            .with_context(|| format!("could not put {} into its place", copy.display()))?;
+            .with_context(|| format!("could not create {}", copy.display()))?;
         sync_directory(copy)?;
         Ok(bytes)
     });
-    let _ = std::fs::remove_file(&unfinished); // The next backup, or start, removes what stays behind.
+    let _ = std::fs::remove_file(&unfinished); // The next backup or start removes a leftover.
     drop(being_written);
     written
 }
 
-/// Removes what killed backups left in a directory. What a living one writes is locked and stays.
+/// Removes the incomplete copies of killed backups. The copy of a running backup is locked, and
+/// stays.
 pub(crate) fn clear_unfinished(directory: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) }; // No backups yet.
     for entry in entries {
@@ -63,8 +67,8 @@ pub(crate) fn clear_unfinished(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the file and locks it, so that nobody takes it for left over. SQLite takes an empty file as no file, and would make one that
-/// everybody may read.
+/// Creates the file and locks it, so that nobody takes it for a leftover. SQLite would treat an
+/// empty file as missing, and create one that everybody can read.
 fn claim(unfinished: &Path) -> Result<File> {
     loop {
         let file = private(OpenOptions::new().append(true), unfinished)
@@ -78,7 +82,7 @@ fn claim(unfinished: &Path) -> Result<File> {
                 return Err(error).context("could not lock the copy");
             }
         }
-        // Between the two steps somebody may have removed it as left over.
+        // Another process may have removed it as a leftover between the two steps.
         let is_there = unfinished.metadata().is_ok_and(|found| {
             file.metadata().is_ok_and(|ours| (found.dev(), found.ino()) == (ours.dev(), ours.ino()))
         });

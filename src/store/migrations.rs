@@ -1,7 +1,7 @@
-//! The migrations of the database, as part of the program.
-//! Takes the files of `migrations/`. Returns what brings the tables up to date.
-//! Guarantees that no file is forgotten: a test compares the list with the directory. sqlx's own macro
-//! does the same, but its feature compiles both drivers a second time for the machine that builds.
+//! The database migrations, compiled into the program.
+//! Takes the files of `migrations/`; returns the migrator.
+//! Guarantees that no file is forgotten: a test compares the list with the directory. sqlx's own
+//! macro does the same, but its feature compiles both drivers a second time on the build machine.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ macro_rules! files {
     };
 }
 
-/// Every file by name, in order. A released one never changes.
+/// All files by name, in order. A released one never changes.
 static FILES: [(&str, &str); 25] = files! {
     "0001_first",
     "0002_tag_settings",
@@ -47,7 +47,7 @@ static FILES: [(&str, &str); 25] = files! {
 pub(super) static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| Migrator::with_migrations(FILES.into_iter().map(read).collect()));
 
-/// A file named `0001_first` is version 1, described as `first`.
+/// The file `0001_first` is version 1 with the description `first`.
 fn read((name, text): (&'static str, &'static str)) -> Migration {
     let (version, description) = name.split_once('_').expect("a number, then a name");
     Migration::new(

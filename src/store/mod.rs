@@ -1,6 +1,7 @@
 //! The database: opening it, transactions, migrations, and the group-commit writer.
-//! In: a URL. Out: one `Store` that behaves the same on SQLite and PostgreSQL.
-//! Promise: what a commit acknowledged survives `kill -9` and power loss; the two engines differ only in this folder.
+//! Takes a URL; returns one `Store` that behaves the same on SQLite and PostgreSQL.
+//! Guarantees that an acknowledged commit survives `kill -9` and power loss. The two engines differ
+//! only in this directory.
 
 mod backup;
 mod batch;
@@ -31,20 +32,22 @@ pub(crate) use batch::{Batch, Cell, Inserted, Kind, NewRow, Tally};
 pub(crate) use shadow::Shadow;
 pub(crate) use sql::{FromRow, FromSql, Row, Statement, Text, ToSql, Value, from_row, sql};
 pub(crate) use sqlite_file::{Counted, Staged};
-// Rooms hand a connection on to their tables; only tables say anything to it.
+// Modules pass a connection to their tables; only tables run statements.
 use migrations::MIGRATIONS;
 use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 pub(crate) use sqlx::error::BoxDynError;
 
-/// Connections to a SQLite file that read. It gains nothing from more.
+/// Number of read connections to a SQLite file; more would not help.
 const SQLITE_CONNECTIONS: u32 = 4;
-/// Connections to PostgreSQL where nobody says how many: one writes visits, the others serve requests and workers.
+/// Default number of connections to PostgreSQL: one writes visits, the others serve requests and
+/// workers.
 const POSTGRES_CONNECTIONS: u32 = 13;
-/// How long an ordered stop waits for PostgreSQL to take leave of its connections: a dead one never answers.
+/// How long an orderly stop waits for PostgreSQL to close its connections: a dead connection never
+/// responds.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which database serves us.
+/// The kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// One file in the data directory; this process owns it.
@@ -53,16 +56,16 @@ pub enum Engine {
     Postgres,
 }
 
-/// Length and time of the last write of the file and of its log.
+/// Size and time of the last write, of the file and of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
 
-/// Where a database is.
+/// The address of a database.
 #[derive(Clone, Copy)]
 pub(crate) struct Address<'a> {
     /// `sqlite://path` or `postgres://…`.
     pub(crate) url: &'a str,
-    /// Most connections to PostgreSQL, at least 2.
+    /// Maximum number of connections to PostgreSQL, at least 2.
     pub(crate) connections: u32,
 }
 
@@ -82,19 +85,21 @@ impl<'a> From<&'a String> for Address<'a> {
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
-    /// Where transactions that write begin. On SQLite a connection of its own, so that slow reports never hold up a webhook.
+    /// The pool of write transactions. On SQLite it is a separate connection, so that slow reports
+    /// never delay a webhook.
     writes: AnyPool,
     engine: Engine,
-    /// Where it is; may hold a password.
+    /// The address; may contain a password.
     url: Arc<str>,
-    /// How a transaction that writes begins.
+    /// The statement that begins a write transaction.
     begin: &'static str,
-    /// SQLite has one writer: taking turns here never waits busily, as `begin immediate` against each other would.
+    /// SQLite has one writer: waiting for this lock is cheaper than `begin immediate` against each
+    /// other, which polls.
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
     suspicion: Arc<postgres::Suspicion>,
     probe: Arc<readiness::Probe>,
-    /// True since something could not be written, until something could.
+    /// True after a write failed, until one succeeds.
     in_trouble: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
     recorded: Arc<AtomicU64>,
@@ -102,11 +107,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a database and brings its tables up to date.
-    /// `visits` and `counts` say what the group-commit writer writes.
+    /// Opens a database and runs its migrations. `visits` and `counts` define what the
+    /// group-commit writer writes.
     ///
     /// # Errors
-    /// When the URL is of another kind, the file is in use by another process, or the server cannot be reached.
+    /// Fails if the URL is of another kind, the file is in use by another process, or the server
+    /// can't be reached.
     pub(crate) async fn open<'a>(
         address: impl Into<Address<'a>>,
         visits: &'static Batch,
@@ -123,7 +129,7 @@ impl Store {
         Ok(Self { _lock: Some(lock), ..Self::open_sqlite_beside(&path, visits, counts).await? })
     }
 
-    /// The same without owning the file: for commands that change one row beside a running server.
+    /// The same without locking the file: for commands that change one row beside a running server.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -165,7 +171,7 @@ impl Store {
         }
     }
 
-    /// Opens a file that was examined, and makes it if there is none.
+    /// Opens a checked file, and creates it if there is none.
     async fn open_sqlite_beside(
         path: &Path,
         visits: &'static Batch,
@@ -198,18 +204,18 @@ impl Store {
         self.engine
     }
 
-    /// For single statements that read.
+    /// The pool for single read statements.
     pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool
     }
 
-    /// For several statements that read.
+    /// A connection for several read statements.
     pub(crate) async fn connection(&self) -> Result<sqlx::pool::PoolConnection<Any>> {
         self.pool.acquire().await.context("could not get a connection")
     }
 
-    /// Begins a transaction that writes. On SQLite it waits for its turn, then holds the only write lock until it ends.
-    /// Who began it commits it; dropping it undoes everything.
+    /// Begins a write transaction. On SQLite it waits for the lock, then holds the only write lock
+    /// until it ends. Dropping it rolls everything back.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         let (inner, turn) = match self.engine {
             Engine::Sqlite => {
@@ -226,7 +232,8 @@ impl Store {
         Ok(self.transaction(inner, turn))
     }
 
-    /// Begins a transaction that only reads: all its statements see the database at one moment. End it with [`Tx::end`].
+    /// Begins a read transaction: all its statements see the database as of one moment. End it with
+    /// [`Tx::end`].
     pub(crate) async fn begin_reading(&self) -> Result<Tx> {
         let inner = match self.engine {
             Engine::Sqlite => {
@@ -260,17 +267,19 @@ impl Store {
         inserted
     }
 
-    /// How many new rows the group-commit writer has written since the start.
+    /// The number of new rows that the group-commit writer has written since the start.
     pub(crate) fn rows_recorded(&self) -> u64 {
         self.recorded.load(Ordering::Relaxed)
     }
 
-    /// Resolves when the group-commit writer has ended: by `close`, or because it broke, and then no visit can be stored any more.
+    /// Resolves when the group-commit writer has ended: after `close`, or because it failed, and
+    /// then no visit can be stored anymore.
     pub(crate) async fn writer_ended(&self) {
         self.visits.ended().await;
     }
 
-    /// What a SQLite file looks like from outside: it differs once anybody, of whatever process, has written. `None` on PostgreSQL.
+    /// The size and time stamps of a SQLite file: they change when any process writes. `None` on
+    /// PostgreSQL.
     pub(crate) fn trace(&self) -> Option<Trace> {
         let path = self.url.strip_prefix("sqlite://")?;
         let seen = |path: String| {
@@ -280,7 +289,7 @@ impl Store {
         Some(Trace([seen(path.to_owned()), seen(format!("{path}-wal"))]))
     }
 
-    /// The engine's own word for how durable a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
+    /// How durable the engine says a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
     pub(crate) async fn durability(&self) -> Result<String> {
         let asked = match self.engine {
             Engine::Sqlite => "select cast(synchronous as text) from pragma_synchronous",
@@ -289,11 +298,11 @@ impl Store {
         let row = sqlx::query(asked)
             .fetch_one(&self.pool)
             .await
-            .context("the database did not answer")?;
+            .context("the database did not respond")?;
         Ok(row.try_get(0)?)
     }
 
-    /// Writes what is still queued, then closes every connection.
+    /// Writes queued rows, then closes every connection.
     pub(crate) async fn close(&self) {
         let closed = async {
             self.visits.close().await;
@@ -304,19 +313,21 @@ impl Store {
             Engine::Sqlite => closed.await,
             Engine::Postgres => {
                 if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-                    tracing::warn!("PostgreSQL did not answer at the end; its connections are cut");
+                    tracing::warn!(
+                        "PostgreSQL did not respond during the stop; cutting its connections"
+                    );
                 }
             }
         }
     }
 }
 
-/// Brings the tables up to date.
+/// Runs the migrations.
 async fn migrate(pool: &AnyPool) -> Result<()> {
     MIGRATIONS.run(pool).await.map_err(not_migrated)
 }
 
-/// Why the tables could not be brought up to date.
+/// Explains why the migrations failed.
 fn not_migrated(error: MigrateError) -> anyhow::Error {
     if let MigrateError::VersionMissing(version) = error {
         return anyhow!(
@@ -324,7 +335,7 @@ fn not_migrated(error: MigrateError) -> anyhow::Error {
              program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
         );
     }
-    anyhow::Error::new(error).context("could not bring the tables up to date")
+    anyhow::Error::new(error).context("could not run the migrations")
 }
 
 async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
@@ -344,14 +355,15 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// False for a connection that believes to be in a transaction still: SQLite ends one by itself when the disk is full, the driver
-/// cannot roll back what is over, and would refuse every later transaction.
+/// Returns false for a connection that wrongly believes to be in a transaction. SQLite ends one on
+/// its own when the disk is full; the driver then can't roll it back, and would refuse every later
+/// transaction.
 async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
-    connection.ping().await?; // Rolls back first what was dropped.
+    connection.ping().await?; // Rolls back a dropped transaction first.
     Ok(!connection.is_in_transaction())
 }
 
-/// A transaction that writes, and on SQLite the turn that goes with it.
+/// A transaction, with the write lock on SQLite.
 pub(crate) struct Tx {
     inner: Inner,
     engine: Engine,
@@ -368,14 +380,16 @@ enum Inner {
 const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
 
 impl Tx {
-    /// Keeps the settings as they are until this transaction ends, on all copies of the program. Call it first: whoever holds another lock may be
-    /// waited for by the holder of this one. On SQLite there is one writer at a time anyway.
+    /// Prevents all copies of the program from changing the settings until this transaction ends.
+    /// Call it first; otherwise two transactions could wait for each other's locks. SQLite has one
+    /// writer anyway.
     pub(crate) async fn keep_settings(&mut self) -> Result<()> {
         self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
     }
 
-    /// Waits until no transaction uses the settings, and keeps later ones waiting until this one ends. Call it first.
-    /// A copy that is frozen inside a transaction loses its lock after eight seconds, before the wait for it ends.
+    /// Waits until no transaction uses the settings, and blocks later ones until this one ends.
+    /// Call it first. A copy that is frozen inside a transaction loses its lock after eight
+    /// seconds, which is before this wait times out.
     pub(crate) async fn own_settings(&mut self) -> Result<()> {
         self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
     }
@@ -385,12 +399,12 @@ impl Tx {
             Engine::Sqlite => Ok(()),
             Engine::Postgres => {
                 let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut **self);
-                lock.await.map(drop).context("could not get the settings to itself")
+                lock.await.map(drop).context("could not lock the settings")
             }
         }
     }
 
-    /// Makes everything durable. Until it returns, nothing may be promised to anybody.
+    /// Makes everything durable. Do not acknowledge anything before it returns.
     pub(crate) async fn commit(self) -> Result<()> {
         let in_trouble = self.in_trouble.clone();
         let committed = self.end().await;
@@ -398,7 +412,7 @@ impl Tx {
         committed
     }
 
-    /// Ends a transaction that only read.
+    /// Ends a read transaction.
     pub(crate) async fn end(self) -> Result<()> {
         match self.inner {
             Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
@@ -437,7 +451,7 @@ mod tests {
         Tally { table: "visit_counts", columns: &[("site_id", Kind::Text)], count: "visits" };
 
     #[tokio::test]
-    async fn a_writer_that_breaks_is_noticed() {
+    async fn a_writer_that_fails_is_noticed() {
         static BROKEN: Batch =
             Batch { table: "nowhere", columns: &[("id", Kind::Text)], key: &["id"] };
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
@@ -450,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_the_database_ended_by_itself_spoils_no_later_one() {
+    async fn a_transaction_that_the_database_ended_does_not_break_later_ones() {
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
@@ -465,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_takes_nothing_is_not_ready() {
+    async fn a_database_that_refuses_writes_is_not_ready() {
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
@@ -486,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_that_hold_every_connection_do_not_hold_up_a_writer() {
+    async fn readers_that_use_every_connection_do_not_delay_a_writer() {
         let directory = std::env::temp_dir().join(format!("store_{}", crate::ids::new_secret()));
         let url = format!("sqlite://{}/clickstamp.db", directory.display());
         let store = Store::open(&url, &BATCH, &TALLY).await.unwrap();
@@ -498,6 +512,6 @@ mod tests {
         assert!(begun.is_ok_and(|tx| tx.is_ok()));
         drop(readers);
         store.close().await;
-        let _ = std::fs::remove_dir_all(directory); // A left-over in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(directory); // Leftover temporary files do no harm.
     }
 }

@@ -1,7 +1,8 @@
 //! Connections to a PostgreSQL server that several copies of the program share.
-//! Takes the server's URL; returns a pool, transactions on it, and brings the tables up to date.
-//! No copy that is frozen or cut off holds the others for longer than [`SESSION`] allows, a connection that is dead, read-only or inside
-//! somebody's transaction is replaced before it is used, and nothing here waits without a bound.
+//! Takes the server's URL; returns a pool and transactions on it, and runs the migrations.
+//! Guarantees that no frozen or disconnected copy blocks others for longer than [`SESSION`] allows,
+//! that a connection that is dead, read-only or inside an old transaction is replaced before it is
+//! used, and that every wait has a time limit.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -19,12 +20,15 @@ use sqlx::{Error, Row as _};
 
 use crate::clock::Clock;
 
-/// What every session is told, whatever the server's own defaults are.
+/// The settings of every session, whatever the server's defaults are.
 ///
-/// - A copy that is frozen inside a transaction (a paused machine, swapping, SIGSTOP) loses it, and its locks, after eight seconds; others
-///   wait ten for a lock, so they still get it. A copy that can no longer be reached is noticed within fourteen.
-/// - No statement runs for longer than a minute: who asked has gone by then. Migrations and replays have sessions of their own.
-/// - Compiling a report's statement takes a second, running it a few milliseconds (PostgreSQL 15, seen with a hundred thousand rows).
+/// - A copy that is frozen inside a transaction (a paused machine, swapping, SIGSTOP) loses it and
+///   its locks after eight seconds. Others wait ten seconds for a lock, so they still get it. A
+///   copy that can't be reached anymore is noticed within fourteen.
+/// - No statement runs for longer than a minute, because its client has given up by then.
+///   Migrations and replays have their own sessions.
+/// - JIT is off: compiling a report's statement takes a second, running it a few milliseconds
+///   (PostgreSQL 15, with a hundred thousand rows).
 pub(super) const SESSION: &str = "
     set synchronous_commit = on;
     set default_transaction_isolation = 'read committed';
@@ -37,48 +41,49 @@ pub(super) const SESSION: &str = "
     set tcp_user_timeout = '12s';
     set client_min_messages = warning;
     set jit = off";
-/// What the session of the start is told: migrations take as long as they take.
+/// The settings of the session at start: migrations have no time limit.
 const START_SESSION: &str = "set client_min_messages = warning";
 
-/// How long a connection is waited for.
+/// Time limit for getting a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to say that it is alive.
+/// Time limit for the check whether a connection is alive.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
-/// A connection that was used this recently is not asked whether it is alive.
+/// A connection that was used this recently is not checked.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long sessions are examined after something could not be written.
+/// How long sessions are examined after a write failed.
 const SUSPICION: Duration = Duration::from_secs(30);
-/// How long the server may take to make a transaction durable.
+/// Time limit for a commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a start waits for a server that is not there yet, or has no connection left.
+/// How long a start waits for a server that can't be reached yet, or has no free connection.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries of a start.
+/// Pause between two tries of a start.
 const START_PAUSE: Duration = Duration::from_secs(2);
-/// How long a start waits for another copy's migrations before it says so.
+/// How long a start waits for another copy's migrations before it logs that.
 const QUIET_MIGRATION: Duration = Duration::from_secs(5);
 
-/// `whole` unless the session cannot write, or is inside a transaction that somebody left behind. Has to go as a simple query: in the
-/// extended protocol a statement begins later than its transaction.
+/// Returns `whole` unless the session can't write, or is inside an old transaction. Must be sent as
+/// a simple query: in the extended protocol a statement begins later than its transaction.
 const EXAMINE: &str = "
     select case when current_setting('transaction_read_only') = 'off' and now() = statement_timestamp()
                 then 'whole' else 'spoiled' end";
 
-/// What makes the pool look twice at its connections.
+/// Reasons to check connections before they are used.
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
-    /// Connections opened before this are replaced: one of them was dead.
+    /// Connections opened before this time are replaced, because one of them was dead.
     dead_before: Mutex<Option<Instant>>,
-    /// Sessions are examined until then: something could not be written.
+    /// Sessions are examined until this time, because a write failed.
     until: Mutex<Option<Instant>>,
 }
 
 impl Suspicion {
-    /// Something could not be written: the next users of a connection have its session examined first.
+    /// Something could not be written: the next users of a connection have its session examined
+    /// first.
     pub(super) fn raise(&self) {
         set(&self.until, Clock::stopwatch() + SUSPICION);
     }
 
-    /// A connection was dead: others of its age most likely are too.
+    /// Called when a connection was dead: others of its age probably are too.
     fn bury(&self) {
         set(&self.dead_before, Clock::stopwatch());
     }
@@ -100,7 +105,7 @@ fn get(place: &Mutex<Option<Instant>>) -> Option<Instant> {
     *place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pool of so many connections, none of which is opened before it is needed.
+/// A pool of this many connections, which are opened when they are needed.
 pub(super) fn pool(url: &str, connections: u32, suspicion: &Arc<Suspicion>) -> Result<AnyPool> {
     let suspicion = suspicion.clone();
     AnyPoolOptions::new()
@@ -119,7 +124,7 @@ pub(super) fn pool(url: &str, connections: u32, suspicion: &Arc<Suspicion>) -> R
         .context("CLICKSTAMP_DATABASE_URL is not the address of a PostgreSQL server")
 }
 
-/// False for a connection that is to be replaced.
+/// Returns false for a connection that must be replaced.
 async fn is_usable(
     connection: &mut AnyConnection,
     seen: &PoolConnectionMetadata,
@@ -131,7 +136,7 @@ async fn is_usable(
     if suspicion.is_raised() {
         return match tokio::time::timeout(CHECK_TIMEOUT, connection.fetch_one(EXAMINE)).await {
             Ok(Ok(row)) => row.try_get::<String, _>(0).is_ok_and(|state| state == "whole"),
-            // In a transaction that failed.
+            // The session is in a failed transaction.
             Ok(Err(Error::Database(_))) => false,
             Ok(Err(_)) | Err(_) => {
                 suspicion.bury();
@@ -142,18 +147,18 @@ async fn is_usable(
     if seen.idle_for < FRESH || is_alive(connection).await {
         return true;
     }
-    tracing::warn!("a connection to PostgreSQL is dead; it and those of its age are replaced");
+    tracing::warn!("a connection to PostgreSQL is dead; replacing all connections of its age");
     suspicion.bury();
     false
 }
 
-/// Waits for what is still under way on a connection, and for the server's answer.
+/// Waits for the end of running statements, and for the server's response.
 async fn is_alive(connection: &mut AnyConnection) -> bool {
     tokio::time::timeout(CHECK_TIMEOUT, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
 }
 
-/// A transaction. Dropping it undoes everything, also when that happens before the server has said that it began: the driver's own would
-/// leave a transaction open in the pool then.
+/// A transaction. Dropping it rolls everything back, even before the server has confirmed its
+/// beginning; the driver's own type would leave an open transaction in the pool then.
 pub(super) struct Transaction {
     /// `None` once it has ended.
     connection: Option<PoolConnection<Any>>,
@@ -161,26 +166,27 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Begins one by the statement `begin`.
+    /// Begins a transaction with the statement `begin`.
     pub(super) async fn begin(
         pool: &AnyPool,
         suspicion: &Arc<Suspicion>,
         begin: &'static str,
     ) -> Result<Self> {
         let connection = Some(pool.acquire().await.context("could not get a connection")?);
-        // There before the server is asked, so that it undoes what a dropped future has begun.
+        // Created before the statement is sent, so that dropping this future rolls back what has
+        // begun.
         let mut begun = Self { connection, suspicion: suspicion.clone() };
         if let Err(error) = in_time(CHECK_TIMEOUT, begun.execute(begin)).await {
-            suspicion.bury(); // Nothing is easier than to begin one: the connection is dead.
+            suspicion.bury(); // `begin` can't fail otherwise, so the connection is dead.
             return Err(error).context("could not begin a transaction");
         }
         Ok(begun)
     }
 
-    /// Makes everything durable.
+    /// Commits.
     pub(super) async fn commit(mut self) -> Result<()> {
         in_time(COMMIT_TIMEOUT, self.execute("commit")).await.context("could not commit")?;
-        self.connection = None; // It goes back to its pool.
+        self.connection = None; // Returns it to its pool.
         Ok(())
     }
 }
@@ -196,13 +202,13 @@ async fn in_time<T>(
 impl Drop for Transaction {
     #[expect(
         clippy::disallowed_methods,
-        reason = "nobody can wait in a drop; the task ends with the connection's next answer, or without one in seconds"
+        reason = "a drop can't wait; the task ends with the connection's next response, or after seconds without one"
     )]
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         self.suspicion.raise();
         if tokio::runtime::Handle::try_current().is_err() {
-            return connection.close_on_drop(); // The process ends.
+            return connection.close_on_drop(); // The process is ending.
         }
         tokio::spawn(async move {
             let undone = tokio::time::timeout(CHECK_TIMEOUT, connection.execute("rollback")).await;
@@ -226,10 +232,11 @@ impl DerefMut for Transaction {
     }
 }
 
-/// Only `commit` and `drop` take the connection, and both take the transaction too.
+/// Only `commit` and `drop` take the connection, and after both the transaction is gone.
 const OPEN: &str = "an open transaction has its connection";
 
-/// Waits for the server, brings the tables up to date, and warns when it has too few connections for this copy.
+/// Waits for the server, runs the migrations, and warns if it has too few connections for this
+/// copy.
 pub(super) async fn prepare(url: &str, connections: u32, migrations: &Migrator) -> Result<()> {
     let mut connection = connect_in_time(url).await?;
     connection.execute(START_SESSION).await?;
@@ -243,7 +250,7 @@ async fn migrate(connection: &mut PgConnection, migrations: &Migrator) -> Result
     if let Ok(done) = tokio::time::timeout(QUIET_MIGRATION, &mut migrated).await {
         return done;
     }
-    tracing::info!("bringing the tables up to date, or waiting for a copy that does");
+    tracing::info!("running the migrations, or waiting for a copy that runs them");
     migrated.await
 }
 
@@ -256,7 +263,7 @@ async fn connect_in_time(url: &str) -> Result<PgConnection> {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if may_pass(&error) => error.to_string(),
             Ok(Err(error)) => return Err(error).context(UNREACHABLE),
-            Err(_) => "no answer".to_owned(),
+            Err(_) => "no response".to_owned(),
         };
         if begun.elapsed() >= START_TIMEOUT {
             bail!("{UNREACHABLE} within {} seconds: {error}", START_TIMEOUT.as_secs());
@@ -266,11 +273,11 @@ async fn connect_in_time(url: &str) -> Result<PgConnection> {
     }
 }
 
-/// A server that is not there yet, is starting, or has no connection left may have one in a moment.
+/// True for errors of a server that can't be reached yet, is starting, or has no free connection.
 fn may_pass(error: &Error) -> bool {
     const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
     let code = error.as_database_error().and_then(|error| error.code());
-    // One that goes away while it is asked for TLS is a broken protocol to the driver.
+    // A server that disconnects during the TLS handshake is a protocol error for the driver.
     matches!(error, Error::Io(_) | Error::Protocol(_))
         || code.is_some_and(|code| PASSING.contains(&&*code))
 }
@@ -283,9 +290,9 @@ async fn warn_of_scarcity(connection: &mut PgConnection, wanted: u32) -> Result<
     )
     .fetch_one(connection)
     .await
-    .context("could not ask PostgreSQL for its connections")?;
+    .context("could not read PostgreSQL's connection limits")?;
     let (all, used): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let free = all - used + 1; // Ours is closed after the start.
+    let free = all - used + 1; // This connection is closed after the start.
     if free < i64::from(wanted) {
         tracing::warn!(
             free,

@@ -1,6 +1,7 @@
-//! Whether the database takes what is written.
-//! Takes a store and the time; returns nothing, or the reason in one sentence for the operator.
-//! The answer comes from a row that was written and is durable, so neither a full disk nor a read-only, empty or replaced database passes.
+//! Checks whether the database accepts writes.
+//! Takes a store and the time; returns nothing, or the reason as a sentence for the operator.
+//! Guarantees that the check has written a durable row, so a full disk and a read-only, empty or
+//! replaced database fail it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use tokio::sync::Mutex;
 use super::{Engine, Store};
 use crate::clock::Timestamp;
 
-/// How long a database may take to write one row; supervisors ask with little patience.
+/// Time limit for writing one row; supervisors do not wait long.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// A good answer is given again for this long: anybody may ask, and each look writes.
+/// How long a good result is reused: anybody may ask, and each check writes.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
 const WRITE: &str = "insert into readiness (id, probes) values (1, 1)
@@ -29,16 +30,16 @@ pub(crate) struct Unready {
     pub(crate) cause: Option<Error>,
 }
 
-/// When the database last passed, and the files it lies in.
+/// When the check last succeeded, and the database's files.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     passed_at: Mutex<Option<Timestamp>>,
-    /// SQLite's files as they were at the start.
+    /// SQLite's files as of the start.
     files: Vec<FileSeen>,
 }
 
 impl Probe {
-    /// Remembers which files a SQLite database is.
+    /// Records which files a SQLite database consists of.
     pub(super) fn of_files(database: &Path) -> Self {
         let mut log = database.as_os_str().to_owned();
         log.push("-wal");
@@ -48,7 +49,7 @@ impl Probe {
     }
 }
 
-/// A file, known by what the system calls it.
+/// A file, identified as the operating system does.
 #[derive(Debug, PartialEq, Eq)]
 struct FileSeen {
     path: PathBuf,
@@ -68,9 +69,9 @@ impl FileSeen {
 }
 
 impl Store {
-    /// Why the database cannot be used; nothing when it can.
+    /// Returns why the database can't be used; `None` if it can.
     pub(crate) async fn unready(&self, now: Timestamp) -> Option<Unready> {
-        // One check at a time, however many ask.
+        // One check at a time, however many clients ask.
         let mut passed_at = self.probe.passed_at.lock().await;
         let is_fresh = passed_at.is_some_and(|at| now.since(at) < GOOD_FOR && at <= now);
         if is_fresh && !self.in_trouble.load(Ordering::Relaxed) {
@@ -101,7 +102,8 @@ impl Store {
             return tx.commit().await;
         }
         let Err(error) = self.writes.execute(WRITE).await else { return Ok(()) };
-        // The session may be worse than the database: read-only since before that was put right, or dead.
+        // The session may be broken although the database is not: read-only since an earlier
+        // problem, or dead.
         self.suspicion.raise();
         if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01")) {
             return Err(error).context("could not write");
@@ -120,7 +122,7 @@ fn files_gone(path: &Path) -> Unready {
     }
 }
 
-/// The sentence for the operator. The codes are those of PostgreSQL and of SQLite.
+/// The sentence for the operator. The codes are PostgreSQL's and SQLite's.
 fn sentence(cause: &Error) -> &'static str {
     let error = cause.downcast_ref::<sqlx::Error>();
     let database = error.and_then(sqlx::Error::as_database_error);

@@ -1,7 +1,8 @@
-//! A store that reads everything and writes nothing.
-//! In: the names of tables. Out: a `Store` in which they are empty tables of its own, gone with it; all others are the real ones.
-//! The real table behind one of its own, `visits` say, is there to be read as `real_visits`.
-//! Promise: the database itself refuses a write to anything real, on both engines, so what runs in here can be compared and thrown away.
+//! Scratch tables: a store that reads everything and writes nothing real.
+//! Takes the names of tables; returns a `Store` in which they are empty scratch tables, which
+//! vanish with it. All other tables are the real ones, and the real `visits` behind scratch
+//! `visits` can be read as `real_visits`.
+//! Guarantees that the database itself refuses every write to a real table, on both engines.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -16,7 +17,8 @@ use tokio::sync::Mutex;
 use super::sqlite_file::{self, Access};
 use super::{Engine, Store, Tx, postgres};
 
-/// How long a statement waits for the shadow's only connection; longer means that somebody holds it and asks for another.
+/// How long a statement waits for the only connection; a longer wait means that the same task holds
+/// it already.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shadow of a store. One connection, because tables of its own belong to one.
@@ -29,7 +31,7 @@ impl Deref for Shadow {
     }
 }
 
-/// A column's value on its way from a table of the shadow to the real one.
+/// A column's value on its way from a scratch table to the real one.
 enum Value {
     Number(Option<i64>),
     Text(Option<String>),
@@ -37,7 +39,8 @@ enum Value {
 }
 
 impl Store {
-    /// Opens a shadow in which `tables` are empty, and which has the tables that `further` creates besides.
+    /// Opens a store in which `tables` are empty scratch tables, plus the tables that `further`
+    /// creates.
     pub(crate) async fn shadow(
         &self,
         tables: &[&'static str],
@@ -55,10 +58,11 @@ impl Store {
                     .after_connect(|connection, _| {
                         Box::pin(async move {
                             connection.execute("pragma busy_timeout = 10000").await?;
-                            // Tables of its own refer to real ones, which SQLite does not know how to check.
+                            // Scratch tables refer to real ones, which SQLite can't check.
                             connection.execute("pragma foreign_keys = off").await?;
                             connection.execute("pragma temp_store = file").await?;
-                            // Rows of events are large; with SQLite's 2 MB their pages are read again and again.
+                            // Rows of events are large; with SQLite's default cache of 2 MB their
+                            // pages would be read again and again.
                             connection.execute("pragma temp.cache_size = -16384").await?;
                             Ok(())
                         })
@@ -71,7 +75,7 @@ impl Store {
                     .after_connect(|connection, _| {
                         Box::pin(async move {
                             connection.execute(postgres::SESSION).await?;
-                            // It reads and writes everything there is.
+                            // A replay reads and writes whole tables.
                             connection.execute("set statement_timeout = 0").await?;
                             Ok(())
                         })
@@ -96,14 +100,14 @@ impl Store {
                 connection
                     .execute(AssertSqlSafe(statement))
                     .await
-                    .with_context(|| format!("could not make a table like {table}"))?;
+                    .with_context(|| format!("could not create a scratch table for {table}"))?;
             }
         }
         for statement in further {
-            connection.execute(*statement).await.context("could not make a table of its own")?;
+            connection.execute(*statement).await.context("could not create a scratch table")?;
         }
         if self.engine == Engine::Postgres {
-            // Tables of its own stay writable.
+            // Scratch tables stay writable.
             connection.execute("set session characteristics as transaction read only").await?;
         }
         drop(connection);
@@ -117,7 +121,7 @@ impl Store {
         }))
     }
 
-    /// What makes an empty table of this connection's own, with its indexes.
+    /// Statements that create an empty scratch table with its indexes.
     async fn statements_for(&self, table: &'static str) -> Result<Vec<String>> {
         if self.engine == Engine::Postgres {
             return Ok(vec![format!("create temp table {table} (like {table} including all)")]);
@@ -142,20 +146,22 @@ impl Store {
 }
 
 impl Shadow {
-    /// Runs statements that copy from real tables, all as of one instant, however much is written meanwhile.
+    /// Runs statements that copy from real tables, all as of one moment, whatever is written
+    /// meanwhile.
     pub(crate) async fn take_picture(&self, statements: &[&'static str]) -> Result<()> {
         let mut tx = self.begin().await?;
         if self.engine == Engine::Postgres {
-            // SQLite's transactions see one instant anyway.
+            // A SQLite transaction always sees one moment.
             tx.execute("set transaction isolation level repeatable read").await?;
         }
         for statement in statements {
-            tx.execute(*statement).await.context("could not copy the tables as they are now")?;
+            tx.execute(*statement).await.context("could not copy the tables")?;
         }
         tx.commit().await
     }
 
-    /// Writes the rows whose `key` is `from` into the real table under `to`. A row that is there is corrected, where `key` is its primary key.
+    /// Writes the rows whose `key` is `from` into the real table with the key `to`. Updates an
+    /// existing row if `key` is its primary key.
     pub(crate) async fn copy_out(
         &self,
         tx: &mut Tx,
@@ -177,7 +183,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Lets go of it, and of everything in it.
+    /// Closes the store and drops its scratch tables.
     pub(crate) async fn end(self) {
         self.0.pool.close().await;
     }
@@ -195,7 +201,7 @@ async fn insert(
     let (names_text, places) = (names.join(", "), places.join(", "));
     let mut text = format!("insert into {table} ({names_text}) values ({places})");
     if key == "id" {
-        // When a row was first written stays as it is.
+        // The time of a row's first write does not change.
         let corrected = names.iter().filter(|name| **name != key && **name != "recorded_at_ms");
         let corrected: Vec<String> =
             corrected.map(|name| format!("{name} = excluded.{name}")).collect();
@@ -220,7 +226,7 @@ fn value(row: &AnyRow, at: usize) -> Result<Value> {
         "BLOB" => Value::Bytes(row.try_get(at)?),
         _ => match row.try_get::<Option<i64>, _>(at) {
             Ok(number) => Value::Number(number),
-            // SQLite knows the type of a value, not always that of its column.
+            // SQLite reports the type of a value, not always that of its column.
             Err(_) => Value::Text(row.try_get(at)?),
         },
     })

@@ -1,6 +1,7 @@
-//! One process per SQLite file.
-//! Takes the database's path. Returns a lock that lives as long as the process.
-//! Guarantees that a second server on the same data directory refuses to start, also when somebody removed the lock file.
+//! Allows one process per SQLite file.
+//! Takes the database's path; returns a lock that lives as long as the process.
+//! Guarantees that a second server on the same data directory refuses to start, even if a user
+//! removed the lock file.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -10,18 +11,20 @@ use anyhow::{Context as _, Result};
 
 use super::sqlite_file::{locate, private};
 
-/// The name that only one database of a directory can have.
+/// The database name that locks the directory, too: a directory can have only one.
 const USUAL_NAME: &str = "clickstamp.db";
 
-/// Held by the process that owns the data directory; the operating system frees it when the process dies, however it dies.
+/// Held by the process that owns the data directory. The operating system releases it when the
+/// process dies.
 pub(super) struct DirectoryLock {
     _file: File,
-    /// The lock file can be removed by hand while it is locked; the directory cannot, as long as there is a database in it.
+    /// The lock file can be removed while it is locked; the directory can't, as long as it contains
+    /// a database.
     _directory: Option<File>,
 }
 
 impl DirectoryLock {
-    /// Creates the directory if need be and takes its lock.
+    /// Creates the directory if necessary, and locks it.
     pub(super) fn take(database: &Path) -> Result<Self> {
         if let Some(directory) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
@@ -37,7 +40,8 @@ impl DirectoryLock {
             Some(path) => {
                 let directory = File::open(path)
                     .with_context(|| format!("could not open {}", path.display()))?;
-                // Not every network file system can lock a directory; the lock file is locked already.
+                // Not every network file system can lock a directory, but the lock file is locked
+                // already.
                 match directory.try_lock() {
                     Err(TryLockError::WouldBlock) => return Err(in_use(&database)),
                     Ok(()) | Err(TryLockError::Error(_)) => Some(directory),

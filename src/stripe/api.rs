@@ -1,8 +1,9 @@
-//! Stripe's own API, only read.
-//! In: a path and a query. Out: JSON, or one sentence for the operator that says what to do.
-//! Each source asks with the key of its account.
-//! Promise: one call at a time and key, bounded in time, memory and tries; it pauses by the Clock; the key never stands in a text.
-//! Source: docs.stripe.com/api (pagination, errors), docs.stripe.com/rate-limits, docs.stripe.com/keys (restricted keys).
+//! A read-only client of Stripe's API. Each source uses the key of its account.
+//! Takes a path and a query; returns JSON, or a sentence that tells the operator what to do.
+//! Guarantees one request at a time per key, limits on time, memory and tries, pauses measured by
+//! the `Clock`, and that no text contains the key.
+//! Source: docs.stripe.com/api (pagination, errors), docs.stripe.com/rate-limits,
+//! docs.stripe.com/keys (restricted keys).
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -23,28 +24,30 @@ use crate::ids;
 use crate::outbound;
 use crate::settings::{Snapshot, Source};
 
-/// The version whose shapes we ask for. What an event carries has the version it was made with all the same.
+/// The API version to request. The object inside an event still has the version with which the
+/// event was created.
 pub(crate) const VERSION: &str = "2026-10-28.endive";
-/// Items of a page; Stripe gives no more.
+/// Items per page; Stripe's maximum.
 const PAGE_SIZE: usize = 100;
-/// Tries of one call before it is given up.
+/// Number of tries of one request.
 const MAX_TRIES: u32 = 8;
-/// For one call, its body included.
+/// Time limit for one request, including its body.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest answer read: a hundred events, most of a few KiB, a few far larger.
+/// Maximum size of a response: a hundred events, most of a few KiB, a few far larger.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// The longest pause between two tries, also when Stripe asks for more.
+/// Maximum pause between two tries, even if Stripe asks for more.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Between two calls: Stripe allows about 100 a second live and 25 in test mode, which others of the account need too.
+/// Minimum time between two requests: Stripe allows about 100 a second in live mode and 25 in test
+/// mode, which other programs of the account use too.
 const PACE_LIVE: Duration = Duration::from_millis(100);
 const PACE_TEST: Duration = Duration::from_millis(200);
 
-/// Why Stripe gave no answer that helps.
+/// Why a request to Stripe failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// There is no key.
+    /// There is no API key.
     #[error(
-        "this needs a restricted API key of Stripe: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings"
+        "this needs a restricted Stripe API key: set CLICKSTAMP_STRIPE_API_KEY, or the key of this webhook under Settings"
     )]
     NoKey,
     /// The key is not accepted.
@@ -53,21 +56,21 @@ pub enum ApiError {
     /// The key lacks a permission, which the text names.
     #[error("{0}")]
     Denied(String),
-    /// There is no such thing at Stripe, or not any more.
+    /// The object does not exist at Stripe, or was deleted.
     #[error("{0}")]
     Missing(String),
-    /// Stripe did not understand the question.
+    /// Stripe considers the request invalid.
     #[error("{0}")]
     Invalid(String),
-    /// A list that announces more and gives the same again. Asking for more of it would never end.
+    /// A list that says it has more items and returns the same ones. Reading it would never end.
     #[error("{0}")]
     Stuck(String),
-    /// No usable answer in all tries. Trying again later may help.
+    /// No usable response in all tries. A later try may succeed.
     #[error("{0}")]
     NoAnswer(String),
 }
 
-/// A client of one key. Clones share its turn and its pace.
+/// A client with one key. Clones share its rate limit.
 #[derive(Clone, Debug)]
 pub(crate) struct Api(Arc<Inner>);
 
@@ -75,11 +78,11 @@ pub(crate) struct Api(Arc<Inner>);
 struct Inner {
     client: reqwest::Client,
     key: Secret,
-    /// What people know the key as, for sentences.
+    /// The name of the key in error texts.
     name: String,
     base: Url,
     clock: Clock,
-    /// When the last call began; whoever holds it may call.
+    /// When the last request started; the lock allows one request at a time.
     turn: Mutex<Option<Timestamp>>,
 }
 
@@ -92,7 +95,7 @@ pub(crate) struct Page {
     pub(crate) next: Option<String>,
 }
 
-/// A list that is being read to its end.
+/// A list that is read page by page.
 pub(crate) struct Pages<'a> {
     api: &'a Api,
     account: &'a str,
@@ -103,10 +106,10 @@ pub(crate) struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// The items of the next page; `None` after the last one.
+    /// Returns the items of the next page; `None` after the last one.
     ///
     /// # Errors
-    /// Whatever the page's call ends with; [`ApiError::Stuck`] when the list does not move on.
+    /// The error of the page's request, or [`ApiError::Stuck`] if the list does not advance.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Box<RawValue>>>, ApiError> {
         if self.is_over {
             return Ok(None);
@@ -119,29 +122,29 @@ impl Pages<'_> {
     }
 }
 
-/// Where a list was read from so far, so that one that goes in a circle is noticed.
+/// The pages of a list that were read so far, to detect a list that repeats itself.
 pub(crate) struct Cursors {
     seen: BTreeSet<String>,
-    /// From after which item the next page is read.
+    /// The next page starts after this item.
     pub(crate) last: Option<String>,
 }
 
 impl Cursors {
-    /// A list that is read from after this item, or from its begin.
+    /// A list that is read from after this item, or from its beginning.
     pub(crate) fn from(last: Option<String>) -> Self {
         Self { seen: last.iter().cloned().collect(), last }
     }
 
-    /// Goes on after another item.
+    /// Continues after another item.
     ///
     /// # Errors
-    /// [`ApiError::Stuck`] when the list was read from after this one already.
+    /// [`ApiError::Stuck`] if the list was already read from after this item.
     pub(crate) fn move_on(&mut self, path: &str, next: Option<String>) -> Result<(), ApiError> {
         if let Some(next) = &next
             && !self.seen.insert(next.clone())
         {
             return Err(ApiError::Stuck(format!(
-                "Stripe’s list {path} does not move on: it announces more after {next}, as it did before"
+                "Stripe’s list {path} does not move on: it returned {next} as the last item twice"
             )));
         }
         self.last = next;
@@ -173,24 +176,24 @@ struct FailureText {
     message: Option<String>,
 }
 
-/// How one try ended that gave no value.
+/// A try without a result.
 enum Tried {
     Final(ApiError),
-    /// What happened, and how long Stripe asks us to wait.
+    /// What happened, and how long Stripe asks to wait.
     Again(String, Option<Duration>),
 }
 
-/// The clients of all keys. Clones are the same.
+/// The clients of all keys. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Apis(Arc<Keys>);
 
 #[derive(Debug)]
 struct Keys {
-    /// The environment's key, which is that of `main`.
+    /// The key from the environment, which belongs to the source `main`.
     main: Option<Secret>,
     base: Url,
     clock: Clock,
-    /// By key, because the pace of a key counts over all who ask with it.
+    /// Clients by key, because Stripe's rate limit counts all requests with the same key.
     clients: std::sync::Mutex<HashMap<String, Api>>,
 }
 
@@ -199,7 +202,7 @@ impl Apis {
         Self(Arc::new(Keys { main, base, clock, clients: Default::default() }))
     }
 
-    /// The key a source has itself, and what people know it as.
+    /// The source's own key, and its name in error texts.
     fn own_key<'a>(&'a self, source: &'a Source) -> Option<(&'a Secret, String)> {
         match &self.0.main {
             Some(key) if source.key == "main" => {
@@ -212,7 +215,7 @@ impl Apis {
         }
     }
 
-    /// The key a source asks with: its own, else that of `main`.
+    /// The key that a source uses: its own, else that of `main`.
     fn key_of<'a>(
         &'a self,
         settings: &'a Snapshot,
@@ -221,10 +224,10 @@ impl Apis {
         self.own_key(source).or_else(|| self.own_key(settings.stripe_source("main")?))
     }
 
-    /// The client of a source.
+    /// Returns the client of a source.
     ///
     /// # Errors
-    /// [`ApiError::NoKey`] when neither it nor `main` has a key.
+    /// [`ApiError::NoKey`] if neither the source nor `main` has a key.
     pub(crate) fn of(&self, settings: &Snapshot, source: &Source) -> Result<Api, ApiError> {
         let (key, name) = self.key_of(settings, source).ok_or(ApiError::NoKey)?;
         let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,19 +240,19 @@ impl Apis {
         Ok(client)
     }
 
-    /// True when any source has a key.
+    /// True if any source has a key.
     pub(crate) fn any(&self, settings: &Snapshot) -> bool {
         settings.stripe_sources().any(|source| self.own_key(source).is_some())
     }
 
-    /// The sources that ask with the same key as this one: to Stripe they are one.
+    /// The sources that use the same key as this one: for Stripe they are the same account.
     pub(crate) fn sharing(&self, settings: &Snapshot, source: &Source) -> BTreeSet<String> {
         let key = |source| self.key_of(settings, source).map(|(key, _)| key.expose());
         let same = settings.stripe_sources().filter(|other| key(*other) == key(source));
         same.map(|source| source.id.clone()).collect()
     }
 
-    /// One source for each key.
+    /// Returns one source for each key.
     pub(crate) fn one_per_key<'a>(&self, settings: &'a Snapshot) -> Vec<&'a Source> {
         let mut seen = BTreeSet::new();
         let with_own = settings.stripe_sources().filter_map(|source| {
@@ -264,7 +267,7 @@ impl Api {
     /// Builds the client of a key.
     ///
     /// # Errors
-    /// When the machine has no usable certificates.
+    /// Fails if the machine has no usable certificates.
     fn new(key: Secret, name: String, base: Url, clock: Clock) -> Result<Self> {
         let client = outbound::for_endpoints()
             .connect_timeout(Duration::from_secs(10))
@@ -274,12 +277,13 @@ impl Api {
         Ok(Self(Arc::new(Inner { client, key, name, base, clock, turn: Mutex::new(None) })))
     }
 
-    /// True for a key of live mode: it sees no test objects, and one of test mode no live ones.
+    /// True for a key of live mode, which can't read test objects; a key of test mode can't read
+    /// live ones.
     pub(crate) fn is_live(&self) -> bool {
         !self.0.key.expose().contains("_test_")
     }
 
-    /// One object, as its bytes.
+    /// Requests one object; returns its bytes.
     pub(crate) async fn object(
         &self,
         account: &str,
@@ -288,7 +292,7 @@ impl Api {
         self.get(account, path, &[]).await
     }
 
-    /// One page of a list, from after the item `after`.
+    /// Requests the page of a list that starts after the item `after`.
     pub(crate) async fn page(
         &self,
         account: &str,
@@ -309,13 +313,13 @@ impl Api {
         };
         if next.is_none() && list.has_more {
             return Err(ApiError::Stuck(format!(
-                "Stripe announced more of {path} after a page without IDs"
+                "Stripe says that {path} has more items, but the page has no IDs"
             )));
         }
         Ok(Page { data: list.data, next })
     }
 
-    /// A whole list, page by page.
+    /// Reads a whole list page by page.
     pub(crate) fn pages<'a>(
         &'a self,
         account: &'a str,
@@ -334,7 +338,7 @@ impl Api {
         let Inner { base, clock, turn, .. } = &*self.0;
         let url = base.join(path).ok().filter(|url| url.origin() == base.origin());
         let mut url =
-            url.ok_or_else(|| ApiError::Invalid(format!("{path} is no path of Stripe's API")))?;
+            url.ok_or_else(|| ApiError::Invalid(format!("{path} is not a path of Stripe's API")))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -355,7 +359,7 @@ impl Api {
                 }
             };
             if tried < MAX_TRIES {
-                tracing::info!(path, tried, "Stripe's API: {failure}; trying again");
+                tracing::info!(path, tried, "Stripe's API: {failure}; retrying");
                 clock.pause(pause(tried, asked)).await;
             }
         }
@@ -382,57 +386,60 @@ impl Api {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| again(broken(&error)))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(again("Stripe's answer was too large"));
+                return Err(again("Stripe's response was too large"));
             }
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            // One bad byte in one object must not cost the whole page.
+            // One invalid byte in one object must not make the whole page unreadable.
             let body = match String::from_utf8_lossy(&body) {
                 Cow::Borrowed(_) => body,
                 Cow::Owned(text) => text.into_bytes(),
             };
             return serde_json::from_slice(&body)
-                .map_err(|_| again("Stripe's answer broke off or was no list"));
+                .map_err(|_| again("Stripe's response was incomplete or not a list"));
         }
         let text = serde_json::from_slice::<Failure>(&body).unwrap_or_default().error;
         if status == StatusCode::TOO_MANY_REQUESTS {
             let seconds = asked.map(Duration::from_secs);
-            return Err(Tried::Again("Stripe asked us to slow down (429)".to_owned(), seconds));
+            return Err(Tried::Again(
+                "Stripe responded 429 (too many requests)".to_owned(),
+                seconds,
+            ));
         }
         if status.is_server_error() || status == StatusCode::CONFLICT {
             let seconds = asked.map(Duration::from_secs);
-            return Err(Tried::Again(format!("Stripe answered {}", status.as_u16()), seconds));
+            return Err(Tried::Again(format!("Stripe responded {}", status.as_u16()), seconds));
         }
         Err(Tried::Final(self.explain(status, path, &text)))
     }
 
-    /// An answer that will not change by asking again, as a sentence.
+    /// Explains a response that a retry would not change.
     fn explain(&self, status: StatusCode, path: &str, text: &FailureText) -> ApiError {
         let code = text.code.as_deref().unwrap_or_default();
         let message = text.message.as_deref().unwrap_or_default();
         match status {
             StatusCode::UNAUTHORIZED => ApiError::Refused(format!(
-                "Stripe does not accept {}{}: make a new restricted key under Developers, API keys, and set it",
+                "Stripe does not accept {}{}: create a new restricted key under Developers, API keys, and set it",
                 self.0.name,
-                if code == "api_key_expired" { " any more, it has expired" } else { "" }
+                if code == "api_key_expired" { ", because it has expired" } else { "" }
             )),
             StatusCode::FORBIDDEN => ApiError::Denied(format!(
                 "{} may not read {path}: edit it under Developers, API keys, and add {}",
                 self.0.name,
                 permission(path, message)
             )),
-            StatusCode::NOT_FOUND => {
-                ApiError::Missing(format!("Stripe has nothing (any more) at {path}"))
-            }
-            _ if code == "resource_missing" => {
-                ApiError::Missing(format!("Stripe has nothing (any more) at {path}"))
-            }
+            StatusCode::NOT_FOUND => ApiError::Missing(format!(
+                "Stripe has no object at {path}; it may have been deleted"
+            )),
+            _ if code == "resource_missing" => ApiError::Missing(format!(
+                "Stripe has no object at {path}; it may have been deleted"
+            )),
             _ => {
-                // Stripe masks keys in its messages; ours is taken out all the same.
+                // Stripe masks keys in its messages; remove ours anyway.
                 let message = message.replace(self.0.key.expose(), "***");
                 ApiError::Invalid(format!(
-                    "Stripe answered {} at {path}: {message}",
+                    "Stripe responded {} at {path}: {message}",
                     status.as_u16()
                 ))
             }
@@ -442,15 +449,15 @@ impl Api {
 
 fn broken(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
-        "Stripe did not answer in time"
+        "Stripe did not respond in time"
     } else if error.is_connect() {
         "Stripe could not be reached"
     } else {
-        "the connection to Stripe broke"
+        "the connection to Stripe was interrupted"
     }
 }
 
-/// What to tick on the key's page. Stripe's message names it by its inner name, where it does.
+/// The permission to select on the key's page. Stripe's message may contain its internal name.
 fn permission(path: &str, message: &str) -> String {
     let inner = message.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
     let inner = inner.filter(|word| word.starts_with("rak_")).map(|word| format!(" ({word})"));
@@ -467,11 +474,12 @@ fn permission(path: &str, message: &str) -> String {
     ];
     let known = resources.iter().find(|(start, _)| path.starts_with(start));
     let what =
-        known.map_or("the right to read it".to_owned(), |(_, name)| format!("“{name}: Read”"));
+        known.map_or("the permission to read it".to_owned(), |(_, name)| format!("“{name}: Read”"));
     format!("{what}{}", inner.take(1).collect::<String>())
 }
 
-/// Half a second, doubled each time, spread by a fifth; what Stripe asks for counts more. Never longer than a minute.
+/// Half a second, doubled for each try, varied by up to a tenth; a longer pause that Stripe asks
+/// for wins. At most a minute.
 fn pause(tried: u32, asked: Option<Duration>) -> Duration {
     let own = Duration::from_millis(500 << tried.min(10));
     let spread = own * (900 + u32::from(ids::random_per_mille()) / 5) / 1000;
@@ -491,7 +499,7 @@ mod tests {
                 "“Events: Read” (rak_event_read)",
             ),
             ("/v1/checkout/sessions", "", "“Checkout Sessions: Read”"),
-            ("/v2/anything", "", "the right to read it"),
+            ("/v2/anything", "", "the permission to read it"),
         ];
         for (path, message, expected) in rows {
             assert_eq!(permission(path, message), expected);
@@ -499,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_have_an_end() {
+    fn pauses_grow_up_to_a_limit() {
         assert!(pause(1, None) < pause(4, None));
         assert!(pause(40, None) <= MAX_PAUSE);
         assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));

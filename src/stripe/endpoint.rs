@@ -1,6 +1,8 @@
-//! `POST /webhooks/stripe/{source}`, Stripe's door.
-//! In: a signed webhook. Out: 200 once it is durable, else a fixed line; the reason goes to our log only.
-//! Promise: nothing but verify, insert and commit happens before the answer, because a buyer may be waiting for it.
+//! `POST /webhooks/stripe/{source}`: receives Stripe's webhooks.
+//! Takes a signed webhook; returns 200 once it is stored durably, else a fixed line. The reason is
+//! only logged.
+//! Guarantees that nothing but verify, insert and commit happens before the response, because a
+//! buyer may be waiting for it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,20 +27,22 @@ use crate::limit::places::{Place, Places, Rules};
 use crate::settings::Source;
 use crate::state::AppState;
 
-/// Largest webhook body read. Most events are a few KiB, an invoice with many lines far more; 1 MiB still bounds memory in a flood.
+/// Maximum size of a webhook. Most events are a few KiB, an invoice with many lines far more; 1 MiB
+/// still limits memory during a flood.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
-/// Bodies up to this are read at once; nearly all events are far smaller.
+/// Bodies up to this size are read at once; almost all events are far smaller.
 const SMALL_EVENT_BYTES: usize = 64 * 1024;
-/// Bytes of larger bodies held at once. The signature covers the body, so bodies of strangers must be held too; this bounds the memory they
-/// take, which is about three times as much while an event is stored.
+/// Bytes of larger bodies that are buffered at the same time. The signature covers the body, so
+/// unauthenticated bodies must be buffered too. This bounds their memory, which is about three
+/// times as much while an event is stored.
 const LARGE_BYTES: usize = 8 * 1024 * 1024;
-/// Of one public address: two of the largest events.
+/// The limit for one public address: two of the largest events.
 const LARGE_BYTES_OF_ONE: usize = 2 * MAX_EVENT_BYTES;
-/// A large body that brings nothing for that long gives way to one that does.
+/// A large body that sends nothing for this long makes way for another.
 const LARGE_PATIENCE: Duration = Duration::from_secs(1);
-/// And is not waited for any longer.
+/// The time limit for each part of a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a large body waits until there is room for it. Stripe waits longer for its answer.
+/// How long a large body waits for memory. Stripe waits longer for the response.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
 
 pub(crate) fn routes(rejections: Rejections) -> Router<AppState> {
@@ -53,7 +57,8 @@ pub(crate) fn routes(rejections: Rejections) -> Router<AppState> {
     Router::new().route("/webhooks/stripe/{source}", post(receive))
 }
 
-/// `POST /webhooks/stripe/{source}`: 200 stored or repeated · 400 not believed · 404 unknown source · 408 too slow · 413 too large · 503 ours.
+/// `POST /webhooks/stripe/{source}`: 200 stored or repeated · 400 not authentic · 404 unknown
+/// source · 408 too slow · 413 too large · 503 our error.
 async fn receive_event(
     State(state): State<AppState>,
     Path(source): Path<String>,
@@ -86,7 +91,7 @@ async fn receive_event(
                 "a signed webhook is not a JSON object"
             );
         }
-        AppError::bad_request("this webhook cannot be accepted")
+        AppError::bad_request("this webhook can't be accepted")
     })?;
     envelope.account = settings.ledger_account(envelope.account);
     let event = NewEvent {
@@ -116,9 +121,10 @@ async fn store(state: &AppState, event: &NewEvent<'_>) -> anyhow::Result<()> {
     tx.commit().await
 }
 
-/// The answer is one fixed line; the reason and its usual causes are for the owner's log.
+/// The response is a fixed line; the reason and its usual causes are only logged.
 fn refuse(source: &Source, error: &SignatureError, body_bytes: usize) -> AppError {
-    // Anybody can cause it, as often as they like; the number of rejections is on the source's page.
+    // Anybody can cause this, as often as they like; the source's page shows the number of
+    // rejections.
     if log::admits("rejected webhooks", &source.key) {
         tracing::warn!(
             source = source.key,
@@ -136,10 +142,10 @@ fn refuse(source: &Source, error: &SignatureError, body_bytes: usize) -> AppErro
         | SignatureError::TooOld(_)
         | SignatureError::TooNew(_) => StatusCode::BAD_REQUEST,
     };
-    AppError::new(status, "this webhook cannot be accepted")
+    AppError::new(status, "this webhook can't be accepted")
 }
 
-/// The whole body, and the room it takes among the large ones.
+/// Reads the whole body, and reserves memory for a large one.
 async fn read(
     body: Body,
     large: &Places,
@@ -172,7 +178,8 @@ async fn read(
     Ok((whole, room))
 }
 
-/// The next piece of a body; an error when it does not come, or when another body needs the room of this one.
+/// Reads the next part of a body. Fails if it does not arrive, or if another body needs this one's
+/// memory.
 async fn next(
     chunks: &mut BodyDataStream,
     room: Option<&Place>,
@@ -198,7 +205,7 @@ fn too_large() -> AppError {
     AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "this webhook is larger than 1 MiB")
 }
 
-/// Stripe sends it again.
+/// Stripe retries after this response.
 fn no_room() -> AppError {
     let line = "too many large webhooks at once; send it again";
     AppError::new(StatusCode::SERVICE_UNAVAILABLE, line)

@@ -1,7 +1,9 @@
-//! Events that their endpoint should not have received.
-//! Takes an event and its endpoint's settings; returns why the event is held until the owner accepts it.
-//! A secret of test mode is in more places than one of live mode, so a copy of it must not be enough to write live money. Nothing is lost:
-//! a held event is stored, shown and counted, and processed as soon as it is accepted or the endpoint's settings fit it.
+//! Holds events that their endpoint should not have received.
+//! Takes an event and its endpoint's settings; returns why the event is held until a user accepts
+//! it.
+//! A test-mode secret is stored in more places than a live one, so a copy of it must not be enough
+//! to record live payments. Nothing is lost: a held event is stored, shown and counted, and
+//! processed once it is accepted or the endpoint's settings allow it.
 
 use anyhow::Result;
 
@@ -12,7 +14,7 @@ use crate::domain::HeldReason;
 use crate::settings::{Source, SourceMode};
 use crate::store::Store;
 
-/// Why an event is held; `None` when it fits its endpoint, or the owner accepted it.
+/// Returns why an event is held; `None` if its endpoint may receive it, or a user accepted it.
 pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<HeldReason> {
     if waiting.is_accepted {
         return None;
@@ -20,7 +22,7 @@ pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<HeldReason> {
     if source.mode == SourceMode::Test && waiting.livemode {
         return Some(HeldReason::LiveOnTest);
     }
-    // What we asked Stripe for ourselves is of the account we asked for.
+    // An event that we requested from the API belongs to the account that we requested it for.
     if source.account.is_empty() || !waiting.is_webhook {
         return None;
     }
@@ -28,10 +30,11 @@ pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<HeldReason> {
     (!account.is_empty() && account != source.account).then_some(HeldReason::OtherAccount)
 }
 
-/// Accepts the events of a source that are held and were received until then. Answers how many.
+/// Accepts the held events of a source that were received until the given time. Returns their
+/// number.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn accept_held(
     store: &Store,
     now: Timestamp,
@@ -44,10 +47,10 @@ pub async fn accept_held(
     Ok(accepted)
 }
 
-/// Judges the held events of a source again, because its settings changed.
+/// Checks the held events of a source again, because its settings changed.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn judge_held(store: &Store, now: Timestamp, source_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::put_back_held(&mut tx, now, source_id).await?;

@@ -1,6 +1,8 @@
-//! Stripe: what it told us, believed and kept raw, then read.
-//! In: webhooks. Out: stored events, each in exactly one visible state, and payments handed down to the ledger.
-//! Promise: an event is committed before Stripe gets its 200; an event we cannot read is `failed` with its error, never a 500.
+//! Stripe: receives events, stores their raw bodies, and reads them.
+//! Takes webhooks; stores events, each in exactly one visible state, and passes payments to the
+//! ledger.
+//! Guarantees that an event is committed before Stripe receives 200, and that an event that can't
+//! be read is `failed` with its error, never a 500.
 
 mod api;
 pub mod backfill;
@@ -26,7 +28,7 @@ pub(crate) use rejections::Rejections;
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// The kinds of events that an endpoint should send; of all others we keep the bytes and nothing more.
+/// The types of events that an endpoint should send. Events of other types are stored and ignored.
 /// `charge.refund.updated` is the old name of `refund.updated`.
 pub const EVENT_TYPES: [&str; 22] = [
     "checkout.session.completed",
@@ -53,18 +55,19 @@ pub const EVENT_TYPES: [&str; 22] = [
     "customer.subscription.created",
 ];
 
-/// Stripe's list of events takes at most twenty types at a time. These say nothing that the other events of a dispute do not.
+/// Types left out of requests to Stripe's list of events, which accepts twenty types at most. Other
+/// events of a dispute state the same.
 const NOT_LISTED: [&str; 2] = ["charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"];
 
-/// The kinds of events that are asked for when missed ones are fetched.
+/// The types of events to request when missed ones are fetched.
 fn listed_types() -> impl Iterator<Item = &'static str> {
     EVENT_TYPES.into_iter().filter(|kind| !NOT_LISTED.contains(kind))
 }
 
-/// Puts a failed or ignored event back to be processed again; false when there is none such.
+/// Queues a failed or ignored event to be processed again; returns false if there is no such event.
 ///
 /// # Errors
-/// When the database cannot be written.
+/// Fails if the database can't be written.
 pub async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     let mut tx = store.begin().await?;
     let found = table::put_back(&mut tx, now, id).await?;
@@ -72,7 +75,7 @@ pub async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     Ok(found)
 }
 
-/// Makes due what was received while the clock was ahead. Answers how many events.
+/// Makes events due that were received while the clock was ahead. Returns their number.
 pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     let brought = table::bring_back(&mut tx, now).await?;
@@ -83,7 +86,7 @@ pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn stripe_takes_as_many_types_as_are_listed() {
+    fn stripe_accepts_as_many_types_as_are_listed() {
         assert!(super::listed_types().count() <= 20);
     }
 }

@@ -1,7 +1,8 @@
-//! Counting the webhooks we did not believe.
-//! In: a source and a reason, from the endpoint. Out: a count per source, day and reason, written now and then.
-//! Promise: somebody who floods us with unsigned webhooks costs a number in memory, not a write each. Counts since the last
-//! write are lost with a process that is killed; they are a hint for the owner, not a record.
+//! Counts rejected webhooks.
+//! Takes a source and a reason from the endpoint; writes a count per source, day and reason at
+//! intervals.
+//! Guarantees that a flood of unsigned webhooks only increases a number in memory. Counts since the
+//! last write are lost if the process is killed: they are a hint for users, not a record.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +13,14 @@ use super::table::{self, Rejected};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// Counts not yet written. Clones share them.
+/// Counts that are not written yet. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rejections(Arc<Mutex<Counts>>);
 
 type Counts = BTreeMap<Rejected, (i64, Timestamp)>;
 
 impl Rejections {
-    /// Counts one.
+    /// Counts one rejection.
     pub(super) fn count(&self, now: Timestamp, source_id: &str, reason: &'static str) {
         let key = (source_id.to_owned(), now.as_ms().div_euclid(86_400_000), reason);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,7 +29,7 @@ impl Rejections {
         *last = now;
     }
 
-    /// Writes what was counted since the last time; what cannot be written counts on.
+    /// Writes the counts since the last write; keeps them if that fails.
     pub(crate) async fn flush(&self, store: &Store) -> Result<()> {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if counts.is_empty() {

@@ -1,7 +1,8 @@
-//! Stripe's webhook signature.
-//! In: the raw body, the `Stripe-Signature` header lines, the source's secrets, the time. Out: which secret fitted, or exactly one error.
-//! Promise: only `v1` counts, every comparison takes constant time, and the order of checks never changes. Pure.
-//! Source: docs.stripe.com/webhooks, "Verify webhook signatures manually".
+//! Verifies Stripe's webhook signatures.
+//! Takes the raw body, the `Stripe-Signature` header lines, the source's secrets and the time;
+//! returns which secret matched, or exactly one error.
+//! Pure. Only `v1` counts, every comparison takes constant time, and the order of checks never
+//! changes. Source: docs.stripe.com/webhooks, "Verify webhook signatures manually".
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -10,27 +11,28 @@ use thiserror::Error;
 use crate::config::Secret;
 use crate::ids;
 
-/// How old or how far ahead a signature may be, in seconds. A constant, not a setting: a wider one helps only replays.
+/// Maximum age of a signature, and how far it may be ahead, in seconds. Not a setting: a larger
+/// value would only help replay attacks.
 pub(crate) const TOLERANCE_SECONDS: i64 = 300;
 
-/// Why a webhook is not believed. The words are the reasons that the events page counts by.
+/// Why a webhook is rejected. The first words are the reasons by which the events page counts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SignatureError {
     #[error("config: this source has no signing secret yet")]
     Config,
     #[error("missing: there is no Stripe-Signature header")]
     Missing,
-    #[error("malformed: the Stripe-Signature header is not one line of t=…,v1=…")]
+    #[error("malformed: the Stripe-Signature header is not one line of the form t=…,v1=…")]
     Malformed,
-    #[error("no_v1: the header holds no v1 signature")]
+    #[error("no_v1: the header has no v1 signature")]
     NoV1,
     #[error(
-        "mismatch: none of the v1 signatures fits; wrong secret, or something changed the body"
+        "mismatch: no v1 signature matches; the secret is wrong, or the body was changed on the way"
     )]
     Mismatch,
-    #[error("too_old: signed {0} seconds ago; is this machine's clock right?")]
+    #[error("too_old: signed {0} seconds ago; check this machine's clock")]
     TooOld(i64),
-    #[error("too_new: signed {0} seconds in the future; is this machine's clock right?")]
+    #[error("too_new: signed {0} seconds in the future; check this machine's clock")]
     TooNew(i64),
 }
 
@@ -49,16 +51,17 @@ impl SignatureError {
     }
 }
 
-/// A signature that fits.
+/// A signature that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verified {
-    /// When Stripe signed, in seconds.
+    /// When Stripe signed it, in seconds.
     pub(crate) signed_at: i64,
-    /// Position of the secret that fitted, from 0.
+    /// Index of the secret that matched, from 0.
     pub(crate) secret_position: usize,
 }
 
-/// Checks a webhook. `tolerance` 0 switches the time check off, for offline tools and tests only.
+/// Verifies a webhook. A `tolerance` of 0 switches the time check off, for offline tools and tests
+/// only.
 pub(crate) fn verify(
     body: &[u8],
     header_lines: &[&[u8]],
@@ -89,7 +92,7 @@ pub(crate) fn verify(
     }
     let fitting = secrets.iter().find(|(_, secret)| {
         let expected = sign(secret, time, body);
-        // Every signature is compared, so that the time taken does not tell which one was close.
+        // Every signature is compared, so that the duration does not reveal which one was close.
         signatures.iter().fold(false, |fits, given| {
             fits | ids::equal_in_constant_time(given.as_bytes(), expected.as_bytes())
         })
@@ -105,7 +108,8 @@ pub(crate) fn verify(
     Ok(Verified { signed_at, secret_position })
 }
 
-/// The digest Stripe would write as `v1`: 64 lower-case hex digits. The key is the whole secret text, `whsec_` included.
+/// The digest that Stripe sends as `v1`: 64 lower-case hex digits. The key is the whole secret
+/// text, including `whsec_`.
 pub(crate) fn sign(secret: &Secret, time: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
         .expect("HMAC takes a key of any length");
@@ -127,7 +131,7 @@ fn one_line<'a>(lines: &[&'a [u8]]) -> Result<&'a str, SignatureError> {
     }
 }
 
-/// Decimal digits, no sign, no leading zero, fits i64.
+/// Reads decimal digits without sign or leading zero that fit in an i64.
 fn read_time(text: &str) -> Option<i64> {
     let is_plain =
         text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_of_the_contract_has_its_verdict() {
+    fn every_documented_case_has_its_result() {
         let right = v1("whsec_a", NOW, BODY);
         let old = v1("whsec_old", NOW, BODY);
         let both = format!("t={NOW},v1={right},v1={old}");
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_bodies_do_not_fit() {
+    fn changed_bodies_do_not_match() {
         let text = String::from_utf8(BODY.to_vec()).unwrap();
         let altered = [
             text.replace("evt_1", "evt_2"),

@@ -1,5 +1,6 @@
 //! SQL of `stripe_events` and `stripe_rejections`.
-//! In: believed webhooks, and what processing made of them. Out: rows. Private to this room.
+//! Takes verified webhooks and the results of processing them; writes and reads their rows. Private
+//! to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -10,19 +11,20 @@ use crate::domain::{EventOrigin, EventState};
 use crate::ids;
 use crate::store::{Store, Text, sql, turn};
 
-/// A believed webhook on its way into the table.
+/// A verified webhook to store.
 pub(super) struct NewEvent<'a> {
     pub(super) source_id: &'a str,
     pub(super) envelope: &'a Envelope,
     pub(super) received_at: Timestamp,
     pub(super) signature: &'a str,
-    /// Which secret fitted; `None` for what we asked Stripe for ourselves.
+    /// Index of the secret that matched; `None` for events that we requested from the API.
     pub(super) secret_position: Option<usize>,
     pub(super) origin: EventOrigin,
     pub(super) body: &'a [u8],
 }
 
-/// Stores an event; false when it was there. The unique key decides, never a read before it.
+/// Stores an event; returns false if it was stored before. The unique key decides, never an earlier
+/// read.
 pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<bool> {
     let envelope = event.envelope;
     let inserted = sql("insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
@@ -50,7 +52,8 @@ pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Resu
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Counts a repeat; one of a failed event puts it back, so that "Resend" in Stripe's dashboard runs it again.
+/// Counts a repeat. The repeat of a failed event queues it again, so that "Resend" in Stripe's
+/// dashboard reprocesses it.
 pub(super) async fn count_repeat(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
     let (now, envelope) = (event.received_at, event.envelope);
     take_over_held(tx, event).await?;
@@ -69,8 +72,8 @@ pub(super) async fn count_repeat(tx: &mut AnyConnection, event: &NewEvent<'_>) -
     Ok(())
 }
 
-/// An event that is held because of its endpoint has come to another one, too. It counts as that one's, with the bytes that came there: the first
-/// ones may be made up by somebody who has only the first endpoint's secret.
+/// Moves a held event to another endpoint that received it too, with the bytes that arrived there:
+/// the first ones may be forged by somebody who knows only the first endpoint's secret.
 async fn take_over_held(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<()> {
     let envelope = event.envelope;
     sql("update stripe_events
@@ -93,11 +96,11 @@ async fn take_over_held(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<
     .set("event_id", &envelope.event_id)
     .execute(tx)
     .await
-    .context("could not hand a held event to another endpoint")?;
+    .context("could not move a held event to another endpoint")?;
     Ok(())
 }
 
-/// Accepts the held events of a source that were received until then.
+/// Accepts the held events of a source that were received until the given time.
 pub(super) async fn accept_held(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -116,7 +119,7 @@ pub(super) async fn accept_held(
     Ok(done.rows_affected())
 }
 
-/// Lets the held events of a source be judged again.
+/// Queues the held events of a source to be checked again.
 pub(super) async fn put_back_held(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -129,7 +132,7 @@ pub(super) async fn put_back_held(
     .set("source_id", source_id)
     .execute(tx)
     .await
-    .context("could not put held events back")?;
+    .context("could not queue held events")?;
     Ok(())
 }
 
@@ -143,17 +146,17 @@ pub(super) struct Waiting {
     pub(super) object_id: String,
     pub(super) source_id: String,
     pub(super) received_at: Timestamp,
-    /// False for what we asked Stripe for ourselves.
+    /// False for events that we requested from the API.
     pub(super) is_webhook: bool,
     pub(super) livemode: bool,
-    /// True when the owner said that it may count although it does not fit its endpoint.
+    /// True if a user accepted it although its endpoint should not have received it.
     pub(super) is_accepted: bool,
     pub(super) body: Vec<u8>,
     /// Tries before this one.
     pub(super) attempts: i64,
 }
 
-/// The oldest events that are due, by their IDs.
+/// The IDs of the oldest due events.
 pub(super) async fn due(store: &Store, now: Timestamp, limit: usize) -> Result<Vec<String>> {
     let found: Vec<_> = sql("select id
            from stripe_events
@@ -168,7 +171,7 @@ pub(super) async fn due(store: &Store, now: Timestamp, limit: usize) -> Result<V
     Ok(found.into_iter().collect())
 }
 
-/// Since when the event has been due that waits longest, if one is due.
+/// When the event that has waited longest became due, if one is due.
 pub(super) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Option<Timestamp>> {
     let row = sql("select due_at_ms
            from stripe_events
@@ -182,7 +185,7 @@ pub(super) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Optio
     Ok(row.map(|row| row.get(0).map(Timestamp::from_ms)).transpose()?)
 }
 
-/// Takes an event for this transaction; `None` when another copy has it in hand, or is done with it.
+/// Locks an event for this transaction; `None` if another copy is processing it or has ended it.
 pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Waiting>> {
     let free = turn::free_rows(tx);
     let row = sql(Text::from(
@@ -196,7 +199,7 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
     .set("id", id)
     .fetch_optional(tx)
     .await
-    .context("could not take an event")?;
+    .context("could not lock an event")?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Waiting {
         id: row.get("id")?,
@@ -214,7 +217,7 @@ pub(super) async fn take(tx: &mut AnyConnection, id: &str) -> Result<Option<Wait
     }))
 }
 
-/// What processing made of an event.
+/// The result of processing an event.
 pub(super) struct Ended<'a> {
     pub(super) state: EventState,
     /// Why it was ignored or is held.
@@ -228,7 +231,7 @@ pub(super) struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// An end in a state, of which nothing more is said.
+    /// A result with a state and no texts.
     pub(super) fn as_(state: EventState) -> Self {
         Self { state, reason: None, error: None, summary: None, note: None, conversion_id: None }
     }
@@ -255,11 +258,12 @@ pub(super) async fn end(
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not end an event")?;
+    .context("could not write the result of an event")?;
     Ok(())
 }
 
-/// Makes due what was received while the clock was ahead and would wait until it is that late. Answers how many.
+/// Makes events due that were received while the clock was ahead, and would wait until that time.
+/// Returns their number.
 pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
     let done = sql("update stripe_events set due_at_ms = :now
           where state = 'received' and due_at_ms > :now and received_at_ms > :received_at_ms")
@@ -267,11 +271,11 @@ pub(super) async fn bring_back(tx: &mut AnyConnection, now: Timestamp) -> Result
     .set("received_at_ms", now.plus(AHEAD))
     .execute(tx)
     .await
-    .context("could not bring back events that a clock put off")?;
+    .context("could not reschedule events after a clock was set back")?;
     Ok(done.rows_affected())
 }
 
-/// Tries again later: the database hiccuped, the event itself is not to blame.
+/// Schedules a retry after a database error, which is not the event's fault.
 pub(super) async fn postpone(tx: &mut AnyConnection, id: &str, due: Timestamp) -> Result<()> {
     sql("update stripe_events set attempts = attempts + 1, due_at_ms = :due where id = :id and state = 'received'")
         .set("due", due)
@@ -281,7 +285,7 @@ pub(super) async fn postpone(tx: &mut AnyConnection, id: &str, due: Timestamp) -
     Ok(())
 }
 
-/// The first event of the same type about the same object, if there was one before this.
+/// The first processed event of the same type about the same object, if there is one.
 pub(super) async fn earlier_of_same_object(
     tx: &mut AnyConnection,
     event: &Waiting,

@@ -1,6 +1,8 @@
-//! Processing stored events.
-//! In: events in state `received`. Out: each `processed`, `ignored` or `failed`, in one transaction with all it changed.
-//! Promise: an event that cannot be read, or panics the reader, fails alone and visibly; a hiccup of the database is tried again.
+//! Processes stored events.
+//! Takes events in state `received`; makes each `processed`, `ignored`, `held` or `failed`, in one
+//! transaction with everything that it changed.
+//! Guarantees that an event that can't be read, or that panics the reader, fails alone and visibly,
+//! and that a database error is retried.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -19,22 +21,24 @@ use crate::domain::{EventState, Word as _};
 use crate::failpoint;
 use crate::store::{Store, Tx};
 
-/// Events read in one look.
+/// Events per batch.
 const EVENTS_AT_A_TIME: usize = 50;
-/// Events that other copies had taken before this one looks again.
+/// Number of events taken by other copies after which this copy ends its batch.
 const MEETINGS: usize = 8;
-/// Tries before an event that keeps failing on our side is shown as failed: more than two hours of growing pauses.
+/// Tries before an event that fails because of our own errors is shown as failed: more than two
+/// hours with growing pauses.
 const MAX_TRIES: i64 = 12;
 
-/// Since when the event has been due that waits longest, if one is due.
+/// When the event that has waited longest became due, if one is due.
 pub(crate) async fn waiting_since(store: &Store, now: Timestamp) -> Result<Option<Timestamp>> {
     table::waiting_since(store, now).await
 }
 
-/// Processes what is due. Answers how many events it ended; 0 means nothing is due right now.
+/// Processes due events. Returns how many were ended; 0 means that nothing is due now.
 ///
-/// Copies of the program see the same events. Where one meets an event that another has in hand it goes on elsewhere among them, so that
-/// they spread; where most are taken it ends, and the next round sees others.
+/// Copies of the program read the same events. If another copy is processing an event, this one
+/// continues at a random place in its batch, so that the copies spread out. If most are taken, it
+/// ends, and the next batch reads others.
 pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let mut due = table::due(store, ledger.now, EVENTS_AT_A_TIME).await?;
     let (mut ended, mut met, mut at, mut unused) = (0, 0, 0, None);
@@ -56,14 +60,15 @@ pub(crate) async fn round(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
         }
     }
     if let Some((tx, _)) = unused {
-        tx.commit().await?; // Nothing was done in it.
+        tx.commit().await?; // The transaction is empty.
     }
     Ok(ended)
 }
 
-/// Processes an event that was taken. False when it has to be tried again.
+/// Processes an event that this copy has locked. Returns false if it must be retried.
 async fn process_alone(tx: Tx, store: &Store, ledger: Ledger<'_>, event: &Waiting) -> Result<bool> {
-    // A panic in a parser unwinds to here: its transaction is undone, and the event is shown as failed.
+    // A panic in a parser is caught here: the transaction is rolled back, and the event is shown as
+    // failed.
     let processed = AssertUnwindSafe(process(tx, ledger, event)).catch_unwind().await;
     match processed {
         Ok(Ok(())) => Ok(true),
@@ -75,7 +80,7 @@ async fn process_alone(tx: Tx, store: &Store, ledger: Ledger<'_>, event: &Waitin
         }
         Err(_) => {
             tracing::error!(event = event.event_id, "processing an event panicked");
-            let error = "our code panicked while reading it; the log has the place";
+            let error = "Clickstamp panicked while it read the event; see the log";
             fail(store, ledger.now, event, error).await?;
             Ok(true)
         }
@@ -108,10 +113,10 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
             table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         }
         Reading::Payment(mut payment) => {
-            // What we list of a connected account does not name it.
+            // The events that we list for a connected account do not name it.
             payment.account.clone_from(&event.account);
             payment.paid_news_at = payment.stated_paid_at().map(|paid_at| match event.is_webhook {
-                true => event.received_at, // Stripe's clock may be a test's; it never meets ours.
+                true => event.received_at, // Stripe's time may be that of a test clock, so it is not compared with ours.
                 false => paid_at,
             });
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
@@ -140,18 +145,19 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
     tx.commit().await
 }
 
-/// What the event changed, in sentences for the events page; where nothing, why.
+/// What the event changed, as sentences for the events page; if nothing, why.
 async fn note(tx: &mut Tx, event: &Waiting, changes: Vec<String>) -> Result<String> {
     if !changes.is_empty() {
         return Ok(changes.join(" "));
     }
     Ok(match table::earlier_of_same_object(tx, event).await? {
         Some(earlier) => format!("Changed nothing: it repeats {earlier}."),
-        None => "Changed nothing: all of it was known from other events.".to_owned(),
+        None => "Changed nothing: other events contained the same facts.".to_owned(),
     })
 }
 
-/// Something of ours failed: growing pauses, and visible as failed when it does not end.
+/// Schedules a retry after one of our own errors, with growing pauses; in the end the event is
+/// shown as failed.
 async fn trouble(store: &Store, now: Timestamp, event: &Waiting, error: &str) -> Result<()> {
     if event.attempts + 1 >= MAX_TRIES {
         return fail(store, now, event, error).await;

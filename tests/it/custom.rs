@@ -220,7 +220,7 @@ async fn leads_without_a_transaction_are_one_per_click_and_purchases_are_not() {
         let answer = app.report(&json!({"click_id": "aff-1", "value": 5})).await;
         assert_eq!(answer["duplicate"], false);
         let warning = answer["warnings"][0].as_str().expect("a warning");
-        assert!(warning.contains("cannot be recognised"), "{warning}");
+        assert!(warning.contains("can't be recognized"), "{warning}");
     }
     assert_eq!(app.conversions().await.len(), 4);
     app.deliver_due().await;
@@ -246,15 +246,15 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
     let app = TestApp::start().await;
     let door = app.door().await;
     let rows = [
-        (JSON, "{\"click_id\":", "no JSON object", None),
-        (JSON, "[1]", "no JSON object", None),
+        (JSON, "{\"click_id\":", "not a JSON object", None),
+        (JSON, "[1]", "not a JSON object", None),
         (JSON, "[{},{}]", "exactly one", None),
         (JSON, "", "Missing click_id, ref_id and email", None),
         (JSON, "{}", "Missing click_id, ref_id and email", None),
         (JSON, r#"{"value":1}"#, "Missing click_id, ref_id and email", None),
         (JSON, r#"{"click_id":"a","value":"1,5"}"#, "no comma", Some("value")),
         (JSON, r#"{"click_id":"a","Amount-Total":"1"}"#, "amount_minor", Some("Amount-Total")),
-        (JSON, r#"{"click_id":"a","status":"maybe"}"#, "a status is one of", Some("status")),
+        (JSON, r#"{"click_id":"a","status":"maybe"}"#, "use one of these statuses", Some("status")),
         (JSON, r#"{"click_id":"a","currency":"US"}"#, "three letters", Some("currency")),
         (JSON, r#"{"click_id":"a","test":"x"}"#, "true or false", Some("test")),
         (JSON, r#"{"click_id":"a\u0000"}"#, "NUL", Some("click_id")),
@@ -392,7 +392,7 @@ async fn the_pages_show_what_came_what_was_refused_and_why() {
     let refused = owner.page(&format!("{path}/requests/{}", requests[1])).await;
     let token = app.token().await;
     assert!(
-        refused.contains("value: a value looks like") && !refused.contains(&token),
+        refused.contains("value: use a value such as") && !refused.contains(&token),
         "{refused}"
     );
     let journey =
@@ -545,7 +545,7 @@ async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_n
             0,
             0,
             false,
-            "takes back what was recorded before: a refund of 80.00 USD",
+            "cancels what was recorded before: a refund of 80.00 USD",
         ),
         (json!({"status": "chargeback"}), "disputed", 11_000, 0, 11_000, false, ""),
         (

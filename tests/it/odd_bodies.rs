@@ -94,7 +94,7 @@ async fn what_is_needed_and_cannot_be_read_fails_with_its_place_and_runs_again()
     let rows = [
         (
             needed,
-            "data.object.amount_total is text, not a number. The body is no valid JSON: a number that cannot be held at byte",
+            "data.object.amount_total is text, not a number. The body is not valid JSON: a number that cannot be held at byte",
         ),
         (torn, "the body is not JSON: EOF while parsing a value at line 1 column 70"),
         (nameless, "the body is not JSON: expected ident at line 1 column 12"),

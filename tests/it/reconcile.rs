@@ -248,7 +248,7 @@ async fn every_night_one_replica_compares_and_the_result_is_kept() {
         .database
         .texts("select error from stripe_reconciliations where result is not null")
         .await;
-    assert!(errors[0].contains("Stripe answered 500"), "{errors:?}");
+    assert!(errors[0].contains("Stripe responded 500"), "{errors:?}");
     assert!(!app.app().reconcile_daily().await.expect("it is not due"));
     app.advance(Duration::from_secs(3601));
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));

@@ -260,11 +260,11 @@ async fn invalid_links_are_rejected_with_a_reason() {
         ("", "a", TARGET, "A link needs a name"),
         ("A", "a b", TARGET, "small letters, digits and dashes"),
         ("A", "SPRING", TARGET, "Another link has this ending"),
-        ("A", "a", "", "Nothing was entered"),
+        ("A", "a", "", "Enter the complete payment link"),
         ("A", "a", "javascript:alert(1)", "must start with https"),
-        ("A", "a", "https://evil.example/x", "is no host of payment links"),
-        ("A", "a", "https://checkout.stripe.com/c/pay/cs_1", "a checkout that exists already"),
-        ("A", "a", "https://buy.stripe.com/<script>", "not an address"),
+        ("A", "a", "https://evil.example/x", "is not a host of payment links"),
+        ("A", "a", "https://checkout.stripe.com/c/pay/cs_1", "shows an existing checkout"),
+        ("A", "a", "https://buy.stripe.com/<script>", "Enter a complete URL"),
     ] {
         let form = [("name", name), ("alias", alias), ("target", target)];
         let reply = owner.post("/links", &form).await;

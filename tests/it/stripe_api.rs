@@ -343,8 +343,8 @@ async fn a_thin_event_that_cannot_be_fetched_says_why() {
     assert_eq!(
         errors,
         [
-            "related_object.url is no path of Stripe's API",
-            "thin_event_not_fetched: Stripe has nothing (any more) at /v1/checkout/sessions/cs_gone"
+            "related_object.url is not a path of Stripe's API",
+            "thin_event_not_fetched: Stripe has no object at /v1/checkout/sessions/cs_gone; it may have been deleted"
         ]
     );
     assert!(stripe.calls().iter().all(|call| call.starts_with("/v1/checkout/sessions/cs_gone")));
@@ -477,7 +477,7 @@ async fn a_checkout_that_stripe_does_not_know_is_asked_for_daily_for_a_week() {
         assert_eq!(asked.count(), 1, "day {day}");
     }
     let texts = app.database.texts(said).await;
-    assert!(texts[0].ends_with("knows of none."), "{texts:?}");
+    assert!(texts[0].ends_with("there is none."), "{texts:?}");
     app.advance(Duration::from_secs(2 * 86_400));
     app.look_up_checkouts().await;
     app.advance(Duration::from_secs(30 * 86_400));

@@ -1,5 +1,5 @@
 //! SQL of the destinations and their history.
-//! In: records. Out: rows, and records again.
+//! Takes records; writes their rows, and reads them back.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -33,7 +33,8 @@ pub(super) fn read(row: &Row) -> Result<Destination> {
     })
 }
 
-/// The environment no longer sets the AnyTrack URL: it stays, and the dashboard may change it.
+/// Records that the environment no longer sets the AnyTrack URL: it stays, and the dashboard may
+/// change it.
 pub(in crate::settings) async fn release_anytrack_from_environment(
     tx: &mut AnyConnection,
 ) -> Result<()> {
@@ -43,7 +44,8 @@ pub(in crate::settings) async fn release_anytrack_from_environment(
     Ok(())
 }
 
-/// Sets the address of a site's AnyTrack destination, or adds one. Returns the ID of the one whose address changed.
+/// Sets the URL of a site's AnyTrack destination, or adds one. Returns the ID of the one whose URL
+/// changed.
 ///
 /// The destination is found by its kind, never by its name or key, and a deleted one stays deleted.
 pub(in crate::settings) async fn set_anytrack(
@@ -61,7 +63,7 @@ pub(in crate::settings) async fn set_anytrack(
     .set("site_id", site_id)
     .fetch_optional(&mut *tx)
     .await
-    .context("could not look for the AnyTrack destination")?;
+    .context("could not read the AnyTrack destination")?;
     let Some(known) = known else {
         return add_anytrack(tx, now, site_id, url, from_environment).await.map(|()| None);
     };
@@ -80,7 +82,7 @@ pub(in crate::settings) async fn set_anytrack(
         .set("id", &id)
         .execute(tx)
         .await
-        .context("could not save the AnyTrack address")?;
+        .context("could not save the AnyTrack URL")?;
     Ok(Some(id))
 }
 
@@ -124,7 +126,7 @@ async fn add_anytrack(
     Ok(())
 }
 
-/// `whsec_…`, or `whsec_…@1790000000000` for one that signs until then.
+/// Reads `whsec_…`, or `whsec_…@1790000000000` for a secret that is used until then.
 fn signing_secrets(text: &str) -> Vec<SigningSecret> {
     let secrets = text.split(',').filter(|text| !text.is_empty());
     secrets
@@ -155,7 +157,7 @@ pub(in crate::settings) async fn set_signing_secrets(
     Ok(())
 }
 
-/// False when the key is taken.
+/// Returns false if the key is taken.
 pub(in crate::settings) async fn insert_destination(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -182,7 +184,7 @@ pub(in crate::settings) async fn insert_destination(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Answers the new revision.
+/// Returns the new revision.
 pub(in crate::settings) async fn update_destination(
     tx: &mut AnyConnection,
     destination: &Destination,
@@ -202,14 +204,14 @@ pub(in crate::settings) async fn update_destination(
     Ok(row.context("this destination was deleted meanwhile")?.get(0)?)
 }
 
-/// True when it was deleted; its row stays.
+/// True if it was deleted; its row stays.
 pub(in crate::settings) async fn is_deleted(tx: &mut AnyConnection, id: &str) -> Result<bool> {
     let row = sql("select id from destinations where id = :id and deleted_at_ms is null");
     let row = row.set("id", id).fetch_optional(tx).await.context("could not find a destination")?;
     Ok(row.is_none())
 }
 
-/// The destinations that were deleted: `dst_…`.
+/// IDs of deleted destinations, `dst_…`.
 pub(in crate::settings) async fn deleted(tx: &mut AnyConnection) -> Result<Vec<String>> {
     let rows = sql("select id from destinations where deleted_at_ms is not null");
     let rows = rows.fetch_all(tx).await.context("could not list the deleted destinations")?;
@@ -234,7 +236,7 @@ pub(in crate::settings) async fn insert_revision(
     .set("saved_by", by)
     .execute(tx)
     .await
-    .context("could not note a revision")?;
+    .context("could not store a revision")?;
     Ok(())
 }
 
@@ -282,7 +284,7 @@ pub(in crate::settings) async fn delete_destination(
     now: Timestamp,
     id: &str,
 ) -> Result<()> {
-    // Its secrets go at once.
+    // Its secrets are deleted at once.
     sql("update destinations set deleted_at_ms = :now, enabled = 0, url = '', secrets = '' where id = :id")
         .set("now", now)
         .set("id", id)

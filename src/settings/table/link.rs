@@ -1,5 +1,5 @@
 //! SQL of the redirect links.
-//! In: records. Out: rows, and records again.
+//! Takes records; writes their rows, and reads them back.
 
 use anyhow::Result;
 use sqlx::AnyConnection;

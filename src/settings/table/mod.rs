@@ -1,5 +1,5 @@
 //! SQL of the settings: `settings`, `sites`, `sources`, `destinations`, `api_tokens`.
-//! In: records. Out: rows, and records again. Private to this room.
+//! Takes records; writes their rows, and reads them back. Private to this module.
 
 mod destination;
 mod link;
@@ -26,21 +26,21 @@ pub(super) use source::{
     rotate_token, set_api_key, set_secrets, update_door, update_source,
 };
 
-/// Which revision of the settings the database holds.
+/// The revision of the settings in the database.
 pub(super) async fn revision(connection: &mut AnyConnection) -> Result<i64> {
     let row = sql("select revision from settings_revision where id = 1");
     let row = row.fetch_one(connection).await.context("could not read the settings' revision")?;
     Ok(row.get(0)?)
 }
 
-/// The transaction changes the settings.
+/// Marks the settings as changed by this transaction.
 pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
     let raised = sql("update settings_revision set revision = revision + 1 where id = 1");
     raised.execute(tx).await.context("could not raise the settings' revision")?;
     Ok(())
 }
 
-/// All records. The connection is in a transaction that sees them at one moment.
+/// Reads all records. The connection must be in a transaction that sees them as of one moment.
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
     let revision = revision(connection).await?;
     let sites = sql("select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
@@ -109,11 +109,12 @@ pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
     Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
-/// Raises a number that only grows; false when it is there already, or somebody else was faster.
+/// Raises a number that only increases; returns false if it has the value already, or another
+/// process was faster.
 pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool> {
     let known = self::value(store, name).await?.and_then(|text| text.parse::<i64>().ok());
     if known.is_some_and(|known| known >= value) {
-        return Ok(false); // Asked often, so it must not cost a transaction.
+        return Ok(false); // This is called often, so check without a transaction first.
     }
     let mut tx = store.begin().await?;
     let raised = sql("insert into settings (name, value) values (:name, :value)
@@ -123,7 +124,7 @@ pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool>
     .set("value", value.to_string())
     .execute(&mut *tx)
     .await
-    .context("could not claim what is done once a day")?;
+    .context("could not claim a daily task")?;
     tx.commit().await?;
     Ok(raised.rows_affected() == 1)
 }

@@ -1,5 +1,5 @@
 //! SQL of the sites.
-//! In: records. Out: rows, and records again.
+//! Takes records; writes their rows, and reads them back.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -27,7 +27,7 @@ pub(super) fn read(row: &Row) -> Result<Site> {
         currency: Currency::parse(&currency).context("a site's currency is not a code")?,
         domains: lines("domains")?,
         tag: TagSettings {
-            consent: Consent::parse(&consent).context("a site's way of asking for consent")?,
+            consent: Consent::parse(&consent).context("a site's consent setting")?,
             auto_stamp: is_set("auto_stamp")?,
             payment_hosts: lines("payment_hosts")?,
             linked_domains: lines("linked_domains")?,
@@ -37,7 +37,7 @@ pub(super) fn read(row: &Row) -> Result<Site> {
     })
 }
 
-/// The ID of the first site, created when there is none.
+/// The ID of the first site, which is created if there is none.
 pub(in crate::settings) async fn ensure_first_site(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -53,7 +53,7 @@ pub(in crate::settings) async fn ensure_first_site(
     Ok(row.get(0)?)
 }
 
-/// The ID of a new site with the next number; `None` when its key is taken.
+/// The ID of a new site with the next number; `None` if its key is taken.
 pub(in crate::settings) async fn insert_site(
     tx: &mut AnyConnection,
     now: Timestamp,

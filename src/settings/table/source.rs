@@ -1,5 +1,5 @@
-//! SQL of the sources, and of the doors of custom ones.
-//! In: records. Out: rows, and records again.
+//! SQL of the sources, and of the tokens of postback sources.
+//! Takes records; writes their rows, and reads them back.
 
 use std::time::Duration;
 
@@ -114,7 +114,8 @@ pub(in crate::settings) async fn set_api_key(
     Ok(())
 }
 
-/// The environment no longer sets this source's secrets: they stay, and the dashboard may change them.
+/// Records that the environment no longer sets this source's secrets: they stay, and the dashboard
+/// may change them.
 pub(in crate::settings) async fn release_from_environment(
     tx: &mut AnyConnection,
     key: &str,
@@ -150,7 +151,7 @@ pub(super) async fn doors(connection: &mut AnyConnection) -> Result<Vec<Door>> {
         .collect()
 }
 
-/// Adds a custom source; false when another source has its key.
+/// Adds a postback source; returns false if another source has its key.
 pub(in crate::settings) async fn insert_custom_source(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -168,11 +169,12 @@ pub(in crate::settings) async fn insert_custom_source(
     .set("created_at_ms", now)
     .execute(tx)
     .await
-    .context("could not add a custom source")?;
+    .context("could not add a postback source")?;
     Ok(inserted.rows_affected() == 1)
 }
 
-/// The custom source that is there from the first start; another key only where a site took `custom` before.
+/// Ensures the postback source of the first start; it has another key only if a site used `custom`
+/// before.
 pub(in crate::settings) async fn ensure_custom_source(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -191,7 +193,7 @@ pub(in crate::settings) async fn ensure_custom_source(
     Ok(())
 }
 
-/// The present token becomes the old one.
+/// Makes the current token the old one, and sets a new one.
 pub(in crate::settings) async fn rotate_token(
     tx: &mut AnyConnection,
     source_id: &str,
@@ -222,6 +224,6 @@ pub(in crate::settings) async fn update_door(
     .set("source_id", source_id)
     .execute(tx)
     .await
-    .context("could not save a custom source")?;
+    .context("could not save a postback source")?;
     Ok(())
 }

@@ -1,9 +1,13 @@
-//! The group-commit writer: many requests, one transaction, each acknowledged only after the commit.
-//! In: rows for one hot table, with the counters they add to. Out: `New` or `Duplicate` per row, after the commit.
-//! Promise: an acknowledged row is durable, is there once, and is counted once; one bad row never fails its neighbours.
+//! The group-commit writer: many requests share one transaction, and each is acknowledged after the
+//! commit.
+//! Takes rows for one frequently written table, with the counters that they increase; returns `New`
+//! or `Duplicate` for each row, after the commit.
+//! Guarantees that an acknowledged row is durable, stored once and counted once, and that one
+//! invalid row does not fail others.
 //!
-//! One task gathers rows and acknowledges them; `sqlite` and `postgres` write a group each in their own way. The task lives beside
-//! the requests on purpose: waking another thread for each row and each answer cost as much as the insert.
+//! One task collects rows and acknowledges them; `sqlite` and `postgres` write groups in their own
+//! ways. The task runs on the runtime of the requests on purpose: waking another thread for each
+//! row and each response cost as much as the insert.
 
 mod postgres;
 mod sqlite;
@@ -18,8 +22,8 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::Value;
 
-/// What every SQLite connection is told. `full` because the first promise includes power loss; once commits are grouped it
-/// costs nothing over `normal`.
+/// The settings of every SQLite connection. `full` because commits must survive power loss; with
+/// grouped commits it costs nothing over `normal`.
 pub(super) const SQLITE_PRAGMAS: &[&str] = &[
     "pragma busy_timeout = 10000",
     "pragma journal_mode = wal",
@@ -29,31 +33,36 @@ pub(super) const SQLITE_PRAGMAS: &[&str] = &[
     "pragma cache_size = -4000",
 ];
 
-/// Most rows in one transaction: enough that the commit's cost disappears, few enough that nobody waits long behind it.
+/// Maximum number of rows in a transaction: enough to make the commit's cost negligible, few enough
+/// that nobody waits long.
 const GROUP_ROWS: usize = 256;
-/// A group of at least this many was written while others queued, so the next one is worth a moment's wait.
+/// While a group of at least this size was written, others queued, so the next group waits for
+/// [`LINGER`].
 const BUSY_ROWS: usize = 8;
-/// The moment: long enough for those just answered to come again, short beside the commit it saves.
+/// How long to wait for a larger group: enough for clients that just got a response to send again,
+/// and short compared to the commit that it saves.
 const LINGER: Duration = Duration::from_millis(2);
-/// Rows that may wait. Beyond it the request waits at the door, which bounds memory in a flood.
+/// Maximum number of queued rows. Beyond it, requests wait before they queue theirs, which limits
+/// memory during a flood.
 const QUEUE_ROWS: usize = 4096;
 
-/// Type of a column.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Int,
     Text,
 }
 
-/// The table the writer fills: its columns in order, and which of them are its unique key.
+/// The table that the writer fills: its columns in order, and its unique key.
 pub(crate) struct Batch {
     pub(crate) table: &'static str,
     pub(crate) columns: &'static [(&'static str, Kind)],
-    /// Names of the unique key's columns. A row that any unique key of the table refuses is a duplicate.
+    /// The columns of the unique key. A row that violates any unique key of the table is a
+    /// duplicate.
     pub(crate) key: &'static [&'static str],
 }
 
-/// The counters it keeps beside: one row per distinct key, and the column that counts.
+/// The counters that it increases: one row per distinct key, and the column with the count.
 pub(crate) struct Tally {
     pub(crate) table: &'static str,
     pub(crate) columns: &'static [(&'static str, Kind)],
@@ -69,7 +78,7 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    /// The value as a statement takes it, for a column of this type.
+    /// The value of a statement's parameter for a column of this type.
     pub(crate) fn stored_as(&self, kind: Kind) -> Value {
         match (self, kind) {
             (Self::Int(number), _) => Value::Int(Some(*number)),
@@ -104,13 +113,13 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
     }
 }
 
-/// One row, and the counter it adds one to when it is new, if any.
+/// A row, and the key of the counter that it increases if it is new.
 pub(crate) struct NewRow {
     pub(crate) cells: Vec<Cell>,
     pub(crate) tally: Option<Vec<Cell>>,
 }
 
-/// What became of a row.
+/// The result for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     New,
@@ -122,11 +131,11 @@ struct Job {
     done: oneshot::Sender<Result<Inserted>>,
 }
 
-/// Hands rows to the one place that writes them.
+/// Sends rows to the task that writes them.
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: Arc<std::sync::Mutex<Option<mpsc::Sender<Job>>>>,
-    /// Closed when the writer has ended, in whatever way: its sender lives as long as the writer.
+    /// Closed when the writer has ended for any reason: its sender lives as long as the writer.
     ended: watch::Receiver<()>,
 }
 
@@ -172,11 +181,11 @@ impl Writer {
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sender = sender.context("the visit writer is closed")?;
         let (done, answer) = oneshot::channel();
-        sender.send(Job { row, done }).await.map_err(|_| anyhow!("the visit writer is gone"))?;
-        answer.await.context("the visit writer ended before it answered")?
+        sender.send(Job { row, done }).await.map_err(|_| anyhow!("the visit writer has ended"))?;
+        answer.await.context("the visit writer ended before it responded")?
     }
 
-    /// Lets the writer finish what is queued and waits for its end.
+    /// Lets the writer finish queued rows, and waits for its end.
     pub(super) async fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.ended().await;
@@ -189,14 +198,14 @@ impl Writer {
     }
 }
 
-/// Who writes a group.
+/// How a group is written.
 enum Engine {
     Sqlite(sqlite::Thread),
     Postgres(Box<postgres::Connection>),
 }
 
 impl Engine {
-    /// Writes a group and answers for each of its rows, after the commit. An error is the end of the writer.
+    /// Writes a group; returns a result for each row, after the commit. An error ends the writer.
     async fn write(&self, rows: Vec<NewRow>) -> Result<Vec<Result<Inserted>>> {
         match self {
             Self::Sqlite(thread) => thread.write(rows).await,
@@ -204,11 +213,11 @@ impl Engine {
         }
     }
 
-    /// Resolves when it cannot write any more.
+    /// Resolves when it can't write anymore.
     async fn broken(&self) {
         match self {
             Self::Sqlite(thread) => thread.ended().await,
-            Self::Postgres(_) => std::future::pending().await, // Its pool connects again.
+            Self::Postgres(_) => std::future::pending().await, // It reconnects.
         }
     }
 
@@ -220,7 +229,7 @@ impl Engine {
     }
 }
 
-/// Takes what is queued, writes it as one group, answers, and so on until nobody can queue any more.
+/// Writes queued rows in groups and acknowledges them, until nothing can be queued anymore.
 async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
     let mut group = Vec::with_capacity(GROUP_ROWS);
     let mut last_rows = 0;
@@ -240,12 +249,12 @@ async fn gather(mut jobs: mpsc::Receiver<Job>, engine: &Engine) -> Result<()> {
         let (rows, waiting): (Vec<_>, Vec<_>) =
             group.drain(..).map(|job| (job.row, job.done)).unzip();
         for (done, answer) in waiting.into_iter().zip(engine.write(rows).await?) {
-            let _ = done.send(answer); // The client may have gone; the row stays.
+            let _ = done.send(answer); // The client may have disconnected; the row stays.
         }
     }
 }
 
-/// Waits a moment for a group as large as the last one. Alone, a request is never held up.
+/// Waits a moment for a group as large as the last one. A single request is never delayed.
 async fn linger(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, rows: usize) {
     let mut moment = std::pin::pin!(tokio::time::sleep(LINGER));
     while group.len() < rows {

@@ -1,7 +1,9 @@
-//! Groups on PostgreSQL, on a connection of their own: rows and counters of a group are one statement, by `unnest`.
-//! Takes a group of rows; returns an answer for each, after the commit.
-//! A statement that is a transaction of its own holds no lock while this process is frozen. A server that vanished holds nobody longer than
-//! the wait for it, and one bad row never fails its neighbors.
+//! Writes groups to PostgreSQL on its own connection: rows and counters of a group are one
+//! statement, with `unnest`.
+//! Takes a group of rows; returns a result for each, after the commit.
+//! Guarantees that a frozen process holds no lock, because a single statement is a whole
+//! transaction; that a server that does not respond delays nobody for longer than the time limit;
+//! and that one invalid row does not fail others.
 
 use std::collections::HashMap;
 use std::str::FromStr as _;
@@ -15,15 +17,17 @@ use tokio::sync::Mutex;
 use super::{Batch, Cell, Inserted, Kind, NewRow, Tally, names};
 use crate::store::postgres::SESSION;
 
-/// How long a group may take. Nothing holds the rows it writes for longer than a statement, so more means that the server is away.
+/// Time limit for a group. Its rows are never locked for longer than a statement, so a longer time
+/// means that the server is gone.
 const WAIT_FOR_SERVER: Duration = Duration::from_secs(8);
-/// Classes of errors that say something about a row: bad data, a broken constraint. All others are about the server.
+/// Classes of error codes about a row: invalid data, a violated constraint. All others are about
+/// the server.
 const ABOUT_A_ROW: [&str; 2] = ["22", "23"];
 
-/// The writer's own connection, opened again when it broke.
+/// The writer's own connection, which is reopened after an error.
 pub(super) struct Connection {
     server: PgConnectOptions,
-    /// `None` until the first group, and after one that failed.
+    /// `None` until the first group, and after an error.
     open: Mutex<Option<PgConnection>>,
     batch: &'static Batch,
     tally: &'static Tally,
@@ -31,7 +35,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the server when it is first needed.
+    /// Connects to the server when the first group is written.
     pub(super) fn new(url: &str, batch: &'static Batch, tally: &'static Tally) -> Result<Self> {
         let server = PgConnectOptions::from_str(url)
             .context("CLICKSTAMP_DATABASE_URL is not the address of a PostgreSQL server")?;
@@ -53,7 +57,7 @@ impl Connection {
                 }
                 answers
             }
-            // Trying each for itself would wait as long for each of them.
+            // Writing each row separately would wait as long for each of them.
             Err(error) => {
                 let text = error.to_string();
                 rows.iter().map(|_| Err(anyhow!("could not write a visit: {text}"))).collect()
@@ -69,9 +73,10 @@ impl Connection {
         }
     }
 
-    /// Writes a group, on a new connection if the one that is open turns out to be broken: dead, or its session read-only. What the broken
-    /// one may have written all the same is there once: its keys are unique. A server that vanished without a word would otherwise hold
-    /// the writer, and with it every visit, until TCP gives up after a quarter of an hour.
+    /// Writes a group, on a new connection if the open one is dead or read-only. A row that the old
+    /// one wrote anyway is stored only once, because its key is unique. Without the time limit, a
+    /// server that vanished would block the writer, and every visit, until TCP gives up after a
+    /// quarter of an hour.
     async fn write_in_time(&self, rows: &[NewRow]) -> sqlx::Result<Vec<Inserted>> {
         let mut open = self.open.lock().await;
         loop {
@@ -120,7 +125,8 @@ impl Connection {
             };
         }
         query = query.bind(rows.iter().map(|row| row.tally.is_some()).collect::<Vec<_>>());
-        // Each returned key was new; two equal rows in one group share a key, and only the first of them takes it.
+        // Each returned key was new. Two equal rows in one group share a key, and only the first of
+        // them counts as new.
         let mut fresh = HashMap::<Vec<Cell>, usize>::new();
         for returned in query.fetch_all(connection).await? {
             let key = key_columns(self.batch).enumerate().map(|(position, (_, kind))| match kind {
@@ -162,7 +168,7 @@ fn text(cell: Option<&Cell>) -> Option<&str> {
     if let Some(Cell::Text(value)) = cell { Some(value) } else { None }
 }
 
-/// The unique key's columns: position among all columns, and type.
+/// The columns of the unique key: their positions among all columns, and their types.
 fn key_columns(batch: &Batch) -> impl Iterator<Item = (usize, Kind)> {
     batch.key.iter().filter_map(|name| {
         let at = batch.columns.iter().position(|(column, _)| column == name)?;
@@ -170,7 +176,8 @@ fn key_columns(batch: &Batch) -> impl Iterator<Item = (usize, Kind)> {
     })
 }
 
-/// Inserts what is new and counts it. Rows and counters are locked in the order of their keys, so that copies never wait in a circle.
+/// Inserts new rows and counts them. Rows and counters are locked in the order of their keys, so
+/// that replicas never wait for each other.
 fn statement(batch: &Batch, tally: &Tally) -> String {
     let (columns, key) = (names(batch.columns), batch.key.join(", "));
     let counted: Vec<String> = (0..tally.columns.len()).map(|at| format!("counted_{at}")).collect();

@@ -1,7 +1,7 @@
-//! The typed edge to SQL: statements with named values, rows whose columns decode themselves.
-//! Takes a constant text with `:name` wherever a value belongs. Returns rows and typed columns.
-//! Guarantees that a text consists of constant pieces, so that no value ever becomes part of one, and
-//! that a name without a value is an error and never another value.
+//! Typed SQL: statements with named values, and rows whose columns decode themselves.
+//! Takes a constant text with `:name` for each value; returns rows and typed columns.
+//! Guarantees that a text consists of constant pieces, so that a value never becomes part of it,
+//! and that a name without a value is an error.
 
 mod row;
 mod value;
@@ -17,7 +17,7 @@ use sqlx::{Any, Arguments as _, AssertSqlSafe, Error, Executor, Result};
 pub(crate) use row::{FromRow, Row, from_row};
 pub(crate) use value::{FromSql, ToSql, Value};
 
-/// A statement, before its values.
+/// A statement without values yet.
 ///
 /// ```ignore
 /// sql("update visits set host = :host where click_id = :click_id")
@@ -29,7 +29,7 @@ pub(crate) fn sql(text: impl Into<Text>) -> Statement {
     Statement { text: text.into(), values: Vec::new() }
 }
 
-/// The text of a statement, composed of constant pieces only.
+/// The text of a statement, made of constant pieces only.
 #[derive(Clone, Debug)]
 pub(crate) struct Text(Cow<'static, str>);
 
@@ -63,14 +63,14 @@ impl Add<i64> for Text {
     }
 }
 
-/// A text with named places, and the values for them.
+/// A text with names, and their values.
 #[must_use = "a statement does nothing until it is executed or its rows are read"]
 pub(crate) struct Statement {
     text: Text,
     values: Vec<(&'static str, Given)>,
 }
 
-/// What stands for a name.
+/// The value of a name.
 enum Given {
     One(Value),
     List(Vec<Value>),
@@ -78,14 +78,15 @@ enum Given {
 }
 
 impl Statement {
-    /// Gives the value of `:name`. A text may do without it.
+    /// Sets the value of `:name`. The text need not contain it.
     pub(crate) fn set(mut self, name: &'static str, value: impl ToSql) -> Self {
         self.values.push((name, Given::One(value.to_sql())));
         self
     }
 
-    /// Gives the values of a list, `in (:name)`, which always has `places` of them, so that the text
-    /// stays the same: the first value is repeated. `values` has at least one and at most `places`.
+    /// Sets the values of a list, `in (:name)`. The text always has `places` of them, so that it
+    /// stays the same: the first value is repeated. `values` has at least one and at most `places`
+    /// items.
     pub(crate) fn set_list<T: ToSql>(
         mut self,
         name: &'static str,
@@ -98,7 +99,7 @@ impl Statement {
         self
     }
 
-    /// Gives rows of values, all of one length: `values :name` becomes `values ($1, $2), ($3, $4)`.
+    /// Sets rows of values, all of one length: `values :name` becomes `values ($1, $2), ($3, $4)`.
     pub(crate) fn set_rows(mut self, name: &'static str, rows: Vec<Vec<Value>>) -> Self {
         self.values.push((name, Given::Rows(rows)));
         self
@@ -110,18 +111,18 @@ impl Statement {
         self
     }
 
-    /// Appends `and CONDITION` when there is a value for the name in it; otherwise the text stays
-    /// as it is, so the planner sees only the conditions that count.
+    /// Appends `and CONDITION` if there is a value for its name; otherwise the text does not
+    /// change, so the planner sees only conditions that are used.
     pub(crate) fn and(self, condition: &'static str, value: Option<impl ToSql>) -> Self {
         let Some(value) = value else { return self };
         let name = condition.split_once(':').map_or("", |(_, rest)| leading_name(rest));
         self.then("and").then(condition).set(name, value)
     }
 
-    /// Writes.
+    /// Runs a statement that writes.
     ///
     /// # Errors
-    /// If the database fails, or names and values do not fit.
+    /// If the database fails, or names and values do not match.
     pub(crate) async fn execute<'e>(
         self,
         executor: impl Executor<'e, Database = Any>,
@@ -221,7 +222,8 @@ impl Statement {
         self.fetch_one(executor).await?.get(0)
     }
 
-    /// The text with `$1`, `$2`, … in the order in which the names occur, and the values in that order.
+    /// The text with `$1`, `$2`, … in the order in which the names occur, and the values in that
+    /// order.
     fn numbered(self) -> Result<(AssertSqlSafe<String>, AnyArguments)> {
         let mut arguments = AnyArguments::default();
         let mut known: Vec<(&str, String)> = Vec::new();
@@ -284,7 +286,7 @@ fn leading_name(text: &str) -> &str {
 }
 
 impl Given {
-    /// Adds the values, and answers their places: `$3`, `$3, $4, $5` or `($3, $4), ($5, $6)`.
+    /// Adds the values, and returns their places: `$3`, `$3, $4, $5` or `($3, $4), ($5, $6)`.
     fn add_to(&self, arguments: &mut AnyArguments) -> Result<String, BoxDynError> {
         match self {
             Self::One(value) => add_all(std::slice::from_ref(value), arguments),

@@ -1,6 +1,7 @@
-//! Finds out whether a file can be the database before anything is written to it.
-//! Takes the file and what lies beside it. Returns nothing, or a sentence with what is wrong and what to do.
-//! Guarantees an answer within a second, whatever the file's size, and changes neither the database nor its log.
+//! Checks whether a file can be the database before anything is written to it.
+//! Takes the file and its side files; returns nothing, or a sentence with the problem and the fix.
+//! Guarantees a result within a second for a file of any size, and changes neither the database nor
+//! its log.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -13,40 +14,41 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::beside;
 use super::restore::STAGED;
 
-/// How long the look at the pages may take; of a file that needs longer, the first part is checked.
+/// Time limit for checking the pages; of a large file only the first part is checked.
 const PATIENCE: Duration = Duration::from_millis(500);
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// What a write-ahead log begins with; the last bit is the byte order of its checksums.
+/// The first bytes of a write-ahead log; the last bit is the byte order of its checksums.
 const LOG_MAGIC: u32 = 0x377f_0682;
 const LOG_HEADER: u64 = 32;
 const FRAME_HEADER: u64 = 24;
 
 const RESTORE: &str = "Put a backup in its place with `clickstamp restore FILE`";
 
-/// The fields of a database's first page that tell it from another one.
+/// The fields of a database's first page that identify it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
     page_bytes: u64,
-    /// `None` when another program wrote the file and did not keep the count.
+    /// `None` if another program wrote the file and did not update the count.
     pages: Option<u64>,
-    /// Grows with every change of the tables, and when a copy is made.
+    /// Increases with every change of the tables, and when a copy is made.
     schema: u32,
 }
 
-/// What a write-ahead log says about the database it was written for.
+/// What a write-ahead log contains about its database.
 struct Log {
     page_bytes: u64,
-    /// Of the newest first page in it.
+    /// From the newest first page in it.
     schema: Option<u32>,
 }
 
-/// What keeps a file from being the database.
+/// Why a file can't be the database.
 pub(super) struct Fault {
     pub(super) what: String,
     advice: String,
 }
 
-/// Refuses what is no database, was cut short, or lies beside the log of another database. A missing file is a new installation.
+/// Refuses a file that is not a database, is truncated, or has the log of another database. A
+/// missing file is a new installation.
 pub(crate) fn ensure_opens(path: &Path) -> Result<()> {
     if !path.exists() {
         return ensure_new(path);
@@ -57,7 +59,7 @@ pub(crate) fn ensure_opens(path: &Path) -> Result<()> {
     }
 }
 
-/// What is wrong with the first page, the length or the log of a file that is there.
+/// Returns what is wrong with the first page, the length or the log of an existing file.
 pub(super) fn find_fault(path: &Path) -> Result<Option<Fault>> {
     let (log_path, shown) = (beside(path, "-wal"), path.display());
     let fault = |what, advice| Ok(Some(Fault { what, advice }));
@@ -72,7 +74,7 @@ pub(super) fn find_fault(path: &Path) -> Result<Option<Fault>> {
     };
     let has_log = has_content(&log_path);
     let whole = header.pages.map(|pages| pages.saturating_mul(header.page_bytes));
-    // With a log beside it, a file may be shorter than it says: the rest is in the log.
+    // With a log, a file may be shorter than its header says: the rest is in the log.
     if let Some(whole) = whole.filter(|whole| !has_log && bytes < *whole) {
         let what = format!("{shown} is damaged: it has {bytes} bytes of {whole}");
         return fault(what, RESTORE.to_owned());
@@ -98,7 +100,7 @@ pub(super) fn has_content(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.len() > 0)
 }
 
-/// Without a file, what lies around tells a new installation from a lost database.
+/// Without a file, the side files show whether this is a new installation or a lost database.
 fn ensure_new(path: &Path) -> Result<()> {
     let shown = path.display();
     if has_content(&beside(path, STAGED)) {
@@ -113,7 +115,8 @@ fn ensure_new(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Looks at the tables and, as far as time allows, at every page. Only for a file that nobody has open: the log is read into memory first.
+/// Checks the tables and, as far as time allows, every page. Only for a file that nobody has open:
+/// the log is read into memory first.
 pub(crate) fn ensure_undamaged(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
@@ -129,7 +132,7 @@ pub(crate) fn ensure_undamaged(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What SQLite finds wrong with a file; `None` when it finds nothing, or nothing in time.
+/// Returns SQLite's verdict on a file; `None` if it is fine, or the time limit was reached.
 pub(super) fn quick_check(path: &Path, patience: Option<Duration>) -> Result<Option<String>> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("could not open {}", path.display()))?;
@@ -146,7 +149,7 @@ pub(super) fn quick_check(path: &Path, patience: Option<Duration>) -> Result<Opt
     let found = connection.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0));
     drop(done);
     if let Some(watch) = watch {
-        let _ = watch.join(); // It cannot panic, and an interrupt too late interrupts nothing.
+        let _ = watch.join(); // It can't panic, and a late interrupt has no effect.
     }
     match found {
         Ok(verdict) => Ok((verdict != "ok").then(|| one_line(&verdict))),
@@ -164,7 +167,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `None` when it does not begin like a SQLite database.
+/// `None` if it does not begin like a SQLite database.
 fn read_header(path: &Path) -> Result<Option<Header>> {
     let mut file =
         File::open(path).with_context(|| format!("could not open {}", path.display()))?;
@@ -187,7 +190,7 @@ fn header(bytes: &[u8]) -> Option<Header> {
     Some(Header { page_bytes, pages, schema: number(bytes, 40)? })
 }
 
-/// `None` when it is no log, or one that was never filled: SQLite ignores it then.
+/// `None` if it is not a log, or an empty one, which SQLite ignores.
 fn read_log(path: &Path) -> Result<Option<Log>> {
     let mut file =
         File::open(path).with_context(|| format!("could not open {}", path.display()))?;
@@ -206,7 +209,7 @@ fn read_log(path: &Path) -> Result<Option<Log>> {
         let mut frame = [0; 124]; // The frame's header, and the first hundred bytes of its page.
         file.seek(SeekFrom::Start(at))?;
         file.read_exact(&mut frame).context("could not read the database's log")?;
-        // Frames with other salts are left over from before the log was begun again.
+        // Frames with other salts are left from before the log was restarted.
         if frame[8..16] != start[16..24] {
             break;
         }

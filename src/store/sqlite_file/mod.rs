@@ -1,6 +1,8 @@
-//! The SQLite file as a file: where it is, how a new one is made, how a connection names it.
-//! Takes the path the operator gave. Returns one absolute path that every connection of every process uses.
-//! Guarantees that a path is never read as a URL, and that a new file is whole and private before it has its final name.
+//! The SQLite file: its path, its creation, its URL.
+//! Takes the path from the operator; returns one absolute path that every connection of every
+//! process uses.
+//! Guarantees that a path is never read as a URL, and that a new file is complete and private
+//! before it has its final name.
 
 mod examine;
 mod restore;
@@ -17,7 +19,7 @@ use rusqlite::Connection;
 pub(super) use examine::{ensure_opens, ensure_undamaged};
 pub(crate) use restore::{Counted, Staged};
 
-/// Everything but what separates directories and extensions.
+/// All characters except the separators of directories and extensions.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-');
 
 /// How a connection may use the file.
@@ -27,7 +29,8 @@ pub(super) enum Access {
     Write,
 }
 
-/// The one path of a database, whatever links or `..` lead to it. The file itself need not exist; its directory must.
+/// The canonical path of a database, whatever links or `..` lead to it. The file need not exist,
+/// but its directory must.
 pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     let located = match path.canonicalize() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -50,7 +53,8 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf> {
     Ok(located)
 }
 
-/// The URL under which the shared driver opens exactly this file: it decodes what is between `sqlite://` and `?`.
+/// The URL with which the shared driver opens exactly this file: it decodes what is between
+/// `sqlite://` and `?`.
 pub(super) fn url(path: &Path, access: Access) -> Result<String> {
     let path = path.to_str().context("a located path is UTF-8")?;
     let mode = match access {
@@ -60,7 +64,8 @@ pub(super) fn url(path: &Path, access: Access) -> Result<String> {
     Ok(format!("sqlite://{}?mode={mode}", utf8_percent_encode(path, IN_A_PATH)))
 }
 
-/// Makes a new, empty database unless there is one. It gets its name only when it is whole: an empty file would be taken for a lost database.
+/// Creates an empty database unless there is one. It gets its name only when it is complete,
+/// because an empty file would look like a lost database.
 pub(super) fn create(path: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
@@ -72,22 +77,22 @@ pub(super) fn create(path: &Path) -> Result<()> {
         let connection = Connection::open(&unfinished)?;
         connection.execute_batch("pragma journal_mode = wal; pragma user_version = 0;")?;
         connection.close().map_err(|(_, error)| error)?;
-        // A link, unlike a renaming, never replaces what another process has made meanwhile.
+        // Unlike a rename, a link never replaces a file that another process created meanwhile.
         match std::fs::hard_link(&unfinished, path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
             _ => sync_directory(path),
         }
     })();
-    let _ = std::fs::remove_file(&unfinished); // What stays behind is an empty database under a name that nothing reads.
+    let _ = std::fs::remove_file(&unfinished); // A leftover is an empty database with a name that nothing reads.
     created.with_context(|| format!("could not create the database {}", path.display()))
 }
 
-/// Opens a file that only its owner may read, and creates it if need be.
+/// Opens a file that only its owner may read, and creates it if necessary.
 pub(super) fn private(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
     options.create(true).mode(0o600).open(path)
 }
 
-/// `path` with something behind it: `clickstamp.db-wal`.
+/// Appends a suffix to a path: `clickstamp.db-wal`.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);

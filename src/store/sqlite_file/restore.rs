@@ -1,7 +1,8 @@
-//! Puts a backup into the place of the database.
-//! Takes the database's path and a copy. Returns what the copy holds and, once it is in place, where the replaced files are.
-//! Guarantees that nothing is deleted, that what is put in place is exactly what was checked, and that a crash in between
-//! leaves either the old database, the new one, or a start that refuses and says so.
+//! Replaces the database with a backup.
+//! Takes the database's path and a copy; returns what the copy contains, and where the replaced
+//! files are after the replacement.
+//! Guarantees that nothing is deleted, that exactly the checked copy is put in place, and that a
+//! crash leaves either the old database, the new one, or a start that refuses with an explanation.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -14,35 +15,36 @@ use super::super::sqlite_lock::DirectoryLock;
 use super::examine::{find_fault, has_content, quick_check};
 use super::{beside, locate, private, sync_directory};
 
-/// Where a copy is checked before it becomes the database.
+/// The suffix of a copy that is checked before it becomes the database.
 pub(super) const STAGED: &str = ".restoring";
 
-/// Rows worth telling of before a restore: what they are called, their table, and the column with their time.
+/// Rows to report before a restore: their name, their table, and the column with their time.
 pub(crate) struct Counted {
     pub(crate) noun: &'static str,
     pub(crate) of: &'static str,
     pub(crate) at: &'static str,
 }
 
-/// What a copy holds.
+/// The contents of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) bytes: u64,
-    /// Noun, number, and the milliseconds of the newest.
+    /// Name, number, and the newest time in milliseconds.
     pub(crate) rows: Vec<(&'static str, i64, Option<i64>)>,
 }
 
-/// A checked copy beside the database, ready to take its place. Dropping it removes it.
+/// A checked copy beside the database. Dropping it removes it.
 pub(crate) struct Staged {
     database: PathBuf,
     file: PathBuf,
     pub(crate) contents: Contents,
-    /// From the first file moved aside the staged copy is what a start must not overlook.
+    /// True from the first moved file on: then a start must find the staged copy, so it is not
+    /// removed.
     is_under_way: bool,
     _lock: DirectoryLock,
 }
 
-/// The replaced files: where each was, and where it is now.
+/// The replaced files: their old and new paths.
 pub(crate) struct Restored {
     pub(crate) kept: Vec<(PathBuf, PathBuf)>,
 }
@@ -51,7 +53,8 @@ impl Staged {
     /// Copies `copy` beside the database and checks it there. The copy itself is only read.
     ///
     /// # Errors
-    /// When a server has the database, or the copy is damaged, empty, or not a Clickstamp database that this program knows.
+    /// If a server uses the database, or the copy is damaged, empty, or not a database of a known
+    /// Clickstamp version.
     pub(crate) fn prepare(database: &Path, copy: &Path, counted: &[Counted]) -> Result<Self> {
         ensure!(copy.is_file(), "there is no file {}", copy.display());
         let lock = DirectoryLock::take(database)?;
@@ -78,12 +81,13 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Whether something is there that would be moved aside.
+    /// True if there are files that would be replaced.
     pub(crate) fn replaces(&self) -> bool {
         self.database.exists()
     }
 
-    /// Copies the file, and its log if it has one: a copy by hand of a database in use is two files.
+    /// Copies the file, and its log if it has one: a copy by hand of a database in use is two
+    /// files.
     fn fill(&self, copy: &Path) -> Result<()> {
         for ending in ["", "-wal"] {
             let (from, to) = (beside(copy, ending), beside(&self.file, ending));
@@ -95,14 +99,14 @@ impl Staged {
                 std::io::copy(&mut source, &mut target)
                     .with_context(|| format!("could not copy {}", from.display()))?;
             } else if to.exists() {
-                std::fs::remove_file(&to)?; // Of an earlier restore that did not finish.
+                std::fs::remove_file(&to)?; // Left by an earlier restore that did not finish.
             }
         }
         Ok(())
     }
 
     fn check(&self, counted: &[Counted]) -> Result<Contents> {
-        // Folds the log into the file, so that one file is all there is.
+        // Merges the log into the file, so that one file is all there is.
         let connection = Connection::open(&self.file)?;
         let folded = connection.execute_batch("pragma journal_mode = delete;");
         folded.context("it is damaged")?;
@@ -135,10 +139,10 @@ impl Staged {
         Ok(Contents { bytes: file.metadata()?.len(), rows })
     }
 
-    /// Moves the database and its side files aside, under a name that ends in `suffix`, and the copy into its place.
+    /// Moves the database and its side files to names with `suffix`, and the copy into its place.
     ///
     /// # Errors
-    /// When a file cannot be moved; what was moved so far is where the error says.
+    /// If a file can't be moved; the error says where the moved ones are.
     pub(crate) fn put_in_place(mut self, suffix: &str) -> Result<Restored> {
         let aside = beside(&self.database, &format!(".before-restore-{suffix}"));
         ensure!(
@@ -148,8 +152,8 @@ impl Staged {
         );
         let mut kept = Vec::new();
         self.is_under_way = true;
-        // The database first: without it, a log that is left refuses a start. The other way around, an old database without
-        // its newest rows would serve.
+        // The database first: a log without it refuses a start. In the other order, an old database
+        // without its newest rows could be served.
         for ending in ["", "-wal", "-shm"] {
             let (from, to) = (beside(&self.database, ending), beside(&aside, ending));
             if from.exists() {
@@ -174,7 +178,7 @@ impl Drop for Staged {
             if self.is_under_way && ending.is_empty() {
                 continue;
             }
-            // Not there once it is in place; a left-over keeps nobody from a new restore.
+            // It no longer exists once it is in place; a leftover does not prevent another restore.
             let _ = std::fs::remove_file(beside(&self.file, ending));
         }
     }

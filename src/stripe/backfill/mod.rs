@@ -1,6 +1,8 @@
-//! Fetching what we missed.
-//! In: how many days back. Out: stored events of origin `backfill`, waiting to be processed like any webhook.
-//! Promise: what is stored was asked of Stripe, once per event; a run that breaks off goes on where it stopped.
+//! Fetches missed events from Stripe.
+//! Takes the number of days to go back; stores events of origin `backfill`, which wait to be
+//! processed like any webhook.
+//! Guarantees that each event is stored once, and that a run that was interrupted continues where
+//! it stopped.
 //! Source: docs.stripe.com/api/events/list (30 days), docs.stripe.com/api/checkout/sessions/list.
 
 mod table;
@@ -39,27 +41,27 @@ pub struct Wanted {
     pub undelivered: bool,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Backfilled {
-    /// True when it went on where an earlier run had stopped.
+    /// True if it continued an earlier run.
     pub resumed: bool,
     /// Events that Stripe listed.
     pub events: u64,
-    /// Sessions that Stripe listed, from before the time it keeps events.
+    /// Checkout sessions that Stripe listed, from before the time for which it keeps events.
     pub sessions: u64,
-    /// Of both, how many were new here.
+    /// How many of both were new here.
     pub stored: u64,
-    /// Of these, the ones that nothing can be read of: stored as they came, and shown as failed.
+    /// The new ones that can't be read at all: stored unchanged, and shown as failed.
     pub unreadable: Vec<String>,
 }
 
-/// A list of Stripe's that is read.
+/// A list of Stripe's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     Events,
     Undelivered,
-    /// Completed checkout sessions, for the time of which there are no events any more.
+    /// Completed checkout sessions, for the time before the oldest event.
     Sessions,
 }
 
@@ -80,14 +82,14 @@ impl List {
     }
 }
 
-/// Whose list it is.
+/// A list of an account.
 struct Place<'a> {
     source: &'a Source,
     account: &'a str,
     list: List,
 }
 
-/// A part of a list: created from … until, without the second, from after the cursor.
+/// A part of a list: items created from `from` to before `until`, after the cursor.
 #[derive(Clone, Debug)]
 struct Stretch {
     from: Timestamp,
@@ -95,10 +97,11 @@ struct Stretch {
     cursor: Option<String>,
 }
 
-/// Lists and stores. Processing is the worker's.
+/// Lists events and stores them. The worker processes them.
 ///
 /// # Errors
-/// An [`ApiError`] when Stripe gives no answer that helps; what was stored until then stays, and the next run goes on after it.
+/// An [`ApiError`] if a request fails; what was stored until then stays, and the next run continues
+/// after it.
 pub(crate) async fn run(
     store: &Store,
     api: &Api,
@@ -108,7 +111,8 @@ pub(crate) async fn run(
 ) -> Result<Backfilled> {
     let mut done = Backfilled::default();
     let (now, days) = (clock.now(), wanted.days.max(1));
-    // A second is Stripe's grain; what is created during the run reaches us by webhook or the next run.
+    // Stripe's times are whole seconds. Events created during the run arrive by webhook or in the
+    // next run.
     let until = now.plus(Duration::from_secs(1));
     let list = if wanted.undelivered { List::Undelivered } else { List::Events };
     let oldest = now.minus(DAY * days.min(EVENT_DAYS));
@@ -121,7 +125,7 @@ pub(crate) async fn run(
     Ok(done)
 }
 
-/// Reads a list, first the rest of an earlier run that broke off.
+/// Reads a list, starting with the rest of an earlier run that was interrupted.
 async fn read_list(
     store: &Store,
     api: &Api,
@@ -157,7 +161,8 @@ async fn read_stretch(
     let mut cursors = Cursors::from(stretch.cursor.clone());
     loop {
         let page = match page(api, place, &stretch).await {
-            // What the cursor names is no longer listed: begin the stretch again, repeats cost nothing.
+            // The cursor's item is no longer listed: read the stretch from its start, because
+            // repeats are ignored.
             Err(ApiError::Missing(_) | ApiError::Invalid(_)) if stretch.cursor.is_some() => {
                 stretch.cursor = None;
                 continue;
@@ -168,7 +173,7 @@ async fn read_stretch(
         let moved = cursors.move_on(place.list.path(), page.next);
         stretch.cursor.clone_from(&cursors.last);
         if moved.is_err() {
-            stretch.cursor = None; // The next run begins again, and is not stuck at once.
+            stretch.cursor = None; // The next run starts over, so it is not stuck at once.
         }
         let mut tx = store.begin().await?;
         for item in &page.data {
@@ -224,19 +229,19 @@ async fn store_item(
     Ok(Stored { is_new, unreadable })
 }
 
-/// What became of an item of a list.
+/// The result of storing an item of a list.
 struct Stored {
     is_new: bool,
-    /// What it is known by, where nothing else can be read of it.
+    /// The event ID, if nothing else can be read.
     unreadable: Option<String>,
 }
 
-/// What Stripe lists is kept, even if it is no event at all.
+/// The envelope of a listed item, which is stored even if it is not an event at all.
 fn envelope_of(body: &[u8]) -> event::Envelope {
     event::envelope(body).unwrap_or_else(|| event::broken_envelope(body))
 }
 
-/// Stores an event that Stripe's API gave us; false when it was here.
+/// Stores an event from Stripe's API; returns false if it was stored before.
 pub(super) async fn store_body(
     tx: &mut crate::store::Tx,
     now: Timestamp,
@@ -261,7 +266,8 @@ pub(super) async fn store_body(
     events::insert(tx, &event).await
 }
 
-/// An object of Stripe's as the event that would have told it; its name follows from the object's, so a repeat is one.
+/// Wraps a Stripe object into the event that would have stated it. The event's ID depends on the
+/// object's, so a repeat is recognized.
 pub(super) fn as_event(kind: &str, account: &str, object: &RawValue) -> String {
     as_event_of_state(kind, "", account, object)
 }
@@ -279,7 +285,7 @@ pub(super) fn as_event_of_state(
         created: Option<i64>,
         livemode: Option<bool>,
     }
-    // Reading it says what is wrong with it; here it only has to be kept.
+    // Errors are reported when the event is read; here it only has to be stored.
     let known: Known = serde_json::from_str(object.get()).unwrap_or_default();
     let named = || known.id.clone().filter(|id| !id.is_empty());
     let id = named().unwrap_or_else(|| ids::sha256_hex(object.get().as_bytes())[..32].to_owned());

@@ -1,5 +1,5 @@
 //! SQL of `stripe_backfills`.
-//! In: how far a list was read. Out: where to go on. Private to this room.
+//! Takes how far a list was read; returns where to continue. Private to this module.
 
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use super::{Place, Stretch};
 use crate::store::{Store, sql};
 
-/// Where an earlier run was stopped.
+/// Where an earlier run stopped.
 pub(super) async fn unfinished(store: &Store, place: &Place<'_>) -> Result<Option<Stretch>> {
     let row = sql("select from_ms, until_ms, cursor
            from stripe_backfills
@@ -26,7 +26,8 @@ pub(super) async fn unfinished(store: &Store, place: &Place<'_>) -> Result<Optio
     }))
 }
 
-/// Notes how far a stretch was read, in the transaction that stored its items; its end removes the note.
+/// Records how far a stretch was read, in the transaction that stored its items. The end of the
+/// stretch deletes the record.
 pub(super) async fn note(
     tx: &mut AnyConnection,
     place: &Place<'_>,
@@ -55,6 +56,6 @@ pub(super) async fn note(
     .set("cursor", cursor)
     .execute(tx)
     .await
-    .context("could not note how far the backfill is")?;
+    .context("could not record how far the backfill is")?;
     Ok(())
 }

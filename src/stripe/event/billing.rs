@@ -1,6 +1,8 @@
-//! Invoices, their payments, and subscriptions.
-//! In: an object of an `invoice.*`, `invoice_payment.*` or `customer.subscription.*` event, of any API version. Out: the payment it states, or what it teaches.
-//! Promise: the newer path first, then the older one; the version itself is never asked.
+//! Reads invoices, their payments, and subscriptions.
+//! Takes an object of an `invoice.*`, `invoice_payment.*` or `customer.subscription.*` event, in
+//! any API version; returns the facts that it states.
+//! Guarantees that a newer field is read first, then the older one; the version itself is never
+//! checked.
 //! Source: docs.stripe.com/api/invoices/object, /api/invoice-payment/object, /changelog/basil.
 
 use serde_json::Value;
@@ -12,8 +14,9 @@ use super::fields::{
 use crate::conversion::payment::{Amounts, Contract, PayFact, Payment, Teller, Told};
 use crate::money::share;
 
-/// Reads a paid invoice; `None` when nothing was paid, whatever its total, and it begins no subscription. The invoice of a downgrade has a
-/// negative total; that Stripe sends it as paid with 0 was not confirmed on a live account.
+/// Reads a paid invoice; `None` if nothing was paid, whatever its total, and it starts no
+/// subscription. The invoice of a downgrade has a negative total; that Stripe sends it as paid with
+/// 0 was not confirmed on a live account.
 pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Payment>, String> {
     let reason = text(&object["billing_reason"]);
     let amounts = invoice_amounts(object)?;
@@ -46,7 +49,7 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
     Ok(Some(Payment {
         was_paid_outside_stripe: was_paid_outside_stripe(object, reason.as_deref()),
         told: [(Teller::Invoice, told)].into(),
-        // An invoice without a reason is an invoice nevertheless.
+        // An invoice without a reason is still an invoice.
         billing_reason: Some(reason.unwrap_or_else(|| "unknown".to_owned())),
         invoices: one(Some(needed_id(object)?)),
         payment_intents: one(reference(&object["payment_intent"])),
@@ -72,7 +75,8 @@ fn of_lines(object: &Value) -> Option<String> {
     })
 }
 
-/// True for an invoice that was made by hand and paid without any attempt of Stripe's to charge for it.
+/// True for an invoice that was created by hand and paid without any attempt by Stripe to charge
+/// for it.
 fn was_paid_outside_stripe(object: &Value, reason: Option<&str>) -> bool {
     let has_payment =
         reference(&object["payment_intent"]).is_some() || reference(&object["charge"]).is_some();
@@ -81,8 +85,8 @@ fn was_paid_outside_stripe(object: &Value, reason: Option<&str>) -> bool {
     reason == Some("manual") && is_outside && !has_payment
 }
 
-/// What was paid. Up to 2025-02-24 money paid outside Stripe is not in `amount_paid`; `amount_due` is the total without what came from the
-/// customer's balance.
+/// The amounts that were paid. Up to API version 2025-02-24, `amount_paid` lacks money paid outside
+/// Stripe; `amount_due` is the total without the part paid from the customer's balance.
 fn invoice_amounts(object: &Value) -> Result<Amounts, String> {
     let currency = needed_currency(object)?;
     let whole = side_amount(object, "total");
@@ -112,7 +116,7 @@ fn invoice_amounts(object: &Value) -> Result<Amounts, String> {
     })
 }
 
-/// Reads what ties an invoice to the payment intent or charge that paid it.
+/// Reads which payment intent or charge paid an invoice.
 pub(super) fn read_invoice_payment(object: &Value, around: &Around) -> Result<Payment, String> {
     let invoice = reference(&object["invoice"]).ok_or("data.object.invoice is missing")?;
     let payment = &object["payment"];
@@ -128,7 +132,7 @@ pub(super) fn read_invoice_payment(object: &Value, around: &Around) -> Result<Pa
     })
 }
 
-/// Reads whose subscription it is.
+/// Reads a subscription and its customer.
 pub(super) fn read_subscription(object: &Value, around: &Around) -> Result<Contract, String> {
     Ok(Contract {
         account: around.account.clone(),

@@ -1,7 +1,9 @@
-//! Payment intents, charges, refunds and disputes.
-//! In: an object of such an event, of any API version. Out: what it states, teaches, or takes back.
-//! Promise: an adjustment names its payment by charge and payment intent only; nothing is guessed by amount.
-//! Source: docs.stripe.com/api/payment_intents/object, /api/charges/object, /api/refunds/object, /api/disputes/object.
+//! Reads payment intents, charges, refunds and disputes.
+//! Takes an object of such an event, in any API version; returns the facts that it states.
+//! Guarantees that a refund or dispute is linked to its payment by charge and payment intent only,
+//! never by amount.
+//! Source: docs.stripe.com/api/payment_intents/object, /api/charges/object, /api/refunds/object,
+//! /api/disputes/object.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,7 @@ use crate::conversion::adjustment::{Charge, Dispute, DisputeState, Refund};
 use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
 use crate::money::{Currency, Money};
 
-/// Reads a payment intent that succeeded, was canceled, or holds an authorization that waits for its capture.
+/// Reads a payment intent that succeeded, was canceled, or was authorized and not captured yet.
 pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Payment, String> {
     let told = match around.kind.as_str() {
         "payment_intent.canceled" => Told { pay_fact: PayFact::Failed, ..Told::default() },
@@ -41,7 +43,8 @@ pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Pay
     })
 }
 
-/// True where the seller captures. A checkout may set this for one payment method only, and then the intent itself does not say so.
+/// True if the seller captures the money later. A checkout may set this for one payment method
+/// only, and then the intent does not say so.
 fn is_captured_by_hand(object: &Value, around: &Around) -> bool {
     let is_in_part = side_amount(object, "amount_received")
         .zip(side_amount(object, "amount"))
@@ -66,7 +69,7 @@ fn received(object: &Value, around: &Around) -> Result<Told, String> {
     })
 }
 
-/// An authorization; nothing once all of it was captured.
+/// Reads an authorization; states nothing once all of it was captured.
 fn authorized(object: &Value, around: &Around) -> Result<Told, String> {
     if side_amount(object, "amount_capturable") == Some(0) {
         return Ok(Told::default());
@@ -79,13 +82,14 @@ fn authorized(object: &Value, around: &Around) -> Result<Told, String> {
     })
 }
 
-/// Reads a charge: it states no payment, but ties objects together and says what was captured, released and given back of it.
+/// Reads a charge. It creates no conversion, but links objects and states what was captured,
+/// released and refunded.
 pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, String> {
     let (id, whole) = (needed_id(object)?, needed_amount(object, "amount")?);
     let currency = needed_currency(object)?;
     let refunded = amount(object, "amount_refunded")?.unwrap_or(0);
     let captured = captured(object)?;
-    // Of what was never captured, the rest was released and not given back.
+    // The part that was never captured was released, which is no refund.
     let is_given_back = refunded > captured.map_or(0, |captured| (whole - captured).max(0));
     let details = &object["billing_details"];
     let address = &details["address"];
@@ -121,12 +125,12 @@ pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, St
     })
 }
 
-/// What was captured of a charge; `None` where it does not say, which means all of it.
+/// The captured amount of a charge; `None` if it is not stated, which means all of it.
 fn captured(object: &Value) -> Result<Option<i64>, String> {
     let amount = amount(object, "amount_captured")?;
     Ok(match object["captured"].as_bool() {
         Some(false) => Some(amount.unwrap_or(0)),
-        // A delayed method may say that it is captured before its amount is.
+        // A delayed payment method may be marked as captured before the amount is stated.
         Some(true) => amount.filter(|captured| *captured > 0),
         None => amount,
     })
@@ -152,7 +156,8 @@ pub(super) fn read_dispute(object: &Value, around: &Around) -> Result<Payment, S
     let charge = reference(&object["charge"]);
     let dispute = Dispute {
         state: match object["status"].as_str() {
-            // The older word for a dispute that ended because the charge had been refunded: it takes nothing.
+            // The older status of a dispute that ended because the charge had been refunded: it
+            // takes nothing.
             Some("won" | "charge_refunded") => DisputeState::Won,
             Some("lost") => DisputeState::Lost,
             Some("prevented") => DisputeState::Inquiry,
@@ -167,12 +172,13 @@ pub(super) fn read_dispute(object: &Value, around: &Around) -> Result<Payment, S
     Ok(Payment { disputes, ..adjustment(object, charge, around)? })
 }
 
-/// An amount with its currency, where there is one.
+/// An amount with its currency, if both are stated.
 fn sum(object: &Value) -> Result<Option<(i64, Currency)>, String> {
     Ok(amount(object, "amount")?.zip(currency(&object["currency"])))
 }
 
-/// What refunds and disputes have in common: the payment they are about. Both references may be expanded, and then know more.
+/// The payment that a refund or dispute is about. Both references may be expanded objects, which
+/// contain more.
 fn adjustment(object: &Value, charge: Option<String>, around: &Around) -> Result<Payment, String> {
     let intent = reference(&object["payment_intent"])
         .or_else(|| reference(&object["charge"]["payment_intent"]));
@@ -187,7 +193,7 @@ fn adjustment(object: &Value, charge: Option<String>, around: &Around) -> Result
     })
 }
 
-/// A charge of which only the ID is known.
+/// A charge with an ID and no other facts.
 fn bare(id: Option<String>) -> BTreeMap<String, Charge> {
     id.map(|id| (id, Charge::default())).into_iter().collect()
 }

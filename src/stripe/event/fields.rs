@@ -1,6 +1,7 @@
-//! Single fields of Stripe's objects.
-//! In: a JSON value. Out: text, references, amounts, times, or nothing.
-//! Promise: absent, null and empty mean the same, and a reference may be text or the expanded object. Only amounts can be wrong, and say where.
+//! Reads single fields of Stripe objects.
+//! Takes a JSON value; returns text, references, amounts or times, or nothing.
+//! Guarantees that absent, null and empty mean the same, and that a reference may be text or the
+//! expanded object. Only amounts can be wrong, and the error names the field.
 
 use serde_json::{Number, Value};
 
@@ -8,14 +9,15 @@ use crate::clock::Timestamp;
 use crate::conversion::payment::Metadata;
 use crate::money::Currency;
 
-/// Longest text kept of an envelope or an object; Stripe's are far shorter.
+/// Maximum length of a stored text; Stripe's are far shorter.
 const MAX_TEXT_CHARS: usize = 200;
-/// Longest metadata value kept; Stripe allows 500.
+/// Maximum length of a stored metadata value; Stripe allows 500.
 const MAX_METADATA_CHARS: usize = 500;
-/// Most digits of an amount: Stripe documents twelve at most.
+/// Maximum amount; Stripe documents twelve digits at most.
 const MAX_AMOUNT: i64 = 999_999_999_999_999;
 
-/// A whole, non-negative number of minor units; absent and null are `None`. For amounts that are counted: a wrong one is an error.
+/// A whole, non-negative number of minor units; absent and null are `None`. For amounts that are
+/// counted: a wrong one is an error.
 pub(super) fn amount(object: &Value, key: &str) -> Result<Option<i64>, String> {
     match &object[key] {
         Value::Null => Ok(None),
@@ -29,29 +31,29 @@ pub(super) fn amount(object: &Value, key: &str) -> Result<Option<i64>, String> {
     }
 }
 
-/// A number without a fraction, also when it is written `1000.0`.
+/// A number without a fraction, even if it is written as `1000.0`.
 fn whole(number: &Number) -> Option<i64> {
     number.as_i64().or_else(|| number.to_string().strip_suffix(".0")?.parse().ok())
 }
 
-/// An amount beside the one that is counted (tax, discount, subtotal): left out where it cannot be read, because the payment must not be
-/// lost over it.
+/// An informative amount (tax, discount, subtotal): ignored if it can't be read, so that the
+/// payment is not lost because of it.
 pub(super) fn side_amount(object: &Value, key: &str) -> Option<i64> {
     amount(object, key).ok().flatten()
 }
 
-/// An amount that must be there.
+/// A required amount.
 pub(super) fn needed_amount(object: &Value, key: &str) -> Result<i64, String> {
     amount(object, key)?.ok_or_else(|| format!("data.object.{key} is missing"))
 }
 
-/// A currency that must be there.
+/// A required currency.
 pub(super) fn needed_currency(object: &Value) -> Result<Currency, String> {
     currency(&object["currency"])
-        .ok_or_else(|| "data.object.currency is no currency code".to_owned())
+        .ok_or_else(|| "data.object.currency is not a currency code".to_owned())
 }
 
-/// The object's own ID, which must be there.
+/// The object's own ID, which is required.
 pub(super) fn needed_id(object: &Value) -> Result<String, String> {
     text(&object["id"]).ok_or_else(|| "data.object.id is missing".to_owned())
 }
@@ -71,7 +73,8 @@ pub(super) fn currency(value: &Value) -> Option<Currency> {
     value.as_str().and_then(Currency::parse)
 }
 
-/// Text, cut, without the NUL that PostgreSQL cannot store; absent, null, empty and other types are `None`.
+/// Text, truncated, without the NUL that PostgreSQL can't store; absent, null, empty and other
+/// types are `None`.
 pub(super) fn text(value: &Value) -> Option<String> {
     let text = value.as_str().map(str::trim).filter(|text| !text.is_empty())?;
     Some(cut(text, MAX_TEXT_CHARS))
@@ -86,14 +89,14 @@ pub(super) fn reference(value: &Value) -> Option<String> {
     text(value).or_else(|| text(&value["id"]))
 }
 
-/// A set of one or none.
+/// A collection of no or one item.
 pub(super) fn one<C: Default + Extend<String>>(id: Option<String>) -> C {
     let mut set = C::default();
     set.extend(id);
     set
 }
 
-/// Text that is an address. Anything else (a web page's mask, say) is left out and harms nothing.
+/// A text that is an email address. Anything else, such as a masked address, is ignored.
 pub(super) fn email(value: &Value) -> Option<String> {
     text(value).filter(|text| {
         text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'))
@@ -112,7 +115,7 @@ pub(super) fn metadata(value: &Value) -> Metadata {
         .collect()
 }
 
-/// Seconds since 1970.
+/// A time in seconds since 1970.
 pub(super) fn time(value: &Value) -> Option<Timestamp> {
     value.as_i64().map(Timestamp::from_seconds)
 }

@@ -1,7 +1,9 @@
-//! Reading a Stripe event.
-//! In: the raw body. Out: its envelope, and the `Payment` it states, or what it teaches, or why neither.
-//! Promise: unknown words are never an error, and the API version is never asked; only what is truly needed and unreadable fails the event,
-//! and then names the path. Pure. Source: docs.stripe.com/api/events.
+//! Reads Stripe events.
+//! Takes the raw body; returns its envelope, and the payment or subscription that it states, or why
+//! there is none.
+//! Pure. Unknown words are never an error, and the API version is never checked. An event fails
+//! only if a required field can't be read; the error names its path. Source:
+//! docs.stripe.com/api/events.
 
 mod billing;
 mod charge;
@@ -18,7 +20,7 @@ use crate::domain::IgnoredReason;
 use crate::ids;
 use crate::json;
 
-/// What the event says about itself.
+/// The metadata of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) account: String,
@@ -30,31 +32,31 @@ pub(crate) struct Envelope {
     pub(crate) created_at: Option<Timestamp>,
 }
 
-/// What an event comes to.
+/// What an event states.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reading {
-    /// It states a payment, or more about one.
+    /// Facts about a payment.
     Payment(Box<Payment>),
-    /// It says whose subscription one is.
+    /// Facts about a subscription.
     Contract(Box<Contract>),
-    /// It states nothing we keep a ledger of.
+    /// Nothing that the ledger uses.
     Ignored(IgnoredReason),
-    /// It should state a payment but cannot be read; the text names the path.
+    /// It should state a payment but can't be read; the text names the path.
     Unreadable(String),
 }
 
-/// The event around an object, as far as reading the object needs it.
+/// The event's metadata that is needed to read its object.
 struct Around {
     kind: String,
     account: String,
     livemode: bool,
     source_id: String,
-    /// When it happened, by Stripe's clock, else when we heard of it.
+    /// When it happened by Stripe's clock, else when it was received.
     at: Timestamp,
 }
 
 impl Around {
-    /// A payment of which nothing is known but where it came from.
+    /// A payment with its origin and no other facts.
     fn payment(&self) -> Payment {
         Payment {
             account: self.account.clone(),
@@ -65,7 +67,8 @@ impl Around {
     }
 }
 
-/// Reads the envelope. `None` when the body does not even begin like a JSON object; one that is broken further on is named as far as it can be.
+/// Reads the envelope. Returns `None` if the body does not begin like a JSON object; if it is
+/// invalid further on, reads what is readable.
 pub(crate) fn envelope(body: &[u8]) -> Option<Envelope> {
     let begin = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     begin.starts_with(b"{").then(|| match json::lenient(body) {
@@ -74,7 +77,8 @@ pub(crate) fn envelope(body: &[u8]) -> Option<Envelope> {
     })
 }
 
-/// The envelope of a body that is no JSON: kept under its own ID where that can be seen, so that a repeat is one.
+/// The envelope of a body that is not JSON. It keeps the event's ID if that can be found, so that a
+/// repeat is recognized.
 pub(super) fn broken_envelope(body: &[u8]) -> Envelope {
     let known = |key: &str| json::text_of(body, key).map(Value::from).unwrap_or_default();
     let event = json!({"id": known("id"), "type": known("type"), "account": known("account")});
@@ -92,7 +96,7 @@ fn read_envelope(event: &Value, body: &[u8]) -> Envelope {
     let by_form = !object_id.starts_with("cs_test_");
     Envelope {
         account: account.unwrap_or_default(),
-        // A body without an ID is named by its bytes, so that a retry of the same bytes is a repeat.
+        // Without an ID, use a hash of the body, so that a retry of the same bytes is recognized.
         event_id: text(&event["id"])
             .unwrap_or_else(|| format!("body_{}", &ids::sha256_hex(body)[..32])),
         kind: text(&event["type"]).unwrap_or_default(),
@@ -106,7 +110,8 @@ fn read_envelope(event: &Value, body: &[u8]) -> Envelope {
     }
 }
 
-/// Reads what an event of a source states, and sums up in a sentence what was read. `received_at` stands in for a missing `created`.
+/// Reads what an event of a source states, and summarizes it in a sentence. `received_at` replaces
+/// a missing `created`.
 pub(crate) fn read(
     body: &[u8],
     source_id: &str,
@@ -114,7 +119,7 @@ pub(crate) fn read(
 ) -> (Reading, Option<String>) {
     let (event, repairs) = match json::lenient(body) {
         Ok(read) if read.value.is_object() => (read.value, read.repairs.join(", ")),
-        Ok(_) => return (Reading::Unreadable("the body is no JSON object".to_owned()), None),
+        Ok(_) => return (Reading::Unreadable("the body is not a JSON object".to_owned()), None),
         Err(place) => return (Reading::Unreadable(format!("the body is not JSON: {place}")), None),
     };
     let envelope = read_envelope(&event, body);
@@ -131,19 +136,20 @@ pub(crate) fn read(
             let mut summary = summary::of(object, &around, &reading);
             if let Some(summary) = summary.as_mut().filter(|_| !repairs.is_empty()) {
                 summary.push_str(&format!(
-                    " The body is no valid JSON ({repairs}); the rest was read."
+                    " The body is not valid JSON ({repairs}); the rest was read."
                 ));
             }
             (reading, summary)
         }
         Err(error) if repairs.is_empty() => (Reading::Unreadable(error), None),
         Err(error) => {
-            (Reading::Unreadable(format!("{error}. The body is no valid JSON: {repairs}")), None)
+            (Reading::Unreadable(format!("{error}. The body is not valid JSON: {repairs}")), None)
         }
     }
 }
 
-/// The kind of object comes from the event's type, never from an ID's prefix or the object's own word.
+/// Reads the object of an event. Its kind is taken from the event's type, never from an ID's prefix
+/// or the object's own field.
 fn read_object(object: &Value, around: &Around) -> Result<Reading, String> {
     let payment = match around.kind.as_str() {
         "checkout.session.completed" => session::read(object, around, None)?,
@@ -231,7 +237,7 @@ mod tests {
             ("checkout.session.completed", "paid", PayFact::Paid),
             ("checkout.session.completed", "no_payment_required", PayFact::Paid),
             ("checkout.session.completed", "unpaid", PayFact::Pending),
-            ("checkout.session.completed", "a word of tomorrow", PayFact::Pending),
+            ("checkout.session.completed", "a status of a later version", PayFact::Pending),
             ("checkout.session.async_payment_succeeded", "unpaid", PayFact::Paid),
             ("checkout.session.async_payment_failed", "unpaid", PayFact::Failed),
         ];
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_and_unreadable_names_its_path() {
+    fn an_unreadable_required_field_is_named_with_its_path() {
         let rows = [
             ("no amount", paid(json!({"amount_total": null})), "data.object.amount_total"),
             ("negative", paid(json!({"amount_total": -1})), "amount_total is -1"),
@@ -315,7 +321,7 @@ mod tests {
 
     #[test]
     fn other_types_are_ignored_not_failed() {
-        for kind in ["invoice.payment_succeeded", "payout.paid", "", "a.type.of.tomorrow"] {
+        for kind in ["invoice.payment_succeeded", "payout.paid", "", "a.type.of.a.later.version"] {
             let found = reading(&event(kind, &json!({})));
             assert_eq!(found, Reading::Ignored(IgnoredReason::UnsupportedType), "{kind}");
         }

@@ -1,6 +1,7 @@
-//! Checkout sessions.
-//! In: a session of a `checkout.session.*` event. Out: the payment it states, or the abandoned checkout it was.
-//! Source: docs.stripe.com/api/checkout/sessions/object.
+//! Reads checkout sessions.
+//! Takes a session of a `checkout.session.*` event; returns the payment that it states, or the
+//! abandoned checkout.
+//! Pure. Source: docs.stripe.com/api/checkout/sessions/object.
 
 use serde_json::Value;
 
@@ -12,7 +13,8 @@ use super::fields::{
 use crate::conversion::payment::{Amounts, Mode, PayFact, Payment, Presented, Teller, Told};
 use crate::money::share;
 
-/// Reads a session; `fact` is what the event's type says of the money, `None` where the session says it itself.
+/// Reads a session; `fact` is the payment status that the event's type states, `None` if the
+/// session's own status counts.
 pub(super) fn read(
     object: &Value,
     around: &Around,
@@ -64,9 +66,9 @@ pub(super) fn read(
     })
 }
 
-/// Reads a session that expired: it states no payment, but whose checkout it was.
+/// Reads an expired session: it states no payment, but which checkout was abandoned.
 pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, String> {
-    // What it would have been worth; unreadable, it is no less abandoned.
+    // The amount is informative only; an unreadable one must not hide the abandoned checkout.
     let amounts = read_amounts(object, None).ok().flatten();
     let told = Told {
         amounts,
@@ -85,7 +87,7 @@ pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, S
     })
 }
 
-/// The seller's amounts. Null is fine only where nothing could be paid.
+/// The seller's amounts. They may be null only where nothing could be paid.
 fn read_amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, String> {
     let total = amount(object, "amount_total")?;
     let Some(total) = total else {
@@ -98,11 +100,12 @@ fn read_amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, S
     let bought_in = needed_currency(object)?;
     let totals = &object["total_details"];
     let tax = side_amount(totals, "amount_tax");
-    // The old form of adaptive pricing: the session is in the buyer's currency, and the seller's stands apart.
+    // The older form of adaptive pricing: the session is in the buyer's currency, and the seller's
+    // amounts are separate.
     let conversion = &object["currency_conversion"];
     if let Some(converted) = amount(conversion, "amount_total")? {
         let seller = currency(&conversion["source_currency"])
-            .ok_or("data.object.currency_conversion.source_currency is no currency code")?;
+            .ok_or("data.object.currency_conversion.source_currency is not a currency code")?;
         let tax = tax.map(|tax| if total == 0 { tax } else { share(converted, tax, total) });
         return Ok(Some(Amounts {
             total: converted,
@@ -125,7 +128,7 @@ fn read_amounts(object: &Value, mode: Option<Mode>) -> Result<Option<Amounts>, S
     }))
 }
 
-/// What the buyer saw and paid in, where that is not the seller's currency.
+/// The amount in the buyer's currency, if it is not the seller's.
 fn presented(object: &Value) -> Option<Presented> {
     let details = &object["presentment_details"];
     let new =
@@ -137,7 +140,8 @@ fn presented(object: &Value) -> Option<Presented> {
     new.or_else(old).map(|(minor, currency)| Presented { minor, currency })
 }
 
-/// What was bought, where the event says so (only when line items were expanded by the sender, or the session is described).
+/// What was bought, if the event says so (only if the sender expanded the line items, or the
+/// session has a description).
 fn description(object: &Value) -> Option<String> {
     let item = &object["line_items"]["data"][0];
     text(&item["description"]).or_else(|| text(&object["description"]))

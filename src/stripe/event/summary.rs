@@ -1,5 +1,7 @@
-//! What was read of an event, in one sentence for the owner.
-//! In: the object and what it came to. Out: a sentence with the IDs and amounts that matter. Pure.
+//! Summarizes an event in one sentence for users.
+//! Takes the object and what was read from it; returns a sentence with the IDs and amounts that
+//! matter.
+//! Pure.
 
 use serde_json::Value;
 
@@ -8,7 +10,7 @@ use super::{Around, Reading};
 use crate::domain::IgnoredReason;
 use crate::money::Money;
 
-/// The sentence; none for events that are not read.
+/// Returns the sentence; `None` for events that are not read.
 pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<String> {
     if matches!(reading, Reading::Ignored(IgnoredReason::UnsupportedType) | Reading::Unreadable(_))
     {
@@ -25,13 +27,13 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             came_with(object)
         ),
         "checkout.session.async_payment_succeeded" => {
-            format!("The money of checkout {id} has come: {}.", money(object, "amount_total"))
+            format!("Checkout {id} was paid: {}.", money(object, "amount_total"))
         }
         "checkout.session.async_payment_failed" => {
-            format!("The money of checkout {id} did not come: {}.", money(object, "amount_total"))
+            format!("The payment of checkout {id} failed: {}.", money(object, "amount_total"))
         }
         "checkout.session.expired" => format!(
-            "Checkout {id} over {} expired unpaid; it had {}.",
+            "Checkout {id} for {} expired unpaid, with {}.",
             money(object, "amount_total"),
             came_with(object)
         ),
@@ -44,11 +46,11 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             let payment = &object["payment"];
             let by = reference(&payment["payment_intent"])
                 .or_else(|| reference(&payment["charge"]))
-                .unwrap_or_else(|| "money outside Stripe".to_owned());
+                .unwrap_or_else(|| "a payment outside Stripe".to_owned());
             format!("Invoice {} was paid by {by}.", about("invoice"))
         }
         "customer.subscription.created" => {
-            format!("Subscription {id} is one of customer {}.", about("customer"))
+            format!("Subscription {id} belongs to customer {}.", about("customer"))
         }
         "payment_intent.succeeded" => {
             format!("Payment intent {id}: {} received.", money(object, "amount_received"))
@@ -58,7 +60,7 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             money(object, "amount_capturable")
         ),
         "payment_intent.canceled" => {
-            format!("Payment intent {id} over {} was canceled.", money(object, "amount"))
+            format!("Payment intent {id} for {} was canceled.", money(object, "amount"))
         }
         "charge.captured" => format!(
             "Charge {id} of payment intent {}: {} of {} captured.",
@@ -79,11 +81,11 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             )
         }
         "charge.refunded" if object["captured"] == false => format!(
-            "The authorization of charge {id} over {} was released; no money was taken.",
+            "The authorization of charge {id} for {} was released; no money was taken.",
             money(object, "amount")
         ),
         "charge.refunded" => format!(
-            "Of charge {id}, {} of {} were given back so far.",
+            "Charge {id}: {} of {} refunded so far.",
             money(object, "amount_refunded"),
             money(object, "amount")
         ),

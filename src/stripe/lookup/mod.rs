@@ -1,7 +1,10 @@
-//! Payments that came without their checkout or their invoice: Stripe is asked for it.
-//! Takes what is missing of a payment; stores what Stripe answers as events of origin `fetched`, which are then read like any other.
-//! Nothing is asked inside a transaction; once per object, then daily for a week; what came of it is shown on the event's page.
-//! Source: docs.stripe.com/api/checkout/sessions/list (payment_intent, subscription, customer), docs.stripe.com/api/invoice-payment/list.
+//! Asks Stripe for the checkout or invoice of payments that arrived without it.
+//! Takes what a payment lacks; stores Stripe's response as events of origin `fetched`, which are
+//! then read like any other.
+//! Guarantees that no request is sent inside a transaction. Each object is requested once, then
+//! daily for a week; the result is shown on the event's page.
+//! Source: docs.stripe.com/api/checkout/sessions/list (payment_intent, subscription, customer),
+//! docs.stripe.com/api/invoice-payment/list.
 
 mod table;
 
@@ -21,29 +24,29 @@ use crate::json;
 use crate::settings::{Snapshot, Source};
 use crate::store::{AnyConnection, Store};
 
-/// The webhook of what is missing is nearly always on its way.
+/// Delay before the first request: usually the missing webhook arrives before that.
 const FIRST_AFTER: Duration = Duration::from_secs(120);
-/// The same for the checkout of a subscription, whose first invoice waits for the answer.
+/// The same for the checkout of a subscription, because its first invoice waits for the response.
 const SUBSCRIPTION_AFTER: Duration = Duration::from_secs(60);
-/// The same for the invoice of a refund, which is only needed when it was no checkout's.
+/// The same for the invoice of a refund, which is needed only if the payment had no checkout.
 const INVOICE_AFTER: Duration = Duration::from_secs(180);
-/// The same for other checkouts of a customer, which are only needed when nothing nearer was found.
+/// The same for other checkouts of a customer, which are needed only if nothing closer was found.
 const CUSTOMER_AFTER: Duration = Duration::from_secs(240);
-/// Between two questions about the same object.
+/// Time between two requests about the same object.
 const DAY: Duration = Duration::from_secs(86_400);
-/// Questions about one object: at once, then daily for a week.
+/// Maximum number of requests about one object: one, then daily for a week.
 const MAX_TRIES: i64 = 8;
-/// How long a question may take with all its tries; then another copy may ask.
+/// Maximum duration of a request with all its tries; after that, another copy may claim it.
 const LEASE: Duration = Duration::from_secs(15 * 60);
-/// Pages of one answer that are read. A customer with more checkouts than that is no buyer but a test.
+/// Maximum number of pages to read. A customer with more checkouts is a test, not a buyer.
 const MAX_PAGES: usize = 10;
 
-/// What is asked for.
+/// What to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
-    /// The checkout that a payment intent paid.
+    /// The checkout that a payment intent paid for.
     CheckoutOfIntent,
-    /// The checkout that began a subscription.
+    /// The checkout that started a subscription.
     CheckoutOfSubscription,
     /// The checkouts of a customer that may name a visit.
     CheckoutsOfCustomer,
@@ -59,7 +62,7 @@ impl Subject {
         Self::InvoiceOfIntent,
     ];
 
-    /// As stored.
+    /// The stored word.
     fn word(self) -> &'static str {
         match self {
             Self::CheckoutOfIntent => "checkout_of_intent",
@@ -73,7 +76,7 @@ impl Subject {
         Self::ALL.into_iter().find(|subject| subject.word() == word)
     }
 
-    /// After "Stripe was asked for ".
+    /// The text after "Stripe was asked for ".
     fn plain(self) -> &'static str {
         match self {
             Self::CheckoutOfIntent => "its checkout",
@@ -83,7 +86,7 @@ impl Subject {
         }
     }
 
-    /// The list, and what of it is asked for.
+    /// The list to request, and its filter.
     fn question(self, object_id: &str) -> (&'static str, Vec<(&'static str, String)>) {
         let sessions = "/v1/checkout/sessions";
         let id = object_id.to_owned();
@@ -102,7 +105,7 @@ impl Subject {
     }
 }
 
-/// A question to Stripe.
+/// A request to Stripe.
 struct Lookup {
     account: String,
     subject: Subject,
@@ -112,7 +115,8 @@ struct Lookup {
     tries: i64,
 }
 
-/// Notes what an event left missing. A second event about the same changes nothing.
+/// Records what a payment lacks after an event. A second event about the same object changes
+/// nothing.
 pub(super) async fn note(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -130,7 +134,7 @@ pub(super) async fn note(
     table::note(tx, event, subject, object_id, now.plus(after)).await
 }
 
-/// Asks one question. Answers how many it asked; 0 means that nothing is due.
+/// Sends one due request. Returns the number of requests handled; 0 means that nothing is due.
 pub(crate) async fn round(
     store: &Store,
     apis: &Apis,
@@ -143,10 +147,12 @@ pub(crate) async fn round(
     let Some(lookup) = table::claim(store, clock.now(), LEASE).await? else { return Ok(0) };
     if !table::is_wanted(store, &lookup).await? {
         let said = match lookup.subject {
-            Subject::InvoiceOfIntent => "Its invoice is known, or it was completed otherwise.",
+            Subject::InvoiceOfIntent => "Its invoice arrived, or it was completed in another way.",
             Subject::CheckoutOfIntent
             | Subject::CheckoutOfSubscription
-            | Subject::CheckoutsOfCustomer => "Its checkout arrived, or it was matched otherwise.",
+            | Subject::CheckoutsOfCustomer => {
+                "Its checkout arrived, or it was matched in another way."
+            }
         };
         table::end(store, &lookup, None, said).await?;
         return Ok(1);
@@ -167,12 +173,12 @@ pub(crate) async fn round(
     let what = lookup.subject.plain();
     let (again, said) = match (asked, kept) {
         (_, Some(found)) => (None, format!("Stripe was asked for {what}: it is {found}.")),
-        (Ok(_), None) => (Some(DAY), format!("Stripe was asked for {what}, and knows of none.")),
+        (Ok(_), None) => (Some(DAY), format!("Stripe was asked for {what}: there is none.")),
         (Err(error), None) => (Some(DAY), format!("Stripe was asked for {what}: {error}.")),
     };
     let due = again.filter(|_| lookup.tries < MAX_TRIES).map(|pause| now.plus(pause));
     let next = match due {
-        Some(_) => " It is asked again tomorrow.",
+        Some(_) => " It will be asked again tomorrow.",
         None => "",
     };
     table::end(store, &lookup, due, &format!("{said}{next}")).await?;
@@ -191,7 +197,7 @@ async fn ask(api: &Api, lookup: &Lookup) -> Result<Vec<Box<RawValue>>, ApiError>
     Ok(all)
 }
 
-/// Stores what helps of an answer; names one of it.
+/// Stores the useful items of a response; returns the ID of one of them.
 async fn keep(
     store: &Store,
     now: Timestamp,
@@ -213,7 +219,8 @@ async fn keep(
     Ok(found)
 }
 
-/// The type of event that would have told of an item, and its ID; `None` when it does not help.
+/// The event type that would have stated an item, and the item's ID; `None` if the item is not
+/// useful.
 fn helps(item: &RawValue, subject: Subject, source: &Source) -> Option<(&'static str, String)> {
     #[derive(Deserialize)]
     struct Listed {
@@ -227,7 +234,8 @@ fn helps(item: &RawValue, subject: Subject, source: &Source) -> Option<(&'static
             (status == Some("complete")).then_some(("checkout.session.completed", listed.id))
         }
         Subject::CheckoutsOfCustomer => {
-            // A checkout that names no visit has nothing to lend, and history is not fetched for its own sake.
+            // A checkout without a reference can't match a payment, and other history is not
+            // needed.
             let object = json::lenient(item.get().as_bytes()).ok()?.value;
             let names_visit = object["client_reference_id"].is_string()
                 || object["metadata"][source.metadata_key.as_str()].is_string();

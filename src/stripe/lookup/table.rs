@@ -1,5 +1,5 @@
 //! SQL of `stripe_lookups`.
-//! In: payments to ask about, and what came of it. Out: the next one to ask about. Private to this room.
+//! Takes requests and their results; returns the next one to send. Private to this module.
 
 use std::time::Duration;
 
@@ -26,20 +26,20 @@ pub(super) async fn note(
     .set("event_id", &event.id)
     .set("due_at_ms", due)
     .set("subject", subject.word())
-    .set("said", format!("It came without {}. Stripe is asked for it, if there is an API key.", subject.plain()))
+    .set("said", format!("It came without {}. Stripe is asked for it if there is an API key.", subject.plain()))
     .execute(tx)
     .await
-    .context("could not note what to ask Stripe for")?;
+    .context("could not record what to ask Stripe for")?;
     Ok(())
 }
 
-/// Claims the oldest payment to ask about, for as long as `lease`.
+/// Claims the oldest due request until `lease` ends.
 pub(super) async fn claim(
     store: &Store,
     now: Timestamp,
     lease: Duration,
 ) -> Result<Option<Lookup>> {
-    // Asked often, so it must not cost a transaction.
+    // This is called often, so check without a transaction first.
     let waiting = sql("select tries from stripe_lookups where due_at_ms <= :now limit 1");
     if waiting.set("now", now).fetch_optional(store.pool()).await?.is_none() {
         return Ok(None);
@@ -63,14 +63,14 @@ pub(super) async fn claim(
     Ok(Some(Lookup {
         account: row.get("account")?,
         subject: Subject::of_word(&row.get::<String>("subject")?)
-            .context("a question of another version")?,
+            .context("a lookup of an unknown kind")?,
         object_id: row.get("object_id")?,
         source_id: row.get("source_id")?,
         tries: row.get("tries")?,
     }))
 }
 
-/// True while a payment lacks what is asked for.
+/// True while a payment still lacks the object.
 pub(super) async fn is_wanted(store: &Store, lookup: &Lookup) -> Result<bool> {
     let text = match lookup.subject {
         Subject::CheckoutOfIntent => {
@@ -100,7 +100,7 @@ pub(super) async fn is_wanted(store: &Store, lookup: &Lookup) -> Result<bool> {
         .set("object_id", &lookup.object_id)
         .fetch_optional(store.pool())
         .await
-        .context("could not see whether it arrived")?;
+        .context("could not check whether it arrived")?;
     Ok(row.is_some())
 }
 
@@ -119,6 +119,6 @@ pub(super) async fn end(
     .set("subject", lookup.subject.word())
     .execute(&mut *tx)
     .await
-    .context("could not note what Stripe said")?;
+    .context("could not record the result of a lookup")?;
     tx.commit().await
 }

@@ -1,7 +1,7 @@
-//! The ledger written anew, from nothing but the raw events and the visits.
-//! In: a store. Out: what would differ, line by line; applied if wanted, in one transaction.
-//! Promise: it runs the very functions that process webhooks, in a shadow of the database that can write nothing real. What was
-//! delivered is not sent again; matches made by hand stay.
+//! Rebuilds the ledger from the raw events and the visits.
+//! Takes a store; returns every difference, and corrects them if asked to, in one transaction.
+//! Guarantees that it runs the same functions that process webhooks, in scratch tables that shield
+//! the real ones. Delivered messages are not sent again; matches by hand stay.
 
 mod table;
 
@@ -15,93 +15,95 @@ use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
 use crate::store::{Shadow, Store};
 
-/// Rounds of joining again after the last event, a hundred payments each; each may teach the next.
+/// Re-match batches after the last event, a hundred payments each; each batch may lead to the next.
 const REJOINS: usize = 20;
-/// The same where many payments depend on one, which is done bit by bit.
+/// The same while many payments depend on one, which is done step by step.
 const MAX_REJOINS: usize = 5_000;
 
-/// Lines compared at a time.
+/// Conversions compared per page.
 const LINES_AT_A_TIME: i64 = 200;
 
-/// Which lines are compared, and whether they are corrected.
+/// Which conversions are compared, and whether they are corrected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
-    /// Only conversions that occurred from here …
+    /// Only conversions that occurred at this time or later.
     pub from: Option<Timestamp>,
-    /// … until here, without it.
+    /// Only conversions that occurred before this time.
     pub until: Option<Timestamp>,
-    /// Correct what differs.
+    /// Correct the differences.
     pub apply: bool,
 }
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Replayed {
-    /// Events and custom requests read.
+    /// Events and requests of postbacks that were read.
     pub events: usize,
-    /// Conversions they make.
+    /// Conversions that they create.
     pub conversions: usize,
-    /// Where the ledger says something else.
+    /// Conversions that differ from the ledger.
     pub differences: Vec<Difference>,
-    /// Events that end in another state than before: their types, with the state before and now.
+    /// Events with another final state than before: their number by type, state before and state
+    /// now.
     pub events_changed: BTreeMap<String, usize>,
-    /// Conversions that were left out, because the server changed them while this ran or is about to match them again.
+    /// Conversions that were left out, because the server changed them during the replay or is
+    /// about to re-match them.
     pub moved: usize,
     /// True when the differences were corrected.
     pub applied: bool,
 }
 
-/// A line that differs.
+/// A conversion that differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
-    /// `cnv_…`; none for one that is not here yet.
+    /// `cnv_…`; `None` if it is missing here.
     pub conversion_id: Option<String>,
-    /// What the payment is known by: Stripe's ID, or the custom request's.
+    /// Its transaction ID, from Stripe or from the postback.
     pub transaction_id: String,
-    /// What about it.
+    /// The kind of difference.
     pub what: What,
-    /// Field, as it is here, as it is rebuilt; empty text for nothing.
+    /// Field, value here, rebuilt value; empty text for no value.
     pub fields: Vec<(String, String, String)>,
     #[serde(skip)]
     account: String,
-    /// Its ID in the shadow.
+    /// Its ID in the scratch tables.
     #[serde(skip)]
     rebuilt: Option<String>,
-    /// The payment that it is here, also where that is no conversion yet.
+    /// The ID of the payment here, even if it has no conversion yet.
     #[serde(skip)]
     ours: Option<String>,
 }
 
-/// How a line differs.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// It is rebuilt otherwise.
+    /// The rebuilt conversion has other values.
     Changed,
-    /// The events make one that is not here.
+    /// The events create a conversion that is missing here.
     Missing,
-    /// It is here, and no event makes it.
+    /// There is a conversion here that no event creates.
     Unfounded,
 }
 
-/// A conversion as far as it is compared.
+/// The compared fields of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     account: String,
     fields: BTreeMap<String, String>,
 }
 
-/// A rebuilt line beside the one that is here.
+/// A rebuilt conversion and the one here.
 struct Pair {
-    /// Its ID in the shadow.
+    /// Its ID in the scratch tables.
     rebuilt_id: String,
     rebuilt: Line,
-    /// The payment that it is here, also where that is no conversion yet.
+    /// The ID of the payment here, even if it has no conversion yet.
     ours: Option<String>,
     here: Option<Line>,
 }
 
-/// An event that ends otherwise than before.
+/// An event with another final state than before.
 struct Reread {
     /// `sev_…`.
     id: String,
@@ -109,11 +111,11 @@ struct Reread {
     /// State and reason.
     before: (String, Option<String>),
     now: (String, Option<String>),
-    /// The conversion it belongs to now.
+    /// The conversion that it belongs to now.
     conversion_id: Option<String>,
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Default)]
 struct Compared {
     conversions: usize,
@@ -122,11 +124,12 @@ struct Compared {
     moved: usize,
 }
 
-/// Rebuilds, compares, and corrects if wanted. `others` records what did not come from Stripe, and answers how many requests that was.
-/// The server may go on meanwhile: what it changes is left out.
+/// Rebuilds, compares, and corrects if asked to. `others` records the conversions that did not come
+/// from Stripe, and returns the number of requests. The server may keep running: what it changes
+/// meanwhile is left out.
 ///
 /// # Errors
-/// When the database does not answer: nothing was changed then, and it may run again.
+/// Fails if the database does not answer. Then nothing was changed, and it may run again.
 pub(crate) async fn run(
     store: &Store,
     ledger: Ledger<'_>,
@@ -171,7 +174,7 @@ pub(crate) async fn run(
     Ok(replayed)
 }
 
-/// Joins again until there is nothing left to join.
+/// Re-matches until nothing is left to re-match.
 async fn rejoin(shadow: &Shadow, ledger: Ledger<'_>) -> Result<()> {
     for round in 1..=MAX_REJOINS {
         let is_over = conversion::rejoin(shadow, ledger).await? == 0
@@ -180,7 +183,7 @@ async fn rejoin(shadow: &Shadow, ledger: Ledger<'_>) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("the rebuilt ledger does not come to rest; nothing was changed")
+    bail!("re-matching the rebuilt ledger does not end; nothing was changed")
 }
 
 fn ended((state, reason): &(String, Option<String>)) -> String {
@@ -190,7 +193,8 @@ fn ended((state, reason): &(String, Option<String>)) -> String {
     }
 }
 
-/// Page by page, so that a ledger of any size needs the same memory: only what differs is kept.
+/// Compares page by page, so that memory does not depend on the size of the ledger: only
+/// differences are kept.
 async fn compare(shadow: &Shadow, wanted: &Wanted) -> Result<Compared> {
     table::pair(shadow).await?;
     let mut compared = Compared::default();
@@ -239,7 +243,7 @@ fn difference(pair: Pair, wanted: &Wanted) -> Option<Difference> {
     })
 }
 
-/// The fields that differ, with both texts.
+/// The fields that differ, with both values.
 fn differing(here: Option<&Line>, rebuilt: Option<&Line>) -> Vec<(String, String, String)> {
     let names: BTreeSet<&String> =
         [here, rebuilt].into_iter().flatten().flat_map(|line| line.fields.keys()).collect();
@@ -253,7 +257,7 @@ fn differing(here: Option<&Line>, rebuilt: Option<&Line>) -> Vec<(String, String
 }
 
 impl Difference {
-    /// True when it is about a conversion that was changed meanwhile, or is about to be.
+    /// True if its conversion was changed meanwhile, or is about to be.
     fn has_moved(&self, moved: &BTreeSet<String>) -> bool {
         [&self.ours, &self.rebuilt].into_iter().flatten().any(|id| moved.contains(id))
     }
@@ -272,8 +276,9 @@ impl Wanted {
     }
 }
 
-/// Writes the rebuilt lines over ours, in one transaction, and judges them once more, so that what is owed follows. Answers how many were changed
-/// meanwhile and left out: what is rebuilt knows nothing of the events that changed them.
+/// Overwrites the conversions that differ in one transaction, then re-matches each of them, which
+/// queues its messages. Returns how many were changed meanwhile and left out: the rebuilt ones lack
+/// the events that changed them.
 async fn apply(
     store: &Store,
     shadow: &Shadow,
@@ -282,13 +287,14 @@ async fn apply(
     reread: &[Reread],
     wanted: &Wanted,
 ) -> Result<usize> {
-    // What follows from the settings is judged below, by those of that moment.
+    // Everything that depends on the settings is decided below, with the settings of that moment.
     let (mut tx, _) = ledger.begin(store).await?;
     let accounts: BTreeSet<&String> = differences.iter().map(|found| &found.account).collect();
     for account in accounts {
         conversion::take_turn(&mut tx, account).await?;
     }
-    // From here on nobody else writes these ledgers, so what has not moved by now stays as it is.
+    // From here on no other transaction writes these ledgers, so what has not changed by now stays
+    // unchanged.
     let moved = table::moved(shadow).await?;
     let (moved, differences): (Vec<&Difference>, Vec<_>) =
         differences.iter().partition(|found| found.has_moved(&moved));
@@ -314,9 +320,9 @@ async fn apply(
     for event in reread {
         let is_written = written.iter().any(|(_, ours)| event.conversion_id.as_ref() == Some(ours));
         if !is_whole && !is_written {
-            continue; // Its conversion is outside of what is corrected.
+            continue; // Its conversion is not among the corrected ones.
         }
-        // What it teaches beside its conversion was not copied.
+        // Facts of the event beside its conversion were not copied, so process it again.
         table::put_back(&mut tx, ledger.now, &event.id).await?;
     }
     tx.commit().await?;

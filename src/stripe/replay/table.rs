@@ -1,5 +1,6 @@
 //! SQL of a replay.
-//! In: a store, or its shadow. Out: what the ledger and the events say there, to be compared; and events put back. Private to this room.
+//! Takes a store or its scratch tables; returns conversions and event states to compare, and queues
+//! events again. Private to this module.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +12,18 @@ use crate::clock::Timestamp;
 use crate::conversion::IS_DUE;
 use crate::store::{Row, Shadow, Text, sql};
 
-/// What a line may differ in without saying anything else: our own numbers and times.
+/// Columns that may differ: our own IDs and times.
 const NOT_COMPARED: [&str; 7] =
     ["id", "account", "recorded_at_ms", "updated_at_ms", "owed_from_ms", "ours", "rebuilt"];
 
-/// Lets the copied events wait to be processed, oldest first; also those that a machine with a faster clock received.
+/// Queues the copied events, oldest first, including those that a machine with a faster clock
+/// received.
 pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<()> {
     let mut tx = shadow.begin().await?;
     sql("update stripe_events
             set state = 'received', reason = null, error = null, note = null, conversion_id = null, attempts = 0,
                 due_at_ms = case when received_at_ms > :now then :now else received_at_ms end,
-                -- What was counted stays so, whatever its endpoint is set to now.
+                -- Events that counted still do, whatever the settings of their endpoint are now.
                 accepted_at_ms = case when state = 'held' then accepted_at_ms else coalesce(accepted_at_ms, received_at_ms) end,
                 fetch_path = null, snapshot_event = null")
     .set("now", now)
@@ -30,7 +32,8 @@ pub(super) async fn forget_outcomes(shadow: &Shadow, now: Timestamp) -> Result<(
     tx.commit().await
 }
 
-/// Which rebuilt payment is which of ours; and the ledger and the ends of events as they are when the replay begins, because the server goes on.
+/// Scratch tables: which rebuilt payment is which of ours, and copies of the ledger and of event
+/// states as of the start, because the server keeps running.
 pub(super) const OWN_TABLES: [&str; 11] = [
     "create temp table replay_pairs (rebuilt text not null primary key, ours text not null unique)",
     "create temp table then_payments as select id, facts, merged_into from real_payments where 1 = 0",
@@ -45,7 +48,8 @@ pub(super) const OWN_TABLES: [&str; 11] = [
     "create index then_events_id on then_events (id)",
 ];
 
-/// Fills them, and copies the events that have ended. What waits to be processed is not in the ledger either.
+/// Fills the scratch tables, and copies the events that have ended. Events that wait to be
+/// processed are not in the ledger either.
 pub(super) const PICTURE: [&str; 6] = [
     "insert into stripe_events select * from real_stripe_events where state <> 'received'",
     "insert into then_events select id, state, reason, error from real_stripe_events where state <> 'received'",
@@ -55,9 +59,10 @@ pub(super) const PICTURE: [&str; 6] = [
     "insert into then_objects select * from real_stripe_objects",
 ];
 
-/// What was changed since then: payments that were here, and rebuilt ones that have come here meanwhile. Also payments that the server is about
-/// to change, because the visit they waited for is stored and their match is not, with those that may be matched through them. One statement,
-/// so that a match which the server makes meanwhile is seen as either of the two.
+/// The payments that were changed since the start, and rebuilt ones that arrived here meanwhile.
+/// Also payments that the server is about to change, because the visit they waited for is stored
+/// but not matched yet, and those that may be matched through them. This is one statement, so that
+/// a match that the server makes meanwhile is seen as one or the other.
 pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
     let text = Text::from(
         "select t.id
@@ -95,22 +100,22 @@ pub(super) async fn moved(shadow: &Shadow) -> Result<BTreeSet<String>> {
           where ",
     ) + IS_DUE
         + " union
-         select borrower.conversion_id
+         select dependent.conversion_id
            from real_waits w
            join replay_pairs p on p.ours = w.conversion_id
-           join stripe_objects lender on lender.conversion_id = p.rebuilt
-           join stripe_objects borrower on borrower.account = lender.account and borrower.object_id = lender.object_id
-                                       and borrower.role = 'lineage'
+           join stripe_objects earlier on earlier.conversion_id = p.rebuilt
+           join stripe_objects dependent on dependent.account = earlier.account and dependent.object_id = earlier.object_id
+                                       and dependent.role = 'lineage'
           where "
         + IS_DUE;
     let found: Vec<_> = sql(text)
         .values(shadow.pool())
         .await
-        .context("could not see what was changed meanwhile")?;
+        .context("could not read what was changed meanwhile")?;
     Ok(found.into_iter().collect())
 }
 
-/// Finds out which rebuilt payment is which of ours: the one that an object of Stripe's names in both.
+/// Finds which rebuilt payment is which of ours: both have the same Stripe object.
 pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
     let mut tx = shadow.begin().await?;
     sql("insert into replay_pairs (rebuilt, ours)
@@ -123,11 +128,12 @@ pub(super) async fn pair(shadow: &Shadow) -> Result<()> {
           group by named.ours")
     .execute(&mut *tx)
     .await
-    .context("could not pair what was rebuilt with what is here")?;
+    .context("could not pair rebuilt payments with those of the ledger")?;
     tx.commit().await
 }
 
-/// The next rebuilt lines after an ID, each beside the one that is here. Only lines that are made from raw events and requests.
+/// The next rebuilt conversions after an ID, each with the one here. Only conversions that are
+/// created from raw events and requests.
 pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Vec<Pair>> {
     let rows = sql("select c.*, p.ours
            from conversions c
@@ -165,7 +171,7 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
           where conversion_id > :after and conversion_id <= :last
           order by conversion_id, position");
     let touches = touches.set("after", after).set("last", &last).fetch_all(shadow.pool()).await;
-    let touches = ways(&touches.context("could not read the rebuilt touches")?)?;
+    let touches = ways(&touches.context("could not read the rebuilt touchpoints")?)?;
     let then_touches = sql("select p.rebuilt, t.click_id
            from replay_pairs p
            join then_touches t on t.conversion_id = p.ours
@@ -173,7 +179,7 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
           order by p.rebuilt, t.position");
     let then_touches =
         then_touches.set("after", after).set("last", &last).fetch_all(shadow.pool()).await;
-    let then_touches = ways(&then_touches.context("could not read the touches")?)?;
+    let then_touches = ways(&then_touches.context("could not read the touchpoints")?)?;
     for pair in &mut pairs {
         pair.rebuilt.add_way(touches.get(&pair.rebuilt_id));
         if let Some(here) = &mut pair.here {
@@ -183,7 +189,7 @@ pub(super) async fn pairs(shadow: &Shadow, after: &str, limit: i64) -> Result<Ve
     Ok(pairs)
 }
 
-/// The touches of each conversion as one text.
+/// The touchpoints of each conversion as one text.
 fn ways(rows: &[Row]) -> Result<BTreeMap<String, String>> {
     let mut ways = BTreeMap::<String, String>::new();
     for row in rows {
@@ -203,7 +209,7 @@ impl Line {
     }
 }
 
-/// Lines here that nothing rebuilt is, by ID.
+/// Conversions here without a rebuilt one, with their IDs.
 pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
     let rows = sql("select c.*
            from then_conversions c
@@ -215,7 +221,7 @@ pub(super) async fn unfounded(shadow: &Shadow) -> Result<Vec<(String, Line)>> {
                              where p.ours = c.id)")
     .fetch_all(shadow.pool())
     .await
-    .context("could not look for conversions that no event makes")?;
+    .context("could not look for conversions that no event creates")?;
     let mut lines = Vec::new();
     for row in &rows {
         let (id, mut line): (String, Line) = (row.get("id")?, line(row)?);
@@ -246,7 +252,8 @@ fn line(row: &Row) -> Result<Line> {
     Ok(Line { account: row.get("account")?, fields })
 }
 
-/// Events that end otherwise than before. One that waits to be processed, or whose fetched object was stored already, is none.
+/// Events with another final state than before. An event that waits to be processed, or whose
+/// fetched object was already stored, is left out.
 pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
     let rows = sql("select e.id, e.type, r.state as was_state, r.reason as was_reason, e.state, e.reason,
                 coalesce(p.ours, e.conversion_id) as conversion_id
@@ -272,7 +279,7 @@ pub(super) async fn reread(shadow: &Shadow) -> Result<Vec<Reread>> {
         .collect()
 }
 
-/// Lets an event be processed once more, by the worker and in its usual way.
+/// Queues an event to be processed again by the worker.
 pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<()> {
     sql("update stripe_events
             set state = 'received', reason = null, error = null, due_at_ms = :now
@@ -281,6 +288,6 @@ pub(super) async fn put_back(tx: &mut AnyConnection, now: Timestamp, id: &str) -
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not put an event back")?;
+    .context("could not queue an event")?;
     Ok(())
 }

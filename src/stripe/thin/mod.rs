@@ -1,7 +1,9 @@
-//! Thin events: they say that something happened and leave it to us to fetch what.
-//! In: stored events without their object. Out: the object fetched and stored as an event of its own, which is then read like any other.
-//! Promise: nothing is fetched inside a transaction or from another host; without a key they fail visibly, and a key added later runs
-//! them again; one whose ordinary event is here is `ignored(covered_by_snapshot)`. Source: docs.stripe.com/event-destinations.
+//! Thin events: they name an object instead of containing it.
+//! Takes stored thin events; fetches the object and stores it as an event of its own, which is then
+//! read like any other.
+//! Guarantees that nothing is fetched inside a transaction or from another host. Without an API key
+//! a thin event fails visibly, and a key added later retries it; one whose snapshot event is stored
+//! is `ignored(covered_by_snapshot)`. Source: docs.stripe.com/event-destinations.
 
 mod table;
 
@@ -20,26 +22,26 @@ use crate::json;
 use crate::settings::{Snapshot, Source};
 use crate::store::{Store, Tx};
 
-/// How long a fetch may take with all its tries; then another replica may take it over.
+/// Maximum duration of a fetch with all its tries; after that, another replica may claim it.
 const LEASE: Duration = Duration::from_secs(15 * 60);
-/// Fetches that got no answer before the event is shown as failed.
+/// Fetches without a response before the event is shown as failed.
 const MAX_FETCHES: i64 = 12;
-/// What a thin event says of itself while there is no key.
+/// The error of a thin event while there is no API key.
 const NEEDS_KEY: &str = "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe, or give \
                          it a restricted key: CLICKSTAMP_STRIPE_API_KEY for main, Settings for every webhook";
 
-/// What a thin event says.
+/// The content of a thin event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Thin {
-    /// Its type, as an ordinary event would have it.
+    /// The type that the snapshot event would have.
     kind: String,
-    /// What to fetch; empty when it names nothing that can be fetched from Stripe's API.
+    /// The path to fetch; empty if it is not a path of Stripe's API.
     path: String,
-    /// The ordinary event that says the same.
+    /// The snapshot event about the same occurrence.
     snapshot_event: Option<String>,
 }
 
-/// An event whose object is to be fetched.
+/// An event whose object must be fetched.
 pub(super) struct ToFetch {
     id: String,
     event_id: String,
@@ -52,9 +54,9 @@ pub(super) struct ToFetch {
     attempts: i64,
 }
 
-/// Reads a thin event; `None` for an ordinary one.
+/// Reads a thin event; `None` for a snapshot event.
 pub(super) fn read(body: &[u8]) -> Option<Thin> {
-    // Nearly all events are ordinary, and large ones are not worth parsing twice.
+    // Almost all events are snapshot events, and large ones are too expensive to parse twice.
     body.windows(13).any(|part| part == b"v2.core.event").then_some(())?;
     let event = json::lenient(body).ok()?.value;
     if event["object"] != "v2.core.event" || event["data"]["object"].is_object() {
@@ -73,12 +75,12 @@ pub(super) fn read(body: &[u8]) -> Option<Thin> {
     })
 }
 
-/// The type without the mark of the thin form.
+/// The type without the prefix of thin events.
 fn plain_kind(kind: &str) -> &str {
     kind.strip_prefix("v1.").unwrap_or(kind)
 }
 
-/// Decides about a thin event, in the worker's transaction: it ends here, or waits for its fetch.
+/// Decides about a thin event in the worker's transaction: ends it, or lets it wait for its fetch.
 pub(super) async fn settle(
     tx: &mut Tx,
     now: Timestamp,
@@ -101,7 +103,7 @@ pub(super) async fn settle(
         return events::end(tx, now, &event.id, &ignored(IgnoredReason::CoveredBySnapshot)).await;
     }
     if thin.path.is_empty() {
-        let ended = failed("related_object.url is no path of Stripe's API");
+        let ended = failed("related_object.url is not a path of Stripe's API");
         return events::end(tx, now, &event.id, &ended).await;
     }
     table::leave_to_fetch(tx, &event.id, thin).await
@@ -111,17 +113,19 @@ fn failed(error: &str) -> Ended<'_> {
     Ended { error: Some(error), ..Ended::as_(EventState::Failed) }
 }
 
-/// An ordinary event was read: what said the same in the thin form has nothing to add.
+/// Ends thin events about the same occurrence as a snapshot event that is being processed.
 pub(super) async fn cover(tx: &mut Tx, now: Timestamp, event: &Waiting) -> Result<()> {
     table::cover(tx, now, &event.account, &event.event_id).await
 }
 
-/// Puts back what failed for want of a key, or of a better one. For when there is one.
+/// Queues thin events again that failed for lack of a key or a permission. Called when there is a
+/// new key.
 pub(crate) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
     table::put_back_all(store, now).await
 }
 
-/// Fetches for one event. Answers how many it ended; 0 means that nothing is due.
+/// Fetches the object of one event. Returns the number of events handled; 0 means that nothing is
+/// due.
 pub(crate) async fn round(
     store: &Store,
     apis: &Apis,
@@ -141,7 +145,7 @@ pub(crate) async fn round(
         Err(ApiError::NoAnswer(error)) if event.attempts < MAX_FETCHES => {
             tracing::warn!(
                 event = event.event_id,
-                "could not fetch what a thin event names: {error}"
+                "could not fetch the object of a thin event: {error}"
             );
             let pause = Duration::from_secs(60 << event.attempts.clamp(0, 6));
             table::release(store, &event.id, now.plus(pause)).await?;
@@ -161,7 +165,7 @@ async fn end(store: &Store, now: Timestamp, event: &ToFetch, error: &str) -> Res
     tx.commit().await
 }
 
-/// Stores what was fetched as an event of its own, so that a replay needs no network.
+/// Stores the object as an event of its own, so that a replay needs no network.
 async fn keep(
     store: &Store,
     source: &Source,
@@ -170,7 +174,8 @@ async fn keep(
     object: &RawValue,
 ) -> Result<()> {
     let body = as_event(event, object);
-    let envelope = event::envelope(body.as_bytes()).context("we made no event of it")?;
+    let envelope =
+        event::envelope(body.as_bytes()).context("the fetched object is not an event")?;
     let mut tx = store.begin().await?;
     let fetched = NewEvent {
         source_id: &source.id,
@@ -197,7 +202,7 @@ fn as_event(event: &ToFetch, object: &RawValue) -> String {
         "livemode": event.livemode,
         "type": plain_kind(&event.kind),
     });
-    // The thin form writes its time as text.
+    // Thin events write their time as text.
     if let Some(created) = thin["created"].as_str().and_then(Timestamp::parse) {
         whole["created"] = created.as_seconds().into();
     }

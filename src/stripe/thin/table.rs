@@ -1,5 +1,5 @@
-//! SQL of thin events among `stripe_events`.
-//! In: what to fetch, and what came of it. Out: the next one to fetch. Private to this room.
+//! SQL of thin events in `stripe_events`.
+//! Takes objects to fetch and their results; returns the next one to fetch. Private to this module.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Thin, ToFetch};
 use crate::clock::Timestamp;
 use crate::store::{Store, sql};
 
-/// Leaves an event to be fetched.
+/// Marks an event as waiting for its fetch.
 pub(super) async fn leave_to_fetch(tx: &mut AnyConnection, id: &str, thin: &Thin) -> Result<()> {
     sql("update stripe_events set fetch_path = :path, snapshot_event = :snapshot_event, attempts = 0 where id = :id")
     .set("path", &thin.path)
@@ -18,11 +18,11 @@ pub(super) async fn leave_to_fetch(tx: &mut AnyConnection, id: &str, thin: &Thin
     .set("id", id)
     .execute(tx)
     .await
-    .context("could not note what to fetch")?;
+    .context("could not mark an event to be fetched")?;
     Ok(())
 }
 
-/// True when the ordinary event is here.
+/// True if the snapshot event is stored.
 pub(super) async fn is_here(tx: &mut AnyConnection, account: &str, event_id: &str) -> Result<bool> {
     let found =
         sql("select id from stripe_events where account = :account and event_id = :event_id")
@@ -33,7 +33,7 @@ pub(super) async fn is_here(tx: &mut AnyConnection, account: &str, event_id: &st
     Ok(found.is_some())
 }
 
-/// Ends what waits for the fetch of something that an ordinary event has now told.
+/// Ends thin events that are covered by this snapshot event.
 pub(super) async fn cover(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -51,13 +51,13 @@ pub(super) async fn cover(
     Ok(())
 }
 
-/// Claims the oldest event to fetch, for as long as `lease`.
+/// Claims the oldest event to fetch until `lease` ends.
 pub(super) async fn claim(
     store: &Store,
     now: Timestamp,
     lease: Duration,
 ) -> Result<Option<ToFetch>> {
-    // Asked often, so it must not cost a transaction.
+    // This is called often, so check without a transaction first.
     let waiting = sql(
         "select id from stripe_events where state = 'received' and fetch_path is not null limit 1",
     );
@@ -93,7 +93,7 @@ pub(super) async fn claim(
     }))
 }
 
-/// Gives a claim back, to be tried again later.
+/// Releases a claim, and schedules a retry.
 pub(super) async fn release(store: &Store, id: &str, due: Timestamp) -> Result<()> {
     let mut tx = store.begin().await?;
     sql("update stripe_events set due_at_ms = :due where id = :id and state = 'received'")
@@ -104,7 +104,7 @@ pub(super) async fn release(store: &Store, id: &str, due: Timestamp) -> Result<(
     tx.commit().await
 }
 
-/// Puts back what failed for want of a key, or of a better one.
+/// Queues thin events again that failed for lack of a key or a permission.
 pub(super) async fn put_back_all(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     let changed = sql("update stripe_events

@@ -140,7 +140,7 @@ async fn an_abandoned_checkout_is_counted_by_its_campaign_and_is_no_conversion()
     assert_eq!(app.database.texts("select campaign from abandoned").await, ["spring"]);
     assert_eq!(
         app.database.texts("select note from stripe_events").await,
-        ["Counted as an abandoned checkout; it is no conversion."]
+        ["Counted as an abandoned checkout, not as a conversion."]
     );
 }
 
@@ -205,7 +205,7 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
             "charge.refunded",
             charge(json!({"currency": "dollars"})),
             "failed",
-            "currency is no currency code",
+            "currency is not a currency code",
         ),
         (
             "charge.refunded",
