@@ -564,7 +564,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert_eq!((reasons.as_slice(), hook.received().len()), (&["site_off".to_owned()][..], 0));
     let id = app.database.texts("select id from conversions").await.remove(0);
     let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
-    assert!(journey.contains("this site is not told"), "{journey}");
+    assert!(journey.contains("this site is turned off for the destination"), "{journey}");
     // The other site's payments come, though the destination is not its own.
     let secret = [("value", crate::harness::SECRET)];
     let path = "/settings/sources/second/secrets?site=second";
@@ -673,9 +673,9 @@ async fn what_is_not_known_to_be_agreed_to_is_not_told_where_that_is_asked_for()
         .await
         .remove(0);
     let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
-    assert!(journey.contains("the visitor is not known to have agreed"), "{journey}");
+    assert!(journey.contains("the visitor gave no consent"), "{journey}");
     let log = look(&app, &cookie, "/deliveries?reason=no_consent").await;
-    assert!(log.contains("Not sent: the visitor is not known to have agreed"), "{log}");
+    assert!(log.contains("Not sent: the visitor gave no consent"), "{log}");
     pay("cs_live_4", "/v?asks").await;
     assert_eq!(hook.received().len(), 1);
     assert!(hook.received()[0].contains("jenny.rosen"));
@@ -718,7 +718,7 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     let given_up = "select id from deliveries where state = 'given_up' and reason = 'expired'";
     let id = app.database.texts(given_up).await.remove(0);
     let page = look(&app, &cookie, &format!("/deliveries/{id}")).await;
-    assert!(page.contains("it came too late to be worth sending"), "{page}");
+    assert!(page.contains("it expired before it was accepted"), "{page}");
     let pressed = press(&app, &cookie, &format!("/deliveries/{id}/retry"), &[]).await;
     assert_eq!(pressed.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
@@ -748,12 +748,12 @@ async fn what_waits_for_a_destination_that_is_down_says_so() {
     let (id, conversion) = (id.as_str().unwrap(), conversion.as_str().unwrap());
     let owner = app.owner().await;
     let list = owner.page("/deliveries").await;
-    assert!(list.contains("when it is back") && list.contains("Failing: "), "{list}");
+    assert!(list.contains("when the destination recovers") && list.contains("Failing: "), "{list}");
     let page = owner.page(&format!("/deliveries/{id}")).await;
-    assert!(page.contains("AnyTrack takes nothing since <time"), "{page}");
-    assert!(!page.contains("The next try is"), "{page}");
+    assert!(page.contains("AnyTrack has accepted nothing since <time"), "{page}");
+    assert!(!page.contains("The next attempt is"), "{page}");
     let journey = owner.page(&format!("/conversions/{conversion}")).await;
-    assert!(journey.contains("AnyTrack takes nothing since 14:13."), "{journey}");
+    assert!(journey.contains("AnyTrack has accepted nothing since 14:13."), "{journey}");
     // It is mended, and whoever sends again need not wait for the next probe. One that is refused is one only.
     let bulk = [("do", "retry"), ("reason", "refused"), ("days", "30")];
     for _ in app.anytrack.received().len()..4 {

@@ -119,7 +119,7 @@ async fn what_the_tools_answer_when_something_is_wrong_has_its_outcome() {
         (429, "Too many requests", "pending", "it answered 429", "Too many requests"),
         // Zapier: the Zap's address was deleted; its side is down.
         (404, r#"{"status":"error"}"#, "given_up refused", "it answered 404", "status"),
-        (502, "", "pending", "it answered 502", "Not accepted so far"),
+        (502, "", "pending", "it answered 502", "Not accepted yet"),
     ];
     for (status, text, state, error, shown) in rows {
         let (mut app, tool) = with_tool("zapier").await;

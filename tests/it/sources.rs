@@ -61,8 +61,8 @@ async fn a_second_account_is_added_waited_for_and_heard() {
     app.app().flush_counts().await.expect("it can be counted");
     let shown = text(&app, &cookie, there).await;
     assert!(
-        shown.contains("its signature did not fit our signing secret")
-            && shown.contains("no signing secret is set here"),
+        shown.contains("its signature doesn’t match the signing secret")
+            && shown.contains("no signing secret is set"),
         "{shown}"
     );
     assert_eq!(
@@ -250,12 +250,12 @@ async fn the_dashboard_shows_how_the_books_compare() {
     let cookie = sign_in(&app).await;
     assert!(!text(&app, &cookie, "/").await.contains("Stripe’s books"), "nothing was compared yet");
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("Stripe’s books agree"));
+    assert!(text(&app, &cookie, "/").await.contains("Matches Stripe’s records"));
     let object = json!({"id": "cs_live_1", "status": "complete", "payment_status": "paid", "created": app.now().as_seconds() + 3600, "amount_total": 10_260, "currency": "usd"});
     stripe.has("/v1/checkout/sessions", [object]);
     app.advance(DAY);
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("1 payment unlike Stripe’s books"));
+    assert!(text(&app, &cookie, "/").await.contains("1 payment differs from Stripe’s records"));
     let shown = text(&app, &cookie, "/settings/sources").await;
     for expected in [
         "Stripe: 1 paid, 102.60 USD; here: 0, 0.00; gap 1",
@@ -330,7 +330,7 @@ async fn each_account_is_asked_with_its_own_key() {
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     for place in ["/", "/settings/sources"] {
         let shown = text(&app, &cookie, place).await;
-        assert_eq!(shown.matches("1 payment unlike Stripe’s books").count(), 2, "{shown}");
+        assert_eq!(shown.matches("1 payment differs from Stripe’s records").count(), 2, "{shown}");
         assert!(shown.contains("eu") && !shown.contains("2 payments unlike"), "{shown}");
     }
     let wanted = |source: &str| backfill::Wanted {
@@ -353,8 +353,8 @@ async fn each_account_is_asked_with_its_own_key() {
     app.advance(DAY);
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     let shown = text(&app, &cookie, "/").await;
-    assert!(shown.contains("eu: Stripe’s books agree"), "{shown}");
-    assert!(shown.contains("main: Stripe’s books agree"), "{shown}");
+    assert!(shown.contains("eu: Matches Stripe’s records"), "{shown}");
+    assert!(shown.contains("main: Matches Stripe’s records"), "{shown}");
 
     // Without it, main's serves again, and its page says so.
     let reply = post(&app, here, &cookie, &[("remove", "1")]).await;

@@ -222,8 +222,9 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         source: String::new(),
         class: if result.gap == 0 { "ok" } else { "bad" },
         headline: match result.gap {
-            0 => "Stripe’s books and ours agree".to_owned(),
-            gap => format!("{} unlike Stripe’s books", counted(gap)),
+            0 => "Matches Stripe’s records".to_owned(),
+            1 => "1 payment differs from Stripe’s records".to_owned(),
+            gap => format!("{} differ from Stripe’s records", counted(gap)),
         },
         when: format!(
             "Compared {compared}: paid from {} to {}{mode}. {NOT_COMPARED}",
