@@ -230,7 +230,7 @@ async fn a_disabled_destination_holds_what_it_is_owed_and_gets_it_when_enabled()
     assert_eq!((hook.received().len(), app.anytrack.received().len()), (0, 2));
     let held = app.deliveries().await.iter().filter(|found| found.state == "held").count();
     assert_eq!(held, 2);
-    assert!(look(&app, &cookie, HERE).await.contains("2 deliveries wait here, nothing is lost"));
+    assert!(look(&app, &cookie, HERE).await.contains("2 deliveries paused; nothing is lost"));
     assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 2);
@@ -302,7 +302,7 @@ async fn many_past_conversions_are_queued_in_few_transactions() {
     app.deliver_due().await;
     let bodies: std::collections::BTreeSet<_> = hook.received().into_iter().collect();
     assert_eq!((hook.received().len(), bodies.len()), (130, 130));
-    assert!(look(&app, &cookie, HERE).await.contains("every matched conversion"), "none is left");
+    assert!(look(&app, &cookie, HERE).await.contains("No matched conversions of"), "none is left");
 }
 
 #[tokio::test]
@@ -368,15 +368,15 @@ async fn wrong_forms_change_nothing_and_say_why() {
     let rows = [
         ("name", "", "A destination needs a name"),
         ("url", "https://user:pw@example.com/", "user name or password"),
-        ("minimum_value", "ten", "An amount such as 10"),
-        ("max_age_days", "soon", "A whole number from 1 to 3650"),
-        ("max_age_days", "0", "A whole number from 1 to 3650"),
-        ("at_a_time", "65", "A whole number from 1 to 64"),
-        ("rate", "-1", "A whole number; 0 is no limit"),
-        ("retry_also", "4x", "Status codes from 100 to 599"),
-        ("headers", "host: elsewhere", "The header host is set by Clickstamp"),
-        ("headers", "webhook-id: 1", "The header webhook-id is set by Clickstamp"),
-        ("headers", "no header: at all", "A header is written as Name: value"),
+        ("minimum_value", "ten", "Enter an amount such as 10"),
+        ("max_age_days", "soon", "Enter a whole number from 1 to 3650"),
+        ("max_age_days", "0", "Enter a whole number from 1 to 3650"),
+        ("at_a_time", "65", "Enter a whole number from 1 to 64"),
+        ("rate", "-1", "Enter a whole number; 0 means no limit"),
+        ("retry_also", "4x", "Enter status codes from 100 to 599"),
+        ("headers", "host: elsewhere", "Clickstamp sets the header host"),
+        ("headers", "webhook-id: 1", "Clickstamp sets the header webhook-id"),
+        ("headers", "no header: at all", "Write each header as Name: value"),
     ];
     for (name, value, said) in rows {
         let mut fields = TICKED.to_vec();
@@ -400,10 +400,10 @@ async fn wrong_forms_change_nothing_and_say_why() {
     let (status, page) = press(&app, &cookie, "/settings/destinations/anytrack", &anytrack).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     for said in [
-        "a row clickid, ref_id or email",
-        "a row transaction_id",
-        "a row event_name",
-        "A value needs a row currency",
+        "a field clickid, ref_id or email",
+        "a field transaction_id",
+        "a field event_name",
+        "A value needs a field currency",
     ] {
         assert!(page.contains(said), "{said}");
     }
@@ -446,7 +446,7 @@ async fn a_new_webhooks_secret_is_shown_once() {
 async fn a_test_conversion_is_sent_once_and_counts_nowhere() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let (_, page) = press(&app, &cookie, HERE, &[("do", "test")]).await;
-    assert!(page.contains("Accepted") && page.contains("It answered 200 OK"), "{page}");
+    assert!(page.contains("Accepted") && page.contains("Response: 200 OK"), "{page}");
     let body: serde_json::Value = serde_json::from_str(&hook.received()[0]).unwrap();
     let transaction = body["data"]["transaction_id"].as_str().unwrap();
     assert!(transaction.starts_with("test_") && page.contains(transaction), "{page}");
@@ -470,10 +470,10 @@ async fn a_test_shows_what_went_wrong_and_hides_our_secrets() {
     let path = "/settings/destinations/anytrack";
     let (status, page) = press(&app, &cookie, path, &[("do", "test")]).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(page.contains("Refused") && page.contains("It answered 400 Bad Request"), "{page}");
+    assert!(page.contains("Rejected") && page.contains("Response: 400 Bad Request"), "{page}");
     assert!(page.contains("no match found&#60;/b&#62; at ***"), "{page}");
     let (_, page) = press(&app, &cookie, path, &[("do", "test")]).await;
-    assert!(page.contains("Not now") && page.contains("No answer"), "{page}");
+    assert!(page.contains("Temporary error") && page.contains("No response"), "{page}");
     let ids: Vec<_> = app.anytrack.received();
     assert!(ids.len() == 2 && ids[0] != ids[1], "each test is a transaction of its own");
     assert_eq!(
@@ -555,7 +555,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     fields.extend([("message", "standard"), ("names_sites", "1")]);
     let (status, page) = press(&app, &cookie, HERE, &fields).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(page.contains("Choose at least one site"), "{page}");
+    assert!(page.contains("Select at least one site"), "{page}");
     fields.push(("site_second", "1"));
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
     sale(&app, "cs_live_1").await;
@@ -726,7 +726,9 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     // A refund is news from when it came, not from when the payment was.
     let fields = [&fields[..], &[("sends_refunds", "1")]].concat();
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
-    for (text, reason) in [("0", "Given up after days"), ("3651", "Given up after days")] {
+    for (text, reason) in
+        [("0", "Stop retrying after (days)"), ("3651", "Stop retrying after (days)")]
+    {
         let wrong = [TICKED.to_vec(), vec![("expires_days", text)]].concat();
         let (status, page) = press(&app, &cookie, HERE, &wrong).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -832,7 +834,7 @@ async fn a_row_that_is_wrong_stands_marked_and_nothing_is_saved() {
         let (status, page) = press(&app, &cookie, HERE, &fields).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{expression}");
         assert!(
-            page.contains("href=\"#fault-1\">Row 2, wrong"),
+            page.contains("href=\"#fault-1\">Field 2, wrong"),
             "the list leads to it: {expression}"
         );
         assert!(
@@ -906,7 +908,7 @@ async fn the_environments_address_belongs_to_the_destination_of_kind_anytrack() 
     assert!(settings.contains(secret) && !settings.contains("/settings/anytrack\""), "{settings}");
     let twice = owner.post("/settings/destinations", &named).await;
     assert_eq!(twice.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(twice.text().contains("AnyTrack EU has this address already"), "{}", twice.text());
+    assert!(twice.text().contains("AnyTrack EU already uses this URL"), "{}", twice.text());
     assert_eq!(
         known(&app).await,
         ["anytrack webhook http://127.0.0.1:9/hook", "anytrack-eu anytrack http://127.0.0.1:9/a"]
