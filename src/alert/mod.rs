@@ -1,7 +1,7 @@
-//! Alerts: somebody is told when conversions do not arrive.
-//! In: what reports see going wrong, the owner's thresholds. Out: messages to Slack, webhooks and mailboxes.
-//! Promise: one alert per trouble, not per delivery: raised, reminded of, resolved. What is owed to a target is written before it is sent, so
-//! a crash loses none; nothing here touches a delivery; no e-mail address of a buyer leaves in an alert, and no secret of ours.
+//! Alerts: messages when conversions don't arrive. Takes the problems that reports find and the user's rules; sends
+//! messages to Slack, webhooks and email addresses. There is one incident per problem, not per delivery: raised,
+//! repeated as a reminder, resolved. Messages are stored before they are sent, so that a crash loses none. This module
+//! never changes a delivery, and no message contains a buyer's email address or one of our secrets.
 
 mod post;
 mod table;
@@ -23,17 +23,17 @@ use crate::ids;
 use crate::settings::Settings;
 use crate::store::Store;
 
-/// Most targets of an installation.
+/// Maximum number of recipients.
 pub(crate) const MAX_TARGETS: usize = 20;
 
-/// How a target is told.
+/// How a recipient is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetKind {
-    /// `{"text": …}`, as Slack and those that imitate it read.
+    /// `{"text": …}`, for Slack and compatible tools.
     Slack,
-    /// JSON, signed as Standard Webhooks says.
+    /// JSON, signed according to Standard Webhooks.
     Webhook,
-    /// A letter through the owner's mail server.
+    /// An email through the user's mail server.
     Email,
 }
 
@@ -49,53 +49,53 @@ impl TargetKind {
         }
     }
 
-    /// The kind of a word.
+    /// Parses the stored word.
     pub(crate) fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// Somebody who is told.
+/// A recipient of alerts.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// `alt_…`.
     pub(crate) id: String,
     pub(crate) kind: TargetKind,
     pub(crate) name: String,
-    /// A URL; or e-mail addresses, comma-separated.
+    /// A URL, or comma-separated email addresses.
     pub(crate) address: Secret,
     /// Signs a webhook's messages.
     pub(crate) secret: Secret,
     pub(crate) enabled: bool,
 }
 
-/// When the owner wants to be told. 0 turns a rule off.
+/// The rules of alerts. 0 turns a rule off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Rules {
-    /// A destination takes nothing any more and is only probed.
+    /// A destination accepts nothing and is only probed.
     pub(crate) held: bool,
-    /// A delivery was given up.
+    /// A delivery failed.
     pub(crate) given_up: bool,
-    /// A Stripe event, or one of a page, could not be processed.
+    /// A Stripe event or a page event could not be processed.
     pub(crate) events_failed: bool,
-    /// The oldest owed delivery waits for so long.
+    /// Age in minutes of the oldest pending delivery.
     pub(crate) slow_minutes: u32,
-    /// A delivery is given up within so many hours unless it is accepted.
+    /// Hours before a delivery expires.
     pub(crate) expires_hours: u32,
-    /// Of the last 50 tries so many in a hundred were refused.
+    /// Percentage of rejected attempts among the last 50.
     pub(crate) refused_percent: u32,
-    /// Of the last 50 tries so many in a hundred failed, for whatever reason.
+    /// Percentage of failed attempts, for any reason, among the last 50.
     pub(crate) failing_percent: u32,
-    /// Stripe sent nothing for three times the usual gap, and at least for so long.
+    /// Hours without a Stripe event, if that is also three times the usual gap.
     pub(crate) silent_hours: u32,
-    /// Of the last day's money so many in a hundred are unmatched, and twice as many as in the week before.
+    /// Percentage of the last day's money that is unmatched, if that is also twice that of the week before.
     pub(crate) unmatched_percent: u32,
-    /// Further deliveries given up for the same reason are told together, this often at most.
+    /// Minutes between two alerts about deliveries that fail for the same reason.
     pub(crate) digest_minutes: u32,
-    /// A trouble that goes on is told again after so long.
+    /// Hours after which a reminder is sent.
     pub(crate) remind_hours: u32,
-    /// Most messages to one target in an hour; the rest waits.
+    /// Maximum number of messages to one recipient per hour; further ones wait.
     pub(crate) per_hour: u32,
 }
 
@@ -118,31 +118,31 @@ impl Default for Rules {
     }
 }
 
-/// What the owner chose.
+/// The settings of alerts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
     pub(crate) rules: Rules,
     pub(crate) mail: Option<MailServer>,
-    /// Where the dashboard is, for links; empty while nobody knows.
+    /// The dashboard's URL, for links; empty if unknown.
     pub(crate) base: String,
 }
 
-/// What the watch is made of.
+/// What checking and sending need.
 #[derive(Clone)]
 pub(crate) struct Alerts {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) sender: Sender,
-    /// The operator's public URL, which wins over the one that was seen.
+    /// The configured public URL, which takes precedence over `base`.
     pub(crate) base: Option<String>,
 }
 
 impl Alerts {
-    /// Looks what is wrong, writes what is owed because of it, and sends what is due. Answers how many messages went out.
+    /// Checks for problems, stores the messages about them and sends those that are due. Returns the number sent.
     ///
     /// # Errors
-    /// When the database does not answer; nothing is lost, the next round goes on.
+    /// If the database does not respond. Nothing is lost; the next poll continues.
     pub(crate) async fn round(&self) -> Result<usize> {
         let targets = table::targets(&self.store).await?;
         if targets.is_empty() {
@@ -160,17 +160,17 @@ impl Alerts {
     }
 }
 
-/// All targets, in the order they were added.
+/// All recipients, in the order they were added.
 pub(crate) async fn targets(store: &Store) -> Result<Vec<Target>> {
     table::targets(store).await
 }
 
-/// What the owner chose, or the defaults.
+/// The saved settings, or the defaults.
 pub(crate) async fn choices(store: &Store) -> Result<Choices> {
     table::choices(store).await
 }
 
-/// Adds a target; `None` when there are [`MAX_TARGETS`].
+/// Adds a recipient; `None` if there are [`MAX_TARGETS`] already.
 pub(crate) async fn add_target(
     store: &Store,
     now: Timestamp,
@@ -196,31 +196,31 @@ pub(crate) async fn add_target(
     Ok(Some(target.id))
 }
 
-/// Turns a target on or off. What is owed to it meanwhile waits; nothing new is.
+/// Turns a recipient on or off. While off, pending messages wait and no new ones are added.
 pub(crate) async fn set_enabled(store: &Store, id: &str, enabled: bool) -> Result<()> {
     let mut tx = store.begin().await?;
     table::set_enabled(&mut tx, id, enabled).await?;
     tx.commit().await
 }
 
-/// Deletes a target and what it was told.
+/// Deletes a recipient and its messages.
 pub(crate) async fn delete_target(store: &Store, id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::delete_target(&mut tx, id).await?;
     tx.commit().await
 }
 
-/// Saves the thresholds.
+/// Saves the rules.
 pub(crate) async fn save_rules(store: &Store, rules: &Rules) -> Result<()> {
     save(store, "rules", &serde_json::to_string(rules)?).await
 }
 
-/// Saves the mail server; `None` forgets it.
+/// Saves the mail server; `None` removes it.
 pub(crate) async fn save_mail(store: &Store, mail: Option<&MailServer>) -> Result<()> {
     save(store, "mail", &serde_json::to_string(&mail)?).await
 }
 
-/// Remembers where the dashboard was reached, so that alerts can link to it.
+/// Stores the dashboard's URL, so that alerts can link to it.
 pub(crate) async fn save_base(store: &Store, base: &str) -> Result<()> {
     save(store, "base", &serde_json::to_string(base)?).await
 }
@@ -231,15 +231,15 @@ async fn save(store: &Store, name: &str, value: &str) -> Result<()> {
     tx.commit().await
 }
 
-/// The open troubles, then those of the last days that are over; newest first.
+/// The open incidents, then the resolved ones of the last days; newest first.
 pub(crate) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
     table::incidents(store).await
 }
 
-/// What each target was told last, and what it still is owed.
+/// The newest and the pending messages of each recipient.
 pub(crate) async fn told(store: &Store) -> Result<Vec<Told>> {
     table::told(store).await
 }
 
-/// How long a trouble must be gone before it counts as over, so that one that comes and goes is told once.
+/// How long a problem must be gone before its incident is resolved, so that one that comes and goes is reported once.
 const CALM: Duration = Duration::from_secs(120);

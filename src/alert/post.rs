@@ -1,7 +1,6 @@
-//! The post: what is owed to targets goes out.
-//! In: messages that are due. Out: tries, and messages that are sent, due later or given up.
-//! Promise: a claim is committed before the send and is only a lease; no transaction spans a send; a target that hangs holds up no other, and
-//! none gets more in an hour than the owner allows. That an alert fails raises none.
+//! Sends the messages of alerts. Takes messages that are due; attempts to send them and records the outcome: sent, due
+//! later or failed. A claim is committed before the send and is only a lease; no transaction spans a send. A slow
+//! recipient does not delay others, and none gets more messages per hour than allowed. A failed alert raises no alert.
 
 use std::time::Duration;
 
@@ -15,15 +14,15 @@ use crate::destination::{self, Answer, Letter, Parcel, Secrets, Sender};
 use crate::domain::AttemptOutcome;
 use crate::failpoint;
 
-/// Longer than any try can take.
+/// Longer than any attempt can take.
 const LEASE: Duration = Duration::from_secs(60);
-/// Pauses between tries, in seconds: about a day in all.
+/// Pauses between attempts, in seconds: about a day in total.
 const PAUSES: [u64; 9] = [10, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 6 * 3600, 6 * 3600];
 
-/// Every pause follows a try, and one more try follows the last pause.
+/// Every pause follows an attempt, and one more attempt follows the last pause.
 const MAX_TRIES: usize = PAUSES.len() + 1;
 
-/// Sends what is due. Answers how many tries it made.
+/// Sends the messages that are due. Returns the number of attempts.
 pub(super) async fn send_due(
     alerts: &Alerts,
     choices: &Choices,
@@ -44,9 +43,9 @@ async fn send_to(alerts: &Alerts, choices: &Choices, target: &Target) -> Result<
         let claim = table::claim(store, now, LEASE, &target.id, per_hour).await?;
         let Some(claim) = claim else { return Ok(tries) };
         failpoint::pass("alert_claimed").await;
-        // Tried by processes that all died of it, or at least while they did.
+        // Every process that attempted it died meanwhile.
         if usize::try_from(claim.n).unwrap_or(usize::MAX) > MAX_TRIES {
-            settle(alerts, target, &claim, AttemptOutcome::Refused, "no try of it ever ended")
+            settle(alerts, target, &claim, AttemptOutcome::Refused, "no attempt ever finished")
                 .await?;
             continue;
         }
@@ -80,7 +79,7 @@ async fn settle(
             target = target.name,
             alert = claim.id,
             state,
-            "an alert did not go out: {said}"
+            "an alert could not be sent: {said}"
         );
     }
     table::settle(&alerts.store, now, claim, state, due, said).await?;
@@ -94,7 +93,7 @@ struct Parts<'a> {
     body: &'a str,
 }
 
-/// One try. The text says what the other side answered, or what went wrong, without secrets.
+/// One attempt. The text is the response, or the error, without secrets.
 async fn send(
     sender: &Sender,
     choices: &Choices,
@@ -130,12 +129,12 @@ async fn send(
     (outcome, beginning(&secrets.hide(said.trim())))
 }
 
-/// What is kept of an answer.
+/// Maximum length of a stored response.
 fn beginning(said: &str) -> String {
     said.chars().take(500).collect()
 }
 
-/// Sends a test at once and keeps nothing of it. Answers whether it was taken, and what the other side said.
+/// Sends a test alert immediately, without storing it. Returns whether it was accepted, and the response.
 pub(crate) async fn try_out(
     sender: &Sender,
     choices: &Choices,

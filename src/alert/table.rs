@@ -1,4 +1,4 @@
-//! SQL of `alert_targets`, `alert_settings`, `incidents` and `alert_messages`. Private to this room.
+//! SQL of `alert_targets`, `alert_settings`, `incidents` and `alert_messages`. Private to this module.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::config::Secret;
 use crate::ids;
 use crate::store::{Row, Store, sql};
 
-/// Incidents that are over and still shown.
+/// Maximum number of incidents that are shown.
 const SHOWN_INCIDENTS: i64 = 30;
 
 pub(super) async fn targets(store: &Store) -> Result<Vec<Target>> {
     let rows = sql("select id, kind, name, address, secret, enabled from alert_targets order by created_at_ms, id")
     .fetch_all(store.pool())
     .await
-    .context("could not read who is told of alerts")?;
+    .context("could not read the recipients of alerts")?;
     rows.iter()
         .map(|row| {
             let kind: String = row.get("kind")?;
             Ok(Target {
                 id: row.get("id")?,
-                kind: TargetKind::parse(&kind).context("a target of an unknown kind")?,
+                kind: TargetKind::parse(&kind).context("a recipient of an unknown kind")?,
                 name: row.get("name")?,
                 address: Secret::new(row.get::<String>("address")?),
                 secret: Secret::new(row.get::<String>("secret")?),
@@ -55,7 +55,7 @@ pub(super) async fn insert_target(
     .set("created_at_ms", now)
     .execute(tx)
     .await
-    .context("could not add a target of alerts")?;
+    .context("could not add a recipient of alerts")?;
     Ok(())
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn set_enabled(tx: &mut AnyConnection, id: &str, enabled: bool)
         .set("id", id)
         .execute(tx)
         .await
-        .context("could not turn a target of alerts on or off")?;
+        .context("could not turn a recipient of alerts on or off")?;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn delete_target(tx: &mut AnyConnection, id: &str) -> Result<()
             .set("id", id)
             .execute(&mut *tx)
             .await
-            .context("could not delete a target of alerts")?;
+            .context("could not delete a recipient of alerts")?;
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ pub(super) async fn choices(store: &Store) -> Result<Choices> {
                 choices.rules = serde_json::from_str(&value).context("the rules of alerts")?
             }
             "mail" => choices.mail = serde_json::from_str(&value).context("the mail server")?,
-            _ => choices.base = serde_json::from_str(&value).context("the dashboard's address")?,
+            _ => choices.base = serde_json::from_str(&value).context("the dashboard's URL")?,
         }
     }
     Ok(choices)
@@ -113,7 +113,7 @@ pub(super) async fn set(tx: &mut AnyConnection, name: &str, value: &str) -> Resu
     Ok(())
 }
 
-/// A trouble that is not over, or was told of.
+/// An incident, open or resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Incident {
     pub(crate) id: String,
@@ -147,7 +147,7 @@ pub(super) async fn open_incidents(store: &Store) -> Result<Vec<Incident>> {
         .then("where resolved_at_ms is null order by id")
         .fetch_all(store.pool())
         .await
-        .context("could not read what is going wrong")?;
+        .context("could not read open incidents")?;
     rows.iter().map(incident).collect()
 }
 
@@ -157,11 +157,11 @@ pub(super) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
         .set("limit", SHOWN_INCIDENTS)
         .fetch_all(store.pool())
         .await
-        .context("could not read what went wrong")?;
+        .context("could not read incidents")?;
     rows.iter().map(incident).collect()
 }
 
-/// Opens an incident; false when another copy of the program was faster.
+/// Opens an incident; `false` if another process did so first.
 pub(super) async fn raise(tx: &mut AnyConnection, incident: &Incident, what: &str) -> Result<bool> {
     let inserted = sql("insert into incidents (id, subject, what, headline, raised_at_ms, told_at_ms, newest_at_ms)
          values (:id, :subject, :what, :headline, :raised_at_ms, :raised_at_ms, :newest_at_ms)
@@ -174,11 +174,11 @@ pub(super) async fn raise(tx: &mut AnyConnection, incident: &Incident, what: &st
     .set("newest_at_ms", incident.newest_at)
     .execute(tx)
     .await
-    .context("could not note what goes wrong")?;
+    .context("could not open an incident")?;
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Notes that it is told again; false when another copy of the program was faster.
+/// Records a reminder; `false` if another process did so first.
 pub(super) async fn remind(
     tx: &mut AnyConnection,
     now: Timestamp,
@@ -195,11 +195,11 @@ pub(super) async fn remind(
     .set("told_at", incident.told_at)
     .execute(tx)
     .await
-    .context("could not note that something still goes wrong")?;
+    .context("could not record the reminder of an incident")?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Notes since when it is not seen any more, or that it is seen again.
+/// Records since when the problem is gone, or that it is seen again.
 pub(super) async fn set_gone(
     tx: &mut AnyConnection,
     id: &str,
@@ -210,11 +210,11 @@ pub(super) async fn set_gone(
         .set("id", id)
         .execute(tx)
         .await
-        .context("could not note whether something still goes wrong")?;
+        .context("could not record whether an incident still exists")?;
     Ok(())
 }
 
-/// It is over; false when another copy of the program was faster.
+/// Resolves an incident; `false` if another process did so first.
 pub(super) async fn resolve(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
     let done =
         sql("update incidents set resolved_at_ms = :now where id = :id and resolved_at_ms is null")
@@ -222,27 +222,27 @@ pub(super) async fn resolve(tx: &mut AnyConnection, now: Timestamp, id: &str) ->
             .set("id", id)
             .execute(tx)
             .await
-            .context("could not note that something is over")?;
+            .context("could not resolve an incident")?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes back what nobody has tried to send about an incident, and answers which targets may have heard of it.
+/// Deletes an incident's messages that were never attempted. Returns the recipients that may have received others.
 pub(super) async fn take_back(tx: &mut AnyConnection, incident_id: &str) -> Result<Vec<String>> {
     sql("delete from alert_messages where incident_id = :incident_id and state = 'pending' and attempts = 0")
     .set("incident_id", incident_id)
     .execute(&mut *tx)
     .await
-    .context("could not take back what is over")?;
+    .context("could not delete the messages of a resolved incident")?;
     let found: Vec<_> =
         sql("select distinct target_id from alert_messages where incident_id = :incident_id")
             .set("incident_id", incident_id)
             .values(tx)
             .await
-            .context("could not see who heard of it")?;
+            .context("could not read the recipients of an incident")?;
     Ok(found.into_iter().collect())
 }
 
-/// What is to be sent to a target.
+/// A message for a recipient.
 pub(super) struct NewMessage<'a> {
     pub(super) target_id: &'a str,
     pub(super) incident_id: &'a str,
@@ -268,7 +268,7 @@ pub(super) async fn owe(
     .set("due_at_ms", now)
     .execute(tx)
     .await
-    .context("could not write an alert")?;
+    .context("could not store an alert")?;
     Ok(())
 }
 
@@ -282,7 +282,7 @@ pub(super) struct Claim {
     pub(super) n: i64,
 }
 
-/// Claims the oldest message due for a target, unless it was sent `per_hour` in the last hour.
+/// Claims the oldest due message of a recipient, unless it already received `per_hour` in the last hour.
 pub(super) async fn claim(
     store: &Store,
     now: Timestamp,
@@ -302,7 +302,7 @@ pub(super) async fn claim(
     .set("per_hour", per_hour)
     .fetch_optional(store.pool())
     .await
-    .context("could not see which alerts are due")?;
+    .context("could not read the alerts that are due")?;
     let Some(due) = due else { return Ok(None) };
     let mut tx = store.begin().await?;
     let row = sql(
@@ -328,7 +328,7 @@ pub(super) async fn claim(
     Ok(Some(claim))
 }
 
-/// How a try ended: `due` is set where there will be another one.
+/// Records the outcome of an attempt. `due` is set if there will be another one.
 pub(super) async fn settle(
     store: &Store,
     now: Timestamp,
@@ -349,11 +349,11 @@ pub(super) async fn settle(
     .set("n", claim.n)
     .execute(&mut *tx)
     .await
-    .context("could not settle an alert")?;
+    .context("could not record the outcome of an alert")?;
     tx.commit().await
 }
 
-/// Forgets what was over before then.
+/// Deletes incidents that were resolved before a time.
 pub(super) async fn forget(tx: &mut AnyConnection, before: Timestamp) -> Result<()> {
     for text in [
         "delete from alert_messages
@@ -366,12 +366,12 @@ pub(super) async fn forget(tx: &mut AnyConnection, before: Timestamp) -> Result<
             .set("before", before)
             .execute(&mut *tx)
             .await
-            .context("could not forget old alerts")?;
+            .context("could not delete old alerts")?;
     }
     Ok(())
 }
 
-/// What a target was told last, and what it is owed.
+/// The messages of a recipient in one state.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) target_id: String,
@@ -391,7 +391,7 @@ pub(super) async fn told(store: &Store) -> Result<Vec<Told>> {
           order by m.target_id, m.state")
     .fetch_all(store.pool())
     .await
-    .context("could not read what was told")?;
+    .context("could not read the messages of alerts")?;
     rows.iter()
         .map(|row| {
             Ok(Told {

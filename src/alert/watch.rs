@@ -1,7 +1,6 @@
-//! The watch: what is wrong now, compared with what was told.
-//! In: what reports see, the owner's thresholds, the open incidents. Out: incidents raised, reminded of and resolved, with what is owed to targets
-//! because of it, each in one transaction.
-//! Promise: a trouble is told once, then now and then while it lasts, then that it is over; what comes and goes is not told over and over.
+//! Compares current problems with the open incidents. Takes reports, the rules and open incidents; raises, repeats and
+//! resolves incidents, and stores their messages, each in one transaction. A problem is reported once, repeated at
+//! intervals while it lasts, and reported as resolved; one that comes and goes is not reported again and again.
 
 use std::time::Duration;
 
@@ -21,34 +20,34 @@ use crate::settings::{Destination, Snapshot, SourceKind};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Fewer tries make no share worth telling.
+/// With fewer attempts, a percentage means nothing.
 const FEWEST_TRIES: i64 = 20;
-/// Fewer payments make no share worth telling.
+/// With fewer payments, a percentage means nothing.
 const FEWEST_PAYMENTS: i64 = 10;
-/// Quarter hours in which Stripe was heard, before we know what is usual.
+/// Quarter hours with Stripe events that are needed to know the usual gap.
 const FEWEST_HEARD: usize = 20;
-/// What is written later than so long ago is sent before anybody could read of it, however soon it expires.
+/// A younger delivery is attempted before anyone could react to an alert, however soon it expires.
 const JUST_WRITTEN: Duration = Duration::from_secs(5 * 60);
-/// How long incidents that are over are kept.
+/// How long resolved incidents are kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// A trouble that is seen, and how to tell it from others.
+/// A problem that is seen, and the subject that identifies it.
 struct Seen {
     subject: String,
     trouble: Trouble,
-    /// Of what counts one by one: the newest. Else the moment of the look.
+    /// Time of the newest delivery or event if each is reported, else the time of the check.
     newest_at: Timestamp,
     stakes: Scope,
 }
 
-/// Whose deliveries are at stake.
+/// Which deliveries are concerned.
 enum Scope {
-    /// Of a destination.
+    /// Deliveries of a destination.
     Deliveries(String, AtStake),
     Known(Box<Stakes>),
 }
 
-/// Looks once.
+/// Checks once.
 pub(super) async fn look(alerts: &Alerts, choices: &Choices, targets: &[Target]) -> Result<()> {
     let (now, snapshot) = (alerts.clock.now(), alerts.settings.current());
     let seen = see(alerts, &choices.rules, &snapshot, now).await?;
@@ -157,7 +156,7 @@ impl Watch<'_> {
             return Ok(());
         }
         let heard = table::take_back(&mut tx, &incident.id).await?;
-        // What nobody corrected is only too old to be told of; that is no good news.
+        // An event that nobody fixed is only too old to be reported, which is no good news.
         let is_good_news = !is_news(incident) || self.now.since(incident.newest_at) < WEEK;
         if let Some(trouble) = self.what_it_was(incident).filter(|_| is_good_news) {
             let (zone, stakes) = (self.zone(&trouble), Stakes::default());
@@ -167,11 +166,15 @@ impl Watch<'_> {
             }
         }
         tx.commit().await?;
-        tracing::info!(incident = incident.id, subject = incident.subject, "a trouble is over");
+        tracing::info!(
+            incident = incident.id,
+            subject = incident.subject,
+            "an incident is resolved"
+        );
         Ok(())
     }
 
-    /// From its subject, who it was about; `None` when that is gone.
+    /// The problem that an incident's subject names; `None` if its destination or site no longer exists.
     fn what_it_was(&self, incident: &Incident) -> Option<Trouble> {
         let mut parts = incident.subject.split(':');
         let (word, about) = (parts.next()?, parts.next().unwrap_or_default());
@@ -262,7 +265,7 @@ fn is_news(incident: &Incident) -> bool {
     ALL.into_iter().any(|what| what.word() == word && what.counts_news())
 }
 
-/// What a destination said, without secrets of ours, a buyer's e-mail address, and the address it points to.
+/// A destination's error, without our secrets, email addresses, and the URL it redirects to.
 fn harmless(destination: &Destination, said: &str) -> String {
     if said.starts_with("it moved to ") {
         return "it moved to another address".to_owned();
@@ -270,7 +273,7 @@ fn harmless(destination: &Destination, said: &str) -> String {
     without_addresses(&destination::hide_secrets(destination, said)).chars().take(300).collect()
 }
 
-/// A text of somebody else, without the e-mail addresses in it, percent-encoded ones too.
+/// Removes email addresses from a text, percent-encoded ones too.
 fn without_addresses(text: &str) -> String {
     let is_part = |c: char| c.is_alphanumeric() || "._%+-@".contains(c);
     let words = text.split_inclusive(|c| !is_part(c));
@@ -279,7 +282,7 @@ fn without_addresses(text: &str) -> String {
             let part = word.trim_end_matches(|c| !is_part(c));
             let is_address = part.contains('@') || part.to_ascii_lowercase().contains("%40");
             if is_address {
-                format!("(an e-mail address){}", &word[part.len()..])
+                format!("(an email address){}", &word[part.len()..])
             } else {
                 word.to_owned()
             }
@@ -319,7 +322,7 @@ fn about_destination(
     }
 }
 
-/// Everything that is wrong now.
+/// All current problems.
 async fn see(
     alerts: &Alerts,
     rules: &Rules,
@@ -364,7 +367,7 @@ async fn see_destinations(
                 stakes: Scope::Deliveries(id.clone(), AtStake::State("given_up", reason)),
             });
         }
-        // A disabled one, too: what it holds expires as well.
+        // Deliveries of a disabled destination expire, too.
         if rules.expires_hours > 0 {
             let by = now.plus(HOUR * rules.expires_hours);
             let first = report::first_to_expire(store, id, by, now.minus(JUST_WRITTEN)).await?;
@@ -382,13 +385,13 @@ async fn see_destinations(
                 });
             }
         }
-        // A disabled one holds everything on purpose.
+        // The deliveries of a disabled destination are paused intentionally.
         if !destination.enabled {
             continue;
         }
         let owed = || Scope::Deliveries(id.clone(), AtStake::State("pending", None));
         if let Some((_, down)) = down.iter().find(|(down, _)| down == id) {
-            // One that takes nothing is slow and failing, too; that is not told twice.
+            // A destination that accepts nothing is slow and failing, too. It is reported only once.
             if rules.held {
                 let error = down.error.as_deref().map(|said| harmless(destination, said));
                 seen.push(Seen {
@@ -484,7 +487,7 @@ async fn see_silence(
     Ok(seen)
 }
 
-/// The longest gap of an ordinary day: shops sleep at night. `None` while too little is known.
+/// The longest gap of an ordinary day, because shops are quiet at night. `None` if too little is known.
 fn usual_gap(quarters: &[i64]) -> Option<Duration> {
     const QUARTERS_A_DAY: i64 = 96;
     if quarters.len() < FEWEST_HEARD {

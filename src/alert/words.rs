@@ -1,6 +1,6 @@
-//! An alert in words: for Slack, for a program, for a letter.
-//! In: a trouble, what is at stake, where the dashboard is. Out: a headline and a body.
-//! Promise: what happened, how much money, what to do, and a link; never an e-mail address of a buyer. Pure.
+//! The text of an alert for Slack, webhooks and email. Takes a problem, the deliveries and money concerned, and the
+//! dashboard's URL; returns a headline and a body. The text says what happened, how much money and what to do, with a
+//! link; it never contains a buyer's email address. Pure.
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::destination::mapping::for_slack;
 use crate::money::{Money, Totals};
 use crate::report::Stakes;
 
-/// What goes wrong.
+/// Kind of problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Held,
@@ -25,7 +25,7 @@ pub(super) enum What {
 }
 
 impl What {
-    /// As stored, and in messages for programs.
+    /// As stored, and in webhook messages.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Held => "held",
@@ -39,13 +39,13 @@ impl What {
         }
     }
 
-    /// Whether it is made of single things, each of which is news. Other troubles are states, told again while they last.
+    /// Whether every new delivery or event is reported. Other problems are states; only reminders repeat them.
     pub(super) fn counts_news(self) -> bool {
         matches!(self, Self::GivenUp | Self::EventsFailed)
     }
 }
 
-/// How far it is.
+/// Phase of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Raised,
@@ -63,30 +63,30 @@ impl Phase {
     }
 }
 
-/// A trouble that is seen, or was.
+/// A problem that is seen now, or was.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) what: What,
-    /// The destination's or the site's name; empty where it is about neither.
+    /// The destination's or the site's name; empty if it concerns neither.
     pub(super) name: String,
-    /// Key of the destination, for programs.
+    /// Key of the destination, for webhook messages.
     pub(super) destination: Option<String>,
     pub(super) site: Option<String>,
-    /// Why, as stored: `refused`, …
+    /// The reason, as stored: `refused`, …
     pub(super) reason: Option<String>,
-    /// What the other side said, our secrets taken out.
+    /// The destination's error, without our secrets.
     pub(super) error: Option<String>,
-    /// Numbers for the sentence: how many of how many.
+    /// Numbers for the text: `part` of `whole`.
     pub(super) part: i64,
     pub(super) whole: i64,
     pub(super) since: Timestamp,
-    /// When it is too late for the first of them.
+    /// When the first delivery expires.
     pub(super) until: Option<Timestamp>,
-    /// Path of the page that shows it.
+    /// Path of the page to link to.
     pub(super) path: String,
 }
 
-/// One alert, ready for any target.
+/// One alert, for recipients of any kind.
 pub(super) struct Alert<'a> {
     pub(super) incident_id: &'a str,
     pub(super) phase: Phase,
@@ -105,21 +105,23 @@ impl Alert<'_> {
         let money = in_brackets(&self.stakes.money);
         if self.phase == Phase::Resolved {
             return match self.trouble.what {
-                What::Held => format!("{name} takes conversions again"),
-                What::GivenUp => format!("{name}: nothing is given up any more"),
-                What::Slow => format!("{name} is served in time again"),
-                What::Expiring => format!("{name}: nothing is about to expire any more"),
-                What::Failing => format!("{name} accepts most tries again"),
-                What::EventsFailed => "No event waits for you any more".to_owned(),
-                What::Silent => format!("Stripe is heard again at {name}"),
-                What::Unmatched => format!("{name}: payments match as usual again"),
+                What::Held => format!("{name} accepts conversions again"),
+                What::GivenUp => format!("{name}: no more failed deliveries"),
+                What::Slow => format!("{name} receives deliveries on time again"),
+                What::Expiring => format!("{name}: no delivery is about to expire"),
+                What::Failing => format!("{name} accepts most attempts again"),
+                What::EventsFailed => "No failed events left".to_owned(),
+                What::Silent => format!("{name} receives Stripe events again"),
+                What::Unmatched => format!("{name}: payments are matched as usual again"),
             };
         }
         let still = if self.phase == Phase::Reminder { "still " } else { "" };
         match self.trouble.what {
-            What::Held => format!("{name} {still}takes no conversions: {deliveries}{money} wait"),
-            What::GivenUp => format!("{name}: {deliveries}{money} given up"),
-            What::Slow => format!("{name} {still}drains slowly: {deliveries}{money} wait"),
+            What::Held => {
+                format!("{name} {still}accepts no conversions: {deliveries}{money} pending")
+            }
+            What::GivenUp => format!("{name}: {deliveries}{money} failed"),
+            What::Slow => format!("{name} is {still}slow: {deliveries}{money} pending"),
             What::Expiring => {
                 let verb = if self.stakes.deliveries == 1 { "expires" } else { "expire" };
                 format!(
@@ -128,88 +130,88 @@ impl Alert<'_> {
                 )
             }
             What::Failing => {
-                format!("{name} {still}fails: {part} of its last {whole} tries were not accepted")
+                format!(
+                    "{name} is {still}failing: {part} of the last {whole} attempts were not accepted"
+                )
             }
             What::EventsFailed => {
                 let events = counted(*part, "event", "events");
                 format!("{events} could not be processed")
             }
-            What::Silent => format!("Stripe {still}sends nothing to {name}"),
+            What::Silent => format!("{name} {still}receives no Stripe events"),
             What::Unmatched => {
                 format!("{name}: {part} of {whole} payments{money} of the last day have no visit")
             }
         }
     }
 
-    /// Why, and what to do.
+    /// The reason, and what to do.
     fn sentences(&self) -> Vec<String> {
         let since = self.at(self.trouble.since);
         let said = self.trouble.error.as_deref().or(self.stakes.last_error.as_deref());
-        let said = said.map(|said| format!("It said last: {}.", said.trim_end_matches('.')));
-        let mut told: Vec<String> = Vec::new();
+        let said = said.map(|said| format!("Last error: {}.", said.trim_end_matches('.')));
+        let mut lines: Vec<String> = Vec::new();
         if self.phase == Phase::Resolved {
-            told.push(format!("It began {since} and is over."));
-            return told;
+            lines.push(format!("It began {since} and is resolved."));
+            return lines;
         }
         match self.trouble.what {
             What::Held => {
-                told.push(format!("Since {since} only one message now and then asks whether it is back. Nothing is lost: all of it goes out by itself once it is."));
-                told.extend(said);
-                told.push(
-                    "If the address or the credential changed, put the new one in.".to_owned(),
-                );
+                lines.push(format!("Since {since}, Clickstamp only sends a probe from time to time. Nothing is lost: all deliveries are sent automatically once it recovers."));
+                lines.extend(said);
+                lines.push("If its URL or credentials have changed, update them.".to_owned());
             }
             What::GivenUp => {
-                told.push(match self.trouble.reason.as_deref() {
-                    Some("refused") => "It refused them, so they are not tried again by themselves.".to_owned(),
-                    Some("exhausted") => "Every try failed, for days.".to_owned(),
-                    Some("mapping_error") => "The message could not be made: an expression of the mapping fails on these conversions.".to_owned(),
-                    Some("blocked_address") => "Its address is private or local, where nothing is sent to.".to_owned(),
-                    Some("expired") => "They became too old to be of use there.".to_owned(),
-                    _ => "They are not tried again by themselves.".to_owned(),
+                lines.push(match self.trouble.reason.as_deref() {
+                    Some("refused") => "The destination rejected them, so they aren’t retried automatically.".to_owned(),
+                    Some("exhausted") => "All attempts in the retry schedule failed.".to_owned(),
+                    Some("mapping_error") => "The message could not be built: an expression of the mapping fails for these conversions.".to_owned(),
+                    Some("blocked_address") => "Its URL points to a private network, and nothing is sent there.".to_owned(),
+                    Some("expired") => "They expired before they were accepted.".to_owned(),
+                    _ => "They aren’t retried automatically.".to_owned(),
                 });
-                told.extend(said);
-                told.push("Mend the cause, then send them again from the page below.".to_owned());
+                lines.extend(said);
+                lines.push("Fix the problem, then resend them from the page below.".to_owned());
             }
             What::Slow => {
-                told.push(format!("The oldest waits since {since}."));
-                told.extend(said);
-                told.push("They go on by themselves. See whether it answers slowly, or allows too little at a time.".to_owned());
+                lines.push(format!("The oldest is from {since}."));
+                lines.extend(said);
+                lines.push("They are still being sent. Check whether the destination responds slowly or its limits are too low.".to_owned());
             }
             What::Expiring => {
                 let until = self.trouble.until.map(|until| self.at(until));
-                told.extend(until.map(|until| {
-                    format!("The first is given up {until} unless it is accepted by then.")
+                lines.extend(until.map(|until| {
+                    format!("The first one expires {until} unless it is accepted by then.")
                 }));
-                told.extend(said);
-                told.push(match self.trouble.reason.as_deref() {
-                    Some("held") => "It is disabled, so nothing is sent: enable it in time.".to_owned(),
-                    _ => "Until then they are tried by themselves. See what keeps it from taking them. “Send now” on a delivery’s page lifts the end.".to_owned(),
+                lines.extend(said);
+                lines.push(match self.trouble.reason.as_deref() {
+                    Some("held") => "It is disabled, so nothing is sent. Enable it in time.".to_owned(),
+                    _ => "They are retried until then. Check why the destination doesn’t accept them. “Send now” on a delivery’s page removes the time limit.".to_owned(),
                 });
             }
             What::Failing => {
-                told.extend(said);
-                told.push("What can be tried again is; what was refused waits for you.".to_owned());
+                lines.extend(said);
+                lines.push("Temporary errors are retried automatically. Rejected deliveries need your attention.".to_owned());
             }
             What::EventsFailed => {
-                told.push(format!("The newest came {since}. The raw events are safe; look at the error, then run them again."));
-                told.extend(self.trouble.error.iter().map(|error| format!("The error: {error}")));
+                lines.push(format!("The newest arrived {since}. The events are stored: check the error, then process them again."));
+                lines.extend(self.trouble.error.iter().map(|error| format!("Error: {error}")));
             }
             What::Silent => {
-                told.push(format!("The last event came {since}, which is three times as long ago as usual. Look in Stripe, under Developers, Webhooks, whether the endpoint is on and what it was answered."));
+                lines.push(format!("The last event arrived {since}, three times as long ago as usual. In Stripe, under Developers, Webhooks, check that the endpoint is enabled and which responses it got."));
             }
             What::Unmatched => {
-                told.push("That is more than twice as much as in the week before. You have this money; it is only missing from the numbers your ads learn from. See whether the tag is on every page.".to_owned());
+                lines.push("That is more than twice as much as in the week before. You received this money, but your ads can’t learn from it. Check that the tag is on every page.".to_owned());
             }
         }
-        told
+        lines
     }
 
     fn link(&self) -> Option<String> {
         (!self.base.is_empty()).then(|| format!("{}{}", self.base, self.trouble.path))
     }
 
-    /// Lines that name conversions: transaction, money, where to read its story.
+    /// One line per conversion: transaction, amount and link to its customer journey.
     fn conversions(&self) -> Vec<String> {
         let line = |example: &crate::report::Example| {
             let money = example.amount.map(|amount| format!(", {}", shown(amount)));
@@ -228,7 +230,7 @@ impl Alert<'_> {
         lines
     }
 
-    /// The whole, in lines.
+    /// The complete text.
     fn text(&self) -> String {
         let mut lines = vec![self.headline() + "."];
         lines.extend(self.sentences());
@@ -237,13 +239,13 @@ impl Alert<'_> {
         lines.join("\n")
     }
 
-    /// What a target gets.
+    /// The message for a recipient of this kind.
     pub(super) fn body(&self, kind: TargetKind) -> String {
         match kind {
             TargetKind::Slack => json!({ "text": for_slack(&self.text()) }).to_string(),
             TargetKind::Email => {
                 format!(
-                    "{}\n\nClickstamp sent this because of its settings, Alerts.\n",
+                    "{}\n\nClickstamp sent this because of the rules under Settings, Alerts.\n",
                     self.text()
                 )
             }
@@ -292,12 +294,12 @@ impl Alert<'_> {
     }
 }
 
-/// What is sent by "Send a test alert".
+/// Headline and message of "Send a test alert".
 pub(super) fn test(kind: TargetKind, now: Timestamp, base: &str) -> (String, String) {
-    let headline = "This is a test of Clickstamp’s alerts".to_owned();
+    let headline = "This is a test alert from Clickstamp".to_owned();
     let place = if base.is_empty() { String::new() } else { format!("\n{base}/settings/alerts") };
     let text = format!(
-        "{headline}.\nNothing is wrong. A real one would say what happened, how much money is at stake, and what to do.{place}"
+        "{headline}.\nNothing is wrong. A real alert says what happened, how much money is at stake and what to do.{place}"
     );
     let body = match kind {
         TargetKind::Slack => json!({ "text": for_slack(&text) }).to_string(),
@@ -316,7 +318,7 @@ fn shown(money: Money) -> String {
     format!("{} {}", money.decimal(), money.currency)
 }
 
-/// ` (102.60 USD and 35.00 EUR)`; nothing where there is no money.
+/// ` (102.60 USD and 35.00 EUR)`; empty if there is no money.
 fn in_brackets(totals: &Totals) -> String {
     let sums: Vec<String> = totals.iter().filter(|sum| sum.minor != 0).map(shown).collect();
     if sums.is_empty() { String::new() } else { format!(" ({})", sums.join(" and ")) }

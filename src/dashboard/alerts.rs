@@ -1,6 +1,6 @@
-//! Alerts: who is told when conversions do not arrive, and what is wrong now.
-//! In: forms. Out: the page, changed records; a test with the real answer.
-//! Promise: no address that is a secret, and no password, is ever shown again; a refused form says what was wrong beside the field.
+//! The page of alerts: incidents, recipients, mail server and rules. Takes forms; returns the page, changed records, or
+//! the response to a test alert. Secret URLs and passwords are never shown again, and a form with errors shows each
+//! error.
 
 use std::collections::HashMap;
 
@@ -23,9 +23,9 @@ use crate::error::AppError;
 use crate::settings;
 use crate::state::AppState;
 
-/// Longest name of a target.
+/// Maximum length of a recipient's name.
 const MAX_NAME_CHARS: usize = 80;
-/// Largest threshold: a year in hours is as good as never.
+/// Maximum threshold: the hours of a year.
 const MAX_NUMBER: u32 = 10_000;
 
 type Sent = HashMap<String, String>;
@@ -44,11 +44,11 @@ struct AlertsPage {
     targets: Vec<TargetItem>,
     incidents: Vec<IncidentItem>,
     open: usize,
-    /// What was entered for a new target, and what was wrong with it.
+    /// The form of a new recipient as entered, and its errors.
     kinds: [(&'static str, &'static str, bool); 3],
     name: String,
     target_faults: Vec<String>,
-    /// A signing secret, shown once.
+    /// A new signing secret, shown once.
     secret: Option<String>,
     mail: MailForm,
     rules: RulesForm,
@@ -63,7 +63,7 @@ struct TargetItem {
     state: Chip,
     note: String,
     enabled: bool,
-    /// What a test just came to.
+    /// The result of a test alert.
     tried: Option<(Chip, String)>,
 }
 
@@ -74,7 +74,7 @@ struct IncidentItem {
     told: Moment,
 }
 
-/// The mail server as its form shows it.
+/// The form of the mail server.
 struct MailForm {
     host: String,
     port: String,
@@ -86,7 +86,7 @@ struct MailForm {
     fault: Option<String>,
 }
 
-/// The thresholds as their form shows them.
+/// The form of the rules.
 struct RulesForm {
     ticks: [(&'static str, &'static str, bool); 3],
     numbers: Vec<NumberField>,
@@ -100,7 +100,7 @@ struct NumberField {
     fault: Option<String>,
 }
 
-/// What the page shows beside the records.
+/// What the page shows in addition to the records.
 #[derive(Default)]
 struct Draft {
     done: Option<&'static str>,
@@ -124,9 +124,9 @@ pub(super) async fn show_alerts(
     Query(query): Query<PageQuery>,
 ) -> Result<Response, AppError> {
     let done = match query.done.as_deref() {
-        Some("added") => Some("Added. Send a test alert to see whether it arrives."),
-        Some("on") => Some("It is on. What waited for it goes out now."),
-        Some("off") => Some("It is off and is told of nothing new."),
+        Some("added") => Some("Added. Send a test alert to check it."),
+        Some("on") => Some("Turned on. Pending messages are sent now."),
+        Some("off") => Some("Turned off. It receives no new alerts."),
         Some("deleted") => Some("Deleted."),
         Some("mail") => Some("The mail server was saved."),
         Some("rules") => Some("Saved."),
@@ -135,7 +135,7 @@ pub(super) async fn show_alerts(
     page::show(&alerts_page(&state, &viewer, Draft { done, ..Draft::default() }).await?)
 }
 
-/// `POST /settings/alerts`; the button says what to do.
+/// `POST /settings/alerts`: the button's value selects the action.
 pub(super) async fn change_alerts(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -143,7 +143,7 @@ pub(super) async fn change_alerts(
     Form(sent): Form<Sent>,
 ) -> Result<Response, AppError> {
     let store = &state.store;
-    // The address by which the owner reaches us is where alerts lead him.
+    // Links in alerts use the URL at which the user reaches the dashboard.
     alert::save_base(store, &viewer.client.base).await?;
     let done = match text(&sent, "do").as_str() {
         "add" => return add_target(&state, &viewer, sent).await,
@@ -162,7 +162,7 @@ pub(super) async fn change_alerts(
             alert::delete_target(store, &find(&state, &sent).await?.id).await?;
             "deleted"
         }
-        _ => return Err(AppError::bad_request("This button does nothing here.")),
+        _ => return Err(AppError::bad_request("Unknown action.")),
     };
     Ok(see_done(&viewer, done))
 }
@@ -174,7 +174,7 @@ fn see_done(viewer: &Viewer, done: &str) -> Response {
 async fn find(state: &AppState, sent: &Sent) -> Result<Target, AppError> {
     let id = text(sent, "id");
     let found = alert::targets(&state.store).await?.into_iter().find(|target| target.id == id);
-    found.ok_or_else(|| AppError::not_found("There is no such target of alerts."))
+    found.ok_or_else(|| AppError::not_found("Recipient not found."))
 }
 
 async fn refuse(state: &AppState, viewer: &Viewer, draft: Draft) -> Result<Response, AppError> {
@@ -187,16 +187,16 @@ async fn add_target(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
     let kind = TargetKind::parse(&text(&sent, "kind"));
     let mut faults = Vec::new();
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        faults.push(format!("Give it a name of at most {MAX_NAME_CHARS} characters."));
+        faults.push(format!("Enter a name of at most {MAX_NAME_CHARS} characters."));
     }
     match kind {
-        None => faults.push("Choose how to tell: Slack, a webhook or e-mail.".to_owned()),
+        None => faults.push("Select Slack, webhook or email.".to_owned()),
         Some(TargetKind::Email) => faults.extend(destination::check_recipients(&address).err()),
         Some(TargetKind::Slack | TargetKind::Webhook) => {
             let checked = destination::check_url(&address, state.config.allow_private_destinations);
-            faults.extend(checked.err().map(|why| format!("{why} What you entered was not kept.")));
+            faults.extend(checked.err().map(|why| format!("{why} Enter the address again.")));
             if viewer.client.is_ours(&address) {
-                faults.push("That is Clickstamp’s own address.".to_owned());
+                faults.push("This is Clickstamp’s own URL.".to_owned());
             }
         }
     }
@@ -214,7 +214,10 @@ async fn add_target(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
             let draft = Draft { secret: Some(secret), ..Draft::default() };
             return page::show(&alerts_page(state, viewer, draft).await?);
         }
-        faults.push(format!("There are {} already.", alert::MAX_TARGETS));
+        faults.push(format!(
+            "You already have {} recipients, which is the maximum.",
+            alert::MAX_TARGETS
+        ));
     }
     refuse(state, viewer, Draft { new: sent, target_faults: faults, ..Draft::default() }).await
 }
@@ -240,7 +243,7 @@ async fn save_mail(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Resp
     }
     let (user, password) = (text(&sent, "user"), text(&sent, "password"));
     let kept = before.filter(|old| {
-        // Another server must not be shown a password that was meant for this one.
+        // A saved password must not be sent to another server.
         password.is_empty() && old.user == user && old.host == text(&sent, "host")
     });
     let server = MailServer {
@@ -271,7 +274,7 @@ async fn save_rules(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
     let mut number = |name: &'static str, most: u32| {
         let read = text(&sent, name).parse::<u32>().ok().filter(|number| *number <= most);
         if read.is_none() {
-            faults.push((name, format!("A whole number from 0 to {most}.")));
+            faults.push((name, format!("Enter a whole number from 0 to {most}.")));
         }
         read.unwrap_or(0)
     };
@@ -329,9 +332,9 @@ async fn alerts_page(
 
 fn kind_name(kind: TargetKind) -> &'static str {
     match kind {
-        TargetKind::Slack => "Slack, or what reads its messages",
+        TargetKind::Slack => "Slack or compatible",
         TargetKind::Webhook => "Webhook (signed JSON)",
-        TargetKind::Email => "E-mail",
+        TargetKind::Email => "Email",
     }
 }
 
@@ -352,17 +355,17 @@ fn target_item(
     let (state, note) = match (target.enabled, of("pending"), given_up, sent) {
         (false, ..) => (Chip::quiet("Off"), String::new()),
         (true, Some(owed), ..) => {
-            let said = owed.said.as_deref().map(|said| format!("; last: {said}"));
-            let owed = counted(owed.messages, "message waits", "messages wait");
-            (Chip::wait("Owed"), format!("{owed}{}", said.unwrap_or_default()))
+            let said = owed.said.as_deref().map(|said| format!("; last error: {said}"));
+            let owed = counted(owed.messages, "message pending", "messages pending");
+            (Chip::wait("Pending"), format!("{owed}{}", said.unwrap_or_default()))
         }
         (true, None, Some(told), sent) if sent.is_none_or(|sent| sent.at < told.at) => {
-            (Chip::bad("Given up"), failed(told))
+            (Chip::bad("Failed"), failed(told))
         }
         (true, None, _, Some(told)) => {
             (Chip::ok("Accepted"), format!("“{}”, {}", told.headline, when(told)))
         }
-        (true, None, _, None) => (Chip::quiet("Nothing to tell yet"), String::new()),
+        (true, None, _, None) => (Chip::quiet("Nothing sent yet"), String::new()),
     };
     let tried = tried.filter(|(id, ..)| *id == target.id);
     TargetItem {
@@ -382,9 +385,9 @@ fn target_item(
 
 fn incident_item(viewer: &Viewer, found: &Incident) -> IncidentItem {
     let state = match (found.resolved_at, found.gone_at) {
-        (Some(at), _) => Chip::ok(format!("Over {}", viewer.times.ago(at, viewer.now))),
-        (None, Some(_)) => Chip::wait("Seems to be over"),
-        (None, None) => Chip::bad("Goes on"),
+        (Some(at), _) => Chip::ok(format!("Resolved {}", viewer.times.ago(at, viewer.now))),
+        (None, Some(_)) => Chip::wait("Probably resolved"),
+        (None, None) => Chip::bad("Active"),
     };
     IncidentItem {
         headline: found.headline.clone(),
@@ -398,9 +401,9 @@ fn mail_form(choices: &Choices, refused: Option<(Sent, String)>) -> MailForm {
     let kept = choices.mail.as_ref();
     let has_password = kept.is_some_and(|mail| !mail.password.expose().is_empty());
     let labels = [
-        ("starttls", "STARTTLS, mostly port 587"),
-        ("tls", "TLS from the start, mostly port 465"),
-        ("plain", "None, inside your own network only"),
+        ("starttls", "STARTTLS, usually port 587"),
+        ("tls", "TLS, usually port 465"),
+        ("plain", "None (only inside your own network)"),
     ];
     if let Some((sent, fault)) = refused {
         let chosen = text(&sent, "security");
@@ -451,70 +454,60 @@ fn rules_form(rules: &Rules, refused: Option<(Sent, Vec<(&'static str, String)>)
         ticks: [
             (
                 "held",
-                "A destination takes nothing any more, and when it does again",
+                "A destination stops accepting conversions, or recovers",
                 tick("held", rules.held),
             ),
-            ("given_up", "A delivery was given up", tick("given_up", rules.given_up)),
+            ("given_up", "A delivery fails", tick("given_up", rules.given_up)),
             (
                 "events_failed",
-                "An event could not be processed",
+                "A Stripe event can’t be processed",
                 tick("events_failed", rules.events_failed),
             ),
         ],
         numbers: vec![
-            field(
-                "slow_minutes",
-                rules.slow_minutes,
-                "Minutes that the oldest owed delivery may wait",
-                "",
-            ),
+            field("slow_minutes", rules.slow_minutes, "Oldest pending delivery (minutes)", ""),
             field(
                 "expires_hours",
                 rules.expires_hours,
-                "Hours before a delivery expires",
-                "Where a destination gives up what was not accepted after so many days.",
+                "Before a delivery expires (hours)",
+                "For destinations with “Stop retrying after (days)”.",
             ),
             field(
                 "refused_percent",
                 rules.refused_percent,
-                "Per cent of a destination’s last 50 tries that may be refused",
-                "At least 20 tries.",
+                "Rejected attempts (% of a destination’s last 50)",
+                "After at least 20 attempts.",
             ),
             field(
                 "failing_percent",
                 rules.failing_percent,
-                "Per cent of a destination’s last 50 tries that may fail for whatever reason",
+                "Failed attempts, for any reason (% of a destination’s last 50)",
                 "",
             ),
             field(
                 "silent_hours",
                 rules.silent_hours,
-                "Hours that Stripe may be silent",
-                "Told when it is also three times the usual gap of your shop.",
+                "Without a Stripe event (hours)",
+                "Only if that is also three times your usual gap.",
             ),
             field(
                 "unmatched_percent",
                 rules.unmatched_percent,
-                "Per cent of a day’s money that may have no visit",
-                "Told when it is also twice as much as in the week before.",
+                "Unmatched revenue (% of a day)",
+                "Only if that is also twice as much as in the week before.",
             ),
             field(
                 "digest_minutes",
                 rules.digest_minutes,
-                "Minutes between two messages about the same reason",
-                "What is given up meanwhile is told together.",
+                "Group alerts with the same reason (minutes)",
+                "Deliveries that fail in this time are reported together.",
             ),
-            field(
-                "remind_hours",
-                rules.remind_hours,
-                "Hours until a trouble that goes on is told again",
-                "",
-            ),
+            field("remind_hours", rules.remind_hours, "Repeat after (hours)", ""),
             field(
                 "per_hour",
                 rules.per_hour,
-                "Messages to one target in an hour",
-                "More wait; what is over meanwhile is not told.",
+                "Messages per recipient and hour",
+                "Further messages wait, and are dropped if the problem is resolved first.",
             ),
         ],
     }

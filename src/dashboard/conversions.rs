@@ -1,6 +1,5 @@
-//! The list of conversions.
-//! In: a period, a tab, a search, a place in the list. Out: a page of rows in groups of days.
-//! Promise: test payments are listed only in test mode, and every row leads to its story.
+//! The list of conversions. Takes a period, a tab, a search and a cursor; returns a page of rows grouped by day.
+//! Test payments are listed only in test mode, and every row links to its customer journey.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -20,7 +19,7 @@ use crate::money::{Money, Totals};
 use crate::report::{self, ConversionFilter, ConversionRow, Cursor, Overview};
 use crate::state::AppState;
 
-/// Rows of a page.
+/// Rows per page.
 const ROWS: i64 = 50;
 
 #[derive(Deserialize)]
@@ -39,7 +38,7 @@ struct ConversionsPage {
     period: PeriodMenu,
     tabs: Vec<Choice>,
     search: Search,
-    /// A filter in force, and the way out of it.
+    /// The active filter, with a link that removes it.
     filter: Option<Choice>,
     heading: String,
     days: Vec<DayGroup>,
@@ -53,7 +52,7 @@ struct Search {
     value: String,
 }
 
-/// Rows of one day, with its sum.
+/// Rows of one day, with their total.
 struct DayGroup {
     name: String,
     sum: String,
@@ -65,8 +64,8 @@ const TABS: [(&str, &str); 7] = [
     ("", "All"),
     ("matched", "Matched"),
     ("unmatched", "Not matched"),
-    ("owed", "Not delivered yet"),
-    ("given_up", "Given up"),
+    ("owed", "Delivery pending"),
+    ("given_up", "Delivery failed"),
     ("refunded", "Refunded"),
     ("authorized", "Not captured yet"),
 ];
@@ -157,7 +156,7 @@ fn tabs(here: &Link, current: &str, numbers: &Overview) -> Vec<Choice> {
 
 fn heading(viewer: &Viewer, numbers: &Overview, tab: &str, search: Option<&str>) -> String {
     match (search, tab) {
-        (Some(search), _) => format!("What begins with “{search}”"),
+        (Some(search), _) => format!("Results for “{search}”"),
         (None, "") => format!(
             "{} paid, {} net",
             counted(numbers.conversions, "conversion", "conversions"),
@@ -174,7 +173,7 @@ fn heading(viewer: &Viewer, numbers: &Overview, tab: &str, search: Option<&str>)
     }
 }
 
-/// Groups rows, which come newest first, by the site's days.
+/// Groups rows, newest first, by day in the site's time zone.
 fn days(viewer: &Viewer, rows: &[ConversionRow]) -> Vec<DayGroup> {
     let day = |row: &ConversionRow| viewer.times.date(row.occurred_at);
     rows.chunk_by(|a, b| day(a) == day(b))
@@ -189,7 +188,7 @@ fn days(viewer: &Viewer, rows: &[ConversionRow]) -> Vec<DayGroup> {
         .collect()
 }
 
-/// What was paid on the rows of a day that are on this page.
+/// Number and net revenue of a day's paid rows on this page.
 fn sum(viewer: &Viewer, group: &[ConversionRow]) -> String {
     let paid: Vec<_> = group.iter().filter(|row| row.paid_at.is_some()).collect();
     let mut net = Totals::default();
@@ -200,5 +199,5 @@ fn sum(viewer: &Viewer, group: &[ConversionRow]) -> String {
         }
     }
     let count = i64::try_from(paid.len()).unwrap_or(i64::MAX);
-    format!("{count} here, {} net", totals(&net, viewer.site.currency))
+    format!("{count} on this page, {} net", totals(&net, viewer.site.currency))
 }

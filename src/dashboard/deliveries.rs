@@ -1,6 +1,5 @@
-//! Deliveries: what destinations have, and what they are still owed.
-//! In: a state, a place in the list; a wish to send again. Out: destinations with their sums, a page of deliveries.
-//! Promise: what was given up says why and how to send it again.
+//! The list of deliveries. Takes a state, filters and a cursor, or a request to resend; returns destinations with their
+//! totals and a page of deliveries. Every failed delivery shows its reason and a button to resend it.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -22,7 +21,7 @@ use crate::report::{self, Cursor, DeliveryFilter, DeliveryRow, DestinationTotals
 use crate::settings::{self, Destination};
 use crate::state::AppState;
 
-/// Rows of a page.
+/// Rows per page.
 const ROWS: i64 = 50;
 
 #[derive(Deserialize)]
@@ -42,31 +41,31 @@ struct DeliveriesPage {
     destinations: Vec<DestinationItem>,
     settings_href: String,
     filters: Filters,
-    /// This very page, to come back to after sending again.
+    /// The current page, to return to after a resend.
     back: String,
     tabs: Vec<Choice>,
     rows: Vec<DeliveryItem>,
     pager: Pager,
 }
 
-/// What the list is narrowed to.
+/// The filters of the list.
 struct Filters {
     action: String,
     hidden: Vec<(&'static str, String)>,
-    /// Key, name, whether it is chosen.
+    /// Key, name, whether it is selected.
     destinations: Vec<(String, String, bool)>,
-    /// Word, in plain words, whether it is chosen.
+    /// API word, label, whether it is selected.
     reasons: Vec<(&'static str, String, bool)>,
 }
 
 fn reason_label(reason: DeliveryReason) -> String {
     match reason {
-        DeliveryReason::Failed(reason) => format!("Given up: {}", words::given_up(reason)),
+        DeliveryReason::Failed(reason) => format!("Failed: {}", words::given_up(reason)),
         DeliveryReason::Skipped(reason) => format!("Not sent: {}", words::skipped(reason)),
     }
 }
 
-/// What was given up, above everything else.
+/// The notice about failed deliveries at the top of the page.
 struct Notice {
     title: String,
     href: String,
@@ -93,22 +92,22 @@ struct DeliveryItem {
     state: Chip,
     tries: String,
     answer: String,
-    /// When the next try is.
+    /// Time of the next attempt.
     next: Option<Moment>,
-    /// What it waits for instead.
+    /// What it waits for if no time is known.
     waits: &'static str,
-    /// `expires in 6 hours`; empty where it has no end.
+    /// `expires in 6 hours`; empty if it does not expire.
     expires: String,
-    /// Where to post the wish to send again.
+    /// The URL that a resend is posted to.
     retry: Option<String>,
     retry_label: &'static str,
 }
 
 const STATES: [(&str, &str); 6] = [
     ("", "All"),
-    ("pending", "Owed"),
-    ("given_up", "Given up"),
-    ("held", "Held"),
+    ("pending", "Pending"),
+    ("given_up", "Failed"),
+    ("held", "Paused"),
     ("skipped", "Not sent"),
     ("delivered", "Accepted"),
 ];
@@ -138,7 +137,7 @@ pub(super) async fn list_deliveries(
         destination_id: chosen.map(|found| found.id.clone()),
         reason,
         state: DeliveryState::parse(current),
-        livemode: viewer.is_test.then_some(false), // Live shows what test mode held back, too.
+        livemode: viewer.is_test.then_some(false), // Live mode lists skipped test payments, too.
     };
     let after = query.after.as_deref().and_then(Cursor::parse);
     let found = report::deliveries(&state.store, &filter, after.as_ref(), ROWS).await?;
@@ -199,7 +198,7 @@ fn all(sums: &[DestinationTotals]) -> All {
     all
 }
 
-/// `2 owed ($378.00)`.
+/// `2 pending ($378.00)`.
 fn with_money(number: i64, what: &str, sums: &Totals, viewer: &Viewer) -> String {
     if sums.is_empty() {
         format!("{} {what}", count(number))
@@ -212,8 +211,8 @@ fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
     let all = all(sums);
     format!(
         "{}, {}, {} accepted. Times in {}.",
-        with_money(all.owed, "owed", &all.owed_money, viewer),
-        with_money(all.given_up, "given up", &all.given_up_money, viewer),
+        with_money(all.owed, "pending", &all.owed_money, viewer),
+        with_money(all.given_up, "failed", &all.given_up_money, viewer),
         count(all.accepted),
         viewer.times.place,
     )
@@ -225,10 +224,10 @@ fn notice(viewer: &Viewer, sums: &[DestinationTotals]) -> Option<Notice> {
         true => String::new(),
         false => format!(" ({})", totals(&all.given_up_money, viewer.site.currency)),
     };
-    let deliveries = counted(all.given_up, "delivery", "deliveries");
-    let was = if all.given_up == 1 { "was" } else { "were" };
+    let deliveries = counted(all.given_up, "failed delivery", "failed deliveries");
+    let need = if all.given_up == 1 { "needs" } else { "need" };
     (all.given_up > 0 && !viewer.is_test).then(|| Notice {
-        title: format!("{deliveries}{money} {was} given up"),
+        title: format!("{deliveries}{money} {need} your attention"),
         href: viewer.link("/deliveries").with("state", "given_up").to_string(),
     })
 }
@@ -257,13 +256,13 @@ fn destination_item(
     let none = DestinationTotals::default();
     let sum = sums.iter().find(|sum| sum.destination_id == destination.id).unwrap_or(&none);
     let state = if !destination.enabled {
-        Chip::quiet(format!("Held: {} wait here, nothing is lost", count(sum.held)))
+        Chip::quiet(format!("Disabled: {} paused", count(sum.held)))
     } else if is_down {
-        Chip::bad(format!("Failing: {} waiting", count(sum.owed)))
+        Chip::bad(format!("Failing: {} pending", count(sum.owed)))
     } else if sum.owed > 0 {
-        Chip::wait(format!("{} waiting", count(sum.owed)))
+        Chip::wait(format!("{} pending", count(sum.owed)))
     } else if sum.last_accepted_at.is_some() {
-        Chip::ok("Answers")
+        Chip::ok("Working")
     } else {
         Chip::quiet("Nothing sent yet")
     };
@@ -300,16 +299,20 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         answer,
         next: (is_owed && row.down_since.is_none())
             .then(|| viewer.times.short(row.due_at, viewer.now)),
-        waits: if is_owed && row.down_since.is_some() { "when it is back" } else { "" },
+        waits: if is_owed && row.down_since.is_some() {
+            "when the destination recovers"
+        } else {
+            ""
+        },
         expires: words::expires(row, viewer.now).unwrap_or_default(),
         retry: can_retry.then_some(retry),
-        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Send again" },
+        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Resend" },
     }
 }
 
 #[derive(Deserialize)]
 pub(super) struct Back {
-    /// The page that asked; a path of ours.
+    /// The page to return to; a path on this server.
     back: Option<String>,
 }
 
@@ -327,11 +330,11 @@ pub(super) async fn retry_delivery(
             let back = sent.back.as_deref().map(|back| local_path(Some(back)));
             Ok(back.map_or_else(|| page::see_other(&list), |back| see_other(&viewer.client, back)))
         }
-        Retried::NotFound => Err(AppError::not_found("There is no such delivery.")),
+        Retried::NotFound => Err(AppError::not_found("Delivery not found.")),
         Retried::NotRetryable(state) => {
             let line = match state.as_str() {
                 "destination_deleted" => "Its destination was deleted.".to_owned(),
-                state => format!("This delivery cannot be sent again: its state is “{state}”."),
+                state => format!("This delivery can’t be resent because its state is “{state}”."),
             };
             Err(AppError::new(StatusCode::CONFLICT, line))
         }

@@ -1,6 +1,6 @@
-//! One delivery: what exactly goes out, and what was answered each time.
-//! In: its ID; a wish to send it again, or to make it anew. Out: a page; the delivery owed again.
-//! Promise: the message is shown byte for byte and escaped; the address and the destination's secrets are not shown.
+//! The page of one delivery: its message, and the response to each attempt. Takes its ID, or a request to rebuild it;
+//! returns the page, or queues the delivery again. The message is shown byte for byte and escaped; the destination's
+//! URL and secrets are not shown.
 
 use askama::Template;
 use axum::Form;
@@ -39,9 +39,9 @@ struct DeliveryPage {
     why: String,
     since: Moment,
     next: Option<(Moment, String)>,
-    /// Since when its destination takes nothing, so that it waits.
+    /// Since when its destination has been failing, if the delivery waits for it to recover.
     down: Option<Moment>,
-    /// How long it is still worth sending, and until when.
+    /// `expires in 6 hours`, and when.
     expires: Option<(String, Moment)>,
     /// `POST https://…k7Qe`.
     request: String,
@@ -51,7 +51,7 @@ struct DeliveryPage {
     curl: String,
     tries: Vec<Try>,
     retry: Option<String>,
-    /// This very page, to come back to.
+    /// The current page, to return to after a resend.
     back: String,
     retry_label: &'static str,
     rebuild: Option<String>,
@@ -75,7 +75,7 @@ pub(super) async fn show_delivery(
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
-    let missing = || AppError::not_found("There is no such delivery.");
+    let missing = || AppError::not_found("Delivery not found.");
     let id = if id.contains('\0') { return Err(missing()) } else { id };
     let found = report::delivery(&state.store, &id).await?.ok_or_else(missing)?;
     let snapshot = state.settings.current();
@@ -95,7 +95,7 @@ fn delivery_page(
     let address = destination
         .map_or_else(|| "a deleted destination".to_owned(), |found| settings::mask_url(&found.url));
     let here = |path: &str| viewer.link(path).to_string();
-    // One whose mapping failed has none yet; sending it again makes it by the mapping of today.
+    // After a mapping error there is no message yet; a resend builds it with the current mapping.
     let has_message = !found.request.is_empty()
         || row.reason == Some(DeliveryReason::Failed(FailureReason::MappingError));
     let can_retry =
@@ -103,14 +103,14 @@ fn delivery_page(
     let why = match (row.state, row.reason) {
         (DeliveryState::GivenUp, reason @ Some(_)) => {
             let said = row.last_error.as_deref().map(words::sentence).unwrap_or_default();
-            format!("Given up because {}. {said}", words::why(reason))
+            format!("Failed: {}. {said}", words::why(reason))
         }
         (DeliveryState::Skipped, reason @ Some(_)) => format!("Not sent: {}.", words::why(reason)),
-        (DeliveryState::Held, _) => "It waits until the destination is enabled again.".to_owned(),
+        (DeliveryState::Held, _) => "Paused until the destination is enabled again.".to_owned(),
         (DeliveryState::Pending, _) if row.attempts > 0 => {
             format!(
-                "Not accepted so far: {}.",
-                row.last_error.as_deref().unwrap_or("no answer is known")
+                "Not accepted yet: {}.",
+                row.last_error.as_deref().unwrap_or("no response was recorded")
             )
         }
         _ => String::new(),
@@ -118,7 +118,7 @@ fn delivery_page(
     let is_anytrack = destination.is_some_and(|found| found.kind == DestinationKind::AnyTrack);
     let hint = (is_anytrack && row.state == DeliveryState::Delivered).then(|| {
         format!(
-            "AnyTrack accepted it, and does not tell us whether it matched. See Integrations, Events Log, transaction {}.",
+            "AnyTrack accepted it, but doesn’t report whether it matched. Look in AnyTrack under Integrations, Events Log, for transaction {}.",
             row.transaction_id
         )
     });
@@ -154,18 +154,18 @@ fn delivery_page(
         tries: found.tries.iter().map(|attempt| one_try(viewer, attempt)).collect(),
         retry: can_retry.then(|| here(&format!("/deliveries/{}/retry", row.id))),
         back: viewer.back(&format!("/deliveries/{}", row.id)).to_string(),
-        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Send again" },
+        retry_label: if row.state == DeliveryState::Pending { "Send now" } else { "Resend" },
         rebuild: (destination.is_some() && row.state != DeliveryState::Held)
             .then(|| here(&format!("/deliveries/{}/rebuild", row.id))),
         rebuild_label: match row.state {
-            DeliveryState::Skipped => "Send it anyway",
+            DeliveryState::Skipped => "Send anyway",
             DeliveryState::Pending
             | DeliveryState::Delivered
             | DeliveryState::GivenUp
-            | DeliveryState::Held => "Make it anew and send",
+            | DeliveryState::Held => "Rebuild and send",
         },
         rebuild_warning: (row.state == DeliveryState::Delivered).then_some(
-            "It was accepted already. AnyTrack discards a repeated transaction; another destination may count it twice.",
+            "It was already accepted. AnyTrack ignores a repeated transaction; another destination may count it twice.",
         ),
         hint,
     }
@@ -180,13 +180,13 @@ fn headers(found: &Delivery, destination: Option<&Destination>) -> Vec<String> {
     lines.extend(destination.options.headers.iter().map(|header| format!("{}: ***", header.name)));
     if destination.kind == DestinationKind::Webhook && !destination.secrets.is_empty() {
         lines.push(format!("webhook-id: {}", found.row.id));
-        lines.push("webhook-timestamp: the time of the try".to_owned());
-        lines.push("webhook-signature: made from both and the message".to_owned());
+        lines.push("webhook-timestamp: the time of the attempt".to_owned());
+        lines.push("webhook-signature: computed from both and the message".to_owned());
     }
     lines
 }
 
-/// For a shell; the address and secret headers are variables, because they are not shown.
+/// A curl command. The URL and secret headers are variables, because they are not shown.
 fn curl(found: &Delivery, destination: Option<&Destination>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let secret = destination.into_iter().flat_map(|found| &found.options.headers);
@@ -197,7 +197,7 @@ fn curl(found: &Delivery, destination: Option<&Destination>) -> String {
         })
         .collect();
     if found.content_type == "query" {
-        // `-G` would write the escapes anew, in small letters.
+        // `-G` would encode the query again, with lower-case escapes.
         let has_query = destination.is_some_and(|found| found.url.expose().contains('?'));
         let joint = if has_query { "&" } else { "?" };
         return format!("curl -g \"$URL\"{}{secret}", quoted(&format!("{joint}{}", found.request)));
@@ -217,10 +217,10 @@ fn one_try(viewer: &Viewer, attempt: &Attempt) -> Try {
         took: attempt.took_ms.map_or_else(|| NONE.to_owned(), took),
         outcome: match attempt.outcome {
             Some(AttemptOutcome::Accepted) => Chip::ok(with("Accepted")),
-            Some(AttemptOutcome::Retry) => Chip::wait(with("Not now")),
-            Some(AttemptOutcome::Refused) => Chip::bad(with("Refused")),
+            Some(AttemptOutcome::Retry) => Chip::wait(with("Temporary error")),
+            Some(AttemptOutcome::Refused) => Chip::bad(with("Rejected")),
             Some(AttemptOutcome::Blocked) => Chip::bad("Not sent"),
-            None if attempt.took_ms.is_none() => Chip::quiet("Under way, or cut off"),
+            None if attempt.took_ms.is_none() => Chip::quiet("In progress or interrupted"),
             None => Chip::quiet("Unknown"),
         },
         error: attempt.error.clone().unwrap_or_default(),
@@ -233,18 +233,18 @@ pub(super) struct RebuildSent {
     sure: Option<String>,
 }
 
-/// `POST /deliveries/{id}/rebuild`: today's mapping and match, the same transaction ID.
+/// `POST /deliveries/{id}/rebuild`: rebuilds the message with the current mapping and match, and the same transaction ID.
 pub(super) async fn rebuild_delivery(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(id): Path<String>,
     Form(sent): Form<RebuildSent>,
 ) -> Result<Response, AppError> {
-    let missing = || AppError::not_found("There is no such delivery.");
+    let missing = || AppError::not_found("Delivery not found.");
     let found = report::delivery(&state.store, &id.replace('\0', "")).await?.ok_or_else(missing)?;
     if found.row.state == DeliveryState::Delivered && sent.sure.is_none() {
         return Err(AppError::bad_request(
-            "It was accepted already. Tick the box beside the button to send it once more.",
+            "It was already accepted. Tick the box beside the button to send it again.",
         ));
     }
     let snapshot = state.settings.current();
@@ -263,9 +263,15 @@ pub(super) async fn rebuild_delivery(
         Retried::NotRetryable(why) => {
             let line = match why.as_str() {
                 "sending" => "It is being sent right now. Try again in a minute.".to_owned(),
-                "adjustment" => "The message of a refund or a dispute cannot be made anew. Send it again as it is.".to_owned(),
+                "adjustment" => {
+                    "The message of a refund or dispute can’t be rebuilt. Resend it as it is."
+                        .to_owned()
+                }
                 "destination_deleted" => "Its destination was deleted.".to_owned(),
-                other => format!("Today nothing would be sent for it: {}.", SkipReason::parse(&why).map_or(other, |reason| words::skipped(reason))),
+                other => format!(
+                    "With the current settings it would not be sent: {}.",
+                    SkipReason::parse(&why).map_or(other, |reason| words::skipped(reason))
+                ),
             };
             Err(AppError::new(StatusCode::CONFLICT, line))
         }

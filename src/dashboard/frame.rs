@@ -1,7 +1,6 @@
-//! What stands around every page: who looks, at which site, in which mode, and the tabs.
-//! In: a request. Out: a `Viewer` for handlers, a `Frame` for templates.
-//! Promise: every link keeps the site, the mode and the public prefix. Site and mode are parameters of the address, not cookies:
-//! two windows may show two of them, and a link that somebody sends shows what he saw.
+//! The frame around every page: user, site, mode and tabs. Takes a request; returns a `Viewer` for handlers and a
+//! `Frame` for templates. Every link keeps the site, the mode and the public prefix. Site and mode are query parameters
+//! and not cookies, so that two windows can show different sites and a shared link shows the same page.
 
 use std::convert::Infallible;
 
@@ -40,7 +39,7 @@ impl Door {
     }
 }
 
-/// Somebody who is signed in and looks at a page.
+/// A signed-in user and what they view: site, time zone and mode.
 pub(super) struct Viewer {
     pub(super) user: User,
     pub(super) client: Client,
@@ -76,17 +75,17 @@ impl FromRequestParts<AppState> for Viewer {
 }
 
 impl Viewer {
-    /// The same person before another site.
+    /// The same user viewing another site.
     pub(super) fn looking_at(self, site: Site) -> Self {
         Self { times: Times::of(&site.timezone), site, ..self }
     }
 
-    /// An address of ours about the same site, in the same mode.
+    /// A link that keeps the site and the mode.
     pub(super) fn link(&self, path: &str) -> Link {
         self.about(format!("{}{path}", self.client.prefix()))
     }
 
-    /// The same without the public prefix: a page to come back to, as forms name it.
+    /// The same without the public prefix, for the `back` field of forms.
     pub(super) fn back(&self, path: &str) -> Link {
         self.about(path.to_owned())
     }
@@ -97,12 +96,12 @@ impl Viewer {
         if self.site.is_first() { link } else { link.with("site", self.site.key.as_str()) }
     }
 
-    /// Whose numbers are asked for.
+    /// The site and mode that reports are limited to.
     pub(super) fn scope(&self) -> Scope {
         Scope { site_id: self.site.id.clone(), livemode: !self.is_test }
     }
 
-    /// What stands around a page.
+    /// Builds the frame around a page.
     pub(super) async fn frame(&self, state: &AppState, current: Tab) -> Result<Frame> {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
@@ -137,7 +136,7 @@ impl Viewer {
     fn tab(&self, tab: Tab, current: Tab, health: &Health, leaks: i64) -> TabLink {
         let count = match tab {
             Tab::Leaks => Count::open(leaks, "payments"),
-            Tab::Deliveries => Count::open(health.deliveries_given_up, "given up"),
+            Tab::Deliveries => Count::open(health.deliveries_given_up, "failed"),
             Tab::Events => Count::open(health.events_failed, "failed"),
             Tab::Overview
             | Tab::Conversions
@@ -219,11 +218,11 @@ pub(super) struct Frame {
     pub(super) icon: String,
     pub(super) home: String,
     pub(super) site: String,
-    /// All sites, where there are several.
+    /// All sites; empty if there is only one.
     pub(super) sites: Vec<Choice>,
-    /// Where one more is added.
+    /// Link to the form that adds a site.
     pub(super) add_site: String,
-    /// The part of the e-mail before the `@`: short enough for a phone.
+    /// The part of the email before the `@`, short enough for a phone.
     pub(super) user: String,
     pub(super) email: String,
     pub(super) is_test: bool,
@@ -232,7 +231,7 @@ pub(super) struct Frame {
     pub(super) account: String,
     pub(super) logout: String,
     pub(super) tabs: Vec<TabLink>,
-    /// Asked for the tabs; pages that show it need not ask again.
+    /// Loaded for the tabs; pages that show it do not load it again.
     pub(super) health: Health,
 }
 
@@ -242,14 +241,14 @@ pub(super) struct TabLink {
     pub(super) label: &'static str,
     pub(super) count: Option<Count>,
     pub(super) is_current: bool,
-    /// The first of those at the far end.
+    /// Whether it is the first of the tabs at the right end.
     pub(super) is_last: bool,
 }
 
-/// What is open behind a tab.
+/// The number beside a tab's label.
 pub(super) struct Count {
     pub(super) text: String,
-    /// Of what, for those who hear the page.
+    /// What the number counts, for screen readers.
     pub(super) of: &'static str,
 }
 

@@ -1,6 +1,6 @@
-//! Where money leaks: what happened, how much, what to do.
-//! In: a period. Out: money at risk by currency, unmatched payments by reason, what destinations do not have yet.
-//! Promise: ordered by money; every line has one thing to do and leads to its rows.
+//! The leaks page: what happened, how much money, what to do. Takes a period; returns money at risk by currency,
+//! unmatched payments by reason and undelivered messages. Lines are ordered by amount; each has one recommended action
+//! and a link to its rows.
 
 use std::cmp::Reverse;
 
@@ -26,28 +26,28 @@ struct LeaksPage {
     frame: Frame,
     subtitle: String,
     period: PeriodMenu,
-    /// Events on hold.
+    /// Title of the notice about events on hold.
     held: Option<String>,
     held_href: String,
     sums: Vec<RiskRow>,
     before_name: String,
     unmatched_title: String,
     unmatched: Vec<LeakItem>,
-    /// Reasons without money, in one line.
+    /// Reasons without payments, in one line.
     nothing_lost_to: String,
     events_title: String,
-    /// What states no money and has no visit.
+    /// Unmatched conversions without an amount.
     events: Vec<LeakItem>,
     undelivered_title: String,
     undelivered: Vec<LeakItem>,
-    /// What stands where no money is at risk.
+    /// Text if no money is at risk.
     nothing: &'static str,
     taken: Vec<TakenRow>,
     abandoned_title: String,
     abandoned: Vec<AbandonedRow>,
 }
 
-/// What refunds and disputes took, in one currency.
+/// Refunds and disputes in one currency.
 struct TakenRow {
     currency: String,
     gross: String,
@@ -78,7 +78,7 @@ struct RiskRow {
 
 /// One line: amount at the left, what happened, what to do.
 struct LeakItem {
-    /// To link to.
+    /// Anchor of the line.
     id: String,
     big: String,
     small: String,
@@ -88,9 +88,9 @@ struct LeakItem {
     code: String,
     text: String,
     fix: String,
-    /// The one button.
+    /// Link and label of the button.
     button: (String, &'static str),
-    /// To the rows.
+    /// Link and label of the link to the rows.
     rows: (String, String),
 }
 
@@ -143,9 +143,9 @@ pub(super) async fn show_leaks(
         undelivered_title: format!("Not delivered: {}", counted(messages, "message", "messages")),
         undelivered: undelivered.map(|line| undelivered_item(&viewer, &snapshot, line)).collect(),
         nothing: if numbers.conversions == 0 {
-            "There is no paid payment in this period, so nothing can leak."
+            "No payments in this period."
         } else {
-            "None in this period: every payment was matched, and every message was accepted or not meant to go."
+            "None in this period: every payment was matched and every message was accepted or intentionally skipped."
         },
         taken: taken_rows(&numbers, first),
         abandoned_title: format!(
@@ -174,7 +174,7 @@ fn risk_rows(numbers: &Overview, before: Option<&Overview>, first: Currency) -> 
     in_order(&numbers.at_risk, first).into_iter().map(row).collect()
 }
 
-/// One row per currency in which something was given back, lost, or is in dispute.
+/// One row per currency that has a refund or a dispute.
 fn taken_rows(numbers: &Overview, first: Currency) -> Vec<TakenRow> {
     let is_taken = |currency: Currency| {
         [&numbers.refunded, &numbers.lost, &numbers.disputed]
@@ -242,33 +242,33 @@ fn unmatched_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     }
 }
 
-/// The same for what states no money: what a page reported, or a lead. It never went through a payment link.
+/// The line of unmatched conversions without an amount, such as page events and leads. They never used a payment link.
 fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     let events = counted(leak.conversions, "event", "events");
-    let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
-    let custom = (viewer.link("/settings/custom").to_string(), "See what came");
+    let setup = (viewer.link("/setup").to_string(), "Check the setup");
+    let custom = (viewer.link("/settings/custom").to_string(), "See received requests");
     let (heading, text, fix, button) = match leak.reason {
         UnmatchedReason::NoReference => (
-            "No click ID of this site came along",
+            "No click ID of this site",
             format!(
-                "{events} named no click ID, or one of another site of yours. So no visit could be found."
+                "{events} had no click ID, or one of another site of yours, so no visit was found."
             ),
-            "On a page, the tag of its own site reports events. A tool that reports leads passes our click ID as click_id.",
+            "On a page, report events with the tag of that site. A tool that reports leads must pass our click ID as click_id.",
             custom,
         ),
         UnmatchedReason::UnknownClickId => (
             "The visit never arrived",
-            format!("The click IDs of {events} are ours, but the page could not report the visit."),
-            "Allow the tag’s address in connect-src. If the visits still come, these events are matched by themselves.",
+            format!("The click IDs of {events} are valid, but their visits were never received."),
+            "Allow the tag’s address in connect-src. If the visits arrive later, these events are matched automatically.",
             setup,
         ),
         UnmatchedReason::ForgedClickId => (
             "The click ID was forged",
             format!(
-                "{events} came with text in the form of a click ID that we never made: {}.",
+                "{events} had text that looks like a click ID but was never issued by Clickstamp: {}.",
                 references(leak)
             ),
-            "Nothing, if they are few: programs try things. They get no credit.",
+            "Nothing if there are only a few: bots send random IDs. They get no credit.",
             setup,
         ),
         reason @ (UnmatchedReason::PlaceholderNotReplaced
@@ -276,8 +276,8 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
         | UnmatchedReason::FirstPaymentNotSeen
         | UnmatchedReason::NoObject) => (
             words::reason_heading(reason),
-            format!("{events} could not be joined to a visit."),
-            "Pass our click ID with them, as click_id.",
+            format!("{events} could not be matched to a visit."),
+            "Pass our click ID with them as click_id.",
             custom,
         ),
     };
@@ -287,7 +287,7 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
         big: count(leak.conversions),
         small: String::new(),
         also: Vec::new(),
-        counted: "without money".to_owned(),
+        counted: "no amount".to_owned(),
         heading: heading.to_owned(),
         text,
         fix: fix.to_owned(),
@@ -297,82 +297,90 @@ fn event_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     }
 }
 
-/// What happened, what to do, and the button for it.
+/// What happened, what to do, and the button for that.
 fn advice(
     viewer: &Viewer,
     leak: &Leak,
     payments: &str,
 ) -> (String, String, (String, &'static str)) {
     let last = format!(
-        "{}; the first of them {}",
+        "the latest {}, the first {}",
         viewer.times.ago(leak.last_at, viewer.now),
         viewer.times.ago(leak.first_at, viewer.now)
     );
-    let setup = (viewer.link("/setup").to_string(), "Compare with the setup");
+    let setup = (viewer.link("/setup").to_string(), "Check the setup");
     let copy = (viewer.link("/settings").to_string(), "Copy the tag");
-    let ending = (viewer.link("/settings").to_string(), "Copy the right ending");
+    let ending = (viewer.link("/settings").to_string(), "Copy the link parameter");
     match leak.reason {
         UnmatchedReason::PlaceholderNotReplaced => (
-            format!("{payments} came with --CLICK-ID-- unreplaced, the last one {last}. Either the tag is missing on the page, or something blocked it.{}", bought(leak)),
-            "Check the pages that show this link. If the tag is there, serve it from your own address: fewer blockers stop it.".to_owned(),
+            format!("{payments} arrived with --CLICK-ID-- not replaced: {last}. The tag is missing on the page, or something blocked it.{}", bought(leak)),
+            "Check the pages that show this link. If the tag is there, serve it from your own domain, which fewer blockers stop.".to_owned(),
             copy,
         ),
         UnmatchedReason::NoReference => (
-            format!("{payments} came through links that end without client_reference_id, the last one {last}. So nothing could be carried to Stripe.{}", bought(leak)),
+            format!("{payments} came through links without client_reference_id: {last}. So no click ID reached Stripe.{}", bought(leak)),
             "Add ?client_reference_id=--CLICK-ID-- to the end of these links on your pages.".to_owned(),
             ending,
         ),
         UnmatchedReason::ForeignReference => (
-            format!("{payments} came with {}, which is no click ID of ours. Another tool, such as an affiliate program, writes into the same place.", references(leak)),
-            "Let the other tool use Stripe’s metadata, or put our click ID there under click_id.".to_owned(),
+            format!("{payments} arrived with {}, which isn’t a Clickstamp click ID. Another tool, such as an affiliate program, uses the same field.", references(leak)),
+            "Let the other tool use Stripe metadata, or put our click ID into the metadata under click_id.".to_owned(),
             setup,
         ),
         UnmatchedReason::UnknownClickId => (
-            format!("The click IDs of {payments} are ours, but the page could not report the visit. A content security policy without connect-src does that."),
-            "Allow the tag’s address in connect-src. If the visits still come, these payments are matched by themselves.".to_owned(),
+            format!("The click IDs of {payments} are valid, but their visits were never received. A content security policy without connect-src can cause this."),
+            "Allow the tag’s address in connect-src. If the visits arrive later, these payments are matched automatically.".to_owned(),
             setup,
         ),
         UnmatchedReason::ForgedClickId => (
-            format!("{payments} came with text in the form of a click ID that we never made: {}.", references(leak)),
-            "Look at the payments. Somebody changed the address by hand, or a tool copied half of it.".to_owned(),
+            format!("{payments} had text that looks like a click ID but was never issued by Clickstamp: {}.", references(leak)),
+            "Check the payments. Someone may have edited the URL, or a tool copied only part of it.".to_owned(),
             setup,
         ),
         UnmatchedReason::FirstPaymentNotSeen => (
-            format!("{payments} belong to something that was bought before Clickstamp saw the first payment."),
-            "What begins from now on is matched. Fetch what Stripe still knows of the time before with clickstamp backfill, or open a payment and match it by hand: its renewals follow.".to_owned(),
+            format!("{payments} belong to customers whose first payment was before Clickstamp."),
+            "New customers are matched. Import earlier history with clickstamp backfill, or match a payment by hand on its page; its renewals follow.".to_owned(),
             setup,
         ),
         UnmatchedReason::NoObject => (
-            format!("{payments} came without anything that could be joined to a visit."),
-            "Let your server put the click ID into the payment’s metadata under click_id. Single payments can be matched by hand on their page.".to_owned(),
+            format!("{payments} had no ID that could be matched to a visit."),
+            "Have your server put the click ID into the payment’s metadata under click_id. You can match single payments by hand on their page.".to_owned(),
             setup,
         ),
     }
 }
 
-/// What was bought, where the newest three agree or name it.
+/// The products of the newest examples; empty if none has a description.
 fn bought(leak: &Leak) -> String {
     let mut names: Vec<&str> =
         leak.examples.iter().filter_map(|example| example.description.as_deref()).collect();
     names.dedup();
-    if names.is_empty() { String::new() } else { format!(" Bought: {}.", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!(" Products: {}.", names.join(", ")) }
 }
 
 fn references(leak: &Leak) -> String {
     let mut found: Vec<&str> =
         leak.examples.iter().filter_map(|example| example.reference.as_deref()).collect();
     found.dedup();
-    if found.is_empty() { "a text".to_owned() } else { format!("“{}”", found.join("”, “")) }
+    if found.is_empty() {
+        "other text".to_owned()
+    } else {
+        format!("“{}”", found.join("”, “"))
+    }
 }
 
-/// Every reason that has no payment.
+/// Lists the reasons that have no payments.
 fn nothing_lost_to(leaks: &Leaks) -> String {
     let none = UnmatchedReason::ALL
         .iter()
         .copied()
         .filter(|reason| leaks.unmatched.iter().all(|leak| leak.reason != *reason));
     let none: Vec<&str> = none.map(words::reason).collect();
-    if none.is_empty() { String::new() } else { format!("Nothing lost to: {}.", none.join(", ")) }
+    if none.is_empty() {
+        String::new()
+    } else {
+        format!("No payments with these reasons: {}.", none.join(", "))
+    }
 }
 
 fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) -> LeakItem {
@@ -382,25 +390,25 @@ fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) ->
     let messages = counted(line.deliveries, "message", "messages");
     let oldest = viewer.times.short(line.oldest_at, viewer.now).text;
     let answer = match (line.last_status, line.last_error.as_deref()) {
-        (Some(status), _) => format!(" It answered {} last.", words::http_status(status)),
-        (None, Some(error)) => format!(" Last time: {error}."),
+        (Some(status), _) => format!(" The last response was {}.", words::http_status(status)),
+        (None, Some(error)) => format!(" Last error: {error}."),
         (None, None) => String::new(),
     };
     let (heading, text, fix) = match line.state {
         DeliveryState::GivenUp => (
-            format!("Given up: {messages} to {name}"),
-            format!("Nothing more is tried by itself.{answer}"),
-            "Mend what the answer names, then send again. The same message goes out, so nothing is counted twice.",
+            format!("Failed: {messages} to {name}"),
+            format!("There are no more automatic retries.{answer}"),
+            "Fix the problem the response describes, then resend. The same message is sent, so nothing is counted twice.",
         ),
         DeliveryState::Held => (
-            format!("{name} is switched off"),
-            format!("{messages} wait here since {oldest}; nothing is lost."),
-            "They go out when the destination is switched on again.",
+            format!("{name} is disabled"),
+            format!("{messages} paused since {oldest}. Nothing is lost."),
+            "Enable the destination, and they are sent.",
         ),
         DeliveryState::Pending | DeliveryState::Delivered | DeliveryState::Skipped => (
-            format!("{name} has not taken them yet"),
-            format!("The oldest of {messages} waits since {oldest}.{answer}"),
-            "Nothing now: they are tried again by themselves. If it lasts, look at what it answers.",
+            format!("{name} hasn’t accepted them yet"),
+            format!("{messages} pending, the oldest since {oldest}.{answer}"),
+            "Nothing for now: they are retried automatically. If it continues, check the responses.",
         ),
     };
     let list = viewer.link("/deliveries").with("state", line.state.as_str()).to_string();
@@ -416,7 +424,7 @@ fn undelivered_item(viewer: &Viewer, snapshot: &Snapshot, line: &Undelivered) ->
         fix: fix.to_owned(),
         button: (
             list.clone(),
-            if line.state == DeliveryState::GivenUp { "Send again" } else { "Show the deliveries" },
+            if line.state == DeliveryState::GivenUp { "Resend" } else { "Show the deliveries" },
         ),
         rows: if line.state == DeliveryState::GivenUp {
             (list, format!("Show the {messages}"))

@@ -1,6 +1,5 @@
-//! Which days a page is about.
-//! In: the query's words, the zone, the time. Out: a `Span`: its days, the days before it, its name, its menu.
-//! Promise: whatever stands in the query, there is a period; days are the site's days.
+//! The period of a page. Takes the query, the site's time zone and the time; returns a `Span` with its days, the days
+//! before it, its name and its menu. An invalid query falls back to the default period.
 
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use super::views::{Choice, Link};
 use crate::clock::Timestamp;
 use crate::report::Period;
 
-/// Longest period of own dates; longer ones are cut at their beginning.
+/// Longest custom period in days; a longer one loses its first days.
 const MAX_DAYS: i64 = 3 * 366;
 
-/// The words of the query. All are optional, none can be wrong enough to refuse the page.
+/// The query parameters. All are optional, and an invalid value is ignored.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PeriodQuery {
     #[serde(default)]
@@ -29,16 +28,16 @@ pub(super) struct PeriodQuery {
     to: Option<String>,
 }
 
-/// Some days up to one of them.
+/// A range of days.
 pub(super) struct Span {
     pub(super) first: Date,
     pub(super) last: Date,
     pub(super) period: Period,
-    /// As many days, right before it.
+    /// The same number of days directly before it.
     pub(super) before: Period,
     /// `28 days before`, `yesterday`.
     pub(super) before_name: String,
-    /// True when its last day is today.
+    /// Whether its last day is today.
     pub(super) is_open: bool,
     name: Name,
 }
@@ -53,14 +52,14 @@ enum Name {
 }
 
 const NAMES: [(Name, &str, &str); 4] = [
-    (Name::Days28, "28d", "28 days to today"),
+    (Name::Days28, "28d", "Last 28 days"),
     (Name::Today, "today", "Today"),
-    (Name::Days7, "7d", "7 days to today"),
-    (Name::Months12, "12m", "12 months to today"),
+    (Name::Days7, "7d", "Last 7 days"),
+    (Name::Months12, "12m", "Last 12 months"),
 ];
 
 impl Span {
-    /// The days before, if the books cover them; a comparison with days nobody counted would be a false success.
+    /// The days before, if they are recorded completely; otherwise the comparison would be wrong.
     pub(super) fn compared(&self, began: Option<Timestamp>) -> Option<Period> {
         let first_day_over = self.before.from.plus(Duration::from_secs(86_400));
         began.filter(|began| *began < first_day_over).map(|_| self.before)
@@ -128,7 +127,7 @@ impl Span {
         day_range(self.first, self.last)
     }
 
-    /// A link with this period in it; the usual one is left out.
+    /// Adds this period to a link; the default period is left out.
     pub(super) fn on(&self, link: &Link) -> Link {
         let link = link.with("period", "").with("from", "").with("to", "");
         match self.name {
@@ -152,7 +151,7 @@ impl Span {
         });
         let named = NAMES.iter().find(|(name, ..)| *name == self.name);
         PeriodMenu {
-            label: named.map_or("Your own dates".to_owned(), |(_, _, label)| (*label).to_owned()),
+            label: named.map_or("Custom dates".to_owned(), |(_, _, label)| (*label).to_owned()),
             choices: choices.collect(),
             action: bare.path(),
             hidden: bare.pairs_without(&[]),

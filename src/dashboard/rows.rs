@@ -1,5 +1,5 @@
-//! One conversion as a row, on the overview and in the list.
-//! In: a conversion from `report`. Out: text and chips. Pure.
+//! One conversion as a table row, on the overview and in the list. Takes a conversion from `report`; returns text and
+//! chips. Pure.
 
 use super::frame::Viewer;
 use super::views::times::Moment;
@@ -24,7 +24,7 @@ pub(super) struct ConversionItem {
     pub(super) email: String,
 }
 
-/// A conversion as a row; times of today, days stand above the rows.
+/// Builds the row of a conversion. Times have no day, because day headings separate the rows.
 pub(super) fn conversion_item(viewer: &Viewer, row: &ConversionRow) -> ConversionItem {
     let (campaign, origin) = match row.last_touch() {
         None => (numbers::NONE.to_owned(), String::new()),

@@ -79,18 +79,18 @@ for (const [name, { script, size }] of Object.entries({
       await page.select("#preset", "zapier");
       await page.type("#name", "My Zap");
       await page.type("#url", zap.url);
-      await press(page, "Add it");
-      assert.match(await said(page), /The destination was added.*shows whether it arrives/);
+      await press(page, "Add destination");
+      assert.match(await said(page), /Destination added.*below to check it/);
       assert.doesNotMatch(await said(page), /whsec_/);
 
       // A row is changed, wrongly at first: the page marks the place, and leads to it.
       await fill(page, "[name=expression_0]", "conversion.event_nam | upper");
       await press(page, "Save");
-      assert.match(await said(page), /Not saved.*Row 1, event: there is no “conversion.event_nam”; did you mean conversion.event_name\?/);
+      assert.match(await said(page), /Not saved.*Field 1, event: there is no “conversion.event_nam”; did you mean conversion.event_name\?/);
       assert.equal(await page.$eval("#fault-0 mark", (mark) => mark.textContent), "conversion.event_nam");
       assert.equal(await page.$eval("[name=expression_0]", (field) => field.getAttribute("aria-invalid")), "true");
       await fill(page, "[name=expression_0]", "conversion.event_name | upper");
-      await press(page, "Show what would be sent");
+      await press(page, "Show preview");
       assert.match(await said(page), /"event":"PURCHASE".*Nothing was sent\./);
       assert.equal(zap.received.length, 0);
       await press(page, "Save");
@@ -99,9 +99,9 @@ for (const [name, { script, size }] of Object.entries({
       // A test is refused, with the reason that the other side gives; then it is taken.
       zap.answers.push([404, '{"status":"error","message":"please unsubscribe me!"}']);
       await press(page, "Send a test conversion");
-      assert.match(await said(page), /Refused it answered 404.*It answered 404 Not Found.*please unsubscribe me!/);
+      assert.match(await said(page), /Rejected it answered 404.*Response: 404 Not Found.*please unsubscribe me!/);
       await press(page, "Send a test conversion");
-      assert.match(await said(page), /Accepted.*It answered 200 OK/);
+      assert.match(await said(page), /Accepted.*Response: 200 OK/);
       assert.equal(zap.received[1].event, "PURCHASE");
       assert.equal(zap.received[1].test, true);
 
@@ -110,12 +110,12 @@ for (const [name, { script, size }] of Object.entries({
       await sendWebhook(server, SECRET, paidWith(null, "cs_live_1"));
       await askUntil(server, TOKEN, "/deliveries", ({ data }) => data.some(({ state }) => state === "given_up"));
       await goto(page, `${server.url}/settings/destinations/my-zap`);
-      assert.match(await said(page), /Given up in the last 30 days 1 delivery \(\$102\.60\): it was refused/);
+      assert.match(await said(page), /Failed in the last 30 days 1 delivery \(\$102\.60\): the destination rejected it/);
       await follow(page, "1 delivery");
       await follow(page, "$102.60");
-      assert.match(await said(page), /Given up because it was refused.*It answered 404\./);
-      assert.match(await said(page), /Refused \(404 Not Found\).*please unsubscribe me!/);
-      await press(page, "Send again");
+      assert.match(await said(page), /Failed: the destination rejected it.*It answered 404\./);
+      assert.match(await said(page), /Rejected \(404 Not Found\).*please unsubscribe me!/);
+      await press(page, "Resend");
       await askUntil(server, TOKEN, "/deliveries", ({ data }) => data.some(({ state }) => state === "delivered"));
       await goto(page, page.url());
       assert.match(await said(page), /Accepted/);

@@ -117,7 +117,7 @@ test("a click on an ad becomes a matched conversion that AnyTrack receives once 
   showsStep(/Clicked the Google ad “spring” and landed on \/offer/);
   showsStep(new RegExp(clickId));
   showsStep(/Matched by click ID/);
-  showsStep(/AnyTrack accepted it at the first try.*200 OK/);
+  showsStep(/AnyTrack accepted it on the first attempt.*200 OK/);
   assert.match(await dashboard.$eval("h1", (title) => title.textContent), /\$102\.60/);
 
   // It was sent once, and no page logged an error.

@@ -59,9 +59,9 @@ async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
     let first = texts(&slack).remove(0);
     let id = app.database.texts("select id from conversions").await.remove(0);
     for part in [
-        "AnyTrack: 1 delivery (102.60 USD) given up.",
-        "It refused them",
-        "It said last: it answered 422.",
+        "AnyTrack: 1 delivery (102.60 USD) failed.",
+        "The destination rejected them",
+        "Last error: it answered 422.",
         &format!("- cs_live_1, 102.60 USD http://go.shop.localhost/conversions/{id}"),
         "http://go.shop.localhost/settings/destinations/anytrack",
     ] {
@@ -81,21 +81,21 @@ async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
     }
     app.advance(MINUTE * 15);
     assert_eq!(app.tell_of_trouble().await, 1);
-    assert!(texts(&slack)[1].starts_with("AnyTrack: 3 deliveries (307.80 USD) given up."));
+    assert!(texts(&slack)[1].starts_with("AnyTrack: 3 deliveries (307.80 USD) failed."));
     app.advance(MINUTE * 60);
     assert_eq!(app.tell_of_trouble().await, 0, "nothing new");
 
     let owner = app.owner().await;
-    assert!(owner.page(HERE).await.contains("What is wrong now"));
+    assert!(owner.page(HERE).await.contains("Active alerts"));
     let fields = [("do", "retry"), ("days", "7"), ("reason", "refused")];
     owner.save("/settings/destinations/anytrack", &fields).await;
     app.deliver_due().await;
     assert_eq!(app.tell_of_trouble().await, 0, "it might come back");
     app.advance(MINUTE * 3);
     assert_eq!(app.tell_of_trouble().await, 1);
-    assert!(texts(&slack)[2].starts_with("AnyTrack: nothing is given up any more."));
+    assert!(texts(&slack)[2].starts_with("AnyTrack: no more failed deliveries."));
     let page = owner.page(HERE).await;
-    assert!(page.contains("Nothing is wrong") && page.contains("Over "), "{page}");
+    assert!(page.contains("No active alerts") && page.contains("Resolved "), "{page}");
 }
 
 #[tokio::test]
@@ -110,15 +110,15 @@ async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
     assert_eq!(app.tell_of_trouble().await, 1);
     let text = texts(&slack).remove(0);
     assert!(
-        text.starts_with("AnyTrack takes no conversions: 12 deliveries (1231.20 USD) wait."),
+        text.starts_with("AnyTrack accepts no conversions: 12 deliveries (1231.20 USD) pending."),
         "{text}"
     );
-    assert!(text.contains("It said last: it answered 503."), "{text}");
+    assert!(text.contains("Last error: it answered 503."), "{text}");
     app.advance(MINUTE * 30);
     assert_eq!(app.tell_of_trouble().await, 0, "it is slow, too; that is not told twice");
     app.advance(MINUTE * 6 * 60);
     assert_eq!(app.tell_of_trouble().await, 1);
-    assert!(texts(&slack)[1].starts_with("AnyTrack still takes no conversions"));
+    assert!(texts(&slack)[1].starts_with("AnyTrack still accepts no conversions"));
     // It comes back; deliveries never noticed that somebody watched.
     for _ in 0..24 {
         app.advance(MINUTE * 60);
@@ -128,7 +128,7 @@ async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
     app.advance(MINUTE * 3);
     app.tell_of_trouble().await;
     let last = texts(&slack).pop().unwrap();
-    assert!(last.starts_with("AnyTrack takes conversions again."), "{last}");
+    assert!(last.starts_with("AnyTrack accepts conversions again."), "{last}");
     assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
 }
 
@@ -141,7 +141,7 @@ async fn a_slow_backlog_is_told_of() {
     assert_eq!(app.tell_of_trouble().await, 0);
     app.advance(MINUTE * 2);
     assert_eq!(app.tell_of_trouble().await, 1);
-    assert!(texts(&slack)[0].starts_with("AnyTrack drains slowly: 1 delivery (102.60 USD) wait"));
+    assert!(texts(&slack)[0].starts_with("AnyTrack is slow: 1 delivery (102.60 USD) pending"));
     // One that is tried again and again waits, too, since its first try.
     let (mut app, slack, _) = watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "10h")]).await;
     app.leave_things_undone();
@@ -150,7 +150,7 @@ async fn a_slow_backlog_is_told_of() {
     app.deliver_due().await;
     app.advance(MINUTE * 16);
     assert_eq!(app.tell_of_trouble().await, 1);
-    assert!(texts(&slack)[0].contains("It said last: it answered 500."));
+    assert!(texts(&slack)[0].contains("Last error: it answered 500."));
 }
 
 /// AnyTrack gives up what it did not take within a day, and answers `down` until it is told otherwise.
@@ -188,8 +188,8 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     let text = texts(&slack).remove(0);
     for part in [
         "AnyTrack: 1 delivery (102.60 USD) expires within 12 hours.",
-        "The first is given up Tue 22 Sep, 14:13 UTC unless it is accepted by then.",
-        "It said last: it answered 503.",
+        "The first one expires Tue 22 Sep, 14:13 UTC unless it is accepted by then.",
+        "Last error: it answered 503.",
         "- cs_live_1, 102.60 USD",
         "http://go.shop.localhost/settings/destinations/anytrack",
     ] {
@@ -208,7 +208,7 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     app.advance(MINUTE * 3);
     app.tell_of_trouble().await;
     let last = texts(&slack).pop().unwrap();
-    assert!(last.starts_with("AnyTrack: nothing is about to expire any more."), "{last}");
+    assert!(last.starts_with("AnyTrack: no delivery is about to expire."), "{last}");
     assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
 }
 
@@ -263,7 +263,7 @@ async fn a_destination_that_refuses_a_share_is_told_of() {
     assert_eq!(app.tell_of_trouble().await, 1);
     let text = texts(&slack).remove(0);
     assert!(
-        text.starts_with("AnyTrack fails: 4 of its last 24 tries were not accepted."),
+        text.starts_with("AnyTrack is failing: 4 of the last 24 attempts were not accepted."),
         "{text}"
     );
 }
@@ -305,7 +305,8 @@ async fn silence_of_stripe_and_payments_without_a_visit_are_told_of() {
     assert_eq!(app.tell_of_trouble().await, 0);
     app.advance(MINUTE * 75);
     app.tell_of_trouble().await;
-    let silent = texts(&slack).into_iter().filter(|text| text.starts_with("Stripe sends nothing"));
+    let silent =
+        texts(&slack).into_iter().filter(|text| text.contains("receives no Stripe events"));
     assert_eq!(silent.count(), 1, "{:?}", texts(&slack));
 }
 
@@ -395,7 +396,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         ("address", "ada@shop.example, ops@shop.example"),
     ];
     owner.save(HERE, &fields).await;
-    assert!(owner.page(HERE).await.contains("E-mails wait about a day for a mail server"));
+    assert!(owner.page(HERE).await.contains("Emails wait about a day for a mail server"));
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
@@ -414,7 +415,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         "MAIL FROM:<alerts@shop.example>",
         "RCPT TO:<ada@shop.example>",
         "RCPT TO:<ops@shop.example>",
-        "Subject: AnyTrack: 1 delivery (102.60 USD) given up",
+        "Subject: AnyTrack: 1 delivery (102.60 USD) failed",
         "- cs_live_1, 102.60 USD http://go.shop.localhost/conversions/cnv_",
         "Date: Mon, 21 Sep 2026 14:13:20",
     ] {
@@ -522,7 +523,7 @@ async fn a_test_shows_the_real_answer_and_is_kept_nowhere() {
         "{}",
         reply.text()
     );
-    assert!(texts(&hook)[0].starts_with("This is a test of Clickstamp’s alerts."));
+    assert!(texts(&hook)[0].starts_with("This is a test alert from Clickstamp."));
     let url = hook.url.clone();
     hook.answer(404, &format!("no_service at {url}"), None);
     let reply = owner.post(HERE, &[("do", "test"), ("id", &id)]).await;
@@ -555,7 +556,7 @@ async fn an_alert_that_fails_raises_none() {
     app.advance(MINUTE * 60 * 24);
     assert_eq!(app.tell_of_trouble().await, 0);
     let page = app.owner().await.page(HERE).await;
-    assert!(page.contains("Given up") && page.contains("it answered 404"), "{page}");
+    assert!(page.contains("Failed") && page.contains("it answered 404"), "{page}");
 }
 
 /// Every box and number as it stands when nobody changed anything.
@@ -586,10 +587,10 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address"),
         (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://"),
         (add("webhook", "Ops", "hunter2"), "Enter a complete URL that starts with https://."),
-        (add("webhook", "", "https://hooks.slack.com/x"), "Give it a name"),
+        (add("webhook", "", "https://hooks.slack.com/x"), "Enter a name"),
         (add("email", "Ops", "hunter2"), "Enter one email address"),
         (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one email address"),
-        (add("pigeon", "Ops", "a@b.example"), "Choose how to tell"),
+        (add("pigeon", "Ops", "a@b.example"), "Select Slack, webhook or email"),
     ];
     for (fields, said) in rows {
         let reply = owner.post(HERE, &fields).await;
@@ -643,7 +644,7 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         rules[at].1 = value;
         let reply = owner.post(HERE, &rules).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");
-        assert!(reply.text().contains("A whole number from 0 to"));
+        assert!(reply.text().contains("Enter a whole number from 0 to"));
     }
     assert_eq!(owner.post(HERE, &[("do", "dance")]).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(
@@ -698,7 +699,7 @@ async fn an_alert_survives_a_kill_at_every_place() {
         let bodies = hook.received();
         assert_eq!(bodies.len(), seen[1], "{place}: {bodies:?}");
         assert!(bodies.iter().all(|body| *body == bodies[0]), "{place}: the same message");
-        assert!(bodies[0].contains("AnyTrack: 1 delivery (102.60 USD) given up"), "{place}");
+        assert!(bodies[0].contains("AnyTrack: 1 delivery (102.60 USD) failed"), "{place}");
         assert_eq!(app.database.texts("select state from alert_messages").await, ["sent"]);
         if let Some(replica) = replica {
             replica.close().await;
@@ -742,6 +743,6 @@ async fn an_alert_that_kills_the_process_every_time_is_given_up_at_last() {
     assert_eq!(app.tell_of_trouble().await, 0);
     assert_eq!(app.database.texts("select state from alert_messages").await, ["given_up"]);
     let page = app.owner().await.page(HERE).await;
-    assert!(page.contains("no try of it ever ended"), "{page}");
+    assert!(page.contains("no attempt ever finished"), "{page}");
     assert_eq!(slack.received().len(), 1);
 }

@@ -397,7 +397,7 @@ async fn the_pages_show_what_came_what_was_refused_and_why() {
     );
     let journey =
         owner.page(&format!("/conversions/{}", answer["id"].as_str().expect("one"))).await;
-    for shown in ["custom reported it", "Further parameters", "sub1", "A-17", "/requests/crq_"] {
+    for shown in ["custom reported it", "Other parameters", "sub1", "A-17", "/requests/crq_"] {
         assert!(journey.contains(shown), "{shown} in {journey}");
     }
     assert!(owner.page("/conversions").await.contains("reported by custom"));
@@ -458,7 +458,7 @@ async fn what_came_from_a_destination_is_not_sent_back_to_it() {
     let skipped = app.database.texts("select reason from deliveries").await;
     assert_eq!(skipped, ["echo"]);
     let page = owner.page(&format!("/conversions/{}", first["id"].as_str().expect("an ID"))).await;
-    assert!(page.contains("it came from there"), "{page}");
+    assert!(page.contains("the conversion came from this destination"), "{page}");
     // Unticked, the next one goes.
     owner.save(path, &fields[..2]).await;
     let mut other = zap.clone();

@@ -263,7 +263,7 @@ async fn every_page_has_the_headers_that_keep_others_out() {
     }
     let missing = page(&app, &cookie, "/conversions/cnv_1").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
-    assert!(missing.text().contains("There is no such conversion."));
+    assert!(missing.text().contains("Conversion not found."));
     let css = attributes(app.get("/login").await.text(), "stylesheet\" href=\"").pop_first();
     let css = app.get(&css.expect("a stylesheet")).await;
     assert_eq!(css.status, StatusCode::OK);
@@ -295,7 +295,7 @@ async fn every_link_leads_somewhere() {
     let mut app = with_admin(&[]).await;
     let cookie = sign_in(&app).await;
     let empty = crawl(&app, &cookie, &["/"]).await;
-    assert!(empty.iter().any(|(_, text)| text.contains("The first visit appears here by itself")));
+    assert!(empty.iter().any(|(_, text)| text.contains("Your first visit will appear here")));
     app.leave_things_undone();
     seed(&app).await;
     let full = crawl(
@@ -309,10 +309,10 @@ async fn every_link_leads_somewhere() {
     let pages = full.into_iter().filter(|(path, _)| !path.starts_with("/static/"));
     let all: String = pages.map(|(_, text)| text).collect();
     for words in [
-        "Unmatched: tag did not run",
-        "Revenue lost to a missing tag: $102.60",
+        "Unmatched: tag didn’t run",
+        "Sales without a source: $102.60",
         "¥500",
-        "Given up",
+        "1 failed delivery ($102.60) needs your attention",
         "Read again",
     ] {
         assert!(all.contains(words), "{words}");

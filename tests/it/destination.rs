@@ -230,7 +230,7 @@ async fn a_disabled_destination_holds_what_it_is_owed_and_gets_it_when_enabled()
     assert_eq!((hook.received().len(), app.anytrack.received().len()), (0, 2));
     let held = app.deliveries().await.iter().filter(|found| found.state == "held").count();
     assert_eq!(held, 2);
-    assert!(look(&app, &cookie, HERE).await.contains("2 deliveries wait here, nothing is lost"));
+    assert!(look(&app, &cookie, HERE).await.contains("2 deliveries paused; nothing is lost"));
     assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 2);
@@ -302,7 +302,7 @@ async fn many_past_conversions_are_queued_in_few_transactions() {
     app.deliver_due().await;
     let bodies: std::collections::BTreeSet<_> = hook.received().into_iter().collect();
     assert_eq!((hook.received().len(), bodies.len()), (130, 130));
-    assert!(look(&app, &cookie, HERE).await.contains("every matched conversion"), "none is left");
+    assert!(look(&app, &cookie, HERE).await.contains("No matched conversions of"), "none is left");
 }
 
 #[tokio::test]
@@ -368,15 +368,15 @@ async fn wrong_forms_change_nothing_and_say_why() {
     let rows = [
         ("name", "", "A destination needs a name"),
         ("url", "https://user:pw@example.com/", "user name or password"),
-        ("minimum_value", "ten", "An amount such as 10"),
-        ("max_age_days", "soon", "A whole number from 1 to 3650"),
-        ("max_age_days", "0", "A whole number from 1 to 3650"),
-        ("at_a_time", "65", "A whole number from 1 to 64"),
-        ("rate", "-1", "A whole number; 0 is no limit"),
-        ("retry_also", "4x", "Status codes from 100 to 599"),
-        ("headers", "host: elsewhere", "The header host is set by Clickstamp"),
-        ("headers", "webhook-id: 1", "The header webhook-id is set by Clickstamp"),
-        ("headers", "no header: at all", "A header is written as Name: value"),
+        ("minimum_value", "ten", "Enter an amount such as 10"),
+        ("max_age_days", "soon", "Enter a whole number from 1 to 3650"),
+        ("max_age_days", "0", "Enter a whole number from 1 to 3650"),
+        ("at_a_time", "65", "Enter a whole number from 1 to 64"),
+        ("rate", "-1", "Enter a whole number; 0 means no limit"),
+        ("retry_also", "4x", "Enter status codes from 100 to 599"),
+        ("headers", "host: elsewhere", "Clickstamp sets the header host"),
+        ("headers", "webhook-id: 1", "Clickstamp sets the header webhook-id"),
+        ("headers", "no header: at all", "Write each header as Name: value"),
     ];
     for (name, value, said) in rows {
         let mut fields = TICKED.to_vec();
@@ -400,10 +400,10 @@ async fn wrong_forms_change_nothing_and_say_why() {
     let (status, page) = press(&app, &cookie, "/settings/destinations/anytrack", &anytrack).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     for said in [
-        "a row clickid, ref_id or email",
-        "a row transaction_id",
-        "a row event_name",
-        "A value needs a row currency",
+        "a field clickid, ref_id or email",
+        "a field transaction_id",
+        "a field event_name",
+        "A value needs a field currency",
     ] {
         assert!(page.contains(said), "{said}");
     }
@@ -446,7 +446,7 @@ async fn a_new_webhooks_secret_is_shown_once() {
 async fn a_test_conversion_is_sent_once_and_counts_nowhere() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let (_, page) = press(&app, &cookie, HERE, &[("do", "test")]).await;
-    assert!(page.contains("Accepted") && page.contains("It answered 200 OK"), "{page}");
+    assert!(page.contains("Accepted") && page.contains("Response: 200 OK"), "{page}");
     let body: serde_json::Value = serde_json::from_str(&hook.received()[0]).unwrap();
     let transaction = body["data"]["transaction_id"].as_str().unwrap();
     assert!(transaction.starts_with("test_") && page.contains(transaction), "{page}");
@@ -470,10 +470,10 @@ async fn a_test_shows_what_went_wrong_and_hides_our_secrets() {
     let path = "/settings/destinations/anytrack";
     let (status, page) = press(&app, &cookie, path, &[("do", "test")]).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(page.contains("Refused") && page.contains("It answered 400 Bad Request"), "{page}");
+    assert!(page.contains("Rejected") && page.contains("Response: 400 Bad Request"), "{page}");
     assert!(page.contains("no match found&#60;/b&#62; at ***"), "{page}");
     let (_, page) = press(&app, &cookie, path, &[("do", "test")]).await;
-    assert!(page.contains("Not now") && page.contains("No answer"), "{page}");
+    assert!(page.contains("Temporary error") && page.contains("No response"), "{page}");
     let ids: Vec<_> = app.anytrack.received();
     assert!(ids.len() == 2 && ids[0] != ids[1], "each test is a transaction of its own");
     assert_eq!(
@@ -555,7 +555,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     fields.extend([("message", "standard"), ("names_sites", "1")]);
     let (status, page) = press(&app, &cookie, HERE, &fields).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(page.contains("Choose at least one site"), "{page}");
+    assert!(page.contains("Select at least one site"), "{page}");
     fields.push(("site_second", "1"));
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
     sale(&app, "cs_live_1").await;
@@ -564,7 +564,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert_eq!((reasons.as_slice(), hook.received().len()), (&["site_off".to_owned()][..], 0));
     let id = app.database.texts("select id from conversions").await.remove(0);
     let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
-    assert!(journey.contains("this site is not told"), "{journey}");
+    assert!(journey.contains("this site is turned off for the destination"), "{journey}");
     // The other site's payments come, though the destination is not its own.
     let secret = [("value", crate::harness::SECRET)];
     let path = "/settings/sources/second/secrets?site=second";
@@ -673,9 +673,9 @@ async fn what_is_not_known_to_be_agreed_to_is_not_told_where_that_is_asked_for()
         .await
         .remove(0);
     let journey = look(&app, &cookie, &format!("/conversions/{id}")).await;
-    assert!(journey.contains("the visitor is not known to have agreed"), "{journey}");
+    assert!(journey.contains("the visitor gave no consent"), "{journey}");
     let log = look(&app, &cookie, "/deliveries?reason=no_consent").await;
-    assert!(log.contains("Not sent: the visitor is not known to have agreed"), "{log}");
+    assert!(log.contains("Not sent: the visitor gave no consent"), "{log}");
     pay("cs_live_4", "/v?asks").await;
     assert_eq!(hook.received().len(), 1);
     assert!(hook.received()[0].contains("jenny.rosen"));
@@ -718,7 +718,7 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     let given_up = "select id from deliveries where state = 'given_up' and reason = 'expired'";
     let id = app.database.texts(given_up).await.remove(0);
     let page = look(&app, &cookie, &format!("/deliveries/{id}")).await;
-    assert!(page.contains("it came too late to be worth sending"), "{page}");
+    assert!(page.contains("it expired before it was accepted"), "{page}");
     let pressed = press(&app, &cookie, &format!("/deliveries/{id}/retry"), &[]).await;
     assert_eq!(pressed.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
@@ -726,7 +726,9 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     // A refund is news from when it came, not from when the payment was.
     let fields = [&fields[..], &[("sends_refunds", "1")]].concat();
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
-    for (text, reason) in [("0", "Given up after days"), ("3651", "Given up after days")] {
+    for (text, reason) in
+        [("0", "Stop retrying after (days)"), ("3651", "Stop retrying after (days)")]
+    {
         let wrong = [TICKED.to_vec(), vec![("expires_days", text)]].concat();
         let (status, page) = press(&app, &cookie, HERE, &wrong).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -748,12 +750,12 @@ async fn what_waits_for_a_destination_that_is_down_says_so() {
     let (id, conversion) = (id.as_str().unwrap(), conversion.as_str().unwrap());
     let owner = app.owner().await;
     let list = owner.page("/deliveries").await;
-    assert!(list.contains("when it is back") && list.contains("Failing: "), "{list}");
+    assert!(list.contains("when the destination recovers") && list.contains("Failing: "), "{list}");
     let page = owner.page(&format!("/deliveries/{id}")).await;
-    assert!(page.contains("AnyTrack takes nothing since <time"), "{page}");
-    assert!(!page.contains("The next try is"), "{page}");
+    assert!(page.contains("AnyTrack has accepted nothing since <time"), "{page}");
+    assert!(!page.contains("The next attempt is"), "{page}");
     let journey = owner.page(&format!("/conversions/{conversion}")).await;
-    assert!(journey.contains("AnyTrack takes nothing since 14:13."), "{journey}");
+    assert!(journey.contains("AnyTrack has accepted nothing since 14:13."), "{journey}");
     // It is mended, and whoever sends again need not wait for the next probe. One that is refused is one only.
     let bulk = [("do", "retry"), ("reason", "refused"), ("days", "30")];
     for _ in app.anytrack.received().len()..4 {
@@ -832,7 +834,7 @@ async fn a_row_that_is_wrong_stands_marked_and_nothing_is_saved() {
         let (status, page) = press(&app, &cookie, HERE, &fields).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{expression}");
         assert!(
-            page.contains("href=\"#fault-1\">Row 2, wrong"),
+            page.contains("href=\"#fault-1\">Field 2, wrong"),
             "the list leads to it: {expression}"
         );
         assert!(
@@ -906,7 +908,7 @@ async fn the_environments_address_belongs_to_the_destination_of_kind_anytrack() 
     assert!(settings.contains(secret) && !settings.contains("/settings/anytrack\""), "{settings}");
     let twice = owner.post("/settings/destinations", &named).await;
     assert_eq!(twice.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(twice.text().contains("AnyTrack EU has this address already"), "{}", twice.text());
+    assert!(twice.text().contains("AnyTrack EU already uses this URL"), "{}", twice.text());
     assert_eq!(
         known(&app).await,
         ["anytrack webhook http://127.0.0.1:9/hook", "anytrack-eu anytrack http://127.0.0.1:9/a"]

@@ -42,7 +42,7 @@ async fn live_money_on_a_webhook_of_test_mode_is_held_until_it_is_accepted() {
         ("/settings/sources/main", "1 event is on hold"),
         ("/leaks", "1 event is on hold"),
         ("/", "1 event on hold"),
-        ("/events?state=held", "live money, sent to a webhook for test mode"),
+        ("/events?state=held", "a live payment was sent to a test-mode webhook"),
     ] {
         assert!(owner.page(path).await.contains(text), "{path}");
     }

@@ -111,14 +111,14 @@ async fn statuses_in_a_row_end_as_the_table_says() {
     let rows: [(&[u16], Ended, &str); 16] = [
         (&[200], ended(delivered, "", &[accepted]), "Accepted (200 OK)"),
         (&[204], ended(delivered, "", &[accepted]), "Accepted (204 No Content)"),
-        (&[503, 200], ended(delivered, "", &[retry, accepted]), "Not now (503"),
+        (&[503, 200], ended(delivered, "", &[retry, accepted]), "Temporary error (503"),
         (&[408, 425, 201], ended(delivered, "", &[retry, retry, accepted]), "it answered 425"),
-        (&[429], ended(pending, "", &[retry]), "Not accepted so far: it answered 429"),
-        (&[500, 502], ended(pending, "", &[retry, retry]), "Not accepted so far: it answered 502"),
+        (&[429], ended(pending, "", &[retry]), "Not accepted yet: it answered 429"),
+        (&[500, 502], ended(pending, "", &[retry, retry]), "Not accepted yet: it answered 502"),
         (
             &[500, 599, 504],
             ended(given_up, "exhausted", &[retry, retry, retry]),
-            "no try of the whole schedule was accepted. It answered 504.",
+            "all attempts in the retry schedule failed. It answered 504.",
         ),
         (&[503, 422], ended(given_up, refused, &[retry, refused]), "it answered 422"),
         (&[400], ended(given_up, refused, &[refused]), "it answered 400"),

@@ -83,7 +83,7 @@ async fn a_sample_fills_every_field_that_the_tools_are_to_learn() {
     let (app, tool) = with_tool("zapier").await;
     tool.answer(200, "Accepted", None);
     let reply = app.owner().await.post(HERE, &[("do", "test")]).await;
-    assert!(reply.text().contains("It answered 200 OK"), "{}", reply.text());
+    assert!(reply.text().contains("Response: 200 OK"), "{}", reply.text());
     let body: Value = serde_json::from_str(&tool.received()[0]).expect("JSON");
     let fields: Vec<&String> = body.as_object().expect("an object").keys().collect();
     let options = app
@@ -119,7 +119,7 @@ async fn what_the_tools_answer_when_something_is_wrong_has_its_outcome() {
         (429, "Too many requests", "pending", "it answered 429", "Too many requests"),
         // Zapier: the Zap's address was deleted; its side is down.
         (404, r#"{"status":"error"}"#, "given_up refused", "it answered 404", "status"),
-        (502, "", "pending", "it answered 502", "Not accepted so far"),
+        (502, "", "pending", "it answered 502", "Not accepted yet"),
     ];
     for (status, text, state, error, shown) in rows {
         let (mut app, tool) = with_tool("zapier").await;
@@ -199,7 +199,7 @@ async fn a_test_to_anytrack_is_no_sale() {
     let owner = app.owner().await;
     assert!(owner.page(here).await.contains("ClickstampTest"), "the button says what it does");
     let reply = owner.post(here, &[("do", "test")]).await;
-    assert!(reply.text().contains("It answered 200 OK"), "{}", reply.text());
+    assert!(reply.text().contains("Response: 200 OK"), "{}", reply.text());
     let body: Value = serde_json::from_str(&app.anytrack.received()[0]).expect("JSON");
     assert_eq!(body["event_name"], "ClickstampTest");
     assert!(body["transaction_id"].as_str().expect("one").starts_with("test_"));

@@ -66,7 +66,7 @@ async fn it_is_off_until_somebody_switches_it_on_with_a_property() {
     let kept = app.database.texts("select details from visits").await.remove(0);
     assert!(!kept.contains("Mozilla"), "the browser's whole name is not kept for nothing: {kept}");
     let page = app.owner().await.page(HERE).await;
-    assert!(page.contains("Experimental") && page.contains("does not document"), "{page}");
+    assert!(page.contains("Experimental") && page.contains("doesn’t document"), "{page}");
     let mut wrong = fields(&collect);
     wrong.retain(|(name, _)| *name != "anytrack_property");
     assert_eq!(save(&app, &wrong).await, StatusCode::UNPROCESSABLE_ENTITY);

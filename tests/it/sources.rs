@@ -61,8 +61,8 @@ async fn a_second_account_is_added_waited_for_and_heard() {
     app.app().flush_counts().await.expect("it can be counted");
     let shown = text(&app, &cookie, there).await;
     assert!(
-        shown.contains("its signature did not fit our signing secret")
-            && shown.contains("no signing secret is set here"),
+        shown.contains("its signature doesn’t match the signing secret")
+            && shown.contains("no signing secret is set"),
         "{shown}"
     );
     assert_eq!(
@@ -253,7 +253,7 @@ async fn the_dashboard_shows_how_the_books_compare() {
         "nothing was compared yet"
     );
     app.app().reconcile_daily().await.expect("it can be kept");
-    assert!(text(&app, &cookie, "/").await.contains("Stripe’s records agree"));
+    assert!(text(&app, &cookie, "/").await.contains("Matches Stripe’s records"));
     let object = json!({"id": "cs_live_1", "status": "complete", "payment_status": "paid", "created": app.now().as_seconds() + 3600, "amount_total": 10_260, "currency": "usd"});
     stripe.has("/v1/checkout/sessions", [object]);
     app.advance(DAY);
@@ -356,8 +356,8 @@ async fn each_account_is_asked_with_its_own_key() {
     app.advance(DAY);
     assert!(app.app().reconcile_daily().await.expect("it can be kept"));
     let shown = text(&app, &cookie, "/").await;
-    assert!(shown.contains("eu: Stripe’s records agree"), "{shown}");
-    assert!(shown.contains("main: Stripe’s records agree"), "{shown}");
+    assert!(shown.contains("eu: Matches Stripe’s records"), "{shown}");
+    assert!(shown.contains("main: Matches Stripe’s records"), "{shown}");
 
     // Without it, main's serves again, and its page says so.
     let reply = post(&app, here, &cookie, &[("remove", "1")]).await;

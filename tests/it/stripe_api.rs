@@ -112,7 +112,7 @@ async fn an_outage_is_told_and_history_only_when_asked_for() {
     let late = "select d.id from deliveries d where d.reason = 'too_old'";
     let late = format!("/deliveries/{}", app.database.texts(late).await[0]);
     let page = owner.page(&late).await;
-    assert!(page.contains("too late to be told") && page.contains("Send it anyway"), "{page}");
+    assert!(page.contains("older than the maximum age") && page.contains("Send anyway"), "{page}");
     owner.save(&format!("{late}/rebuild"), &[]).await;
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 4);

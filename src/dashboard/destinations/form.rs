@@ -1,6 +1,6 @@
-//! The form of a destination.
-//! In: what was entered, or a record. Out: a record, or the sentences that say what is wrong. Pure.
-//! Promise: a URL or header value that is set is never shown again; an empty field keeps it. What was typed and not saved stays in its field.
+//! The form of a destination. Takes form fields and a record; returns a changed record, or an error per field. Pure.
+//! A saved URL or header value is never shown again, and an empty field keeps it. After an error, the fields keep what
+//! was typed.
 
 use std::collections::HashMap;
 
@@ -13,23 +13,23 @@ use crate::settings::{
     Site, ValueOption,
 };
 
-/// Longest name of a destination.
+/// Maximum length of a destination's name.
 const MAX_NAME_CHARS: usize = 80;
-/// Most deliveries under way at a time.
+/// Maximum number of concurrent requests.
 const MAX_AT_A_TIME: i64 = 64;
-/// Greatest age that can be entered; empty is without end.
+/// Maximum age that can be entered; empty means no limit.
 const MAX_AGE_DAYS: u32 = 3_650;
-/// Most headers of its own.
+/// Maximum number of custom headers.
 const MAX_HEADERS: usize = 20;
-/// Empty rows at the end, to write new ones in.
+/// Empty rows at the end for new fields.
 const SPARE_ROWS: usize = 3;
-/// Characters of an expression that a line of the form shows.
+/// An expression with more characters is shown in a text area.
 const LINE_CHARS: usize = 70;
-/// Headers that are ours to set.
+/// Headers that only Clickstamp sets.
 const OUR_HEADERS: [&str; 5] =
     ["host", "content-length", "content-type", "connection", "transfer-encoding"];
 
-/// Fields as browsers send them.
+/// Form fields as browsers send them.
 #[derive(Clone)]
 pub(super) struct Sent(HashMap<String, String>);
 
@@ -39,12 +39,12 @@ impl Sent {
         Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// Trimmed, without NUL; empty when it is not there.
+    /// The value, trimmed and without NUL; empty if there is no such field.
     pub(super) fn text(&self, name: &str) -> String {
         entered(self.0.get(name).map(String::as_str)).unwrap_or_default()
     }
 
-    /// As it was typed, also over several lines; `None` when the form has no such field.
+    /// The value as typed, with line breaks; `None` if the form has no such field.
     pub(super) fn typed(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -53,7 +53,7 @@ impl Sent {
         self.0.contains_key(name)
     }
 
-    /// The rows, without those that are empty.
+    /// The rows of the mapping that are not empty.
     fn rows(&self) -> Vec<Row> {
         let row = |at: usize| {
             self.0.get(&format!("field_{at}"))?;
@@ -81,7 +81,7 @@ fn row_kind(word: &str) -> RowKind {
     KINDS.iter().find(|(_, known)| *known == word).map_or(RowKind::Text, |(kind, _)| *kind)
 }
 
-/// What a new destination starts from.
+/// Kind and options of a new destination.
 pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions) {
     let plain = DestinationOptions::default();
     match preset {
@@ -91,7 +91,7 @@ pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions)
             let options = DestinationOptions {
                 rows: preset.map(Preset::rows),
                 encoding: preset.map_or(Encoding::Json, |preset| preset.encoding),
-                // AnyTrack's words mean nothing to others; Make answers 400 while its queue is full.
+                // The refusal texts are AnyTrack's only. Make returns 400 while its queue is full.
                 refuse_if_body_contains: Vec::new(),
                 retry_also: if word == "zapier" { vec![400] } else { Vec::new() },
                 ..plain
@@ -101,7 +101,7 @@ pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions)
     }
 }
 
-/// What is wrong with a form: the sentences of single fields, and those of no field.
+/// The errors of a form: those of single fields, and general ones.
 #[derive(Default)]
 pub(super) struct Faults {
     fields: Vec<(&'static str, String)>,
@@ -117,24 +117,24 @@ impl Faults {
         self.fields.push((field, fault.into()));
     }
 
-    /// The first sentence about a field.
+    /// The first error of a field.
     pub(super) fn of(&self, field: &str) -> Option<String> {
         self.fields.iter().find(|(name, _)| *name == field).map(|(_, fault)| fault.clone())
     }
 
-    /// True when some field has a sentence beside it.
+    /// Whether any field has an error.
     pub(super) fn has_marked_fields(&self) -> bool {
         !self.fields.is_empty()
     }
 }
 
-/// Checks an address, and says where to copy the right one from.
+/// Checks a URL. The error says where to copy the right one from.
 pub(super) fn url_fault(url: &str, shown_by: &str, allow_private: bool) -> Option<String> {
     let fault = destination::check_url(url, allow_private).err()?;
-    Some(format!("{fault} Copy the whole address from {shown_by}."))
+    Some(format!("{fault} Copy the full URL from {shown_by}."))
 }
 
-/// Who shows the address of a destination that starts from this preset.
+/// The page or program that shows the URL of a destination of this preset.
 pub(super) fn shown_by(preset: &str) -> &'static str {
     match preset {
         "anytrack" => "your custom integration’s page in AnyTrack",
@@ -150,7 +150,7 @@ pub(super) fn name_fault(name: &str) -> Option<String> {
         .then(|| format!("A destination needs a name of at most {MAX_NAME_CHARS} characters."))
 }
 
-/// The destination as entered, and everything that is wrong with it, its rows apart.
+/// Applies the form to a destination. Returns it with all errors; those of its rows are separate.
 pub(super) fn read(
     old: &Destination,
     sent: &Sent,
@@ -171,7 +171,7 @@ pub(super) fn read(
         };
         match url_fault(&url, shown_by, allow_private) {
             None => new.url = Secret::new(url),
-            Some(fault) => faults.add("url", format!("{fault} The present address stays.")),
+            Some(fault) => faults.add("url", format!("{fault} The current URL stays.")),
         }
     }
     new.accepts_test = sent.is_on("accepts_test");
@@ -201,18 +201,22 @@ pub(super) fn read(
     if let (Some(text), Some(currency)) = (&options.minimum_value, Currency::parse("usd"))
         && Money::parse(text, currency).is_none_or(|money| money.minor < 0)
     {
-        faults.add("minimum_value", "An amount such as 10 or 9.90, without a currency.");
+        faults.add("minimum_value", "Enter an amount such as 10 or 9.90, without a currency.");
     }
     for (name, empty, days) in [
-        ("max_age_days", "sends all", &mut options.max_age_days),
-        ("expires_days", "keeps retrying at any age", &mut options.expires_days),
+        ("max_age_days", "to send all", &mut options.max_age_days),
+        ("expires_days", "for no limit", &mut options.expires_days),
     ] {
         match sent.text(name).as_str() {
             "" => *days = None,
             text => match text.parse().ok().filter(|days| (1..=MAX_AGE_DAYS).contains(days)) {
                 Some(found) => *days = Some(found),
-                None => faults
-                    .add(name, format!("A whole number from 1 to {MAX_AGE_DAYS}; empty {empty}.")),
+                None => faults.add(
+                    name,
+                    format!(
+                        "Enter a whole number from 1 to {MAX_AGE_DAYS}, or leave it empty {empty}."
+                    ),
+                ),
             },
         }
     }
@@ -235,7 +239,7 @@ pub(super) fn read(
             Ok(url) if url.query().is_none() && url.fragment().is_none() => {
                 options.anytrack_collect_base = base;
             }
-            Ok(_) => faults.add("anytrack_collect_base", "An address without a query."),
+            Ok(_) => faults.add("anytrack_collect_base", "Enter a URL without a query."),
             Err(fault) => faults.add("anytrack_collect_base", fault),
         }
     }
@@ -245,7 +249,7 @@ pub(super) fn read(
         text => match number(text).filter(|slots| (1..=MAX_AT_A_TIME).contains(slots)) {
             Some(slots) => options.at_a_time = slots,
             None => {
-                faults.add("at_a_time", format!("A whole number from 1 to {MAX_AT_A_TIME}."));
+                faults.add("at_a_time", format!("Enter a whole number from 1 to {MAX_AT_A_TIME}."));
             }
         },
     }
@@ -253,7 +257,7 @@ pub(super) fn read(
         "" => options.rate = None,
         text => match number(text).and_then(|rate| u32::try_from(rate).ok()) {
             Some(rate) => options.rate = Some(rate),
-            None => faults.add("rate", "A whole number; 0 is no limit."),
+            None => faults.add("rate", "Enter a whole number; 0 means no limit."),
         },
     }
     let statuses = sent.text("retry_also");
@@ -261,10 +265,9 @@ pub(super) fn read(
     match statuses.map(|text| text.parse().ok().filter(|code| (100..600).contains(code))).collect()
     {
         Some(codes) => options.retry_also = codes,
-        None => faults.add(
-            "retry_also",
-            "Status codes from 100 to 599, such as 400, with commas between them.",
-        ),
+        None => {
+            faults.add("retry_also", "Enter status codes from 100 to 599, separated by commas.")
+        }
     }
     let refusals = sent.0.get("refuse_if_body_contains").cloned().unwrap_or_default();
     let lines = refusals.lines().filter_map(|line| entered(Some(line)));
@@ -279,7 +282,8 @@ pub(super) fn read(
     (new, faults)
 }
 
-/// The sites it hears of. A form without them, as where there is only one, changes nothing; its own site alone is stored as none.
+/// The sites whose conversions are sent. A form without sites, as with only one site, changes nothing. The
+/// destination's own site alone is stored as an empty list.
 fn read_sites(
     old: &Destination,
     sent: &Sent,
@@ -294,14 +298,17 @@ fn read_sites(
     let ticked: Vec<&Site> = ticked.collect();
     match ticked.as_slice() {
         [] => {
-            faults.add("sites", "Choose at least one site; to send nothing at all, disable it.");
+            faults.add(
+                "sites",
+                "Select at least one site. To send nothing, disable the destination.",
+            );
         }
         [only] if only.id == old.site_id => options.sites = Vec::new(),
         several => options.sites = several.iter().map(|site| site.key.clone()).collect(),
     }
 }
 
-/// `Name: value`, one a line. A line with the name alone keeps the value that was set.
+/// `Name: value`, one per line. A line with only the name keeps the saved value.
 fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Faults) {
     let text = sent.0.get("headers").cloned().unwrap_or_default();
     let mut headers = Vec::new();
@@ -310,13 +317,16 @@ fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Faul
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         if name.is_empty() || !name.bytes().all(is_token) {
-            faults.add("headers", "A header is written as Name: value, one a line.");
+            faults.add("headers", "Write each header as Name: value, one per line.");
         } else if OUR_HEADERS.contains(&name.as_str()) || name.starts_with("webhook-") {
-            faults.add("headers", format!("The header {name} is set by Clickstamp."));
+            faults
+                .add("headers", format!("Clickstamp sets the header {name}; you can’t change it."));
         } else if value.bytes().any(|b| !(0x20..0x7f).contains(&b)) || value.len() > 2000 {
             faults.add(
                 "headers",
-                format!("The value of the header {name} has a character that no header may have."),
+                format!(
+                    "The value of the header {name} has a character that isn’t allowed in headers."
+                ),
             );
         } else {
             let known = options.headers.iter().find(|known| known.name == name);
@@ -334,7 +344,7 @@ fn read_headers(sent: &Sent, options: &mut DestinationOptions, faults: &mut Faul
     options.headers = headers;
 }
 
-/// What AnyTrack needs of the rows.
+/// Checks that the mapping has the fields AnyTrack needs.
 pub(super) fn anytrack_faults(kind: DestinationKind, rows: &[Row]) -> Vec<String> {
     if kind != DestinationKind::AnyTrack {
         return Vec::new();
@@ -347,34 +357,34 @@ pub(super) fn anytrack_faults(kind: DestinationKind, rows: &[Row]) -> Vec<String
     let rules = [
         (
             !is_there(&["clickid", "click", "refid", "ref", "email"]),
-            "AnyTrack needs a row clickid, ref_id or email.",
+            "AnyTrack needs a field clickid, ref_id or email.",
         ),
         (
             !is_there(&["transactionid"]),
-            "AnyTrack needs a row transaction_id: it tells repeats apart.",
+            "AnyTrack needs a field transaction_id to recognize repeats.",
         ),
         (
             !is_there(&["eventname"]),
-            "AnyTrack needs a row event_name: without it a sale may count as a lead.",
+            "AnyTrack needs a field event_name. Without it, a sale may count as a lead.",
         ),
-        (is_there(&["value"]) && !is_there(&["currency"]), "A value needs a row currency."),
+        (is_there(&["value"]) && !is_there(&["currency"]), "A value needs a field currency."),
     ];
     rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, said)| said.to_owned()).collect()
 }
 
-/// A row as the page shows it.
+/// A row of the mapping, as the page shows it.
 pub(super) struct RowItem {
     pub(super) at: usize,
     pub(super) field: String,
     pub(super) expression: String,
-    /// It needs more than a line to be read.
+    /// Whether the expression needs a text area.
     pub(super) is_long: bool,
     pub(super) is_on: bool,
-    /// Word, whether it is this row's.
+    /// Word, whether it is selected.
     pub(super) kinds: Vec<(&'static str, bool)>,
-    /// What it gives for the conversion chosen.
+    /// Its value for the selected conversion.
     pub(super) result: String,
-    /// What is wrong, the expression before, at and after the place.
+    /// The error, and the expression before, at and after its position.
     pub(super) fault: Option<(String, String, String, String)>,
 }
 

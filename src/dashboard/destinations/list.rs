@@ -1,6 +1,5 @@
-//! The list of destinations, and adding one.
-//! In: a name, an address, a preset. Out: how each is doing, or a new record and its page.
-//! Promise: a new webhook's secret is shown once, on the page that answers, so that it stands in no address.
+//! The list of destinations, and the form that adds one. Takes a name, a URL and a preset; returns the status of each
+//! destination, or adds a new one. A new webhook's secret is shown once, in the response, so that it is in no URL.
 
 use askama::Template;
 use axum::body::Bytes;
@@ -56,7 +55,7 @@ pub(in crate::dashboard) async fn list_destinations(
     viewer: Viewer,
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
-    // A link may choose the kind and the name to begin with.
+    // A link may preset the kind and the name.
     let begun = Sent::read(query.unwrap_or_default().as_bytes());
     page::show(&list_page(&state, &viewer, &begun, Faults::default()).await?)
 }
@@ -97,7 +96,7 @@ async fn list_page(
         new_name: Field { value: sent.text("name"), error: faults.of("name") },
         new_url: Field { value: sent.text("url"), error: faults.of("url") },
         preset: sent.text("preset"),
-        presets: std::iter::once(("webhook", "Webhook (signed, the whole conversion)"))
+        presets: std::iter::once(("webhook", "Webhook (signed, complete conversion)"))
             .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
             .collect(),
         faults: faults.general,
@@ -111,7 +110,7 @@ fn kind_name(kind: DestinationKind) -> &'static str {
     }
 }
 
-/// Accepted of all that ended.
+/// The share of finished deliveries that were accepted.
 fn success_rate(sum: &DestinationTotals) -> String {
     let ended = sum.accepted + sum.given_up;
     if ended == 0 { "–".to_owned() } else { format!("{} %", sum.accepted * 100 / ended) }
@@ -125,29 +124,28 @@ pub(super) fn health(
 ) -> (Chip, String) {
     if !found.enabled {
         let note =
-            format!("{} wait here, nothing is lost", counted(sum.held, "delivery", "deliveries"));
-        return (Chip::quiet("Held"), note);
+            format!("{} paused; nothing is lost", counted(sum.held, "delivery", "deliveries"));
+        return (Chip::quiet("Disabled"), note);
     }
     if let Some(down) = down {
         let since = viewer.times.ago(down.since, viewer.now);
         let probe = down.probe_at.map(|at| times::distance(at.since(viewer.now)));
-        let next = probe.map_or_else(String::new, |probe| {
-            format!(" The next message goes out in {probe} to see whether it is back.")
-        });
+        let next =
+            probe.map_or_else(String::new, |probe| format!(" The next probe is in {probe}."));
         let error = down.error.as_deref().unwrap_or_default();
         return (Chip::bad("Failing"), format!("Since {since}: {error}.{next}"));
     }
     let chip = if sum.owed > 0 {
-        Chip::wait(format!("{} owed", count(sum.owed)))
+        Chip::wait(format!("{} pending", count(sum.owed)))
     } else if sum.last_accepted_at.is_some() {
-        Chip::ok("Answers")
+        Chip::ok("Working")
     } else {
         Chip::quiet("Nothing sent yet")
     };
     (chip, String::new())
 }
 
-/// `POST /settings/destinations`: adds one.
+/// `POST /settings/destinations`: adds a destination.
 pub(in crate::dashboard) async fn add_destination(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -173,7 +171,7 @@ pub(in crate::dashboard) async fn add_destination(
     {
         faults.add(
             "url",
-            format!("{} has this address already: every sale would be sent twice.", known.name),
+            format!("{} already uses this URL. Every sale would be sent twice.", known.name),
         );
     }
     if faults.is_empty() {
@@ -192,7 +190,7 @@ pub(in crate::dashboard) async fn add_destination(
             settings::add_destination(&state.store, &state.settings, viewer.now, &new, by).await?;
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
-            // Zapier, Slack and their like have no place for a secret; their page makes a new one for whoever wants it.
+            // Zapier, Slack and similar tools have no field for a secret. The destination's page can create one.
             let is_program = presets::Preset::find(&preset).is_none();
             if kind == DestinationKind::Webhook && is_program {
                 let done = Some(ADDED.to_owned());
@@ -204,7 +202,7 @@ pub(in crate::dashboard) async fn add_destination(
             return Ok(page::see_other(&there.with("done", "added").to_string()));
         }
         let most = settings::MAX_DESTINATIONS;
-        faults.general.push(format!("There are {most} destinations already."));
+        faults.general.push(format!("You already have {most} destinations, which is the maximum."));
     }
     let page = list_page(&state, &viewer, &sent, faults).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())

@@ -1,6 +1,5 @@
-//! A destination's message, tried on a real conversion.
-//! In: rows as they are or as they were just entered. Out: what each gives, and the whole request.
-//! Promise: it is made by the code that makes the real one; nothing is sent.
+//! The preview of a destination's message. Takes the mapping as saved or as just entered, and a conversion; returns the
+//! value of each field and the complete request. The code that builds real messages builds the preview; nothing is sent.
 
 use serde_json::Value;
 
@@ -16,7 +15,7 @@ use crate::report::{self, ConversionFilter};
 use crate::settings::{self, Destination, DestinationKind, Encoding};
 use crate::state::AppState;
 
-/// Conversions that the message may be tried on.
+/// Number of conversions that the preview offers.
 const SAMPLES: i64 = 10;
 
 pub(super) struct MessagePart {
@@ -31,7 +30,7 @@ pub(super) struct MessagePart {
     pub(super) body: String,
 }
 
-/// A conversion to try the message on.
+/// A conversion for the preview.
 pub(super) struct Sample {
     pub(super) id: String,
     pub(super) label: String,
@@ -72,7 +71,7 @@ pub(super) async fn samples(
     }
     samples.push(Sample {
         id: "sample".to_owned(),
-        label: "A made-up conversion with every name filled in".to_owned(),
+        label: "Sample conversion with all fields".to_owned(),
         names: presets::sample(),
         outgoing: None,
     });
@@ -102,14 +101,14 @@ pub(super) async fn message(
     };
     let result = |result: &Result<Cell, Fault>| match result {
         Ok(Cell::Json(json)) => json.clone(),
-        Ok(Cell::LeftOut) => "left out: nothing is known".to_owned(),
+        Ok(Cell::LeftOut) => "left out: no value".to_owned(),
         Err(fault) => fault.message.clone(),
     };
     let body = match sample.and_then(|sample| sample.outgoing.as_ref()) {
         Some(outgoing) => match destination::compose(draft, outgoing).await {
             Ok(message) => message.body,
             Err(destination::Unsent::Skipped(skip)) => {
-                format!("Nothing is sent for this one: {}.", words::skipped(skip))
+                format!("This conversion would not be sent: {}.", words::skipped(skip))
             }
             Err(destination::Unsent::Broken(error)) => error,
         },
@@ -123,7 +122,7 @@ pub(super) async fn message(
         encodings: [
             ("json", "JSON", encoding(Encoding::Json)),
             ("form", "Form", encoding(Encoding::Form)),
-            ("query", "Parameters at the end of the URL (GET)", encoding(Encoding::Query)),
+            ("query", "Query parameters (GET)", encoding(Encoding::Query)),
         ],
         presets: presets::PRESETS.iter().map(|preset| (preset.word, preset.name)).collect(),
         names: mapping::names_of(&presets::sample()),

@@ -1,6 +1,6 @@
-//! Destinations: where conversions go, what each gets, and how it is doing.
-//! In: forms. Out: the list, a destination's page with its message tried on a real conversion, changed records.
-//! Promise: nothing is saved that would fail on a conversion that is here; no URL, header value or secret is shown again but a new one, once.
+//! The pages of destinations. Takes forms; returns the list, a destination's page with a preview of its message, and
+//! changed records. A mapping that fails on a recorded conversion is not saved. URLs, header values and secrets are not
+//! shown, except a new secret once.
 
 mod form;
 mod list;
@@ -39,9 +39,9 @@ use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOptio
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Past conversions queued in one transaction.
+/// Number of past conversions queued in one transaction.
 const PAST_AT_A_TIME: usize = 100;
-/// How long one request goes on queueing past conversions; a request is cut off after half a minute.
+/// How long one request queues past conversions. Requests are aborted after half a minute.
 const PAST_PATIENCE: Duration = Duration::from_secs(15);
 
 fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
@@ -53,10 +53,9 @@ fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Led
     }
 }
 
-const OWN_ADDRESS: &str =
-    "That is Clickstamp’s own address: conversions would be sent round in a circle.";
+const OWN_ADDRESS: &str = "This is Clickstamp’s own URL. Conversions would be sent in a loop.";
 
-const ADDED: &str = "The destination was added. It gets every conversion from now on. “Send a test conversion” below shows whether it arrives.";
+const ADDED: &str = "Destination added. It receives all conversions from now on. Use “Send a test conversion” below to check it.";
 
 #[derive(Deserialize)]
 pub(super) struct PageQuery {
@@ -73,7 +72,7 @@ struct DestinationPage {
     back: String,
     log: String,
     done: Option<String>,
-    /// Sentences about no single field; `Some` when nothing was saved.
+    /// General errors; `Some` if nothing was saved.
     faults: Option<Vec<String>>,
     state: Chip,
     note: String,
@@ -82,7 +81,7 @@ struct DestinationPage {
     from_environment: bool,
     enabled: bool,
     form: Shown,
-    /// Visits of the last month: what AnyTrack would count more.
+    /// Visits of the last month, which AnyTrack would count as sessions.
     month_visits: String,
     message: MessagePart,
     /// A new signing secret, shown once.
@@ -97,12 +96,12 @@ struct DestinationPage {
     history: Vec<HistoryItem>,
 }
 
-/// The record as its form shows it: what was typed, where it was not saved, with the sentence beside it.
+/// The record as the form shows it. After an error, fields have what was typed and their errors.
 struct Shown {
     name: Field,
     url: Field,
     sites_error: Option<String>,
-    /// All sites, where there are several: key, name, whether it hears of it.
+    /// All sites if there are several: key, name, whether its conversions are sent.
     sites: Vec<(String, String, bool)>,
     accepts_test: bool,
     kinds: [(&'static str, &'static str, bool); 7],
@@ -124,14 +123,14 @@ struct Shown {
     headers: Field,
 }
 
-/// A test that was just sent.
+/// The result of a test conversion.
 struct TriedItem {
     end: Chip,
     note: String,
     /// `POST https://…k7Qe`.
     request: String,
     body: String,
-    /// `200 OK`; empty when nothing came back.
+    /// `200 OK`; empty if there was no response.
     status: String,
     answer: String,
 }
@@ -157,12 +156,8 @@ fn shown(
     let discretion = |chosen| {
         [
             ("send", "Send as usual", Discretion::Send),
-            (
-                "without_personal",
-                "Send without e-mail, name and phone",
-                Discretion::WithoutPersonal,
-            ),
-            ("skip", "Do not send", Discretion::Skip),
+            ("without_personal", "Send without email, name and phone", Discretion::WithoutPersonal),
+            ("skip", "Don’t send", Discretion::Skip),
         ]
         .map(|(word, label, choice)| (word, label, choice == chosen))
     };
@@ -183,15 +178,15 @@ fn shown(
         accepts_test: found.accepts_test,
         kinds: [
             ("sends_purchases", "Purchases", options.sends_purchases),
-            ("sends_renewals", "Renewals of subscriptions", options.sends_renewals),
+            ("sends_renewals", "Subscription renewals", options.sends_renewals),
             ("sends_trials", "Trials, as Lead", options.sends_trials),
             ("sends_leads", "Leads", options.sends_leads),
-            ("sends_custom", "Events of your own", options.sends_custom),
-            ("sends_refunds", "Money given back, as Refund", options.sends_refunds),
+            ("sends_custom", "Custom events", options.sends_custom),
+            ("sends_refunds", "Refunds", options.sends_refunds),
             ("sends_disputes", "Lost disputes, as Chargeback", options.sends_disputes),
         ],
         values: [
-            ("total", "All that was paid", options.value == ValueOption::Total),
+            ("total", "Total paid", options.value == ValueOption::Total),
             ("net", "Without tax", options.value == ValueOption::Net),
             (
                 "subtotal",
@@ -227,11 +222,11 @@ pub(super) async fn show_destination(
     let found = find(&state, &viewer, &key)?;
     let done = match query.done.as_deref() {
         Some("added") => Some(ADDED),
-        Some("saved") => Some("Saved. What is owed already keeps the message it has."),
-        Some("enabled") => Some("It is on. What was held goes out now, oldest first."),
-        Some("disabled") => Some("It is off. What is owed waits here; nothing is lost."),
-        Some("restored") => Some("The earlier message and conditions are back."),
-        Some("again") => Some("They are owed again and go out as fast as the rate allows."),
+        Some("saved") => Some("Saved. Deliveries already queued keep their message."),
+        Some("enabled") => Some("Enabled. Paused deliveries are sent now, oldest first."),
+        Some("disabled") => Some("Disabled. Its deliveries are paused; nothing is lost."),
+        Some("restored") => Some("The earlier version was restored."),
+        Some("again") => Some("Queued. They are sent as fast as the rate limit allows."),
         _ => None,
     };
     let shown = Draft { days: query.days, done: done.map(str::to_owned), ..Draft::of(&found) };
@@ -247,13 +242,13 @@ fn find(
     let found = snapshot.destinations.iter();
     let found =
         found.clone().find(|found| found.key == key && found.site_id == viewer.site.id).cloned();
-    found.ok_or_else(|| AppError::not_found("There is no such destination."))
+    found.ok_or_else(|| AppError::not_found("Destination not found."))
 }
 
-/// What the page shows beside the record.
+/// What the page shows in addition to the record.
 struct Draft {
     destination: Destination,
-    /// What was typed, where it was not saved.
+    /// The form as typed, if it was not saved.
     sent: Option<Sent>,
     faults: Faults,
     row_faults: Vec<Fault>,
@@ -300,7 +295,7 @@ async fn destination_page(
     let log = viewer.link("/deliveries").with("destination", found.key.as_str());
     let samples = samples(state, viewer, &draft.destination).await?;
     let history = settings::revisions(&state.store, &found.id).await?;
-    let sends = |owed: i64| counted(owed, "delivery is owed", "deliveries are owed");
+    let sends = |owed: i64| counted(owed, "delivery is pending", "deliveries are pending");
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         name: found.name.clone(),
@@ -371,8 +366,10 @@ async fn destination_page(
                 at: viewer.times.short(entry.saved_at, viewer.now),
                 by: entry.saved_by,
                 what: match &entry.options.rows {
-                    Some(rows) => counted(i64::try_from(rows.len()).unwrap_or(0), "row", "rows"),
-                    None => "the standard message".to_owned(),
+                    Some(rows) => {
+                        counted(i64::try_from(rows.len()).unwrap_or(0), "field", "fields")
+                    }
+                    None => "standard message".to_owned(),
                 },
             })
             .collect(),
@@ -395,7 +392,7 @@ async fn month_visits(
 fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
     let address = settings::mask_url(&found.url);
     let unsent = |note: String| TriedItem {
-        end: Chip::bad("Nothing was sent"),
+        end: Chip::bad("Not sent"),
         note,
         request: String::new(),
         body: String::new(),
@@ -412,9 +409,9 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
     TriedItem {
         end: match tried.outcome {
             AttemptOutcome::Accepted => Chip::ok("Accepted"),
-            AttemptOutcome::Retry => Chip::wait("Not now"),
-            AttemptOutcome::Refused => Chip::bad("Refused"),
-            AttemptOutcome::Blocked => Chip::bad("Nothing was sent"),
+            AttemptOutcome::Retry => Chip::wait("Temporary error"),
+            AttemptOutcome::Refused => Chip::bad("Rejected"),
+            AttemptOutcome::Blocked => Chip::bad("Not sent"),
         },
         note: tried.error.unwrap_or_default(),
         request: format!("{} {address}", if is_query { "GET" } else { "POST" }),
@@ -424,7 +421,7 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
     }
 }
 
-/// `POST /settings/destinations/{key}`: the button says what is to be done.
+/// `POST /settings/destinations/{key}`: the button's value selects the action.
 pub(super) async fn change_destination(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -451,7 +448,7 @@ pub(super) async fn change_destination(
         }
         "delete" if found.from_environment => Err(AppError::new(
             StatusCode::CONFLICT,
-            "The environment sets this destination (CLICKSTAMP_ANYTRACK_URL). Take it out there first, or disable it here.",
+            "The environment variable CLICKSTAMP_ANYTRACK_URL sets this destination. Remove it there first, or disable it here.",
         )),
         "delete" if sent.is_on("sure") => {
             delivery::delete_destination(store, records, now, &found.id).await?;
@@ -470,8 +467,7 @@ pub(super) async fn change_destination(
             let number: i64 = sent.text("revision").parse().unwrap_or(0);
             let history = settings::revisions(store, &found.id).await?;
             let earlier = history.into_iter().find(|entry| entry.number == number);
-            let earlier =
-                earlier.ok_or_else(|| AppError::not_found("There is no such revision."))?;
+            let earlier = earlier.ok_or_else(|| AppError::not_found("Version not found."))?;
             let restored = Destination { options: earlier.options, ..(*found).clone() };
             settings::save_destination(store, records, now, &restored, &viewer.user.email).await?;
             done("restored")
@@ -494,7 +490,7 @@ pub(super) async fn change_destination(
             let snapshot = records.current();
             let stopwatch = Clock::stopwatch();
             for ids in past.ids.chunks(PAST_AT_A_TIME) {
-                // What is left is still offered on the page.
+                // The page still offers the rest.
                 if stopwatch.elapsed() > PAST_PATIENCE {
                     break;
                 }
@@ -503,7 +499,7 @@ pub(super) async fn change_destination(
             state.bells.delivery_owed.notify_one();
             done("again")
         }
-        _ => Err(AppError::bad_request("That button is not known.")),
+        _ => Err(AppError::bad_request("Unknown action.")),
     }
 }
 
@@ -528,20 +524,19 @@ async fn edit(
     }
     let mut row_faults = Vec::new();
     if let Some(rows) = &draft.options.rows {
-        // The made-up conversion has every name, so it comes first.
+        // The sample conversion has all fields, so it is checked first.
         let mut tried: Vec<Value> =
             samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
         tried.reverse();
         let checked = rows.clone();
         match destination::apart(move || mapping::check(&checked, &tried)).await {
             Ok(found) => row_faults = found,
-            Err(why) => faults.general.push(format!("The message cannot be made: {why}.")),
+            Err(why) => faults.general.push(format!("The message can’t be built: {why}.")),
         }
         faults.general.extend(form::anytrack_faults(draft.kind, rows));
         if rows.is_empty() {
             faults.general.push(
-                "A message without rows says nothing. Write one, or choose the standard message."
-                    .to_owned(),
+                "The mapping has no fields. Add one, or select the standard message.".to_owned(),
             );
         }
     }
@@ -556,7 +551,7 @@ async fn edit(
         return Ok(page::see_other(&here.with("done", "saved").to_string()));
     }
     if !row_faults.is_empty() {
-        let said = "Some fields of the message are wrong. The place is marked below each of them:";
+        let said = "Some fields of the mapping have errors. They are marked below:";
         faults.general.push(said.to_owned());
     }
     let is_refused = what == "save";

@@ -1,6 +1,5 @@
-//! Matching a payment by hand.
-//! In: a click ID that somebody types in, or the wish to take it back. Out: the same page, matched or with what was wrong.
-//! Promise: who did it and when can be seen, and it can always be undone.
+//! Matching a payment by hand. Takes a click ID, or a request to undo the match; returns the journey page, matched or
+//! with an error. The page shows who made the match and when, and the match can always be undone.
 
 use axum::extract::{Form as Sent, Path, State};
 use axum::response::Response;
@@ -15,27 +14,27 @@ use crate::error::AppError;
 use crate::report::Conversion;
 use crate::state::AppState;
 
-/// What is shown again after a try that did not work.
+/// Query parameters that show the form again with an error.
 #[derive(Default, Deserialize)]
 pub(in crate::dashboard) struct Tried {
-    /// Why it did not work.
+    /// The error code.
     wrong: Option<String>,
-    /// What was typed in.
+    /// The click ID that was entered.
     click_id: Option<String>,
 }
 
 /// The form on the journey page.
 pub(super) struct Form {
-    /// Where to post a click ID.
+    /// The URL that a click ID is posted to.
     pub(super) action: String,
-    /// Where to post the wish to take a match by hand back; empty where there is none.
+    /// The URL that undoes the match; empty if the payment is not matched by hand.
     pub(super) undo: String,
-    /// `Matched by hand by ada@example.org on …`; empty where nobody did.
-    pub(super) told: String,
+    /// `ada@example.org matched it by hand, …`; empty if the payment is not matched by hand.
+    pub(super) made: String,
     pub(super) is_open: bool,
     pub(super) value: String,
     pub(super) wrong: String,
-    /// To the visits.
+    /// Link to the visits.
     pub(super) visits: String,
 }
 
@@ -45,22 +44,22 @@ impl Form {
             |verb: &str| viewer.link(&format!("/conversions/{}/{verb}", found.row.id)).to_string();
         let wrong = match tried.wrong.as_deref() {
             Some("no_click_id") => {
-                "That is no click ID of ours. One begins with ck_ and stands beside every visit."
+                "This isn’t a Clickstamp click ID. Click IDs begin with ck_; the list of visits shows them."
             }
-            Some("no_visit") => "No visit with this click ID is recorded.",
+            Some("no_visit") => "No visit with this click ID was found.",
             Some(_) | None => "",
         };
-        let told = found.by_hand.as_ref().map(|by| {
+        let made = found.by_hand.as_ref().map(|by| {
             let at = viewer.times.second(Timestamp::from_ms(by.made_at_ms)).title;
             format!(
-                "{} matched it by hand, {at}. It holds whatever Stripe sends later.",
+                "{} matched it by hand, {at}. Later Stripe events don’t change that.",
                 by.made_by
             )
         });
         Self {
             action: path("match"),
-            undo: if told.is_some() { path("unmatch") } else { String::new() },
-            told: told.unwrap_or_default(),
+            undo: if made.is_some() { path("unmatch") } else { String::new() },
+            made: made.unwrap_or_default(),
             is_open: found.row.match_state == MatchState::Unmatched || !wrong.is_empty(),
             value: tried.click_id.unwrap_or_default(),
             wrong: wrong.to_owned(),
@@ -97,7 +96,7 @@ pub(in crate::dashboard) async fn match_conversion(
             return Ok(page::see_other(&here.to_string()));
         }
         MatchedByHand::NoConversion => {
-            return Err(AppError::not_found("There is no such conversion."));
+            return Err(AppError::not_found("Conversion not found."));
         }
         MatchedByHand::NoClickId => "no_click_id",
         MatchedByHand::NoVisit => "no_visit",
@@ -121,7 +120,7 @@ pub(in crate::dashboard) async fn take_back_match(
         now: viewer.now,
     };
     if !conversion::take_back_match(&state.store, ledger, &id).await? {
-        return Err(AppError::not_found("Nobody has matched this conversion by hand."));
+        return Err(AppError::not_found("This conversion isn’t matched by hand."));
     }
     state.bells.delivery_owed.notify_one();
     Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))

@@ -1,5 +1,5 @@
-//! What destinations were told about one payment.
-//! In: deliveries with every try. Out: steps with tables of tries, and a notice for what needs somebody. Pure.
+//! The deliveries of one payment. Takes deliveries with their attempts; returns steps with tables of attempts, and a
+//! notice for each failed delivery. Pure.
 
 use super::{Fact, Step, timed};
 use crate::clock::Timestamp;
@@ -10,34 +10,34 @@ use crate::dashboard::views::words;
 use crate::domain::{AttemptOutcome, DeliveryState};
 use crate::report::{Attempt, Conversion, Delivery, DeliveryRow};
 
-/// One try as a row.
+/// One attempt as a table row.
 pub(super) struct Try {
     pub(super) n: i64,
     pub(super) at: Moment,
     pub(super) took: String,
     pub(super) answer: String,
-    /// What followed: `accepted`, `again in 5 seconds`, `given up`.
+    /// What followed: `accepted`, `retry after 5 seconds`, `failed`.
     pub(super) so: String,
-    /// What it said, word for word; may be empty.
+    /// Body of the response; may be empty.
     pub(super) said: String,
 }
 
-/// A delivery that needs somebody.
+/// The notice about a failed delivery.
 pub(super) struct Notice {
     pub(super) title: String,
     pub(super) text: String,
-    /// Where to post the wish to send again.
+    /// The URL that a resend is posted to.
     pub(super) retry: String,
-    /// The page to come back to, without the public prefix.
+    /// The page to return to, without the public prefix.
     pub(super) back: String,
-    /// Where its step stands on this page.
+    /// Anchor of its step on this page.
     pub(super) anchor: String,
 }
 
-/// Most notices on a page.
+/// Maximum number of notices on a page.
 const MAX_NOTICES: usize = 2;
 
-/// One notice per delivery that was given up.
+/// One notice per failed delivery.
 pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
     let amount =
         found.row.amount.map_or_else(String::new, |amount| format!(" ({})", money(amount)));
@@ -46,9 +46,9 @@ pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
     given_up
         .take(MAX_NOTICES)
         .map(|delivery| Notice {
-            title: format!("{} did not get this payment{amount}", delivery.row.destination_name),
+            title: format!("{} didn’t receive this payment{amount}", delivery.row.destination_name),
             text: format!(
-                "{} Mend that first, then send again. The same message goes out, so nothing is counted twice.",
+                "{} Fix that first, then resend. The same message is sent, so nothing is counted twice.",
                 why(delivery)
             ),
             retry: viewer.link(&format!("/deliveries/{}/retry", delivery.row.id)).to_string(),
@@ -58,16 +58,18 @@ pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
         .collect()
 }
 
-/// Why it was given up, with what the destination said.
+/// Why the delivery failed, with the destination's response.
 fn why(delivery: &Delivery) -> String {
     let reason = words::why(delivery.row.reason);
     let last = delivery.tries.last();
     let said =
         last.and_then(|last| last.answer.as_deref()).map(str::trim).filter(|said| !said.is_empty());
     match (said, delivery.row.last_error.as_deref()) {
-        (Some(said), _) => format!("It was given up: {reason}. It said: “{}”.", shortened(said)),
-        (None, Some(error)) => format!("It was given up: {reason} ({error})."),
-        (None, None) => format!("It was given up: {reason}."),
+        (Some(said), _) => {
+            format!("The delivery failed: {reason}. The response was “{}”.", shortened(said))
+        }
+        (None, Some(error)) => format!("The delivery failed: {reason} ({error})."),
+        (None, None) => format!("The delivery failed: {reason}."),
     }
 }
 
@@ -80,7 +82,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// One step per delivery, in the order of their last tries.
+/// One step per delivery, in the order of their last attempts.
 pub(super) fn steps(viewer: &Viewer, deliveries: &[Delivery]) -> Vec<Step> {
     let mut ordered: Vec<&Delivery> = deliveries.iter().collect();
     ordered.sort_by_key(|delivery| last_at(delivery));
@@ -96,50 +98,50 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
     let name = &row.destination_name;
     let tries = delivery.tries.len();
     let heading = match row.state {
-        DeliveryState::Delivered => format!("{name} accepted it at the {} try", ordinal(tries)),
-        DeliveryState::GivenUp if tries == 0 => format!("Given up: nothing was sent to {name}"),
-        DeliveryState::GivenUp => format!("Given up: {name} did not take it, {}", tried(tries)),
-        DeliveryState::Pending if tries == 0 => format!("{name} is owed this message"),
-        DeliveryState::Pending => format!("{name} is owed this message, {} so far", tried(tries)),
-        DeliveryState::Held => format!("{name} is switched off: the message waits"),
-        DeliveryState::Skipped => format!("{name} was not told, on purpose"),
+        DeliveryState::Delivered => format!("{name} accepted it on the {} attempt", ordinal(tries)),
+        DeliveryState::GivenUp if tries == 0 => format!("Failed: nothing was sent to {name}"),
+        DeliveryState::GivenUp => format!("Failed: {name} didn’t accept it, {}", attempts(tries)),
+        DeliveryState::Pending if tries == 0 => format!("Queued for {name}"),
+        DeliveryState::Pending => format!("Pending for {name}, {} so far", attempts(tries)),
+        DeliveryState::Held => format!("Paused because {name} is disabled"),
+        DeliveryState::Skipped => format!("Not sent to {name}"),
     };
     let note = match row.state {
         DeliveryState::Delivered if row.destination_kind == "anytrack" => {
             format!(
-                "{name} does not tell us whether it matched. Look there for the transaction above."
+                "{name} doesn’t report whether it matched. Look there for the transaction above."
             )
         }
         DeliveryState::Delivered => {
-            "What it made of the message, only its own log says.".to_owned()
+            "The destination’s own log shows what it did with the message.".to_owned()
         }
         DeliveryState::GivenUp => {
-            format!("{} Nothing more is tried until you send again.", why(delivery))
+            format!("{} It isn’t retried until you resend it.", why(delivery))
         }
         DeliveryState::Pending if row.down_since.is_some() => {
             let since = row.down_since.unwrap_or_default();
             let since = viewer.times.short(since, viewer.now).text;
             format!(
-                "{name} takes nothing since {since}. It goes out by itself once that is over.{}",
+                "{name} has accepted nothing since {since}. The message is sent automatically once it recovers.{}",
                 expires(viewer, row)
             )
         }
         DeliveryState::Pending => {
-            format!("The next try is due {}.{}", due(viewer, row.due_at), expires(viewer, row))
+            format!("The next attempt is {}.{}", due(viewer, row.due_at), expires(viewer, row))
         }
         DeliveryState::Held => expires(viewer, row).trim_start().to_owned(),
         DeliveryState::Skipped => {
-            format!("Why: {}.", words::why(row.reason))
+            format!("Reason: {}.", words::why(row.reason))
         }
     };
     let mut facts = Vec::new();
     if !row.event_name.is_empty() {
-        facts.push(Fact::text("Told as", row.event_name.clone()));
+        facts.push(Fact::text("Sent as", row.event_name.clone()));
     }
     if row.state == DeliveryState::Skipped {
         facts.push(Fact {
             href: Some(viewer.link(&format!("/deliveries/{}", row.id)).to_string()),
-            ..Fact::text("To send it anyway", "its own page")
+            ..Fact::text("To send it anyway", "open the delivery")
         });
     }
     if let Some(reason) = row.reason {
@@ -167,7 +169,7 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
     }
 }
 
-/// ` It expires in 6 hours.`; nothing where it has no end.
+/// ` It expires in 6 hours.`; empty if it does not expire.
 fn expires(viewer: &Viewer, row: &DeliveryRow) -> String {
     words::expires(row, viewer.now).map_or_else(String::new, |text| format!(" It {text}."))
 }
@@ -189,7 +191,7 @@ fn attempt(viewer: &Viewer, delivery: &Delivery, at: usize) -> Try {
     let answer = match (attempt.status, attempt.error.as_deref()) {
         (Some(status), _) => words::http_status(status),
         (None, Some(error)) => error.to_owned(),
-        (None, None) => "no answer".to_owned(),
+        (None, None) => "no response".to_owned(),
     };
     Try {
         n: attempt.n,
@@ -201,7 +203,7 @@ fn attempt(viewer: &Viewer, delivery: &Delivery, at: usize) -> Try {
     }
 }
 
-/// What followed a try.
+/// What followed an attempt.
 fn so(delivery: &Delivery, attempt: &Attempt, next: Option<&Attempt>) -> String {
     if attempt.outcome == Some(AttemptOutcome::Accepted) {
         return "accepted".to_owned();
@@ -211,18 +213,18 @@ fn so(delivery: &Delivery, attempt: &Attempt, next: Option<&Attempt>) -> String 
             attempt.took_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
         );
         let pause = next.started_at.since(attempt.started_at.plus(took));
-        return format!("again after {}", distance(pause));
+        return format!("retry after {}", distance(pause));
     }
     match (attempt.outcome, delivery.row.state) {
-        (_, DeliveryState::GivenUp) => "given up".to_owned(),
-        (None, _) => "not known: it was cut off".to_owned(),
-        (_, DeliveryState::Pending) => "again later".to_owned(),
+        (_, DeliveryState::GivenUp) => "failed".to_owned(),
+        (None, _) => "unknown: it was interrupted".to_owned(),
+        (_, DeliveryState::Pending) => "retry later".to_owned(),
         (Some(outcome), _) => outcome.to_string(),
     }
 }
 
-fn tried(tries: usize) -> String {
-    if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") }
+fn attempts(number: usize) -> String {
+    if number == 1 { "1 attempt".to_owned() } else { format!("{number} attempts") }
 }
 
 fn ordinal(number: usize) -> String {
@@ -247,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_are_counted_in_words() {
+    fn attempts_are_counted_in_words() {
         for (number, word) in
             [(1, "first"), (6, "sixth"), (11, "11th"), (21, "21st"), (112, "112th")]
         {

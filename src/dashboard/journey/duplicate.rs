@@ -1,6 +1,5 @@
-//! The question whether a payment is the receipt of another one.
-//! Takes a conversion; shows the question or the answer with its button, and saves what the owner says.
-//! Guarantees that who said so and when can be seen, and that it can be undone.
+//! The question whether a payment is the receipt of another one. Takes a conversion; shows the question or the answer
+//! with a button, and saves the user's answer. The page shows who answered and when, and the answer can be undone.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -18,14 +17,14 @@ use crate::state::AppState;
 pub(super) struct Question {
     pub(super) title: &'static str,
     pub(super) text: String,
-    /// To the other payment; `None` when it is no longer known.
+    /// Link to the other payment; `None` if it no longer exists.
     pub(super) other: Option<String>,
-    /// Where the button posts to.
+    /// The URL that the button posts to.
     pub(super) action: String,
     pub(super) button: &'static str,
 }
 
-/// The question of a conversion that may be a receipt, or what somebody answered.
+/// The question about a conversion that may be a receipt, or the answer that was saved.
 pub(super) fn question(viewer: &Viewer, found: &Conversion) -> Option<Question> {
     let row = &found.row;
     let link = |path: String| viewer.link(&path).to_string();
@@ -49,7 +48,7 @@ pub(super) fn question(viewer: &Viewer, found: &Conversion) -> Option<Question> 
         title: "Possible duplicate (receipt)",
         text: format!(
             "The same customer paid {amount} in a checkout within a day, and this invoice was paid outside Stripe. \
-             If it is the receipt of that payment, count the two once. What was already sent to destinations stays there."
+             If it is the receipt of that payment, count both only once. Messages already sent to destinations aren’t changed."
         ),
         other,
         action: link(format!("/conversions/{}/count-once", row.id)),
@@ -71,7 +70,7 @@ pub(in crate::dashboard) async fn count_once(
         now: viewer.now,
     };
     if !conversion::count_once(&state.store, ledger, &id, &viewer.user.email).await? {
-        return Err(AppError::not_found("There is no such conversion that may be a receipt."));
+        return Err(AppError::not_found("No possible receipt with this ID was found."));
     }
     Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))
 }
@@ -90,7 +89,7 @@ pub(in crate::dashboard) async fn count_again(
         now: viewer.now,
     };
     if !conversion::count_again(&state.store, ledger, &id).await? {
-        return Err(AppError::not_found("Nobody has marked this conversion as a duplicate."));
+        return Err(AppError::not_found("This conversion isn’t marked as a duplicate."));
     }
     state.bells.delivery_owed.notify_one();
     Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))

@@ -1,6 +1,6 @@
-//! The journey: the whole story of one payment.
-//! In: a conversion's ID. Out: its touches, its visit, its payment, its match with the reason, every delivery with every try.
-//! Promise: read top to bottom it is a story; everything we know and everything we sent can be seen from here.
+//! The customer journey of one payment. Takes a conversion's ID; returns its touchpoints, visit, payment, match with the
+//! reason, and its deliveries with all attempts. Everything that is recorded about the payment, and every message that
+//! was sent, is on this page or linked from it.
 
 mod by_hand;
 mod deliveries;
@@ -35,11 +35,11 @@ use crate::state::AppState;
 struct JourneyPage {
     frame: Frame,
     back: String,
-    /// For the browser's tab.
+    /// Title of the browser's tab.
     title: String,
     big: String,
     small: String,
-    /// `Jenny Rosen bought`, `Somebody bought`.
+    /// `Jenny Rosen bought`, `Someone bought`.
     who: String,
     bought: String,
     day: String,
@@ -52,10 +52,10 @@ struct JourneyPage {
     zone: String,
     steps: Vec<Step>,
     by_hand: by_hand::Form,
-    events: Vec<EventTold>,
-    requests: Vec<RequestTold>,
-    /// Who told it: `Stripe`, or the custom source’s key.
-    teller: String,
+    events: Vec<EventItem>,
+    requests: Vec<RequestItem>,
+    /// `Stripe events`, or `Requests from crm`.
+    records_title: String,
     asides: Vec<Aside>,
     payment: String,
 }
@@ -63,7 +63,7 @@ struct JourneyPage {
 /// One step of the timeline.
 #[derive(Default)]
 struct Step {
-    /// To link to; may be empty.
+    /// Anchor; may be empty.
     id: String,
     /// `ok`, `bad`, `stamp` or nothing.
     class: &'static str,
@@ -75,7 +75,7 @@ struct Step {
     text: String,
     facts: Vec<Fact>,
     tries: Vec<deliveries::Try>,
-    /// Below the tries.
+    /// Text below the attempts.
     note: String,
     /// The exact message; may be empty.
     sent: String,
@@ -99,7 +99,7 @@ impl Fact {
     }
 }
 
-/// A group of facts beside the story.
+/// A group of facts in the side column.
 struct Aside {
     title: &'static str,
     facts: Vec<Fact>,
@@ -117,7 +117,7 @@ pub(super) async fn show_journey(
             Some(into) => {
                 Ok(page::see_other(&viewer.link(&format!("/conversions/{into}")).to_string()))
             }
-            None => Err(AppError::not_found("There is no such conversion.")),
+            None => Err(AppError::not_found("Conversion not found.")),
         };
     };
     let visit = match &found.row.click_id {
@@ -139,7 +139,7 @@ fn journey_page(
 ) -> JourneyPage {
     let row = &found.row;
     let payment: Value = serde_json::from_str(&found.payment).unwrap_or_default();
-    let name = told(&payment, "name").or(row.email.as_deref()).unwrap_or("Somebody").to_owned();
+    let name = stated(&payment, "name").or(row.email.as_deref()).unwrap_or("Someone").to_owned();
     let (big, small) = row.amount.map_or((NONE.to_owned(), String::new()), money_parts);
     let mut steps = way::steps(viewer, found, visit);
     let is_page_event = is_page_event(state, row);
@@ -158,13 +158,13 @@ fn journey_page(
         big,
         small,
         who: match (is_page_event, row.paid_at) {
-            (true, _) => format!("{name} did"),
+            (true, _) => format!("{name} triggered"),
             (false, Some(_)) => format!("{name} bought"),
-            (false, None) => format!("{name} began to buy"),
+            (false, None) => format!("{name} started to buy"),
         },
         bought: match is_page_event {
             true => words::kind(&row.kind),
-            false => row.description.clone().unwrap_or_else(|| "something".to_owned()),
+            false => row.description.clone().unwrap_or_else(|| "an unnamed product".to_owned()),
         },
         day: long_day(viewer.times.date(row.occurred_at)),
         at: viewer.times.minute_and_zone(row.occurred_at),
@@ -176,16 +176,19 @@ fn journey_page(
         zone: viewer.times.place.clone(),
         steps,
         by_hand,
-        events: found.events.iter().map(|event| event_told(viewer, event)).collect(),
-        requests: found.requests.iter().map(|it| request_told(viewer, row, it)).collect(),
-        teller: row.reported_by.clone().unwrap_or_else(|| "Stripe".to_owned()),
+        events: found.events.iter().map(|event| event_item(viewer, event)).collect(),
+        requests: found.requests.iter().map(|it| request_item(viewer, row, it)).collect(),
+        records_title: match &row.reported_by {
+            Some(endpoint) => format!("Requests from {endpoint}"),
+            None => "Stripe events".to_owned(),
+        },
         asides: asides(state, viewer, found, &payment),
         payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
     }
 }
 
-/// One of Stripe's events about it.
-struct EventTold {
+/// A Stripe event about the payment.
+struct EventItem {
     at: Moment,
     href: String,
     kind: String,
@@ -194,8 +197,8 @@ struct EventTold {
     said: String,
 }
 
-fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
-    EventTold {
+fn event_item(viewer: &Viewer, event: &StripeEventRow) -> EventItem {
+    EventItem {
         at: viewer.times.short_second(event.received_at, viewer.now),
         href: viewer.link(&format!("/events/{}", event.id)).to_string(),
         kind: if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() },
@@ -211,8 +214,8 @@ fn event_told(viewer: &Viewer, event: &StripeEventRow) -> EventTold {
     }
 }
 
-/// One of a custom source's requests about it.
-struct RequestTold {
+/// A request to a postback endpoint about the conversion.
+struct RequestItem {
     at: Moment,
     href: String,
     state: &'static str,
@@ -220,10 +223,10 @@ struct RequestTold {
     said: String,
 }
 
-fn request_told(viewer: &Viewer, row: &ConversionRow, request: &CustomRequest) -> RequestTold {
+fn request_item(viewer: &Viewer, row: &ConversionRow, request: &CustomRequest) -> RequestItem {
     let source = row.reported_by.as_deref().unwrap_or_default();
     let line = format!("{} {}", request.query, request.body);
-    RequestTold {
+    RequestItem {
         at: viewer.times.short_second(request.received_at, viewer.now),
         href: viewer
             .link(&format!("/settings/custom/{source}/requests/{}", request.id))
@@ -234,19 +237,19 @@ fn request_told(viewer: &Viewer, row: &ConversionRow, request: &CustomRequest) -
     }
 }
 
-/// What the object that knows best says of a payment.
-fn told<'a>(payment: &'a Value, key: &str) -> Option<&'a str> {
+/// A fact of a payment, from the most reliable Stripe object that states it.
+fn stated<'a>(payment: &'a Value, key: &str) -> Option<&'a str> {
     ["session", "invoice", "payment_intent", "charge", "report"]
         .iter()
-        .find_map(|teller| payment["told"][teller][key].as_str())
+        .find_map(|object| payment["told"][object][key].as_str())
 }
 
-/// What the charges of a payment state.
+/// The facts from a payment's charges.
 fn charge_facts(payment: &Value) -> &Value {
     &payment["told"]["charge"]
 }
 
-/// When something happened, as steps show it.
+/// A step with the time at which something happened.
 fn timed(viewer: &Viewer, at: Timestamp) -> Step {
     Step {
         at: Some(viewer.times.second(at)),
@@ -255,7 +258,7 @@ fn timed(viewer: &Viewer, at: Timestamp) -> Step {
     }
 }
 
-/// `, 15 minutes later`; nothing without something before.
+/// `, 15 minutes later`; empty for the first step.
 fn later(before: Option<Timestamp>, at: Timestamp) -> String {
     match before {
         Some(before) if at > before => format!(", {} later", distance(at.since(before))),
@@ -263,7 +266,7 @@ fn later(before: Option<Timestamp>, at: Timestamp) -> String {
     }
 }
 
-/// True for what a page of the owner's reported; money is then out of the question.
+/// Whether a page reported the conversion; it then has no amount.
 fn is_page_event(state: &AppState, row: &ConversionRow) -> bool {
     let settings = state.settings.current();
     settings.source(&row.source_id).is_some_and(|source| source.kind == SourceKind::Page)
@@ -272,17 +275,17 @@ fn is_page_event(state: &AppState, row: &ConversionRow) -> bool {
 fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step {
     let row = &found.row;
     let before = found.way.last().map(|step| step.touch.at);
-    let came_with = match &row.client_reference_id {
-        Some(reference) => Fact::code("Came with", reference.clone()),
-        None => Fact::text("Came with", "a click ID of another site"),
+    let reference = match &row.client_reference_id {
+        Some(reference) => Fact::code("Reference", reference.clone()),
+        None => Fact::text("Reference", "a click ID of another site"),
     };
     Step {
         class: "stamp",
         kind: format!("On your page{}", later(before, row.occurred_at)),
         heading: words::kind(&row.kind),
-        text: "Your page told us. Browsers can be made to say anything, so it counts as no money."
+        text: "Your page reported this event. Anyone can fake browser requests, so it never has an amount."
             .to_owned(),
-        facts: vec![Fact::code("Transaction", row.transaction_id.clone()), came_with],
+        facts: vec![Fact::code("Transaction", row.transaction_id.clone()), reference],
         ..timed(viewer, row.occurred_at)
     }
 }
@@ -294,27 +297,26 @@ fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step {
     let facts = vec![
         Fact::code("Transaction", row.transaction_id.clone()),
         match &row.client_reference_id {
-            Some(reference) => Fact::code("Came back with", reference.clone()),
-            None => Fact::text("Came back with", "nothing"),
+            Some(reference) => Fact::code("Reference", reference.clone()),
+            None => Fact::text("Reference", "none"),
         },
     ];
-    let told = match found.events.first() {
-        None if row.reported_by.is_some() => format!(
-            "{} reported it. The request was stored, with all that follows from it, before the sender got its answer.",
-            row.reported_by.as_deref().unwrap_or_default()
-        ),
+    let received = match found.events.first() {
+        None if row.reported_by.is_some() => {
+            format!("{} reported it.", row.reported_by.as_deref().unwrap_or_default())
+        }
         Some(first) if first.received_at > row.occurred_at => format!(
-            "Stripe told us {} later. Its signature was right, and the message was stored before Stripe got its answer.",
+            "Stripe sent the event {} later. Its signature was valid.",
             distance(first.received_at.since(row.occurred_at))
         ),
-        Some(_) => "Stripe told us at once. Its signature was right, and the message was stored before Stripe got its answer.".to_owned(),
-        None => "It was told to us without Stripe.".to_owned(),
+        Some(_) => "Stripe sent the event immediately. Its signature was valid.".to_owned(),
+        None => "It was recorded without a Stripe event.".to_owned(),
     };
     Step {
         class: "stamp",
         kind: format!("Payment{}", later(before, row.occurred_at)),
         heading: money::heading(row.status, &amount, payment),
-        text: told,
+        text: received,
         facts,
         ..timed(viewer, row.occurred_at)
     }
@@ -324,20 +326,20 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
     let row = &found.row;
     let snapshot = state.settings.current();
     let amounts = money::amounts(row);
-    let said = |name, key: &str| Some(Fact::text(name, told(payment, key)?));
-    let email = row.email.as_ref().map(|email| Fact::text("E-mail", email.clone()));
+    let said = |name, key: &str| Some(Fact::text(name, stated(payment, key)?));
+    let email = row.email.as_ref().map(|email| Fact::text("Email", email.clone()));
     let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
     let source = snapshot.source(&row.source_id).map_or("", |source| source.key.as_str());
     let mode = if row.livemode { "live" } else { "test" };
     let mut sale = vec![
         Fact::text("Kind", words::kind(&row.kind)),
         Fact::text("Site", viewer.site.name.clone()),
-        Fact::text("Source", format!("{source}, {mode}")),
+        Fact::text("Endpoint", format!("{source}, {mode}")),
         Fact::code("Conversion", row.id.clone()),
     ];
     let is_stripes = row.reported_by.is_none();
     for object in found.objects.iter().filter(|it| is_stripes && it.role == "identity") {
-        sale.push(Fact::code("In Stripe", object.object_id.clone()));
+        sale.push(Fact::code("Stripe ID", object.object_id.clone()));
     }
     let said = payment["reported"]["params"].as_object().into_iter().flatten();
     let said =
@@ -347,6 +349,6 @@ fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value
         Aside { title: "Disputes", facts: money::disputes(payment, row) },
         Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
         Aside { title: if is_page_event(state, row) { "Event" } else { "Sale" }, facts: sale },
-        Aside { title: "Further parameters", facts: said },
+        Aside { title: "Other parameters", facts: said },
     ]
 }

@@ -1,5 +1,5 @@
-//! The money of one payment: what was paid, what was taken back, and what Stripe states of each dispute.
-//! Takes a conversion and its payment's facts; returns headings and lines. Pure.
+//! The money of one payment: paid, refunded and disputed amounts. Takes a conversion and the facts of its payment;
+//! returns headings and lines. Pure.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::report::ConversionRow;
 /// What happened to the payment, with its amount as text.
 pub(super) fn heading(status: ConversionStatus, amount: &str, payment: &Value) -> String {
     match status {
-        ConversionStatus::Pending => format!("A payment of {amount} is under way"),
+        ConversionStatus::Pending => format!("A payment of {amount} is processing"),
         ConversionStatus::Authorized => {
             format!(
                 "{amount} is authorized and not captured yet. Capture it in Stripe, or it expires"
@@ -30,12 +30,12 @@ pub(super) fn heading(status: ConversionStatus, amount: &str, payment: &Value) -
     }
 }
 
-/// True where the money was to be captured later.
+/// Whether the payment was authorized first, to be captured later.
 fn was_authorized(payment: &Value) -> bool {
     payment["is_manual_capture"] == true || charge_facts(payment)["pay_fact"] == "failed"
 }
 
-/// Paid, refunded, lost, net; nothing where no amount is known.
+/// Paid, refunded, lost and net amounts; empty if the amount is unknown.
 pub(super) fn amounts(row: &ConversionRow) -> Vec<Fact> {
     let Some(amount) = row.amount else { return Vec::new() };
     let refunded = row.refunded.unwrap_or(Money { minor: 0, ..amount });
@@ -43,7 +43,7 @@ pub(super) fn amounts(row: &ConversionRow) -> Vec<Fact> {
     let net = Money { minor: amount.minor - refunded.minor - lost.minor, ..amount };
     let name = match row.status {
         ConversionStatus::Authorized => "Authorized",
-        ConversionStatus::Pending | ConversionStatus::Failed => "To be paid",
+        ConversionStatus::Pending | ConversionStatus::Failed => "Amount due",
         ConversionStatus::Paid
         | ConversionStatus::PartiallyRefunded
         | ConversionStatus::Refunded
@@ -62,7 +62,7 @@ pub(super) fn amounts(row: &ConversionRow) -> Vec<Fact> {
     facts
 }
 
-/// One line per dispute, with the amount as Stripe states it, which may be in another currency than the payment.
+/// One line per dispute. Its amount is Stripe's and may be in another currency than the payment.
 pub(super) fn disputes(payment: &Value, row: &ConversionRow) -> Vec<Fact> {
     let disputes = payment["disputes"].as_object().into_iter().flatten();
     disputes.map(|(_, dispute)| one_dispute(dispute, row)).collect()
@@ -83,7 +83,7 @@ fn one_dispute(dispute: &Value, row: &ConversionRow) -> Fact {
     let is_other = |amount: Money| stated.is_some_and(|its| its.currency != amount.currency);
     if matches!(name, "Open" | "Lost") && row.amount.is_some_and(is_other) {
         text.push_str(
-            ". Stripe states it in another currency, so unless the charge has that currency too, it counts as all that is left",
+            ". It is in another currency than the payment; unless the charge has that currency, it counts as the whole rest",
         );
     }
     Fact::text(name, text)

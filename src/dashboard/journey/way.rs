@@ -1,5 +1,5 @@
-//! The visitor's way and the match, told.
-//! In: touches with their visits, the answer of the join. Out: steps, and the story in one sentence. Pure.
+//! The touchpoints of a customer journey, and the match. Takes touchpoints with their visits and the result of the
+//! match; returns steps and a summary of one or two sentences. Pure.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::dashboard::views::words;
 use crate::domain::{MatchRule, MatchState, UnmatchedReason};
 use crate::report::{Conversion, ConversionRow, Touch, TouchVisit, Visit, VisitRow};
 
-/// A piece of the story; what matters is bold.
+/// A part of the summary; the important parts are bold.
 pub(super) struct Phrase {
     pub(super) text: String,
     pub(super) is_bold: bool,
@@ -25,17 +25,17 @@ fn bold(text: impl Into<String>) -> Phrase {
     Phrase { text: text.into(), is_bold: true }
 }
 
-/// The touches, then the visit that carried the click ID.
+/// The touchpoints, then the visit whose click ID reached Stripe.
 pub(super) fn steps(viewer: &Viewer, found: &Conversion, visit: Option<&Visit>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut before = None;
     let last = found.way.len().saturating_sub(1);
     for (at, touched) in found.way.iter().enumerate() {
         let kind = match at {
-            _ if last == 0 => "The only touch".to_owned(),
+            _ if last == 0 => "Only touchpoint".to_owned(),
             0 => "First touch".to_owned(),
             at if at == last => "Last touch".to_owned(),
-            at => format!("Touch {}", at + 1),
+            at => format!("Touchpoint {}", at + 1),
         };
         let kind = format!("{kind}{}", later(before, touched.touch.at));
         steps.push(touch_step(viewer, touched, kind));
@@ -57,7 +57,7 @@ fn touch_step(viewer: &Viewer, touched: &TouchVisit, kind: String) -> Step {
     facts.extend(said("Search term", &details["term"]));
     facts.extend(said("Ad", &details["content"]));
     for name in names(&details["ad_click_ids"]) {
-        facts.push(Fact::text("Ad click ID", format!("{name}, kept")));
+        facts.push(Fact::text("Ad click ID", format!("{name}, stored")));
     }
     let browser = details["browser"].as_str().filter(|browser| !browser.is_empty());
     let device = words::channel(&touch.device);
@@ -90,18 +90,18 @@ fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> St
     let again = visit.map_or(0, |visit| visit.visits.len());
     let text = if recorded.is_unreported {
         format!(
-            "Only the request for the tag’s script told of it; the page’s own report never arrived. Most likely the \
-             page’s Content-Security-Policy or a blocker stopped it. The payment links carried the click ID all the same, but \
-             the visitor’s way before this visit is missing. Add {} to connect-src in the page’s Content-Security-Policy.",
+            "The tag was loaded, but its report never arrived. A Content-Security-Policy or a blocker probably stopped it. \
+             The payment links still carried the click ID, but earlier visits are missing from the journey. \
+             Add {} to connect-src in the page’s Content-Security-Policy.",
             origin(&viewer.client.base)
         )
     } else if again > 1 {
         let visits = count(i64::try_from(again).unwrap_or(i64::MAX));
         format!(
-            "This click ID has {visits} visits. Every payment link on the page carried it to Stripe."
+            "This click ID has {visits} visits. The payment links on the page carried it to Stripe."
         )
     } else {
-        "From here on, every payment link on the page carried this click ID to Stripe.".to_owned()
+        "From then on, the payment links on the page carried this click ID to Stripe.".to_owned()
     };
     let heading = match recorded.is_unreported {
         true => "The visit was not reported",
@@ -116,7 +116,7 @@ fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> St
     }
 }
 
-/// Scheme and host of our address, as a policy names them.
+/// Scheme and host of this server's URL, for the policy.
 fn origin(base: &str) -> String {
     url::Url::parse(base).map_or_else(|_| base.to_owned(), |url| url.origin().ascii_serialization())
 }
@@ -143,12 +143,12 @@ fn clicked(touch: &Touch) -> String {
             format!("Clicked the {source} ad{named}")
         }
         ("paid search" | "paid social" | "paid", None) => format!("Clicked the ad{named}"),
-        ("email", _) => format!("Opened your e-mail{named}"),
-        ("affiliate", Some(source)) => format!("Came through the partner {source}"),
+        ("email", _) => format!("Opened your email{named}"),
+        ("affiliate", Some(source)) => format!("Came through the affiliate {source}"),
         ("search", Some(source)) => format!("Found you with {source}"),
         ("direct", _) => "Came directly".to_owned(),
         (_, Some(source)) => format!("Came from {source}{named}"),
-        (_, None) => format!("Came from somewhere{named}"),
+        (_, None) => format!("Came from an unknown source{named}"),
     };
     match &touch.landing_path {
         Some(path) => format!("{came} and landed on {path}"),
@@ -156,7 +156,7 @@ fn clicked(touch: &Touch) -> String {
     }
 }
 
-/// `a Google ad`, `your e-mail`, `Google`.
+/// `a Google ad`, `your email`, `Google search`.
 fn through(touch: &Touch) -> String {
     let source = touch.source.as_deref().map(words::channel);
     match (touch.channel.as_str(), source) {
@@ -165,18 +165,18 @@ fn through(touch: &Touch) -> String {
             format!("{article} {source} ad")
         }
         ("paid search" | "paid social" | "paid", None) => "an ad".to_owned(),
-        ("email", _) => "your e-mail".to_owned(),
+        ("email", _) => "your email".to_owned(),
         ("search", Some(source)) => format!("{source} search"),
-        ("direct", _) => "your address itself".to_owned(),
+        ("direct", _) => "a direct visit".to_owned(),
         (_, Some(source)) => source,
         (_, None) => "a link".to_owned(),
     }
 }
 
-/// The way in one or two sentences.
+/// The summary: one or two sentences.
 pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
     let Some((last, before)) = row.touches.split_last() else {
-        return vec![plain("No visit is known for this payment, so no ad gets the credit.")];
+        return vec![plain("No visit is matched to this payment, so no ad gets the credit.")];
     };
     let day = |touch: &Touch| viewer.times.date(touch.at).strftime("%A").to_string();
     let Some(first) = before.first() else {
@@ -195,7 +195,7 @@ pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
     story.push(plain(", and bought after "));
     story.push(bold(through(last)));
     story.push(plain(format!(
-        " on {}. {} touches; {} from the first one to the payment.",
+        " on {}. {} touchpoints; {} from the first to the payment.",
         day(last),
         row.touches.len(),
         distance(row.occurred_at.since(first.at)),
@@ -203,7 +203,7 @@ pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
     story
 }
 
-/// How it was matched, or why not and what to do.
+/// How the payment was matched, or why it was not and what to do.
 pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Visit>) -> Step {
     if row.match_state == MatchState::Unmatched {
         return unmatched_step(viewer, row);
@@ -211,29 +211,28 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Vi
     let (heading, text) = match row.match_by {
         Some(MatchRule::Manual) => (
             "Matched by hand",
-            "Somebody said that it came from the visit above; below stands who, and it can be taken back.",
+            "A user matched it to the visit above. “Match by hand” below shows who, and can undo it.",
         ),
         Some(MatchRule::ClickId) => (
             "Matched by click ID",
-            "The click ID of the visit above came back. It is one of ours, its signature is right, and \
-             that visit is recorded. No guess was needed.",
+            "Stripe returned the click ID of the visit above, and its signature is valid.",
         ),
         Some(MatchRule::AnytrackClickId) => (
             "Matched by AnyTrack’s click ID",
-            "A click ID of AnyTrack came back. It was seen on the page during the visit above.",
+            "Stripe returned an AnyTrack click ID that was seen during the visit above.",
         ),
         Some(MatchRule::Metadata) => (
             "Matched by metadata",
-            "The payment’s metadata in Stripe held the click ID of the visit above.",
+            "The payment’s Stripe metadata contained the click ID of the visit above.",
         ),
         Some(MatchRule::StripeObject) if came_back(row, visit) => (
             "Matched by your thank-you page",
-            "The payment carried no click ID of ours, but the buyer’s browser came back from this very checkout to a page with the \
-             tag, and it is the browser of the visit above.",
+            "The payment had no click ID. But the browser of the visit above returned from this checkout to a page \
+             with the tag.",
         ),
         Some(MatchRule::StripeObject) => (
             "Matched by an earlier payment",
-            "It belongs to the same customer or subscription as an earlier payment, which came from the visit above.",
+            "An earlier payment of the same customer or subscription is matched to the visit above.",
         ),
         None => ("Matched", "It belongs to the visit above."),
     };
@@ -246,7 +245,7 @@ pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Vi
     }
 }
 
-/// True when a visit of this browser names the payment's checkout in its address.
+/// Whether a visit of this browser has the payment's checkout session in its URL.
 fn came_back(row: &ConversionRow, visit: Option<&Visit>) -> bool {
     let visits = visit.map(|visit| visit.visits.as_slice()).unwrap_or_default();
     let names_it = |url: &str| url.contains(&format!("session_id={}", row.transaction_id));
@@ -257,25 +256,25 @@ fn unmatched_step(viewer: &Viewer, row: &ConversionRow) -> Step {
     let reason = row.match_reason.unwrap_or(UnmatchedReason::NoObject);
     let text = match reason {
         UnmatchedReason::PlaceholderNotReplaced => {
-            "It came with --CLICK-ID-- unreplaced: the tag is missing on the page, or something blocked it. Check the page."
+            "It arrived with --CLICK-ID-- not replaced: the tag is missing on the page, or something blocked it. Check the page."
         }
         UnmatchedReason::NoReference => {
-            "The payment link ends without client_reference_id, so nothing was carried to Stripe. Add \
+            "The payment link has no client_reference_id, so no click ID reached Stripe. Add \
              ?client_reference_id=--CLICK-ID-- to the link."
         }
         UnmatchedReason::ForeignReference => {
-            "What came back is no click ID of ours. Another tool writes into the same place; let it use the metadata instead."
+            "The reference isn’t a Clickstamp click ID. Another tool uses the same field; let it use Stripe metadata instead."
         }
         UnmatchedReason::UnknownClickId => {
-            "The click ID is ours, but its visit has not arrived. If it still comes, this payment is matched by itself."
+            "The click ID is valid, but its visit was never received. If it arrives later, this payment is matched automatically."
         }
         UnmatchedReason::ForgedClickId => {
-            "What came back looks like a click ID, but we never made it."
+            "The reference looks like a click ID, but Clickstamp never issued it."
         }
         UnmatchedReason::FirstPaymentNotSeen => {
-            "It belongs to something that was bought before Clickstamp saw the first payment."
+            "It belongs to a customer or subscription whose first payment was before Clickstamp."
         }
-        UnmatchedReason::NoObject => "It came without anything that could be joined to a visit.",
+        UnmatchedReason::NoObject => "The payment had no ID that could be matched to a visit.",
     };
     Step {
         kind: "Match".to_owned(),

@@ -1,6 +1,6 @@
-//! The six cards.
-//! In: the numbers of a period and, where Clickstamp saw all of it, of the one before. Out: cards ready to show. Pure.
-//! Four of them choose what the chart shows; the last two lead to the rows that need somebody.
+//! The six cards of the overview. Takes the numbers of a period, and of the one before if Clickstamp recorded all of
+//! it; returns cards ready to show. Pure. Four cards select what the chart shows; the last two link to the rows
+//! that need attention.
 
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
@@ -11,7 +11,7 @@ use crate::dashboard::views::numbers::{
 use crate::money::{Currency, Totals};
 use crate::report::Overview;
 
-/// Longer than `$999,999`: with its cents it would not fit beside five others.
+/// The most characters of a large number; a longer one would not fit beside five other cards.
 const LONG: usize = 8;
 
 /// What the chart's bars show.
@@ -31,7 +31,7 @@ const METRICS: [(Metric, &str); 4] = [
 ];
 
 impl Metric {
-    /// The query's word; anything else is net revenue.
+    /// Reads the query parameter; anything unknown is net revenue.
     pub(super) fn read(word: Option<&str>) -> Self {
         let word = word.unwrap_or_default();
         METRICS.iter().find(|(_, known)| *known == word).map_or(Self::Net, |(metric, _)| *metric)
@@ -49,9 +49,9 @@ pub(super) struct Card {
     /// `$35,169` and `.10`.
     pub(super) big: String,
     pub(super) small: String,
-    /// Of a million or more: set smaller, so that the card holds it.
+    /// A number of a million or more is shown smaller so that it fits.
     pub(super) is_long: bool,
-    /// `and €4,457.00`; may be empty.
+    /// Other currencies: `and €4,457.00`; may be empty.
     pub(super) also: String,
     pub(super) change: Option<Change>,
     pub(super) is_current: bool,
@@ -148,7 +148,7 @@ fn amount(
     }
 }
 
-/// `and €4,457.00`.
+/// The other currencies: `and €4,457.00`.
 fn others(sums: &Totals, currency: Currency) -> String {
     let others = in_order(sums, currency).into_iter().filter(|sum| sum.currency != currency);
     let others: Vec<String> = others.map(money).collect();

@@ -1,6 +1,5 @@
-//! The ranked lists.
-//! In: rankings and leaks of the period. Out: panels whose rows add up to the cards.
-//! Promise: unmatched money is the last row of every list and leads to the leaks.
+//! The ranked lists of the overview. Takes rankings and leaks of the period; returns panels. The rows of each panel
+//! add up to the cards, and unmatched revenue is the last row, with a link to the leaks.
 
 use anyhow::Result;
 use askama::Template;
@@ -22,7 +21,7 @@ pub(super) struct Ranked {
     pub(super) title: &'static str,
     pub(super) id: &'static str,
     pub(super) tabs: Vec<Choice>,
-    /// Heading of the names.
+    /// Heading of the column of names.
     pub(super) column: &'static str,
     pub(super) caption: String,
     pub(super) rows: Vec<RankedRow>,
@@ -33,23 +32,23 @@ impl HtmlSafe for Ranked {}
 /// One row of a ranked list.
 pub(super) struct RankedRow {
     pub(super) name: String,
-    /// To its rows; `None` where no page lists them.
+    /// Link to its rows; `None` if no page lists them.
     pub(super) href: Option<String>,
-    /// Of the bar behind the name: `66.3%`.
+    /// Width of the bar behind the name: `66.3%`.
     pub(super) width: String,
     pub(super) visits: String,
     pub(super) conversions: String,
-    /// `5 renewals`; empty without any.
+    /// `5 renewals`; empty if there are none.
     pub(super) renewals: String,
     pub(super) rate: String,
     pub(super) money: String,
     /// Further currencies.
     pub(super) also: Vec<String>,
-    /// Amber: money without credit.
+    /// Whether the row is highlighted: revenue without a source.
     pub(super) is_open: bool,
 }
 
-/// The panel of leaks.
+/// The panel that summarizes the leaks.
 pub(super) struct Leaking {
     pub(super) rows: Vec<RankedRow>,
 }
@@ -60,7 +59,7 @@ const CAME: [(Dimension, &str, &str); 3] = [
     (Dimension::Channel, "channel", "Channel"),
 ];
 
-/// Where they came from.
+/// Campaigns, sources or channels.
 pub(super) async fn came(
     state: &AppState,
     viewer: &Viewer,
@@ -76,29 +75,28 @@ pub(super) async fn came(
         Choice::new(&here.with("from_by", *word), *label, *of == dimension)
     });
     let tabs = tabs.collect();
-    panel(state, viewer, span, dimension, currency, ("Where they came from", "came", column), tabs)
-        .await
+    panel(state, viewer, span, dimension, currency, ("Sources", "came", column), tabs).await
 }
 
-/// Where they landed.
+/// Landing pages.
 pub(super) async fn landed(
     state: &AppState,
     viewer: &Viewer,
     span: &Span,
     currency: Currency,
 ) -> Result<Ranked> {
-    let words = ("Where they landed", "landed", "Landing page");
+    let words = ("Landing pages", "landed", "Landing page");
     panel(state, viewer, span, Dimension::LandingPage, currency, words, Vec::new()).await
 }
 
-/// Which devices they used.
+/// Devices.
 pub(super) async fn used(
     state: &AppState,
     viewer: &Viewer,
     span: &Span,
     currency: Currency,
 ) -> Result<Ranked> {
-    let words = ("What they used", "used", "Device");
+    let words = ("Devices", "used", "Device");
     panel(state, viewer, span, Dimension::Device, currency, words, Vec::new()).await
 }
 
@@ -145,7 +143,7 @@ fn rows(
     }
     if ranking.unmatched.conversions > 0 {
         rows.push(RankedRow {
-            name: "Not matched: why?".to_owned(),
+            name: "Not matched: see why".to_owned(),
             href: Some(span.on(&viewer.link("/leaks")).to_string()),
             visits: NONE.to_owned(),
             rate: NONE.to_owned(),
@@ -175,7 +173,7 @@ fn ranked(row: &RankingRow, largest: i64, currency: Currency) -> RankedRow {
     }
 }
 
-/// The chosen currency first; a row that only has another one shows that.
+/// The selected currency first; a row without it shows the currencies it has.
 fn amounts(sums: &Totals, currency: Currency) -> (String, Vec<String>) {
     let mut sums = in_order(sums, currency).into_iter().map(money);
     match sums.next() {
@@ -204,7 +202,7 @@ fn href(viewer: &Viewer, span: &Span, dimension: Dimension, name: &str) -> Optio
     (!name.is_empty()).then(|| link.to_string())
 }
 
-/// Where money leaks, largest first in the chosen currency.
+/// The leaks, largest amount in the selected currency first.
 pub(super) async fn leaking(
     state: &AppState,
     viewer: &Viewer,
@@ -219,10 +217,10 @@ pub(super) async fn leaking(
     });
     let undelivered = undelivered.iter().map(|line| {
         let heading = match line.state {
-            DeliveryState::GivenUp => "Delivery given up",
-            DeliveryState::Held => "Delivery held",
+            DeliveryState::GivenUp => "Delivery failed",
+            DeliveryState::Held => "Delivery paused",
             DeliveryState::Pending | DeliveryState::Delivered | DeliveryState::Skipped => {
-                "Not delivered yet"
+                "Delivery pending"
             }
         };
         (heading.to_owned(), "#undelivered".to_owned(), line.deliveries, &line.money)

@@ -1,6 +1,5 @@
-//! The overview: is everything alive, what came in, where from, what leaks.
-//! In: a period, a currency, which card and tabs are chosen. Out: one page whose lists add up to its cards.
-//! Promise: every number leads to its rows.
+//! The overview page: health, revenue, sources and leaks. Takes a period, a currency and the selected card and tabs;
+//! returns a page whose lists add up to its cards. Every number links to its rows.
 
 mod cards;
 mod health;
@@ -23,7 +22,7 @@ use crate::money::Currency;
 use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview};
 use crate::state::AppState;
 
-/// Conversions shown at the end of the page.
+/// Number of conversions shown at the end of the page.
 const LATEST: i64 = 6;
 
 #[derive(Deserialize)]
@@ -54,17 +53,17 @@ struct OverviewPage {
     all: String,
     all_href: String,
     leaks_href: String,
-    /// Until something was seen.
+    /// Set until the first visit or payment is recorded.
     empty: Option<setup::Progress>,
 }
 
-/// Several currencies: one is shown by lists and chart.
+/// If there are several currencies, lists and chart show one of them.
 struct CurrencyMenu {
     label: String,
     choices: Vec<Choice>,
 }
 
-/// The headline: revenue lost to a missing tag.
+/// The notice about sales on pages where the tag didn't run.
 struct Lost {
     money: String,
     payments: String,
@@ -129,7 +128,7 @@ pub(super) async fn show_overview(
     page::show(&page)
 }
 
-/// The asked currency if it is a code, else the site's own if it earned something, else the one that did.
+/// The requested currency if valid, else the site's own if it has revenue, else one that has.
 fn chosen(asked: Option<&str>, now: &Overview, own: Currency) -> Currency {
     let earning = in_order(&now.net, own);
     let first = earning.first().map_or(own, |sum| sum.currency);
@@ -159,7 +158,7 @@ fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<Curr
     Some(CurrencyMenu { label: currency.code().to_owned(), choices })
 }
 
-/// Days do not stand above these rows, so their times name the day.
+/// These rows have no day headings, so their times include the day.
 fn latest_item(viewer: &Viewer, row: &ConversionRow) -> ConversionItem {
     let at = viewer.times.short(row.occurred_at, viewer.now);
     ConversionItem { at, ..conversion_item(viewer, row) }
@@ -168,7 +167,7 @@ fn latest_item(viewer: &Viewer, row: &ConversionRow) -> ConversionItem {
 fn lost(now: &Overview, currency: Currency, leaks_href: &str) -> Option<Lost> {
     (now.lost_to_missing_tag > 0).then(|| Lost {
         money: totals(&now.lost_to_missing_tag_money, currency),
-        payments: counted(now.lost_to_missing_tag, "payment", "payments"),
+        payments: counted(now.lost_to_missing_tag, "sale", "sales"),
         href: format!("{leaks_href}#placeholder_not_replaced"),
     })
 }

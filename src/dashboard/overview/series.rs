@@ -1,6 +1,5 @@
-//! The chart's numbers, bucket by bucket.
-//! In: days of the period and of the one before. Out: the drawing and the same numbers as a table.
-//! Promise: buckets are days, or whole months when there are too many days to tell apart.
+//! The data of the overview's chart. Takes the days of the period and of the one before; returns the drawing and the
+//! same numbers as a table. Buckets are days, or months if there are too many days to show.
 
 use anyhow::Result;
 use jiff::civil::Date;
@@ -15,7 +14,7 @@ use crate::money::{Currency, Money};
 use crate::report::{self, Day, Share};
 use crate::state::AppState;
 
-/// More days than a quarter has become months.
+/// A longer period is shown by month.
 const MAX_DAYS: i64 = 93;
 
 /// The chart as the page shows it.
@@ -23,14 +22,14 @@ pub(super) struct Drawing {
     pub(super) svg: String,
     /// `net revenue per day`.
     pub(super) bars: String,
-    /// `28 days before`; `None` when the books do not go back that far.
+    /// `28 days before`; `None` if the records do not go back that far.
     pub(super) before: Option<String>,
-    /// `today, until 14:32`; empty when the period is over.
+    /// `today, until 14:32`; empty if the period has ended.
     pub(super) open: String,
     /// `Day` or `Month`.
     pub(super) unit: &'static str,
     pub(super) caption: String,
-    /// Heading of the value's column.
+    /// Heading of the column of values.
     pub(super) value: &'static str,
     pub(super) rows: Vec<TableRow>,
 }
@@ -93,7 +92,7 @@ impl Sums {
     }
 }
 
-/// Draws a period; a single day has nothing to draw.
+/// Draws a period. Returns `None` for a single day and for a period without data.
 pub(super) async fn draw(
     state: &AppState,
     viewer: &Viewer,
@@ -228,7 +227,7 @@ fn bucket_name(span: &Span, bucket: &Bucket) -> String {
     if is_by_month(span) { date.strftime("%B %Y").to_string() } else { short_day(date) }
 }
 
-/// At most five: every quarter of the axis and its end.
+/// Label of a bucket. At most five buckets have one: every quarter of the axis and its end.
 fn axis_label(span: &Span, bucket: &Bucket, at: usize, buckets: usize) -> String {
     let Some(date) = bucket.first else { return String::new() };
     let step = buckets.div_ceil(4).max(1);
@@ -245,7 +244,7 @@ fn axis_label(span: &Span, bucket: &Bucket, at: usize, buckets: usize) -> String
     }
 }
 
-/// The chart in a sentence.
+/// One sentence that summarizes the chart.
 fn gist(span: &Span, buckets: &[Bucket], metric: Metric, currency: Currency) -> String {
     let mut all = Sums::default();
     for bucket in buckets {
@@ -261,9 +260,9 @@ fn gist(span: &Span, buckets: &[Bucket], metric: Metric, currency: Currency) -> 
             if is_by_month(span) { date.strftime("%B %Y").to_string() } else { long_day(date) };
         format!(" Best: {name}.")
     });
-    let open = if span.is_open { " Today is unfinished." } else { "" };
+    let open = if span.is_open { " Today isn’t over yet." } else { "" };
     format!(
-        "{} and {}.{best}{open} The same numbers stand in the table below.",
+        "{} and {}.{best}{open} The table below shows the same numbers.",
         counted(all.visits, "visit", "visits"),
         all.text(metric, currency),
     )

@@ -1,6 +1,5 @@
-//! States and reasons in the owner's words.
-//! In: words as stored. Out: words as read, and the chip they stand in.
-//! Promise: every word has an explanation, or this does not compile; no page claims that AnyTrack matched anything.
+//! States and reasons as the pages show them. Takes the stored enums; returns text and chips.
+//! Every value has a text, because every `match` is exhaustive. No text claims that AnyTrack matched a conversion.
 
 use axum::http::StatusCode;
 
@@ -13,33 +12,33 @@ use crate::domain::{
 };
 use crate::report::{ConversionRow, DeliveryRow, DeliverySummary};
 
-/// Why nothing matched, as a short clause: `tag did not run`.
+/// Why nothing matched, as a short clause: `tag didn’t run`.
 pub(in crate::dashboard) fn reason(reason: UnmatchedReason) -> &'static str {
     match reason {
-        UnmatchedReason::NoReference => "no parameter",
-        UnmatchedReason::PlaceholderNotReplaced => "tag did not run",
-        UnmatchedReason::ForeignReference => "somebody else’s ID",
+        UnmatchedReason::NoReference => "no click ID in the link",
+        UnmatchedReason::PlaceholderNotReplaced => "tag didn’t run",
+        UnmatchedReason::ForeignReference => "another tool’s ID",
         UnmatchedReason::UnknownClickId => "visit never arrived",
         UnmatchedReason::ForgedClickId => "forged click ID",
-        UnmatchedReason::FirstPaymentNotSeen => "began before Clickstamp",
-        UnmatchedReason::NoObject => "nothing to join on",
+        UnmatchedReason::FirstPaymentNotSeen => "first payment before Clickstamp",
+        UnmatchedReason::NoObject => "no ID to match",
     }
 }
 
-/// The same as a heading: what happened.
+/// The same reason as a heading.
 pub(in crate::dashboard) fn reason_heading(reason: UnmatchedReason) -> &'static str {
     match reason {
-        UnmatchedReason::NoReference => "The link has no parameter",
-        UnmatchedReason::PlaceholderNotReplaced => "The tag did not run",
-        UnmatchedReason::ForeignReference => "It carried somebody else’s ID",
+        UnmatchedReason::NoReference => "The link has no click ID parameter",
+        UnmatchedReason::PlaceholderNotReplaced => "The tag didn’t run",
+        UnmatchedReason::ForeignReference => "Another tool’s ID was in the link",
         UnmatchedReason::UnknownClickId => "The visit never arrived",
         UnmatchedReason::ForgedClickId => "The click ID was forged",
-        UnmatchedReason::FirstPaymentNotSeen => "It began before Clickstamp",
-        UnmatchedReason::NoObject => "There was nothing to join on",
+        UnmatchedReason::FirstPaymentNotSeen => "The first payment was before Clickstamp",
+        UnmatchedReason::NoObject => "No ID to match",
     }
 }
 
-/// How it was matched: `Click ID`, `Earlier payment`.
+/// The rule that matched it: `Click ID`, `Earlier payment`.
 pub(in crate::dashboard) fn matched_by(rule: MatchRule) -> &'static str {
     match rule {
         MatchRule::Manual => "By hand",
@@ -50,7 +49,7 @@ pub(in crate::dashboard) fn matched_by(rule: MatchRule) -> &'static str {
     }
 }
 
-/// The chip of the match: how, or why not.
+/// The chip of the match: the rule, or the reason why nothing matched.
 pub(in crate::dashboard) fn match_chip(row: &ConversionRow) -> Chip {
     match row.match_state {
         MatchState::Matched => Chip::ok(row.match_by.map_or("Matched", matched_by)),
@@ -71,27 +70,27 @@ pub(in crate::dashboard) fn delivery_chip(
     match delivery.state {
         DeliveryState::Delivered => Chip::ok(name.clone()),
         DeliveryState::Pending if delivery.due_at > now => {
-            Chip::wait(format!("{name}: next try {}", times.short(delivery.due_at, now).text))
+            Chip::wait(format!("{name}: next attempt {}", times.short(delivery.due_at, now).text))
         }
-        DeliveryState::Pending => Chip::wait(format!("{name}: owed")),
-        DeliveryState::GivenUp => Chip::bad(format!("{name}: given up")),
-        DeliveryState::Held => Chip::quiet(format!("{name}: held")),
+        DeliveryState::Pending => Chip::wait(format!("{name}: queued")),
+        DeliveryState::GivenUp => Chip::bad(format!("{name}: failed")),
+        DeliveryState::Held => Chip::quiet(format!("{name}: paused")),
         DeliveryState::Skipped => Chip::quiet(format!("Not sent: {}", why(delivery.reason))),
     }
 }
 
-/// The state of a delivery on a page where its destination stands beside it.
+/// The state of a delivery, for pages that show its destination separately.
 pub(in crate::dashboard) fn delivery_state(row: &DeliveryRow) -> Chip {
     match row.state {
         DeliveryState::Delivered => Chip::ok("Accepted"),
-        DeliveryState::Pending => Chip::wait("Owed"),
-        DeliveryState::GivenUp => Chip::bad("Given up"),
-        DeliveryState::Held => Chip::quiet("Held"),
+        DeliveryState::Pending => Chip::wait("Pending"),
+        DeliveryState::GivenUp => Chip::bad("Failed"),
+        DeliveryState::Held => Chip::quiet("Paused"),
         DeliveryState::Skipped => Chip::quiet(format!("Not sent: {}", why(row.reason))),
     }
 }
 
-/// What somebody said, as a sentence: `it answered 410` is `It answered 410.`
+/// Turns an error message into a sentence: `it answered 410` becomes `It answered 410.`
 pub(in crate::dashboard) fn sentence(said: &str) -> String {
     let said = said.trim();
     let mut letters = said.chars();
@@ -100,7 +99,7 @@ pub(in crate::dashboard) fn sentence(said: &str) -> String {
     format!("{first}{}{end}", letters.as_str())
 }
 
-/// How long a delivery that is owed is still worth sending; `None` where it has no end, or has come to one.
+/// When a pending or paused delivery expires. `None` if it never does or its outcome is final.
 pub(in crate::dashboard) fn expires(row: &DeliveryRow, now: Timestamp) -> Option<String> {
     let at = row
         .expires_at
@@ -117,45 +116,49 @@ pub(in crate::dashboard) fn why(reason: Option<DeliveryReason>) -> &'static str 
     match reason {
         Some(DeliveryReason::Failed(reason)) => given_up(reason),
         Some(DeliveryReason::Skipped(reason)) => skipped(reason),
-        None => "on purpose",
+        None => "no reason recorded",
     }
 }
 
-/// Why a delivery was not sent on purpose.
+/// Why a delivery was skipped.
 pub(in crate::dashboard) fn skipped(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::TestMode => "test mode",
-        SkipReason::KindOff => "this kind is not told",
-        SkipReason::NoIdentity => "no click ID and no e-mail",
+        SkipReason::KindOff => "this event type is turned off",
+        SkipReason::NoIdentity => "no click ID and no email",
         SkipReason::Unmatched => "not matched",
-        SkipReason::ZeroValue => "no money",
-        SkipReason::BelowMinimum => "less than the least value",
-        SkipReason::Gpc => "the visitor asked for privacy",
-        SkipReason::NoConsent => "the visitor is not known to have agreed",
-        SkipReason::BeforeDestination => "older than the destination",
-        SkipReason::SiteOff => "this site is not told",
-        SkipReason::Echo => "it came from there",
-        SkipReason::TooOld => "it came in too late to be told by itself",
+        SkipReason::ZeroValue => "the amount is zero",
+        SkipReason::BelowMinimum => "below the minimum amount",
+        SkipReason::Gpc => "the visitor’s browser asked for privacy (GPC)",
+        SkipReason::NoConsent => "the visitor gave no consent",
+        SkipReason::BeforeDestination => "paid before the destination was added",
+        SkipReason::SiteOff => "this site is turned off for the destination",
+        SkipReason::Echo => "the conversion came from this destination",
+        SkipReason::TooOld => "older than the maximum age",
     }
 }
 
-/// Why a delivery was given up.
+/// Why a delivery failed.
 pub(in crate::dashboard) fn given_up(reason: FailureReason) -> &'static str {
     match reason {
-        FailureReason::Exhausted => "no try of the whole schedule was accepted",
-        FailureReason::Refused => "it was refused, and the same message would be refused again",
-        FailureReason::BlockedAddress => "its address is private, where nothing is sent",
-        FailureReason::MappingError => "its message could not be made from the rows",
-        FailureReason::Expired => "it came too late to be worth sending",
+        FailureReason::Exhausted => "all attempts in the retry schedule failed",
+        FailureReason::Refused => {
+            "the destination rejected it, and would reject the same message again"
+        }
+        FailureReason::BlockedAddress => {
+            "its URL points to a private network, and nothing is sent there"
+        }
+        FailureReason::MappingError => "the message could not be built from the mapping",
+        FailureReason::Expired => "it expired before it was accepted",
         FailureReason::DestinationDeleted => "the destination was deleted",
     }
 }
 
-/// Where a payment stands.
+/// The status of a payment.
 pub(in crate::dashboard) fn status_chip(status: ConversionStatus) -> Chip {
     match status {
         ConversionStatus::Paid => Chip::ok("Paid"),
-        ConversionStatus::Pending => Chip::wait("Payment under way"),
+        ConversionStatus::Pending => Chip::wait("Payment processing"),
         ConversionStatus::Authorized => Chip::wait("Authorized, not captured yet"),
         ConversionStatus::Failed => Chip::quiet("Payment failed"),
         ConversionStatus::PartiallyRefunded => Chip::quiet("Partly refunded"),
@@ -165,11 +168,11 @@ pub(in crate::dashboard) fn status_chip(status: ConversionStatus) -> Chip {
     }
 }
 
-/// What to note below an amount; nothing when it was simply paid.
+/// A note below an amount; empty for an ordinary paid payment.
 pub(in crate::dashboard) fn status_note(status: ConversionStatus) -> &'static str {
     match status {
         ConversionStatus::Paid => "",
-        ConversionStatus::Pending => "under way",
+        ConversionStatus::Pending => "processing",
         ConversionStatus::Authorized => "not captured yet",
         ConversionStatus::Failed => "failed",
         ConversionStatus::PartiallyRefunded => "partly refunded",
@@ -179,12 +182,12 @@ pub(in crate::dashboard) fn status_note(status: ConversionStatus) -> &'static st
     }
 }
 
-/// What kind of conversion.
+/// The kind of a conversion: `Purchase`.
 pub(in crate::dashboard) fn kind(kind: &ConversionKind) -> String {
     capital(kind.as_str())
 }
 
-/// Where a visit came from, in general.
+/// The channel of a visit: `Paid search`.
 pub(in crate::dashboard) fn channel(channel: &str) -> String {
     if channel.is_empty() { "Unknown".to_owned() } else { capital(channel) }
 }
@@ -192,15 +195,15 @@ pub(in crate::dashboard) fn channel(channel: &str) -> String {
 /// The state of a Stripe event.
 pub(in crate::dashboard) fn event_chip(state: EventState) -> Chip {
     match state {
-        EventState::Received => Chip::wait("Waiting"),
-        EventState::Processed => Chip::ok("Read"),
-        EventState::Ignored => Chip::quiet("Not needed"),
+        EventState::Received => Chip::wait("Queued"),
+        EventState::Processed => Chip::ok("Processed"),
+        EventState::Ignored => Chip::quiet("Ignored"),
         EventState::Failed => Chip::bad("Failed"),
         EventState::Held => Chip::wait("On hold"),
     }
 }
 
-/// Why an event is on hold, or was not needed; what this version does not know is shown as it is.
+/// Why an event is on hold or was ignored. A reason that this version does not know is returned unchanged.
 pub(in crate::dashboard) fn event_reason(reason: &str) -> &str {
     match (HeldReason::parse(reason), IgnoredReason::parse(reason)) {
         (Some(held), _) => self::held(held),
@@ -212,34 +215,34 @@ pub(in crate::dashboard) fn event_reason(reason: &str) -> &str {
 fn held(reason: HeldReason) -> &'static str {
     match reason {
         HeldReason::LiveOnTest => {
-            "live money, sent to a webhook for test mode; accept it on the webhook’s page"
+            "a live payment was sent to a test-mode webhook; accept it on the webhook’s page"
         }
         HeldReason::OtherAccount => {
-            "of another Stripe account than the webhook’s; accept it on the webhook’s page"
+            "sent by another Stripe account than this webhook’s; accept it on the webhook’s page"
         }
     }
 }
 
 fn ignored(reason: IgnoredReason) -> &'static str {
     match reason {
-        IgnoredReason::UnsupportedType => "this type says nothing about a payment we count",
-        IgnoredReason::Ping => "Stripe’s own test of the connection",
-        IgnoredReason::ZeroAmount => "nothing was paid, so no payment was recorded",
-        IgnoredReason::CoveredBySnapshot => "an ordinary event says the same",
+        IgnoredReason::UnsupportedType => "this event type isn’t used",
+        IgnoredReason::Ping => "Stripe’s connection test",
+        IgnoredReason::ZeroAmount => "the amount was zero, so no payment was recorded",
+        IgnoredReason::CoveredBySnapshot => "another event already covers it",
     }
 }
 
-/// Why a webhook was not believed.
+/// Why a webhook request was rejected.
 pub(in crate::dashboard) fn rejected(reason: &str) -> &str {
     match reason {
-        "config" => "no signing secret is set here",
-        "missing" => "it had no signature",
-        "malformed" => "its signature could not be read",
-        "no_v1" => "its signature was of another kind",
-        "mismatch" => "its signature did not fit our signing secret",
-        "too_old" => "it was signed too long ago",
-        "too_new" => "it was signed in the future: a clock is wrong",
-        "json" => "its signature was right, but it was no JSON object",
+        "config" => "no signing secret is set",
+        "missing" => "it had no signature header",
+        "malformed" => "its signature header could not be read",
+        "no_v1" => "its signature uses an unsupported version",
+        "mismatch" => "its signature doesn’t match the signing secret",
+        "too_old" => "its signature is too old",
+        "too_new" => "its signature is from the future: check the server’s clock",
+        "json" => "its signature was valid, but the body isn’t a JSON object",
         other => other,
     }
 }
@@ -276,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_version_does_not_know_is_shown_as_it_is() {
+    fn unknown_reasons_are_shown_unchanged() {
         assert!(event_reason("other_account").contains("another Stripe account"));
         assert!(event_reason("ping").contains("test"));
         assert_eq!(event_reason("new_reason"), "new_reason");

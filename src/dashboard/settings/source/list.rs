@@ -217,7 +217,7 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         source: String::new(),
         class: if result.gap == 0 { "ok" } else { "bad" },
         headline: match result.gap {
-            0 => "No differences from Stripe’s records".to_owned(),
+            0 => "Matches Stripe’s records".to_owned(),
             gap => format!("{} from Stripe’s records", counted(gap)),
         },
         when: format!(
