@@ -1,5 +1,5 @@
 //! Builds the program's HTTP clients: for destinations, for Stripe's API, and for `clickstamp check`.
-//! Takes nothing. Returns a builder with the program's name and its TLS provider; whoever builds adds time limits.
+//! Takes nothing. Returns a builder with the program’s name and its TLS provider; the caller adds time limits.
 //! Guarantees that a client for machines follows no redirect, repeats no request and uses no proxy.
 
 use reqwest::ClientBuilder;

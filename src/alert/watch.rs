@@ -562,9 +562,9 @@ mod tests {
     #[test]
     fn no_buyers_address_leaves_in_what_others_said() {
         let rows = [
-            ("unknown lead jenny.rosen@example.com.", "unknown lead (an e-mail address)"),
-            (r#"{"email":"a+b@c.de","ok":0}"#, r#"{"email":"(an e-mail address)","ok":0}"#),
-            ("/x?email=jenny%40example.com&y=1", "/x?email=(an e-mail address)&y=1"),
+            ("unknown lead jenny.rosen@example.com.", "unknown lead (an email address)"),
+            (r#"{"email":"a+b@c.de","ok":0}"#, r#"{"email":"(an email address)","ok":0}"#),
+            ("/x?email=jenny%40example.com&y=1", "/x?email=(an email address)&y=1"),
             ("500 no such thing, 20% off", "500 no such thing, 20% off"),
         ];
         for (said, expected) in rows {
