@@ -1,6 +1,8 @@
-//! Who is asking, and by which address they reached us.
-//! In: the connection's peer, the request's headers, the trusted proxies. Out: the client's address and our public base URL.
-//! Promise: a forwarded header is believed only when the peer is a trusted proxy; the left-most entry alone is never believed.
+//! Finds the address of a client, and the URL by which it reached this server.
+//! Takes the connection's peer, the request's headers and the trusted proxies; returns the client's
+//! address and the public base URL.
+//! Guarantees that a forwarded header is used only if the peer is a trusted proxy, and that its
+//! left-most entry alone is never trusted.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,33 +16,35 @@ use crate::config::Config;
 use crate::limit::network::is_private;
 use crate::state::AppState;
 
-/// Most of a `User-Agent` that is read.
+/// Maximum length of a `User-Agent`.
 const MAX_USER_AGENT_BYTES: usize = 512;
 
-/// The other end of the connection, put into each request's extensions by `app`. `None` on a Unix socket,
-/// whose other end is a proxy on this machine and therefore trusted.
+/// The other end of the connection, which `app` adds to each request's extensions. `None` on a Unix
+/// socket, whose other end is a proxy on this machine and therefore trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub Option<IpAddr>);
 
-/// Who is asking.
+/// A client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The client's address, as far as trusted proxies tell; never stored in clear.
+    /// The client's address according to trusted proxies; never stored in plain text.
     pub address: IpAddr,
-    /// How browsers reach us: `https://go.example.com` or `https://www.example.com/k`, without a trailing slash.
+    /// The public base URL: `https://go.example.com` or `https://www.example.com/k`, without a
+    /// trailing slash.
     pub base: String,
     /// True when the browser uses https.
     pub is_https: bool,
-    /// The first 512 bytes of `User-Agent`, invalid ones replaced; empty when absent.
+    /// The first 512 bytes of `User-Agent` with invalid ones replaced; empty if absent.
     pub user_agent: String,
-    /// A neighbour that forwards requests and is not listed as a trusted proxy: all its clients look like one.
+    /// A nearby proxy that is not listed as trusted: all its clients seem to have the same address.
     pub unlisted_proxy: Option<IpAddr>,
 }
 
-/// Said once: every request would say it again.
+/// Ensures that the warning is logged once, not for every request.
 static UNLISTED_PROXY_TOLD: AtomicBool = AtomicBool::new(false);
 
-/// The peer, if it forwards for others from a private address and nobody listed it.
+/// Returns the peer if it forwards requests from a private address and is not listed as a trusted
+/// proxy.
 fn unlisted_proxy(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
     let address = peer.0.filter(|address| is_private(*address))?;
     if is_trusted(config, address) || forwarded(headers, "x-forwarded-for").next().is_none() {
@@ -56,7 +60,7 @@ fn unlisted_proxy(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<Ip
 }
 
 impl Client {
-    /// The path part of the public base: `/k`, or empty.
+    /// The path of the public base URL: `/k`, or empty.
     pub fn prefix(&self) -> String {
         let path = url::Url::parse(&self.base).map(|url| url.path().to_owned());
         path.unwrap_or_default().trim_end_matches('/').to_owned()
@@ -76,7 +80,8 @@ impl Client {
         let peer = canonical(peer);
         let mut address = peer.0.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         if is_proxy(config, peer) {
-            // From the right: each trusted proxy vouches for the entry before it; the first stranger is the client.
+            // From the right: each entry was added by the trusted proxy after it; the first address
+            // that is not a trusted proxy is the client.
             for hop in forwarded(headers, "x-forwarded-for").rev() {
                 let Some(hop) = read_address(hop) else { break };
                 address = hop;
@@ -98,7 +103,7 @@ impl Client {
     }
 }
 
-/// Its first bytes as text. A browser sends about 150.
+/// The first bytes as text. Browsers send about 150.
 fn read_user_agent(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     let mut text =
@@ -107,14 +112,14 @@ fn read_user_agent(value: &HeaderValue) -> String {
     text
 }
 
-/// [`Client::base`] alone, for who answers many and asks nothing else.
+/// Returns [`Client::base`] alone, for callers that need nothing else.
 pub(crate) fn base_of(config: &Config, peer: Option<Peer>, headers: &HeaderMap) -> String {
     let mut base = String::new();
     push_base(&mut base, config, peer, headers);
     base
 }
 
-/// Writes [`Client::base`] behind what stands in a text.
+/// Appends the public base URL to a text.
 pub(crate) fn push_base(
     text: &mut String,
     config: &Config,
@@ -124,13 +129,14 @@ pub(crate) fn push_base(
     push_public_base(text, config, canonical(peer), headers);
 }
 
-/// A dual socket writes IPv4 addresses as `::ffff:…`, which no IPv4 network would contain.
+/// Converts `::ffff:…`, as sockets for both IP versions write IPv4 addresses, because no IPv4
+/// network contains that form.
 fn canonical(peer: Option<Peer>) -> Peer {
     let peer = peer.unwrap_or(Peer(Some(IpAddr::V4(Ipv4Addr::LOCALHOST))));
     Peer(peer.0.map(|address| address.to_canonical()))
 }
 
-/// True for a proxy whose forwarded headers are believed.
+/// True for a proxy whose forwarded headers are trusted.
 pub(crate) fn is_trusted(config: &Config, address: IpAddr) -> bool {
     config.trusted_proxies.iter().any(|network| network.contains(&address))
 }
@@ -139,7 +145,7 @@ fn is_proxy(config: &Config, Peer(address): Peer) -> bool {
     address.is_none_or(|address| is_trusted(config, address))
 }
 
-/// An entry of `X-Forwarded-For`: some proxies add the port, some put IPv6 into brackets.
+/// Parses an entry of `X-Forwarded-For`: some proxies add the port, some put IPv6 in brackets.
 fn read_address(entry: &str) -> Option<IpAddr> {
     let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
     let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -166,7 +172,7 @@ fn push_public_base(text: &mut String, config: &Config, peer: Peer, headers: &He
     text.push_str(host);
 }
 
-/// The comma-separated entries of all headers of a name, trimmed, in order.
+/// The comma-separated entries of all headers with this name, trimmed, in order.
 fn forwarded<'a>(
     headers: &'a HeaderMap,
     name: &'static str,
@@ -285,8 +291,8 @@ mod tests {
             noticed(&[], Some("10.1.1.1"), &header) && noticed(&[], Some("127.0.0.1"), &header)
         );
         assert!(!noticed(&listed, Some("10.1.1.1"), &header));
-        assert!(!noticed(&[], Some("10.1.1.1"), &[]), "it forwards for nobody");
-        assert!(!noticed(&[], Some("203.0.113.9"), &header), "anybody may write a header");
+        assert!(!noticed(&[], Some("10.1.1.1"), &[]), "no forwarded header");
+        assert!(!noticed(&[], Some("203.0.113.9"), &header), "the header may be forged");
         assert!(!noticed(&[], None, &header), "a Unix socket is trusted");
     }
 }

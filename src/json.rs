@@ -1,29 +1,31 @@
 //! Reads JSON that a strict reader refuses because of one bad spot.
-//! Takes the bytes as they came; returns the value, and where something was replaced in order to read it.
-//! Valid JSON is read exactly as `serde_json` reads it; everything else is repaired in bounded time and memory, or refused with the place.
+//! Takes the bytes as they came; returns the value, and where something was replaced in order to
+//! read it.
+//! Valid JSON is read exactly as `serde_json` reads it; everything else is repaired in bounded time
+//! and memory, or refused with the place.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// Levels of nesting that are read. `serde_json` stops at 128; nothing we read lies deeper than ten.
+/// Maximum depth of nesting. `serde_json` stops at 128; nothing that we read is deeper than ten.
 const MAX_DEPTH: usize = 100;
 /// Repairs that are named; a body with more has the same cause many times over.
 const NAMED_REPAIRS: usize = 3;
 
-/// A value, and what had to be replaced to read it.
+/// A value, and what was replaced to read it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lenient {
     pub(crate) value: Value,
-    /// `a lone surrogate at byte 57`; empty for valid JSON.
+    /// For example `a lone surrogate at byte 57`; empty for valid JSON.
     pub(crate) repairs: Vec<String>,
 }
 
-/// Reads JSON. Bytes that are not UTF-8 and lone surrogates become U+FFFD, a number that no reader can hold becomes text, and what is nested too
-/// deep becomes null.
+/// Reads JSON. Bytes that are not UTF-8 and lone surrogates become U+FFFD, a number outside the
+/// range of all number types becomes text, and values that are nested too deep become null.
 ///
 /// # Errors
-/// The place at which even that is no JSON.
+/// The position at which it is not JSON even with these repairs.
 pub(crate) fn lenient(body: &[u8]) -> Result<Lenient, String> {
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(Lenient { value, repairs: Vec::new() });
@@ -37,7 +39,7 @@ pub(crate) fn lenient(body: &[u8]) -> Result<Lenient, String> {
     }
 }
 
-/// The text of a key of the outermost object, also where the rest is no JSON.
+/// The text value of a key of the outermost object, even if the rest is not JSON.
 pub(crate) fn text_of(body: &[u8], key: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let (mut depth, mut at) = (0_usize, 0);
@@ -61,7 +63,7 @@ pub(crate) fn text_of(body: &[u8], key: &str) -> Option<String> {
     None
 }
 
-/// Where the string that begins here has its closing quote, or the text ends.
+/// The position of the closing quote of the string that begins here, or the end of the text.
 fn end_of_string(bytes: &[u8], begin: usize) -> usize {
     let mut at = begin + 1;
     while at < bytes.len() && bytes[at] != b'"' {
@@ -84,7 +86,7 @@ fn as_text<'a>(body: &'a [u8], repairs: &mut Vec<String>) -> Cow<'a, str> {
     String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
 }
 
-/// One pass over a text; nothing in it recurses, so its depth costs nothing.
+/// One pass over a text, without recursion, so its depth costs nothing.
 struct Repair<'a> {
     text: &'a str,
     at: usize,
@@ -127,14 +129,14 @@ impl<'a> Repair<'a> {
         self
     }
 
-    /// Writes a text, unless it lies too deep.
+    /// Writes a text, unless it is nested too deep.
     fn push(&mut self, text: &str) {
         if self.depth <= MAX_DEPTH || text == "null" {
             self.out.push_str(text);
         }
     }
 
-    /// Writes the character that stands here, and goes on after it.
+    /// Writes the character at this position, and continues after it.
     fn keep(&mut self, char: char) {
         if self.depth <= MAX_DEPTH {
             self.out.push(char);

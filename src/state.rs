@@ -1,6 +1,7 @@
-//! What every door shares.
-//! In: the parts that `app` built. Out: one cheap-to-clone handle.
-//! Promise: it holds handles and bells only; what must survive is in the database.
+//! The state that all handlers share.
+//! Takes the parts that `app` built; returns one handle that is cheap to clone.
+//! Guarantees that it contains only handles and wake-ups; everything that must survive is in the
+//! database.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::ids::ClickIdKey;
 use crate::settings::{Settings, Source};
 use crate::store::Store;
 
-/// What the doors are given; each request takes a copy, so it is one pointer. Rooms below take what they need as arguments instead.
+/// The state of the handlers. Each request gets a copy, so it is one pointer. Lower modules take
+/// what they need as arguments instead.
 #[derive(Clone)]
 pub struct AppState(Arc<Handles>);
 
@@ -22,7 +24,7 @@ impl AppState {
         Self(Arc::new(handles))
     }
 
-    /// The key of Stripe's API that a source has itself; the environment's is that of `main`.
+    /// The API key of a source; the environment's belongs to `main`.
     pub(crate) fn api_key_of<'a>(&'a self, source: &'a Source) -> Option<&'a Secret> {
         let of_main = self.config.stripe_api_key.as_ref().filter(|_| source.key == "main");
         of_main.or(source.api_key.as_ref())
@@ -36,31 +38,32 @@ impl Deref for AppState {
     }
 }
 
-/// Handles for the doors.
+/// The handles of the handlers.
 pub struct Handles {
     /// The operator's configuration.
     pub config: Config,
     /// The database.
     pub store: Store,
-    /// The owner's records, in memory.
+    /// The settings that users change, in memory.
     pub settings: Settings,
     /// The time.
     pub clock: Clock,
-    /// Signs and checks click IDs.
+    /// Signs and verifies click IDs.
     pub click_ids: ClickIdKey,
     /// Wakes the workers.
     pub bells: Bells,
 }
 
-/// Bells are hints: somebody else may have written too, so every loop also looks by itself.
+/// Wake-ups of the workers. They are hints: another process may have written too, so every worker
+/// also polls.
 #[derive(Debug, Default)]
 pub struct Bells {
-    /// An event of Stripe's or of a page was stored.
+    /// A Stripe event or a page event was stored.
     pub event_stored: Notify,
-    /// A visit was recorded, which some conversion may be waiting for.
+    /// A visit was recorded, which a conversion may be waiting for.
     pub visit_recorded: Notify,
-    /// A delivery is owed.
+    /// A delivery was queued.
     pub delivery_owed: Notify,
-    /// A delivery was queued whose message a mapping has to make.
+    /// A delivery was queued whose message a mapping has to build.
     pub facts_stored: Notify,
 }

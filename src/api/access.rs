@@ -1,6 +1,8 @@
-//! Who may ask: a bearer token, from the environment or from a record.
-//! In: the `Authorization` header. Out: proof that it was right, as an extractor that handlers ask for first.
-//! Promise: a wrong token is refused before anything else of the request is looked at, and never written anywhere.
+//! Authenticates API requests with a bearer token from the environment or the database.
+//! Takes the `Authorization` header; returns proof of a valid token, as an extractor that handlers
+//! require.
+//! Guarantees that an invalid token is rejected before anything else of the request is read, and
+//! that it is never logged.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -11,7 +13,7 @@ use crate::ids;
 use crate::settings;
 use crate::state::AppState;
 
-/// Proof of a right token. A handler that takes it cannot be reached without one.
+/// Proof of a valid token. A handler with this argument can't be reached without one.
 pub(crate) struct Access;
 
 impl FromRequestParts<AppState> for Access {
@@ -29,12 +31,13 @@ impl FromRequestParts<AppState> for Access {
         if is_configured || settings::is_api_token(&state.store, token).await? {
             Ok(Self)
         } else {
-            Err(refused("This token is not known here."))
+            Err(refused("This token is not valid."))
         }
     }
 }
 
-/// The token of exactly one `Authorization: Bearer` header; the scheme's case does not matter (RFC 9110 §11.1).
+/// The token of exactly one `Authorization: Bearer` header; the scheme's case does not matter (RFC
+/// 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(only), None) = (values.next(), values.next()) else { return None };

@@ -1,6 +1,6 @@
-//! The doors of the API: read the query, ask one room, answer.
-//! In: proof of a token, parameters. Out: the shapes of `answers`.
-//! Promise: none of them knows a table; what is asked for and not there is a 404.
+//! The handlers of the API: read the query, call one module, respond.
+//! Takes proof of a token and parameters; returns the types in `answers`.
+//! Guarantees that no handler accesses a table, and that a missing record is a 404.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ fn known(path: &str) -> &'static [&'static str] {
     PARAMETERS.iter().find(|(known, _)| *known == path).map_or(&[], |(_, names)| names)
 }
 
-/// What a handler answers.
+/// The result of a handler.
 type Answer<T> = Result<Json<T>, AppError>;
 
 /// The numbers of a period.
@@ -103,12 +103,12 @@ pub(super) async fn read_overview(
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
         ("kind" = Option<String>, Query, description = "purchase, renewal, trial, lead, or a custom event's name"),
-        ("match" = Option<MatchState>, Query, description = "whether it has a visit"),
+        ("match" = Option<MatchState>, Query, description = "whether it is matched"),
         ("reason" = Option<UnmatchedReason>, Query, description = "why unmatched"),
-        ("status" = Option<ConversionStatus>, Query, description = "what became of the money"),
+        ("status" = Option<ConversionStatus>, Query, description = "the status of the payment"),
         ("delivery" = Option<DeliveryState>, Query, description = "those with a delivery in this state"),
         ("destination" = Option<String>, Query, description = "those with a delivery to the destination of this key"),
-        ("search" = Option<String>, Query, description = "beginning of an e-mail address, a transaction ID, a click ID or a reference"),
+        ("search" = Option<String>, Query, description = "beginning of an email address, a transaction ID, a click ID or a reference"),
         ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC)"),
         ("to" = Option<String>, Query, description = "the first instant after"),
         ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
@@ -160,7 +160,7 @@ pub(super) async fn read_conversion(
     Ok(Json(Conversion::new(found, &state.settings.current())))
 }
 
-/// A click ID with its visits and what they led to.
+/// A click ID with its visits and conversions.
 #[utoipa::path(
     get, path = "/visits/{click_id}",
     params(("click_id" = String, Path, description = "`ck_…`, also a client-made one")),
@@ -183,7 +183,7 @@ pub(super) async fn read_visit(
 #[utoipa::path(
     get, path = "/stripe-events",
     params(
-        ("state" = Option<EventState>, Query, description = "what became of the event"),
+        ("state" = Option<EventState>, Query, description = "the state of the event"),
         ("type" = Option<String>, Query, description = "Stripe's type, whole"),
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
@@ -214,8 +214,8 @@ pub(super) async fn list_stripe_events(
 #[utoipa::path(
     get, path = "/deliveries",
     params(
-        ("state" = Option<DeliveryState>, Query, description = "what became of the delivery"),
-        ("reason" = Option<DeliveryReason>, Query, description = "why given up or skipped"),
+        ("state" = Option<DeliveryState>, Query, description = "the state of the delivery"),
+        ("reason" = Option<DeliveryReason>, Query, description = "why it failed or was skipped"),
         ("destination" = Option<String>, Query, description = "a destination's key"),
         ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
         ("livemode" = Option<bool>, Query, description = "by default live and test"),
@@ -243,12 +243,12 @@ pub(super) async fn list_deliveries(
     Ok(Json(List::page(page, Delivery::new)))
 }
 
-/// Owes a given-up delivery again: the same bytes, due now. Asking twice changes nothing more.
+/// Queues a failed delivery again: the same bytes, due now. A second request changes nothing.
 #[utoipa::path(
     post, path = "/deliveries/{id}/retry",
     params(("id" = String, Path, description = "`dlv_…`")),
     responses(
-        (status = 202, body = Delivery, description = "it is owed and due now"),
+        (status = 202, body = Delivery, description = "it is queued and due now"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json", description = "its state does not allow it"),
     ),
@@ -268,7 +268,9 @@ pub(super) async fn retry_delivery(
         Retried::NotFound => Err(missing()),
         Retried::NotRetryable(word) => Err(AppError::new(
             StatusCode::CONFLICT,
-            format!("This delivery is {word}; only a given-up or pending one can be sent again."),
+            format!(
+                "This delivery is {word}; only a failed (given_up) or pending one can be sent again."
+            ),
         )),
     }
 }
@@ -310,7 +312,7 @@ pub(super) async fn list_sources(
     Ok(Json(List::whole(settings.sources.iter().map(source).collect())))
 }
 
-/// All destinations, and how they are doing.
+/// All destinations, and the state of their deliveries.
 #[utoipa::path(get, path = "/destinations", responses((status = 200, body = List<Destination>)))]
 pub(super) async fn list_destinations(
     _: Access,
@@ -331,7 +333,7 @@ pub(super) async fn list_destinations(
     Ok(Json(List::whole(settings.destinations.iter().map(shape).collect())))
 }
 
-/// PostgreSQL cannot hold NUL, so no record has such an ID.
+/// PostgreSQL can't store NUL, so no record has such an ID.
 fn without_nul(id: &str) -> Result<&str, AppError> {
     let missing = || AppError::not_found("No ID holds a NUL.");
     if id.contains('\0') { Err(missing()) } else { Ok(id) }

@@ -1,6 +1,8 @@
-//! `GET /metrics`: how this server is doing, for Prometheus.
-//! In: a bearer token. Out: gauges as OpenMetrics text, read from the database when asked.
-//! Promise: no money, no visitor and no secret stands in it; a name or label that was published keeps its meaning.
+//! `GET /metrics`: the state of this server, for Prometheus.
+//! Takes a bearer token; returns gauges as OpenMetrics text, read from the database for each
+//! request.
+//! Guarantees that it contains no money, no visitor and no secret, and that a published name or
+//! label keeps its meaning.
 
 use anyhow::Context as _;
 use axum::extract::State;
@@ -21,7 +23,8 @@ use crate::settings::Snapshot;
 use crate::state::AppState;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Every state a delivery can wait in; each is always told, so that a rate or an alert has a zero to begin from.
+/// Every state in which a delivery can wait. Each is always present, so that a rate or an alert
+/// starts from zero.
 const UNSETTLED: [&str; 3] = ["pending", "held", "given_up"];
 
 type Labels = Vec<(&'static str, String)>;
@@ -35,7 +38,7 @@ struct Life {
 }
 
 /// # Errors
-/// When the token is not right, or the database does not answer.
+/// If the token is not valid, or the database fails.
 pub(crate) async fn read_metrics(
     _: Access,
     State(state): State<AppState>,
@@ -62,7 +65,7 @@ pub(crate) async fn read_metrics(
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response())
 }
 
-/// Since 1970, as Prometheus counts.
+/// Seconds since 1970, as Prometheus expects.
 fn seconds(at: Timestamp) -> i64 {
     at.as_ms().div_euclid(1000)
 }
@@ -78,7 +81,7 @@ fn tell_of_sites(registry: &mut Registry, sites: &[Life]) {
             events.get_or_create(&labels).set(seconds(at));
         }
     }
-    let help = "When the newest visit of a person was recorded; none before the first";
+    let help = "When the newest visit of a person was recorded; missing before the first";
     registry.register("last_visit_timestamp_seconds", help, visits);
     let help = "When Stripe's newest live event was received; none before the first";
     registry.register("last_stripe_event_timestamp_seconds", help, events);
@@ -92,7 +95,7 @@ fn tell_of_vitals(registry: &mut Registry, snapshot: &Snapshot, vitals: &Vitals)
     let help = "Stripe's events that are not processed yet (received), or need a person (failed)";
     registry.register("stripe_events", help, events);
     let failed = ConstGauge::new(vitals.page_events_failed);
-    registry.register("page_events_failed", "Events of pages that need a person", failed);
+    registry.register("page_events_failed", "Failed page events", failed);
 
     let (deliveries, oldest) = (Gauges::default(), Gauges::default());
     for destination in &snapshot.destinations {
@@ -110,9 +113,9 @@ fn tell_of_vitals(registry: &mut Registry, snapshot: &Snapshot, vitals: &Vitals)
         }
     }
     let help =
-        "Messages that a destination does not have: pending, held (it is disabled), given_up";
+        "Messages that a destination has not received: pending, held (paused), given_up (failed)";
     registry.register("deliveries", help, deliveries);
-    let help = "When the oldest of them was owed first; none where there are none";
+    let help = "When the oldest of them was queued; missing if there are none";
     registry.register("oldest_delivery_timestamp_seconds", help, oldest);
 }
 

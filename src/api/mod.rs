@@ -1,6 +1,8 @@
 //! The JSON API under `/api/v1`: what the dashboard shows, for programs.
-//! In: a bearer token, a path, a query. Out: JSON, or problem JSON (RFC 9457) that says which parameter is wrong.
-//! Promise: nothing is answered without a token but the description of the API itself; every answer is exact, money is decimal text.
+//! Takes a bearer token, a path and a query; returns JSON, or problem JSON (RFC 9457) that names
+//! the wrong parameter.
+//! Guarantees that only the description of the API is available without a token, and that money is
+//! exact decimal text.
 
 mod access;
 mod answers;
@@ -41,7 +43,8 @@ pub(crate) fn routes() -> Router<AppState> {
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-store"),
     );
-    // Nesting does not cover the bare slash. The layers come after the routes, so that they cover the fallback and 405 too.
+    // `nest` does not match the bare slash. The layers are added after the routes, so that they
+    // also apply to the fallback and to 405.
     Router::new()
         .nest("/api", api)
         .route("/api/", any(refuse_unknown_path))
@@ -50,5 +53,5 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn refuse_unknown_path() -> AppError {
-    AppError::not_found("There is nothing at this path; /api/v1/openapi.json lists what there is.")
+    AppError::not_found("There is nothing at this path; /api/v1/openapi.json lists all paths.")
 }

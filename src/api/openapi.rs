@@ -1,6 +1,6 @@
 //! The description of the API, as OpenAPI.
-//! In: the handlers and shapes beside it. Out: one JSON document.
-//! Promise: it is made from the code that answers, so it cannot fall behind.
+//! Takes the handlers and types of this module; returns one JSON document.
+//! Guarantees that it is generated from the code that responds, so it is never out of date.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::error::AppError;
 #[openapi(
     info(
         title = "Clickstamp",
-        description = "Payments joined to visits. Lists are `{\"data\":[…],\"next\":cursor|null}`; problems are RFC 9457."
+        description = "Payments matched to visits. Lists are `{\"data\":[…],\"next\":cursor|null}`; problems are RFC 9457."
     ),
     servers((url = "/api/v1")),
     security(("bearer" = [])),
@@ -45,7 +45,7 @@ use crate::error::AppError;
 )]
 struct Description;
 
-/// How to show a token.
+/// Adds the bearer token as the security scheme.
 struct BearerToken;
 
 impl Modify for BearerToken {
@@ -56,7 +56,7 @@ impl Modify for BearerToken {
     }
 }
 
-/// `GET /api/v1/openapi.json`: needs no token, because it tells nothing about anybody.
+/// `GET /api/v1/openapi.json`: needs no token, because it contains no data.
 pub(super) async fn describe_api() -> Result<Response, AppError> {
     let text = Description::openapi().to_json().map_err(anyhow::Error::from)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())

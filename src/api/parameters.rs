@@ -1,6 +1,6 @@
-//! Query parameters: text from outside becomes filters.
-//! In: a query string, the settings. Out: values that are right, or a 400 that names the parameter.
-//! Promise: a value we do not understand is refused, never read as "everything".
+//! Parses query parameters into filters.
+//! Takes a query string and the settings; returns valid values, or a 400 that names the parameter.
+//! Guarantees that an invalid value is rejected, never treated as no filter.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,14 +16,16 @@ use crate::error::AppError;
 use crate::report::{Cursor, MAX_LIMIT, Period};
 use crate::settings::{Site, Snapshot};
 
-/// Rows of a page when nobody asks for another number.
+/// The default number of rows of a page.
 const DEFAULT_LIMIT: i64 = 50;
-/// The period when nobody names one.
+/// The default period.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How far ahead of ours Stripe's clock may be: without it, a payment of this second could be missing from "until now".
+/// How far Stripe's clock may be ahead of ours; without this, a payment of this second could be
+/// missing from "until now".
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
-/// The parameters of a request, by name; of a repeated one the first counts, an empty one is absent.
+/// The parameters of a request by name; the first of a repeated one counts, and an empty one is
+/// absent.
 pub(super) struct Parameters(BTreeMap<String, String>);
 
 impl<S: Sync> FromRequestParts<S> for Parameters {
@@ -46,7 +48,7 @@ impl Parameters {
         Self(values)
     }
 
-    /// Refuses every parameter that is not one of these: a filter that is ignored would answer everything.
+    /// Rejects unknown parameters, because an ignored filter would return everything.
     pub(super) fn only(self, known: &[&str]) -> Result<Self, AppError> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(self),
@@ -76,7 +78,7 @@ impl Parameters {
         }
     }
 
-    /// One of a closed list of words.
+    /// A word of a closed list.
     pub(super) fn word<W: Word>(&self, name: &str) -> Result<Option<W>, AppError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let words = || W::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ");
@@ -94,10 +96,10 @@ impl Parameters {
         }
     }
 
-    /// An instant, or a date, which means its first instant in UTC.
+    /// A time, or a date, which means its first instant in UTC.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, AppError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        // An unescaped plus sign of an offset arrives as a blank.
+        // The unescaped plus sign of an offset arrives as a space.
         let at = Timestamp::parse(text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
         at.map(Some).ok_or_else(|| {
             refused(name, "must be a time like 2026-09-21T14:13:20Z or a date like 2026-09-21")
@@ -111,18 +113,20 @@ impl Parameters {
         if from < to { Ok(Period { from, to }) } else { Err(refused("from", "must be before to")) }
     }
 
-    /// How many rows a page has.
+    /// The number of rows of a page.
     pub(super) fn limit(&self) -> Result<i64, AppError> {
         let Some(text) = self.get("limit") else { return Ok(DEFAULT_LIMIT) };
         let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
         limit.ok_or_else(|| refused("limit", format!("must be a number from 1 to {MAX_LIMIT}")))
     }
 
-    /// Where the page begins.
+    /// The start of the page.
     pub(super) fn cursor(&self) -> Result<Option<Cursor>, AppError> {
         let Some(text) = self.get("cursor") else { return Ok(None) };
         let cursor = Cursor::parse(text);
-        cursor.map(Some).ok_or_else(|| refused("cursor", "must be the `next` of an earlier answer"))
+        cursor
+            .map(Some)
+            .ok_or_else(|| refused("cursor", "must be the `next` of an earlier response"))
     }
 
     /// The site with this key or ID.
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_refused_by_name() {
+    fn an_invalid_value_is_rejected_by_name() {
         let settings = Snapshot::default();
         let outcome = |query: &str| -> Result<(), AppError> {
             let given = Parameters::parse(query);
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_refused_with_the_known_ones() {
+    fn an_unknown_parameter_is_rejected_with_a_list_of_known_ones() {
         let line = |query: &str, known: &[&str]| {
             Parameters::parse(query).only(known).err().map(|error| error.line.to_string())
         };

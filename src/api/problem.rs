@@ -1,6 +1,8 @@
-//! Problems: the one form every refusal of the API has (RFC 9457).
-//! In: a response with a bad status, and the `Fault` it carries if a handler of ours chose it. Out: problem JSON.
-//! Promise: the cause of a fault is never sent; it stays in the extensions for the one layer that logs it.
+//! Formats every error of the API as a problem (RFC 9457).
+//! Takes a response with an error status, and the `Fault` if one of our handlers set it; returns
+//! problem JSON.
+//! Promise: the cause of a fault is never sent; it stays in the extensions for the one layer that
+//! logs it.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,13 +13,13 @@ use serde::Serialize;
 
 use crate::error::Fault;
 
-/// What went wrong, as RFC 9457 spells it.
+/// An error, as defined by RFC 9457.
 #[derive(Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(super) struct Problem {
-    /// Always `about:blank`: the status says what kind it is.
+    /// Always `about:blank`: the status is the type of the problem.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The status in words.
+    /// The name of the status.
     #[schema(example = "Bad Request")]
     title: &'static str,
     /// The HTTP status.
@@ -34,7 +36,7 @@ impl Problem {
         let detail = match fault {
             Some(fault) => fault.line.clone().into_owned(),
             None if status == StatusCode::METHOD_NOT_ALLOWED => {
-                "This path does not know that method; the Allow header lists those it knows."
+                "This path does not support that method; the Allow header lists the supported ones."
                     .to_owned()
             }
             None => format!("{title}."),
@@ -43,7 +45,7 @@ impl Problem {
     }
 }
 
-/// The layer: gives every bad answer its form.
+/// The layer that formats every error response.
 pub(super) async fn shape_faults(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_refusal_has_one_form() {
+    async fn every_error_has_the_same_form() {
         let (status, kind, _, body) = answer("GET", "/bad").await;
         assert_eq!((status.as_u16(), kind.as_str()), (400, "application/problem+json"));
         assert_eq!(
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_own_faults_keep_their_cause() {
+    async fn our_own_errors_keep_their_cause() {
         let (status, _, _, body) = answer("GET", "/broken").await;
         assert_eq!(status.as_u16(), 500);
         assert!(!body.contains("fire"), "{body}");

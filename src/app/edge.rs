@@ -1,6 +1,7 @@
-//! What no request may carry, whatever it asks for.
-//! Takes a request; passes it on, or answers 404 or 400.
-//! No handler and no database ever gets a NUL character from a path, a query or a form: PostgreSQL has no text with one.
+//! Rejects requests that contain a NUL character.
+//! Takes a request; passes it on, or responds 404 or 400.
+//! Guarantees that no handler and no database receives a NUL character from a path, a query or a
+//! form: PostgreSQL can't store it in text.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -10,22 +11,22 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::error::AppError;
 
-/// Longest form that is looked through; the handlers' own limits are below.
+/// Maximum size of a form that is checked; the handlers' own limits are lower.
 const MAX_FORM_BYTES: usize = 64 * 1024;
-/// Handlers below these read what they get themselves. They keep what they refuse, answer JSON, or serve a visitor whatever else is in the
-/// address, and look nothing up in the database by it.
+/// Paths whose handlers check their input themselves: they store what they refuse, respond with
+/// JSON, or serve a visitor whatever else is in the URL, and look nothing up in the database by it.
 const OWN_READERS: [&str; 4] = ["/webhooks/", "/api/", "/t/", "/p/"];
-/// So does the one that visits are posted to.
+/// The path that visits are posted to checks its input itself, too.
 const VISITS: &str = "/v";
 
-/// Refuses a NUL character in the path (there is no such page), the query or a form.
+/// Rejects a NUL character in the path (404: there is no such page), the query or a form.
 pub(super) async fn refuse_nul(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path == VISITS || OWN_READERS.iter().any(|reader| path.starts_with(reader)) {
         return next.run(request).await;
     }
     if has_nul(path.as_bytes()) {
-        return AppError::not_found("There is nothing here.").into_response();
+        return AppError::not_found("Page not found.").into_response();
     }
     if request.uri().query().is_some_and(|query| has_nul(query.as_bytes())) {
         return refused();
@@ -38,7 +39,7 @@ pub(super) async fn refuse_nul(request: Request, next: Next) -> Response {
         Ok(form) if has_nul(&form) => refused(),
         Ok(form) => next.run(Request::from_parts(parts, Body::from(form))).await,
         Err(error) => {
-            AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "this form is too large, or broke off")
+            AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "this form is too large or incomplete")
                 .because(error)
                 .into_response()
         }
@@ -56,6 +57,5 @@ fn has_nul(text: &[u8]) -> bool {
 }
 
 fn refused() -> Response {
-    AppError::bad_request("there is a NUL character in this request, which no text has")
-        .into_response()
+    AppError::bad_request("this request contains a NUL character").into_response()
 }

@@ -1,6 +1,7 @@
-//! The loops: what the process does without being asked.
-//! In: bells, and the time. Out: rounds of work, one after the other.
-//! Promise: a bell is only a hint, so each loop also looks by itself; an error makes it wait longer and try again; each ends when asked to stop.
+//! The workers: background work that the process repeats.
+//! Takes wake-ups and the time; runs one batch after another.
+//! Guarantees that a lost wake-up only delays work, because each worker also polls; that an error
+//! leads to a retry with growing pauses; and that each worker ends when it is asked to stop.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,25 +19,28 @@ use crate::state::Bells;
 
 type Round<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
-/// One loop.
+/// One worker.
 struct Loop {
-    /// What it does, for "could not …".
+    /// What it does, as in "could not …".
     what: &'static str,
-    /// What rings when there is work.
+    /// Notified when there is work.
     bell: Option<fn(&Bells) -> &Notify>,
-    /// How often it looks by itself: bells are hints, and other replicas ring none here.
+    /// Its poll interval: a wake-up is only a hint, and other replicas send none here.
     every: Duration,
-    /// How long work is gathered after a bell, so that a busy time does not cost a look each.
+    /// How long work is collected after a wake-up, so that a busy period does not need a batch for
+    /// each.
     gathers: Duration,
-    /// Whether a stop breaks a round off at once, instead of when its time is over; the next start does the rest.
+    /// If true, shutdown cancels a running batch at once, instead of when its time is over; the
+    /// next start does the rest.
     breaks_off: bool,
-    /// How long a round may take before it is broken off and begun again: whatever it waits for, a database that is out of reach most
-    /// likely, it waits for in vain.
+    /// The time limit of a batch, after which it is canceled and started again: whatever it waits
+    /// for, most likely an unreachable database, it waits for in vain. likely, it waits for in
+    /// vain.
     longest: Duration,
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
 
-/// What most of them are: no bell rings for it, and a stop waits for its round.
+/// The default: no wake-up, and a stop waits for the batch.
 const BY_ITSELF: Loop = Loop {
     what: "",
     bell: None,
@@ -47,23 +51,23 @@ const BY_ITSELF: Loop = Loop {
     round: |_| Box::pin(async { Ok(()) }),
 };
 
-/// All but the deliveries' own.
+/// All workers except that of the deliveries.
 const LOOPS: &[Loop] = &[
     Loop {
         what: PROCESS_EVENTS,
         bell: Some(|bells| &bells.event_stored),
-        longest: LONGEST_WALK, // Each of its steps is bounded.
+        longest: LONGEST_WALK, // Each of its steps has a time limit.
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Asks the database only when the clock was set back.
+    // Queries the database only if the clock was set back.
     Loop {
-        what: "bring back what the clock put off",
+        what: "reschedule work after the clock was set back",
         round: |app| Box::pin(async { app.notice_clock().await.map(drop) }),
         ..BY_ITSELF
     },
     Loop {
-        what: "join late visits",
+        what: "match payments to late visits",
         bell: Some(|bells| &bells.visit_recorded),
         gathers: Duration::from_millis(250),
         round: |app| Box::pin(async { app.rejoin_late_visits().await.map(drop) }),
@@ -80,14 +84,14 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.forget_landings().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Apart from the events and the deliveries, so that no expression of an owner's mapping holds up either.
+    // A separate worker, so that slow expressions in a mapping delay neither events nor deliveries.
     Loop {
         what: "make messages",
         bell: Some(|bells| &bells.facts_stored),
         round: |app| Box::pin(async { app.make_messages().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Apart from the events, so that a slow answer of Stripe's holds up no ordinary one.
+    // A separate worker, so that a slow response from Stripe delays no other events.
     Loop {
         what: "ask Stripe for what events name",
         longest: LONGEST_WALK,
@@ -99,16 +103,16 @@ const LOOPS: &[Loop] = &[
         },
         ..BY_ITSELF
     },
-    // Looks whether the daily comparison is due.
+    // Checks whether the daily comparison is due.
     Loop {
-        what: "compare with Stripe's books",
+        what: "compare with Stripe's records",
         every: MINUTE,
         breaks_off: true,
         longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.reconcile_daily().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Looks whether a new day has begun.
+    // Checks whether a new day has begun.
     Loop {
         what: "delete old visits",
         every: MINUTE,
@@ -117,27 +121,28 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.prune_daily().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Looks whether a quarter hour is over. What is not folded counts as well.
+    // Checks whether a quarter hour is over. Visits that are not rolled up count as well.
     Loop {
-        what: "fold the counters of visits",
+        what: "roll up the counters of visits",
         every: MINUTE,
         breaks_off: true,
         longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Looks whether a day is over, or was changed. Conversions that are not summed count as well.
+    // Checks whether a day is over or was changed. Conversions that are not rolled up count as
+    // well.
     Loop {
-        what: "sum the conversions of days",
+        what: "roll up the conversions of past days",
         every: MINUTE,
         breaks_off: true,
         longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Apart from the deliveries, so that a target that hangs holds up none.
+    // A separate worker, so that an unresponsive alert recipient delays no delivery.
     Loop {
-        what: "tell of trouble",
+        what: "send alerts",
         every: Duration::from_secs(15),
         breaks_off: true,
         longest: LONGEST_WALK,
@@ -153,7 +158,8 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Counts want to be written now and then; other copies of the program, and commands beside it, change settings too.
+    // Writes counts regularly, and reads settings that other copies of the program or commands
+    // changed.
     Loop {
         what: "refresh the settings",
         every: Duration::from_secs(5),
@@ -168,13 +174,13 @@ const LOOPS: &[Loop] = &[
     },
 ];
 
-/// The name of the worker that a long backlog keeps in one round.
+/// The name of the worker that may take long for one batch because of a backlog.
 pub(super) const PROCESS_EVENTS: &str = "process events";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-/// Polls are short.
+/// The time limit of short batches.
 pub(super) const LONGEST: Duration = Duration::from_secs(120);
-/// Where Stripe is asked, or days are gone through, a round may take hours.
+/// The time limit of batches that call Stripe or go through days, which may take hours.
 const LONGEST_WALK: Duration = Duration::from_secs(6 * 3600);
 /// Longest pause of a worker that others wait for, however often it failed.
 const SHORT_PAUSE: Duration = Duration::from_secs(10);
@@ -190,7 +196,7 @@ impl App {
         workers
     }
 
-    /// True once a stop was asked for: a queue that is worked off ends with the present batch.
+    /// True once a stop was requested: a worker then ends after its current batch.
     pub(super) fn is_stopping(&self) -> bool {
         *self.stage.borrow() != Stage::Serving
     }
@@ -208,7 +214,7 @@ impl App {
             self.note_poll(work.what);
         }
         loop {
-            // Asked for before the round, so that what rings during it is heard.
+            // Registered before the batch, so that a wake-up during the batch is not lost.
             let rung = bell.notified();
             let round = in_time(work.longest, (work.round)(&self));
             let given_up = if work.breaks_off { Stage::Draining } else { Stage::Cutting };
@@ -251,7 +257,7 @@ impl App {
             tokio::select! {
                 () = rung => {
                     shift.hear_bell();
-                    // Some of what is queued may have no message yet.
+                    // Some queued deliveries may have no message yet.
                     self.state.bells.facts_stored.notify_one();
                 }
                 () = shift.attempt_ended() => {}
@@ -263,7 +269,7 @@ impl App {
         let finish = async {
             while shift.is_busy() {
                 shift.attempt_ended().await;
-                // What cannot be written now has its lease to end it.
+                // If this fails, the leases expire.
                 pause.after(in_time(LONGEST, shift.turn()).await, "record the last attempts");
             }
         };
@@ -275,7 +281,7 @@ impl App {
             let error = format!("{error:#}");
             tracing::error!(
                 error,
-                "could not give back deliveries under way; their leases end in a minute"
+                "could not release running deliveries; their leases end in a minute"
             );
         }
         Ok(())
@@ -284,7 +290,7 @@ impl App {
 
 const DELIVER: &str = "deliver";
 
-/// Ends what takes too long. Dropping it undoes its transaction.
+/// Cancels work that takes too long. Dropping it rolls its transaction back.
 pub(super) async fn in_time<T>(
     longest: Duration,
     work: impl Future<Output = Result<T>>,
@@ -293,19 +299,19 @@ pub(super) async fn in_time<T>(
     done.unwrap_or_else(|_| bail!("it took longer than {} seconds", longest.as_secs()))
 }
 
-/// Growing pauses while something does not work, capped at a minute.
+/// Growing pauses after failures, up to a minute.
 #[derive(Default)]
 struct Backoff(u32);
 
 impl Backoff {
-    /// Logs a failure and says how long to wait after it; `None` after what went well.
+    /// Logs a failure and returns the pause after it; `None` after a success.
     fn after<T>(&mut self, done: Result<T>, what: &str) -> Option<Duration> {
         let Err(error) = done else {
             self.0 = 0;
             return None;
         };
         self.0 = (self.0 + 1).min(6);
-        tracing::error!(error = format!("{error:#}"), "could not {what}; trying again");
+        tracing::error!(error = format!("{error:#}"), "could not {what}; retrying");
         Some(Duration::from_secs(1 << self.0).min(MINUTE))
     }
 }

@@ -1,6 +1,8 @@
-//! The whole: the route table, the layers, the workers, and the ordered stop.
-//! In: a configuration and a clock. Out: a running process, or a router and workers that a test drives by hand.
-//! Promise: an ordered stop has an end, and before it requests and attempts are finished, the writer flushed, the store closed.
+//! The application: the route table, the layers, the workers, and the orderly stop.
+//! Takes a configuration and a clock; returns a running process, or a router and workers that tests
+//! drive step by step.
+//! Guarantees that an orderly stop ends within its time limit, after requests and attempts were
+//! finished, queued visits were written, and the store was closed.
 
 mod edge;
 mod loops;
@@ -46,26 +48,26 @@ use crate::stripe::{self, Rejections};
 use crate::tag;
 use crate::visit::{self, Landings, VisitLimit};
 
-/// The longest a request may take, its body included.
+/// Time limit for a request, including its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything built, nothing running.
+/// The built application, not running yet.
 pub struct App {
     state: AppState,
     worker: Worker,
     rejections: Rejections,
     limit: VisitLimit,
-    /// What only requests for the tag's script told of.
+    /// Visits that are known only from the request for the tag's script.
     landings: Landings,
     logins: LoginLimit,
     requests: RequestLimit,
-    /// Stripe's own API, by the key of each source.
+    /// Clients of Stripe's API, by the key of each source.
     apis: stripe::Apis,
-    /// When the workers last got something done.
+    /// When the workers last completed work.
     pulse: Arc<Pulse>,
-    /// The latest time that was seen, in milliseconds, to notice a clock that is set back.
+    /// The latest time that was seen, in milliseconds, to notice a clock that was set back.
     latest_ms: AtomicI64,
-    /// How far an ordered stop has come.
+    /// The stage of an orderly stop.
     stage: watch::Sender<Stage>,
 }
 
@@ -73,13 +75,13 @@ impl App {
     /// Opens the database and reads the settings.
     ///
     /// # Errors
-    /// When the database cannot be opened; the text is for the operator.
+    /// Fails if the database can't be opened; the text is for the operator.
     pub async fn build(config: Config, clock: Clock) -> Result<Self> {
         let store = Store::open(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         if let Err(error) = store::clear_unfinished(&config.data_dir.join("backups")) {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "could not clear up after a killed backup"
+                "could not remove the files of a killed backup"
             );
         }
         let settings::Prepared { click_ids, corrected } =
@@ -101,10 +103,11 @@ impl App {
         Ok(app)
     }
 
-    /// The same beside a running server, or without one: for commands. It owns nothing and changes no setting.
+    /// The same beside a running server, or without one, for commands. It takes no lock and changes
+    /// no setting.
     ///
     /// # Errors
-    /// When the database cannot be opened, or no server has ever been started on it.
+    /// Fails if the database can't be opened, or no server was ever started on it.
     pub async fn beside(config: Config, clock: Clock) -> Result<Self> {
         let store = Store::open_beside(address(&config), &visit::VISITS, &visit::COUNTS).await?;
         let settings = Settings::load(&store).await?;
@@ -147,36 +150,36 @@ impl App {
             requests: RequestLimit::default(),
             apis,
             pulse: Arc::default(),
-            // As if the clock had been ahead before the start: nobody knows.
+            // Treat the clock as if it had been ahead before the start, because that is unknown.
             latest_ms: AtomicI64::new(i64::MAX),
             stage: watch::Sender::new(Stage::Serving),
         })
     }
 
-    /// Sends over another network from now on: for tests of what a network can do to us.
+    /// Uses another network from now on. For tests of network failures.
     ///
     /// # Errors
-    /// When the HTTP client cannot be built.
+    /// Fails if the HTTP client can't be built.
     pub fn move_to(&mut self, network: Network) -> Result<()> {
         self.worker.sender = sender(&self.state.config, network)?;
         Ok(())
     }
 
-    /// What the doors share.
+    /// The state that all handlers share.
     pub fn state(&self) -> &AppState {
         &self.state
     }
 
-    /// THE route table.
+    /// The route table.
     pub fn router(&self) -> Router {
         self.router_beside(Router::new())
     }
 
-    /// The same with further routes, below the same layers.
+    /// The same with additional routes, under the same layers.
     fn router_beside(&self, further: Router) -> Router {
         Router::new()
             .merge(further.with_state(()))
-            // For browsers of visitors.
+            // For the browsers of visitors.
             .merge(tag::routes(self.landings.clone()))
             .merge(visit::endpoint::routes(self.limit.clone()))
             .merge(redirect::routes(self.limit.clone()))
@@ -184,11 +187,11 @@ impl App {
             .merge(stripe::endpoint::routes(self.rejections.clone()))
             // For Zaps, shops and affiliate networks.
             .merge(custom::endpoint::routes(self.requests.clone()))
-            // For the owner.
+            // For users of the dashboard.
             .merge(dashboard::routes(&self.state, self.logins.clone(), self.worker.sender.clone()))
-            // For programs of the owner.
+            // For other programs of the users.
             .merge(api::routes())
-            // For whoever watches over us.
+            // For monitoring.
             .merge(self.metrics())
             .route("/healthz", get(answer_alive))
             .route("/readyz", get(answer_ready))
@@ -201,15 +204,15 @@ impl App {
             .with_state(self.state.clone())
     }
 
-    /// How the engine is told to make commits durable: `2` (SQLite's FULL) or `on` (PostgreSQL).
+    /// How durable the engine says a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Fails if the database does not respond.
     pub async fn durability(&self) -> Result<String> {
         self.state.store.durability().await
     }
 
-    /// For Prometheus, where the operator wants it.
+    /// The metrics for Prometheus, if the operator enabled them.
     fn metrics(&self) -> Router<AppState> {
         match self.state.config.serves_metrics {
             true => Router::new().route("/metrics", get(api::read_metrics)),
@@ -217,7 +220,7 @@ impl App {
         }
     }
 
-    /// Flushes the writer and closes the database.
+    /// Writes queued visits and closes the database.
     pub async fn close(&self) {
         self.state.store.close().await;
     }
@@ -225,12 +228,12 @@ impl App {
     /// Serves until `stop` resolves, then stops in order.
     ///
     /// # Errors
-    /// When a worker ends by itself, which names it.
+    /// Fails if a worker ends on its own; the error names it.
     pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) -> Result<()> {
         self.run_beside(Router::new(), listener, stop).await
     }
 
-    /// Serves further routes beside its own. For what measures this server against itself.
+    /// Serves additional routes beside its own, for measurements of the server.
     ///
     /// # Errors
     /// As [`App::run`].
@@ -247,7 +250,7 @@ impl App {
         ended.and(stopped)
     }
 
-    /// The public URL's path prefix: `/k`, or empty.
+    /// The path prefix of the public URL: `/k`, or empty.
     fn prefix(&self) -> Arc<str> {
         let path = self.state.config.public_url.as_ref().map_or("", |url| url.path());
         Arc::from(path.trim_end_matches('/'))
@@ -258,7 +261,7 @@ fn address(config: &Config) -> Address<'_> {
     Address { url: config.database_url.expose(), connections: config.database_connections }
 }
 
-/// What sends everything that leaves.
+/// The sender of everything that leaves the server.
 fn sender(config: &Config, network: Network) -> Result<Sender> {
     let sender = Sender::new(config.allow_private_destinations, network)?;
     match &config.smtp_ca {
@@ -276,10 +279,10 @@ async fn log_faults(request: Request, next: Next) -> Response {
         let path = custom::hide_token(uri.path());
         let status = response.status().as_u16();
         let cause = fault.cause.as_ref().map_or_else(String::new, |cause| format!(": {cause:#}"));
-        // Being asked to come again is not an error, and there may be hundreds of them.
+        // A response that asks to retry is not an error, and there may be hundreds of them.
         let is_busy = fault.cause.is_none() && response.headers().contains_key(header::RETRY_AFTER);
         if response.status().is_server_error() && !is_busy {
-            // A full disk refuses every request, and the log would be the next to fill it.
+            // A full disk makes every request fail; logging each would fill the log's disk next.
             let about = route.as_ref().map_or("no route", MatchedPath::as_str);
             if !log::admits("failed requests", about) {
                 return response;
@@ -297,7 +300,7 @@ async fn answer_alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the database takes what is written, and the workers get on.
+/// `GET /readyz`: the database accepts writes, and the workers make progress.
 async fn answer_ready(
     State(state): State<AppState>,
     Extension(pulse): Extension<Arc<Pulse>>,

@@ -1,6 +1,7 @@
 //! `/readyz`: whether this copy of the program can do its work.
-//! Takes what the workers report and what the database says; answers 200, or 503 with the reason.
-//! A ledger that has come to a halt shows here, and nothing has to be restarted for the answer to become good again.
+//! Takes the workers' progress and the state of the database; responds 200, or 503 with the reason.
+//! Guarantees that a ledger that has stopped is reported, and that the response becomes good again
+//! without a restart.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +16,11 @@ use crate::settings;
 use crate::state::AppState;
 use crate::stripe;
 
-/// How long an event may be due, or a worker without a poll, before something is wrong. Polls come every minute or more often.
+/// Maximum time that an event may be due, or a worker may not poll. Polls happen every minute or
+/// more often.
 const HALT: Duration = Duration::from_secs(150);
 
-/// When the workers last got something done.
+/// When the workers last completed work.
 #[derive(Debug, Default)]
 pub(super) struct Pulse(Mutex<Beats>);
 
@@ -26,17 +28,17 @@ pub(super) struct Pulse(Mutex<Beats>);
 struct Beats {
     /// When each worker last completed a poll.
     polls: BTreeMap<&'static str, Timestamp>,
-    /// When an event was last brought to its end here.
+    /// When an event was last ended here.
     ended_at: Option<Timestamp>,
 }
 
 impl Pulse {
-    /// A worker completed a poll, or began its work.
+    /// Records that a worker completed a poll, or started.
     pub(super) fn polled(&self, worker: &'static str, now: Timestamp) {
         self.lock().polls.insert(worker, now);
     }
 
-    /// An event was brought to its end.
+    /// Records that an event was ended.
     pub(super) fn ended_event(&self, now: Timestamp) {
         self.lock().ended_at = Some(now);
     }
@@ -45,20 +47,20 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker that has not completed a poll for too long.
+    /// Returns a worker that has not completed a poll for too long.
     fn halted(&self, now: Timestamp) -> Option<&'static str> {
         let beats = self.lock();
         let mut late = beats.polls.iter().filter(|(_, at)| now.since(**at) > HALT);
         late.next().map(|(worker, _)| *worker)
     }
 
-    /// Whether no event was brought to its end here for too long.
+    /// True if no event was ended here for too long.
     fn ends_nothing(&self, now: Timestamp) -> bool {
         self.lock().ended_at.is_none_or(|at| now.since(at) > HALT)
     }
 }
 
-/// `GET /readyz`: the database takes what is written, and the ledger goes on.
+/// `GET /readyz`: the database accepts writes, and the ledger makes progress.
 pub(super) async fn answer(state: &AppState, pulse: &Pulse) -> Result<&'static str, AppError> {
     let now = state.clock.now();
     if let Some(unready) = state.store.unready(now).await {
@@ -69,11 +71,11 @@ pub(super) async fn answer(state: &AppState, pulse: &Pulse) -> Result<&'static s
         });
     }
     if !settings::is_key_of(&state.store, &state.click_ids).await.map_err(unreadable)? {
-        return Err(not_ready("the database is another one than at the start: restart the server"));
+        return Err(not_ready("the database was replaced since the start: restart the server"));
     }
     if let Some(worker) = pulse.halted(now) {
         return Err(not_ready(format!(
-            "the worker that is to {worker} has completed no poll for {} seconds; the log may say why",
+            "the worker “{worker}” has not completed a poll for {} seconds; see the log",
             HALT.as_secs()
         )));
     }
@@ -88,7 +90,7 @@ pub(super) async fn answer(state: &AppState, pulse: &Pulse) -> Result<&'static s
 }
 
 fn unreadable(cause: anyhow::Error) -> AppError {
-    AppError::unavailable("the database cannot be read", cause)
+    AppError::unavailable("the database can't be read", cause)
 }
 
 fn not_ready(line: impl Into<std::borrow::Cow<'static, str>>) -> AppError {
@@ -96,7 +98,7 @@ fn not_ready(line: impl Into<std::borrow::Cow<'static, str>>) -> AppError {
 }
 
 impl App {
-    /// A worker completed a poll.
+    /// Records that a worker completed a poll.
     pub(super) fn note_poll(&self, worker: &'static str) {
         self.pulse.polled(worker, self.state.clock.now());
     }

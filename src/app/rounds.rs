@@ -1,6 +1,7 @@
-//! The work: one round of each kind, as loops, commands and tests ask for it.
-//! In: the app. Out: how much was done.
-//! Promise: a round ends by itself and can be repeated; where it broke off, the next one goes on.
+//! Background work: one function for each kind, called by workers, commands and tests.
+//! Takes the app; returns how much was done.
+//! Guarantees that each call ends and can be repeated; if one is interrupted, the next one
+//! continues.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +23,11 @@ use crate::stripe::replay::{Replayed, Wanted as Replay};
 use crate::visit;
 
 impl App {
-    /// Processes stored events of Stripe and of pages until none is due. Answers how many it ended.
+    /// Processes stored Stripe and page events until none is due. Returns the number of events that
+    /// ended.
     ///
     /// # Errors
-    /// When the database does not answer; nothing is lost, the next call goes on.
+    /// Fails if the database does not respond; nothing is lost, and the next call continues.
     pub async fn process_events(&self) -> Result<usize> {
         let (of_stripe, of_pages) =
             (self.process_stripe_events().await, self.process_page_events().await);
@@ -64,10 +66,12 @@ impl App {
         }
     }
 
-    /// Writes the ledger anew from the raw events and compares it with the one that is here; corrects it if wanted.
+    /// Rebuilds the ledger from the raw events and compares it with the stored one; corrects that
+    /// if asked to.
     ///
     /// # Errors
-    /// When the database does not answer, or events keep arriving meanwhile; nothing was changed then.
+    /// Fails if the database does not respond, or re-matching does not end; nothing was changed
+    /// then.
     pub async fn replay(&self, wanted: &Replay) -> Result<Replayed> {
         let snapshot = self.state.settings.current();
         let (store, ledger) = (&self.state.store, self.ledger(&snapshot));
@@ -79,7 +83,8 @@ impl App {
         Ok(replayed)
     }
 
-    /// Joins again what waited for a visit that has arrived; visits that nobody reported count once a payment names them. Answers how many conversions it looked at.
+    /// Re-matches payments whose awaited visit has arrived, and counts provisional visits that
+    /// payments name. Returns the number of payments.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -90,8 +95,8 @@ impl App {
         self.waking_deliveries(rejoined)
     }
 
-    /// Wakes the delivery worker after a batch, unless it changed nothing. After an error too: what was committed before it may have made
-    /// deliveries due, and nobody else would say so.
+    /// Wakes the delivery worker after a batch, unless it changed nothing. Also after an error:
+    /// what was committed before it may have queued deliveries.
     fn waking_deliveries(&self, done: Result<usize>) -> Result<usize> {
         if !matches!(done, Ok(0)) {
             self.state.bells.delivery_owed.notify_one();
@@ -99,10 +104,10 @@ impl App {
         done
     }
 
-    /// Writes the landings whose page did not report them in time. Answers how many.
+    /// Writes provisional visits whose page did not report them in time. Returns their number.
     ///
     /// # Errors
-    /// When the database does not answer; the landings taken so far are lost then.
+    /// Fails if the database does not respond; the visits taken so far are lost then.
     pub async fn keep_landings(&self) -> Result<usize> {
         let (state, settings) = (&self.state, self.state.settings.current());
         let now = state.clock.now();
@@ -113,26 +118,29 @@ impl App {
         Ok(kept)
     }
 
-    /// Writes all landings there are, also those whose page may still report them: before the end.
+    /// Writes all provisional visits, even if their page may still report them. Called before the
+    /// process ends.
     pub(super) async fn keep_last_landings(&self) -> Result<()> {
         let (state, settings) = (&self.state, self.state.settings.current());
         let now = state.clock.now();
         self.landings.write(&state.store, &state.click_ids, &settings, now).await.map(drop)
     }
 
-    /// Forgets landings that no report and no payment named within seven days. Answers how many.
+    /// Deletes provisional visits that no report and no payment named within seven days. Returns
+    /// their number.
     ///
     /// # Errors
-    /// When the database does not answer; nothing was forgotten then.
+    /// Fails if the database does not respond; nothing was deleted then.
     pub async fn forget_landings(&self) -> Result<u64> {
         conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
     }
 
-    /// Lets visits that led to no conversion go when they are older than the configuration keeps them, or only says which those are; by
-    /// the site's key. Nothing when they are kept.
+    /// Deletes visits that led to no conversion once they are older than the configured retention,
+    /// or only returns which would be deleted; by site key. Does nothing without a configured
+    /// retention.
     ///
     /// # Errors
-    /// When the database does not answer; what went so far is gone.
+    /// Fails if the database does not respond; what was deleted so far stays deleted.
     pub async fn prune(&self, wanted: Prune) -> Result<BTreeMap<String, Pruned>> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let Some(days) = state.config.retention_days else { return Ok(BTreeMap::new()) };
@@ -142,7 +150,7 @@ impl App {
         Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
     }
 
-    /// The same once a day, by one copy of the program. True when this one did it.
+    /// The same once a day, by one copy of the program. Returns true if this copy did it.
     ///
     /// # Errors
     /// As [`App::prune`]; the next day does the rest.
@@ -163,10 +171,10 @@ impl App {
         Ok(true)
     }
 
-    /// Folds what visits were counted into the sums that reports read. Answers how many counters went.
+    /// Rolls up the counters of visits for reports. Returns the number of counters.
     ///
     /// # Errors
-    /// When the database does not answer; what was folded so far stays so.
+    /// Fails if the database does not respond; what was rolled up so far is kept.
     pub async fn fold_counts(&self) -> Result<usize> {
         let (state, mut folded) = (&self.state, 0);
         for site in &self.state.settings.current().sites {
@@ -175,10 +183,10 @@ impl App {
         Ok(folded)
     }
 
-    /// Sums the conversions of days that are over, which reports read. Answers how many stretches.
+    /// Rolls up the conversions of past days for reports. Returns the number of stretches.
     ///
     /// # Errors
-    /// When the database does not answer; what was summed so far stays so.
+    /// Fails if the database does not respond; what was rolled up so far is kept.
     pub async fn sum_days(&self) -> Result<usize> {
         let (state, mut summed) = (&self.state, 0);
         for site in &self.state.settings.current().sites {
@@ -187,7 +195,7 @@ impl App {
         Ok(summed)
     }
 
-    /// Makes the messages of destinations that have a mapping. Answers how many.
+    /// Builds the messages of destinations that have a mapping. Returns their number.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -203,7 +211,8 @@ impl App {
         }
     }
 
-    /// Sends deliveries until none is due now. Answers how many attempts it made. For tests; the server's own loop keeps its pace.
+    /// Sends deliveries until none is due now. Returns the number of attempts. For tests; the
+    /// server's worker follows the rate limit.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -221,7 +230,8 @@ impl App {
         }
     }
 
-    /// Tells AnyTrack of visits where its destination asks for it (experimental). Answers how many tries it made.
+    /// Registers visits with AnyTrack where a destination asks for it (experimental). Returns the
+    /// number of tries.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -237,7 +247,7 @@ impl App {
         registrations.round().await
     }
 
-    /// Looks what is wrong, and tells whoever is to be told. Answers how many messages went out.
+    /// Checks for incidents and sends alerts. Returns the number of messages sent.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -254,8 +264,8 @@ impl App {
         alerts.round().await
     }
 
-    /// When the clock was set back, and once after a start, brings back what it had put off while it was ahead. Answers how many
-    /// deliveries and events.
+    /// Reschedules work after the clock was set back, and once after a start, because a clock that
+    /// was ahead scheduled it too late. Returns the number of deliveries and events.
     ///
     /// # Errors
     /// As [`App::process_events`]; the next call tries again.
@@ -263,7 +273,7 @@ impl App {
         let (state, now) = (&self.state, self.state.clock.now());
         let latest = self.latest_ms.load(Ordering::Relaxed);
         let mut brought = 0;
-        // A correction by less is nothing that anybody waits for.
+        // Nothing waits noticeably longer because of a smaller correction.
         if latest.saturating_sub(now.as_ms()) > 1000 {
             brought += delivery::bring_back(&state.store, now).await?;
             brought += stripe::bring_back(&state.store, now).await?;
@@ -271,7 +281,10 @@ impl App {
         }
         self.latest_ms.store(now.as_ms(), Ordering::Relaxed);
         if brought > 0 {
-            tracing::info!(brought, "the clock was ahead; what it had put off is due now");
+            tracing::info!(
+                brought,
+                "the clock was ahead; work that it had scheduled too late is due now"
+            );
             state.bells.event_stored.notify_one();
             state.bells.delivery_owed.notify_one();
         }

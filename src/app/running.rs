@@ -1,6 +1,8 @@
-//! The running server and its ordered stop. Takes an app and a listener; returns when it was asked to stop and everything has ended.
-//! The stop ends within the configured time whatever hangs: a client, a destination, the database. What was acknowledged is durable before it
-//! begins; what was under way and is cut off is taken up by the next start or by another copy.
+//! The running server and its orderly stop. Takes an app and a listener; returns when it was asked
+//! to stop and everything has ended.
+//! Guarantees that the stop ends within the configured time, even if a client, a destination or the
+//! database hangs. What was acknowledged is durable before it begins; what is cut off is continued
+//! by the next start or by another copy.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -20,12 +22,13 @@ use crate::limit::log;
 use crate::limit::places::{Places, Rules};
 use crate::server::{Connection, Listener, Stage, Stream, accept, most_connections, serve};
 
-/// A connection that does nothing for that long is closed when all places are taken. A request that was sent with it has arrived by then.
+/// How long a connection may be idle before it is closed when all connections are in use. A request
+/// that was sent with it has arrived by then.
 const IDLE_PATIENCE: Duration = Duration::from_millis(250);
-/// During a stop connections without a request stay open for that long: what was written just before must be read.
+/// How long idle connections stay open during a stop, because a request may be on its way.
 const STOP_GRACE: Duration = Duration::from_millis(300);
 
-/// An app that serves.
+/// An app that is serving.
 pub(super) struct Running {
     app: Arc<App>,
     listener: Listener,
@@ -38,7 +41,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn start(app: Arc<App>, further: Router, listener: Listener) -> Self {
         let total = most_connections();
-        // Behind one public address there may be an office, but not the internet.
+        // One public address may have an office behind it, but not the whole internet.
         let share = (total / 16).max(64).min(total.div_ceil(2));
         Self {
             workers: app.start_workers(),
@@ -53,7 +56,7 @@ impl Running {
     /// Serves until `stop` resolves.
     ///
     /// # Errors
-    /// When a worker ends on its own, which names it.
+    /// Fails if a worker ends on its own; the error names it.
     pub(super) async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let app = self.app.clone();
@@ -71,7 +74,7 @@ impl Running {
                 Some(_) = self.connections.join_next() => {}
                 accepted = next => match accepted {
                     Ok((stream, peer)) => self.serve(stream, peer),
-                    // Too many open files, say: others will close theirs.
+                    // For example too many open files: other connections will close.
                     Err(error) => {
                         if log::admits("could not accept a connection", "") {
                             let error = format!("{error:#}");
@@ -98,7 +101,7 @@ impl Running {
         self.connections.spawn(serve(stream, place, connection, self.app.stage.subscribe()));
     }
 
-    /// The address whose share a connection counts for. A trusted proxy has many clients.
+    /// The address that a connection counts for. A trusted proxy has many clients, so it has none.
     fn counted(&self, peer: Peer) -> Option<IpAddr> {
         let address = peer.0?.to_canonical();
         (!client::is_trusted(&self.app.state.config, address)).then_some(address)
@@ -107,9 +110,9 @@ impl Running {
     /// Stops in order, within the configured time.
     ///
     /// # Errors
-    /// When the last landings or counts could not be written.
+    /// Fails if the last provisional visits or counts could not be written.
     pub(super) async fn stop(mut self) -> Result<()> {
-        tracing::info!("stopping: no new connections, finishing what is under way");
+        tracing::info!("stopping: no new connections, finishing running requests");
         let (began, all) = (Clock::stopwatch(), self.app.state.config.stop_timeout);
         let left = |share: u32| (all * share / 8).saturating_sub(began.elapsed());
         self.app.stage.send_replace(Stage::Draining);
@@ -128,10 +131,10 @@ impl Running {
         }
         let have_ended = timeout(left(6), workers.as_mut()).await.is_ok();
         app.stage.send_replace(Stage::Cutting);
-        // The delivery worker gives back what it has claimed.
+        // The delivery worker releases the deliveries that it has claimed.
         if !have_ended && timeout(left(7), workers.as_mut()).await.is_err() {
             tracing::warn!(
-                "the database does not answer: another copy sends what was under way a minute later"
+                "the database does not respond; running deliveries are sent again when their leases end in a minute"
             );
         }
         let finished = timeout(left(8), async {
@@ -142,15 +145,16 @@ impl Running {
         let finished = finished.await;
         log::report_all_left_out();
         let Ok((kept, flushed)) = finished else {
-            tracing::warn!("stopped without closing the database, which does not answer");
+            tracing::warn!("stopped without closing the database, which does not respond");
             return Ok(());
         };
         tracing::info!("stopped");
-        kept.context("could not keep the last landings")?;
+        kept.context("could not write the last provisional visits")?;
         flushed.context("could not write the counts of rejected webhooks")
     }
 
-    /// Serves the connections that the kernel has accepted already: their requests may have been written.
+    /// Serves the connections that the kernel has already accepted: their requests may have been
+    /// sent.
     fn take_waiting(&mut self) {
         while let Some(Ok((stream, peer))) = accept(&self.listener).now_or_never() {
             self.serve(stream, peer);

@@ -1,6 +1,7 @@
-//! What Stripe itself is asked: for events that never arrived, for what an event only names, for its books.
-//! In: a source with a key of Stripe's API. Out: events in the ledger, or what differs.
-//! Promise: whatever came before Stripe stopped to answer is kept and processed.
+//! Requests to Stripe's API: for missed events, for the objects of thin events, for missing
+//! checkouts, and for a comparison of records.
+//! Takes a source with an API key; stores events, or returns differences.
+//! Guarantees that everything received before a request failed is kept and processed.
 
 use anyhow::{Result, anyhow};
 use jiff::tz::TimeZone;
@@ -12,7 +13,7 @@ use crate::stripe::backfill::{Backfilled, Wanted as Backfill};
 use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
 
 impl App {
-    /// Fetches what thin events name, until none is due. Answers how many it ended.
+    /// Fetches the objects of thin events until none is due. Returns the number of events handled.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -32,7 +33,8 @@ impl App {
         }
     }
 
-    /// Asks Stripe for the checkouts of payments that came without one, until none is due. Answers how many it asked about.
+    /// Asks Stripe for the checkouts of payments that arrived without one, until none is due.
+    /// Returns the number of requests.
     ///
     /// # Errors
     /// As [`App::process_events`].
@@ -53,21 +55,21 @@ impl App {
         }
     }
 
-    /// Asks Stripe for what we missed, and processes it.
+    /// Fetches missed events from Stripe and processes them.
     ///
     /// # Errors
-    /// An [`stripe::ApiError`] when Stripe gives no answer that helps; a sentence when there is no such source.
+    /// An [`stripe::ApiError`] if a request fails, or a sentence if there is no such source.
     pub async fn backfill(&self, wanted: &Backfill) -> Result<Backfilled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
         let api = self.apis.of(&snapshot, source)?;
         let done = stripe::backfill::run(&state.store, &api, &state.clock, source, wanted).await;
-        // Also what came before Stripe stopped to answer.
+        // Also process what arrived before a request failed.
         self.process_events().await?;
         done
     }
 
-    /// Compares the ledger with Stripe's own books, and fetches what is missing if wanted.
+    /// Compares the ledger with Stripe's records, and fetches what is missing if asked to.
     ///
     /// # Errors
     /// As [`App::backfill`].
@@ -90,10 +92,10 @@ impl App {
         Ok(found)
     }
 
-    /// The daily comparison with Stripe's books, when it is due. True when it was done.
+    /// Runs the daily comparison with Stripe's records if it is due. Returns true if it ran.
     ///
     /// # Errors
-    /// When the database does not answer; that Stripe does not is kept as the result.
+    /// Fails if the database does not respond; a failed request to Stripe is stored as the result.
     pub async fn reconcile_daily(&self) -> Result<bool> {
         let snapshot = self.state.settings.current();
         let mut any = false;
@@ -104,7 +106,7 @@ impl App {
         Ok(any)
     }
 
-    /// What a comparison with the books of a source's account goes by.
+    /// The parameters of a comparison for a source's account.
     fn books<'a>(
         &'a self,
         snapshot: &settings::Snapshot,

@@ -1,6 +1,8 @@
-//! `clickstamp backfill`: what Stripe told while nobody listened.
-//! In: how many days back. Out: missed events stored and processed, and a line that says how many.
-//! Promise: running it twice changes nothing; a run that breaks off says so, and the next one goes on where it stopped.
+//! `clickstamp backfill`: fetches missed events from Stripe.
+//! Takes the number of days to go back; stores and processes missed events, and prints how many
+//! there were.
+//! Guarantees that a second run changes nothing, and that a run that was interrupted says so; the
+//! next one continues where it stopped.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,12 +17,12 @@ use crate::config::Config;
 use crate::stripe::ApiError;
 use crate::stripe::backfill::{Backfilled, EVENT_DAYS, Wanted};
 
-/// Stripe gave no answer that helps.
+/// The exit code if a request to Stripe failed.
 const NO_ANSWER: u8 = 2;
-/// Days of a run that does not say.
+/// The default number of days.
 const DEFAULT_DAYS: &str = "30";
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("backfill")
         .about("Fetch events that Stripe could not deliver, and process them like webhooks")
@@ -45,7 +47,7 @@ pub fn command() -> Command {
         .args(whose())
 }
 
-/// Arguments of every command that asks Stripe.
+/// Arguments of every command that calls Stripe.
 pub(crate) fn whose() -> [Arg; 3] {
     [
         Arg::new("source")
@@ -71,10 +73,10 @@ fn account(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("an account starts with acct_".to_owned()) }
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence for the operator: what is wrong with the database or the source.
+/// With a message for the operator: what is wrong with the database or the source.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let text = |name: &str| arguments.get_one::<String>(name).cloned().unwrap_or_default();
     let wanted = Wanted {
@@ -95,14 +97,14 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// How a command ends that Stripe gave no answer that helps: its own exit code.
+/// Prints the error of a failed request to Stripe, which has its own exit code.
 pub(crate) fn no_answer(done: Result<()>) -> Result<ExitCode> {
     let Err(error) = done else { return Ok(ExitCode::SUCCESS) };
     let Some(api) = error.downcast_ref::<ApiError>() else { return Err(error) };
     let mut told = std::io::stderr();
     writeln!(told, "clickstamp: {api}").context("could not print")?;
     if matches!(api, ApiError::NoAnswer(_)) {
-        writeln!(told, "Nothing is lost: run the command again, and it goes on from there.")
+        writeln!(told, "Nothing is lost: run the command again to continue.")
             .context("could not print")?;
     }
     Ok(ExitCode::from(NO_ANSWER))
@@ -111,7 +113,7 @@ pub(crate) fn no_answer(done: Result<()>) -> Result<ExitCode> {
 fn tell(wanted: &Wanted, done: &Backfilled) -> String {
     let mut said = String::new();
     if done.resumed {
-        said.push_str("Went on where an earlier run had stopped.\n");
+        said.push_str("Continued an earlier run.\n");
     }
     said.push_str(&format!("Stripe listed {} events", done.events));
     if wanted.days > EVENT_DAYS && !wanted.undelivered {

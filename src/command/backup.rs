@@ -1,6 +1,8 @@
-//! `clickstamp backup`: a copy of the database while the server runs.
-//! In: the SQLite file of this configuration. Out: one file, by default in `backups` of the data directory, and its name.
-//! Promise: the copy is whole and of one moment; nothing that is there is replaced.
+//! `clickstamp backup`: copies the database while the server runs.
+//! Takes the SQLite file of this configuration; writes one file, by default in `backups` of the
+//! data directory, and prints its name.
+//! Guarantees that the copy is complete and as of one moment, and that no existing file is
+//! replaced.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::store;
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("backup")
         .about("Copy the SQLite database into one file, also while the server runs")
@@ -27,10 +29,10 @@ pub fn command() -> Command {
         )
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// With a message for the operator.
 pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
     let Some(database) = config.database_url.expose().strip_prefix("sqlite://") else {
         bail!(
@@ -52,7 +54,7 @@ fn name(now: Timestamp) -> String {
     format!("clickstamp-{}.db", file_time(now))
 }
 
-/// `20260921T141320Z`: a time that can stand in a file's name and sorts.
+/// `20260921T141320Z`: a time for file names that sorts.
 pub(super) fn file_time(now: Timestamp) -> String {
     let text = now.to_rfc3339();
     let second = text.split(['.', '+', 'Z']).next().unwrap_or_default();

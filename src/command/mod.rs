@@ -1,5 +1,5 @@
-//! The subcommands beside `serve` and `demo`, a file each.
-//! In: what the command line says, and the configuration. Out: what people read, and an exit code.
+//! The subcommands except `serve` and `demo`, one file each.
+//! Takes the command line and the configuration; prints text for people, and returns an exit code.
 
 pub mod backfill;
 pub mod backup;

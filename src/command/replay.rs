@@ -1,6 +1,8 @@
-//! `clickstamp replay`: does the ledger still say what the events say?
-//! In: a range of days, or everything. Out: a table of what differs; corrected with `--apply`.
-//! Promise: without `--apply` nothing is written; with it nothing that was delivered is sent again.
+//! `clickstamp replay`: compares the ledger with what the stored events say.
+//! Takes a range of days, or everything; prints a table of differences, and corrects them with
+//! `--apply`.
+//! Guarantees that nothing is written without `--apply`, and that nothing that was delivered is
+//! sent again with it.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -17,10 +19,10 @@ use crate::config::Config;
 use crate::settings::Snapshot;
 use crate::stripe::replay::{Difference, Replayed, Wanted, What};
 
-/// Most lines of the table; `--json` prints all.
+/// Maximum number of lines of the table; `--json` prints all.
 const MAX_ROWS: usize = 200;
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("replay")
         .about("Rebuild the conversions from the raw events and visits, and print what differs")
@@ -37,7 +39,7 @@ pub fn command() -> Command {
 /// `--from` and `--to`, both days included.
 pub(crate) fn days() -> [Arg; 2] {
     let day =
-        |text: &str| text.parse::<Date>().map_err(|_| "a day looks like 2026-09-21".to_owned());
+        |text: &str| text.parse::<Date>().map_err(|_| "use a date such as 2026-09-21".to_owned());
     let arg = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name("DAY").value_parser(day).help(help)
     };
@@ -47,7 +49,7 @@ pub(crate) fn days() -> [Arg; 2] {
     ]
 }
 
-/// The range as instants: from the first day's start until the day after the last one starts.
+/// The range in time: from the start of the first day until the end of the last one.
 pub(crate) fn range(
     arguments: &ArgMatches,
     snapshot: &Snapshot,
@@ -68,10 +70,10 @@ pub(crate) fn range(
     Ok((from.map(start).transpose()?, after.map(start).transpose()?))
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// With a message for the operator.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let app = App::beside(config, Clock::system()).await?;
     let (from, until) = range(arguments, &app.state().settings.current())?;
@@ -101,7 +103,7 @@ fn tell(replayed: &Replayed) -> String {
         )),
     }
     if replayed.differences.is_empty() {
-        said.push_str("The ledger says the same.");
+        said.push_str("The ledger is the same.");
         return said;
     }
     let rows: Vec<[String; 5]> =
@@ -116,12 +118,12 @@ fn tell(replayed: &Replayed) -> String {
     ));
     let kept = replayed.differences.iter().any(|found| found.what == What::Unfounded);
     if replayed.applied && kept {
-        said.push_str(" What no event makes was removed, unless a destination had heard of it.");
+        said.push_str(" Conversions that no event creates were removed, unless one of their deliveries was attempted.");
     }
     said
 }
 
-/// A line per field that differs; a conversion that only one side has is told in one.
+/// One line per differing field; a conversion that exists on one side only gets one line.
 fn rows(found: &Difference) -> Vec<[String; 5]> {
     let id = found.conversion_id.clone().unwrap_or_else(|| "–".to_owned());
     let row = |field: &str, here: &str, rebuilt: &str| {

@@ -1,6 +1,8 @@
-//! `clickstamp restore`: puts a backup into the place of the SQLite database.
-//! Takes a copy that `clickstamp backup` made, and a yes. Returns what the copy holds, and where the replaced files are.
-//! Guarantees that a damaged or unknown copy changes nothing, that no file is deleted, and that a running server is not touched.
+//! `clickstamp restore`: replaces the SQLite database with a backup.
+//! Takes a copy that `clickstamp backup` made, and a confirmation; prints what the copy contains,
+//! and where the replaced files are.
+//! Guarantees that a damaged or unknown copy changes nothing, that no file is deleted, and that a
+//! running server is not touched.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::store::{Counted, Staged};
 
-/// What a person knows an installation by.
+/// Rows by which people recognize an installation.
 const COUNTED: &[Counted] = &[
     Counted { noun: "visits", of: "visits", at: "received_at_ms" },
     Counted { noun: "Stripe events", of: "stripe_events", at: "received_at_ms" },
@@ -21,7 +23,7 @@ const COUNTED: &[Counted] = &[
     Counted { noun: "deliveries", of: "deliveries", at: "created_at_ms" },
 ];
 
-/// How it is called.
+/// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("restore")
         .about("Put a backup into the place of the SQLite database, while the server is stopped")
@@ -44,10 +46,10 @@ pub fn command() -> Command {
         )
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// With a message for the operator.
 pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
     let Some(database) = config.database_url.expose().strip_prefix("sqlite://") else {
         bail!(

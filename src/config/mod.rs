@@ -1,6 +1,7 @@
-//! Configuration: every variable, its default, its check.
-//! In: flags, environment, a file (in this order of precedence). Out: one `Config`, or one message that names every bad value.
-//! Promise: nothing else reads the environment, and no secret is ever printed.
+//! Configuration: every variable, its default and its validation.
+//! Takes flags, environment and a file (in this order of precedence); returns one `Config`, or one
+//! message that lists every invalid value.
+//! Guarantees that nothing else reads the environment, and that no secret is ever printed.
 
 mod parse;
 mod reader;
@@ -34,7 +35,7 @@ impl Secret {
         &self.0
     }
 
-    /// Its last four characters, by which its owner tells it from another one.
+    /// Its last four characters, by which users recognize it.
     pub fn tail(&self) -> &str {
         let start = self.0.char_indices().rev().nth(3).map_or(0, |(start, _)| start);
         &self.0[start..]
@@ -50,84 +51,86 @@ impl fmt::Debug for Secret {
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// An address and port; port 0 takes a free one.
+    /// An address and port; port 0 uses a free one.
     Tcp(SocketAddr),
     /// A socket in the file system.
     Unix(PathBuf),
 }
 
-/// Form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines, one object a line.
+    /// JSON, one object per line.
     Json,
 }
 
-/// Everything the operator decides. What users change in the dashboard is a record in `settings` instead.
+/// Everything that the operator decides. What users change in the dashboard is a record in
+/// `settings` instead.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the server listens.
     pub listen: Listen,
     /// Directory of the SQLite file.
     pub data_dir: PathBuf,
-    /// `sqlite://…` or `postgres://…`; may hold a password.
+    /// `sqlite://…` or `postgres://…`; may contain a password.
     pub database_url: Secret,
-    /// Most connections to PostgreSQL; a SQLite file has its own few.
+    /// Maximum number of connections to PostgreSQL. For a SQLite file it is fixed.
     pub database_connections: u32,
-    /// How browsers reach us, without a trailing slash; `None` means: as each request says.
+    /// The URL under which browsers reach this server, without a trailing slash; `None` takes it
+    /// from each request.
     pub public_url: Option<Url>,
-    /// The first user's address and password.
+    /// The first user's email address and password.
     pub admin: Option<(String, Secret)>,
-    /// Bearer token with read and retry rights.
+    /// Bearer token for reading and resending.
     pub api_token: Option<Secret>,
-    /// Signing secrets of source `main`; empty when the dashboard sets them.
+    /// Signing secrets of source `main`; empty if the dashboard sets them.
     pub stripe_webhook_secrets: Vec<Secret>,
-    /// Restricted key of Stripe's API, for backfill, reconciliation and thin events.
+    /// Restricted API key for Stripe, for backfill, reconciliation and thin events.
     pub stripe_api_key: Option<Secret>,
-    /// Where Stripe's API is.
+    /// The URL of Stripe's API.
     pub stripe_api_base: Url,
     /// URL of destination `anytrack`.
     pub anytrack_url: Option<Secret>,
-    /// Pauses between attempts: n pauses, n+1 attempts.
+    /// The retry schedule: n pauses make n+1 attempts.
     pub retry_schedule: Vec<Duration>,
-    /// Deliveries per second and destination; 0 is no limit.
+    /// Deliveries per second and destination; 0 means no limit.
     pub delivery_rate: u32,
-    /// Visits per minute and address; 0 is no limit.
+    /// Visits per minute and address; 0 means no limit.
     pub visit_rate: u32,
-    /// The longest an ordered stop may take.
+    /// Time limit of an orderly stop.
     pub stop_timeout: Duration,
-    /// Networks whose forwarded headers are believed.
+    /// Networks of proxies whose forwarded headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether deliveries may go to loopback and private addresses.
+    /// True if deliveries may go to loopback and private addresses.
     pub allow_private_destinations: bool,
-    /// Certificates in PEM form that a mail server's may be signed by, beside the system's.
+    /// Certificates (PEM) of authorities to trust for mail servers, in addition to the system's.
     pub smtp_ca: Option<String>,
-    /// Whether `/metrics` is served, to whoever has the API token.
+    /// True if `/metrics` is served, which requires the API token.
     pub serves_metrics: bool,
-    /// Days after which visits that led to nothing go; `None` keeps them.
+    /// Days after which visits without a conversion are deleted; `None` keeps them.
     pub retention_days: Option<u32>,
     /// Tracing filter.
     pub log: String,
-    /// Form of the log.
+    /// The format of the log.
     pub log_format: LogFormat,
 }
 
-/// Every fault of a configuration, for one message.
+/// All errors of a configuration, as one message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigFaults(pub Vec<String>);
 
 impl fmt::Display for ConfigFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is not right:")?;
+        write!(f, "the configuration is invalid:")?;
         self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
 }
 
 impl std::error::Error for ConfigFaults {}
 
-/// Where values come from; earlier beats later. Keys are variable names.
+/// The sources of values; an earlier one wins. Keys are variable names.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Command line.
@@ -139,10 +142,11 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The process's environment; only variables of ours.
+    /// The process's environment, limited to our variables.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn environment() -> BTreeMap<String, String> {
-        // Variables may hold any bytes. In ours, what is not UTF-8 is replaced, and refused where it names a file.
+        // Variables may contain any bytes. Invalid UTF-8 in ours is replaced, and rejected where it
+        // names a file.
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         std::env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
@@ -150,10 +154,12 @@ impl Sources {
             .collect()
     }
 
-    /// Reads a TOML file of `name = "value"` lines (`data_dir = "/var/lib/clickstamp"`); lists become comma-separated text.
+    /// Reads a TOML file of `name = "value"` lines (`data_dir = "/var/lib/clickstamp"`); lists
+    /// become comma-separated text.
     ///
     /// # Errors
-    /// Names the line that is no TOML, or the value that is neither text, number, flag nor a list of text.
+    /// Names the line that is not TOML, or the value that is not a text, number, flag or list of
+    /// texts.
     pub fn parse_file(text: &str) -> Result<BTreeMap<String, String>, String> {
         let table = text.parse::<toml::Table>().map_err(|error| error.to_string())?;
         table
@@ -162,7 +168,7 @@ impl Sources {
             .collect()
     }
 
-    /// Where this machine keeps what need not last (`TMPDIR`).
+    /// The machine's directory for temporary files (`TMPDIR`).
     pub fn temporary_directory() -> PathBuf {
         std::env::temp_dir()
     }
@@ -198,10 +204,11 @@ fn text_of(key: &str, value: toml::Value) -> Result<String, String> {
 }
 
 impl Config {
-    /// Reads and checks everything. `read_file` opens the file a `NAME_FILE` variable points at.
+    /// Reads and validates everything. `read_file` reads the file that a `NAME_FILE` variable
+    /// names.
     ///
     /// # Errors
-    /// All faults at once; values of secrets are not repeated in them.
+    /// All errors at once; they do not contain the values of secrets.
     pub fn read(
         sources: &Sources,
         read_file: impl Fn(&str) -> std::io::Result<String>,

@@ -1,5 +1,5 @@
-//! What a text of a setting means.
-//! In: text. Out: the value, or nothing where it means none. Pure.
+//! Parses the texts of settings.
+//! Takes a text; returns the value, or nothing if it is invalid. Pure.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,23 +11,22 @@ use url::Url;
 
 use super::{Listen, LogFormat, Secret};
 
-/// Reads one to four signing secrets, comma-separated. Blanks and repeats are dropped.
+/// Reads one to four signing secrets, comma-separated. Spaces and repeats are ignored.
 ///
 /// # Errors
-/// A sentence for the owner: an API key instead of a secret, or too many. The value is not repeated.
+/// A sentence for users: an API key instead of a secret, or too many. It does not contain the
+/// value.
 pub fn parse_webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
     let mut secrets: Vec<Secret> = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         if let Some(kind) = ["sk_", "rk_", "pk_"].into_iter().find(|kind| part.starts_with(kind)) {
             return Err(format!(
-                "That was an API key: it started with {kind}. The signing secret starts with whsec_ and stands on the \
+                "That was an API key: it started with {kind}. The signing secret starts with whsec_ and is on the \
                  endpoint's own page in Stripe."
             ));
         }
         if !part.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(
-                "A signing secret has no blanks or letters outside ASCII inside.".to_owned()
-            );
+            return Err("A signing secret contains no spaces and only ASCII characters.".to_owned());
         }
         if !secrets.iter().any(|known| known.expose() == part) {
             secrets.push(Secret::new(part));
@@ -39,10 +38,10 @@ pub fn parse_webhook_secrets(text: &str) -> Result<Vec<Secret>, String> {
     Ok(secrets)
 }
 
-/// A key of Stripe's API.
+/// Validates an API key for Stripe.
 ///
 /// # Errors
-/// What is wrong with it, for a sentence that begins with its name. The value is not repeated.
+/// What is wrong with it, for a sentence that begins with its name. It does not contain the value.
 pub fn parse_api_key(text: &str) -> Result<Secret, &'static str> {
     const STARTS: [&str; 4] = ["rk_live_", "rk_test_", "sk_live_", "sk_test_"];
     if text.starts_with("whsec_") {
@@ -96,7 +95,7 @@ pub(super) fn parse_schedule(text: &str) -> Option<Vec<Duration>> {
     (pauses.len() <= 50).then_some(pauses)
 }
 
-/// One time from a second to ten minutes.
+/// Reads one duration from a second to ten minutes.
 pub(super) fn parse_stop_timeout(text: &str) -> Option<Duration> {
     let range = Duration::from_secs(1)..=Duration::from_secs(600);
     parse_duration(text.trim()).filter(|timeout| range.contains(timeout))

@@ -1,6 +1,6 @@
-//! Reads every setting and notes every fault.
-//! In: where values come from. Out: a configuration, worth something only when no fault was noted.
-//! Promise: all faults are found in one go, and none repeats a secret.
+//! Reads every setting and collects every error.
+//! Takes the sources of values; returns a configuration, which is valid only if there was no error.
+//! Guarantees that all errors are found in one go, and that none contains a secret.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -29,13 +29,14 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             || known(name).is_some()
             || known(base).is_some_and(|v| v.is_secret);
         if !fits {
-            tracing::warn!(variable = name, "there is no such setting; it is ignored");
+            tracing::warn!(variable = name, "unknown setting; it is ignored");
         }
     }
 
     pub(super) fn config(&mut self) -> Config {
         let data_dir = PathBuf::from(self.text("CLICKSTAMP_DATA_DIR"));
-        // What the environment's bytes were replaced by; a directory of another name must not be made.
+        // Invalid UTF-8 in the environment was replaced; never create a directory under another
+        // name.
         for name in ["CLICKSTAMP_DATA_DIR", "CLICKSTAMP_DATABASE_URL"] {
             if self.value(name).is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER)) {
                 self.refuse(name, "it is not UTF-8; choose a directory with another name");
@@ -118,7 +119,8 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         }
     }
 
-    /// The value as set, from a file for `NAME_FILE`, or the default; `None` when that is empty.
+    /// The configured value, read from a file for `NAME_FILE`, or the default; `None` if that is
+    /// empty.
     fn value(&mut self, name: &str) -> Option<String> {
         let variable =
             VARIABLES.iter().find(|variable| variable.name == name).expect("a known name");
@@ -171,7 +173,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         const NAME: &str = "CLICKSTAMP_METRICS";
         let serves = self.flag(NAME);
         if serves && self.value("CLICKSTAMP_API_TOKEN").is_none() {
-            self.refuse(NAME, "set CLICKSTAMP_API_TOKEN too: whoever asks must send it");
+            self.refuse(NAME, "set CLICKSTAMP_API_TOKEN too: requests must send it");
         }
         serves
     }
@@ -206,7 +208,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             .as_deref()
             .is_some_and(|email| !email.contains('@') || email.contains(char::is_whitespace))
         {
-            self.refuse("CLICKSTAMP_ADMIN_EMAIL", "it is not an e-mail address");
+            self.refuse("CLICKSTAMP_ADMIN_EMAIL", "it is not an email address");
         }
         match (email, password) {
             (Some(_), Some(password)) if password.chars().count() < 10 => {

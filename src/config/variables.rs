@@ -6,8 +6,8 @@ use super::Sources;
 
 /// One setting, as docs/reference.md, `--help` and `clickstamp config` describe it.
 pub struct Variable {
-    /// Name in the environment. The flag is the same without the prefix: `CLICKSTAMP_DATA_DIR` → `--data-dir`;
-    /// in the file it is `data_dir`.
+    /// Name in the environment. The flag is the same without the prefix: `CLICKSTAMP_DATA_DIR` →
+    /// `--data-dir`; in the file it is `data_dir`.
     pub name: &'static str,
     /// Text used when nobody sets it; empty for "not set".
     pub default: &'static str,
@@ -112,7 +112,8 @@ pub const VARIABLES: &[Variable] = &[
     plain("CLICKSTAMP_LOG_FORMAT", "text", "text or json"),
 ];
 
-/// Every setting with its effective value and where it came from; secrets masked. For `clickstamp config`.
+/// Every setting with its effective value and where it came from; secrets masked. For `clickstamp
+/// config`.
 pub fn describe(sources: &Sources) -> Vec<(&'static str, String, &'static str)> {
     let describe = |variable: &'static Variable| {
         let file_name = format!("{}_FILE", variable.name);

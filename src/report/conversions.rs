@@ -1,6 +1,6 @@
-//! The list of conversions.
-//! In: a filter, a cursor. Out: a page of conversions, newest first, each with its touches and what became of its deliveries.
-//! Promise: a page costs a fixed number of statements, not one per row.
+//! Lists of conversions. Takes a filter and a cursor; returns a page of conversions, newest first,
+//! each with its touchpoints and a summary of its deliveries.
+//! Guarantees that a page costs a fixed number of statements, not one per row.
 
 use std::collections::HashMap;
 
@@ -16,36 +16,37 @@ use crate::domain::{
 use crate::money::Money;
 use crate::store::{Row, Store, sql};
 
-/// Which conversions; `None` everywhere lists all.
+/// Selects conversions; `None` in every field lists all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConversionFilter {
-    /// `site_…`; `None` lists all sites, which asks once per site.
+    /// `site_…`; `None` lists all sites, with one query per site.
     pub(crate) site_id: Option<String>,
-    /// Live or test.
+    /// Live or test mode.
     pub(crate) livemode: Option<bool>,
-    /// Whether it has a visit.
+    /// Matched or unmatched.
     pub(crate) match_state: Option<MatchState>,
     /// Why unmatched.
     pub(crate) reason: Option<UnmatchedReason>,
     /// Conversions with at least one delivery in this state.
     pub(crate) delivery_state: Option<DeliveryState>,
-    /// What has become of the payment.
+    /// The status of the payment.
     pub(crate) status: Option<ConversionStatus>,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: Option<String>,
-    /// Conversions with at least one delivery to this destination, in the state above where one is named.
+    /// Conversions with at least one delivery to this destination; if a state is given, in that
+    /// state.
     pub(crate) destination_id: Option<String>,
-    /// True lists only what numbers count: paid ones.
+    /// True lists only what counts in numbers: paid conversions.
     pub(crate) only_paid: bool,
-    /// Beginning of an e-mail address, a transaction ID, a click ID, a reference, or a conversion's ID.
+    /// Prefix of an email address, a transaction ID, a click ID, a reference, or a conversion's ID.
     pub(crate) search: Option<String>,
-    /// Those that occurred at or after this.
+    /// Conversions that occurred at or after this time.
     pub(crate) from: Option<Timestamp>,
-    /// Those that occurred before this.
+    /// Conversions that occurred before this time.
     pub(crate) to: Option<Timestamp>,
 }
 
-/// One conversion as lists show it: every column but the payment's JSON.
+/// A conversion as lists show it: every column except the payment's JSON.
 #[derive(Clone, Debug)]
 pub(crate) struct ConversionRow {
     /// `cnv_…`.
@@ -54,67 +55,67 @@ pub(crate) struct ConversionRow {
     pub(crate) site_id: String,
     /// `src_…`.
     pub(crate) source_id: String,
-    /// Live or test.
+    /// Live or test mode.
     pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: ConversionKind,
-    /// What has become of the payment.
+    /// The status of the payment.
     pub(crate) status: ConversionStatus,
     /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// When it was paid; `None` does not count in numbers.
     pub(crate) paid_at: Option<Timestamp>,
-    /// What was paid; `None` where no event told.
+    /// The amount paid; `None` if no event stated it.
     pub(crate) amount: Option<Money>,
-    /// What was given back.
+    /// The refunded amount.
     pub(crate) refunded: Option<Money>,
-    /// What open disputes withhold.
+    /// The amount that open disputes withhold.
     pub(crate) disputed: Option<Money>,
-    /// What lost disputes took.
+    /// The amount that lost disputes took.
     pub(crate) lost: Option<Money>,
-    /// What destinations know it by.
+    /// The transaction ID that destinations receive.
     pub(crate) transaction_id: String,
-    /// What Stripe brought back.
+    /// The reference that Stripe returned.
     pub(crate) client_reference_id: Option<String>,
-    /// The buyer's address.
+    /// The buyer's email address.
     pub(crate) email: Option<String>,
     /// What was bought.
     pub(crate) description: Option<String>,
-    /// Whether it has a visit.
+    /// Matched or unmatched.
     pub(crate) match_state: MatchState,
-    /// The rule that matched.
+    /// The rule that found the visit.
     pub(crate) match_by: Option<MatchRule>,
-    /// Why unmatched.
+    /// Why it is unmatched.
     pub(crate) match_reason: Option<UnmatchedReason>,
-    /// Of the visit it is matched to.
+    /// The click ID of the visit that it is matched to.
     pub(crate) click_id: Option<String>,
-    /// Another conversion of the same customer, amount and day, of which this may be the receipt.
+    /// Another conversion of the same customer, amount and day; this one may be its receipt.
     pub(crate) may_repeat: Option<String>,
-    /// The custom source that reported it; none for Stripe's.
+    /// The postback source that reported it; `None` for Stripe's.
     pub(crate) reported_by: Option<String>,
-    /// When we first heard of it.
+    /// When we first received an event of it.
     pub(crate) recorded_at: Timestamp,
-    /// The visitor's way, first touch first.
+    /// The customer journey, first touch first.
     pub(crate) touches: Vec<Touch>,
-    /// One per destination and message, oldest first.
+    /// One for each destination and message, oldest first.
     pub(crate) deliveries: Vec<DeliverySummary>,
 }
 
 impl ConversionRow {
-    /// The touch that gets the credit.
+    /// The touchpoint that gets the credit.
     pub(crate) fn last_touch(&self) -> Option<&Touch> {
         self.touches.iter().find(|touch| touch.is_last)
     }
 }
 
-/// One step of a visitor's way.
+/// One touchpoint of a customer journey.
 #[derive(Clone, Debug)]
 pub(crate) struct Touch {
-    /// True for the one that gets the credit.
+    /// True for the touchpoint that gets the credit.
     pub(crate) is_last: bool,
     /// `ck_…`.
     pub(crate) click_id: String,
-    /// When.
+    /// When the visit began.
     pub(crate) at: Timestamp,
     /// Kind of traffic.
     pub(crate) channel: String,
@@ -124,34 +125,34 @@ pub(crate) struct Touch {
     pub(crate) medium: Option<String>,
     /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The path of the page.
+    /// The path of the landing page.
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
 }
 
-/// What became of one delivery.
+/// The state of a delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliverySummary {
     /// `dlv_…`.
     pub(crate) id: String,
-    /// Its short name.
+    /// The destination's short name.
     pub(crate) destination_key: String,
-    /// What people call it.
+    /// The destination's name.
     pub(crate) destination_name: String,
     /// Its state.
     pub(crate) state: DeliveryState,
     /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Tries so far.
+    /// Number of attempts.
     pub(crate) attempts: i64,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
-    /// When the next try may start; meaningful while pending.
+    /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
 }
 
-/// What every reader of conversions selects: all but the payment's JSON.
+/// The columns that every query of conversions selects: all except the payment's JSON.
 const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
                 match_reason, click_id, recorded_at_ms,
@@ -167,10 +168,10 @@ const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status
                      end as may_repeat
                from conversions c";
 
-/// A page of conversions, newest first; `limit` is held between 1 and 200.
+/// A page of conversions, newest first; `limit` is clamped to 1–200.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn conversions(
     store: &Store,
     filter: &ConversionFilter,
@@ -195,14 +196,14 @@ pub(crate) async fn conversions(
 /// One conversion as lists show it.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
     let found = sql(CONVERSIONS)
         .then("where id = :id")
         .set("id", id)
         .fetch_optional(store.pool())
         .await
-        .context("could not find a conversion")?;
+        .context("could not read a conversion")?;
     let Some(found) = found else { return Ok(None) };
     let mut rows = [read_conversion(&found)?];
     add_touches_and_deliveries(store, &mut rows).await?;
@@ -219,7 +220,7 @@ async fn site_ids(store: &Store, only: Option<&str>) -> Result<Vec<String>> {
     Ok(ids.into_iter().map(|(id,)| id).collect())
 }
 
-/// What a search looks at: whole IDs of conversions, the beginnings of everything else.
+/// The condition of a search: a whole conversion ID, or the prefix of anything else.
 const FOUND_BY: &str = "(substr(lower(email), 1, length(:search)) = lower(:search)
     or substr(transaction_id, 1, length(:search)) = :search
     or substr(client_reference_id, 1, length(:search)) = :search
@@ -317,7 +318,7 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         .set_list("ids", &ids, FIFTY)
         .fetch_all(store.pool())
         .await
-        .context("could not list touches")?;
+        .context("could not list touchpoints")?;
         let mut touches_of = HashMap::<String, Vec<Touch>>::new();
         for row in &touches {
             touches_of.entry(row.get("conversion_id")?).or_default().push(read_touch(row)?);

@@ -1,6 +1,7 @@
-//! What destinations were told, and what they are still owed.
-//! In: a filter, a cursor. Out: pages of deliveries, one delivery with every attempt, sums per destination.
-//! Promise: what is owed, held or given up is never missing from the sums, however old it is.
+//! Deliveries to destinations. Takes a filter and a cursor; returns pages of deliveries, one
+//! delivery with every attempt, or sums per destination.
+//! Guarantees that pending, paused and failed deliveries are always part of the sums, however old
+//! they are.
 
 use anyhow::{Context as _, Result};
 
@@ -11,60 +12,60 @@ use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, Word as _};
 use crate::money::{Money, Totals};
 use crate::store::{Row, Store, sql};
 
-/// Most deliveries whose money is summed while somebody waits for a page.
+/// Maximum number of deliveries whose money is summed for a page.
 const MAX_SUMMED: i64 = 10_000;
 
-/// Which deliveries; `None` everywhere lists all.
+/// Selects deliveries; `None` in every field lists all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeliveryFilter {
-    /// Those of a site's destinations.
+    /// Deliveries to destinations of this site.
     pub(crate) site_id: Option<String>,
     /// `dst_…`.
     pub(crate) destination_id: Option<String>,
-    /// Those in this state.
+    /// Deliveries in this state.
     pub(crate) state: Option<DeliveryState>,
-    /// Those that failed or were skipped for this reason.
+    /// Deliveries that failed or were skipped for this reason.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Those of live or of test conversions.
+    /// Deliveries of live or of test conversions.
     pub(crate) livemode: Option<bool>,
 }
 
-/// One delivery as lists show it.
+/// A delivery as lists show it.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliveryRow {
     /// `dlv_…`.
     pub(crate) id: String,
-    /// Its short name.
+    /// The destination's short name.
     pub(crate) destination_key: String,
-    /// What people call it.
+    /// The destination's name.
     pub(crate) destination_name: String,
-    /// Since when the destination takes nothing and is only probed.
+    /// Since when the destination's circuit breaker is open, so that only probes are sent.
     pub(crate) down_since: Option<Timestamp>,
     /// `anytrack`, `webhook`, …
     pub(crate) destination_kind: String,
     /// `cnv_…`.
     pub(crate) conversion_id: String,
-    /// The destination's name for it.
+    /// The event's name at the destination.
     pub(crate) event_name: String,
-    /// What the destination knows the conversion by.
+    /// The transaction ID that the destination receives.
     pub(crate) transaction_id: String,
     /// Its state.
     pub(crate) state: DeliveryState,
     /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Tries so far.
+    /// Number of attempts.
     pub(crate) attempts: i64,
-    /// When the next try may start; meaningful while pending.
+    /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
-    /// What went wrong last.
+    /// The last error.
     pub(crate) last_error: Option<String>,
-    /// Since when it is owed.
+    /// When it was queued.
     pub(crate) created_at: Timestamp,
     /// When it ended.
     pub(crate) settled_at: Option<Timestamp>,
-    /// When it is given up if it was not accepted until then; meaningful while pending or held.
+    /// When it fails if it was not accepted until then; meaningful while pending or paused.
     pub(crate) expires_at: Option<Timestamp>,
     /// The conversion's amount.
     pub(crate) amount: Option<Money>,
@@ -72,41 +73,41 @@ pub(crate) struct DeliveryRow {
     pub(crate) livemode: bool,
 }
 
-/// One delivery with everything that was said.
+/// One delivery with all its attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
-    /// As lists show it.
+    /// The row of lists.
     pub(crate) row: DeliveryRow,
-    /// The frozen body, byte for byte.
+    /// The body that was sent, byte for byte.
     pub(crate) request: String,
-    /// Of the body; `query` for one that stands in the URL.
+    /// The content type of the body; `query` if it is sent in the URL.
     pub(crate) content_type: String,
-    /// The body before it was made anew.
+    /// The body before the message was rebuilt.
     pub(crate) earlier: Option<String>,
-    /// Every try, oldest first.
+    /// Every attempt, oldest first.
     pub(crate) tries: Vec<Attempt>,
 }
 
-/// One try.
+/// One attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     /// 1 is the first.
     pub(crate) n: i64,
-    /// When it began.
+    /// When it started.
     pub(crate) started_at: Timestamp,
-    /// How long it took; `None` when it never ended.
+    /// How long it took; `None` if it never ended.
     pub(crate) took_ms: Option<i64>,
-    /// How it ended; `None` if the program stopped before that was recorded.
+    /// Its outcome; `None` if the program stopped before it was recorded.
     pub(crate) outcome: Option<AttemptOutcome>,
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub(crate) status: Option<i64>,
-    /// The beginning of the answer.
+    /// The beginning of the response.
     pub(crate) answer: Option<String>,
-    /// What went wrong.
+    /// The error.
     pub(crate) error: Option<String>,
 }
 
-/// Everything one destination was ever told, in numbers.
+/// Sums of all deliveries to one destination.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DestinationTotals {
     /// `dst_…`.
@@ -115,19 +116,20 @@ pub(crate) struct DestinationTotals {
     pub(crate) accepted: i64,
     /// Pending: due now or later.
     pub(crate) owed: i64,
-    /// Money of the conversions whose deliveries are owed, each counted once; empty where these are more than ten thousand.
+    /// Money of the conversions with pending deliveries, each counted once; empty if there are more
+    /// than ten thousand.
     pub(crate) owed_money: Totals,
-    /// Given up.
+    /// Failed.
     pub(crate) given_up: i64,
-    /// The same of those that were given up.
+    /// The same for failed deliveries.
     pub(crate) given_up_money: Totals,
     /// Waiting because the destination is disabled.
     pub(crate) held: i64,
-    /// Not sent on purpose.
+    /// Skipped.
     pub(crate) skipped: i64,
     /// The latest acceptance among its newest hundred deliveries.
     pub(crate) last_accepted_at: Option<Timestamp>,
-    /// Since when the oldest owed one waits.
+    /// When the oldest pending one was queued.
     pub(crate) oldest_owed_at: Option<Timestamp>,
 }
 
@@ -136,7 +138,7 @@ const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destinat
             d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
             d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
             c.amount_minor, c.currency, c.livemode";
-/// What [`COLUMNS`] names.
+/// The tables of [`COLUMNS`].
 const TABLES: &str = "from deliveries d
        join destinations t on t.id = d.destination_id
        left join breakers b on b.destination_id = d.destination_id
@@ -144,10 +146,10 @@ const TABLES: &str = "from deliveries d
 /// The additional columns of one delivery.
 const REQUEST: &str = ", d.request, d.content_type, d.earlier_request";
 
-/// A page of deliveries, newest first; `limit` is held between 1 and 200.
+/// A page of deliveries, newest first; `limit` is clamped to 1–200.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn deliveries(
     store: &Store,
     filter: &DeliveryFilter,
@@ -180,7 +182,7 @@ pub(crate) async fn deliveries(
 /// One delivery with every attempt.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
     let mut found = with_attempts(
         store,
@@ -191,7 +193,7 @@ pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>
             .set("id", id)
             .fetch_all(store.pool())
             .await
-            .context("could not find a delivery")?,
+            .context("could not read a delivery")?,
     )
     .await?;
     Ok(found.pop())
@@ -216,7 +218,7 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
     .await
 }
 
-/// Reads whole deliveries; there are only as many as a conversion has, so their attempts are fetched one by one.
+/// Reads deliveries with their attempts, one query each: a conversion has few deliveries.
 async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -240,10 +242,10 @@ async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
     Ok(found)
 }
 
-/// One entry per destination of a site that was ever owed anything.
+/// One entry for each destination of a site that has deliveries.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn destination_totals(
     store: &Store,
     site_id: &str,
@@ -274,13 +276,13 @@ async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationT
         .set("destination_id", &destination_id)
         .all(store.pool())
         .await
-        .context("could not count what a destination is owed")?;
+        .context("could not count a destination's pending deliveries")?;
     let (accepted, skipped): (i64, i64) = sql("select (select count(*) from deliveries where state = 'delivered' and destination_id = :destination_id),
                 (select count(*) from deliveries where state = 'skipped' and destination_id = :destination_id)")
     .set("destination_id", &destination_id)
     .one(store.pool())
     .await
-    .context("could not count what a destination was told")?;
+    .context("could not count a destination's deliveries")?;
     let last_accepted_at = last_accepted_at(store, &destination_id).await?;
     let mut totals =
         DestinationTotals { accepted, skipped, last_accepted_at, ..DestinationTotals::default() };
@@ -303,8 +305,8 @@ async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationT
     Ok(DestinationTotals { destination_id, ..totals })
 }
 
-/// Money of what is owed or given up, unless that is too many to sum for a page. The inner grouping makes a conversion with two messages
-/// count once.
+/// Money of pending or failed deliveries, unless there are too many to sum for a page. The inner
+/// grouping counts a conversion with two messages once.
 async fn unsettled_money(
     store: &Store,
     destination_id: &str,
@@ -326,7 +328,7 @@ async fn unsettled_money(
     .set("state", state)
     .all(store.pool())
     .await
-    .context("could not sum what a destination is owed")?;
+    .context("could not sum a destination's deliveries")?;
     for (currency, minor) in sums {
         add(&mut money, minor, currency.as_deref());
     }
@@ -343,7 +345,7 @@ async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<
     .set("destination_id", destination_id)
     .value(store.pool())
     .await
-    .context("could not find a destination's last acceptance")?;
+    .context("could not read a destination's last acceptance")?;
     Ok(last.map(Timestamp::from_ms))
 }
 

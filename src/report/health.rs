@@ -1,6 +1,7 @@
-//! Is everything alive? Asked by every page, so it must be cheap.
-//! In: a scope. Out: when the tag and Stripe were last heard, what waits, what is owed.
-//! Promise: each statement reads the end of an index or a few rows of a partial one, however large the tables are.
+//! Signs of life. Takes a scope; returns when the tag and Stripe last sent something, and how many
+//! events and deliveries wait.
+//! Guarantees that each statement reads the end of an index or a few rows of a partial one, because
+//! every page shows them.
 
 use anyhow::{Context as _, Result};
 
@@ -11,35 +12,36 @@ use crate::domain::DeliveryState;
 use crate::ids;
 use crate::store::{Store, sql};
 
-/// Signs of life.
+/// Signs of life of a site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// The newest visit that is no bot's: exact for a new click ID, to the quarter hour for a returning one.
+    /// The newest visit that is not a bot's: exact for a new click ID, to the quarter hour for a
+    /// returning one.
     pub(crate) last_visit_at: Option<Timestamp>,
-    /// While no visit was counted: the host of one that came from a page none of the site's.
+    /// If no visit was counted: the host of a visit whose page is not one of the site's.
     pub(crate) unknown_host: Option<String>,
     /// The newest Stripe event of the mode.
     pub(crate) last_event_at: Option<Timestamp>,
-    /// Events not processed yet, of both modes.
+    /// Events that are not processed yet, of both modes.
     pub(crate) events_waiting: i64,
-    /// Stripe's events, of both modes, and this site's pages' that need a person.
+    /// Failed events: Stripe's of both modes, and this site's page events.
     pub(crate) events_failed: i64,
-    /// Stripe's events that do not fit their endpoint and wait for the owner.
+    /// Stripe events that their endpoint should not have received, and that wait for a user.
     pub(crate) events_held: i64,
-    /// Deliveries to this site's destinations that are due now or later.
+    /// Pending deliveries to this site's destinations, due now or later.
     pub(crate) deliveries_owed: i64,
-    /// Since when the oldest of them waits.
+    /// When the oldest of them was queued.
     pub(crate) oldest_owed_at: Option<Timestamp>,
-    /// Deliveries that were given up.
+    /// Failed deliveries.
     pub(crate) deliveries_given_up: i64,
     /// Deliveries that wait because their destination is disabled.
     pub(crate) deliveries_held: i64,
 }
 
-/// Signs of life of a site.
+/// Reads the signs of life of a site.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let waiting: i64 = sql("select count(*) from stripe_events where state = 'received'")
         .value(store.pool())
@@ -64,7 +66,7 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         .set("site_id", &scope.site_id)
         .all(store.pool())
         .await
-        .context("could not count what is owed")?;
+        .context("could not count pending deliveries")?;
 
     let last_visit_at = last_visit_at(store, &scope.site_id).await?;
     let unknown_host = match last_visit_at {
@@ -96,10 +98,10 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     Ok(health)
 }
 
-/// When the tag, and Stripe in the mode, were last heard.
+/// When the tag, and Stripe in the mode, last sent something.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn last_seen(
     store: &Store,
     scope: &Scope,
@@ -115,17 +117,18 @@ async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>
           limit 1")
     .set("site_id", &scope.site_id)
     .set("livemode", scope.livemode)
-    .set("after_all_ids", AFTER_ALL_IDS) // Without a bound on the key, or with a bare source, SQLite reads every event and sorts.
+    .set("after_all_ids", AFTER_ALL_IDS) // Without this bound, SQLite reads every event and sorts.
     .optional(store.pool())
     .await
-    .context("could not find the last event")?;
+    .context("could not read the last event")?;
     Ok(last.map(|(ms,)| Timestamp::from_ms(ms)))
 }
 
-/// When the site's first visit was counted, to the quarter hour: before it there is nothing to compare with.
+/// When the site's first visit was counted, to the quarter hour; there is no earlier time to
+/// compare with.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
     let first: Option<i64> = sql("select min(quarter)
            from (select min(quarter) as quarter
@@ -140,11 +143,12 @@ pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Time
     .set("site_id", &scope.site_id)
     .value(store.pool())
     .await
-    .context("could not find the first counted visit")?;
+    .context("could not read the first counted visit")?;
     Ok(first.map(|quarter| Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS))))
 }
 
-/// The host of the newest visit, when nothing was ever counted: its page is none that the owner named.
+/// The host of the newest visit if no visit was ever counted: its page's host is not one of the
+/// site's.
 async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
     let newest: Option<(Option<String>,)> = sql("select landing_host
            from visits
@@ -155,13 +159,14 @@ async fn unknown_host(store: &Store, site_id: &str) -> Result<Option<String>> {
     .set("after_all_ids", AFTER_ALL_IDS)
     .optional(store.pool())
     .await
-    .context("could not find a visit that was not counted")?;
+    .context("could not read a visit that was not counted")?;
     Ok(newest.and_then(|(host,)| host))
 }
 
-/// The counters know the quarter hour; inside it the newest click ID knows the rest.
+/// When the last visit was counted: the counters give the quarter hour, and the newest click ID the
+/// exact time in it.
 async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>> {
-    // What is folded is older than what is not, but for a visit that came late.
+    // What is rolled up is older than what is not, except for a visit that arrived late.
     let newest: Option<i64> = sql("select max(quarter)
            from (select max(quarter) as quarter
                    from visit_sums
@@ -175,7 +180,7 @@ async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>
     .set("site_id", site_id)
     .value(store.pool())
     .await
-    .context("could not find the last counted visit")?;
+    .context("could not read the last counted visit")?;
     let Some(quarter) = newest else { return Ok(None) };
     let begin = Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS));
     let exact: Option<(i64,)> = sql("select at_ms
@@ -187,6 +192,6 @@ async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>
     .set("site_id", site_id)
     .optional(store.pool())
     .await
-    .context("could not find the last visit")?;
+    .context("could not read the last visit")?;
     Ok(Some(exact.map_or(begin, |(ms,)| Timestamp::from_ms(ms).max(begin))))
 }

@@ -135,7 +135,8 @@ pub(crate) struct Share {
     pub(crate) whole: i64,
 }
 
-/// Purchases, trials and leads of all visits; never more than all, because some buyers' visits are not counted.
+/// Purchases, trials and leads of all visits; never more than all, because some buyers' visits are
+/// not counted.
 pub(crate) fn conversion_rate(firsts: i64, visits: i64) -> Share {
     Share { part: firsts.min(visits), whole: visits }
 }

@@ -1,6 +1,6 @@
-//! The headline numbers of a period.
-//! In: a scope and a period. Out: one `Overview`.
-//! Promise: a conversion counts once, in the period in which it occurred, also when several things went wrong with it.
+//! The headline numbers of a period. Takes a scope and a period; returns one `Overview`.
+//! Guarantees that a conversion counts once, in the period in which it occurred, even if it is both
+//! unmatched and undelivered.
 
 use std::collections::BTreeMap;
 
@@ -16,58 +16,59 @@ use crate::store::{Store, Text, from_row};
 /// The headline numbers of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overview {
-    /// Visits without bots, counted by quarter hour: every quarter hour the period touches counts whole.
+    /// Visits without bots. Every quarter hour that the period overlaps counts as a whole.
     pub(crate) visits: i64,
     /// Paid conversions.
     pub(crate) conversions: i64,
-    /// Of them: purchases, trials and leads. The conversion rate is about these.
+    /// Of these: purchases, trials and leads. The conversion rate uses them.
     pub(crate) firsts: i64,
-    /// Of them: renewals, for which nobody has to visit.
+    /// Of these: renewals, which need no visit.
     pub(crate) renewals: i64,
-    /// Those that have a visit.
+    /// Matched conversions.
     pub(crate) matched: i64,
-    /// Those that have none.
+    /// Unmatched conversions.
     pub(crate) unmatched: i64,
-    /// Of the matched ones: those that state no money, such as events of pages. They say nothing of how well payments match.
+    /// Of the matched ones: those without an amount, such as page events. They are no measure of
+    /// how well payments are matched.
     pub(crate) matched_events: i64,
-    /// Of the unmatched ones, likewise.
+    /// The same of the unmatched ones.
     pub(crate) unmatched_events: i64,
-    /// What was paid.
+    /// The amount paid.
     pub(crate) gross: Totals,
-    /// What of it was given back.
+    /// The refunded part of it.
     pub(crate) refunded: Totals,
-    /// What lost disputes took.
+    /// The amount that lost disputes took.
     pub(crate) lost: Totals,
     /// `gross` without `refunded` and `lost`.
     pub(crate) net: Totals,
-    /// What of `net` is withheld by open disputes.
+    /// The part of `net` that open disputes withhold.
     pub(crate) disputed: Totals,
-    /// Matched conversions of all that state money.
+    /// Matched conversions of all that have an amount.
     pub(crate) match_rate: Share,
-    /// Net money of unmatched conversions.
+    /// Net revenue of unmatched conversions.
     pub(crate) unmatched_money: Totals,
-    /// Of the unmatched ones that state money: how many of each reason, and their net money.
+    /// The unmatched ones with an amount: number and net revenue by reason.
     pub(crate) unmatched_by: BTreeMap<UnmatchedReason, (i64, Totals)>,
-    /// How many conversions some destination does not have yet: pending, given up or held.
+    /// Conversions that a destination has not received: pending, failed or paused.
     pub(crate) undelivered: i64,
-    /// Their net money.
+    /// Their net revenue.
     pub(crate) undelivered_money: Totals,
-    /// How many conversions are unmatched or undelivered, each counted once.
+    /// Conversions that are unmatched or undelivered, each counted once.
     pub(crate) leaking: i64,
-    /// Net money of conversions that are unmatched or undelivered, each counted once.
+    /// Net revenue of conversions that are unmatched or undelivered, each counted once.
     pub(crate) at_risk: Totals,
-    /// How many came with the placeholder unreplaced: the tag did not run.
+    /// Conversions whose placeholder was not replaced, because the tag didn't run.
     pub(crate) lost_to_missing_tag: i64,
-    /// Their net money.
+    /// Their net revenue.
     pub(crate) lost_to_missing_tag_money: Totals,
 }
 
-/// The headline numbers of a period.
+/// Reads the headline numbers of a period.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
-    // What is undelivered is few beside the conversions of a period, so it is looked for from its own index.
+    // There are few undelivered conversions in a period, so they are read from their own index.
     let groups: Vec<Group> = within(
         summed_days("")
             +
@@ -117,10 +118,10 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
     Ok(overview)
 }
 
-/// Visits without bots, counted by quarter hour: every quarter hour the period touches counts whole.
+/// Visits without bots. Every quarter hour that the period overlaps counts as a whole.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
     let text = Text::from("select cast(coalesce(sum(visits), 0) as bigint) from (")
         + counted(0, "''")
@@ -131,10 +132,10 @@ pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> R
         .context("could not count visits")
 }
 
-/// Deliveries of a period's paid conversions that were accepted, of all that are owed or were; skipped ones are not owed.
+/// Accepted deliveries of a period's paid conversions, of all that are not skipped.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period) -> Result<Share> {
     let (part, whole): (i64, i64) = within(
         "select count(*) filter (where d.state = 'delivered'), count(*)
@@ -151,10 +152,10 @@ pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period)
     Ok(Share { part, whole })
 }
 
-/// [`Overview::leaking`] alone, for every page's tabs.
+/// Reads [`Overview::leaking`] alone, for the tabs of every page.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
     let (leaking,): (i64,) = within(
         "select count(*)
@@ -170,17 +171,17 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
     )
     .one(store.pool())
     .await
-    .context("could not count what leaks")?;
+    .context("could not count unmatched and undelivered conversions")?;
     Ok(leaking)
 }
 
-/// Conversions that have all this in common.
+/// A group of conversions with these values in common.
 struct Group {
-    /// 1: they are in a group of 0 already, and some destination does not have them yet.
+    /// 1: these are also part of a group with 0, and a destination has not received them.
     is_undelivered: i64,
     /// Why they are unmatched; empty for matched ones.
     reason: String,
-    /// Empty where no money is stated.
+    /// Empty if they have no amount.
     currency: String,
     conversions: i64,
     gross: i64,
@@ -205,12 +206,12 @@ from_row!(Group {
 });
 
 impl Overview {
-    /// Purchases, trials and leads of all visits; never more than all.
+    /// Purchases, trials and leads per visit; never more than 1.
     pub(crate) fn conversion_rate(&self) -> Share {
         conversion_rate(self.firsts, self.visits)
     }
 
-    /// Unmatched conversions that state money.
+    /// Unmatched conversions with an amount.
     pub(crate) fn unmatched_payments(&self) -> i64 {
         self.unmatched - self.unmatched_events
     }

@@ -1,5 +1,7 @@
-//! What a destination's page asks before it offers something: how many, and how much money.
-//! In: a destination, since when. Out: given-up deliveries by reason, conversions it never heard of, whether it is down.
+//! Numbers for the actions on a destination's page. Takes a destination and a time; returns failed
+//! deliveries by reason, past conversions that were never sent, and whether its circuit breaker is
+//! open.
+//! Guarantees that each list is bounded.
 
 use anyhow::{Context as _, Result};
 
@@ -8,10 +10,10 @@ use crate::clock::Timestamp;
 use crate::money::Totals;
 use crate::store::{Store, sql};
 
-/// Most past conversions that are offered at once.
+/// Maximum number of past conversions that are offered at once.
 const MAX_PAST: i64 = 10_000;
 
-/// Given-up deliveries of one reason.
+/// Failed deliveries with the same reason.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GivenUp {
     pub(crate) reason: String,
@@ -19,7 +21,7 @@ pub(crate) struct GivenUp {
     pub(crate) money: Totals,
 }
 
-/// Conversions that a destination never heard of.
+/// Conversions that were never sent to a destination.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     /// `cnv_…`, oldest first.
@@ -27,7 +29,7 @@ pub(crate) struct Past {
     pub(crate) money: Totals,
 }
 
-/// A destination that is only probed.
+/// A destination whose circuit breaker is open.
 #[derive(Clone, Debug)]
 pub(crate) struct Down {
     pub(crate) since: Timestamp,
@@ -35,10 +37,10 @@ pub(crate) struct Down {
     pub(crate) error: Option<String>,
 }
 
-/// What was given up for a destination and owed since then, by reason.
+/// Failed deliveries of a destination that were created since a time, by reason.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn given_up(
     store: &Store,
     destination_id: &str,
@@ -55,7 +57,7 @@ pub(crate) async fn given_up(
     .set("since", since)
     .fetch_all(store.pool())
     .await
-    .context("could not count what was given up")?;
+    .context("could not count failed deliveries")?;
     let mut groups = Vec::<GivenUp>::new();
     for row in rows {
         let reason: String = row.get("reason")?;
@@ -70,10 +72,11 @@ pub(crate) async fn given_up(
     Ok(groups)
 }
 
-/// Paid, matched live conversions of a site that a destination has no delivery for, or one that was left out for its age.
+/// Paid, matched live conversions of a site without a delivery to a destination, or with one that
+/// was skipped as too old.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn past(
     store: &Store,
     destination_id: &str,
@@ -95,7 +98,7 @@ pub(crate) async fn past(
     .set("max_past", MAX_PAST)
     .fetch_all(store.pool())
     .await
-    .context("could not find past conversions")?;
+    .context("could not read past conversions")?;
     let mut past = Past::default();
     for row in rows {
         past.ids.push(row.get("id")?);
@@ -106,15 +109,15 @@ pub(crate) async fn past(
     Ok(past)
 }
 
-/// The destinations that are only probed at present.
+/// The destinations whose circuit breaker is open now.
 ///
 /// # Errors
-/// When the database does not answer.
+/// If the database fails.
 pub(crate) async fn down(store: &Store) -> Result<Vec<(String, Down)>> {
     let rows = sql("select destination_id, held_at_ms, probe_at_ms, last_error from breakers where held_at_ms is not null")
     .fetch_all(store.pool())
     .await
-    .context("could not see which destinations are down")?;
+    .context("could not read which destinations are down")?;
     rows.iter()
         .map(|row| {
             let down = Down {

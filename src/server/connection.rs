@@ -1,5 +1,7 @@
-//! One connection: bytes become requests, and it ends in order. Takes a stream, a place and a router; returns when the connection has ended.
-//! A request that was written is answered, also while the server stops; a client that keeps us waiting holds no place that somebody else needs.
+//! Serves one connection. Takes a stream, a place and a router; returns when the connection has
+//! ended.
+//! Guarantees that a request that was sent gets a response, even while the server stops, and that a
+//! slow client does not keep a place that another client needs.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -27,10 +29,10 @@ use crate::limit::places::Place;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head read; browsers send a few kilobytes, proxies usually refuse more than 16 or 32.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// During a stop a client that does nothing for that long is not waited for.
+/// During a stop, a client that does nothing for this long is disconnected.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a connection's requests are answered by.
+/// What is needed to respond to a connection's requests.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) router: Router,
@@ -39,7 +41,8 @@ pub(crate) struct Connection {
     pub(crate) prefix: Arc<str>,
 }
 
-/// Answers a connection's requests until it ends, somebody else needs its place, or the server stops.
+/// Serves a connection's requests until it ends, another client needs its place, or the server
+/// stops.
 pub(crate) async fn serve(
     stream: Stream,
     place: Place,
@@ -59,7 +62,7 @@ pub(crate) async fn serve(
             place.set_busy(false);
             let mut answer: Response = answer.unwrap_or_else(|never| match never {});
             if *stages.borrow() != Stage::Serving {
-                // hyper closes the connection after it, and the client knows.
+                // hyper closes the connection after the response, and tells the client so.
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
@@ -71,7 +74,7 @@ pub(crate) async fn serve(
     let stream = TokioIo::new(Patient::new(stream, place.clone()));
     let mut served = pin!(server.serve_connection(stream, service));
     let ended = tokio::select! {
-        biased; // What has arrived is read before anything else is decided.
+        biased; // Read what has arrived before anything else.
         ended = served.as_mut() => ended,
         () = place.must_leave() => return,
         () = reached(&mut stage, Stage::Closing) => {
@@ -89,14 +92,14 @@ pub(crate) async fn serve(
     }
 }
 
-/// Resolves when a client has kept us waiting for that long.
+/// Resolves when a client has done nothing for this long.
 async fn idle_for(place: &Place, patience: Duration) {
     while place.idle_for() < patience {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// A request's body. Once it is read to its end, the client has nothing more to do.
+/// A request's body. Once it was read completely, the server has the next move.
 struct Received {
     body: Incoming,
     place: Arc<Place>,
@@ -141,7 +144,7 @@ impl hyper::body::Body for Received {
     }
 }
 
-/// A proxy may hand us the public path with or without its prefix; inside there is none.
+/// A proxy may pass on the public path with or without its prefix; handlers see it without.
 fn strip_prefix(uri: &mut Uri, prefix: &str) {
     if prefix.is_empty() {
         return;

@@ -1,20 +1,23 @@
-//! How many connections the operating system allows. Takes the limit of open files, raised as far as we may; returns a number of connections.
-//! Files, databases and destinations always find descriptors left.
+//! Decides how many connections the operating system allows. Takes the limit of open files, raised
+//! as far as possible; returns a number of connections.
+//! Guarantees that descriptors are left for files, databases and destinations.
 
-/// Most connections, however many files may be open.
+/// Maximum number of connections, however many files may be open.
 const MOST_CONNECTIONS: usize = 8192;
-/// Fewest connections: with less a browser could not load a page.
+/// Minimum number of connections: with fewer, a browser could not load a page.
 const FEWEST_CONNECTIONS: usize = 8;
-/// Descriptors kept free for database connections, deliveries and files that open later: an eighth of all, and at least these.
+/// Descriptors kept for database connections, deliveries and files that open later: an eighth of
+/// all, but at least this many.
 const FEWEST_KEPT_FREE: usize = 24;
 
-/// Raises the soft limit of open files as far as the hard one allows, and answers how many connections fit below it.
+/// Raises the soft limit of open files to the hard one, and returns how many connections are
+/// possible.
 pub(crate) fn most_connections() -> usize {
     let wanted = u64::try_from(MOST_CONNECTIONS * 5 / 4).unwrap_or(u64::MAX);
     let limit = match rlimit::increase_nofile_limit(wanted) {
         Ok(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
         Err(error) => {
-            tracing::warn!(%error, "cannot see how many files may be open; assuming 1024");
+            tracing::warn!(%error, "could not read the limit of open files; assuming 1024");
             1024
         }
     };
@@ -23,7 +26,7 @@ pub(crate) fn most_connections() -> usize {
         tracing::info!(
             open_files = limit,
             connections,
-            "the limit of open files bounds the connections (ulimit -n, LimitNOFILE)"
+            "the limit of open files limits the connections (ulimit -n, LimitNOFILE)"
         );
     }
     connections
@@ -37,7 +40,7 @@ fn fit_below(limit: usize, open_now: usize) -> usize {
         .clamp(FEWEST_CONNECTIONS, MOST_CONNECTIONS)
 }
 
-/// Descriptors that are open now; a usual number where the system does not list them.
+/// The number of open descriptors; a usual number if the system does not list them.
 fn open_now() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(32, Iterator::count)
 }

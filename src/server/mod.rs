@@ -1,6 +1,8 @@
-//! Connections: where the server listens, and how bytes become requests.
-//! In: an address, a router. Out: requests with their peer, below the public prefix.
-//! Promise: a client that is slow with its head, or that does not read its answer, is cut off; requests under way survive an ordered stop.
+//! Connections: where the server listens, and how it serves them.
+//! Takes an address and a router; passes requests with their peer to the router, without the public
+//! path prefix.
+//! Guarantees that a client that sends its head or reads its response too slowly is cut off, and
+//! that running requests survive an orderly stop.
 
 mod connection;
 mod descriptors;
@@ -31,7 +33,7 @@ impl Listener {
     /// Binds the configured address.
     ///
     /// # Errors
-    /// Names the address that cannot be had.
+    /// Names the address that can't be bound.
     pub async fn bind(listen: &Listen) -> Result<Self> {
         match listen {
             Listen::Tcp(address) => {
@@ -41,15 +43,19 @@ impl Listener {
                 })?))
             }
             Listen::Unix(path) => {
-                // A socket left by a dead process answers nobody; a living one holds the data directory's lock.
+                // A socket of a dead process does not respond; a running one holds the data
+                // directory's lock.
                 if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                    bail!("something listens on {} already (CLICKSTAMP_LISTEN)", path.display());
+                    bail!(
+                        "another program already listens on {} (CLICKSTAMP_LISTEN)",
+                        path.display()
+                    );
                 }
                 match std::fs::symlink_metadata(path) {
-                    Err(_) => {} // There is nothing; if it is something worse, binding says so.
+                    Err(_) => {} // There is no file; binding reports any other error.
                     Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)
                         .with_context(|| format!("could not replace {}", path.display()))?,
-                    Ok(_) => bail!("{} is no socket (CLICKSTAMP_LISTEN)", path.display()),
+                    Ok(_) => bail!("{} is not a socket (CLICKSTAMP_LISTEN)", path.display()),
                 }
                 let listener = UnixListener::bind(path);
                 Ok(Self::Unix(listener.with_context(|| {
@@ -73,14 +79,14 @@ impl Listener {
 
 pub(crate) type Stream = Box<dyn Duplex>;
 
-/// Bytes both ways.
+/// A stream of bytes in both directions.
 pub(crate) trait Duplex:
     tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin
 {
 }
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// The next connection. Nothing is lost when it is dropped while it waits.
+/// Accepts the next connection. Dropping this future loses no connection.
 pub(crate) async fn accept(listener: &Listener) -> Result<(Stream, Peer)> {
     Ok(match listener {
         Listener::Tcp(listener) => {

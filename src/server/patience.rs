@@ -1,6 +1,8 @@
-//! A limit to how slowly an answer may be read. hyper limits only how slowly a request may come.
-//! In: a connection. Out: the same one, whose writes fail when its other side takes next to nothing for too long.
-//! Promise: a client that reads a byte a second holds its task and its answer's memory for a while, not for ever.
+//! Limits how slowly a response may be read. hyper limits only how slowly a request may arrive.
+//! Takes a connection; returns it with writes that fail if the client reads next to nothing for too
+//! long.
+//! Guarantees that a client that reads a byte a second keeps its task and its response's memory for
+//! a limited time.
 
 use std::io;
 use std::pin::Pin;
@@ -13,19 +15,20 @@ use tokio::time::{Sleep, sleep};
 
 use crate::limit::places::Place;
 
-/// How long we wait for a client to take a little of its answer. Far longer than a phone loses its network in a tunnel.
+/// How long to wait for a client to read a part of its response. Far longer than a phone loses its
+/// network in a tunnel.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a client must take in that time. The slowest of lines takes a hundred times as much.
+/// How much a client must read in that time. The slowest networks are a hundred times as fast.
 const LEAST_BYTES: usize = 4 * 1024;
 
-/// A connection whose other side must read. Costs nothing as long as it does.
+/// A connection whose client must read. Costs nothing as long as it does.
 pub(super) struct Patient<S> {
     inner: S,
-    /// Learns when the client does something.
+    /// Notified when the client does something.
     place: Arc<Place>,
-    /// Ends the present wait, which began when a write could not be made at once.
+    /// The end of the current wait, which started when a write could not be done at once.
     wait: Option<Pin<Box<Sleep>>>,
-    /// Bytes taken since then.
+    /// Bytes written since then.
     taken: usize,
 }
 
@@ -34,7 +37,7 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
         Self { inner, place, wait: None, taken: 0 }
     }
 
-    /// Passes on what was written; what has to wait does so only until the patience ends.
+    /// Passes on a write; one that has to wait fails when the time is over.
     fn limit(
         &mut self,
         context: &mut Context<'_>,
@@ -51,13 +54,13 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
                 ready!(self.wait_longer(context));
                 Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "it did not read its answer",
+                    "it did not read its response",
                 )))
             }
         }
     }
 
-    /// Ready when the patience has ended.
+    /// Ready when the time is over.
     fn wait_longer(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let wait = self.wait.get_or_insert_with(|| {
@@ -96,7 +99,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.inner.is_write_vectored()
     }
 
-    /// hyper flushes when it has nothing left to write, so the wait is over.
+    /// hyper flushes when it has nothing left to write, so the wait has ended.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wait = None;
         Pin::new(&mut self.inner).poll_flush(context)
@@ -137,7 +140,8 @@ mod tests {
 
     const ANSWER_BYTES: usize = 64 * 1024;
 
-    /// How much of an answer a client gets that reads so many bytes a second, and how many seconds it takes until the connection ends.
+    /// How much of a response a client gets that reads this many bytes a second, and how many
+    /// seconds pass until the connection ends.
     async fn read_at(bytes_a_second: usize) -> (usize, u64) {
         let (ours, mut theirs) = tokio::io::duplex(256);
         let router = Router::new().route("/", get(async || "x".repeat(ANSWER_BYTES)));

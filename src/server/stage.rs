@@ -1,24 +1,25 @@
-//! The stages of an ordered stop. Takes what `app` decides; returns to every connection and worker how far the stop has come.
-//! Stages only go forward.
+//! The stages of an orderly stop. Takes what `app` decides; returns the current stage to every
+//! connection and worker.
+//! Guarantees that stages only advance.
 
 use tokio::sync::watch;
 
-/// How far an ordered stop has come.
+/// The stage of an orderly stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// No stop was asked for.
+    /// No stop was requested.
     #[default]
     Serving,
-    /// Nothing new is begun; answers close their connections.
+    /// Nothing new is started; responses close their connections.
     Draining,
-    /// Connections without a request are closed too.
+    /// Connections without a request are closed, too.
     Closing,
-    /// What has not ended by now is cut off.
+    /// Everything that has not ended is cut off.
     Cutting,
 }
 
-/// Resolves when that stage is reached, or the one who would say so is gone.
+/// Resolves when the stage is reached, or the sender was dropped.
 pub(crate) async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
-    // An error means that the sender is gone, which is the end too.
+    // An error means that the sender was dropped, which means the end too.
     let _ = stages.wait_for(|now| *now >= stage).await;
 }

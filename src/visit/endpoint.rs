@@ -1,6 +1,8 @@
-//! `POST /v`, the tag's door.
-//! In: a body of at most 8 KiB from anybody's browser. Out: 204 after the durable commit, else one line.
-//! Promise: nothing from a body reaches a header unchecked, and junk is never a 500.
+//! `POST /v`: receives visits and page events from the tag.
+//! Takes a body of at most 8 KiB from any browser; returns 204 after the durable commit, else one
+//! line.
+//! Guarantees that nothing from a body is written to a header unchecked, and that invalid bodies
+//! never cause a 500.
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
@@ -21,7 +23,7 @@ use crate::ids::ClickId;
 use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
-/// Largest body read: the tag sends 250–700 bytes, and cuts what could make it longer.
+/// Maximum size of a body: the tag sends 250–700 bytes, and truncates what could make it longer.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
@@ -33,7 +35,7 @@ pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
-/// `POST /v`: a page was opened, or says that something happened. 204 once that is durable.
+/// `POST /v`: a page was opened, or reports an event. 204 once that is durable.
 async fn record_visit(
     State(state): State<AppState>,
     client: Client,
@@ -76,7 +78,7 @@ async fn record_visit(
             }
         }
         What::Visit(seen) => {
-            // What the tag's address says of the script that it came from.
+            // The query of the tag's URL describes the script that sent the visit.
             let says = |word| {
                 query.as_deref().is_some_and(|query| query.split('&').any(|part| part == word))
             };
@@ -93,7 +95,8 @@ async fn record_visit(
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
             let recorded = recorded.map_err(unavailable)?;
-            // Only a visitor who was known before: else the thank-you page would be all there is to match.
+            // Only for a known visitor: otherwise the thank-you page would be the only visit to
+            // match.
             let session = seen.url.as_deref().and_then(landing::checkout_session);
             if let Some(session) = session.filter(|_| seen.previous.is_some()) {
                 note_session(&state.store, now, &recorded.click_id, session)
@@ -114,8 +117,8 @@ async fn record_visit(
     Ok(response)
 }
 
-/// `OPTIONS /v`: the tag needs no preflight; other callers from the site's own pages may send one.
-/// A preflight names no site, so the origin may be any site's.
+/// `OPTIONS /v`: the tag needs no preflight, but other callers from the site's own pages may send
+/// one. A preflight names no site, so the origin may be any site's.
 async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let mut response = (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]).into_response();
     if allow_origin(&mut response, &headers, &state.settings.current().sites) {
@@ -136,7 +139,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// What the request around a visit says.
+/// The facts about a visit from its request.
 pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
     let language = text(headers, "accept-language")
         .and_then(|list| list.split([',', ';']).next())
@@ -161,7 +164,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
     }
 }
 
-/// Lets the landing that a request for the tag's script tells of wait for its report.
+/// Queues the landing of a request for the tag's script, to wait for its report.
 pub(crate) fn hear_landing(
     state: &AppState,
     landings: &Landings,
@@ -183,14 +186,16 @@ pub(crate) fn hear_landing(
     });
 }
 
-/// True for a page whose path is the one that reports know a redirect link by.
+/// True for a page whose path reports use for a redirect link.
 fn is_at_link(settings: &Snapshot, page: Option<&str>) -> bool {
     let alias = page.and_then(landing::path_of).and_then(|path| path.strip_prefix("/p/"));
     alias.is_some_and(|alias| settings.link_by_alias(alias).is_some())
 }
 
-/// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when the browser already holds the
-/// presented ID, so that a late or queued body cannot bring back an older one, and only same-origin or same-site.
+/// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when
+/// the browser already holds the
+/// presented ID, so that a late or queued body cannot bring back an older one, and only same-origin
+/// or same-site.
 fn cookie(
     headers: &HeaderMap,
     client: &Client,
@@ -218,18 +223,20 @@ fn cookie(
     if !is_same_site {
         return None;
     }
-    // A domain that our own host is not below would be refused by the browser.
+    // The browser would refuse a domain that does not contain our own host.
     let host = page_host.as_deref().filter(|host| hosts::same_site(host, &own_host));
     let is_secure = page.is_some_and(|url| url.starts_with("https://"));
     HeaderValue::from_str(&super::cookie("_ck", click_id.as_str(), host.unwrap_or(""), is_secure))
         .ok()
 }
 
-/// Echoes the origin of the sites' own pages, and answers whether it was one; the tag itself needs no CORS.
+/// Echoes the origin of the sites' own pages, and returns whether it was one; the tag itself needs
+/// no CORS.
 fn allow_origin(response: &mut Response, headers: &HeaderMap, sites: &[Site]) -> bool {
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // A page with `Cross-Origin-Embedder-Policy: require-corp` would take a report that arrived for one that failed, and send it again.
+    // On a page with `Cross-Origin-Embedder-Policy: require-corp`, a report would look failed
+    // without this header, and be sent again.
     answer.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
     let host = text(headers, "origin").and_then(landing::host_of);

@@ -1,6 +1,7 @@
-//! How many visits one address may send.
-//! In: an address and the time. Out: yes or no.
-//! Promise: bounded memory in a flood, and an office behind one address is not shut out by its default.
+//! Limits the visits of each address.
+//! Takes an address and the time; returns whether the visit is allowed.
+//! Guarantees bounded memory during a flood; the default limit is high enough for an office behind
+//! one address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::clock::Timestamp;
 use crate::limit::network::{self, WIDE_IS_WORTH};
 
-/// Addresses remembered within a minute; beyond it newcomers are let through rather than counted.
+/// Maximum number of addresses per minute; beyond it, new addresses are allowed without being
+/// counted.
 const MAX_ADDRESSES: usize = 100_000;
 
-/// Counts per address within the present minute.
+/// Counts per address in the current minute.
 #[derive(Clone, Debug)]
 pub(crate) struct VisitLimit {
     per_minute: u32,
@@ -26,12 +28,12 @@ struct Counts {
 }
 
 impl VisitLimit {
-    /// `per_minute` visits per address; 0 is no limit.
+    /// Allows `per_minute` visits per address; 0 means no limit.
     pub(crate) fn new(per_minute: u32) -> Self {
         Self { per_minute, counts: Arc::default() }
     }
 
-    /// Counts one visit; false when it is one too many.
+    /// Counts one visit; returns false if it is over the limit.
     pub(crate) fn allows(&self, address: IpAddr, now: Timestamp) -> bool {
         if self.per_minute == 0 {
             return true;
@@ -44,14 +46,14 @@ impl VisitLimit {
         }
         let networks = network::of(address);
         let is_fine = counts.count(networks.narrow) <= self.per_minute;
-        // A subscriber of IPv6 may have 256 networks of the narrow kind.
+        // An IPv6 subscriber may have 256 networks of the narrow kind.
         let widely = self.per_minute.saturating_mul(WIDE_IS_WORTH);
         is_fine && networks.wide.is_none_or(|wide| counts.count(wide) <= widely)
     }
 }
 
 impl Counts {
-    /// Counts one more of a network; 0 when the map is full.
+    /// Counts one more of a network; 0 if the map is full.
     fn count(&mut self, network: IpAddr) -> u32 {
         if self.by_address.len() >= MAX_ADDRESSES && !self.by_address.contains_key(&network) {
             return 0;

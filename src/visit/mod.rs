@@ -323,7 +323,7 @@ pub(crate) async fn rerun_event(store: &Store, now: Timestamp, id: &str) -> Resu
     Ok(is_done)
 }
 
-/// Makes due what was received while the clock was ahead. Answers how many events of pages.
+/// Makes page events due that were received while the clock was ahead. Returns their number.
 pub(crate) async fn bring_events_back(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     let brought = table::bring_events_back(&mut tx, now).await?;
@@ -340,7 +340,8 @@ pub(crate) async fn events_after(
     table::events_after(store, after, limit).await
 }
 
-/// Takes an event for this transaction; false when another copy has it in hand, or is done with it.
+/// Locks an event for this transaction; returns false if another copy is processing it or has ended
+/// it.
 pub(crate) async fn take_event(tx: &mut AnyConnection, id: &str) -> Result<bool> {
     table::take_event(tx, id).await
 }

@@ -1,9 +1,10 @@
-//! Provisional visits: landings that only the request for the tag's script told of.
-//! In: the page's address, as that request named it. Out: a row of its own, once the page's report has had its time and has not come.
-//! Promise: no answer waits for it, and it is not promised: under load, or when the process dies, it may be lost.
+//! Provisional visits: visits known only from the request for the tag's script.
+//! Takes the page's URL from that request; writes a row if the page's own report does not arrive in
+//! time.
+//! No response waits for it, and it may be lost under load or when the process dies.
 //!
-//! A page's Content-Security-Policy or a blocker can let the script through and stop its report. The payment then names a click ID
-//! whose visit never arrives; from here it is known all the same.
+//! A page's Content Security Policy or a blocker can allow the script and block its report. Without
+//! this, a payment would name a click ID whose visit never arrives.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,26 +19,26 @@ use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Snapshot;
 use crate::store::Store;
 
-/// How long the page's report has before a landing is written. Nearly every one comes, and then nothing is.
+/// How long to wait for the page's report. It nearly always arrives, and then nothing is written.
 pub(super) const REPORT_DUE: Duration = Duration::from_secs(10);
-/// Landings that may wait; beyond it new ones are dropped.
+/// Maximum number of waiting landings; beyond it new ones are dropped.
 const MAX_WAITING: usize = 4096;
-/// Bytes that they may hold together. A landing has about a kibibyte, a hostile one ten.
+/// Maximum memory of waiting landings in bytes. A landing has about 1 KiB, a hostile one ten.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
-/// Written in one transaction; the visit writer waits no longer than that.
+/// Landings per transaction; limits how long the visit writer waits.
 const ROWS_AT_A_TIME: usize = 128;
 
-/// The browser's time of a report that never came; no browser can send it.
+/// The browser's time of a report that never arrived; no browser can send this value.
 pub(crate) const UNSENT_MS: i64 = -1;
 
-/// A landing as the request for the script tells of it.
+/// A landing according to the request for the script.
 pub(crate) struct Landing {
-    /// The one that is baked into the answer.
+    /// The click ID in the response.
     pub(crate) click_id: ClickId,
-    /// When that was.
+    /// When the request arrived.
     pub(crate) at: Timestamp,
     pub(crate) site_id: String,
-    /// The page's address, with its query.
+    /// The page's URL with its query.
     pub(crate) url: String,
     pub(crate) around: Around,
 }
@@ -53,19 +54,19 @@ pub(crate) struct Landings {
 struct Waiting {
     /// Oldest first.
     landings: VecDeque<Landing>,
-    /// What they hold.
+    /// Their memory in bytes.
     bytes: usize,
-    /// How many found no room since somebody was told.
+    /// The number of landings that were dropped since the last log line.
     dropped: u64,
 }
 
 impl Landings {
-    /// At most `limit` of one address are kept.
+    /// Creates the queue. At most `limit` landings of one address are kept.
     pub(crate) fn new(limit: VisitLimit) -> Self {
         Self { limit, waiting: Arc::default() }
     }
 
-    /// Lets a landing wait, if there is room.
+    /// Adds a landing if there is room for it.
     pub(crate) fn hear(&self, landing: Landing) {
         if !self.limit.allows(landing.around.address, landing.at) {
             return;
@@ -80,7 +81,7 @@ impl Landings {
         }
     }
 
-    /// The oldest landings whose report should have come by then.
+    /// Takes the oldest landings whose report should have arrived by then.
     fn take(&self, until: Timestamp) -> (Vec<Landing>, u64) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let due = waiting.landings.iter().take(ROWS_AT_A_TIME).take_while(|it| it.at <= until);
@@ -90,7 +91,7 @@ impl Landings {
         (landings, std::mem::take(&mut waiting.dropped))
     }
 
-    /// Writes the landings whose report has not come by `until`. Answers how many.
+    /// Writes the landings whose report has not arrived by `until`. Returns their number.
     pub(crate) async fn write(
         &self,
         store: &Store,
@@ -132,7 +133,7 @@ impl Landings {
         }
     }
 
-    /// The same of those that had their time.
+    /// The same for landings whose time is over.
     pub(crate) async fn write_due(
         &self,
         store: &Store,
@@ -145,7 +146,7 @@ impl Landings {
 }
 
 impl Landing {
-    /// What it holds in memory.
+    /// Its memory in bytes.
     fn bytes(&self) -> usize {
         let around = &self.around;
         let texts = [Some(&around.user_agent), around.language.as_ref(), around.tag_host.as_ref()];
@@ -153,7 +154,8 @@ impl Landing {
         size_of::<Self>() + texts + self.url.capacity() + self.site_id.capacity()
     }
 
-    /// The row that its report would have made, as far as the request told. `None` when its site is gone.
+    /// The row that its report would have created, as far as the request shows. `None` if its site
+    /// was deleted.
     fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::NewRow> {
         let site = settings.site(&self.site_id)?;
         let seen = Seen { url: Some(self.url.as_str().into()), ..Seen::default() };

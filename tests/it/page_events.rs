@@ -164,7 +164,7 @@ async fn an_event_that_the_ledger_cannot_take_fails_alone_and_can_be_read_again(
     let owner = app.owner().await;
     let page = owner.page("/events").await;
     assert!(page.contains("What your pages reported could not be recorded"), "{page}");
-    assert!(page.contains("what was kept of it cannot be read"), "{page}");
+    assert!(page.contains("the stored event can't be read"), "{page}");
     let id = app.database.texts("select id from page_events where failed_at_ms is not null").await;
     let rerun = format!("/events/pages/{}/rerun", id[0]);
     owner.save(&rerun, &[]).await;

@@ -1,5 +1,5 @@
-//! A conversion with its match, its touches and its deliveries.
-//! In: a row of `report`. Out: the one shape a conversion has everywhere in the API.
+//! A conversion with its match, its touchpoints and its deliveries.
+//! Takes a row of `report`; returns the form that a conversion has everywhere in the API.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,14 +14,14 @@ use crate::settings::Snapshot;
 /// One conversion.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Conversion {
-    /// What webhooks carry too.
+    /// The fields that webhooks contain too.
     #[serde(flatten)]
     facts: facts::Conversion,
-    /// What became of its deliveries.
+    /// The state of its deliveries.
     deliveries: Vec<ConversionDelivery>,
 }
 
-/// What became of one delivery.
+/// The state of a delivery.
 #[derive(Serialize, ToSchema)]
 struct ConversionDelivery {
     /// `dlv_…`.
@@ -30,12 +30,12 @@ struct ConversionDelivery {
     destination: String,
     /// Its state.
     state: DeliveryState,
-    /// Why given up or skipped.
+    /// Why it failed or was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<DeliveryReason>,
-    /// Tries so far.
+    /// Number of attempts.
     attempts: i64,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     last_status: Option<i64>,
 }
 

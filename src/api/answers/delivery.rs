@@ -1,5 +1,5 @@
 //! A delivery as lists show it.
-//! In: a row of `report`. Out: JSON.
+//! Takes a row of `report`; returns JSON.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,29 +18,30 @@ pub(crate) struct Delivery {
     destination: String,
     /// `cnv_…`.
     conversion_id: String,
-    /// What the destination knows the conversion by.
+    /// The transaction ID that the destination receives.
     transaction_id: String,
-    /// The destination's name for what happened.
+    /// The event's name at the destination.
     event_name: String,
-    /// Live or test.
+    /// Live or test mode.
     livemode: bool,
     /// Its state.
     state: DeliveryState,
-    /// Why given up or skipped.
+    /// Why it failed or was skipped.
     reason: Option<DeliveryReason>,
-    /// Tries so far.
+    /// Number of attempts.
     attempts: i64,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     last_status: Option<i64>,
-    /// What went wrong last.
+    /// The last error.
     last_error: Option<String>,
-    /// Since when it is owed.
+    /// When it was queued.
     created_at: String,
-    /// When the next try may start; null unless pending.
+    /// When the next attempt may start; null unless pending.
     due_at: Option<String>,
     /// When it ended.
     settled_at: Option<String>,
-    /// When it is given up if it was not accepted until then; null where it has no end, and unless pending or held.
+    /// When it fails if it was not accepted until then; null without a limit, and unless pending or
+    /// held.
     expires_at: Option<String>,
     /// The conversion's amount: exact decimal text.
     amount: Option<String>,

@@ -1,6 +1,7 @@
-//! The shapes of the answers.
-//! In: what `report` found, and the settings, whose keys stand in for record IDs. Out: JSON.
-//! Promise: field names and words are the contract; amounts are exact decimal text, times RFC 3339 in UTC to the second.
+//! The types of the responses.
+//! Takes what `report` found, and the settings, whose keys replace record IDs; returns JSON.
+//! Guarantees that field names and words stay stable, that amounts are exact decimal text, and that
+//! times are RFC 3339 in UTC to the second.
 
 mod conversion;
 mod delivery;
@@ -27,17 +28,17 @@ pub(super) use settings::{Destination, Link, Site, Source};
 pub(super) use stripe_event::StripeEvent;
 pub(super) use visit::Visit;
 
-/// A list and where its next page begins.
+/// A list with the cursor of its next page.
 #[derive(Serialize, ToSchema)]
 pub(super) struct List<T> {
     /// In the list's order.
     pub(super) data: Vec<T>,
-    /// Goes into `cursor=` for the next page; null when these are the last.
+    /// The value of `cursor=` for the next page; null if there is none.
     pub(super) next: Option<String>,
 }
 
 impl<T> List<T> {
-    /// A list that has no further page.
+    /// A list without further pages.
     pub(super) fn whole(data: Vec<T>) -> Self {
         Self { data, next: None }
     }
@@ -49,7 +50,8 @@ impl<T> List<T> {
     }
 }
 
-/// A number from 0 to 1 with at most four decimals, written from integers; rounded down, so that 1 means all.
+/// A number from 0 to 1 with at most four decimals, computed with integers; rounded down, so that 1
+/// means all.
 pub(super) struct Rate(i64);
 
 impl Rate {
@@ -103,7 +105,8 @@ fn time(at: Timestamp) -> String {
     at.to_rfc3339()
 }
 
-/// A record created a moment ago on another replica may not be in memory yet: its ID is better than nothing.
+/// A record that another replica created a moment ago may not be in memory yet; then its ID is
+/// used.
 fn site_key(settings: &Snapshot, id: String) -> String {
     settings.site(&id).map_or(id, |site| site.key.clone())
 }

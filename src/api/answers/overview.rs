@@ -1,5 +1,5 @@
 //! The numbers of a period.
-//! In: what `report` summed. Out: JSON with rates as exact numbers.
+//! Takes the sums of `report`; returns JSON with rates as exact numbers.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,75 +13,77 @@ use crate::settings;
 pub(crate) struct Overview {
     /// The site's key.
     site: String,
-    /// Live or test payments.
+    /// Whether live or test payments are counted.
     livemode: bool,
-    /// Belongs to the period.
+    /// The first instant of the period.
     from: String,
-    /// The first instant after it.
+    /// The first instant after the period.
     to: String,
-    /// Without bots.
+    /// Visits without bots.
     visits: i64,
-    /// Paid ones.
+    /// Paid conversions.
     conversions: i64,
-    /// Of them: purchases, trials and leads.
+    /// Of these: purchases, trials and leads.
     new_conversions: i64,
-    /// Of them: renewals.
+    /// Of these: renewals.
     renewals: i64,
-    /// Purchases, trials and leads of all visits, at most 1; null without visits.
+    /// Purchases, trials and leads per visit, at most 1; null without visits.
     conversion_rate: Option<Rate>,
-    /// Those with a visit.
+    /// Matched conversions.
     matched: i64,
-    /// Those without.
+    /// Unmatched conversions.
     unmatched: i64,
-    /// What was paid, by currency.
+    /// The amount paid, by currency.
     revenue: Vec<Amount>,
-    /// What of it was given back.
+    /// The refunded part of it.
     refunded: Vec<Amount>,
-    /// What lost disputes took of it.
+    /// The part of it that lost disputes took.
     lost: Vec<Amount>,
     /// `revenue` without `refunded` and `lost`.
     net: Vec<Amount>,
-    /// What of `net` open disputes withhold.
+    /// The part of `net` that open disputes withhold.
     disputed: Vec<Amount>,
-    /// Net money of conversions that are unmatched or that some destination does not have.
+    /// Net revenue of conversions that are unmatched, or that a destination has not received.
     at_risk: Vec<Amount>,
     /// By source of the last touch, best first.
     by_source: Ranking,
     /// By campaign of the last touch, best first.
     by_campaign: Ranking,
-    /// Matched conversions of all that state money; null when there are none. Events without money say nothing of how well payments match.
+    /// Matched conversions of all that have an amount; null if there are none. Events without an
+    /// amount are no measure of how well payments are matched.
     match_rate: Option<Rate>,
-    /// Accepted deliveries of all that are or were owed; null when there are none.
+    /// Accepted deliveries of all that were not skipped; null if there are none.
     delivered_rate: Option<Rate>,
 }
 
-/// A list of what brought visits and money.
+/// A ranking by visits and revenue.
 #[derive(Serialize, ToSchema)]
 struct Ranking {
-    /// The best twelve, by net money in the site's currency. An empty name: the visits name none.
+    /// The best twelve, by net revenue in the site's currency. An empty name means visits without
+    /// one.
     rows: Vec<RankingRow>,
-    /// The sum of all further ones; null where there are none.
+    /// The sum of all others; null if there are none.
     others: Option<RankingRow>,
-    /// Conversions without a visit; null where there are none.
+    /// Unmatched conversions; null if there are none.
     unmatched: Option<RankingRow>,
 }
 
 /// One line of a ranking.
 #[derive(Serialize, ToSchema)]
 struct RankingRow {
-    /// Of the source or campaign; null for a sum of several.
+    /// The source or campaign; null for a sum of several.
     name: Option<String>,
-    /// Without bots.
+    /// Visits without bots.
     visits: i64,
-    /// Paid ones.
+    /// Paid conversions.
     conversions: i64,
-    /// Of them: purchases, trials and leads.
+    /// Of these: purchases, trials and leads.
     new_conversions: i64,
-    /// Of them: renewals.
+    /// Of these: renewals.
     renewals: i64,
     /// As in the overview.
     conversion_rate: Option<Rate>,
-    /// What was paid, without what was refunded or lost.
+    /// The amount paid, without refunds and lost disputes.
     net: Vec<Amount>,
 }
 

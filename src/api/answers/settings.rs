@@ -1,5 +1,5 @@
-//! What the owner configured: sites, sources, destinations.
-//! In: records of `settings`. Out: JSON; secrets are counted or masked.
+//! The settings: sites, sources, destinations.
+//! Takes records of `settings`; returns JSON in which secrets are counted or masked.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,9 +11,9 @@ use crate::settings::{self, Snapshot};
 /// One site.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Site {
-    /// Stands in the URL of its tag.
+    /// Part of its tag's URL.
     key: String,
-    /// What people call it.
+    /// The name that users see.
     name: String,
     /// IANA name.
     timezone: String,
@@ -23,11 +23,11 @@ pub(crate) struct Site {
     domains: Vec<String>,
     /// off, required, google, tcf.
     consent: &'static str,
-    /// Payment links without a reference get one.
+    /// True if payment links without a reference get one.
     auto_stamp: bool,
-    /// Hosts of payment links beside Stripe's own.
+    /// Hosts of payment links in addition to Stripe's own.
     payment_hosts: Vec<String>,
-    /// Domains that the click ID is handed over to.
+    /// Other domains whose links get the click ID.
     linked_domains: Vec<String>,
 }
 
@@ -52,15 +52,15 @@ impl Site {
 pub(crate) struct Link {
     /// `lnk_…`.
     id: String,
-    /// The end of its address: `/p/{alias}`.
+    /// The last part of its URL: `/p/{alias}`.
     alias: String,
     /// The site's key.
     site: String,
-    /// What its owner calls it.
+    /// The name that users see.
     name: String,
-    /// The payment link it leads to.
+    /// The payment link that it redirects to.
     target: String,
-    /// True while it leads nowhere.
+    /// True while it redirects nowhere.
     paused: bool,
 }
 
@@ -80,28 +80,28 @@ impl Link {
 /// One source.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Source {
-    /// Its short name; stands in the URL of a Stripe webhook.
+    /// Its short name; part of the URL of a Stripe webhook.
     key: String,
     /// The site's key.
     site: String,
     /// stripe, custom.
     kind: &'static str,
-    /// Key of Stripe's metadata that may hold a click ID.
+    /// The key in Stripe's metadata that may contain a click ID.
     metadata_key: String,
-    /// How many signing secrets it has; the secrets themselves are never shown.
+    /// The number of its signing secrets, which are never shown.
     secrets: usize,
-    /// True when it has an API key of its own, entered in the dashboard.
+    /// True if it has its own API key, entered in the dashboard.
     has_api_key: bool,
-    /// What its endpoint was made for: live, test, any.
+    /// The mode that its endpoint was created for: live, test, any.
     mode: &'static str,
-    /// Its own `acct_…`, where the owner told it.
+    /// Its own `acct_…`, if a user set it.
     account: Option<String>,
-    /// Payment intents without a checkout count too.
+    /// True if payment intents without a checkout count too.
     record_bare_payment_intents: bool,
-    /// Of a custom source: stands in its URL, `/webhooks/custom/{token}`.
+    /// For a postback source: part of its URL, `/webhooks/custom/{token}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
-    /// Of a custom source: what an amount without a currency is in.
+    /// For a postback source: the currency of amounts without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<String>,
 }
@@ -134,36 +134,36 @@ pub(crate) struct Destination {
     site: String,
     /// anytrack, webhook.
     kind: &'static str,
-    /// What people call it.
+    /// The name that users see.
     name: String,
     /// Where to send, masked.
     #[schema(example = "https://t1.anytrack.io/…k7Qe")]
     url: String,
-    /// False holds everything owed to it.
+    /// If false, its messages wait in the queue.
     enabled: bool,
-    /// True sends test-mode conversions too.
+    /// If true, test-mode conversions are sent too.
     accepts_test: bool,
-    /// Conversions that are no news any more after so many days are not told by themselves; null tells all.
+    /// Maximum age in days of conversions that are sent automatically; null means no limit.
     max_age_days: Option<u32>,
-    /// What was not accepted so many days after it was news is given up; null never is.
+    /// Stop retrying a delivery after this many days; null means never.
     expires_days: Option<u32>,
-    /// Keys of the sites whose conversions it is told of.
+    /// Keys of the sites whose conversions it receives.
     sites: Vec<String>,
-    /// What it is told of: purchase, renewal, trial, lead, custom, refund, dispute.
+    /// Events to send: purchase, renewal, trial, lead, custom, refund, dispute.
     kinds: Vec<&'static str>,
-    /// Payments of less are not told, in whatever currency they have; null tells all.
+    /// Minimum amount, in the conversion's currency; null means none.
     minimum_value: Option<String>,
-    /// True sends payments without a known visit too.
+    /// True if unmatched conversions are sent too.
     sends_unmatched: bool,
-    /// Of visitors whose browser asked for privacy: send, without_personal, skip.
+    /// For visitors whose browser asked for privacy: send, without_personal, skip.
     gpc: &'static str,
-    /// Of visitors who are not known to have agreed: send, without_personal, skip.
+    /// For visitors who are not known to have given consent: send, without_personal, skip.
     consent: &'static str,
-    /// Accepted of all that ended; null when nothing has.
+    /// Accepted deliveries of all that ended; null if none has.
     success_rate: Option<Rate>,
-    /// Deliveries that are still owed; those held by a disabled destination are not among them.
+    /// Pending deliveries, without those paused by a disabled destination.
     owed: i64,
-    /// Since when the oldest of them waits; null when none does.
+    /// When the oldest of them was queued; null if there are none.
     oldest_owed_at: Option<String>,
 }
 

@@ -1,5 +1,5 @@
 //! A Stripe event as received.
-//! In: a row of `report`. Out: JSON without the body.
+//! Takes a row of `report`; returns JSON without the body.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use crate::domain::{EventOrigin, EventState};
 use crate::report;
 use crate::settings::Snapshot;
 
-/// One Stripe event as received; its body stays on the dashboard.
+/// One Stripe event as received; only the dashboard shows its body.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StripeEvent {
     /// `sev_…`.
@@ -20,37 +20,37 @@ pub(crate) struct StripeEvent {
     #[serde(rename = "type")]
     #[schema(example = "checkout.session.completed")]
     kind: String,
-    /// What it is about: `cs_…`, `in_…`, …
+    /// The ID of its object: `cs_…`, `in_…`, …
     object_id: String,
-    /// `acct_…`, or empty for the source's own.
+    /// `acct_…`; empty for the source's own account.
     account: String,
     /// The source's key.
     source: String,
-    /// Live or test.
+    /// Live or test mode.
     livemode: bool,
-    /// Of Stripe's API.
+    /// The version of Stripe's API.
     api_version: Option<String>,
-    /// Stripe's time.
+    /// When Stripe created it.
     created_at: Option<String>,
-    /// Ours.
+    /// When it was received.
     received_at: String,
     /// How it was received.
     origin: EventOrigin,
-    /// What has become of it.
+    /// Its state.
     state: EventState,
-    /// Why ignored.
+    /// Why it was ignored.
     reason: Option<String>,
-    /// Why failed.
+    /// Why it failed.
     error: Option<String>,
     /// What was read, in a sentence.
     summary: Option<String>,
     /// What it changed, in sentences.
     note: Option<String>,
-    /// `cnv_…`, where it belongs to one.
+    /// `cnv_…`, if it belongs to a conversion.
     conversion_id: Option<String>,
     /// How often it was processed.
     attempts: i64,
-    /// How often the same event came again.
+    /// How often the same event was received again.
     repeats: i64,
 }
 

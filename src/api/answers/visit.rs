@@ -1,5 +1,5 @@
-//! A click ID with its visits and what they led to.
-//! In: what `report` found. Out: JSON; the first visit's fields stand beside the list.
+//! A click ID with its visits and conversions.
+//! Takes what `report` found; returns JSON in which the first visit's fields are beside the list.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,18 +11,18 @@ use crate::money::Money;
 use crate::report;
 use crate::settings::Snapshot;
 
-/// A click ID with its visits and what they led to. The fields of the first visit stand beside the list.
+/// A click ID with its visits and conversions. The fields of the first visit are beside the list.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Visit {
-    /// `ck_…`; where an alias was asked for, the signed one it stands for.
+    /// `ck_…`; if an alias was requested, the signed click ID that replaces it.
     click_id: String,
-    /// AnyTrack click IDs captured beside it.
+    /// AnyTrack click IDs captured with it.
     anytrack_click_ids: Vec<String>,
     #[serde(flatten)]
     first: OneVisit,
-    /// All of them, oldest first.
+    /// All visits, oldest first.
     visits: Vec<OneVisit>,
-    /// What they led to, newest first.
+    /// Its conversions, newest first.
     conversions: Vec<VisitedConversion>,
 }
 
@@ -31,9 +31,9 @@ pub(crate) struct Visit {
 struct OneVisit {
     /// The site's key.
     site: String,
-    /// When.
+    /// When the visit happened.
     at: String,
-    /// The client-made click ID that this one stands for.
+    /// The click ID made by the browser that this one replaces.
     alias: Option<String>,
     /// The click ID before this visit.
     previous_click_id: Option<String>,
@@ -49,18 +49,18 @@ struct OneVisit {
     medium: Option<String>,
     /// The campaign's name.
     campaign: Option<String>,
-    /// The path of the page.
+    /// The path of the landing page.
     landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     device: String,
-    /// False when only the request for the tag's script told of it.
+    /// False if it is known only from the request for the tag's script.
     is_reported: bool,
     /// Ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     #[schema(value_type = Object)]
     details: Option<Box<RawValue>>,
 }
 
-/// A conversion that a visit led to.
+/// A conversion of a visit.
 #[derive(Serialize, ToSchema)]
 struct VisitedConversion {
     /// `cnv_…`.
@@ -69,9 +69,9 @@ struct VisitedConversion {
     occurred_at: String,
     /// purchase, renewal, trial, lead, or a custom event name.
     kind: ConversionKind,
-    /// What has become of the payment.
+    /// The status of the payment.
     status: ConversionStatus,
-    /// Live or test.
+    /// Live or test mode.
     livemode: bool,
     /// Exact decimal text.
     amount: Option<String>,
@@ -80,7 +80,7 @@ struct VisitedConversion {
 }
 
 impl Visit {
-    /// `None` only if there is no visit at all, which `report` never answers.
+    /// `None` only if there is no visit at all, which `report` never returns.
     pub(crate) fn new(found: report::Visit, settings: &Snapshot) -> Option<Self> {
         let visits: Vec<OneVisit> =
             found.visits.into_iter().map(|visit| OneVisit::new(visit, settings)).collect();

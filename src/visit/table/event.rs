@@ -82,7 +82,8 @@ pub(in crate::visit) async fn put_event_off(
     Ok(())
 }
 
-/// Makes due what was received while the clock was ahead and would wait until it is that late. Answers how many.
+/// Makes events due that were received while the clock was ahead, and would wait until that
+/// time. Returns their number.
 pub(in crate::visit) async fn bring_events_back(
     tx: &mut AnyConnection,
     now: Timestamp,
