@@ -562,9 +562,9 @@ mod tests {
     #[test]
     fn no_buyers_address_leaves_in_what_others_said() {
         let rows = [
-            ("unknown lead jenny.rosen@example.com.", "unknown lead (an e-mail address)"),
-            (r#"{"email":"a+b@c.de","ok":0}"#, r#"{"email":"(an e-mail address)","ok":0}"#),
-            ("/x?email=jenny%40example.com&y=1", "/x?email=(an e-mail address)&y=1"),
+            ("unknown lead jenny.rosen@example.com.", "unknown lead (an email address)"),
+            (r#"{"email":"a+b@c.de","ok":0}"#, r#"{"email":"(an email address)","ok":0}"#),
+            ("/x?email=jenny%40example.com&y=1", "/x?email=(an email address)&y=1"),
             ("500 no such thing, 20% off", "500 no such thing, 20% off"),
         ];
         for (said, expected) in rows {
@@ -574,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_shop_that_sleeps_at_night_is_not_silent_in_the_morning() {
-        // Heard every hour from 8 to 20 o'clock, for six days.
+        // Events every hour from 8 to 20 o'clock, for six days.
         let by_day: Vec<i64> =
             (0..6).flat_map(|day| (8..=20).map(move |hour| day * 96 + hour * 4)).collect();
         assert_eq!(usual_gap(&by_day), Some(HOUR * 12));
