@@ -574,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_shop_that_sleeps_at_night_is_not_silent_in_the_morning() {
-        // Heard every hour from 8 to 20 o'clock, for six days.
+        // Events every hour from 8 to 20 o'clock, for six days.
         let by_day: Vec<i64> =
             (0..6).flat_map(|day| (8..=20).map(move |hour| day * 96 + hour * 4)).collect();
         assert_eq!(usual_gap(&by_day), Some(HOUR * 12));

@@ -1,6 +1,5 @@
-//! The first account.
-//! In: the one-time token of the setup URL, an e-mail, a password. Out: the first user, signed in.
-//! Promise: the token opens nothing once anybody has an account.
+//! The first account. Takes the one-time token of the setup URL, an email and a password; creates the first user and
+//! signs them in. The token is invalid once any account exists.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -23,7 +22,7 @@ use crate::settings;
 use crate::state::AppState;
 use crate::store::Store;
 
-/// Under this name the settings keep the token, so that a restart shows the same URL.
+/// Name of the setting that stores the token, so that a restart shows the same URL.
 const TOKEN: &str = "setup_token";
 
 #[derive(Template)]
@@ -51,10 +50,10 @@ pub(super) struct NewAccount {
     password: String,
 }
 
-/// The one-time URL for the first account, or `None` when somebody has one.
+/// The one-time URL for the first account, or `None` if any account exists.
 ///
 /// # Errors
-/// When the database cannot be read or written.
+/// If the database cannot be read or written.
 pub(super) async fn setup_url(store: &Store, base: &str) -> anyhow::Result<Option<String>> {
     if table::has_users(store).await? {
         return Ok(None);
@@ -110,7 +109,7 @@ fn form(
     AccountPage { frame: Door::new(client), action, token, email, password_error }
 }
 
-/// The token must be the stored one, and nobody may have an account. Compared as hashes, so that time tells nothing.
+/// Checks that the token is the stored one and no account exists. Compares hashes, so that timing reveals nothing.
 async fn check(state: &AppState, token: &str) -> Result<(), AppError> {
     let expected = settings::get_or_set(&state.store, TOKEN, &ids::new_secret()).await?;
     let is_right = ids::sha256_hex(expected.as_bytes()) == ids::sha256_hex(token.as_bytes());
@@ -118,16 +117,17 @@ async fn check(state: &AppState, token: &str) -> Result<(), AppError> {
 }
 
 fn used_up() -> AppError {
-    let line = "This link does not open anything. It works once, for the first account; after that, sign in.";
+    let line =
+        "This link isn’t valid. It works once, to create the first account. After that, sign in.";
     AppError::new(StatusCode::FORBIDDEN, line)
 }
 
-/// Why a text is no e-mail address for signing in; `None` when it is.
+/// The error if a text is not an email address for signing in.
 pub(super) fn email_fault(email: &str) -> Option<&'static str> {
     let fits = email.len() <= 254
         && !email.contains(char::is_whitespace)
         && email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
-    (!fits).then_some("That is not an e-mail address: it looks like name@example.com.")
+    (!fits).then_some("Enter an email address such as name@example.com.")
 }
 
 #[cfg(test)]

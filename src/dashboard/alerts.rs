@@ -354,10 +354,10 @@ fn target_item(
     let (sent, given_up) = (of("sent"), of("given_up"));
     let (state, note) = match (target.enabled, of("pending"), given_up, sent) {
         (false, ..) => (Chip::quiet("Off"), String::new()),
-        (true, Some(owed), ..) => {
-            let said = owed.said.as_deref().map(|said| format!("; last error: {said}"));
-            let owed = counted(owed.messages, "message pending", "messages pending");
-            (Chip::wait("Pending"), format!("{owed}{}", said.unwrap_or_default()))
+        (true, Some(waiting), ..) => {
+            let said = waiting.said.as_deref().map(|said| format!("; last error: {said}"));
+            let pending = counted(waiting.messages, "message pending", "messages pending");
+            (Chip::wait("Pending"), format!("{pending}{}", said.unwrap_or_default()))
         }
         (true, None, Some(told), sent) if sent.is_none_or(|sent| sent.at < told.at) => {
             (Chip::bad("Failed"), failed(told))

@@ -1,6 +1,5 @@
-//! Stripe's events, raw.
-//! In: a state, a place in the list, one event; a wish to read one again. Out: a page of events, one event with its exact bytes.
-//! Promise: what Stripe sent is shown as it came; what was not believed is counted by reason.
+//! The pages of Stripe events. Takes a state and a cursor, an event's ID, or a request to process an event again; returns a
+//! page of events, or one event with its exact bytes. Rejected webhooks are counted by reason.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -20,9 +19,9 @@ use crate::report::{self, Cursor, EventFilter, EventPayment, StripeEvent, Stripe
 use crate::state::AppState;
 use crate::stripe;
 
-/// Rows of a page.
+/// Rows per page.
 const ROWS: i64 = 50;
-/// How far back refused webhooks are counted.
+/// Days for which rejected webhooks are counted.
 const REJECTED_DAYS: u64 = 28;
 
 #[derive(Deserialize)]
@@ -36,10 +35,10 @@ pub(super) struct ListQuery {
 struct EventsPage {
     frame: Frame,
     subtitle: String,
-    /// Webhooks that were not believed.
+    /// Rejected webhooks.
     rejected: Vec<RejectedItem>,
     rejected_title: String,
-    /// What pages reported and the ledger could not take.
+    /// Page events that could not be recorded.
     failed_pages: Vec<FailedPageItem>,
     settings_href: String,
     setup_href: String,
@@ -71,11 +70,11 @@ struct EventItem {
     object_id: String,
     is_test: bool,
     state: Chip,
-    /// What was read; may be empty.
+    /// The data in the event; may be empty.
     read: String,
-    /// What it changed, why it was not needed, or why it failed.
+    /// What it changed, why it was ignored, or why it failed.
     said: String,
-    /// Its conversion.
+    /// Link to its conversion.
     conversion: Option<String>,
     rerun: Option<String>,
 }
@@ -87,7 +86,7 @@ struct EventPage {
     back: String,
     item: EventItem,
     facts: Vec<(&'static str, String)>,
-    /// What came of asking Stripe for its checkout.
+    /// Result of fetching its checkout from Stripe.
     lookup: Option<String>,
     payments: Vec<PaymentItem>,
     body: String,
@@ -102,10 +101,10 @@ struct PaymentItem {
 
 const STATES: [(&str, &str); 6] = [
     ("", "All"),
-    ("received", "Waiting"),
+    ("received", "Queued"),
     ("failed", "Failed"),
-    ("processed", "Read"),
-    ("ignored", "Not needed"),
+    ("processed", "Processed"),
+    ("ignored", "Ignored"),
     ("held", "On hold"),
 ];
 
@@ -165,7 +164,7 @@ pub(super) async fn list_events(
     page::show(&page)
 }
 
-/// Webhooks that were not believed: one row a day and reason, and their title.
+/// Rejected webhooks: one row per day and reason, with their title.
 async fn rejected(
     state: &AppState,
     viewer: &Viewer,
@@ -174,7 +173,7 @@ async fn rejected(
     let found = report::rejections(&state.store, &viewer.site.id, since).await?;
     let all: i64 = found.iter().map(|rejection| rejection.rejected).sum();
     let title = format!(
-        "{} not believed in {REJECTED_DAYS} days",
+        "{} rejected in {REJECTED_DAYS} days",
         counted(all, "webhook was", "webhooks were")
     );
     let item = |rejection: &report::Rejection| RejectedItem {
@@ -220,7 +219,7 @@ pub(super) async fn show_event(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let found = report::stripe_event(&state.store, &id).await?;
-    let event = found.ok_or_else(|| AppError::not_found("There is no such Stripe event."))?;
+    let event = found.ok_or_else(|| AppError::not_found("Stripe event not found."))?;
     let page = EventPage {
         frame: viewer.frame(&state, Tab::Events).await?,
         back: viewer.link("/events").to_string(),
@@ -239,18 +238,18 @@ fn payment_item(viewer: &Viewer, payment: &EventPayment) -> PaymentItem {
         what: format!(
             "{}, {}",
             words::kind(&payment.kind),
-            payment.amount.map_or_else(|| "amount not known".to_owned(), money)
+            payment.amount.map_or_else(|| "unknown amount".to_owned(), money)
         ),
         at: viewer.times.short(payment.occurred_at, viewer.now),
     }
 }
 
-/// Deepest indentation: what lies deeper would be far to the right of every screen.
+/// Maximum indentation: anything deeper would be far to the right of every screen.
 const INDENTED_LEVELS: usize = 40;
-/// Longest text shown with line breaks. A body of nothing but brackets would grow to many times its size.
+/// Maximum length of a text shown with line breaks. A body of only brackets would grow to many times its size.
 const INDENTED_BYTES: usize = 8 * 1024 * 1024;
 
-/// JSON with line breaks, its numbers and the order of its fields untouched; other bytes as they are.
+/// Adds line breaks to JSON without changing numbers or the order of fields; returns other text unchanged.
 fn indented(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
@@ -312,36 +311,36 @@ fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'stati
     let position = event.secret_position + 1;
     let time = |at| viewer.times.second(at).title;
     let mut facts = vec![
-        ("Stripe’s ID", row.event_id.clone()),
-        ("About", row.object_id.clone()),
-        ("Source", format!("{source}, {}", if row.livemode { "live" } else { "test" })),
+        ("Stripe ID", row.event_id.clone()),
+        ("Object", row.object_id.clone()),
+        ("Endpoint", format!("{source}, {}", if row.livemode { "live" } else { "test" })),
         ("Account", row.account.clone()),
-        ("Made by Stripe", row.created_at.map(time).unwrap_or_default()),
+        ("Created", row.created_at.map(time).unwrap_or_default()),
         ("Received", time(row.received_at)),
         (
-            "Came by",
+            "Received by",
             match row.origin.as_str() {
                 "webhook" => "webhook".to_owned(),
-                "backfill" => "backfill: it was missing here".to_owned(),
-                "fetched" => "our own question: an event named it".to_owned(),
+                "backfill" => "backfill".to_owned(),
+                "fetched" => "API request, because another event referred to it".to_owned(),
                 other => other.to_owned(),
             },
         ),
         (
-            "Came again",
+            "Received again",
             if row.repeats > 0 { counted(row.repeats, "time", "times") } else { String::new() },
         ),
-        ("Read", row.processed_at.map(time).unwrap_or_default()),
-        ("Tries", count(row.attempts)),
+        ("Processed", row.processed_at.map(time).unwrap_or_default()),
+        ("Attempts", count(row.attempts)),
         ("API version", row.api_version.clone().unwrap_or_default()),
         (
             "Signature",
             match position {
-                0 => "none: we asked Stripe for it ourselves".to_owned(),
-                position => format!("right, by our signing secret {position}"),
+                0 => "none: fetched from the Stripe API".to_owned(),
+                position => format!("valid, by signing secret {position}"),
             },
         ),
-        ("Our ID", row.id.clone()),
+        ("Clickstamp ID", row.id.clone()),
     ];
     facts.retain(|(_, value)| !value.is_empty());
     facts
@@ -357,7 +356,7 @@ pub(super) async fn rerun_event(
         state.bells.event_stored.notify_one();
         return Ok(page::see_other(&viewer.link(&format!("/events/{id}")).to_string()));
     }
-    let line = "This event is not in a state to be read again: only failed ones are.";
+    let line = "This event can’t be processed again. Only failed events can.";
     Err(AppError::new(StatusCode::CONFLICT, line))
 }
 
@@ -371,7 +370,7 @@ pub(super) async fn rerun_page_event(
         state.bells.event_stored.notify_one();
         return Ok(page::see_other(&viewer.link("/events").to_string()));
     }
-    let line = "This event of a page is not in a state to be read again: only failed ones are.";
+    let line = "This page event can’t be processed again. Only failed events can.";
     Err(AppError::new(StatusCode::CONFLICT, line))
 }
 

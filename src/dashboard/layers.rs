@@ -1,6 +1,6 @@
-//! What surrounds every page: security headers, the refusal of cross-site posts, the error page.
-//! In: any request and answer of the dashboard. Out: the answer with its headers; a fault as a page.
-//! Promise: the fault goes on to the layer that logs it, and no page runs or loads anything that is not ours.
+//! The layers around every page: security headers, rejection of cross-site posts, the error page. Takes any request and
+//! response of the dashboard; returns the response with headers, and errors as a page. Errors are passed on to the layer
+//! that logs them, and pages run and load only our own files.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::error::{AppError, Fault};
 use crate::state::AppState;
 
-/// Largest form read. The longest is the list of domains.
+/// Maximum size of a form. The longest field is the list of domains.
 const MAX_FORM_BYTES: usize = 32 * 1024;
 
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -38,7 +38,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Puts the layers around routes that are already there.
+/// Adds the layers to existing routes.
 pub(super) fn protect(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
     routes
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
@@ -57,7 +57,7 @@ fn refuse_cross_site(
         layer = layer.add_trusted_origin(&origin).expect("an http(s) URL has an origin");
     }
     layer.with_rejection_response(|_| {
-        let line = "This form was sent from another site, so nothing was done.";
+        let line = "This form was sent from another site, so it was rejected.";
         AppError::new(StatusCode::FORBIDDEN, line).into_response()
     })
 }
@@ -84,7 +84,7 @@ struct ErrorPage {
     line: Cow<'static, str>,
 }
 
-/// Shows a fault as a page, whatever made it: a handler, an extractor, or the router.
+/// Shows an error of a handler, an extractor or the router as a page.
 async fn show_faults(client: Client, request: Request, next: Next) -> Response {
     shown(&client, next.run(request).await)
 }
@@ -103,9 +103,11 @@ fn shown(client: &Client, mut response: Response) -> Response {
         frame: Door::new(client),
         status: status.as_u16(),
         heading: heading(status),
-        line: fault.as_ref().map_or(Cow::Borrowed("The request could not be answered."), |fault| {
-            fault.line.clone()
-        }),
+        line: fault
+            .as_ref()
+            .map_or(Cow::Borrowed("The request could not be completed."), |fault| {
+                fault.line.clone()
+            }),
     };
     let mut shown = page::show(&page).unwrap_or_else(axum::response::IntoResponse::into_response);
     *shown.status_mut() = status;
@@ -120,9 +122,9 @@ fn shown(client: &Client, mut response: Response) -> Response {
     shown
 }
 
-/// Whatever no route knows: a page for browsers that ask for one, a line for everybody else.
+/// Response to unknown paths: a page for browsers, a line of text for other clients.
 pub(super) async fn answer_unknown(client: Client, headers: HeaderMap) -> Response {
-    let unknown = AppError::not_found("There is no such page.").into_response();
+    let unknown = AppError::not_found("This page does not exist.").into_response();
     let wants_page = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -138,14 +140,14 @@ pub(super) async fn answer_unknown(client: Client, headers: HeaderMap) -> Respon
 
 fn heading(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        400 | 422 => "That could not be read",
-        403 => "That was refused",
-        404 => "There is nothing here",
-        405 => "That is not possible here",
-        413 => "That was too long",
-        429 => "Too many tries",
-        503 => "Not right now",
-        status if status >= 500 => "Something went wrong on our side",
-        _ => "That did not work",
+        400 | 422 => "Invalid request",
+        403 => "Access denied",
+        404 => "Page not found",
+        405 => "Not allowed here",
+        413 => "Request too large",
+        429 => "Too many attempts",
+        503 => "Try again later",
+        status if status >= 500 => "Something went wrong on the server",
+        _ => "The request failed",
     }
 }

@@ -1,7 +1,6 @@
-//! How often somebody may try to sign in.
-//! Takes an address, an email and the browser's device cookie. Returns whether this try is allowed, or how long to wait.
-//! Guarantees that guessing stays slow, that nobody can lock a known browser out, that a refused try changes nothing, and that
-//! memory and time per try are bounded.
+//! Rate limits of signing in. Takes an IP address, an email and the browser's device cookie. Returns whether this attempt
+//! is allowed, or how long to wait. Guarantees that guessing stays slow, that nobody can lock out a known browser, that a
+//! rejected attempt changes nothing, and that memory and time per attempt are bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,28 +12,29 @@ use super::turns::{Network, Turns};
 use crate::clock::Timestamp;
 use crate::ids;
 
-/// Tries are counted for this long from the first one.
+/// Window of the counts, from the first attempt.
 pub(super) const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Tries per address and email. People mistype three or four times; guessing needs thousands.
+/// Attempts per IP address and email. People mistype three or four times; guessing needs thousands.
 const PAIR_TRIES: u32 = 10;
-/// Tries per network, whatever the email: an office signs in from one address.
+/// Attempts per network, for all emails together, because an office signs in from one address.
 const NETWORK_TRIES: u32 = 30;
-/// Tries per IPv6 /56, which one customer of a provider may have for himself.
+/// Attempts per IPv6 /56, which a provider may assign to one customer.
 const WIDE_TRIES: u32 = 60;
-/// Tries per email from all networks together. High, because anybody can use them up; a browser that was signed in before has its own.
+/// Attempts per email from all networks together. High, because anyone can use them up; a known browser has its own count.
 pub(super) const EMAIL_TRIES: u32 = 100;
-/// Keys per table, about 100 bytes each. Only allowed tries add one, and each of those costs a password check.
+/// Keys per table, about 100 bytes each. Only allowed attempts add one, and each of those costs a password check.
 const KEYS: usize = 10_000;
 
-/// Counts tries in memory; those of users are counted in the database too, which a restart and other copies share. Clones share.
+/// Counts attempts in memory. Those of users are also counted in the database, for restarts and other processes. Clones
+/// share the counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoginLimit {
     tables: Arc<Mutex<Tables>>,
-    /// Who may check a password when.
+    /// The order in which passwords are checked.
     pub(super) turns: Turns,
 }
 
-/// One table per kind of key, so that a flood of one kind pushes out none of another.
+/// One table per kind of key, so that a flood of one kind evicts no key of another.
 #[derive(Debug, Default)]
 struct Tables {
     networks: Counts<Network>,
@@ -43,14 +43,14 @@ struct Tables {
     devices: Counts<String>,
 }
 
-/// Who tries to sign in.
+/// Who attempts to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     network: Network,
     wide: Network,
-    /// Hashed, so that a long text takes no more room than a short one.
+    /// Hashed, so that a long text needs no more memory than a short one.
     email: String,
-    /// The device cookie's number, when it was signed for this email.
+    /// The device cookie's number, if it was signed for this email.
     device: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl Caller {
 }
 
 impl LoginLimit {
-    /// Counts a try, or says how long to wait.
+    /// Counts an attempt, or returns how long to wait.
     pub(super) fn begin(&self, now: Timestamp, caller: &Caller) -> Result<(), Duration> {
         let mut tables = self.tables();
         let wait = tables.wait(now, caller);
@@ -82,12 +82,13 @@ impl LoginLimit {
         Ok(())
     }
 
-    /// Takes a try back whose password was not checked.
+    /// Undoes the count of an attempt whose password was not checked.
     pub(super) fn undo(&self, now: Timestamp, caller: &Caller) {
         self.tables().each(caller, |counts| counts.take_back(now));
     }
 
-    /// A right password forgives the tries of its network and browser. Those of the email stay: they are other people's.
+    /// A correct password resets the counts of its network and browser. That of the email stays, because it includes
+    /// attempts of others.
     pub(super) fn forgive(&self, now: Timestamp, caller: &Caller) {
         let mut tables = self.tables();
         tables.emails.at(&caller.email).take_back(now);
@@ -105,7 +106,7 @@ impl LoginLimit {
 }
 
 impl Tables {
-    /// The longest wait that any count asks for.
+    /// The longest wait of all counts.
     fn wait(&mut self, now: Timestamp, caller: &Caller) -> Duration {
         if let Some(device) = &caller.device {
             return self.devices.wait(now, device, PAIR_TRIES);
@@ -123,7 +124,7 @@ impl Tables {
         .unwrap_or_default()
     }
 
-    /// Does the same with every count of a caller: a known browser has one of its own.
+    /// Applies a function to every count of a caller. A known browser has a separate count.
     fn each(&mut self, caller: &Caller, change: impl Fn(&mut dyn Counter)) {
         if let Some(device) = &caller.device {
             change(&mut self.devices.at(device));
@@ -138,11 +139,11 @@ impl Tables {
     }
 }
 
-/// Counts per key, at most `KEYS` of them; beyond that the oldest goes.
+/// Counts per key, at most `KEYS` of them; then the oldest is dropped.
 #[derive(Debug)]
 struct Counts<K> {
     tries: HashMap<K, Tries>,
-    /// Keys in the order in which their windows began. Holds keys that are forgotten by now; `since` tells.
+    /// Keys in the order in which their windows began. `since` identifies entries that are outdated.
     order: VecDeque<(K, Timestamp)>,
 }
 
@@ -159,13 +160,13 @@ struct Tries {
 }
 
 impl Tries {
-    /// A window that begins in the future was begun by a clock that was ahead.
+    /// A window in the future was started by a clock that was ahead.
     fn is_over(&self, now: Timestamp) -> bool {
         now.since(self.since) >= WINDOW || self.since > now
     }
 }
 
-/// One key's count, whatever the key is.
+/// The count of one key of any kind.
 trait Counter {
     fn count(&mut self, now: Timestamp);
     fn take_back(&mut self, now: Timestamp);
@@ -210,7 +211,7 @@ impl<K: Clone + Eq + Hash> Counts<K> {
         self.tries.remove(key);
     }
 
-    /// Drops what is over or forgotten from the old end, at most two for each key that comes, and the oldest when the table is full.
+    /// Removes expired or outdated entries, at most two per new key, and the oldest one if the table is full.
     fn make_room(&mut self, now: Timestamp) {
         let mut looked = 0;
         while looked < 2 || self.tries.len() >= KEYS || self.order.len() >= 2 * KEYS {

@@ -1,6 +1,6 @@
-//! Redirect links: an address that needs no script, for e-mails, PDFs and posters.
-//! In: what was entered. Out: the list with what each link brought; one link with its QR code; a record saved, or why not.
-//! Promise: an address that may be printed on paper never changes; a target is checked before it is saved.
+//! Redirect links: URLs that work without the tag, for emails, PDFs and posters. Takes forms; returns the list with the
+//! numbers of each link, one link with its QR code, or saves a record. A link's URL never changes, because it may be
+//! printed on paper; its target is checked before it is saved.
 
 use askama::Template;
 use axum::Form;
@@ -25,7 +25,7 @@ use crate::state::AppState;
 const MAX_NAME_CHARS: usize = 80;
 const MAX_ALIAS_CHARS: usize = 64;
 
-/// The form. A new link without an alias gets one.
+/// The form. A new link without an alias gets a random one.
 #[derive(Default, Deserialize)]
 pub(super) struct LinkSent {
     #[serde(default)]
@@ -101,7 +101,7 @@ pub(super) async fn list_links(
 ) -> Result<Response, AppError> {
     let span = Span::read(&period, &viewer.times, viewer.now);
     let done = (query.saved.as_deref() == Some("deleted"))
-        .then_some("The link was deleted. Its visits and payments stay in the books.");
+        .then_some("Link deleted. Its visits and payments are still counted.");
     page::show(&links_page(&state, &viewer, &span, done, LinkForm::default()).await?)
 }
 
@@ -138,7 +138,7 @@ fn address(viewer: &Viewer, link: &Link) -> String {
 }
 
 fn chip(link: &Link) -> Chip {
-    if link.is_paused { Chip::quiet("Paused") } else { Chip::ok("Works") }
+    if link.is_paused { Chip::quiet("Paused") } else { Chip::ok("Active") }
 }
 
 fn numbers(viewer: &Viewer, brought: Option<&LinkNumbers>) -> Numbers {
@@ -164,7 +164,9 @@ pub(super) async fn add_link(
     }
     form.alias.error = alias_fault(&form.alias.value);
     if state.settings.current().links.len() >= MAX_LINKS {
-        form.alias.error = Some(format!("There are {MAX_LINKS} links already. Delete one first."));
+        form.alias.error = Some(format!(
+            "You already have {MAX_LINKS} links, which is the maximum. Delete one first."
+        ));
     }
     if is_right(&form) {
         let draft = LinkDraft {
@@ -177,7 +179,7 @@ pub(super) async fn add_link(
             let there = viewer.link(&format!("/links/{}", draft.alias)).with("saved", "added");
             return Ok(page::see_other(&there.to_string()));
         }
-        form.alias.error = Some("Another link has this ending. Choose another one.".to_owned());
+        form.alias.error = Some("Another link has this slug. Choose a different one.".to_owned());
     }
     let span = Span::default_of(&viewer.times, viewer.now);
     let page = links_page(&state, &viewer, &span, None, form).await?;
@@ -203,7 +205,7 @@ fn alias_fault(alias: &str) -> Option<String> {
     let fits = (1..=MAX_ALIAS_CHARS).contains(&alias.len())
         && alias.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     (!fits).then(|| {
-        format!("The ending has small letters, digits and dashes, at most {MAX_ALIAS_CHARS}.")
+        format!("A slug has at most {MAX_ALIAS_CHARS} lowercase letters, digits and dashes.")
     })
 }
 
@@ -216,12 +218,10 @@ pub(super) async fn show_link(
 ) -> Result<Response, AppError> {
     let (viewer, link) = at(&state, viewer, &alias)?;
     let done = match query.saved.as_deref() {
-        Some("added") => Some("The link was added. It works right away."),
-        Some("saved") => Some("The link was saved. The next click follows it."),
-        Some("paused") => {
-            Some("The link is paused: whoever follows it sees that it leads nowhere.")
-        }
-        Some("resumed") => Some("The link works again."),
+        Some("added") => Some("Link added. It works immediately."),
+        Some("saved") => Some("Saved. The next click uses it."),
+        Some("paused") => Some("Link paused. Visitors see a page that says it isn’t active."),
+        Some("resumed") => Some("Link resumed."),
         _ => None,
     };
     let form = form_of(&link);
@@ -237,10 +237,10 @@ fn form_of(link: &Link) -> LinkForm {
     }
 }
 
-/// The link, and the viewer before its site.
+/// The link, and the viewer of its site.
 fn at(state: &AppState, viewer: Viewer, alias: &str) -> Result<(Viewer, Link), AppError> {
     let snapshot = state.settings.current();
-    let missing = || AppError::not_found("There is no such link.");
+    let missing = || AppError::not_found("Link not found.");
     let link = snapshot.link_by_alias(alias).cloned().ok_or_else(missing)?;
     let site = snapshot.site(&link.site_id).cloned().ok_or_else(missing)?;
     Ok((viewer.looking_at(site), link))
@@ -332,7 +332,7 @@ pub(super) async fn delete_link(
     Ok(page::see_other(&viewer.link("/links").with("saved", "deleted").to_string()))
 }
 
-/// `GET /links/{alias}/qr.svg`: the address as a QR code, black on white whatever the page's colours: scanners want contrast.
+/// `GET /links/{alias}/qr.svg`: the URL as a QR code. Always black on white, because scanners need contrast.
 pub(super) async fn draw_qr(
     State(state): State<AppState>,
     viewer: Viewer,

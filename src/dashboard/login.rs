@@ -1,6 +1,5 @@
-//! Signing in and out.
-//! In: an e-mail and a password. Out: a session, or the form again with one answer for every wrong pair.
-//! Promise: neither the words nor the time tell whether an e-mail is known.
+//! Signing in and out. Takes an email and a password; returns a session, or the form again with the same error for every
+//! wrong pair. Neither the error nor the response time reveals whether an email has an account.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ struct LoginPage {
     next: String,
     email: String,
     error: Option<&'static str>,
-    /// False until somebody has an account: then the page says where the setup URL is.
+    /// Whether any account exists; if not, the page says where to find the setup URL.
     has_users: bool,
 }
 
@@ -91,13 +90,9 @@ pub(super) async fn sign_in(
                 AppendHeaders([(header::SET_COOKIE, cookie), (header::SET_COOKIE, device)]);
             return Ok((cookies, see_other(&client, next)).into_response());
         }
-        Tried::Wrong => (
-            StatusCode::UNAUTHORIZED,
-            "This e-mail and this password do not belong together.",
-            None,
-        ),
+        Tried::Wrong => (StatusCode::UNAUTHORIZED, "Wrong email or password.", None),
         Tried::TooMany(wait) => {
-            let line = "Too many tries. Wait a quarter of an hour, then try again.";
+            let line = "Too many attempts. Wait 15 minutes, then try again.";
             (StatusCode::TOO_MANY_REQUESTS, line, Some(wait.as_secs() + 1))
         }
         Tried::Busy => {
@@ -113,11 +108,11 @@ pub(super) async fn sign_in(
     Ok(response)
 }
 
-/// How a try to sign in ended.
+/// Outcome of an attempt to sign in.
 enum Tried {
     Fits(StoredUser),
     Wrong,
-    /// For this long.
+    /// How long to wait.
     TooMany(Duration),
     Busy,
 }
@@ -140,7 +135,7 @@ async fn try_password(
     };
     let user = table::find_user(&state.store, email).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());
-    // Known users' tries are counted in the database, beside the hash, so that the time does not tell who is one.
+    // The attempts of existing users are counted in the database with the hash, so that timing does not reveal them.
     let noted = async {
         match &user {
             Some(user) if !caller.is_known() => {

@@ -1,6 +1,6 @@
-//! The dashboard: pages for the owner, rendered whole.
-//! In: a browser with a session. Out: HTML from `report`'s numbers; for its buttons, a room's public verb.
-//! Promise: every page works without JavaScript, every filter is in the address, every action is a form: POST, then 303.
+//! The dashboard: pages for signed-in users. Takes requests of browsers with a session; returns HTML from `report`'s
+//! numbers, and calls the public functions of other modules for its buttons. Every page works without JavaScript, every
+//! filter is in the URL, and every action is a form: POST, then 303.
 
 mod account;
 mod alerts;
@@ -51,12 +51,12 @@ use crate::destination::Sender;
 use crate::state::AppState;
 use crate::store::Store;
 
-/// What is answered where no route fits: the error page, if a browser asks, else one line.
+/// The response to unknown paths: the error page for browsers, else one line of text.
 pub(crate) async fn answer_unknown(client: Client, headers: HeaderMap) -> Response {
     layers::answer_unknown(client, headers).await
 }
 
-/// All pages, with their layers already around them. The state is needed for what layers must know: the public URL.
+/// All pages with their layers. The layers need the public URL from the state.
 pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Router<AppState> {
     let routes = Router::new()
         .route("/static/{name}", get(assets::serve_static))
@@ -111,18 +111,18 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
     layers::protect(routes, state)
 }
 
-/// The one-time URL for the first account below `base`, or `None` when somebody has one. A restart gives the same.
+/// The one-time URL for the first account below `base`, or `None` if any account exists. A restart returns the same URL.
 ///
 /// # Errors
-/// When the database cannot be read or written.
+/// If the database cannot be read or written.
 pub async fn setup_url(store: &Store, base: &str) -> Result<Option<String>> {
     account::setup_url(store, base).await
 }
 
-/// Creates the user that the environment names; one who exists keeps the password he has.
+/// Creates the user that the environment names. An existing user keeps their password.
 ///
 /// # Errors
-/// When the database cannot be read or written.
+/// If the database cannot be read or written.
 pub async fn ensure_admin(
     store: &Store,
     now: Timestamp,
@@ -139,7 +139,7 @@ pub async fn ensure_admin(
 /// Adds a user, for `clickstamp user add`.
 ///
 /// # Errors
-/// When the e-mail or the password is not one, the user exists, or the database cannot be written.
+/// If the email or the password is invalid, the user exists, or the database cannot be written.
 pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Secret) -> Result<()> {
     let email = email.trim().to_lowercase();
     let fault = account::email_fault(&email).or_else(|| password::fault(password.expose()));
@@ -148,21 +148,21 @@ pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Sec
     let is_new = table::add_user(store, now, &email, &hash).await?;
     ensure!(
         is_new,
-        "{email} has an account already; `clickstamp user passwd` changes its password"
+        "{email} already has an account; `clickstamp user passwd` changes its password"
     );
     Ok(())
 }
 
-/// Changes a user's password and signs him out everywhere, for `clickstamp user passwd`.
+/// Changes a user's password and signs them out everywhere, for `clickstamp user passwd`.
 ///
 /// # Errors
-/// When there is no such user, the password is too short, or the database cannot be written.
+/// If there is no such user, the password is too short, or the database cannot be written.
 pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Result<()> {
     let email = email.trim().to_lowercase();
     let fault = password::fault(password.expose());
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
     let hash = password::hash(password, None).await?;
     let is_known = table::set_password(store, &email, &hash, "").await?;
-    ensure!(is_known, "nobody has the e-mail {email}");
+    ensure!(is_known, "there is no user with the email {email}");
     Ok(())
 }

@@ -1,6 +1,5 @@
-//! SQL of the dashboard: `users`, `sessions` and `login_tries`.
-//! In: e-mails (lower case), hashes. Out: users. Private to this room.
-//! Promise: neither a password nor a cookie's value ever reaches the database, only their hashes.
+//! SQL of the dashboard: `users`, `sessions` and `login_tries`. Takes emails (lower case) and hashes; returns users.
+//! Private to this module. Only hashes of passwords and cookies reach the database.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::ids;
 use crate::store::{Row, Store, sql};
 
-/// Who may sign in.
+/// A user who may sign in.
 pub(super) struct StoredUser {
     pub(super) id: String,
     pub(super) email: String,
@@ -44,7 +43,7 @@ pub(super) async fn find_user(store: &Store, email: &str) -> Result<Option<Store
     row.as_ref().map(read_user).transpose()
 }
 
-/// True when the user is new; an existing one is left as it is.
+/// Returns whether the user is new; an existing user is not changed.
 pub(super) async fn add_user(
     store: &Store,
     now: Timestamp,
@@ -66,7 +65,7 @@ pub(super) async fn add_user(
     Ok(done.rows_affected() == 1)
 }
 
-/// The ID of the very first user, or `None` when somebody was faster. Two owners of the setup URL may both get in
+/// The ID of the first user, or `None` if another request was faster. Two owners of the setup URL may both get in
 /// at the same millisecond on PostgreSQL; both hold the secret, so neither gains anything.
 pub(super) async fn add_first_user(
     store: &Store,
@@ -90,7 +89,7 @@ pub(super) async fn add_first_user(
     Ok((done.rows_affected() == 1).then_some(id))
 }
 
-/// False when there is no such user. Signs the user out everywhere except in the session that is kept.
+/// Returns `false` if there is no such user. Signs the user out everywhere except in the session that is kept.
 pub(super) async fn set_password(
     store: &Store,
     email: &str,
@@ -121,7 +120,7 @@ pub(super) async fn set_password(
     Ok(done.rows_affected() == 1)
 }
 
-/// Counts one more try to sign in as a user; answers how many there were within the window, this one included.
+/// Counts an attempt to sign in as a user. Returns the number of attempts in the window, including this one.
 pub(super) async fn note_try(
     store: &Store,
     now: Timestamp,
@@ -129,7 +128,7 @@ pub(super) async fn note_try(
     user_id: &str,
 ) -> Result<i64> {
     let mut tx = store.begin().await?;
-    // A window that begins in the future was begun by a clock that was ahead.
+    // A window in the future was started by a clock that was ahead.
     let row = sql("insert into login_tries (user_id, began_at_ms, tries) values (:user_id, :began_at_ms, 1)
              on conflict (user_id) do update
             set tries = case when login_tries.began_at_ms > :window_start and login_tries.began_at_ms <= :began_at_ms then login_tries.tries + 1 else 1 end,
@@ -147,7 +146,7 @@ pub(super) async fn note_try(
     Ok(tries)
 }
 
-/// A try with the right password was nobody's guess.
+/// Undoes the count of an attempt with the correct password.
 pub(super) async fn take_back_try(store: &Store, user_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     sql("update login_tries set tries = tries - 1 where user_id = :user_id and tries > 0")
@@ -158,7 +157,7 @@ pub(super) async fn take_back_try(store: &Store, user_id: &str) -> Result<()> {
     tx.commit().await
 }
 
-/// Also clears away what has expired, so the table stays as small as the team.
+/// Also deletes expired sessions, so that the table stays small.
 pub(super) async fn start_session(
     store: &Store,
     now: Timestamp,

@@ -1,6 +1,5 @@
-//! The list of visits.
-//! In: a period, a channel or campaign, a place in the list. Out: a page of visits, newest first.
-//! Promise: bots are left out unless asked for; a click ID is shown whole.
+//! The list of visits. Takes a period, a channel or campaign, and a cursor; returns a page of visits, newest first.
+//! Bots are included only on request, and click IDs are shown in full.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -17,7 +16,7 @@ use crate::error::AppError;
 use crate::report::{self, Cursor, VisitFilter, VisitRow};
 use crate::state::AppState;
 
-/// Rows of a page.
+/// Rows per page.
 const ROWS: i64 = 50;
 
 #[derive(Deserialize)]
@@ -34,7 +33,7 @@ struct VisitsPage {
     frame: Frame,
     subtitle: String,
     period: PeriodMenu,
-    /// Filters in force, each with the way out of it.
+    /// The active filters, each with a link that removes it.
     filters: Vec<Choice>,
     bots: Choice,
     heading: String,
@@ -52,7 +51,7 @@ struct VisitItem {
     campaign: String,
     device: String,
     click_id: String,
-    /// To the conversions that carry this click ID.
+    /// Link to the conversions with this click ID.
     conversions: String,
 }
 
@@ -87,7 +86,7 @@ pub(super) async fn list_visits(
     let heading = if filters.is_empty() {
         format!("{} counted", counted(counted_here, "visit", "visits"))
     } else {
-        "Visits from there".to_owned()
+        "Filtered visits".to_owned()
     };
     let page = VisitsPage {
         frame,
@@ -96,7 +95,7 @@ pub(super) async fn list_visits(
         filters,
         bots: Choice::new(
             &here.with("bots", if with_bots { "" } else { "1" }),
-            "Bots too",
+            "Include bots",
             with_bots,
         ),
         heading,

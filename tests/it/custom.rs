@@ -449,7 +449,7 @@ async fn what_came_from_a_destination_is_not_sent_back_to_it() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let path = "/settings/custom/custom";
-    assert!(owner.page(path).await.contains("Its conversions never go to"));
+    assert!(owner.page(path).await.contains("Never send its conversions to"));
     let fields = [("source_site", "main"), ("currency", ""), ("never_anytrack", "1")];
     owner.save(path, &fields).await;
     let zap: Value = serde_json::from_str(ZAP).expect("JSON");

@@ -205,7 +205,7 @@ async fn a_form_from_another_site_does_nothing() {
 #[tokio::test]
 async fn the_setup_url_makes_the_first_account_once() {
     let app = TestApp::start().await;
-    assert!(app.get("/login").await.text().contains("Nobody has an account yet"));
+    assert!(app.get("/login").await.text().contains("No account yet"));
     let store = &app.app().state().store;
     let url = || clickstamp::dashboard::setup_url(store, "http://go.shop.localhost");
     let first = url().await.expect("a readable database").expect("nobody has an account");
@@ -217,7 +217,7 @@ async fn the_setup_url_makes_the_first_account_once() {
     let path = first.strip_prefix("http://go.shop.localhost").expect("the base");
     let token = path.split_once("token=").expect("a token").1;
     assert_eq!(app.get("/setup/account?token=guessed").await.status, StatusCode::FORBIDDEN);
-    assert!(app.get(path).await.text().contains("Make your account"));
+    assert!(app.get(path).await.text().contains("Create your account"));
     let make = async |token: &str, email: &str, password: &str| {
         post(
             &app,
@@ -230,7 +230,9 @@ async fn the_setup_url_makes_the_first_account_once() {
     assert_eq!(make("guessed", EMAIL, PASSWORD).await.status, StatusCode::FORBIDDEN);
     let refused = make(token, "ada", "short").await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused.text().contains("not an e-mail") && refused.text().contains("too short"));
+    assert!(
+        refused.text().contains("Enter an email address") && refused.text().contains("too short")
+    );
     assert!(
         refused.text().contains("value=\"ada\"") && !refused.text().contains("value=\"short\"")
     );
@@ -313,7 +315,7 @@ async fn every_link_leads_somewhere() {
         "Sales without a source: $102.60",
         "¥500",
         "1 failed delivery ($102.60) needs your attention",
-        "Read again",
+        "Process again",
     ] {
         assert!(all.contains(words), "{words}");
     }
@@ -407,7 +409,7 @@ async fn settings_from_the_environment_are_read_only_and_no_secret_is_shown() {
     let secrets = "/settings/sources/main/secrets";
     let reply = post(&app, secrets, &cookie, &[("value", "whsec_other")]).await;
     assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(reply.text().contains("The environment sets this value"));
+    assert!(reply.text().contains("An environment variable sets this value"));
 }
 
 #[tokio::test]
@@ -423,7 +425,7 @@ async fn refused_settings_say_why_and_right_ones_are_kept() {
     let site = [("name", "Shop"), ("timezone", "Mars/Base"), ("currency", "EUR"), ("domains", "")];
     let refused = post(&app, "/settings/sites/main", &cookie, &site).await;
     assert!(
-        refused.text().contains("There is no such timezone")
+        refused.text().contains("Unknown timezone")
             && refused.text().contains("value=\"Mars/Base\"")
     );
     let site = [
@@ -466,8 +468,7 @@ async fn a_changed_password_ends_every_other_session() {
     let refused = change("wrong-password", "short").await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(
-        refused.text().contains("not the password you signed in with")
-            && refused.text().contains("too short")
+        refused.text().contains("Wrong current password.") && refused.text().contains("too short")
     );
     assert_eq!(change(PASSWORD, "another-watercolor").await.status, StatusCode::SEE_OTHER);
     assert_eq!(page(&app, &here, "/").await.status, StatusCode::OK);
@@ -490,9 +491,12 @@ async fn an_unknown_address_is_a_page_for_browsers_and_a_line_for_programs() {
     let reply = app.send("GET", "/nothing", &[("accept", "text/html,*/*;q=0.8")], "").await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert!(reply.header("content-security-policy").starts_with("default-src 'none'"));
-    assert!(reply.text().contains("There is nothing here"), "{}", reply.text());
+    assert!(reply.text().contains("Page not found"), "{}", reply.text());
     let reply = app.get("/nothing").await;
-    assert_eq!((reply.status, reply.text()), (StatusCode::NOT_FOUND, "There is no such page.\n"));
+    assert_eq!(
+        (reply.status, reply.text()),
+        (StatusCode::NOT_FOUND, "This page does not exist.\n")
+    );
 }
 
 #[tokio::test]
@@ -506,7 +510,7 @@ async fn the_setup_tells_of_a_webhook_that_was_refused() {
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     app.app().flush_counts().await.unwrap();
     let told = told().await;
-    assert!(told.contains("but it was refused: its signature"), "{told}");
+    assert!(told.contains("but it was rejected: its signature"), "{told}");
 }
 
 /// The number of a card.

@@ -62,7 +62,7 @@ async fn one_bad_spot_in_an_unused_field_costs_no_payment() {
             app.database.texts("select id from stripe_events order by id desc").await.remove(0);
         assert_eq!(body_of(&app, &id).await, body, "{what}: the bytes are kept as they came");
         let page = owner.page(&format!("/events/{id}")).await;
-        assert!(page.contains("What Stripe sent") && page.contains(what), "{page}");
+        assert!(page.contains("Event body") && page.contains(what), "{page}");
     }
     assert_eq!(
         app.database.number("select count(*) from stripe_events where repeats = 1").await,
@@ -110,7 +110,10 @@ async fn what_is_needed_and_cannot_be_read_fails_with_its_place_and_runs_again()
         let id =
             app.database.texts("select id from stripe_events order by id desc").await.remove(0);
         assert!(
-            owner.page(&format!("/events/{id}")).await.contains("This event could not be read")
+            owner
+                .page(&format!("/events/{id}"))
+                .await
+                .contains("This event could not be processed")
         );
     }
     let ids = app.database.texts("select event_id from stripe_events order by id").await;

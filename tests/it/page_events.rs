@@ -144,7 +144,8 @@ async fn the_owner_sees_the_event_with_its_properties() {
     assert!(list.contains("Signed up"), "{list}");
     let id = app.api("/api/v1/conversions").await["data"][0]["id"].clone();
     let page = owner.page(&format!("/conversions/{}", id.as_str().expect("an ID"))).await;
-    for seen in ["Somebody did", "<dt>seats</dt><dd>3.5</dd>", "<dt>yearly</dt><dd>true</dd>"] {
+    for seen in ["Someone triggered", "<dt>seats</dt><dd>3.5</dd>", "<dt>yearly</dt><dd>true</dd>"]
+    {
         assert!(page.contains(seen), "{seen} in {page}");
     }
     assert!(!page.contains("pro <b>") && !page.contains("<dt>odd</dt>"));
@@ -163,7 +164,7 @@ async fn an_event_that_the_ledger_cannot_take_fails_alone_and_can_be_read_again(
     assert_eq!(app.conversion().await.kind, "Signed up");
     let owner = app.owner().await;
     let page = owner.page("/events").await;
-    assert!(page.contains("What your pages reported could not be recorded"), "{page}");
+    assert!(page.contains("Page events that could not be recorded"), "{page}");
     assert!(page.contains("the stored event can't be read"), "{page}");
     let id = app.database.texts("select id from page_events where failed_at_ms is not null").await;
     let rerun = format!("/events/pages/{}/rerun", id[0]);

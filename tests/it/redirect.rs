@@ -230,7 +230,9 @@ async fn clicks_above_the_rate_limit_are_redirected_but_not_recorded() {
 async fn links_are_paused_edited_and_deleted() {
     let app = with_link().await;
     let owner = app.owner().await;
-    assert!(owner.page(&owner.save("/links/spring/pause", &[]).await).await.contains("is paused"));
+    assert!(
+        owner.page(&owner.save("/links/spring/pause", &[]).await).await.contains("Link paused.")
+    );
     let reply = click(&app, "", &[]).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert!(reply.text().contains("isn’t active at the moment"));
@@ -245,7 +247,7 @@ async fn links_are_paused_edited_and_deleted() {
     assert_eq!((qr.status, qr.header("content-type")), (StatusCode::OK, "image/svg+xml"));
     assert!(qr.text().contains("<svg"));
     let there = owner.save("/links/spring/delete", &[]).await;
-    assert!(owner.page(&there).await.contains("The link was deleted."));
+    assert!(owner.page(&there).await.contains("Link deleted."));
     assert_eq!(click(&app, "", &[]).await.status, StatusCode::NOT_FOUND);
     assert_eq!(owner.get("/links/spring/qr.svg").await.status, StatusCode::NOT_FOUND);
     assert_eq!(owner.post("/links/spring/delete", &[]).await.status, StatusCode::NOT_FOUND);
@@ -258,8 +260,8 @@ async fn invalid_links_are_rejected_with_a_reason() {
     let owner = app.owner().await;
     for (name, alias, target, why) in [
         ("", "a", TARGET, "A link needs a name"),
-        ("A", "a b", TARGET, "small letters, digits and dashes"),
-        ("A", "SPRING", TARGET, "Another link has this ending"),
+        ("A", "a b", TARGET, "lowercase letters, digits and dashes"),
+        ("A", "SPRING", TARGET, "Another link has this slug"),
         ("A", "a", "", "Enter the complete payment link"),
         ("A", "a", "javascript:alert(1)", "must start with https"),
         ("A", "a", "https://evil.example/x", "is not a host of payment links"),

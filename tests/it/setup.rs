@@ -19,13 +19,11 @@ async fn visit(app: &TestApp, t: i64, id: &str, url: &str, headers: &[(&str, &st
 async fn the_page_says_where_the_tag_comes_from_and_what_safari_makes_of_it() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    assert!(owner.page("/setup").await.contains("No browser has told yet"));
-    for (at, (place, says)) in [
-        ("same-origin", "the same address as your page"),
-        ("cross-site", "for one day after an ad click"),
-    ]
-    .into_iter()
-    .enumerate()
+    assert!(owner.page("/setup").await.contains("Not known yet. The first visit over https"));
+    for (at, (place, says)) in
+        [("same-origin", "your page’s own host"), ("cross-site", "for one day after an ad click")]
+            .into_iter()
+            .enumerate()
     {
         app.advance(std::time::Duration::from_secs(5));
         let id = app.mint().await;
@@ -54,11 +52,11 @@ async fn a_copied_script_raises_an_alarm() {
     visit(&app, 1, &id, "https://shop.example/", &[("user-agent", "one")]).await;
     visit(&app, 2, &id, "https://shop.example/b", &[("user-agent", "one")]).await;
     assert!(
-        !owner.page("/setup").await.contains("cached by a CDN"),
+        !owner.page("/setup").await.contains("caches your tag"),
         "one visitor twice is no copy"
     );
     visit(&app, 3, &id, "https://shop.example/", &[("user-agent", "another")]).await;
-    assert!(owner.page("/setup").await.contains("Your tag is cached by a CDN or an optimiser"));
+    assert!(owner.page("/setup").await.contains("A CDN or an optimizer caches your tag"));
 }
 
 #[tokio::test]
@@ -86,7 +84,7 @@ async fn a_host_nobody_named_is_shown_accepted_and_counted() {
     assert!(owner.page("/setup").await.contains("2 visits in 7 days"));
     assert_eq!(app.database.number("select count(*) from visit_counts").await, 0);
     let there = owner.save("/setup/hosts", &[("host", "www.shop-test.example")]).await;
-    assert!(owner.page(&there).await.contains("The host was accepted."));
+    assert!(owner.page(&there).await.contains("Host accepted."));
     let counted = "select cast(sum(visits) as bigint) from visit_counts where source = 'google'";
     assert_eq!(app.database.number(counted).await, 2);
     owner.save("/setup/hosts", &[("host", "www.shop-test.example")]).await;
@@ -112,7 +110,7 @@ async fn only_a_host_is_accepted() {
 async fn a_proxy_that_is_not_listed_is_told_of() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    assert!(!owner.page("/setup").await.contains("All visitors look like one"));
+    assert!(!owner.page("/setup").await.contains("All visitors have the same IP address"));
     let text = owner.page_with("/setup", &[("x-forwarded-for", "198.51.100.1")]).await;
     assert!(text.contains("CLICKSTAMP_TRUSTED_PROXIES=127.0.0.1/32"), "{text}");
 }
@@ -121,7 +119,7 @@ async fn a_proxy_that_is_not_listed_is_told_of() {
 async fn any_destination_that_answers_ticks_the_last_step() {
     let app = TestApp::owned(&[("CLICKSTAMP_ANYTRACK_URL", "")]).await;
     let (owner, tool) = (app.owner().await, FakeDestination::start().await);
-    assert!(owner.page("/setup").await.contains("Where should conversions go?"));
+    assert!(owner.page("/setup").await.contains("For AnyTrack, enter the webhook URL"));
     let fields = [("name", "My Zap"), ("url", tool.url.as_str()), ("preset", "zapier")];
     owner.post("/settings/destinations", &fields).await;
     assert!(owner.page("/setup").await.contains("My Zap is set."));

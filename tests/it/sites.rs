@@ -39,7 +39,7 @@ async fn saved_settings_are_in_the_next_script() {
     ];
     let form: Vec<_> = SITE.into_iter().chain(further).collect();
     let there = owner.save("/settings/sites/main", &form).await;
-    assert!(owner.page(&there).await.contains("The site was saved."));
+    assert!(owner.page(&there).await.contains("Saved. Pages use the new settings"));
     let config = baked(&app, "/t/main.js").await;
     assert_eq!((&config["u"], &config["m"], &config["y"]), (&1.into(), &1.into(), &1.into()));
     let payment_links = config["h"].as_str().expect("a pattern");
@@ -70,11 +70,11 @@ async fn invalid_settings_are_explained_and_not_saved() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     for (field, wrong, why) in [
-        ("payment_hosts", "pay_shop.example", "“pay_shop.example” is not a host name."),
-        ("payment_hosts", "checkout.stripe.com", "shows checkouts that exist already"),
-        ("linked_domains", "*.*", "is not a host name"),
-        ("domains", "<script>", "is not a host name"),
-        ("consent", "maybe", "Choose one of the ways."),
+        ("payment_hosts", "pay_shop.example", "“pay_shop.example” isn’t a host name."),
+        ("payment_hosts", "checkout.stripe.com", "shows existing checkouts"),
+        ("linked_domains", "*.*", "isn’t a host name"),
+        ("domains", "<script>", "isn’t a host name"),
+        ("consent", "maybe", "Select one of the options."),
     ] {
         let form: Vec<_> = SITE.into_iter().chain([(field, wrong)]).collect();
         let reply = owner.post("/settings/sites/main", &form).await;
@@ -96,7 +96,7 @@ async fn a_second_site_has_its_own_tag_webhook_and_pages() {
     let owner = app.owner().await;
     let there = owner.save("/settings/sites", &[("name", "Second"), ("key", "shop-2")]).await;
     assert_eq!(there, "/settings/sites/shop-2?site=shop-2&saved=added");
-    assert!(owner.page(&there).await.contains("The site was added."));
+    assert!(owner.page(&there).await.contains("Site added."));
     assert_eq!(baked(&app, "/t/shop-2.js").await["s"], "shop-2");
     let id = baked(&app, "/t/shop-2.js").await["i"].as_str().expect("an ID").to_owned();
     let body =

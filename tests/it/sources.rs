@@ -105,7 +105,7 @@ async fn a_roll_of_secrets_says_when_the_old_one_can_go() {
     app.advance(DAY * 2);
     assert_eq!(send(&app, "main", new, &event(3)).await, StatusCode::OK);
     let shown = text(&app, &cookie, "/settings/sources/main").await;
-    assert_eq!(shown.matches("this one can go").count(), 1, "{shown}");
+    assert_eq!(shown.matches("you can remove this one").count(), 1, "{shown}");
     assert!(shown.contains("last used on 21 Sep at 14:13"), "{shown}");
     let remove = "/settings/sources/main/secrets/remove";
     let stale = post(&app, remove, &cookie, &[("position", "0"), ("shown", "whsec_…new2")]).await;
@@ -115,7 +115,7 @@ async fn a_roll_of_secrets_says_when_the_old_one_can_go() {
     assert_eq!(send(&app, "main", old, &event(4)).await, StatusCode::BAD_REQUEST);
     assert_eq!(send(&app, "main", new, &event(5)).await, StatusCode::OK);
     let last = post(&app, remove, &cookie, &[("position", "0"), ("shown", "whsec_…new2")]).await;
-    assert!(last.text().contains("It is the only one"), "{}", last.text());
+    assert!(last.text().contains("This is the only secret"), "{}", last.text());
     app.process_events().await;
 }
 
@@ -140,18 +140,22 @@ async fn what_is_wrong_with_a_source_is_said_beside_the_field_and_nothing_is_kep
     };
     type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
     let rows: Vec<Row<'_>> = vec![
-        ("/settings/sources", vec![("key", "main")], "Another webhook or site has this key"),
-        ("/settings/sources", vec![("key", "Not A Key")], "small letters"),
-        ("/settings/sources", vec![("key", "")], "small letters"),
+        (
+            "/settings/sources",
+            vec![("key", "main")],
+            "Another webhook or site already has this key",
+        ),
+        ("/settings/sources", vec![("key", "Not A Key")], "lowercase letters"),
+        ("/settings/sources", vec![("key", "")], "lowercase letters"),
         (secrets, vec![("value", "sk_live_hunter2")], "That was an API key: it started with sk_."),
         (secrets, vec![("value", "rk_live_hunter2")], "it started with rk_."),
         (secrets, vec![("value", "pk_live_hunter2")], "it started with pk_."),
-        (secrets, vec![("value", "we_hunter2")], "That was no signing secret"),
+        (secrets, vec![("value", "we_hunter2")], "This isn’t a signing secret"),
         (secrets, vec![("value", "whsec_1,whsec_2,whsec_3,whsec_4,whsec_5")], "At most four"),
         (main, with("metadata_key", ""), "1 to 40 characters"),
         (main, with("account", "hunter"), "starts with acct_"),
-        (main, with("source_site", "nowhere"), "Choose one of the sites"),
-        (main, with("source_mode", "pretend"), "Choose one of the modes"),
+        (main, with("source_site", "nowhere"), "Select a site"),
+        (main, with("source_mode", "pretend"), "Select a mode"),
     ];
     for (path, pairs, expected) in rows {
         let reply = post(&app, path, &cookie, &pairs).await;
@@ -206,7 +210,7 @@ async fn secrets_of_the_environment_are_read_only_here() {
     ] {
         let reply = post(&app, path, &cookie, &pairs).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
-        assert!(reply.text().contains("The environment sets this value"), "{path}");
+        assert!(reply.text().contains("An environment variable sets this value"), "{path}");
     }
 }
 
@@ -285,7 +289,7 @@ async fn each_account_is_asked_with_its_own_key() {
     let secret = [("value", "whsec_eu_0123456789")];
     post(&app, "/settings/sources/eu/secrets", &cookie, &secret).await;
     let page = text(&app, &cookie, "/settings/sources/eu").await;
-    assert!(page.contains("that of <code>main</code> serves it"), "{page}");
+    assert!(page.contains("It uses the key of <code>main</code>"), "{page}");
 
     // Wrong ones are refused, in words, and main's belongs to the environment.
     for (value, said) in [

@@ -1,6 +1,5 @@
-//! The custom sources: an address each for conversions from elsewhere.
-//! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
-//! Promise: the page shows what came and why something was refused, whole; the token stands in the address to copy and nowhere else.
+//! The pages of postback endpoints. Takes forms; saves a record and redirects, or shows the form again with errors. The
+//! pages show received requests and why requests were rejected, in full; the token is only in the URL to copy.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,18 +24,18 @@ use crate::report::{self, CustomRequest, CustomRequests};
 use crate::settings::{self, Added, Door, Snapshot, Source, SourceKind};
 use crate::state::AppState;
 
-/// Requests shown of each kind.
+/// Maximum number of requests shown of each kind.
 const SHOWN: i64 = 20;
 
-/// How long the old address goes on to work: the form's word, its label, hours.
+/// How long the old URL keeps working: the form's word, its label, hours.
 const OVERLAPS: [(&str, &str, u64); 4] = [
     ("week", "for seven more days", 7 * 24),
     ("day", "for one more day", 24),
     ("month", "for thirty more days", 30 * 24),
-    ("none", "no longer: somebody else knows it", 0),
+    ("none", "no longer, because it leaked", 0),
 ];
 
-/// One custom source in the list.
+/// One postback endpoint in the list.
 struct SourceItem {
     key: String,
     href: String,
@@ -55,7 +54,7 @@ struct SourcesPage {
     sites: Vec<Tick>,
 }
 
-/// One of several to choose from.
+/// One of several options.
 struct Tick {
     word: String,
     label: String,
@@ -67,9 +66,9 @@ struct RequestItem {
     href: String,
     at: Moment,
     state: Chip,
-    /// Its conversion's page.
+    /// Link to its conversion.
     conversion: Option<String>,
-    /// Why it was refused, or what its sender was warned of.
+    /// The error, or the warnings that its sender got.
     said: String,
     /// Its parameters in one line.
     sent: String,
@@ -103,7 +102,7 @@ struct SourcePage {
     sites: Vec<Tick>,
     currency: Field,
     site_currency: String,
-    /// Destinations, ticked where its conversions never go.
+    /// Destinations; selected ones never get its conversions.
     never_to: Vec<Tick>,
 }
 
@@ -137,7 +136,7 @@ pub(in crate::dashboard) struct NewDoorSent {
     source_site: String,
 }
 
-/// What the form holds: `source_site`, `currency`, and what is ticked besides, `never_{key of a destination}`.
+/// The form's fields: `source_site`, `currency` and `never_{key of a destination}`.
 type DoorSent = HashMap<String, String>;
 
 #[derive(Deserialize)]
@@ -169,7 +168,7 @@ pub(in crate::dashboard) async fn add_door(
     viewer: Viewer,
     Form(sent): Form<NewDoorSent>,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&sent.key, "the address of its page here");
+    let mut key = key::read(&sent.key, "the URL of its page");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
@@ -180,7 +179,7 @@ pub(in crate::dashboard) async fn add_door(
             return Ok(saved(&viewer, &key.value, "added"));
         }
         let most = settings::MAX_CUSTOM_SOURCES;
-        key.error = key::fault(&added, "Another source", most, "addresses");
+        key.error = key::fault(&added, "Another endpoint", most, "endpoints");
     }
     let page = sources_page(&state, &viewer, key, &site.key).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
@@ -232,7 +231,7 @@ fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
 
 fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Door), AppError> {
     let found = snapshot.custom_source_by_key(key);
-    found.ok_or_else(|| AppError::not_found("There is no such address."))
+    found.ok_or_else(|| AppError::not_found("Endpoint not found."))
 }
 
 /// `GET /settings/custom/{key}`.
@@ -244,9 +243,9 @@ pub(in crate::dashboard) async fn show_door(
 ) -> Result<Response, AppError> {
     let mut page = source_page(&state, &viewer, &key).await?;
     page.done = match query.saved.as_deref() {
-        Some("added") => Some("The address was made."),
+        Some("added") => Some("Endpoint added."),
         Some("source") => Some("Saved."),
-        Some("rotated") => Some("Here is the new address. Put it wherever the old one stands."),
+        Some("rotated") => Some("Here is the new URL. Use it everywhere instead of the old one."),
         _ => None,
     };
     page::show(&page)
@@ -322,7 +321,7 @@ fn request_item(viewer: &Viewer, key: &str, request: &CustomRequest) -> RequestI
     }
 }
 
-/// What came, in one line.
+/// The request in one line.
 fn sent(request: &CustomRequest) -> String {
     let line = [request.query.as_str(), request.body.as_str()].join(" ");
     line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
@@ -337,7 +336,7 @@ fn state_chip(state: &str) -> Chip {
     match state {
         "recorded" => Chip::ok("Recorded"),
         "repeated" => Chip::quiet("Repeat"),
-        _ => Chip::bad("Refused"),
+        _ => Chip::bad("Rejected"),
     }
 }
 
@@ -360,7 +359,7 @@ pub(in crate::dashboard) async fn show_custom_request(
     let found = report::custom_request(&state.store, &id).await?;
     let request = found.filter(|request| request.source_id == source.id);
     let request = request.ok_or_else(|| {
-        AppError::not_found("There is no such request. Of refused ones the last 200 are kept.")
+        AppError::not_found("Request not found. Only the last 200 rejected requests are kept.")
     })?;
     let query = if request.query.is_empty() { "" } else { "?" };
     page::show(&RequestPage {
@@ -379,7 +378,7 @@ pub(in crate::dashboard) async fn show_custom_request(
     })
 }
 
-/// `POST /settings/custom/{key}`: the site, the currency, where its conversions never go.
+/// `POST /settings/custom/{key}`: the site, the currency, and destinations that never get its conversions.
 pub(in crate::dashboard) async fn change_door(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -410,7 +409,7 @@ pub(in crate::dashboard) async fn change_door(
     Ok(saved(&viewer, &key, "source"))
 }
 
-/// `POST /settings/custom/{key}/rotate`: a new address, the old one for a while longer.
+/// `POST /settings/custom/{key}/rotate`: creates a new URL; the old one keeps working for a while.
 pub(in crate::dashboard) async fn rotate_custom_token(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -421,7 +420,7 @@ pub(in crate::dashboard) async fn rotate_custom_token(
     let (source, _) = find(&snapshot, &key)?;
     let chosen = OVERLAPS.iter().find(|(word, _, _)| *word == sent.overlap);
     let (_, _, hours) = chosen
-        .ok_or_else(|| AppError::bad_request("Say how long the old address goes on to work."))?;
+        .ok_or_else(|| AppError::bad_request("Select how long the old URL keeps working."))?;
     let overlap = Duration::from_secs(hours * 3600);
     let (store, settings) = (&state.store, &state.settings);
     settings::rotate_token(store, settings, viewer.now, &source.id, overlap).await?;

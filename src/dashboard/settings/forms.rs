@@ -1,6 +1,5 @@
-//! The forms of the settings, the sites' apart.
-//! In: what was entered. Out: a record saved and a redirect, or the reason beside the field.
-//! Promise: checked before it is written; the message says what was wrong with this value and where the right one is.
+//! The forms of the settings, except those of sites. Takes form fields; saves a record and redirects, or returns an
+//! error for a field. Values are checked before they are saved, and errors say where to find the right value.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -17,7 +16,7 @@ use crate::dashboard::{page, password, table};
 use crate::error::AppError;
 use crate::state::AppState;
 
-pub(super) const FROM_ENVIRONMENT: &str = "The environment sets this value, so it cannot be changed here. Change it there and start again.";
+pub(super) const FROM_ENVIRONMENT: &str = "An environment variable sets this value, so it can’t be changed here. Change it there and restart.";
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SecretSent {
@@ -39,16 +38,16 @@ fn saved(viewer: &Viewer, what: &str) -> Response {
 
 pub(super) fn read_secrets(text: &str) -> Result<Vec<Secret>, String> {
     let text = entered(Some(text)).unwrap_or_default();
-    let secrets = parse_webhook_secrets(&text)
-        .map_err(|fault| format!("{fault} What you entered was not kept."))?;
+    let secrets =
+        parse_webhook_secrets(&text).map_err(|fault| format!("{fault} Nothing was saved."))?;
     if secrets.is_empty() {
-        return Err("Nothing was entered. The signing secret starts with whsec_ and stands on the endpoint’s own page in Stripe.".to_owned());
+        return Err("Nothing was entered. The signing secret starts with whsec_ and is on the endpoint’s page in Stripe.".to_owned());
     }
-    // An endpoint's ID or address would be taken for a secret, and every webhook refused.
+    // Saving an endpoint's ID or URL as a secret would reject every webhook.
     if secrets.iter().any(|secret| !secret.expose().starts_with("whsec_")) {
         return Err(
-            "That was no signing secret: it starts with whsec_ and stands on the endpoint’s own page in Stripe. \
-             What you entered was not kept."
+            "This isn’t a signing secret. It starts with whsec_ and is on the endpoint’s page in Stripe. \
+             Nothing was saved."
                 .to_owned(),
         );
     }
@@ -69,7 +68,7 @@ pub(in crate::dashboard) async fn change_password(
     let fits = sent.current.len() <= password::MAX_BYTES
         && password::fits(&Secret::new(sent.current), stored, turn).await?;
     if !fits {
-        refused.current_password = Some("That is not the password you signed in with.".to_owned());
+        refused.current_password = Some("Wrong current password.".to_owned());
     }
     refused.new_password = password::fault(&sent.new).map(str::to_owned);
     if refused.current_password.is_some() || refused.new_password.is_some() {

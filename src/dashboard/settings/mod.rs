@@ -1,6 +1,5 @@
-//! The settings: what to copy out, and what to enter.
-//! In: the records and forms. Out: changed records, or the form again with the reason beside the field.
-//! Promise: no secret is ever shown again, not even a refused one; what the environment sets is read-only here.
+//! The settings page: texts to copy, and forms. Takes records and forms; returns changed records, or the form again with
+//! errors. No secret is shown again, not even a rejected one, and values set by the environment are read-only.
 
 mod custom;
 mod forms;
@@ -32,17 +31,17 @@ use crate::error::AppError;
 use crate::settings::{self, Site, Snapshot};
 use crate::state::AppState;
 
-/// What an owner copies into other places.
+/// Texts to copy into pages and Stripe.
 pub(super) struct Copied {
-    /// The tag's line.
+    /// The line of HTML with the tag.
     pub(super) snippet: String,
-    /// The end of a payment link.
+    /// The parameter of payment links.
     pub(super) ending: String,
-    /// The webhook endpoint's address.
+    /// The URL of the webhook endpoint.
     pub(super) webhook: String,
 }
 
-/// What to copy, for the address by which this browser reached us.
+/// The texts to copy, with the base URL at which this browser reached the server.
 pub(super) fn copied(snapshot: &Snapshot, base: &str, site: &Site) -> Copied {
     let site_key = &site.key;
     let source = snapshot.stripe_source_of(&site.id).map_or(site_key, |source| &source.key);
@@ -56,12 +55,12 @@ pub(super) fn copied(snapshot: &Snapshot, base: &str, site: &Site) -> Copied {
     }
 }
 
-/// A secret that has a page of its own, where it is set.
+/// A secret that is set on a separate page.
 #[derive(Default)]
 struct SecretSetting {
-    /// `One signing secret is set.`, `https://t1.anytrack.io/…k7Qe`; empty when nothing is set.
+    /// `One signing secret is set.`, `https://t1.anytrack.io/…k7Qe`; empty if nothing is set.
     shown: String,
-    /// True when the environment sets it.
+    /// Whether the environment sets it.
     from_environment: bool,
     /// The page where it is set.
     href: String,
@@ -109,7 +108,7 @@ struct SettingsPage {
     fewest: usize,
 }
 
-/// What a refused form brings back to the page.
+/// The fields and errors of a form that was not saved.
 #[derive(Default)]
 struct Refused {
     new_site: Option<[Field; 2]>,
@@ -129,14 +128,14 @@ pub(super) async fn show_settings(
     Query(query): Query<SettingsQuery>,
 ) -> Result<Response, AppError> {
     let done = match query.saved.as_deref() {
-        Some("password") => Some("The password was changed. Every other session was signed out."),
+        Some("password") => Some("Password changed. All other sessions were signed out."),
         _ => None,
     };
     let page = settings_page(&state, &viewer, done, Refused::default()).await?;
     page::show(&page)
 }
 
-/// The page again, with the reason beside the field.
+/// The page again, with an error beside the field.
 async fn refuse(state: &AppState, viewer: &Viewer, refused: Refused) -> Result<Response, AppError> {
     let page = settings_page(state, viewer, None, refused).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
@@ -207,7 +206,7 @@ fn anytrack(viewer: &Viewer, snapshot: &Snapshot) -> SecretSetting {
     }
 }
 
-/// Where an AnyTrack destination is added.
+/// Link to the form that adds an AnyTrack destination.
 pub(super) fn add_anytrack(viewer: &Viewer) -> String {
     let link = viewer.link("/settings/destinations").with("preset", "anytrack");
     format!("{}#h-add", link.with("name", "AnyTrack"))

@@ -1,6 +1,5 @@
-//! One site: its page in the settings, and adding another.
-//! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
-//! Promise: host names are kept as browsers write them, so that what the tag compares with them fits.
+//! The settings of a site, and the form that adds one. Takes form fields; saves a record and redirects, or shows the form
+//! again with errors. Hosts are stored as browsers write them, so that the tag can compare them.
 
 use askama::Template;
 use axum::Form;
@@ -19,14 +18,14 @@ use crate::money::Currency;
 use crate::settings::{self, Added, Consent, Site, TagSettings};
 use crate::state::AppState;
 
-/// Longest name of a site; it stands in every page's first row.
+/// Maximum length of a site's name, which is in the header of every page.
 const MAX_NAME_CHARS: usize = 80;
-/// Most host names in a list.
+/// Maximum number of hosts in a list.
 const MAX_HOSTS: usize = 100;
-/// Most host names that the script carries; each costs every visitor some bytes.
+/// Maximum number of hosts in the script, where each costs every visitor some bytes.
 const MAX_BAKED_HOSTS: usize = 20;
 
-/// The form, as browsers send it: what is not ticked is not there.
+/// The form as browsers send it; unchecked boxes are missing.
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SiteSent {
     #[serde(default)]
@@ -37,7 +36,7 @@ pub(in crate::dashboard) struct SiteSent {
     currency: String,
     #[serde(default)]
     domains: String,
-    /// Not there: it stays as it is. A consent that was required must not be lifted by a form that does not name it.
+    /// If missing, it is not changed: a form without it must not turn off required consent.
     consent: Option<String>,
     #[serde(default)]
     payment_hosts: String,
@@ -48,7 +47,7 @@ pub(in crate::dashboard) struct SiteSent {
     yield_to_anytrack: Option<String>,
 }
 
-/// The form's fields as entered, and why one was not taken.
+/// The form's fields as entered, with their errors.
 struct Entered {
     name: Field,
     timezone: Field,
@@ -102,7 +101,7 @@ impl Entered {
     }
 }
 
-/// One way of asking for consent.
+/// One consent option.
 struct ConsentChoice {
     word: &'static str,
     label: &'static str,
@@ -123,7 +122,7 @@ struct SitePage {
     consents: Vec<ConsentChoice>,
     /// For the field's list.
     timezones: Vec<String>,
-    /// Whether AnyTrack is a destination: its settings mean nothing otherwise.
+    /// Whether AnyTrack is a destination; otherwise its settings have no effect.
     has_anytrack: bool,
 }
 
@@ -136,10 +135,8 @@ pub(in crate::dashboard) async fn show_site(
 ) -> Result<Response, AppError> {
     let viewer = at(&state, viewer, &key)?;
     let done = match query.saved.as_deref() {
-        Some("site") => Some("The site was saved. The next script that a page loads follows it."),
-        Some("added") => {
-            Some("The site was added. Give it its host names, then put its tag on its pages.")
-        }
+        Some("site") => Some("Saved. Pages use the new settings when they next load the tag."),
+        Some("added") => Some("Site added. Enter its hosts, then put its tag on its pages."),
         _ => None,
     };
     let form = Entered::of(&viewer.site);
@@ -170,7 +167,7 @@ pub(in crate::dashboard) async fn save_site(
 fn at(state: &AppState, viewer: Viewer, key: &str) -> Result<Viewer, AppError> {
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(key).cloned();
-    Ok(viewer.looking_at(site.ok_or_else(|| AppError::not_found("There is no such site."))?))
+    Ok(viewer.looking_at(site.ok_or_else(|| AppError::not_found("Site not found."))?))
 }
 
 async fn site_page(
@@ -195,32 +192,31 @@ async fn site_page(
 
 fn consent_choice(consent: Consent, chosen: &str) -> ConsentChoice {
     let (label, hint) = match consent {
-        Consent::Off => ("Do not ask", "The tag works as soon as the page opens."),
+        Consent::Off => ("Don’t ask", "The tag works as soon as the page opens."),
         Consent::Required => (
             "Ask on the page",
-            "The tag waits until your page says clickstamp(\"consent\", true). Until then it stores, stamps and sends nothing.",
+            "The tag waits until your page calls clickstamp(\"consent\", true). Until then it stores, stamps and sends nothing.",
         ),
         Consent::Google => ("Google’s consent mode", "The tag waits until ad_storage is granted."),
         Consent::Tcf => {
-            ("A consent tool with TCF", "The tag waits until purposes 1 and 7 are agreed to.")
+            ("A consent tool with TCF", "The tag waits until purposes 1 and 7 have consent.")
         }
     };
     ConsentChoice { word: consent.word(), label, hint, is_chosen: consent.word() == chosen }
 }
 
-/// The site as entered, or the fields with what is wrong in them.
+/// The site as entered, or the fields with errors.
 fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
     let mut form = Entered::read(old, sent);
     form.name.error = name_fault(&form.name.value);
     match TimeZone::get(&form.timezone.value) {
-        // The zone's own spelling: `europe/berlin` is understood too.
+        // Stores the official spelling: `europe/berlin` is accepted, too.
         Ok(zone) => {
             form.timezone.value = zone.iana_name().unwrap_or(&form.timezone.value).to_owned()
         }
         Err(_) => {
             form.timezone.error = Some(
-                "There is no such timezone. It looks like Europe/Berlin or America/New_York."
-                    .to_owned(),
+                "Unknown timezone. Use a name like Europe/Berlin or America/New_York.".to_owned(),
             );
         }
     }
@@ -230,7 +226,7 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
     }
     let consent = Consent::parse(&form.consent.value);
     if consent.is_none() {
-        form.consent.error = Some("Choose one of the ways.".to_owned());
+        form.consent.error = Some("Select one of the options.".to_owned());
     }
     let hosts = |field: &mut Field, most: usize| {
         let hosts = read_at_most(&field.value, most);
@@ -244,7 +240,7 @@ fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
         payment_hosts.iter().find(|host| settings::shows_existing_checkout(host))
     {
         form.payment_hosts.error = Some(format!(
-            "{checkout} shows checkouts that exist already, which no reference can be added to. Enter the host of your payment links."
+            "{checkout} shows existing checkouts, which can’t get a reference. Enter the host of your payment links."
         ));
     }
     match (currency, consent) {
@@ -276,8 +272,8 @@ fn name_fault(name: &str) -> Option<String> {
         .then(|| format!("A site needs a name of at most {MAX_NAME_CHARS} characters."))
 }
 
-/// Host names, one a line; commas and blanks separate too. People paste whole addresses, so their host is taken; international
-/// names become punycode, which is what browsers compare.
+/// Reads hosts, separated by lines, commas or spaces. A pasted URL is reduced to its host; international names become
+/// punycode, which browsers compare.
 pub(in crate::dashboard) fn read_hosts(text: &str) -> Result<Vec<String>, String> {
     read_at_most(text, MAX_HOSTS)
 }
@@ -287,7 +283,7 @@ fn read_at_most(text: &str, most: usize) -> Result<Vec<String>, String> {
     for entry in
         text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
     {
-        // A name covers all below it, so the star says nothing more.
+        // A host includes its subdomains, so a leading `*.` adds nothing.
         let name = entry.trim_start_matches("*.");
         let address =
             if name.contains("://") { name.to_owned() } else { format!("https://{name}") };
@@ -300,21 +296,19 @@ fn read_at_most(text: &str, most: usize) -> Result<Vec<String>, String> {
                 })
         };
         let host = host.filter(fits).ok_or_else(|| {
-            format!("“{entry}” is not a host name. Write names like www.example.com, one a line.")
+            format!("“{entry}” isn’t a host name. Enter names like www.example.com, one per line.")
         })?;
         if !hosts.contains(&host) {
             hosts.push(host);
         }
     }
     if hosts.len() > most {
-        return Err(format!(
-            "That is too many: at most {most} host names. A name covers all below it."
-        ));
+        return Err(format!("Enter at most {most} hosts. A host includes its subdomains."));
     }
     Ok(hosts)
 }
 
-/// What a new site needs.
+/// The form of a new site.
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct NewSiteSent {
     #[serde(default)]
@@ -330,7 +324,7 @@ pub(in crate::dashboard) async fn add_site(
     Form(sent): Form<NewSiteSent>,
 ) -> Result<Response, AppError> {
     let mut name = Field::of(entered(Some(&sent.name)).unwrap_or_default());
-    let mut key = key::read(&sent.key, "the tag’s address");
+    let mut key = key::read(&sent.key, "the tag’s URL");
     name.error = name_fault(&name.value);
     if name.error.is_none() && key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);

@@ -1,6 +1,5 @@
-//! The setup: five steps, each ticked by what was really seen.
-//! In: the settings and the signs of life. Out: steps with their evidence or with what to copy.
-//! Promise: nothing is ticked because somebody clicked; every tick names its evidence.
+//! The setup page: five steps. Takes the settings and the health report; returns steps with the evidence that they are
+//! done, or with text to copy. Only real data completes a step, never a click, and each completed step shows its evidence.
 
 mod place;
 
@@ -27,14 +26,14 @@ use crate::settings::{self, Destination};
 use crate::state::AppState;
 use crate::visit;
 
-/// How far somebody is, for the empty overview.
+/// Progress of the setup, for the empty overview.
 pub(in crate::dashboard) struct Progress {
     pub(in crate::dashboard) href: String,
     pub(in crate::dashboard) done: usize,
     pub(in crate::dashboard) steps: usize,
 }
 
-/// How long a refused webhook explains why none was believed.
+/// How long the step of Stripe shows the reason of a rejected webhook.
 const REFUSED_SINCE: Duration = Duration::from_secs(7 * 86_400);
 
 /// One step.
@@ -42,13 +41,13 @@ struct Step {
     number: usize,
     title: &'static str,
     is_done: bool,
-    /// The first that is not done.
+    /// Whether it is the first step that is not done.
     is_current: bool,
-    /// What was seen, or what is missing.
+    /// The evidence, or what is missing.
     text: String,
-    /// When it was seen.
+    /// Time of the evidence.
     at: Option<Moment>,
-    /// To put somewhere; may be empty.
+    /// Text to copy; may be empty.
     copy: String,
     copy_label: &'static str,
     link: Option<(String, &'static str)>,
@@ -60,7 +59,7 @@ struct Step {
 struct SetupPage {
     frame: Frame,
     summary: String,
-    /// What was just done.
+    /// Confirmation of the last action.
     done: Option<&'static str>,
     alarms: Vec<place::Alarm>,
     steps: Vec<Step>,
@@ -86,15 +85,15 @@ pub(in crate::dashboard) async fn show_setup(
     let steps = steps(&state, &viewer, &frame.health).await?;
     let done = steps.iter().filter(|step| step.is_done).count();
     let summary = if done == steps.len() {
-        "All steps are done. Each names what was seen last.".to_owned()
+        "All steps are done. Each shows its latest data.".to_owned()
     } else {
         format!(
-            "{done} of {} steps done. They tick by themselves; load this page again to see it.",
+            "{done} of {} steps done. They complete automatically; reload this page to see progress.",
             steps.len()
         )
     };
     let done = (query.saved.as_deref() == Some("host"))
-        .then_some("The host was accepted. Its visits are counted, those of the last 90 days too.");
+        .then_some("Host accepted. Its visits are counted, including those of the last 90 days.");
     page::show(&SetupPage {
         frame,
         summary,
@@ -114,7 +113,7 @@ pub(in crate::dashboard) struct HostSent {
     host: String,
 }
 
-/// `POST /setup/hosts`: a host whose visits came counts from now on.
+/// `POST /setup/hosts`: adds a host whose visits were seen to the site.
 pub(in crate::dashboard) async fn accept_host(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -122,10 +121,10 @@ pub(in crate::dashboard) async fn accept_host(
 ) -> Result<Response, AppError> {
     let hosts = read_hosts(&sent.host)
         .map_err(|fault| AppError::new(StatusCode::UNPROCESSABLE_ENTITY, fault))?;
-    let [host] = <[String; 1]>::try_from(hosts)
-        .map_err(|_| AppError::bad_request("One host was expected."))?;
+    let [host] =
+        <[String; 1]>::try_from(hosts).map_err(|_| AppError::bad_request("Enter one host."))?;
     let mut site = viewer.site.clone();
-    // While a site names no host, it counts all of them.
+    // A site without hosts counts all hosts.
     if !site.domains.is_empty() && !site.domains.contains(&host) {
         site.domains.push(host.clone());
         settings::save_site(&state.store, &state.settings, &site).await?;
@@ -134,7 +133,7 @@ pub(in crate::dashboard) async fn accept_host(
     Ok(page::see_other(&viewer.link("/setup").with("saved", "host").to_string()))
 }
 
-/// How far the setup is, while nothing was ever seen; `None` afterwards.
+/// Progress of the setup, or `None` if a visit or an event was ever received.
 pub(in crate::dashboard) async fn progress_if_new(
     state: &AppState,
     viewer: &Viewer,
@@ -151,7 +150,7 @@ pub(in crate::dashboard) async fn progress_if_new(
 async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec<Step>> {
     let filter = VisitFilter {
         site_id: Some(viewer.site.id.clone()),
-        // While none was counted, one that was not may tell why.
+        // If no visit was counted, one that was not shows the reason.
         with_bots: health.last_visit_at.is_none(),
         ..VisitFilter::default()
     };
@@ -177,7 +176,7 @@ async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec
         step.chip = match (step.is_done, step.is_current) {
             (true, _) => Chip::ok("Done"),
             (false, true) => Chip::wait("Not yet"),
-            (false, false) => Chip::quiet("Waiting"),
+            (false, false) => Chip::quiet("To do"),
         };
     }
     Ok(steps)
@@ -202,23 +201,21 @@ fn to_copy(state: &AppState, viewer: &Viewer) -> Copied {
     copied(&state.settings.current(), &viewer.client.base, &viewer.site)
 }
 
-/// What the first start calls the site, until somebody gives it its own name.
+/// Name of the site after the first start.
 const UNNAMED: &str = "My site";
 
 fn site(viewer: &Viewer) -> Step {
     let site = &viewer.site;
-    let facts = format!("times in {}, first currency {}", viewer.times.place, site.currency);
+    let facts = format!("times in {}, main currency {}", viewer.times.place, site.currency);
     let is_named = site.name != UNNAMED;
     let text = if is_named {
         format!("{}, {facts}.", site.name)
     } else {
-        format!(
-            "It is still called “{UNNAMED}”, {facts}. Give it its name, its timezone and its currency."
-        )
+        format!("It is still named “{UNNAMED}”, {facts}. Set its name, timezone and currency.")
     };
     let title = if is_named { "Your site is added" } else { "Name your site" };
     let link = site_settings(viewer);
-    Step { link: Some((link, "Change the site’s settings")), ..step(title, is_named, text) }
+    Step { link: Some((link, "Open the site’s settings")), ..step(title, is_named, text) }
 }
 
 fn site_settings(viewer: &Viewer) -> String {
@@ -234,14 +231,13 @@ fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitR
         let text = "Put this line into the <head> of every page with a payment link, then open the page once.";
         let not_counted = visit.map(|_| {
             format!(
-                "A visit came{page}, but it is not counted: a bot opened the page, or its host name is none of your \
-                 site’s in the settings."
+                "A visit{page} was not counted: a bot opened the page, or its host isn’t in the site’s settings."
             )
         });
         return Step {
             copy: snippet,
             copy_label: "The tag",
-            link: not_counted.is_some().then(|| (site_settings(viewer), "Look at the host names")),
+            link: not_counted.is_some().then(|| (site_settings(viewer), "Check the hosts")),
             ..step(
                 "Put the tag on your page",
                 false,
@@ -251,11 +247,11 @@ fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitR
     };
     Step {
         at: Some(viewer.times.short_second(at, viewer.now)),
-        // For the next page.
+        // For further pages.
         copy: snippet,
         copy_label: "The tag",
         link: Some((viewer.link("/visits").to_string(), "See the visits")),
-        ..step("The tag is on your page", true, format!("The newest visit came{page},"))
+        ..step("The tag is on your page", true, format!("Latest visit{page},"))
     }
 }
 
@@ -267,19 +263,19 @@ fn link(state: &AppState, viewer: &Viewer, matched: Option<&ConversionRow>) -> S
             let href = viewer.link(&format!("/conversions/{}", row.id)).to_string();
             Step {
                 at: Some(viewer.times.short(row.occurred_at, viewer.now)),
-                link: Some((href, "See its story")),
-                ..step(title, true, format!("A payment of {amount} came back with a click ID of a visit,"))
+                link: Some((href, "See the customer journey")),
+                ..step(title, true, format!("A payment of {amount} was matched to a visit,"))
             }
         }
         None => Step {
             copy: to_copy(state, viewer).ending,
-            copy_label: "Ending of the payment link",
+            copy_label: "Payment link parameter",
             ..step(
                 title,
                 false,
-                "Put this text at the end of the address of every payment link, with & in place of the ? where the \
-                 address has a ? already. The tag replaces --CLICK-ID-- when the page opens. The step ticks with the first \
-                 payment that comes back matched, also one of Stripe’s test mode."
+                "Add this text to the end of every payment link. If the link already has a ?, start with & instead. \
+                 The tag replaces --CLICK-ID-- when the page opens. The first matched payment, live or test, \
+                 completes this step."
                     .to_owned(),
             )
         },
@@ -287,7 +283,7 @@ fn link(state: &AppState, viewer: &Viewer, matched: Option<&ConversionRow>) -> S
 }
 
 async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
-    let title = "Stripe tells us about payments";
+    let title = "Stripe sends events";
     let snapshot = state.settings.current();
     let has_secret =
         snapshot.stripe_source_of(&viewer.site.id).is_some_and(|source| !source.secrets.is_empty());
@@ -300,8 +296,8 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
         let mode = if event.livemode { "live" } else { "test" };
         return Ok(Step {
             at: Some(viewer.times.short_second(event.received_at, viewer.now)),
-            link: Some((viewer.link("/events").to_string(), "See Stripe’s events")),
-            ..step(title, true, format!("The newest event is {}, {mode} mode,", event.kind))
+            link: Some((viewer.link("/events").to_string(), "See Stripe events")),
+            ..step(title, true, format!("Latest event: {}, {mode} mode,", event.kind))
         });
     }
     let since = viewer.now.minus(REFUSED_SINCE);
@@ -321,39 +317,39 @@ async fn stripe(state: &AppState, viewer: &Viewer) -> Result<Step> {
                     title,
                     false,
                     format!(
-                        "A webhook came at {}, but it was refused: {why}. The right secret stands in Stripe on this \
-                         endpoint’s own page.",
+                        "A webhook arrived at {}, but it was rejected: {why}. Find the right secret in Stripe on this \
+                         endpoint’s page.",
                         at.text
                     ),
                 )
             });
         }
         _ if has_secret => {
-            "The signing secret is set, and Stripe has not sent anything yet. Is this the endpoint’s address in Stripe, \
-             under Developers, Webhooks?"
+            "The signing secret is set, but Stripe has not sent anything yet. Check that the endpoint in Stripe, under \
+             Developers, Webhooks, has this URL."
         }
         _ => {
             "In Stripe, under Developers, Webhooks, add this endpoint. The next page lists the events to select there, and \
-             takes the signing secret that Stripe then shows."
+             has a field for the signing secret that Stripe then shows."
         }
     };
-    let label = if has_secret { "Look at the webhook" } else { "Select events, enter the secret" };
+    let label = if has_secret { "Open the webhook" } else { "Select events, enter the secret" };
     Ok(Step {
         copy: to_copy(state, viewer).webhook,
-        copy_label: "Address of the endpoint",
+        copy_label: "Endpoint URL",
         link: Some((settings, label)),
         ..step(title, false, text.to_owned())
     })
 }
 
 async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
-    let title = "A destination answers";
+    let title = "A destination accepts messages";
     let snapshot = state.settings.current();
     let known: Vec<&Destination> = snapshot.destinations_about(&viewer.site).collect();
     let Some(first) = known.first() else {
-        let text = "Where should conversions go? For AnyTrack, enter the webhook address that it shows for your custom \
-                    integration. For Zapier, Make, Slack or your own program, add a destination in the settings.";
-        let link = Some((add_anytrack(viewer), "Enter the AnyTrack address"));
+        let text = "For AnyTrack, enter the webhook URL that it shows for your custom integration. For Zapier, Make, Slack \
+                    or your own program, add a destination in the settings.";
+        let link = Some((add_anytrack(viewer), "Enter the AnyTrack URL"));
         return Ok(Step { link, ..step(title, false, text.to_owned()) });
     };
     let mut sites: Vec<&str> = known.iter().map(|found| found.site_id.as_str()).collect();
@@ -380,14 +376,15 @@ async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
         },
         (None, Some(name)) => {
             let text = format!(
-                "{name} has not accepted a message yet. The deliveries show what it answered."
+                "{name} has not accepted a message yet. The deliveries show its responses."
             );
             Step { link, ..step(title, false, text) }
         }
         (None, None) => {
             let name = &first.name;
-            let text =
-                format!("{name} is set. The step ticks when it accepts the first live payment.");
+            let text = format!(
+                "{name} is set. The first live payment that it accepts completes this step."
+            );
             Step { link, ..step(title, false, text) }
         }
     })

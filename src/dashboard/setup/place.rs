@@ -1,6 +1,6 @@
-//! Where the tag comes from, what is wrong with that, and what else a page may need.
-//! In: the signs of the tag, the site, our own address. Out: sentences, and texts to copy.
-//! Promise: what Safari makes of the tag's host is said from what browsers told and from addresses looked up, never guessed.
+//! Where the tag is served from, problems with that, and snippets for pages. Takes what browsers reported about the tag,
+//! the site and our own URL; returns sentences and texts to copy. How Safari treats the tag's host is derived from these
+//! reports and from DNS lookups, never guessed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,22 +20,22 @@ use crate::tag::addons::{RACE_STUB, race_stub_hash};
 /// How long the page waits for a name server.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something that needs the owner.
+/// A problem that needs attention.
 pub(super) struct Alarm {
     pub(super) title: String,
     pub(super) text: String,
 }
 
-/// Where the tag comes from, and how to bring it nearer.
+/// Where the tag is served from, and how to improve that.
 pub(super) struct Place {
     pub(super) chip: Chip,
     pub(super) text: String,
-    /// True when it could remember visitors longer.
+    /// Whether another place would remember visitors longer.
     pub(super) can_improve: bool,
     pub(super) ways: Vec<Extra>,
 }
 
-/// A host that visits came from and that nobody named.
+/// A host with visits that is not in the site's settings.
 pub(super) struct UnknownHost {
     pub(super) host: String,
     pub(super) visits: String,
@@ -50,12 +50,12 @@ pub(super) struct Extra {
     pub(super) copy: String,
 }
 
-/// What is wrong.
+/// Problems with the tag.
 pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     if signs.is_cached() {
         let what = if signs.shared > 0 {
-            format!("{} came from two visitors", counted(signs.shared, "click ID", "click IDs"))
+            format!("{} were used by two visitors", counted(signs.shared, "click ID", "click IDs"))
         } else {
             format!(
                 "{} of the last {} visits came with an old copy of the tag",
@@ -64,9 +64,9 @@ pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
             )
         };
         alarms.push(Alarm {
-            title: "Your tag is cached by a CDN or an optimiser".to_owned(),
+            title: "A CDN or an optimizer caches your tag".to_owned(),
             text: format!(
-                "{what}. Payments still match, but two visitors may be taken for one. Let nothing keep, combine or host a copy of \
+                "{what}. Payments still match, but two visitors may count as one. Don’t let anything cache, combine or copy \
                  {}/t/: exclude it in your CDN and in plugins such as WP Rocket, LiteSpeed or Perfmatters.",
                 viewer.client.base
             ),
@@ -74,10 +74,10 @@ pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
     }
     if let Some(proxy) = viewer.client.unlisted_proxy {
         alarms.push(Alarm {
-            title: "All visitors look like one".to_owned(),
+            title: "All visitors have the same IP address".to_owned(),
             text: format!(
-                "Requests come through a proxy at {proxy} that is not listed, so its address is taken for everybody’s, and busy \
-                 minutes are turned away. Start with CLICKSTAMP_TRUSTED_PROXIES={proxy}/{}.",
+                "Requests come through the proxy {proxy}, which isn’t trusted. All visitors share its IP address, so rate \
+                 limits reject visits. Start with CLICKSTAMP_TRUSTED_PROXIES={proxy}/{}.",
                 if proxy.is_ipv4() { 32 } else { 128 }
             ),
         });
@@ -85,7 +85,7 @@ pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
     alarms
 }
 
-/// Hosts to accept, or to look into.
+/// Hosts to accept or to ignore.
 pub(super) fn unknown_hosts(viewer: &Viewer, signs: &TagSigns) -> Vec<UnknownHost> {
     let action = viewer.link("/setup/hosts").to_string();
     signs
@@ -99,7 +99,7 @@ pub(super) fn unknown_hosts(viewer: &Viewer, signs: &TagSigns) -> Vec<UnknownHos
         .collect()
 }
 
-/// Where the tag comes from.
+/// Where the tag is served from.
 pub(super) async fn place(viewer: &Viewer, signs: &TagSigns) -> Place {
     let own = own_host(&viewer.client.base);
     let page = signs.page_host.clone().or_else(|| viewer.site.domains.first().cloned());
@@ -108,45 +108,45 @@ pub(super) async fn place(viewer: &Viewer, signs: &TagSigns) -> Place {
     let (chip, text) = match signs.tag_host.as_deref() {
         Some("same-origin") => (
             Chip::ok("Best place"),
-            format!("It comes from the same address as your page, {page}: {days}."),
+            format!("It is served from your page’s own host, {page}: {days}."),
         ),
         Some("same-site") => match nearness(&own, &page).await {
             Some(Nearness::SameNetwork) => (
                 Chip::ok("Good place"),
-                format!("It comes from {own}, in the same network as {page}: {days}."),
+                format!("It is served from {own}, in the same network as {page}: {days}."),
             ),
             Some(Nearness::OtherNetwork) => (
                 Chip::wait("7 days in Safari"),
                 format!(
-                    "It comes from {own}, of your domain but in another network than {page}: Safari remembers visitors for 7 \
-                     days. Everything else works in full."
+                    "It is served from {own}: your domain, but another network than {page}. Safari remembers visitors for 7 \
+                     days. Everything else works."
                 ),
             ),
             Some(Nearness::AliasOf(name)) => (
                 Chip::wait("7 days in Safari"),
                 format!(
-                    "It comes from {own}, which is an alias (CNAME) of {name}, another domain: Safari remembers visitors for 7 \
-                     days. Everything else works in full."
+                    "It is served from {own}, an alias (CNAME) of {name} on another domain. Safari remembers visitors for 7 \
+                     days. Everything else works."
                 ),
             ),
             None => (
-                Chip::quiet("Not known"),
+                Chip::quiet("Unknown"),
                 format!(
-                    "It comes from {own}, of the same domain as {page}. Their addresses could not be looked up: in one network \
-                     {days}, else 7 days."
+                    "It is served from {own}, on the same domain as {page}. Their IP addresses could not be looked up. In the \
+                     same network, {days}, otherwise 7 days."
                 ),
             ),
         },
         Some(_) => (
             Chip::wait("7 days in Safari"),
             format!(
-                "It comes from {own}, another domain than {page}: Safari remembers visitors for 7 days, and for one day after an \
-                 ad click."
+                "It is served from {own}, another domain than {page}. Safari remembers visitors for 7 days, and for one day \
+                 after an ad click."
             ),
         ),
         None => (
-            Chip::quiet("Not known"),
-            "No browser has told yet where the tag comes from. They tell with the first visit over https.".to_owned(),
+            Chip::quiet("Unknown"),
+            "Not known yet. The first visit over https reports it.".to_owned(),
         ),
     };
     let can_improve = chip.class != "chip ok";
@@ -158,31 +158,31 @@ fn own_host(base: &str) -> String {
     hosts::without_port(authority.split('/').next().unwrap_or_default()).to_owned()
 }
 
-/// How Safari sees a host of ours on a page of the same domain.
+/// How Safari treats our host on a page of the same domain.
 #[derive(Debug, PartialEq, Eq)]
 enum Nearness {
     /// The script's cookies live as long as the page's own.
     SameNetwork,
     OtherNetwork,
-    /// The name of another domain stands behind it.
+    /// It is an alias of a name on another domain.
     AliasOf(String),
 }
 
-/// What the name server says of a host.
+/// Result of a DNS lookup.
 struct Found {
     addresses: Vec<IpAddr>,
-    /// Where its aliases end; the host itself if it is none.
+    /// The name at the end of its aliases; the host itself if it has none.
     name: String,
 }
 
-/// `None` when one of the two could not be looked up.
+/// `None` if one of the two could not be looked up.
 async fn nearness(own: &str, page: &str) -> Option<Nearness> {
     let (own_found, page_found) = tokio::join!(look_up(own), look_up(page));
     Some(judge(page, &own_found?, &page_found?))
 }
 
-/// WebKit's rule: an alias that leaves the page's domain counts first, unless the page's own alias leads to the same domain; then the
-/// addresses do. A name of this machine's or this network's own is no alias that a browser would see.
+/// WebKit's rule: first, an alias to another domain counts, unless the page's own alias is on the same domain; then the IP
+/// addresses count. A name that only this machine or network knows is no alias that a browser sees.
 fn judge(page: &str, own: &Found, page_found: &Found) -> Nearness {
     let leaves = |there: &str| !hosts::same_site(&own.name, there);
     if hosts::registrable_domain(&own.name).is_some() && leaves(page) && leaves(&page_found.name) {
@@ -202,7 +202,7 @@ async fn look_up(host: &str) -> Option<Found> {
     tokio::time::timeout(LOOKUP_TIMEOUT, asked).await.ok()?.ok()?
 }
 
-/// Asks as the system does, and for the name at the end of all aliases.
+/// Looks a host up with the system's resolver, including the name at the end of its aliases.
 fn ask_for(host: String) -> Option<Found> {
     let hints = AddrInfoHints {
         flags: libc::AI_CANONNAME,
@@ -217,11 +217,11 @@ fn ask_for(host: String) -> Option<Found> {
     (!addresses.is_empty()).then_some(Found { addresses, name })
 }
 
-/// How the tag is served from a path of the page's own host.
+/// Configurations that serve the tag from a path on the page's own host.
 fn ways(base: &str, page: &str) -> Vec<Extra> {
     let own = own_host(base);
     let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
-    // Without it nginx does not tell a host of several certificates which one it means.
+    // Without it, nginx sends no server name (SNI), which hosts with several certificates need.
     let named = if origin.starts_with("https:") { "\n    proxy_ssl_server_name on;" } else { "" };
     let way = |title, copy: String| Extra { title, text: String::new(), copy };
     vec![
@@ -255,20 +255,20 @@ fn ways(base: &str, page: &str) -> Vec<Extra> {
     ]
 }
 
-/// What pages may need beside the tag's line.
+/// Snippets that pages may need in addition to the tag.
 ///
 /// # Errors
-/// When the static tag cannot be put together.
+/// If the static tag cannot be built.
 pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>> {
     let base = &viewer.client.base;
     let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
     let consent = match viewer.site.tag.consent {
         Consent::Off => {
-            "Nobody is asked: the tag works as soon as the page opens. The site’s settings can make it wait."
+            "Consent isn’t required: the tag works as soon as the page opens. You can change that in the site’s settings."
         }
         Consent::Required => {
-            "The tag waits for this call. Before it, and after a refusal, it stores, stamps and sends nothing, and payments come with \
-             --CLICK-ID-- unreplaced."
+            "The tag waits for this call. Before it, and after a refusal, it stores, stamps and sends nothing, and payments arrive \
+             with --CLICK-ID-- not replaced."
         }
         Consent::Google => {
             "The tag waits until Google’s consent mode grants ad_storage. Before it, and after a refusal, it stores, stamps and sends \
@@ -282,12 +282,12 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
     Ok(vec![
         Extra {
             title: "Content Security Policy",
-            text: "Where your page has one, these two entries let the tag in. A tag on your page’s own host needs none.".to_owned(),
+            text: "If your page has a policy, these two entries allow the tag. A tag on your page’s own host needs none.".to_owned(),
             copy: format!("script-src {origin}; connect-src {origin}"),
         },
         Extra {
-            title: "WordPress with an optimiser",
-            text: "With these additions the line stays as it is. Also exclude the address from “combine”, “host locally” and “delay JavaScript”.".to_owned(),
+            title: "WordPress with an optimizer",
+            text: "These additions keep optimizers from changing the line. Also exclude the URL from “combine”, “host locally” and “delay JavaScript”.".to_owned(),
             copy: format!(
                 "<script async fetchpriority=\"high\" referrerpolicy=\"no-referrer-when-downgrade\" data-no-optimize=\"1\" \
                  data-no-defer=\"1\" data-cfasync=\"false\" src=\"{base}/t/{}.js\"></script>",
@@ -295,15 +295,15 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
             ),
         },
         Extra {
-            title: "Calls before the tag is there",
-            text: "This line lets your own scripts call clickstamp(…) at any time; what they said is done when the tag arrives.".to_owned(),
+            title: "Call the tag before it has loaded",
+            text: "This line lets your scripts call clickstamp(…) at any time. The calls run when the tag has loaded.".to_owned(),
             copy: "<script>window.clickstamp = window.clickstamp || function () { (clickstamp.q = clickstamp.q || []).push(arguments) }</script>".to_owned(),
         },
         Extra {
-            title: "Clicks before the tag is there",
+            title: "Clicks before the tag has loaded",
             text: format!(
-                "For pages where somebody may click within the first moments: a click on a payment link waits for the tag, at most \
-                 1.5 seconds. It takes the place of the line above. In a Content Security Policy it is {}.",
+                "For pages where visitors may click immediately: a click on a payment link waits for the tag, at most \
+                 1.5 seconds. Use it instead of the line above. Its hash for a Content Security Policy is {}.",
                 race_stub_hash()
             ),
             copy: format!("<script>{}</script>", RACE_STUB.trim_end()),
@@ -321,20 +321,25 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
     ])
 }
 
-/// The static variant of the tag, for pages whose policy allows no script that changes.
+/// The static tag, for pages whose policy allows only scripts that never change.
 fn fixed_tag(viewer: &Viewer, settings: &Snapshot) -> Result<Extra> {
     let (site, base) = (&viewer.site, &viewer.client.base);
     let script = Fixed::of(settings, site, base)?;
     let cookie = site.domains.first().map_or_else(
-        || "The site names no host yet, so its cookie stays on the host that sets it.".to_owned(),
-        |domain| format!("Its cookie is for pages of {domain}, the first of the site’s hosts, and for no other."),
+        || {
+            "The site has no hosts yet, so its cookie works only on the host that sets it."
+                .to_owned()
+        },
+        |domain| {
+            format!("Its cookie works only on pages of {domain}, the first of the site’s hosts.")
+        },
     );
     Ok(Extra {
         title: "A tag that never changes",
         text: format!(
-            "Only for pages whose policy demands that: browsers may keep it, it is pinned by its hash, and you may copy the file \
-             to your own host. {cookie} Visitors’ browsers make the click IDs. After a change of the site’s settings, of our \
-             address or of Clickstamp itself, take this line anew: a browser refuses a script whose hash is another."
+            "Only for pages whose policy requires it: browsers may cache it, it is pinned by its hash, and you may host the file \
+             yourself. {cookie} Browsers create the click IDs. After a change to the site’s settings, this server’s URL or \
+             Clickstamp’s version, copy this line again: browsers reject a script with another hash."
         ),
         copy: format!(
             "<script async fetchpriority=\"high\" crossorigin=\"anonymous\" integrity=\"{}\" \

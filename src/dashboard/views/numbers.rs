@@ -1,11 +1,10 @@
-//! Numbers as the owner reads them.
-//! In: money, counts, shares. Out: text.
-//! Promise: money keeps every digit of its currency, a change says from what, and "nothing" is never shown as a counted zero.
+//! Numbers as the pages show them. Takes money, counts and shares; returns text. Money keeps every digit of its currency,
+//! a change names the earlier value, and an unknown number is never shown as zero.
 
 use crate::money::{Currency, Money, Totals};
 use crate::report::Share;
 
-/// What stands where there is no value.
+/// Shown if there is no value.
 pub(in crate::dashboard) const NONE: &str = "–";
 
 /// `$129.00`, `€4,457.00`, `¥500`, `KWD 5.120`; a real minus before the sign.
@@ -23,7 +22,7 @@ pub(in crate::dashboard) fn money_parts(money: Money) -> (String, String) {
     (format!("{minus}{}{}", sign(money.currency), thousands(whole)), rest.to_owned())
 }
 
-/// Rounded down to whole units where nothing is lost by it: for the axes of charts.
+/// Without decimals if they are all zero, for the axes of charts.
 pub(in crate::dashboard) fn axis_money(amount: Money) -> String {
     let (whole, rest) = money_parts(amount);
     if rest.bytes().all(|b| b == b'.' || b == b'0') { whole } else { whole + &rest }
@@ -97,17 +96,17 @@ fn per_cent(per_ten_thousand: i64) -> String {
     }
 }
 
-/// How a number compares with the one before: the change, whether it went up or down, and from what.
+/// How a number compares with the one before: the change, whether that is good, and the earlier value.
 pub(in crate::dashboard) struct Change {
     /// `+13.8%`, `−0.02 pt`, `new`.
     pub(in crate::dashboard) text: String,
-    /// `up` or `down`: good or bad for the owner, not for the sign. Empty when nothing changed.
+    /// `up` if the change is good, `down` if it is bad, whatever its sign. Empty if nothing changed.
     pub(in crate::dashboard) class: &'static str,
     /// `$30,912.00`.
     pub(in crate::dashboard) from: String,
 }
 
-/// Whether more of it is good for the owner.
+/// Whether an increase is good.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::dashboard) enum More {
     IsGood,

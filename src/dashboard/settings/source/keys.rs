@@ -1,6 +1,5 @@
-//! What a source is trusted by: its signing secrets, and its account's API key.
-//! In: what was entered. Out: the record saved and a redirect, or the page again with the reason.
-//! Promise: nothing is shown of a secret but its last four characters, and the last secret cannot be removed.
+//! The signing secrets and the API key of a webhook endpoint. Takes forms; saves the record and redirects, or shows the
+//! page again with an error. Only the last four characters of a secret are shown, and the only secret can't be removed.
 
 use axum::Form;
 use axum::extract::{Path, State};
@@ -20,7 +19,7 @@ use crate::settings::{self, Source};
 use crate::state::AppState;
 use crate::stripe;
 
-/// How long a secret must not have been used before we say that it can go: Stripe signs with both for at most a day.
+/// How long a secret must be unused before the page suggests to remove it. Stripe signs with both for at most a day.
 const UNUSED_SECONDS: u64 = 86_400;
 /// A signing secret as it may be shown.
 pub(super) struct SecretItem {
@@ -34,12 +33,12 @@ pub(super) struct SecretItem {
 pub(in crate::dashboard) struct RemovedSecret {
     #[serde(default)]
     position: usize,
-    /// Its last characters: the list may have changed since the page was shown.
+    /// Its last characters, because the list may have changed since the page was loaded.
     #[serde(default)]
     shown: String,
 }
 
-/// Each with when it was used last.
+/// The secrets, each with the time of its last use.
 pub(super) async fn secrets(
     state: &AppState,
     viewer: &Viewer,
@@ -56,7 +55,7 @@ pub(super) async fn secrets(
         heard.as_ref().is_some_and(|heard| viewer.now.since(heard.at).as_secs() < UNUSED_SECONDS)
     };
     for (position, (secret, heard)) in source.secrets.iter().zip(&used).enumerate() {
-        // Another one is in use, and this one was not for longer than Stripe signs with both.
+        // Another secret is in use, and this one is unused for longer than Stripe signs with both.
         let others =
             used.iter().enumerate().any(|(other, heard)| other != position && is_recent(heard));
         let is_old = viewer.now.since(since).as_secs() >= UNUSED_SECONDS && !is_recent(heard);
@@ -79,13 +78,13 @@ pub(super) async fn secrets(
     Ok(items)
 }
 
-/// The last four characters, of a secret long enough that they give nothing away.
+/// Shows the last four characters if the secret is long enough for that to be safe.
 fn mask(secret: &Secret) -> String {
     let is_long = secret.expose().chars().count() >= 16;
     format!("whsec_…{}", if is_long { secret.tail() } else { "" })
 }
 
-/// `POST /settings/sources/{key}/secrets`: one more beside those that are there.
+/// `POST /settings/sources/{key}/secrets`: adds a secret.
 pub(in crate::dashboard) async fn add_secret(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -116,13 +115,13 @@ fn with_new(known: &[Secret], new: Vec<Secret>) -> Result<Vec<Secret>, String> {
     let mut all = known.to_vec();
     for secret in new {
         if all.contains(&secret) {
-            return Err("This secret is there already.".to_owned());
+            return Err("This secret is already set.".to_owned());
         }
         all.push(secret);
     }
     if all.len() > MAX_SECRETS {
         return Err(format!(
-            "At most {MAX_SECRETS} signing secrets can be in use at a time. Remove an old one first. What you entered was not kept."
+            "At most {MAX_SECRETS} signing secrets are allowed. Remove an old one first. Nothing was saved."
         ));
     }
     Ok(all)
@@ -141,11 +140,11 @@ pub(in crate::dashboard) async fn remove_secret(
     let fault = match (source.from_environment, is_it, source.secrets.len()) {
         (true, _, _) => Some(FROM_ENVIRONMENT.to_owned()),
         (false, false, _) => Some(
-            "The secrets have changed since this page was shown. Look again, then remove it."
+            "The secrets changed since this page was loaded. Check again, then remove it."
                 .to_owned(),
         ),
         (false, true, 1) => Some(
-            "It is the only one: without it every webhook is refused. Add the new one first."
+            "This is the only secret. Without it, every webhook is rejected. Add the new one first."
                 .to_owned(),
         ),
         (false, true, _) => None,
@@ -168,7 +167,7 @@ pub(in crate::dashboard) struct ApiKeySent {
     remove: Option<String>,
 }
 
-/// `POST /settings/sources/{key}/api-key`: sets or removes its key of Stripe's API. What waited for one is fetched.
+/// `POST /settings/sources/{key}/api-key`: sets or removes its Stripe API key. A new key starts fetches that waited for it.
 pub(in crate::dashboard) async fn save_api_key(
     State(state): State<AppState>,
     viewer: Viewer,
@@ -183,7 +182,7 @@ pub(in crate::dashboard) async fn save_api_key(
         (false, true) => Ok(None),
         (false, false) => config::parse_api_key(&entered)
             .map(Some)
-            .map_err(|fault| format!("Not saved: {fault}. What you entered was not kept.")),
+            .map_err(|fault| format!("Not saved: {fault}.")),
     };
     match new {
         Ok(new) => {

@@ -1,6 +1,6 @@
-//! The list of Stripe webhooks, and the last comparison with Stripe's records.
-//! Takes the key of a new webhook; returns the page, or stores the webhook and redirects.
-//! Every webhook shows its last event. Every difference shows the payment, refund or dispute and how to fix it.
+//! The list of Stripe webhook endpoints, and reconciliation with Stripe. Takes the key of a new endpoint; returns the
+//! page, or adds a record and redirects. Each endpoint shows its last event; each difference names the payment,
+//! refund or dispute and how to fix it.
 
 use askama::Template;
 use axum::Form;
@@ -20,7 +20,7 @@ use crate::settings::{self, Added, Snapshot};
 use crate::state::AppState;
 use crate::stripe::reconcile::{Difference, Kind, Reconciled};
 
-/// One source in the list.
+/// One webhook endpoint in the list.
 struct SourceItem {
     key: String,
     href: String,
@@ -31,23 +31,23 @@ struct SourceItem {
     heard: String,
 }
 
-/// The comparison with Stripe's records.
-struct Books {
-    /// Whose.
+/// The reconciliation of one endpoint with Stripe.
+struct Reconciliation {
+    /// Key of the endpoint.
     source: String,
     /// `ok`, `bad`.
     class: &'static str,
     headline: String,
-    /// When, of which days, and what was not compared.
+    /// When it ran, for which days, and what was not compared.
     when: String,
     error: Option<String>,
     totals: Vec<String>,
-    differences: Vec<BooksDifference>,
+    differences: Vec<DifferenceItem>,
     /// `and 20 more`
     more: String,
 }
 
-struct BooksDifference {
+struct DifferenceItem {
     kind: &'static str,
     day: String,
     stripe_id: String,
@@ -65,7 +65,7 @@ struct SourcesPage {
     custom_href: String,
     rows: Vec<SourceItem>,
     has_key: bool,
-    books: Vec<Books>,
+    reconciliations: Vec<Reconciliation>,
     action: String,
     key: Field,
     sites: Vec<Tick>,
@@ -95,7 +95,7 @@ pub(in crate::dashboard) async fn add_source(
     viewer: Viewer,
     Form(sent): Form<NewSourceSent>,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&sent.key, "the webhook’s address");
+    let mut key = key::read(&sent.key, "the webhook’s URL");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
@@ -130,12 +130,12 @@ async fn sources_page(
             site: snapshot.site(&source.site_id).map_or_else(String::new, |site| site.name.clone()),
             mode: mode_label(source.mode),
             secrets: match secrets {
-                0 => "none: it refuses everything".to_owned(),
+                0 => "none: all webhooks are rejected".to_owned(),
                 _ => numbers::count(secrets),
             },
             api_key: match (api_key(state, source), &main_key) {
                 (Some(shown), _) => shown,
-                (None, Some(_)) => "that of main".to_owned(),
+                (None, Some(_)) => "same as main".to_owned(),
                 (None, None) => "none".to_owned(),
             },
             heard: match heard {
@@ -151,7 +151,7 @@ async fn sources_page(
         custom_href: viewer.link("/settings/custom").to_string(),
         rows,
         has_key: snapshot.stripe_sources().any(|source| api_key(state, source).is_some()),
-        books: comparisons
+        reconciliations: comparisons
             .iter()
             .filter_map(|found| of_source(state, &snapshot, viewer, found))
             .collect(),
@@ -162,27 +162,27 @@ async fn sources_page(
     })
 }
 
-/// The comparison of a source that still has a key to be compared by.
+/// The reconciliation of an endpoint that still has an API key.
 fn of_source(
     state: &AppState,
     snapshot: &Snapshot,
     viewer: &Viewer,
     found: &report::Comparison,
-) -> Option<Books> {
+) -> Option<Reconciliation> {
     let source = snapshot.source(&found.source_id)?;
     api_key(state, source)?;
-    Some(Books { source: source.key.clone(), ..books(viewer, found) })
+    Some(Reconciliation { source: source.key.clone(), ..reconciliation(viewer, found) })
 }
 
-fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
+fn reconciliation(viewer: &Viewer, found: &report::Comparison) -> Reconciliation {
     let result = found.result.as_deref();
     let result = result.and_then(|text| serde_json::from_str::<Reconciled>(text).ok());
     let Some(result) = result else {
-        return Books {
+        return Reconciliation {
             source: String::new(),
             class: "bad",
             headline: "Not compared yet".to_owned(),
-            when: "It is tried again automatically.".to_owned(),
+            when: "It is retried automatically.".to_owned(),
             error: found.error.clone(),
             totals: Vec::new(),
             differences: Vec::new(),
@@ -195,8 +195,8 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
     let mode = if result.livemode { "" } else { ", test mode" };
     let (from, until) = (viewer.times.minute(result.from), viewer.times.minute(result.until));
     let compared = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
-    let none = || "nothing".to_owned();
-    let difference = |found: &Difference| BooksDifference {
+    let none = || "none".to_owned();
+    let difference = |found: &Difference| DifferenceItem {
         kind: match found.kind {
             Kind::Payment => "Payment",
             Kind::Refund => "Refund",
@@ -213,7 +213,7 @@ fn books(viewer: &Viewer, found: &report::Comparison) -> Books {
         fix: found.fix.clone(),
     };
     let more = result.gap.saturating_sub(result.differences.len());
-    Books {
+    Reconciliation {
         source: String::new(),
         class: if result.gap == 0 { "ok" } else { "bad" },
         headline: match result.gap {

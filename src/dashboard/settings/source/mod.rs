@@ -1,6 +1,6 @@
-//! The sources: Stripe's webhook endpoints, each with its secrets, and how the books compare.
-//! In: what was entered. Out: a record saved and a redirect, or the form again with the reason beside the field.
-//! Promise: no secret is shown but its last four characters; each page says whether Stripe was heard, and what it was refused for.
+//! The pages of Stripe webhook endpoints: status, secrets, options and reconciliation. Takes forms; saves a record and
+//! redirects, or shows the form again with errors. Only the last four characters of a secret are shown. Each page shows
+//! the last event, and why webhooks were rejected.
 
 mod keys;
 mod list;
@@ -28,18 +28,18 @@ use crate::settings::{self, Snapshot, Source, SourceMode};
 use crate::state::AppState;
 use crate::stripe::{self, EVENT_TYPES};
 
-/// Most signing secrets of a source: more are never in use at a time.
+/// Maximum number of signing secrets; rotation never needs more.
 const MAX_SECRETS: usize = 4;
-/// Days of rejections that are shown.
+/// Days for which rejections are shown.
 const REJECTION_DAYS: u64 = 7;
-/// Held events that are shown one by one.
+/// Maximum number of events on hold that are listed.
 const HELD_SHOWN: i64 = 20;
-/// Seconds between two looks of a page that waits for the first event.
+/// Seconds between reloads of a page that waits for the first event.
 const WATCH_SECONDS: &str = "5";
-/// Longest key in Stripe's metadata.
+/// Maximum length of a key in Stripe metadata.
 const MAX_METADATA_KEY: usize = 40;
 
-/// One of several to choose from.
+/// One of several options.
 struct Tick {
     word: String,
     label: String,
@@ -66,13 +66,13 @@ struct SourceForm {
     mode: Field,
     account: Field,
     record_bare_payment_intents: bool,
-    /// Why payment intents without a checkout are not recorded although that was asked for.
+    /// The error if recording payment intents without a checkout was refused.
     bare_error: Option<&'static str>,
 }
 
-/// Without `invoice_payment.paid`, an invoice and the payment intent that paid it are two payments.
-const COUNTED_TWICE: &str = "Not switched on: this endpoint has not received invoice_payment.paid yet. Without it, each invoice’s payment \
-     would count twice. Select this event for the endpoint in Stripe, and switch it on after the first one arrived.";
+/// Without `invoice_payment.paid`, an invoice and the payment intent that paid it count as two payments.
+const COUNTED_TWICE: &str = "Not turned on: this endpoint has not received invoice_payment.paid yet. Without it, each invoice’s payment \
+     would count twice. Select this event for the endpoint in Stripe, then turn this on after the first one arrives.";
 
 #[derive(Template)]
 #[template(path = "source.html")]
@@ -84,17 +84,17 @@ struct SourcePage {
     webhook: String,
     events: Vec<&'static str>,
     events_text: String,
-    /// `ok`, `wait`, `` of the live check.
+    /// CSS class of the status: `ok`, `wait` or empty.
     heard_class: &'static str,
     heard: String,
     heard_href: Option<String>,
     heard_warning: Option<String>,
-    /// Events that do not fit it, newest first.
+    /// Events on hold, newest first.
     held: Vec<HeldItem>,
     held_title: String,
     held_until_ms: i64,
     accept_action: String,
-    /// True where invoices may be counted twice.
+    /// Whether invoices may be counted twice.
     counts_twice: bool,
     watch_href: String,
     is_watching: bool,
@@ -106,10 +106,10 @@ struct SourcePage {
     remove_action: String,
     secret_error: Option<String>,
     rejections: Vec<RejectionItem>,
-    /// Its own, masked.
+    /// Its own API key, masked.
     api_key: Option<String>,
     api_key_is_fixed: bool,
-    /// True where that of `main` serves it.
+    /// Whether it uses the API key of `main`.
     main_has_key: bool,
     api_key_action: String,
     api_key_error: Option<String>,
@@ -136,7 +136,7 @@ pub(in crate::dashboard) struct SourceSent {
     #[serde(default)]
     account: String,
     record_bare_payment_intents: Option<String>,
-    /// The owner says that nothing can be counted twice.
+    /// The user confirms that nothing can be counted twice.
     has_no_invoices: Option<String>,
 }
 
@@ -157,7 +157,7 @@ fn mode_label(mode: SourceMode) -> &'static str {
     }
 }
 
-/// The last event that one of its present secrets believed, or an earlier one.
+/// The last event verified with one of its current secrets, or else an earlier event.
 async fn heard(state: &AppState, source: &Source) -> Result<Option<Heard>, AppError> {
     let mut last: Option<Heard> = None;
     for position in 0..4 {
@@ -172,7 +172,7 @@ async fn heard(state: &AppState, source: &Source) -> Result<Option<Heard>, AppEr
     Ok(last)
 }
 
-/// The API key of its own that a source has, as it may be shown.
+/// The endpoint's own API key, masked.
 fn api_key(state: &AppState, source: &Source) -> Option<String> {
     let key = state.api_key_of(source)?;
     let kind: String = key.expose().chars().take("rk_live_".len()).collect();
@@ -182,7 +182,7 @@ fn api_key(state: &AppState, source: &Source) -> Option<String> {
 
 fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<&'a Source, AppError> {
     let source = snapshot.stripe_source(key);
-    source.ok_or_else(|| AppError::not_found("There is no such webhook."))
+    source.ok_or_else(|| AppError::not_found("Webhook not found."))
 }
 
 /// `GET /settings/sources/{key}`.
@@ -197,15 +197,13 @@ pub(in crate::dashboard) async fn show_source(
     let form = form_of(&snapshot, source);
     let mut page = source_page(&state, &viewer, source, form, None).await?;
     page.done = match query.saved.as_deref() {
-        Some("added") => Some("The webhook was added. Now make its endpoint in Stripe."),
+        Some("added") => Some("Webhook added. Now create its endpoint in Stripe."),
         Some("source") => Some("Saved."),
-        Some("accepted") => Some("The events were accepted. They are processed within seconds."),
-        Some("secret") => {
-            Some("The signing secret was added. The next webhook is checked with it too.")
-        }
-        Some("removed") => Some("The signing secret was removed."),
-        Some("api-key") => Some("The API key was saved. The books are compared within minutes."),
-        Some("api-key-removed") => Some("The API key was removed."),
+        Some("accepted") => Some("Events accepted. They are processed within seconds."),
+        Some("secret") => Some("Signing secret added. It is used from the next webhook on."),
+        Some("removed") => Some("Signing secret removed."),
+        Some("api-key") => Some("API key saved. Payments are compared with Stripe within minutes."),
+        Some("api-key-removed") => Some("API key removed."),
         _ => None,
     };
     page.is_watching = query.watch.is_some() && page.heard_class == "wait";
@@ -259,10 +257,10 @@ async fn source_page(
     };
     let other_mode = |last: &Heard| match source.mode {
         SourceMode::Live if !last.livemode => Some(
-            "It was of test mode, and this endpoint is for live mode. Only endpoints of Connect send both.",
+            "It was a test-mode event, but this endpoint is for live mode. Only Connect endpoints send both.",
         ),
         SourceMode::Test if last.livemode => Some(
-            "It was of live mode, and this endpoint is for test mode: is this the secret of the right endpoint?",
+            "It was a live-mode event, but this endpoint is for test mode. Is this the right endpoint’s secret?",
         ),
         SourceMode::Any | SourceMode::Live | SourceMode::Test => None,
     };
@@ -375,12 +373,12 @@ pub(in crate::dashboard) async fn save_source(
     }
 }
 
-/// True where an invoice's payment intent can be told from a payment of its own.
+/// Whether an invoice's payment intent can be distinguished from a separate payment.
 fn names_payments(invoices: InvoiceEvents) -> bool {
     invoices.are_old || invoices.name_payments
 }
 
-/// True when a change switches payment intents without a checkout on, although the payments of invoices would count twice.
+/// Whether a change turns on payment intents without a checkout although invoice payments would count twice.
 async fn counts_twice(
     state: &AppState,
     source: &Source,
@@ -396,7 +394,7 @@ async fn counts_twice(
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct AcceptSent {
-    /// When the page was made that shows them: what came later was not seen.
+    /// When the page was rendered; later events are not included.
     until_ms: i64,
 }
 
@@ -432,7 +430,7 @@ fn read_source(
     let key = &form.metadata_key.value;
     if key.is_empty() || key.chars().count() > MAX_METADATA_KEY || key.contains(['[', ']']) {
         form.metadata_key.error = Some(format!(
-            "A key of Stripe’s metadata has 1 to {MAX_METADATA_KEY} characters and no square brackets."
+            "A Stripe metadata key has 1 to {MAX_METADATA_KEY} characters and no square brackets."
         ));
     }
     let account = &form.account.value;
@@ -442,16 +440,18 @@ fn read_source(
             && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     });
     if !account.is_empty() && !is_account {
-        form.account.error =
-            Some("An account’s ID starts with acct_. It stands in Stripe under Settings, Account details.".to_owned());
+        form.account.error = Some(
+            "An account ID starts with acct_. Find it in Stripe under Settings, Account details."
+                .to_owned(),
+        );
     }
     let site = snapshot.site_by_key(&form.site.value);
     if site.is_none() {
-        form.site.error = Some("Choose one of the sites.".to_owned());
+        form.site.error = Some("Select a site.".to_owned());
     }
     let mode = SourceMode::parse(&form.mode.value);
     if mode.is_none() {
-        form.mode.error = Some("Choose one of the modes.".to_owned());
+        form.mode.error = Some("Select a mode.".to_owned());
     }
     let is_right = form.metadata_key.error.is_none() && form.account.error.is_none();
     match (site, mode) {
@@ -483,7 +483,7 @@ async fn refuse(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
 }
 
-/// True when the environment says which key it is.
+/// Whether the environment sets the API key.
 fn is_fixed(state: &AppState, source: &Source) -> bool {
     source.key == "main" && state.config.stripe_api_key.is_some()
 }
