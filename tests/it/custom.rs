@@ -1,4 +1,5 @@
-//! Conversions from elsewhere, through their door: every form of a request, every refusal, repeats, and what is owed.
+//! Postbacks through their endpoint: every form of a request, every error, repeats, and queued
+//! messages.
 
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ async fn a_click_id_of_ours_matches_from_either_parameter_and_anytracks_from_a_n
 }
 
 #[tokio::test]
-async fn a_visit_that_comes_later_joins_by_itself() {
+async fn a_visit_that_arrives_later_is_matched_automatically() {
     let app = TestApp::start().await;
     let click_id = app.mint().await;
     let answer =
@@ -129,7 +130,7 @@ async fn a_visit_that_comes_later_joins_by_itself() {
 }
 
 #[tokio::test]
-async fn what_the_tool_did_not_fill_in_is_recorded_and_explained() {
+async fn an_unreplaced_placeholder_is_recorded_and_explained() {
     let app = TestApp::start().await;
     for (at, text) in
         ["--CLICK-ID--", "{clickid}", "{{click.id}}", "[click_id]", "%SUBID%"].iter().enumerate()
@@ -139,7 +140,7 @@ async fn what_the_tool_did_not_fill_in_is_recorded_and_explained() {
         assert_eq!(answer["match"], matched, "{text}");
         assert_eq!(answer["warnings"].as_array().map(Vec::len), Some(1), "{text}");
     }
-    // Nobody to tell AnyTrack of.
+    // Nothing to identify the buyer for AnyTrack.
     let reasons = app.deliveries().await.into_iter().map(|it| it.reason);
     assert_eq!(reasons.collect::<Vec<_>>(), vec![Some("no_identity".to_owned()); 5]);
 }
@@ -155,7 +156,7 @@ async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     assert!(answers.iter().all(|answer| answer["id"] == answers[0]["id"]), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| answer["duplicate"] == false).count(), 1);
     assert_eq!(count(&app).await, (1, 50));
-    // The fifty-first within the second is too much; nothing of it is kept.
+    // The fifty-first within a second is over the limit, and not stored.
     let one_more = app.send("POST", &door, &[("content-type", JSON)], ZAP).await;
     assert_eq!(one_more.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(one_more.header("retry-after"), "1");
@@ -252,10 +253,10 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
         (JSON, "", "Missing click_id, ref_id and email", None),
         (JSON, "{}", "Missing click_id, ref_id and email", None),
         (JSON, r#"{"value":1}"#, "Missing click_id, ref_id and email", None),
-        (JSON, r#"{"click_id":"a","value":"1,5"}"#, "no comma", Some("value")),
+        (JSON, r#"{"click_id":"a","value":"1,5"}"#, "comma", Some("value")),
         (JSON, r#"{"click_id":"a","Amount-Total":"1"}"#, "amount_minor", Some("Amount-Total")),
         (JSON, r#"{"click_id":"a","status":"maybe"}"#, "use one of these statuses", Some("status")),
-        (JSON, r#"{"click_id":"a","currency":"US"}"#, "three letters", Some("currency")),
+        (JSON, r#"{"click_id":"a","currency":"US"}"#, "three-letter code", Some("currency")),
         (JSON, r#"{"click_id":"a","test":"x"}"#, "true or false", Some("test")),
         (JSON, r#"{"click_id":"a\u0000"}"#, "NUL", Some("click_id")),
         (JSON, r#"{"id":"evt_1","object":"event"}"#, "/webhooks/stripe/{source}", None),
@@ -272,7 +273,7 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
     let reply = app.send("POST", &door, &[("content-type", FORM)], long).await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text());
     assert!(error(&reply).contains("64 KiB"));
-    assert_eq!(count(&app).await, (0, 16), "each is kept for whoever looks for the fault");
+    assert_eq!(count(&app).await, (0, 16), "each is kept for troubleshooting");
     let reply = app.send("POST", "/webhooks/custom/nobody", &[("content-type", JSON)], ZAP).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert!(error(&reply).contains("no such address"));
@@ -280,7 +281,7 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
 }
 
 #[tokio::test]
-async fn asking_what_is_allowed_records_nothing() {
+async fn head_and_options_record_nothing() {
     let app = TestApp::start().await;
     let (door, query) = (app.door().await, "?click_id=a&value=1");
     let head = app.send("HEAD", &format!("{door}{query}"), &[], "").await;
@@ -311,7 +312,7 @@ async fn replay(app: &TestApp, apply: bool) -> Replayed {
 }
 
 #[tokio::test]
-async fn a_ledger_written_anew_has_the_same_custom_conversions() {
+async fn a_replay_gives_the_same_custom_conversions() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     let requests = [
@@ -367,14 +368,14 @@ async fn a_new_token_works_at_once_and_the_old_one_until_its_overlap_ends() {
     assert_eq!(status(&app, &first).await, StatusCode::NOT_FOUND);
     assert_eq!(status(&app, &second).await, StatusCode::OK);
     owner.save("/settings/custom/custom/rotate", &[("overlap", "none")]).await;
-    assert_eq!(status(&app, &second).await, StatusCode::NOT_FOUND, "somebody else knew it");
+    assert_eq!(status(&app, &second).await, StatusCode::NOT_FOUND, "the token was replaced");
     let bad = owner.post("/settings/custom/custom/rotate", &[("overlap", "ever")]).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     app.deliver_due().await;
 }
 
 #[tokio::test]
-async fn the_pages_show_what_came_what_was_refused_and_why() {
+async fn the_pages_show_accepted_and_refused_requests_with_reasons() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let (door, path) = (app.door().await, "/settings/custom/custom");
@@ -385,7 +386,7 @@ async fn the_pages_show_what_came_what_was_refused_and_why() {
     let answer = app.report(&sale).await;
     app.get(&format!("{door}?click_id=a&value=1%2C5")).await;
     let page = owner.page(path).await;
-    assert!(page.contains("no comma") && page.contains("rounded to 10.01"), "{page}");
+    assert!(page.contains("comma") && page.contains("rounded to 10.01"), "{page}");
     let requests = app.database.texts("select id from custom_requests order by state").await;
     let taken = owner.page(&format!("{path}/requests/{}", requests[0])).await;
     assert!(taken.contains("A-17") && taken.contains("#60;b") && !taken.contains("<b>"), "{taken}");
@@ -421,7 +422,7 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
     assert_eq!((conversion.livemode, conversion.matched_by.as_deref()), (0, Some("click_id")));
     let bad = owner.post("/settings/custom/custom/test", &[("value", "one")]).await;
     assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(bad.text().contains("no currency sign"));
+    assert!(bad.text().contains("without currency sign"));
     owner.save("/settings/custom/custom/test", &[("value", "1")]).await; // Without a click ID.
 
     owner.save("/settings/custom/custom", &[("source_site", "main"), ("currency", "eur")]).await;
@@ -445,7 +446,7 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
 }
 
 #[tokio::test]
-async fn what_came_from_a_destination_is_not_sent_back_to_it() {
+async fn a_conversion_from_a_destination_is_not_sent_back_to_it() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let path = "/settings/custom/custom";
@@ -482,7 +483,8 @@ fn warnings(answer: &Value) -> String {
 #[tokio::test]
 async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_named() {
     let app = TestApp::start().await;
-    // What is sent, the status, amount, refunded and disputed money it leads to, whether it changed nothing, and a part of its warnings.
+    // The request, the resulting status, amount, refunded and disputed money, whether it changed
+    // nothing, and a part of its warnings.
     let rows = [
         (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, false, ""),
         (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, true, ""),
@@ -558,7 +560,7 @@ async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_n
             "a dispute of 110.00 USD",
         ),
         (json!({"status": "refunded"}), "refunded", 11_000, 11_000, 0, false, ""),
-        (json!({"status": "paid"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (json!({"status": "paid"}), "paid", 11_000, 0, 0, false, "cancels"),
         (
             json!({"event_name": "Refund", "value": 10}),
             "partially_refunded",
@@ -569,7 +571,7 @@ async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_n
             "",
         ),
         (json!({"status": "reversed", "value": 0}), "refunded", 11_000, 11_000, 0, false, ""),
-        (json!({"status": "approved"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (json!({"status": "approved"}), "paid", 11_000, 0, 0, false, "cancels"),
         (json!({"value": 0, "status": "paid"}), "paid", 0, 0, 0, false, ""),
         (json!({"value": 50, "currency": "USD"}), "paid", 5_000, 0, 0, false, ""),
     ];
@@ -697,7 +699,7 @@ async fn an_events_name_is_a_kind_in_any_letter_case() {
 }
 
 #[tokio::test]
-async fn what_is_not_filled_in_or_not_read_is_said() {
+async fn unreplaced_and_unread_parameters_cause_warnings() {
     let app = TestApp::start().await;
     for (at, text) in ["null", "undefined", "None"].iter().enumerate() {
         let answer = app.report(&json!({"click_id": text, "value": 1, "transaction_id": at})).await;
