@@ -24,14 +24,14 @@ impl TestApp {
         custom["token"].as_str().expect("its token").to_owned()
     }
 
-    async fn door(&self) -> String {
+    async fn postback_url(&self) -> String {
         format!("/webhooks/custom/{}", self.token().await)
     }
 
     async fn report(&self, parameters: &Value) -> Value {
-        let door = self.door().await;
+        let url = self.postback_url().await;
         let body = parameters.to_string();
-        let reply = self.send("POST", &door, &[("content-type", JSON)], body).await;
+        let reply = self.send("POST", &url, &[("content-type", JSON)], body).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
         reply.json()
     }
@@ -60,13 +60,13 @@ async fn a_zap_made_for_anytrack_works_as_json_as_a_form_and_as_a_query() {
     let query = encoded(&zap);
     for way in ["json", "form", "get", "text", "nested"] {
         let app = TestApp::start().await;
-        let door = app.door().await;
+        let url = app.postback_url().await;
         let reply = match way {
-            "json" => app.send("POST", &door, &[("content-type", JSON)], ZAP).await,
-            "form" => app.send("POST", &door, &[("content-type", FORM)], query.clone()).await,
-            "get" => app.get(&format!("{door}?{query}")).await,
-            "text" => app.send("POST", &door, &[("content-type", "text/plain")], ZAP).await,
-            _ => app.send("POST", &door, &[], format!("[{ZAP}]")).await,
+            "json" => app.send("POST", &url, &[("content-type", JSON)], ZAP).await,
+            "form" => app.send("POST", &url, &[("content-type", FORM)], query.clone()).await,
+            "get" => app.get(&format!("{url}?{query}")).await,
+            "text" => app.send("POST", &url, &[("content-type", "text/plain")], ZAP).await,
+            _ => app.send("POST", &url, &[], format!("[{ZAP}]")).await,
         };
         assert_eq!(reply.status, StatusCode::OK, "{way}: {}", reply.text());
         assert_eq!(reply.header("cache-control"), "no-store");
@@ -148,8 +148,8 @@ async fn an_unreplaced_placeholder_is_recorded_and_explained() {
 #[tokio::test]
 async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     let app = TestApp::start().await;
-    let door = app.door().await;
-    let requests = (0..50).map(|_| app.send("POST", &door, &[("content-type", JSON)], ZAP));
+    let url = app.postback_url().await;
+    let requests = (0..50).map(|_| app.send("POST", &url, &[("content-type", JSON)], ZAP));
     let replies = futures_util::future::join_all(requests).await;
     let answers: Vec<Value> = replies.iter().map(Reply::json).collect();
     assert!(replies.iter().all(|reply| reply.status == StatusCode::OK), "{answers:?}");
@@ -157,7 +157,7 @@ async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     assert_eq!(answers.iter().filter(|answer| answer["duplicate"] == false).count(), 1);
     assert_eq!(count(&app).await, (1, 50));
     // The fifty-first within a second is over the limit, and not stored.
-    let one_more = app.send("POST", &door, &[("content-type", JSON)], ZAP).await;
+    let one_more = app.send("POST", &url, &[("content-type", JSON)], ZAP).await;
     assert_eq!(one_more.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(one_more.header("retry-after"), "1");
     app.advance(Duration::from_secs(1));
@@ -165,7 +165,7 @@ async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 1);
     // Once more after all is done.
-    let again = app.send("POST", &door, &[("content-type", JSON)], ZAP).await.json();
+    let again = app.send("POST", &url, &[("content-type", JSON)], ZAP).await.json();
     assert_eq!((&again["duplicate"], &again["id"]), (&json!(true), &answers[0]["id"]));
     assert_eq!(app.deliver_due().await, 0);
 }
@@ -245,7 +245,7 @@ async fn test_conversions_and_purchases_without_a_value_go_nowhere() {
 #[tokio::test]
 async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     let rows = [
         (JSON, "{\"click_id\":", "not a JSON object", None),
         (JSON, "[1]", "not a JSON object", None),
@@ -264,30 +264,30 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
         ("multipart/form-data", "x=1", "application/json", None),
     ];
     for (content_type, body, expected, parameter) in rows {
-        let reply = app.send("POST", &door, &[("content-type", content_type)], body).await;
+        let reply = app.send("POST", &url, &[("content-type", content_type)], body).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}: {}", reply.text());
         assert!(error(&reply).contains(expected), "{body}: {}", reply.text());
         assert_eq!(reply.json()["parameter"], json!(parameter), "{body}");
     }
     let long = format!("click_id=a&x={}", "y".repeat(70_000));
-    let reply = app.send("POST", &door, &[("content-type", FORM)], long).await;
+    let reply = app.send("POST", &url, &[("content-type", FORM)], long).await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text());
     assert!(error(&reply).contains("64 KiB"));
     assert_eq!(count(&app).await, (0, 16), "each is kept for troubleshooting");
     let reply = app.send("POST", "/webhooks/custom/nobody", &[("content-type", JSON)], ZAP).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
-    assert!(error(&reply).contains("no such address"));
-    assert_eq!(app.send("PUT", &door, &[], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(error(&reply).contains("unknown address"));
+    assert_eq!(app.send("PUT", &url, &[], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test]
 async fn head_and_options_record_nothing() {
     let app = TestApp::start().await;
-    let (door, query) = (app.door().await, "?click_id=a&value=1");
-    let head = app.send("HEAD", &format!("{door}{query}"), &[], "").await;
+    let (url, query) = (app.postback_url().await, "?click_id=a&value=1");
+    let head = app.send("HEAD", &format!("{url}{query}"), &[], "").await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!(app.send("HEAD", "/webhooks/custom/x", &[], "").await.status, StatusCode::NOT_FOUND);
-    let options = app.send("OPTIONS", &format!("{door}{query}"), &[], "").await;
+    let options = app.send("OPTIONS", &format!("{url}{query}"), &[], "").await;
     assert_eq!(options.status, StatusCode::NO_CONTENT);
     assert_eq!(options.header("allow"), "GET, HEAD, OPTIONS, POST");
     assert_eq!(count(&app).await, (0, 0));
@@ -296,10 +296,10 @@ async fn head_and_options_record_nothing() {
 #[tokio::test]
 async fn only_the_last_two_hundred_refused_requests_are_kept() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for n in 0..205 {
         app.advance(Duration::from_millis(100));
-        app.get(&format!("{door}?n={n}")).await;
+        app.get(&format!("{url}?n={n}")).await;
     }
     assert_eq!(count(&app).await, (0, 200));
     let oldest = app.database.texts("select query from custom_requests order by id limit 1").await;
@@ -329,8 +329,8 @@ async fn a_replay_gives_the_same_custom_conversions() {
         app.report(request).await;
         app.advance(Duration::from_secs(1));
     }
-    let door = app.door().await;
-    app.get(&door).await; // Refused; it makes nothing in either ledger.
+    let url = app.postback_url().await;
+    app.get(&url).await; // Refused; it makes nothing in either ledger.
     app.deliver_due().await;
     let (before, sent) = (app.conversions().await, app.anytrack.received().len());
     let replayed = replay(&app, false).await;
@@ -347,21 +347,21 @@ async fn a_replay_gives_the_same_custom_conversions() {
     assert_eq!((app.conversions().await, app.anytrack.received().len()), (before, sent));
 }
 
-async fn status(app: &TestApp, door: &str) -> StatusCode {
-    app.send("POST", door, &[("content-type", JSON)], ZAP).await.status
+async fn status(app: &TestApp, url: &str) -> StatusCode {
+    app.send("POST", url, &[("content-type", JSON)], ZAP).await.status
 }
 
 #[tokio::test]
 async fn a_new_token_works_at_once_and_the_old_one_until_its_overlap_ends() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    let first = app.door().await;
+    let first = app.postback_url().await;
     let to = owner.save("/settings/custom/custom/rotate", &[("overlap", "day")]).await;
     assert!(owner.page(&to).await.contains("works until"), "the page says until when");
-    let second = app.door().await;
+    let second = app.postback_url().await;
     assert_ne!(first, second);
-    for door in [&first, &second] {
-        assert_eq!(status(&app, door).await, StatusCode::OK, "{door}");
+    for url in [&first, &second] {
+        assert_eq!(status(&app, url).await, StatusCode::OK, "{url}");
     }
     assert_eq!(app.conversions().await.len(), 1, "it is one source");
     app.advance(Duration::from_secs(24 * 3600));
@@ -378,13 +378,13 @@ async fn a_new_token_works_at_once_and_the_old_one_until_its_overlap_ends() {
 async fn the_pages_show_accepted_and_refused_requests_with_reasons() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    let (door, path) = (app.door().await, "/settings/custom/custom");
+    let (url, path) = (app.postback_url().await, "/settings/custom/custom");
     assert!(owner.page("/settings").await.contains("/settings/custom"));
-    assert!(owner.page(path).await.contains(&door), "the address to copy");
+    assert!(owner.page(path).await.contains(&url), "the address to copy");
     let sale =
         json!({"click_id": "aff-1", "value": "10.005", "transaction_id": "A-17", "sub1": "<b>"});
     let answer = app.report(&sale).await;
-    app.get(&format!("{door}?click_id=a&value=1%2C5")).await;
+    app.get(&format!("{url}?click_id=a&value=1%2C5")).await;
     let page = owner.page(path).await;
     assert!(page.contains("comma") && page.contains("rounded to 10.01"), "{page}");
     let requests = app.database.texts("select id from custom_requests order by state").await;
@@ -611,9 +611,9 @@ async fn another_currency_is_a_correction_only_where_the_request_names_it() {
     assert_eq!((money(&app).await.1, money(&app).await.2.as_deref()), (Some(9_000), Some("USD")));
     let replayed = replay(&app, false).await;
     assert!(replayed.differences.is_empty(), "{replayed:#?}");
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for bad in ["XXX", "BTC"] {
-        let reply = app.get(&format!("{door}?click_id=a&value=1&currency={bad}")).await;
+        let reply = app.get(&format!("{url}?click_id=a&value=1&currency={bad}")).await;
         assert_eq!(
             (reply.status, error(&reply).contains("ISO 4217")),
             (StatusCode::BAD_REQUEST, true)
@@ -643,12 +643,12 @@ async fn a_refund_before_its_sale_and_beside_it_come_to_the_same() {
 #[tokio::test]
 async fn transactions_that_are_not_utf8_stay_different() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for (at, byte) in ["%E4", "%F6", "%FC", "%80", "%81"].into_iter().enumerate() {
         let query = format!("email=a%40b.example&value=10&transaction_id=Bestellung-{byte}");
         let reply = match at % 2 {
-            0 => app.get(&format!("{door}?{query}")).await,
-            _ => app.send("POST", &door, &[("content-type", FORM)], query).await,
+            0 => app.get(&format!("{url}?{query}")).await,
+            _ => app.send("POST", &url, &[("content-type", FORM)], query).await,
         };
         assert_eq!(reply.json()["duplicate"], false, "{byte}");
     }
@@ -660,12 +660,12 @@ async fn transactions_that_are_not_utf8_stay_different() {
     assert_eq!(ids, expected);
     // The same name in UTF-8 is the same transaction.
     let again = app
-        .get(&format!("{door}?email=a%40b.example&value=10&transaction_id=Bestellung-%C3%A4"))
+        .get(&format!("{url}?email=a%40b.example&value=10&transaction_id=Bestellung-%C3%A4"))
         .await;
     assert_eq!(again.json()["duplicate"], true);
     let body =
         [&b"{\"email\":\"a@b.example\",\"value\":1,\"transaction_id\":\"\xDF\"}"[..]].concat();
-    let reply = app.send("POST", &door, &[("content-type", JSON)], body).await;
+    let reply = app.send("POST", &url, &[("content-type", JSON)], body).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     assert!(app.conversions().await.iter().any(|it| it.transaction_id == "ß"));
     assert!(replay(&app, false).await.differences.is_empty());
@@ -711,8 +711,8 @@ async fn unreplaced_and_unread_parameters_cause_warnings() {
     assert!(warnings(&app.report(&deep).await).contains("not read: data_order"));
     let odd = json!({"click_id": "a", "transaction_id": "e", "value": {"a": 5}});
     assert!(warnings(&app.report(&odd).await).contains("not read: value_a"));
-    let door = app.door().await;
-    let reply = app.get(&format!("{door}?click_id=a;value=5;transaction_id=f")).await;
+    let url = app.postback_url().await;
+    let reply = app.get(&format!("{url}?click_id=a;value=5;transaction_id=f")).await;
     assert_eq!(reply.json()["warnings"], json!([]));
     let id = reply.json()["id"].as_str().expect("an ID").to_owned();
     let found = app.api(&format!("/api/v1/conversions/{id}")).await;

@@ -260,7 +260,7 @@ impl TestApp {
     }
 
     pub(crate) async fn tell_of_trouble(&self) -> usize {
-        self.app.tell_of_trouble().await.expect("somebody can be told")
+        self.app.tell_of_trouble().await.expect("alerts can be sent")
     }
 
     /// All conversions, sorted by transaction.
