@@ -1,8 +1,7 @@
-//! Reads JSON that a strict reader refuses because of one bad spot.
-//! Takes the bytes as they came; returns the value, and where something was replaced in order to
-//! read it.
-//! Valid JSON is read exactly as `serde_json` reads it; everything else is repaired in bounded time
-//! and memory, or refused with the place.
+//! Reads JSON that a strict parser rejects because of one invalid part.
+//! Takes bytes; returns the value, and a list of what was replaced to read it.
+//! Guarantees that valid JSON is read exactly as by `serde_json`, and that everything else is
+//! repaired in bounded time and memory, or rejected with the position.
 
 use std::borrow::Cow;
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 /// Maximum depth of nesting. `serde_json` stops at 128; nothing that we read is deeper than ten.
 const MAX_DEPTH: usize = 100;
-/// Repairs that are named; a body with more has the same cause many times over.
+/// Maximum number of repairs that are listed; more usually have the same cause.
 const NAMED_REPAIRS: usize = 3;
 
 /// A value, and what was replaced to read it.

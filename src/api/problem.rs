@@ -1,8 +1,8 @@
 //! Formats every error of the API as a problem (RFC 9457).
 //! Takes a response with an error status, and the `Fault` if one of our handlers set it; returns
 //! problem JSON.
-//! Promise: the cause of a fault is never sent; it stays in the extensions for the one layer that
-//! logs it.
+//! Guarantees that the cause of an error is never sent; it stays in the extensions for the layer
+//! that logs it.
 
 use axum::body::Body;
 use axum::extract::Request;

@@ -149,7 +149,7 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.tell_of_trouble().await.map(drop) }),
         ..BY_ITSELF
     },
-    // Apart from the deliveries, because it is an experiment.
+    // A separate worker, because it is experimental.
     Loop {
         what: "register visits",
         every: Duration::from_secs(5),
@@ -182,7 +182,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const LONGEST: Duration = Duration::from_secs(120);
 /// The time limit of batches that call Stripe or go through days, which may take hours.
 const LONGEST_WALK: Duration = Duration::from_secs(6 * 3600);
-/// Longest pause of a worker that others wait for, however often it failed.
+/// Maximum pause after failures for workers whose work others wait for.
 const SHORT_PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 

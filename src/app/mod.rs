@@ -87,7 +87,7 @@ impl App {
         let settings::Prepared { click_ids, corrected } =
             settings::prepare(&store, &config, clock.now()).await?;
         if let Some(id) = corrected {
-            // A new address must not wait for the pause of the old one.
+            // A new URL must not wait for the probe interval of the old one.
             delivery::reset_breaker(&store, &id).await?;
         }
         let settings = Settings::load(&store).await?;
@@ -270,7 +270,7 @@ fn sender(config: &Config, network: Network) -> Result<Sender> {
     }
 }
 
-/// Logs a fault's cause once: ours at error, the client's at debug.
+/// Logs the cause of an error response once: our errors at error, the client's at debug.
 async fn log_faults(request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let route = request.extensions().get::<MatchedPath>().cloned();

@@ -103,7 +103,7 @@ fn tell(replayed: &Replayed) -> String {
         )),
     }
     if replayed.differences.is_empty() {
-        said.push_str("The ledger is the same.");
+        said.push_str("The ledger has no differences.");
         return said;
     }
     let rows: Vec<[String; 5]> =

@@ -179,10 +179,10 @@ pub(crate) fn test_request(now: Timestamp, click_id: &str, value: &str) -> Reque
 
 /// Shortens the token in a path for logs, because it is a credential.
 pub(crate) fn hide_token(path: &str) -> String {
-    const DOOR: &str = "/webhooks/custom/";
-    match path.split_once(DOOR) {
+    const PREFIX: &str = "/webhooks/custom/";
+    match path.split_once(PREFIX) {
         Some((before, token)) => {
-            format!("{before}{DOOR}{}…", token.chars().take(4).collect::<String>())
+            format!("{before}{PREFIX}{}…", token.chars().take(4).collect::<String>())
         }
         None => path.to_owned(),
     }

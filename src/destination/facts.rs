@@ -125,7 +125,7 @@ pub(crate) struct Outgoing {
     pub(crate) registered_click_id: Option<String>,
     /// True if the visitor's browser sent Global Privacy Control (GPC).
     pub(crate) wants_privacy: bool,
-    /// True if the visitor gave consent: the page told the tag before the visit was recorded.
+    /// True if the visitor gave consent: the page passed it to the tag before the visit was recorded.
     pub(crate) has_agreed: bool,
     /// When the payment happened, in seconds since 1970, UTC.
     pub(crate) occurred_at_s: i64,

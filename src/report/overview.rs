@@ -95,9 +95,9 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
                             c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost
                        from (select distinct conversion_id
                                from deliveries
-                              where state <> 'delivered' and state <> 'skipped') as owed
+                              where state <> 'delivered' and state <> 'skipped') as unsent
                       cross join conversions c
-                      where c.id = owed.conversion_id and c.site_id = :site_id and c.livemode = :livemode
+                      where c.id = unsent.conversion_id and c.site_id = :site_id and c.livemode = :livemode
                         and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
                         and c.paid_at_ms is not null) as undelivered
               group by reason, currency",

@@ -23,7 +23,7 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 const WRITE: &str = "insert into readiness (id, probes) values (1, 1)
                          on conflict (id) do update set probes = readiness.probes + 1";
 
-/// Why the database cannot be used: a sentence for the operator, and the cause for the log.
+/// Why the database can't be used: a sentence for the operator, and the cause for the log.
 #[derive(Debug)]
 pub(crate) struct Unready {
     pub(crate) sentence: &'static str,

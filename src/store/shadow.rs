@@ -21,7 +21,8 @@ use super::{Engine, Store, Tx, postgres};
 /// it already.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shadow of a store. One connection, because tables of its own belong to one.
+/// A store with scratch tables. It has one connection, because scratch tables belong to a
+/// connection.
 pub(crate) struct Shadow(Store);
 
 impl Deref for Shadow {

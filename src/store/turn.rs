@@ -59,8 +59,7 @@ pub(crate) async fn take(tx: &mut AnyConnection, names: &Names) -> Result<()> {
     Ok(())
 }
 
-/// The same for work that can wait: gives up after a second, because everybody who comes later
-/// waits behind it.
+/// The same for work that can wait: gives up after a second, because others would queue behind it.
 pub(crate) async fn take_soon(tx: &mut AnyConnection, names: &Names) -> Result<()> {
     if !has_rivals(tx) {
         return Ok(());

@@ -192,10 +192,9 @@ fn is_at_link(settings: &Snapshot, page: Option<&str>) -> bool {
     alias.is_some_and(|alias| settings.link_by_alias(alias).is_some())
 }
 
-/// `Set-Cookie: _ck`, so that the server's cookie outlives what Safari grants a script's. Only when
-/// the browser already holds the
-/// presented ID, so that a late or queued body cannot bring back an older one, and only same-origin
-/// or same-site.
+/// Returns `Set-Cookie: _ck`, because Safari keeps a server's cookie longer than a script's. Only if
+/// the browser already has the presented ID, so that a late or queued body can't bring back an older
+/// one, and only for same-origin or same-site requests.
 fn cookie(
     headers: &HeaderMap,
     client: &Client,

@@ -66,7 +66,7 @@ impl Landings {
         Self { limit, waiting: Arc::default() }
     }
 
-    /// Adds a landing if there is room for it.
+    /// Adds a landing, unless the queue is full.
     pub(crate) fn hear(&self, landing: Landing) {
         if !self.limit.allows(landing.around.address, landing.at) {
             return;

@@ -1,12 +1,14 @@
-//! The rules of the house, read from the source: who may import whom, where a crate is at home, who writes which table.
-//! In: `src/` and `migrations/` as they lie there. Out: nothing, or a list of file, line and rule.
-//! Promise: a rule is broken in the open, by changing a table below, or not at all.
+//! The rules of the architecture, checked in the source: which module may import which, where a
+//! crate may be used, and which module writes a table.
+//! Reads `src/` and `migrations/`; fails with a list of file, line and rule.
+//! An exception to a rule is made by changing a table below, so it is visible in the diff.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Knows no room. Each of them may be imported by everybody, except that `error` speaks HTTP and is for doors.
+/// The base layer: it imports no feature module. Every module may import it, except that `error` is
+/// about HTTP and only for handlers.
 const GROUND: &[&str] = &[
     "clock",
     "config",
@@ -22,13 +24,15 @@ const GROUND: &[&str] = &[
     "store",
 ];
 
-/// What may be imported besides the ground. A name that is not here may import nothing but the ground.
+/// What a module may import besides the base layer. A module that is not listed may import nothing
+/// else.
 const IMPORTS: &[(&str, &[&str])] = &[
-    // What doors share. `settings` is the ground's only guest: records that every room reads.
+    // Shared by handlers. `settings` has the records that every module reads.
     ("state", &["settings"]),
     ("client", &["state"]),
     ("server", &["client"]),
-    // The flow, page → destination: arrows point down, and `conversion` looks back at `visit`, because that is what joining is.
+    // The flow from page to destination: imports point down, and `conversion` also imports `visit`,
+    // because matching needs visits.
     ("tag", &["visit", "settings", "state", "client"]),
     ("redirect", &["visit", "settings", "state", "client"]),
     ("visit", &["settings", "state", "client"]),
@@ -41,7 +45,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("registration", &["visit", "destination", "settings"]),
     ("delivery", &["destination", "settings"]),
     ("destination", &["settings"]),
-    // The read side; its doors call a room's public verbs for their buttons (retry, rerun).
+    // The read side. Its handlers also call public functions of other modules for their buttons
+    // (retry, rerun).
     ("report", &["settings"]),
     ("alert", &["report", "destination", "settings"]),
     (
@@ -77,7 +82,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What the ground may import of itself.
+/// What modules of the base layer may import from each other.
 const GROUND_IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &["clock"]),
     ("limit", &["clock"]),
@@ -85,10 +90,10 @@ const GROUND_IMPORTS: &[(&str, &[&str])] = &[
     ("domain", &["store"]),
 ];
 
-/// Files that put the rooms together: the whole, and the subcommands beside it.
-const ABOVE_THE_ROOMS: &[&str] = &["app", "main", "lib", "demo", "command"];
+/// Files that connect the modules: the application, and the subcommands.
+const ABOVE_THE_MODULES: &[&str] = &["app", "main", "lib", "demo", "command"];
 
-/// The room that owns a table, and alone writes it. `report` owns none.
+/// The module that owns a table; only it writes the table. `report` owns none.
 const OWNERS: &[(&str, &[&str])] = &[
     (
         "settings",
@@ -176,7 +181,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("stripe", &["conversions", "payments", "sources", "stripe_objects", "touches"]),
 ];
 
-/// A word of the source, and the files it may stand in.
+/// A word in the source, and the files in which it may be used.
 struct Home {
     word: &'static str,
     is_home: fn(&File) -> bool,
@@ -187,37 +192,37 @@ const HOMES: &[Home] = &[
     Home {
         word: "sqlx",
         is_home: |file| file.is_in(&["store", "report"]) || file.is_table(),
-        rule: "sqlx is at home in store, report and table files",
+        rule: "sqlx belongs in store, report and table files",
     },
     Home {
         word: "rusqlite",
         is_home: |file| file.is_in(&["store"]),
-        rule: "rusqlite is at home in store",
+        rule: "rusqlite belongs in store",
     },
     Home {
         word: "reqwest",
-        // The command reads pages of the owner, where the rules for destinations do not hold.
+        // The command reads users' pages, to which the rules for destinations do not apply.
         is_home: |file| {
             file.is_in(&["destination", "outbound"])
                 || ["stripe/api.rs", "command/check/fetch.rs"].contains(&&*file.path)
         },
-        rule: "reqwest is at home in outbound, destination, stripe/api and command/check/fetch",
+        rule: "reqwest belongs in outbound, destination, stripe/api and command/check/fetch",
     },
     Home {
         word: "lettre",
         is_home: |file| file.path == "destination/mail.rs",
-        rule: "lettre is at home in destination/mail",
+        rule: "lettre belongs in destination/mail",
     },
     Home {
         word: "dns_lookup",
         is_home: |file| file.path == "dashboard/setup/place.rs",
-        rule: "dns_lookup is at home in dashboard/setup/place",
+        rule: "dns_lookup belongs in dashboard/setup/place",
     },
     Home {
         word: "askama",
         // The demo's pretend pages are templates too.
         is_home: |file| file.is_in(&["dashboard", "demo"]),
-        rule: "askama is at home in dashboard",
+        rule: "askama belongs in dashboard",
     },
     Home {
         word: "axum",
@@ -225,17 +230,19 @@ const HOMES: &[Home] = &[
         is_home: |file| {
             file.is_door() || file.is_in(&["app", "server", "state", "client", "error", "demo"])
         },
-        rule: "axum is at home at the doors, in app, server, state, client and error",
+        rule: "axum belongs in handlers, in app, server, state, client and error",
     },
     Home {
         word: "std::env",
-        // The demo asks where temporary directories go; a failpoint is no setting and in no release.
+        // The demo reads the directory for temporary files; a failpoint is not a setting, and not
+        // part of a release.
         is_home: |file| file.is_in(&["config", "demo", "failpoint"]),
         rule: "only config reads the environment",
     },
     Home {
         word: "store.begin()",
-        // A change of the settings that does not raise their revision is not seen by other copies of the program.
+        // If a change of the settings does not raise their revision, other copies of the program do
+        // not notice it.
         is_home: |file| {
             !file.is_in(&["settings"])
                 || ["settings/mod.rs", "settings/snapshot.rs", "settings/table/mod.rs"]
@@ -246,48 +253,48 @@ const HOMES: &[Home] = &[
     Home {
         word: "SystemTime",
         is_home: |file| file.is_in(&["clock"]),
-        rule: "only clock asks the machine what time it is",
+        rule: "only clock reads the machine's time",
     },
     Home {
         word: "Instant::now",
         is_home: |file| file.is_in(&["clock"]),
-        rule: "only clock asks the machine what time it is",
+        rule: "only clock reads the machine's time",
     },
     Home {
         word: "jiff::Timestamp::now",
         is_home: |file| file.is_in(&["clock"]),
-        rule: "only clock asks the machine what time it is",
+        rule: "only clock reads the machine's time",
     },
     Home {
         word: "Zoned::now",
         is_home: |file| file.is_in(&["clock"]),
-        rule: "only clock asks the machine what time it is",
+        rule: "only clock reads the machine's time",
     },
 ];
 
 /// One source file, without its comments and tests; lines keep their numbers.
 struct File {
-    /// Below `src/`.
+    /// Path below `src/`.
     path: String,
-    room: String,
+    module: String,
     lines: Vec<String>,
 }
 
 impl File {
-    fn is_in(&self, rooms: &[&str]) -> bool {
-        rooms.contains(&self.room.as_str())
+    fn is_in(&self, modules: &[&str]) -> bool {
+        modules.contains(&self.module.as_str())
     }
 
     fn is_table(&self) -> bool {
         self.path.ends_with("/table.rs") || self.path.contains("/table/")
     }
 
-    /// Rooms that are doors altogether, and the doors of the other rooms.
+    /// True for modules that consist of handlers, and for the endpoint files of other modules.
     fn is_door(&self) -> bool {
         self.is_in(&["tag", "redirect", "api", "dashboard"]) || self.path.ends_with("/endpoint.rs")
     }
 
-    /// Everything of the crate that is named here, with its line.
+    /// All modules of the crate that are named here, with their lines.
     fn imports(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         let depth = self.path.trim_end_matches("/mod.rs").split('/').count();
@@ -299,14 +306,14 @@ impl File {
                     if before.ends_with(|c: char| c.is_alphanumeric() || "_$:".contains(c)) {
                         continue;
                     }
-                    // A group may go over several lines.
+                    // A group may span several lines.
                     let rest =
                         format!("{} {}", &line[at + start.len()..], self.lines[number..].join(" "));
                     found.extend(heads(&rest).into_iter().map(|head| (number, head)));
                 }
             }
         }
-        found.retain(|(_, head)| *head != self.room && !head.is_empty());
+        found.retain(|(_, head)| *head != self.module && !head.is_empty());
         found
     }
 
@@ -326,7 +333,8 @@ impl File {
         found
     }
 
-    /// Every table that is written here, with its line: in SQL, and in the descriptions of the group-commit writer.
+    /// All tables that are written here, with their lines: in SQL, and in the descriptions of the
+    /// group-commit writer.
     fn written_tables(&self) -> Vec<(usize, String)> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || "_{}:".contains(c);
         let words: Vec<(usize, &str)> = numbered(&self.lines)
@@ -435,8 +443,9 @@ fn source() -> Vec<File> {
         .map(|(path, text)| {
             let below =
                 path.strip_prefix(root("src")).expect("it lies in src").display().to_string();
-            let room = below.split('/').next().expect("a name").trim_end_matches(".rs").to_owned();
-            File { path: below, room, lines: code(&text) }
+            let module =
+                below.split('/').next().expect("a name").trim_end_matches(".rs").to_owned();
+            File { path: below, module, lines: code(&text) }
         })
         .collect()
 }
@@ -465,28 +474,28 @@ fn assert_none(broken: &[String]) {
 fn imports_point_down_the_flow_or_to_the_ground() {
     let mut broken = Vec::new();
     let files = source();
-    let rooms: BTreeSet<&str> = files.iter().map(|file| file.room.as_str()).collect();
-    let listed = |table: &[(&str, &'static [&'static str])], room: &str| {
-        table.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, may)| *may)
+    let modules: BTreeSet<&str> = files.iter().map(|file| file.module.as_str()).collect();
+    let listed = |table: &[(&str, &'static [&'static str])], module: &str| {
+        table.iter().find(|(name, _)| *name == module).map_or(&[][..], |(_, may)| *may)
     };
-    for file in files.iter().filter(|file| !file.is_in(ABOVE_THE_ROOMS)) {
+    for file in files.iter().filter(|file| !file.is_in(ABOVE_THE_MODULES)) {
         for (line, import) in file.imports() {
-            if !rooms.contains(import.as_str()) {
+            if !modules.contains(import.as_str()) {
                 continue; // A macro, or a name at the root.
             }
             let import = import.as_str();
             let may = if file.is_in(GROUND) {
-                listed(GROUND_IMPORTS, &file.room).contains(&import)
+                listed(GROUND_IMPORTS, &file.module).contains(&import)
             } else {
-                GROUND.contains(&import) || listed(IMPORTS, &file.room).contains(&import)
+                GROUND.contains(&import) || listed(IMPORTS, &file.module).contains(&import)
             };
             let place = format!("src/{}:{line}", file.path);
             if !may {
-                broken.push(format!("{place}: {} may not import {import}", file.room));
+                broken.push(format!("{place}: {} may not import {import}", file.module));
             }
             let for_doors = ["state", "client", "error"].contains(&import);
             if for_doors && !file.is_door() && !file.is_in(&["state", "client", "server"]) {
-                broken.push(format!("{place}: only doors know {import}"));
+                broken.push(format!("{place}: only handlers may import {import}"));
             }
         }
     }
@@ -494,7 +503,7 @@ fn imports_point_down_the_flow_or_to_the_ground() {
 }
 
 #[test]
-fn crates_stay_at_home() {
+fn crates_are_used_only_where_they_belong() {
     let mut broken = Vec::new();
     for file in source() {
         for (line, text) in numbered(&file.lines) {
@@ -514,24 +523,24 @@ fn crates_stay_at_home() {
 }
 
 #[test]
-fn one_room_writes_a_table() {
+fn one_module_writes_a_table() {
     let mut broken = Vec::new();
     let owner = |table: &str| {
-        OWNERS.iter().find(|(_, tables)| tables.contains(&table)).map(|(room, _)| *room)
+        OWNERS.iter().find(|(_, tables)| tables.contains(&table)).map(|(module, _)| *module)
     };
     for file in source() {
         for (line, table) in file.written_tables() {
             let place = format!("src/{}:{line}", file.path);
             match owner(&table) {
-                // The writer composes its text from a description that stands in the owner's table file.
+                // The writer builds its text from a description in the owner's table file.
                 None if table.contains('{') && file.is_in(&["store"]) => {}
                 None => broken.push(format!("{place}: {table} has no owner in this test's list")),
-                Some(room) if room != file.room => {
-                    broken.push(format!("{place}: only {room} writes {table}"));
+                Some(module) if module != file.module => {
+                    broken.push(format!("{place}: only {module} writes {table}"));
                 }
                 Some(_) if !file.is_table() && !file.is_in(&["store"]) => {
                     broken.push(format!(
-                        "{place}: {table} is written outside of the room's table file"
+                        "{place}: {table} is written outside of the module's table file"
                     ));
                 }
                 Some(_) => {}
@@ -551,15 +560,17 @@ fn only_named_modules_read_the_tables_of_another() {
     for file in source().iter().filter(|file| !file.is_in(&["report", "store"])) {
         for (line, name) in file.read_names() {
             let owner = OWNERS.iter().find(|(_, tables)| tables.contains(&name.as_str()));
-            let Some((owner, _)) = owner.filter(|(owner, _)| *owner != file.room) else { continue };
-            let may = READERS.iter().find(|(module, _)| *module == file.room);
+            let Some((owner, _)) = owner.filter(|(owner, _)| *owner != file.module) else {
+                continue;
+            };
+            let may = READERS.iter().find(|(module, _)| *module == file.module);
             match may.and_then(|(module, tables)| {
                 tables.iter().find(|table| **table == name).map(|table| (*module, *table))
             }) {
                 Some(used) => drop(unused.remove(&used)),
                 None => broken.push(format!(
                     "src/{}:{line}: {} reads {name} of {owner}; ask {owner} for it, or list it here",
-                    file.path, file.room
+                    file.path, file.module
                 )),
             }
         }
@@ -587,7 +598,7 @@ fn every_table_has_an_owner() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is_for() {
+fn every_file_begins_with_a_description() {
     let mut paths = Vec::new();
     for directory in ["src", "tests/it", "examples"] {
         rust_files(&root(directory), &mut paths);

@@ -1,4 +1,5 @@
-//! The first promise at the far end: whatever a destination does, what is owed to it is delivered or visibly given up, and no other one waits for it.
+//! Delivery at least once: whatever a destination does, each queued message is delivered or visibly
+//! failed, and delays no other destination.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::harness::{FakeDestination, Reaction, Session, TestApp};
 
 const PAGE: &str = "https://www.shop.localhost/offer";
 const CONVERSIONS: usize = 5;
-/// Of the longest course: every try of every message alone, with a probe's pause between.
+/// Rounds of the longest case: every attempt of every message alone, with a probe's pause between.
 const MOST_TURNS: usize = 200;
 
 fn answer(status: u16, text: &str, header: Option<&str>) -> Reaction {
@@ -31,7 +32,8 @@ fn any_reaction() -> impl Strategy<Value = Reaction> {
     ]
 }
 
-/// Delivers until nothing is pending. A message that gets no answer ends the shift that sent it, as a crash does; the next one begins anew.
+/// Delivers until nothing is pending. A message without a response ends the worker that sent it, as
+/// a crash does; then the next worker starts.
 async fn deliver_all(app: &TestApp, pauses: &[u64]) {
     for turn in 0..MOST_TURNS {
         tokio::select! {
@@ -43,7 +45,7 @@ async fn deliver_all(app: &TestApp, pauses: &[u64]) {
         }
         app.advance(Duration::from_secs(pauses[turn % pauses.len()]));
     }
-    panic!("something is still owed after {MOST_TURNS} turns: {:?}", app.deliveries().await);
+    panic!("something is still queued after {MOST_TURNS} turns: {:?}", app.deliveries().await);
 }
 
 async fn holds_whatever_it_does(reactions: Vec<Reaction>, pauses: &[u64]) {
@@ -58,9 +60,9 @@ async fn holds_whatever_it_does(reactions: Vec<Reaction>, pauses: &[u64]) {
     deliver_all(&app, pauses).await;
 
     let (ended, received) = (app.deliveries().await, app.anytrack.received());
-    assert_eq!(ended.len(), sessions.len(), "each conversion is owed once");
+    assert_eq!(ended.len(), sessions.len(), "each conversion is queued once");
     for session in &sessions {
-        let delivery = ended.iter().find(|found| found.request.contains(session)).expect("owed");
+        let delivery = ended.iter().find(|found| found.request.contains(session)).expect("queued");
         let frozen = owed.iter().find(|found| found.id == delivery.id).expect("as before");
         assert_eq!(delivery.request, frozen.request, "its bytes never change");
         let bodies: Vec<_> = received.iter().filter(|body| body.contains(session)).collect();
@@ -80,7 +82,7 @@ async fn holds_whatever_it_does(reactions: Vec<Reaction>, pauses: &[u64]) {
 }
 
 #[test]
-fn whatever_a_destination_does_each_conversion_is_delivered_or_visibly_given_up() {
+fn whatever_a_destination_does_each_conversion_is_delivered_or_visibly_failed() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config =
         ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() };
@@ -101,7 +103,7 @@ fn whatever_a_destination_does_each_conversion_is_delivered_or_visibly_given_up(
 }
 
 #[tokio::test]
-async fn a_dead_destination_with_thousands_owed_leaves_another_one_untouched() {
+async fn a_dead_destination_with_thousands_queued_does_not_delay_another() {
     let mut app = TestApp::owned(&[]).await;
     app.leave_things_undone();
     let click_id = app.visit(PAGE).await;

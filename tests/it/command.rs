@@ -254,7 +254,7 @@ async fn a_backfill_runs_beside_a_server_and_says_what_it_did() {
 }
 
 #[tokio::test]
-async fn a_replay_prints_what_differs_and_corrects_it_when_told_to() {
+async fn a_replay_prints_what_differs_and_corrects_it_on_request() {
     let app = TestApp::start().await;
     for event in
         [Session::paid("cs_live_1").completed(), json!({"id": "evt_1", "type": "price.created"})]
@@ -267,7 +267,7 @@ async fn a_replay_prints_what_differs_and_corrects_it_when_told_to() {
     assert!(
         succeeded
             && said.contains("2 events make 1 conversions.")
-            && said.contains("says the same"),
+            && said.contains("no differences"),
         "{said}"
     );
     let pool = app.database.look().await;

@@ -1,4 +1,4 @@
-//! The ledger: every payment once, matched or explained, in whatever order its events come.
+//! The ledger: every payment is one conversion, matched or with a reason, in any order of events.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const PAGE: &str = "https://www.shop.localhost/offer?utm_source=google&utm_campa
 async fn settle(app: &TestApp) {
     app.process_events().await;
     app.rejoin().await;
-    app.advance(Duration::from_secs(121)); // What waits for a visit is due then.
+    app.advance(Duration::from_secs(121)); // Deliveries that wait for a visit are due then.
     app.deliver_due().await;
 }
 
@@ -22,7 +22,7 @@ fn matched_by(conversion: &Conversion) -> (Option<&str>, Option<&str>) {
 }
 
 #[tokio::test]
-async fn a_click_id_that_came_back_matches_its_visit() {
+async fn a_returned_click_id_matches_its_visit() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
@@ -33,7 +33,7 @@ async fn a_click_id_that_came_back_matches_its_visit() {
 }
 
 #[tokio::test]
-async fn the_way_to_the_payment_is_kept_from_first_to_last() {
+async fn the_customer_journey_is_stored_from_first_to_last_touch() {
     let app = TestApp::start().await;
     let mut ids: Vec<String> = Vec::new();
     for _ in 0..3 {
@@ -43,14 +43,14 @@ async fn the_way_to_the_payment_is_kept_from_first_to_last() {
         ids.push(id);
     }
     let last = ids.last().expect("three visits").clone();
-    app.visit_as(&last, PAGE, Some(&last)).await; // A plain return is no touch.
+    app.visit_as(&last, PAGE, Some(&last)).await; // A plain return is not a touchpoint.
     app.stripe_processed(&Session::paid("cs_live_1").reference(&last).completed()).await;
     settle(&app).await;
     assert_eq!(app.conversion().await.touches, ids);
 }
 
 #[tokio::test]
-async fn every_reference_that_leads_nowhere_has_its_reason() {
+async fn every_unmatched_reference_has_its_reason() {
     let app = TestApp::start().await;
     let unknown = app.mint().await;
     let mut forged = unknown.clone();
@@ -109,7 +109,7 @@ async fn weaker_rules_match_when_the_reference_does_not() {
 }
 
 #[tokio::test]
-async fn a_visit_that_arrives_after_its_payment_is_joined_by_itself() {
+async fn a_visit_that_arrives_after_its_payment_is_matched_automatically() {
     let app = TestApp::start().await;
     let click_id = app.mint().await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
@@ -117,14 +117,14 @@ async fn a_visit_that_arrives_after_its_payment_is_joined_by_itself() {
     assert_eq!(app.deliver_due().await, 0, "the first attempt waits for the visit");
     app.visit_as(&click_id, PAGE, None).await;
     assert_eq!(app.rejoin().await, 1);
-    assert_eq!(app.rejoin().await, 0, "joined once");
+    assert_eq!(app.rejoin().await, 0, "matched once");
     assert_eq!(matched_by(&app.conversion().await), (Some("click_id"), Some(click_id.as_str())));
-    assert_eq!(app.deliver_due().await, 1, "what waited is due now");
+    assert_eq!(app.deliver_due().await, 1, "the waiting delivery is due now");
     assert_eq!(app.anytrack.received().len(), 1);
 }
 
 #[tokio::test]
-async fn a_late_visit_makes_owed_what_had_no_identity() {
+async fn a_late_visit_queues_a_message_that_had_no_identity() {
     let app = TestApp::start().await;
     let made = format!("ck_z{}", "7".repeat(32));
     let session = Session::paid("cs_live_1")
@@ -184,7 +184,7 @@ async fn a_delayed_method_that_fails_is_never_delivered() {
 }
 
 #[tokio::test]
-async fn an_earlier_payment_of_the_same_customer_lends_its_click_id() {
+async fn a_payment_is_matched_through_an_earlier_payment_of_the_same_customer() {
     for first_comes_first in [true, false] {
         let app = TestApp::start().await;
         let click_id = app.visit(PAGE).await;
@@ -212,7 +212,7 @@ async fn an_earlier_payment_of_the_same_customer_lends_its_click_id() {
         assert_eq!(
             found[0].reason.as_deref(),
             Some("no_reference"),
-            "nothing is lent backwards in time"
+            "a later payment matches no earlier one"
         );
         assert_eq!(
             matched_by(&found[2]),
@@ -282,7 +282,7 @@ async fn connected_accounts_do_not_mix() {
     assert_eq!(app.conversions().await.len(), 2);
 }
 
-/// A small world of events whose order and number must not matter.
+/// A few events whose order and repetition must not matter.
 fn world(click_id: &str, unseen: &str) -> Vec<Value> {
     let one = Session::paid("cs_live_1")
         .reference(click_id)
@@ -310,7 +310,8 @@ fn world(click_id: &str, unseen: &str) -> Vec<Value> {
     ]
 }
 
-/// Runs events in an order (positions may repeat), the visit of `unseen` after `visit_at` of them; forgets click IDs' random names.
+/// Processes events in an order (positions may repeat), and the visit of `unseen` after `visit_at`
+/// of them. Replaces click IDs, which are random.
 async fn outcome(order: &[usize], visit_at: usize) -> String {
     let app = TestApp::start().await;
     let (seen, unseen) = (app.visit(PAGE).await, app.mint().await);
@@ -376,7 +377,7 @@ async fn a_note_under_a_click_id_made_by_a_browser_counts() {
 }
 
 #[tokio::test]
-async fn a_touch_that_arrives_after_the_payment_takes_its_place() {
+async fn a_touchpoint_that_arrives_after_the_payment_takes_its_place() {
     let app = TestApp::start().await;
     let ids = [app.mint().await, app.mint().await, app.mint().await];
     app.visit_as(&ids[2], PAGE, Some(&ids[1])).await;
@@ -394,7 +395,7 @@ async fn a_touch_that_arrives_after_the_payment_takes_its_place() {
 }
 
 #[tokio::test]
-async fn one_conversion_that_cannot_be_joined_again_does_not_hold_up_the_others() {
+async fn one_conversion_that_cannot_be_matched_again_does_not_block_the_others() {
     let app = TestApp::start().await;
     let ids = [app.mint().await, app.mint().await];
     for (at, id) in ids.iter().enumerate() {
@@ -410,7 +411,7 @@ async fn one_conversion_that_cannot_be_joined_again_does_not_hold_up_the_others(
     for id in &ids {
         app.visit_as(id, PAGE, None).await;
     }
-    let _ = app.app().rejoin_late_visits().await; // It may complain.
+    let _ = app.app().rejoin_late_visits().await; // It may fail.
     let found = app.conversions().await;
     assert_eq!(found[1].matched_by.as_deref(), Some("click_id"));
     app.advance(Duration::from_secs(121));

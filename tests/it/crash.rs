@@ -1,4 +1,5 @@
-//! Crashes: the real binary is killed with SIGKILL under load, many times; what it acknowledged is there, once.
+//! Crashes: the real binary is killed with SIGKILL under load, many times; everything that it
+//! acknowledged is stored, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -17,18 +18,19 @@ use crate::harness::{
     Database, FakeDestination, FakeStripe, SECRET, Server, Session, TestApp, Trouble, sign,
 };
 
-/// Answers after which the process is killed, round by round: early, late, in the middle of everything.
+/// Number of responses after which the process is killed, by round: early, late, in the middle.
 const KILLED_AFTER: [usize; 12] = [1, 3, 10, 40, 90, 160, 17, 250, 5, 120, 60, 333];
 const VISITORS: usize = 12;
 
-/// What was answered with 2xx, over all rounds.
+/// Everything that got a 2xx response, over all rounds.
 #[derive(Clone, Default)]
 struct Acknowledged {
     visits: Arc<Mutex<BTreeSet<String>>>,
     events: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// A visitor who lands, pays, lands again, until the server is gone. Reports each acknowledged answer.
+/// A visitor who lands, pays and lands again until the server is gone. Reports each acknowledged
+/// response.
 async fn visit_and_pay(
     url: String,
     token: String,
@@ -107,7 +109,8 @@ async fn what_was_acknowledged_survives_many_kills_under_load() {
         }
     }
 
-    // After the last start everything owed is made: an hour later, so that leases of PostgreSQL have run out.
+    // After the last start everything that is queued is sent: an hour later, so that leases on
+    // PostgreSQL have expired.
     let later = Clock::manual(Clock::system().now().plus(Duration::from_secs(3600)));
     let app = TestApp::on(database, anytrack, later).await;
     app.process_events().await;
@@ -140,12 +143,12 @@ async fn what_was_acknowledged_survives_many_kills_under_load() {
             .insert(body);
     }
     assert!(bodies.values().all(|variants| variants.len() == 1), "every repeat has the same bytes");
-    assert_eq!(bodies.into_keys().collect::<BTreeSet<_>>(), once, "every owed delivery was made");
+    assert_eq!(bodies.into_keys().collect::<BTreeSet<_>>(), once, "every queued delivery was made");
     assert!(done.events.lock().unwrap().len() > 300, "there was load");
 }
 
 #[tokio::test]
-async fn the_database_is_told_to_survive_power_loss() {
+async fn the_database_is_configured_to_survive_power_loss() {
     let app = TestApp::start().await;
     let setting = app.app().durability().await.expect("the engine answers");
     assert!(["2", "on"].contains(&setting.as_str()), "{setting}");

@@ -1,4 +1,5 @@
-//! Conversions from elsewhere, through their door: every form of a request, every refusal, repeats, and what is owed.
+//! Postbacks through their endpoint: every form of a request, every error, repeats, and queued
+//! messages.
 
 use std::time::Duration;
 
@@ -23,14 +24,14 @@ impl TestApp {
         custom["token"].as_str().expect("its token").to_owned()
     }
 
-    async fn door(&self) -> String {
+    async fn postback_url(&self) -> String {
         format!("/webhooks/custom/{}", self.token().await)
     }
 
     async fn report(&self, parameters: &Value) -> Value {
-        let door = self.door().await;
+        let url = self.postback_url().await;
         let body = parameters.to_string();
-        let reply = self.send("POST", &door, &[("content-type", JSON)], body).await;
+        let reply = self.send("POST", &url, &[("content-type", JSON)], body).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
         reply.json()
     }
@@ -59,13 +60,13 @@ async fn a_zap_made_for_anytrack_works_as_json_as_a_form_and_as_a_query() {
     let query = encoded(&zap);
     for way in ["json", "form", "get", "text", "nested"] {
         let app = TestApp::start().await;
-        let door = app.door().await;
+        let url = app.postback_url().await;
         let reply = match way {
-            "json" => app.send("POST", &door, &[("content-type", JSON)], ZAP).await,
-            "form" => app.send("POST", &door, &[("content-type", FORM)], query.clone()).await,
-            "get" => app.get(&format!("{door}?{query}")).await,
-            "text" => app.send("POST", &door, &[("content-type", "text/plain")], ZAP).await,
-            _ => app.send("POST", &door, &[], format!("[{ZAP}]")).await,
+            "json" => app.send("POST", &url, &[("content-type", JSON)], ZAP).await,
+            "form" => app.send("POST", &url, &[("content-type", FORM)], query.clone()).await,
+            "get" => app.get(&format!("{url}?{query}")).await,
+            "text" => app.send("POST", &url, &[("content-type", "text/plain")], ZAP).await,
+            _ => app.send("POST", &url, &[], format!("[{ZAP}]")).await,
         };
         assert_eq!(reply.status, StatusCode::OK, "{way}: {}", reply.text());
         assert_eq!(reply.header("cache-control"), "no-store");
@@ -116,7 +117,7 @@ async fn a_click_id_of_ours_matches_from_either_parameter_and_anytracks_from_a_n
 }
 
 #[tokio::test]
-async fn a_visit_that_comes_later_joins_by_itself() {
+async fn a_visit_that_arrives_later_is_matched_automatically() {
     let app = TestApp::start().await;
     let click_id = app.mint().await;
     let answer =
@@ -129,7 +130,7 @@ async fn a_visit_that_comes_later_joins_by_itself() {
 }
 
 #[tokio::test]
-async fn what_the_tool_did_not_fill_in_is_recorded_and_explained() {
+async fn an_unreplaced_placeholder_is_recorded_and_explained() {
     let app = TestApp::start().await;
     for (at, text) in
         ["--CLICK-ID--", "{clickid}", "{{click.id}}", "[click_id]", "%SUBID%"].iter().enumerate()
@@ -139,7 +140,7 @@ async fn what_the_tool_did_not_fill_in_is_recorded_and_explained() {
         assert_eq!(answer["match"], matched, "{text}");
         assert_eq!(answer["warnings"].as_array().map(Vec::len), Some(1), "{text}");
     }
-    // Nobody to tell AnyTrack of.
+    // Nothing to identify the buyer for AnyTrack.
     let reasons = app.deliveries().await.into_iter().map(|it| it.reason);
     assert_eq!(reasons.collect::<Vec<_>>(), vec![Some("no_identity".to_owned()); 5]);
 }
@@ -147,16 +148,16 @@ async fn what_the_tool_did_not_fill_in_is_recorded_and_explained() {
 #[tokio::test]
 async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     let app = TestApp::start().await;
-    let door = app.door().await;
-    let requests = (0..50).map(|_| app.send("POST", &door, &[("content-type", JSON)], ZAP));
+    let url = app.postback_url().await;
+    let requests = (0..50).map(|_| app.send("POST", &url, &[("content-type", JSON)], ZAP));
     let replies = futures_util::future::join_all(requests).await;
     let answers: Vec<Value> = replies.iter().map(Reply::json).collect();
     assert!(replies.iter().all(|reply| reply.status == StatusCode::OK), "{answers:?}");
     assert!(answers.iter().all(|answer| answer["id"] == answers[0]["id"]), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| answer["duplicate"] == false).count(), 1);
     assert_eq!(count(&app).await, (1, 50));
-    // The fifty-first within the second is too much; nothing of it is kept.
-    let one_more = app.send("POST", &door, &[("content-type", JSON)], ZAP).await;
+    // The fifty-first within a second is over the limit, and not stored.
+    let one_more = app.send("POST", &url, &[("content-type", JSON)], ZAP).await;
     assert_eq!(one_more.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(one_more.header("retry-after"), "1");
     app.advance(Duration::from_secs(1));
@@ -164,7 +165,7 @@ async fn fifty_equal_requests_at_once_are_one_conversion_and_one_delivery() {
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 1);
     // Once more after all is done.
-    let again = app.send("POST", &door, &[("content-type", JSON)], ZAP).await.json();
+    let again = app.send("POST", &url, &[("content-type", JSON)], ZAP).await.json();
     assert_eq!((&again["duplicate"], &again["id"]), (&json!(true), &answers[0]["id"]));
     assert_eq!(app.deliver_due().await, 0);
 }
@@ -244,7 +245,7 @@ async fn test_conversions_and_purchases_without_a_value_go_nowhere() {
 #[tokio::test]
 async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     let rows = [
         (JSON, "{\"click_id\":", "not a JSON object", None),
         (JSON, "[1]", "not a JSON object", None),
@@ -252,10 +253,10 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
         (JSON, "", "Missing click_id, ref_id and email", None),
         (JSON, "{}", "Missing click_id, ref_id and email", None),
         (JSON, r#"{"value":1}"#, "Missing click_id, ref_id and email", None),
-        (JSON, r#"{"click_id":"a","value":"1,5"}"#, "no comma", Some("value")),
+        (JSON, r#"{"click_id":"a","value":"1,5"}"#, "comma", Some("value")),
         (JSON, r#"{"click_id":"a","Amount-Total":"1"}"#, "amount_minor", Some("Amount-Total")),
         (JSON, r#"{"click_id":"a","status":"maybe"}"#, "use one of these statuses", Some("status")),
-        (JSON, r#"{"click_id":"a","currency":"US"}"#, "three letters", Some("currency")),
+        (JSON, r#"{"click_id":"a","currency":"US"}"#, "three-letter code", Some("currency")),
         (JSON, r#"{"click_id":"a","test":"x"}"#, "true or false", Some("test")),
         (JSON, r#"{"click_id":"a\u0000"}"#, "NUL", Some("click_id")),
         (JSON, r#"{"id":"evt_1","object":"event"}"#, "/webhooks/stripe/{source}", None),
@@ -263,30 +264,30 @@ async fn every_bad_request_says_what_is_wrong_and_records_no_conversion() {
         ("multipart/form-data", "x=1", "application/json", None),
     ];
     for (content_type, body, expected, parameter) in rows {
-        let reply = app.send("POST", &door, &[("content-type", content_type)], body).await;
+        let reply = app.send("POST", &url, &[("content-type", content_type)], body).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{body}: {}", reply.text());
         assert!(error(&reply).contains(expected), "{body}: {}", reply.text());
         assert_eq!(reply.json()["parameter"], json!(parameter), "{body}");
     }
     let long = format!("click_id=a&x={}", "y".repeat(70_000));
-    let reply = app.send("POST", &door, &[("content-type", FORM)], long).await;
+    let reply = app.send("POST", &url, &[("content-type", FORM)], long).await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text());
     assert!(error(&reply).contains("64 KiB"));
-    assert_eq!(count(&app).await, (0, 16), "each is kept for whoever looks for the fault");
+    assert_eq!(count(&app).await, (0, 16), "each is kept for troubleshooting");
     let reply = app.send("POST", "/webhooks/custom/nobody", &[("content-type", JSON)], ZAP).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
-    assert!(error(&reply).contains("no such address"));
-    assert_eq!(app.send("PUT", &door, &[], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(error(&reply).contains("unknown address"));
+    assert_eq!(app.send("PUT", &url, &[], "").await.status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test]
-async fn asking_what_is_allowed_records_nothing() {
+async fn head_and_options_record_nothing() {
     let app = TestApp::start().await;
-    let (door, query) = (app.door().await, "?click_id=a&value=1");
-    let head = app.send("HEAD", &format!("{door}{query}"), &[], "").await;
+    let (url, query) = (app.postback_url().await, "?click_id=a&value=1");
+    let head = app.send("HEAD", &format!("{url}{query}"), &[], "").await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!(app.send("HEAD", "/webhooks/custom/x", &[], "").await.status, StatusCode::NOT_FOUND);
-    let options = app.send("OPTIONS", &format!("{door}{query}"), &[], "").await;
+    let options = app.send("OPTIONS", &format!("{url}{query}"), &[], "").await;
     assert_eq!(options.status, StatusCode::NO_CONTENT);
     assert_eq!(options.header("allow"), "GET, HEAD, OPTIONS, POST");
     assert_eq!(count(&app).await, (0, 0));
@@ -295,10 +296,10 @@ async fn asking_what_is_allowed_records_nothing() {
 #[tokio::test]
 async fn only_the_last_two_hundred_refused_requests_are_kept() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for n in 0..205 {
         app.advance(Duration::from_millis(100));
-        app.get(&format!("{door}?n={n}")).await;
+        app.get(&format!("{url}?n={n}")).await;
     }
     assert_eq!(count(&app).await, (0, 200));
     let oldest = app.database.texts("select query from custom_requests order by id limit 1").await;
@@ -311,7 +312,7 @@ async fn replay(app: &TestApp, apply: bool) -> Replayed {
 }
 
 #[tokio::test]
-async fn a_ledger_written_anew_has_the_same_custom_conversions() {
+async fn a_replay_gives_the_same_custom_conversions() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     let requests = [
@@ -328,8 +329,8 @@ async fn a_ledger_written_anew_has_the_same_custom_conversions() {
         app.report(request).await;
         app.advance(Duration::from_secs(1));
     }
-    let door = app.door().await;
-    app.get(&door).await; // Refused; it makes nothing in either ledger.
+    let url = app.postback_url().await;
+    app.get(&url).await; // Refused; it makes nothing in either ledger.
     app.deliver_due().await;
     let (before, sent) = (app.conversions().await, app.anytrack.received().len());
     let replayed = replay(&app, false).await;
@@ -346,46 +347,46 @@ async fn a_ledger_written_anew_has_the_same_custom_conversions() {
     assert_eq!((app.conversions().await, app.anytrack.received().len()), (before, sent));
 }
 
-async fn status(app: &TestApp, door: &str) -> StatusCode {
-    app.send("POST", door, &[("content-type", JSON)], ZAP).await.status
+async fn status(app: &TestApp, url: &str) -> StatusCode {
+    app.send("POST", url, &[("content-type", JSON)], ZAP).await.status
 }
 
 #[tokio::test]
 async fn a_new_token_works_at_once_and_the_old_one_until_its_overlap_ends() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    let first = app.door().await;
+    let first = app.postback_url().await;
     let to = owner.save("/settings/custom/custom/rotate", &[("overlap", "day")]).await;
     assert!(owner.page(&to).await.contains("works until"), "the page says until when");
-    let second = app.door().await;
+    let second = app.postback_url().await;
     assert_ne!(first, second);
-    for door in [&first, &second] {
-        assert_eq!(status(&app, door).await, StatusCode::OK, "{door}");
+    for url in [&first, &second] {
+        assert_eq!(status(&app, url).await, StatusCode::OK, "{url}");
     }
     assert_eq!(app.conversions().await.len(), 1, "it is one source");
     app.advance(Duration::from_secs(24 * 3600));
     assert_eq!(status(&app, &first).await, StatusCode::NOT_FOUND);
     assert_eq!(status(&app, &second).await, StatusCode::OK);
     owner.save("/settings/custom/custom/rotate", &[("overlap", "none")]).await;
-    assert_eq!(status(&app, &second).await, StatusCode::NOT_FOUND, "somebody else knew it");
+    assert_eq!(status(&app, &second).await, StatusCode::NOT_FOUND, "the token was replaced");
     let bad = owner.post("/settings/custom/custom/rotate", &[("overlap", "ever")]).await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     app.deliver_due().await;
 }
 
 #[tokio::test]
-async fn the_pages_show_what_came_what_was_refused_and_why() {
+async fn the_pages_show_accepted_and_refused_requests_with_reasons() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
-    let (door, path) = (app.door().await, "/settings/custom/custom");
+    let (url, path) = (app.postback_url().await, "/settings/custom/custom");
     assert!(owner.page("/settings").await.contains("/settings/custom"));
-    assert!(owner.page(path).await.contains(&door), "the address to copy");
+    assert!(owner.page(path).await.contains(&url), "the address to copy");
     let sale =
         json!({"click_id": "aff-1", "value": "10.005", "transaction_id": "A-17", "sub1": "<b>"});
     let answer = app.report(&sale).await;
-    app.get(&format!("{door}?click_id=a&value=1%2C5")).await;
+    app.get(&format!("{url}?click_id=a&value=1%2C5")).await;
     let page = owner.page(path).await;
-    assert!(page.contains("no comma") && page.contains("rounded to 10.01"), "{page}");
+    assert!(page.contains("comma") && page.contains("rounded to 10.01"), "{page}");
     let requests = app.database.texts("select id from custom_requests order by state").await;
     let taken = owner.page(&format!("{path}/requests/{}", requests[0])).await;
     assert!(taken.contains("A-17") && taken.contains("#60;b") && !taken.contains("<b>"), "{taken}");
@@ -421,7 +422,7 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
     assert_eq!((conversion.livemode, conversion.matched_by.as_deref()), (0, Some("click_id")));
     let bad = owner.post("/settings/custom/custom/test", &[("value", "one")]).await;
     assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(bad.text().contains("no currency sign"));
+    assert!(bad.text().contains("without currency sign"));
     owner.save("/settings/custom/custom/test", &[("value", "1")]).await; // Without a click ID.
 
     owner.save("/settings/custom/custom", &[("source_site", "main"), ("currency", "eur")]).await;
@@ -445,7 +446,7 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
 }
 
 #[tokio::test]
-async fn what_came_from_a_destination_is_not_sent_back_to_it() {
+async fn a_conversion_from_a_destination_is_not_sent_back_to_it() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let path = "/settings/custom/custom";
@@ -482,7 +483,8 @@ fn warnings(answer: &Value) -> String {
 #[tokio::test]
 async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_named() {
     let app = TestApp::start().await;
-    // What is sent, the status, amount, refunded and disputed money it leads to, whether it changed nothing, and a part of its warnings.
+    // The request, the resulting status, amount, refunded and disputed money, whether it changed
+    // nothing, and a part of its warnings.
     let rows = [
         (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, false, ""),
         (json!({"value": 100, "currency": "USD"}), "paid", 10_000, 0, 0, true, ""),
@@ -558,7 +560,7 @@ async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_n
             "a dispute of 110.00 USD",
         ),
         (json!({"status": "refunded"}), "refunded", 11_000, 11_000, 0, false, ""),
-        (json!({"status": "paid"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (json!({"status": "paid"}), "paid", 11_000, 0, 0, false, "cancels"),
         (
             json!({"event_name": "Refund", "value": 10}),
             "partially_refunded",
@@ -569,7 +571,7 @@ async fn a_transaction_is_corrected_by_the_last_request_and_what_is_ignored_is_n
             "",
         ),
         (json!({"status": "reversed", "value": 0}), "refunded", 11_000, 11_000, 0, false, ""),
-        (json!({"status": "approved"}), "paid", 11_000, 0, 0, false, "takes back"),
+        (json!({"status": "approved"}), "paid", 11_000, 0, 0, false, "cancels"),
         (json!({"value": 0, "status": "paid"}), "paid", 0, 0, 0, false, ""),
         (json!({"value": 50, "currency": "USD"}), "paid", 5_000, 0, 0, false, ""),
     ];
@@ -609,9 +611,9 @@ async fn another_currency_is_a_correction_only_where_the_request_names_it() {
     assert_eq!((money(&app).await.1, money(&app).await.2.as_deref()), (Some(9_000), Some("USD")));
     let replayed = replay(&app, false).await;
     assert!(replayed.differences.is_empty(), "{replayed:#?}");
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for bad in ["XXX", "BTC"] {
-        let reply = app.get(&format!("{door}?click_id=a&value=1&currency={bad}")).await;
+        let reply = app.get(&format!("{url}?click_id=a&value=1&currency={bad}")).await;
         assert_eq!(
             (reply.status, error(&reply).contains("ISO 4217")),
             (StatusCode::BAD_REQUEST, true)
@@ -641,12 +643,12 @@ async fn a_refund_before_its_sale_and_beside_it_come_to_the_same() {
 #[tokio::test]
 async fn transactions_that_are_not_utf8_stay_different() {
     let app = TestApp::start().await;
-    let door = app.door().await;
+    let url = app.postback_url().await;
     for (at, byte) in ["%E4", "%F6", "%FC", "%80", "%81"].into_iter().enumerate() {
         let query = format!("email=a%40b.example&value=10&transaction_id=Bestellung-{byte}");
         let reply = match at % 2 {
-            0 => app.get(&format!("{door}?{query}")).await,
-            _ => app.send("POST", &door, &[("content-type", FORM)], query).await,
+            0 => app.get(&format!("{url}?{query}")).await,
+            _ => app.send("POST", &url, &[("content-type", FORM)], query).await,
         };
         assert_eq!(reply.json()["duplicate"], false, "{byte}");
     }
@@ -658,12 +660,12 @@ async fn transactions_that_are_not_utf8_stay_different() {
     assert_eq!(ids, expected);
     // The same name in UTF-8 is the same transaction.
     let again = app
-        .get(&format!("{door}?email=a%40b.example&value=10&transaction_id=Bestellung-%C3%A4"))
+        .get(&format!("{url}?email=a%40b.example&value=10&transaction_id=Bestellung-%C3%A4"))
         .await;
     assert_eq!(again.json()["duplicate"], true);
     let body =
         [&b"{\"email\":\"a@b.example\",\"value\":1,\"transaction_id\":\"\xDF\"}"[..]].concat();
-    let reply = app.send("POST", &door, &[("content-type", JSON)], body).await;
+    let reply = app.send("POST", &url, &[("content-type", JSON)], body).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     assert!(app.conversions().await.iter().any(|it| it.transaction_id == "ß"));
     assert!(replay(&app, false).await.differences.is_empty());
@@ -697,7 +699,7 @@ async fn an_events_name_is_a_kind_in_any_letter_case() {
 }
 
 #[tokio::test]
-async fn what_is_not_filled_in_or_not_read_is_said() {
+async fn unreplaced_and_unread_parameters_cause_warnings() {
     let app = TestApp::start().await;
     for (at, text) in ["null", "undefined", "None"].iter().enumerate() {
         let answer = app.report(&json!({"click_id": text, "value": 1, "transaction_id": at})).await;
@@ -709,8 +711,8 @@ async fn what_is_not_filled_in_or_not_read_is_said() {
     assert!(warnings(&app.report(&deep).await).contains("not read: data_order"));
     let odd = json!({"click_id": "a", "transaction_id": "e", "value": {"a": 5}});
     assert!(warnings(&app.report(&odd).await).contains("not read: value_a"));
-    let door = app.door().await;
-    let reply = app.get(&format!("{door}?click_id=a;value=5;transaction_id=f")).await;
+    let url = app.postback_url().await;
+    let reply = app.get(&format!("{url}?click_id=a;value=5;transaction_id=f")).await;
     assert_eq!(reply.json()["warnings"], json!([]));
     let id = reply.json()["id"].as_str().expect("an ID").to_owned();
     let found = app.api(&format!("/api/v1/conversions/{id}")).await;

@@ -1,4 +1,4 @@
-//! The dashboard through its door: who gets in, what is refused, what is shown.
+//! The dashboard through its HTTP endpoints: who gets access, what is rejected, what is shown.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -359,7 +359,7 @@ fn attributes(text: &str, start: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_given_up_delivery_is_sent_again_from_its_story() {
+async fn a_failed_delivery_is_resent_from_its_journey() {
     let mut app = with_admin(&[]).await;
     app.leave_things_undone();
     seed(&app).await;

@@ -1,4 +1,4 @@
-//! Deliveries: what is owed is made, or visibly given up; the bytes never change.
+//! Deliveries: every queued message is delivered or visibly failed, and its bytes never change.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::{Session, TestApp};
 
 const PAGE: &str = "https://www.shop.localhost/offer";
 
-/// An app with one paid conversion that owes AnyTrack a message.
+/// An app with one paid conversion and a queued message for AnyTrack.
 async fn owing(settings: &[(&str, &str)]) -> (TestApp, String) {
     let app = TestApp::start_with(settings).await;
     let click_id = app.visit(PAGE).await;
@@ -50,7 +50,7 @@ async fn a_failing_destination_gets_the_same_bytes_again_on_schedule() {
 }
 
 #[tokio::test]
-async fn a_schedule_that_ends_gives_up_and_a_retry_starts_afresh() {
+async fn a_delivery_fails_at_the_end_of_its_schedule_and_a_retry_restarts_it() {
     let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "10s")]).await;
     app.anytrack.answers([500, 500, 500]);
     app.deliver_due().await;
@@ -62,7 +62,7 @@ async fn a_schedule_that_ends_gives_up_and_a_retry_starts_afresh() {
         ("given_up", Some("exhausted"))
     );
     app.advance(Duration::from_secs(86_400));
-    assert_eq!(app.deliver_due().await, 0, "nothing is tried until somebody asks");
+    assert_eq!(app.deliver_due().await, 0, "nothing is sent until a user asks");
     let state = app.app().state();
     assert_eq!(
         delivery::retry(&state.store, app.now(), &given_up.id).await.unwrap(),
@@ -112,7 +112,7 @@ async fn refusals_are_final_and_visible() {
 }
 
 #[tokio::test]
-async fn retry_after_is_heard() {
+async fn retry_after_is_respected() {
     let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "1s")]).await;
     app.anytrack.answer(429, "", Some("120"));
     app.deliver_due().await;
@@ -144,7 +144,7 @@ async fn private_addresses_are_refused_unless_allowed() {
 }
 
 #[tokio::test]
-async fn a_dead_destination_is_tried_again_not_given_up() {
+async fn an_unreachable_destination_is_retried() {
     let (app, _) =
         owing(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:1/secret-slug-k7Qe")]).await;
     app.deliver_due().await;
@@ -168,7 +168,7 @@ async fn a_worker_that_dies_after_its_claim_is_replaced_when_the_lease_ends() {
         .await
         .unwrap();
     pool.close().await;
-    assert_eq!(app.deliver_due().await, 0, "somebody else holds it");
+    assert_eq!(app.deliver_due().await, 0, "another worker has its lease");
     app.advance(Duration::from_secs(61));
     assert_eq!(app.deliver_due().await, 1);
     let body: Value = serde_json::from_str(&app.anytrack.received()[0]).unwrap();
@@ -180,7 +180,7 @@ async fn a_worker_that_dies_after_its_claim_is_replaced_when_the_lease_ends() {
 }
 
 #[tokio::test]
-async fn a_message_that_kills_its_worker_every_time_is_given_up_at_last() {
+async fn a_message_that_crashes_its_worker_every_time_fails_in_the_end() {
     let (app, _) = owing(&[("CLICKSTAMP_RETRY_SCHEDULE", "1s,1s")]).await;
     let pool = app.database.look().await;
     sqlx::query("update deliveries set attempts = 3").execute(&pool).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_message_that_kills_its_worker_every_time_is_given_up_at_last() {
 }
 
 #[tokio::test]
-async fn a_corrected_url_heals_what_is_still_owed() {
+async fn a_corrected_url_applies_to_queued_messages() {
     let (app, _) = owing(&[("CLICKSTAMP_ANYTRACK_URL", "http://127.0.0.1:1/x")]).await;
     app.deliver_due().await;
     let fake = app.anytrack.url.clone();
@@ -198,7 +198,7 @@ async fn a_corrected_url_heals_what_is_still_owed() {
     assert_eq!(app.database.texts("select url from destinations").await, [fake]);
 }
 
-/// An app with so many paid conversions that owe AnyTrack a message each.
+/// An app with this many paid conversions and queued messages for AnyTrack.
 async fn owing_many(count: usize, settings: &[(&str, &str)]) -> TestApp {
     let app = TestApp::start_with(settings).await;
     let click_id = app.visit(PAGE).await;
@@ -241,7 +241,7 @@ async fn a_destination_that_is_down_is_only_probed_and_gets_everything_when_it_i
 }
 
 #[tokio::test]
-async fn sending_again_asks_at_once_whether_it_is_back() {
+async fn a_resend_probes_at_once() {
     let app = owing_many(14, &[]).await;
     app.anytrack.answers([500; 11]);
     app.deliver_due().await;
@@ -257,14 +257,14 @@ async fn sending_again_asks_at_once_whether_it_is_back() {
     app.advance(Duration::from_secs(600));
     app.deliver_due().await;
     assert_eq!(states(&app).await, (0, 14, 0));
-    // What cannot be sent again asks nothing of anybody.
+    // A delivery that can't be resent causes no probe.
     app.deliver_due().await;
     let again = delivery::retry(&state.store, app.now(), &id).await.unwrap();
     assert_eq!(again, Retried::NotRetryable("delivered".to_owned()));
 }
 
 #[tokio::test]
-async fn a_wrong_address_costs_three_deliveries_not_a_day_of_them() {
+async fn a_wrong_address_fails_three_deliveries_only() {
     let mut app = owing_many(8, &[]).await;
     app.leave_things_undone();
     app.anytrack.answers([404; 6]);
@@ -331,7 +331,7 @@ async fn two_workers_send_each_message_once() {
     assert_eq!((received.len(), states(&app).await), (30, (0, 30, 0)));
 }
 
-/// Another worker has the first of them in its hands.
+/// Leases the first of them, as another worker would.
 async fn lease(app: &TestApp, count: i64) {
     let pool = app.database.look().await;
     sqlx::query(
@@ -347,7 +347,7 @@ async fn lease(app: &TestApp, count: i64) {
 }
 
 #[tokio::test]
-async fn what_another_worker_holds_is_left_to_it() {
+async fn deliveries_leased_by_another_worker_are_left_alone() {
     let app = owing_many(3, &[]).await;
     lease(&app, 1).await;
     assert_eq!(app.deliver_due().await, 2);
@@ -367,7 +367,7 @@ async fn slots_that_other_workers_use_are_not_free() {
 }
 
 #[tokio::test]
-async fn what_comes_too_late_is_given_up_unsent() {
+async fn a_message_that_is_too_old_fails_without_being_sent() {
     let (app, _) = owing(&[]).await;
     let pool = app.database.look().await;
     sqlx::query("update deliveries set expires_at_ms = due_at_ms + 1000")
@@ -398,21 +398,22 @@ async fn a_restart_ends_the_leases_of_a_process_that_was_alone() {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
+async fn a_clock_that_jumps_loses_and_repeats_nothing() {
     let app = TestApp::start_with(&[("CLICKSTAMP_RETRY_SCHEDULE", "10s,1m")]).await;
     app.advance(Duration::from_secs(86_400)); // The destination is older than any jump.
     let click_id = app.visit(PAGE).await;
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
     app.anytrack.answers([503]);
     assert_eq!(app.deliver_due().await, 1);
-    // An hour back, as when somebody corrects it: what is new goes at once, what was put off no more than that hour later.
+    // An hour back, as after a correction: new messages are sent at once, scheduled ones at most
+    // that hour later.
     app.set_back(Duration::from_secs(3600));
     app.stripe_processed(&Session::paid("cs_live_2").reference(&click_id).completed()).await;
     assert_eq!(app.deliver_due().await, 1);
     assert!(app.anytrack.received()[1].contains("cs_live_2"));
     app.advance(Duration::from_secs(3600 + 12));
     assert_eq!(app.deliver_due().await, 1);
-    // A day forward: leases end, and nothing is given up for it.
+    // A day forward: leases end, and nothing fails because of it.
     app.stripe_processed(&Session::paid("cs_live_3").reference(&click_id).completed()).await;
     lease(&app, 3).await;
     app.advance(Duration::from_secs(86_400));
@@ -425,7 +426,7 @@ async fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     assert_eq!(received.len(), 3, "the same bytes each time");
 }
 
-/// The set-up was made while the clock was an hour ahead.
+/// The destination was added while the clock was an hour ahead.
 #[tokio::test]
 async fn sales_after_a_clock_was_set_back_are_not_older_than_their_destination() {
     let app = TestApp::start().await;
@@ -436,9 +437,9 @@ async fn sales_after_a_clock_was_set_back_are_not_older_than_their_destination()
     assert_eq!(app.delivery().await.state, "delivered");
 }
 
-/// The clock was a day ahead while things failed, arrived and were being sent.
+/// The clock was a day ahead while deliveries failed, arrived and were sent.
 #[tokio::test]
-async fn what_a_clock_that_was_ahead_put_off_is_brought_back() {
+async fn work_scheduled_by_a_clock_that_was_ahead_is_rescheduled() {
     let app = TestApp::start_with(&[("CLICKSTAMP_RETRY_SCHEDULE", "1m,2h")]).await;
     let notice = async || app.app().notice_clock().await.expect("the database answers");
     assert_eq!(notice().await, 0, "there is nothing after the start");
@@ -456,7 +457,7 @@ async fn what_a_clock_that_was_ahead_put_off_is_brought_back() {
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
     app.anytrack.answers([503]);
     app.deliver_due().await;
-    // As if the process had died while it sent that again.
+    // As if the process had died while it sent it again.
     app.database
         .change("update deliveries set claimed_until_ms = due_at_ms where state = 'pending'")
         .await;

@@ -1,4 +1,5 @@
-//! Destinations: several of them, each with its conditions, its message and its log, through the dashboard's forms.
+//! Destinations: several of them, each with its conditions, message and log, through the
+//! dashboard's forms.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::harness::{FakeDestination, Reaction, Session, TestApp};
 const PAGE: &str =
     "https://www.shop.localhost/offer?utm_source=google&utm_campaign=spring&gclid=Cj0K";
 
-/// A signed-in owner's way to press a button; answers the page or where it led.
+/// Submits a form as a signed-in user; returns the page, or the one it redirects to.
 async fn press(
     app: &TestApp,
     cookie: &str,
@@ -41,7 +42,7 @@ async fn look(app: &TestApp, cookie: &str, path: &str) -> String {
     reply.text().to_owned()
 }
 
-/// An app with an owner signed in, and a second destination beside AnyTrack.
+/// An app with a signed-in user, and a second destination beside AnyTrack.
 async fn with_hook(preset: &str) -> (TestApp, String, FakeDestination) {
     let app = TestApp::start_with(&[
         ("CLICKSTAMP_ADMIN_EMAIL", "owner@shop.localhost"),
@@ -102,7 +103,7 @@ async fn a_webhook_gets_the_conversion_as_the_api_shows_it_signed() {
 }
 
 #[tokio::test]
-async fn a_slow_destination_holds_up_no_other() {
+async fn a_slow_destination_delays_no_other() {
     let (app, _, hook) = with_hook("webhook").await;
     let holds: Vec<_> = (0..4).map(|_| hook.hold()).collect();
     for number in 0..10 {
@@ -110,7 +111,7 @@ async fn a_slow_destination_holds_up_no_other() {
     }
     let working = app.deliver_due();
     let watching = async {
-        // All four slots of the hook hang; AnyTrack gets all ten meanwhile.
+        // All four requests to the hook hang; AnyTrack still gets all ten.
         for _ in 0..10 {
             app.anytrack.asked().await;
         }
@@ -181,7 +182,7 @@ async fn rows_make_the_message_and_wrong_ones_are_refused_with_their_place() {
 }
 
 #[tokio::test]
-async fn rows_that_fail_on_a_conversion_give_its_delivery_up_and_a_rebuild_heals_it() {
+async fn a_mapping_that_fails_fails_the_delivery_and_a_rebuild_fixes_it() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let pool = app.database.look().await;
     let broken =
@@ -221,7 +222,7 @@ async fn rows_that_fail_on_a_conversion_give_its_delivery_up_and_a_rebuild_heals
 }
 
 #[tokio::test]
-async fn a_disabled_destination_holds_what_it_is_owed_and_gets_it_when_enabled() {
+async fn a_disabled_destination_receives_its_queued_messages_when_enabled() {
     let (app, cookie, hook) = with_hook("webhook").await;
     sale(&app, "cs_live_1").await;
     assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
@@ -237,7 +238,7 @@ async fn a_disabled_destination_holds_what_it_is_owed_and_gets_it_when_enabled()
 }
 
 #[tokio::test]
-async fn a_deleted_destination_gives_up_what_it_is_owed_visibly() {
+async fn queued_messages_of_a_deleted_destination_fail_visibly() {
     let (app, cookie, hook) = with_hook("webhook").await;
     sale(&app, "cs_live_1").await;
     assert_eq!(press(&app, &cookie, HERE, &[("do", "delete")]).await.0, StatusCode::BAD_REQUEST);
@@ -253,7 +254,7 @@ async fn a_deleted_destination_gives_up_what_it_is_owed_visibly() {
 }
 
 #[tokio::test]
-async fn past_conversions_are_offered_and_never_sent_unasked() {
+async fn past_conversions_are_offered_and_sent_only_on_request() {
     let app = TestApp::start_with(&[
         ("CLICKSTAMP_ADMIN_EMAIL", "owner@shop.localhost"),
         ("CLICKSTAMP_ADMIN_PASSWORD", "correct horse battery"),
@@ -306,7 +307,7 @@ async fn many_past_conversions_are_queued_in_few_transactions() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_counted_with_its_money_and_sent_again_by_reason() {
+async fn failed_deliveries_are_counted_with_their_money_and_resent_by_reason() {
     let (app, cookie, hook) = with_hook("webhook").await;
     hook.answers([400, 400]);
     sale(&app, "cs_live_1").await;
@@ -363,7 +364,7 @@ async fn a_postback_appends_its_parameters_and_headers_stay_secret() {
 }
 
 #[tokio::test]
-async fn wrong_forms_change_nothing_and_say_why() {
+async fn invalid_forms_change_nothing_and_explain_why() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let rows = [
         ("name", "", "A destination needs a name"),
@@ -479,12 +480,12 @@ async fn a_test_shows_what_went_wrong_and_hides_our_secrets() {
     assert_eq!(
         app.database.number("select count(*) from breakers").await,
         0,
-        "a test says nothing of its health"
+        "a test does not affect its health"
     );
 }
 
 #[tokio::test]
-async fn the_api_says_how_a_destination_is_doing() {
+async fn the_api_shows_the_state_of_a_destination() {
     let mut app = TestApp::start().await;
     app.leave_things_undone();
     let fields = async || {
@@ -540,14 +541,14 @@ async fn rows_can_read_the_event_as_stripe_sent_it() {
         fields.push(("expression_0", wrong));
         let (status, page) = press(&app, &cookie, HERE, &fields).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
-        assert!(page.contains("id=\"fault-0\""), "{wrong}: the reason stands at the row");
+        assert!(page.contains("id=\"fault-0\""), "{wrong}: the error is shown at the field");
     }
     let revision = app.database.number("select revision from destinations where key = 'my-hook'");
     assert_eq!(revision.await, 2);
 }
 
 #[tokio::test]
-async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
+async fn a_destination_receives_the_conversions_of_its_selected_sites() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let site = [("name", "Second"), ("key", "second")];
     assert_eq!(press(&app, &cookie, "/settings/sites", &site).await.0, StatusCode::SEE_OTHER);
@@ -580,7 +581,7 @@ async fn a_destination_hears_of_the_sites_that_it_is_to_hear_of() {
     assert!(hook.received()[0].contains(r#""site":"second""#), "{}", hook.received()[0]);
 }
 
-/// What stands inside the first element with this label, as a browser would show it.
+/// The text inside the first element with this label, as a browser would show it.
 fn shown(page: &str, label: &str) -> String {
     let at = page.find(&format!("aria-label=\"{label}\"")).unwrap_or_else(|| panic!("{page}"));
     let text = page[at..].split_once('>').expect("a tag's end").1;
@@ -643,7 +644,7 @@ async fn the_curl_command_sends_the_same_bytes_from_a_shell() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_to_be_agreed_to_is_not_told_where_that_is_asked_for() {
+async fn conversions_without_consent_are_not_sent_where_consent_is_required() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let save = async |choice: &'static str| {
         let fields = [TICKED.to_vec(), vec![("message", "standard"), ("consent", choice)]].concat();
@@ -694,7 +695,7 @@ async fn what_is_not_known_to_be_agreed_to_is_not_told_where_that_is_asked_for()
 }
 
 #[tokio::test]
-async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
+async fn a_message_that_was_not_accepted_in_time_fails_and_can_be_resent() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let fields = [TICKED.to_vec(), vec![("message", "standard"), ("expires_days", "2")]].concat();
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
@@ -722,7 +723,7 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
     let pressed = press(&app, &cookie, &format!("/deliveries/{id}/retry"), &[]).await;
     assert_eq!(pressed.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
-    assert_eq!(hook.received().len(), 1, "somebody asked for it, so its age is no reason");
+    assert_eq!(hook.received().len(), 1, "a user asked for it, so its age is ignored");
     // A refund is news from when it came, not from when the payment was.
     let fields = [&fields[..], &[("sends_refunds", "1")]].concat();
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
@@ -737,7 +738,7 @@ async fn what_was_not_accepted_in_time_is_given_up_and_still_sent_when_asked() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_destination_that_is_down_says_so() {
+async fn pages_show_that_messages_wait_for_a_destination_that_is_down() {
     let mut app = TestApp::owned(&[]).await;
     app.leave_things_undone();
     app.anytrack.answers([404; 4]);
@@ -756,7 +757,8 @@ async fn what_waits_for_a_destination_that_is_down_says_so() {
     assert!(!page.contains("The next attempt is"), "{page}");
     let journey = owner.page(&format!("/conversions/{conversion}")).await;
     assert!(journey.contains("AnyTrack has accepted nothing since 14:13."), "{journey}");
-    // It is mended, and whoever sends again need not wait for the next probe. One that is refused is one only.
+    // It is fixed, and a resend does not wait for the next probe. A refused probe stays the only
+    // one.
     let bulk = [("do", "retry"), ("reason", "refused"), ("days", "30")];
     for _ in app.anytrack.received().len()..4 {
         owner.save("/settings/destinations/anytrack", &bulk).await;
@@ -769,7 +771,7 @@ async fn what_waits_for_a_destination_that_is_down_says_so() {
 }
 
 #[tokio::test]
-async fn who_sends_again_stays_where_he_was() {
+async fn a_resend_returns_to_the_same_page() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     app.anytrack.answers([422; 4]);
@@ -787,14 +789,14 @@ async fn who_sends_again_stays_where_he_was() {
         assert_eq!((reply.status, reply.header("location")), (StatusCode::SEE_OTHER, page));
         app.deliver_due().await;
     }
-    // Somebody else's address leads nowhere.
+    // A URL of another site is not followed.
     let reply = owner.post(&retry, &[("back", "https://evil.example/")]).await;
     assert_eq!(reply.header("location"), "/");
     app.deliver_due().await;
 }
 
 #[tokio::test]
-async fn a_row_that_is_wrong_stands_marked_and_nothing_is_saved() {
+async fn an_invalid_field_is_marked_and_nothing_is_saved() {
     let (app, cookie, hook) = with_hook("zapier").await;
     let deep = format!("{}1{}", "(".repeat(240), ")".repeat(240));
     let lists = format!("{}1{}", "[".repeat(200), "]".repeat(200));

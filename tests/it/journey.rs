@@ -1,20 +1,21 @@
-//! The journey: page → visit → payment → match → AnyTrack → API. Short enough to serve as documentation.
+//! The whole path: page → visit → payment → match → AnyTrack → API. Short enough to serve as
+//! documentation.
 
 use serde_json::json;
 
 use crate::harness::{Session, TestApp};
 
 #[tokio::test]
-async fn a_click_becomes_a_matched_conversion_that_anytrack_hears_of_once() {
+async fn a_click_becomes_a_matched_conversion_that_anytrack_receives_once() {
     let app = TestApp::start().await;
 
-    // Somebody clicks an ad. The tag on the page carries a click ID and reports the visit.
+    // A visitor clicks an ad. The tag on the page has a click ID and reports the visit.
     let click_id = app.visit("https://www.shop.localhost/offer?utm_source=google&utm_medium=cpc&utm_campaign=spring&gclid=AbC").await;
 
-    // He pays; the payment link brought the click ID to Stripe, and Stripe tells us.
+    // They pay; the payment link passed the click ID to Stripe, and Stripe sends a webhook.
     app.stripe_processed(&Session::paid("cs_live_1").reference(&click_id).completed()).await;
 
-    // AnyTrack hears of it, once.
+    // AnyTrack receives it, once.
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 1);
 

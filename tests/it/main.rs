@@ -1,5 +1,6 @@
-//! The integration tests: one binary, one file per room, each through its door.
-//! They run on SQLite, or on the PostgreSQL server that CLICKSTAMP_TEST_POSTGRES names; `tests/run` does both.
+//! The integration tests: one binary, one file per module, each through its HTTP endpoints.
+//! They run on SQLite, or on the PostgreSQL server that CLICKSTAMP_TEST_POSTGRES names; `tests/run`
+//! does both.
 
 mod harness;
 

@@ -1,4 +1,4 @@
-//! `/metrics`: who may ask, and that every number says what happened.
+//! `/metrics`: who may read it, and that every number is right.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{Session, TestApp};
 const ON: [(&str, &str); 1] = [("CLICKSTAMP_METRICS", "true")];
 const TOKEN: (&str, &str) = ("authorization", "Bearer a-token-for-tests");
 
-/// The samples by name and labels, as they stand there.
+/// The samples by name and labels.
 async fn samples(app: &TestApp) -> BTreeMap<String, i64> {
     let reply = app.send("GET", "/metrics", &[TOKEN], "").await;
     assert_eq!(reply.status, StatusCode::OK);
@@ -65,14 +65,14 @@ async fn a_new_installation_has_zeros_and_no_times() {
 }
 
 #[tokio::test]
-async fn what_happened_stands_there_without_money_or_people() {
+async fn counts_are_shown_without_money_or_people() {
     let mut app = TestApp::start_with(&ON).await;
     app.leave_things_undone();
     let began = app.now().as_ms() / 1000;
     let click_id = app.visit("https://www.shop.localhost/?gclid=AbC").await;
     app.visit("https://www.shop.localhost/").await;
     app.advance(Duration::from_secs(60));
-    // The first is refused for good, the second is owed.
+    // The first is refused for good, the second is pending.
     app.anytrack.answers([422, 500]);
     for id in ["cs_live_1", "cs_live_2"] {
         let paid = Session::paid(id).reference(&click_id).with(json!({"livemode": true}));

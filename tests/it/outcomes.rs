@@ -1,5 +1,7 @@
-//! Every way in which a destination can answer, or not: from the worker's try to the delivery's state and the reason that its page shows.
-//! One payment and one delivery a row; the wire, the resolver and the time allowed are the row's own.
+//! Every way in which a destination can respond, or not: from the worker's attempt to the
+//! delivery's state and the reason that its page shows.
+//! One payment and one delivery per row; the network, the resolver and the time limit are the row's
+//! own.
 
 use std::io::Write as _;
 use std::net::{IpAddr, TcpListener};
@@ -11,16 +13,16 @@ use clickstamp::destination::{Lookup, Network};
 
 use crate::harness::{FakeDestination, Session, TestApp, Wire};
 
-/// A public address at which nobody answers.
+/// A public address without a server.
 const NOBODY: [u8; 4] = [192, 88, 98, 1];
 const HOME: [u8; 4] = [127, 0, 0, 1];
 
-/// What came of one delivery.
+/// The result of a delivery.
 #[derive(Debug, PartialEq, Eq)]
 struct Ended {
     state: String,
     reason: String,
-    /// Of each try.
+    /// The outcome of each attempt.
     outcomes: Vec<String>,
 }
 
@@ -41,14 +43,15 @@ impl Place {
         Self { url, network: Network::default(), allows_private: true }
     }
 
-    /// The same, and nobody waits for long.
+    /// The same with short time limits.
     fn in_a_hurry(self) -> Self {
         let soon = Duration::from_millis(400);
         let network = Network { connect_timeout: soon, attempt_timeout: soon, ..self.network };
         Self { network, ..self }
     }
 
-    /// The same, where names have these addresses: of the first look-up, the second, and every further one.
+    /// The same with a resolver that returns these addresses: for the first lookup, the second, and
+    /// all further ones.
     fn where_names_are(self, addresses: &[&[[u8; 4]]]) -> (Self, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
@@ -67,7 +70,7 @@ impl Place {
     }
 }
 
-/// An app that owes one message to a destination at this place.
+/// An app with a message queued for a destination at this place.
 async fn owing(place: Place) -> TestApp {
     let allows = if place.allows_private { "true" } else { "false" };
     let settings = [
@@ -83,7 +86,7 @@ async fn owing(place: Place) -> TestApp {
     app
 }
 
-/// One try, when it is due.
+/// One attempt, when it is due.
 async fn one_try(app: &TestApp) {
     app.advance(Duration::from_secs(80));
     assert_eq!(app.deliver_due().await, 1);
@@ -95,7 +98,7 @@ async fn result(app: &TestApp) -> Ended {
     Ended { state: delivery.state, reason: delivery.reason.unwrap_or_default(), outcomes }
 }
 
-/// The delivery's page: it shows this text, and never the address, which is a secret.
+/// Checks that the delivery's page shows this text, and never the URL, which is a secret.
 async fn page_shows(app: &TestApp, name: &str, words: &str) {
     let id = app.delivery().await.id;
     let page = app.owner().await.page(&format!("/deliveries/{id}")).await;
@@ -158,7 +161,7 @@ async fn redirects_to_private_addresses_are_shown_and_not_followed() {
             one_try(&app).await;
             let expected = ended("given_up", "refused", &["refused"]);
             assert_eq!(result(&app).await, expected, "{status} {place}");
-            // What stands behind the host may be a credential.
+            // Everything after the host may be a credential.
             let host = place.trim_end_matches("latest");
             let words = format!("it moved to {host}…: enter the new URL");
             page_shows(&app, &format!("{status}"), &words).await;
@@ -168,7 +171,7 @@ async fn redirects_to_private_addresses_are_shown_and_not_followed() {
 }
 
 #[tokio::test]
-async fn whatever_the_wire_does_the_delivery_says_so() {
+async fn every_network_failure_is_shown_with_the_delivery() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let closed = nobody.local_addr().expect("bound").port();
     drop(nobody);
@@ -284,7 +287,7 @@ async fn whatever_the_wire_does_the_delivery_says_so() {
 }
 
 #[tokio::test]
-async fn names_that_lead_home_are_not_followed_there() {
+async fn names_that_resolve_to_private_addresses_are_refused() {
     let blocked = "127.0.0.1 is a private or local address.";
     let not_there = "it could not be reached";
     /// Addresses at each look-up, what comes of so many tries, and the words.
@@ -349,7 +352,8 @@ async fn names_that_lead_home_are_not_followed_there() {
     }
 }
 
-/// The address of a destination is a credential: neither a redirect nor an echo brings it to a page, the API or the database.
+/// The address of a destination is a credential: neither a redirect nor an echo brings it to a
+/// page, the API or the database.
 #[tokio::test]
 async fn a_redirect_or_an_echo_shows_no_part_of_the_address() {
     let hook = FakeDestination::start().await;

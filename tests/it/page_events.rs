@@ -1,4 +1,5 @@
-//! What pages report by `clickstamp("event", …)`: kept before the answer, once, matched by its click ID, without money.
+//! Events that pages report with `clickstamp("event", …)`: stored before the response, once,
+//! matched by click ID, without money.
 
 use axum::http::StatusCode;
 use clickstamp::stripe::replay::Wanted;
@@ -160,12 +161,12 @@ async fn an_event_that_the_ledger_cannot_take_fails_alone_and_can_be_read_again(
     let break_it = "update page_events set properties = '{' where name = 'Broken'";
     app.database.change(break_it).await;
     assert_eq!(app.process_events().await, 2, "one recorded, one failed");
-    assert_eq!(app.process_events().await, 0, "it is not tried for ever");
+    assert_eq!(app.process_events().await, 0, "it is not retried forever");
     assert_eq!(app.conversion().await.kind, "Signed up");
     let owner = app.owner().await;
     let page = owner.page("/events").await;
     assert!(page.contains("Page events that could not be recorded"), "{page}");
-    assert!(page.contains("the stored event can't be read"), "{page}");
+    assert!(page.contains("the properties of a page event"), "{page}");
     let id = app.database.texts("select id from page_events where failed_at_ms is not null").await;
     let rerun = format!("/events/pages/{}/rerun", id[0]);
     owner.save(&rerun, &[]).await;

@@ -1,5 +1,6 @@
-//! The recipes of docs/destinations.md: each destination is added as they say, through the form, and delivers to a fake that answers as the real service does.
-//! Source of the answers: the services' own documentation.
+//! The recipes of docs/destinations.md: each destination is added as described there, and delivers
+//! to a fake that responds as the real service does.
+//! Source of the responses: the services' own documentation.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use crate::harness::{FakeDestination, Session, TestApp};
 const PAGE: &str = "https://www.shop.localhost/offer?utm_source=google&utm_medium=cpc&utm_campaign=spring&gclid=Cj0K";
 const HERE: &str = "/settings/destinations/my-tool";
 
-/// An app whose owner added one destination from a preset, at an address whose query belongs to the tool.
+/// An app with one destination from a preset, at a URL whose query belongs to the tool.
 async fn with_tool(preset: &str) -> (TestApp, FakeDestination) {
     let (app, tool) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     let fields = [("name", "My tool"), ("url", tool.url.as_str()), ("preset", preset)];
@@ -18,7 +19,7 @@ async fn with_tool(preset: &str) -> (TestApp, FakeDestination) {
     (app, tool)
 }
 
-/// Somebody who came by an ad pays. Answers the click ID.
+/// A visitor who came by an ad pays. Returns the click ID.
 async fn sale(app: &TestApp, session: &str, page: &str) -> String {
     let click_id = app.visit(page).await;
     app.stripe_processed(&Session::paid(session).reference(&click_id).completed()).await;
@@ -26,7 +27,7 @@ async fn sale(app: &TestApp, session: &str, page: &str) -> String {
     click_id
 }
 
-/// State, reason and last error of what the tool was told last; and what its page says.
+/// State, reason and last error of the last delivery, and its page.
 async fn told(app: &TestApp) -> (String, String, String) {
     let found = app
         .database
@@ -70,7 +71,7 @@ async fn zapier_make_and_n8n_get_one_flat_message_per_sale() {
         let (state, error, page) = told(&app).await;
         assert_eq!((state.as_str(), error.as_str()), ("delivered", ""), "{answer}");
         assert!(page.contains("Accepted (200 OK)"), "{page}");
-        // A tool looks for its fields by name: none is nested, and a repeat can be told.
+        // A tool finds its fields by name: none is nested, and a repeat can be recognized.
         let body: Value = serde_json::from_str(&tool.received()[0]).expect("JSON");
         let fields = body.as_object().expect("an object");
         assert!(fields.values().all(|value| !value.is_object() && !value.is_array()));
@@ -102,7 +103,7 @@ async fn a_sample_fills_every_field_that_the_tools_are_to_learn() {
 }
 
 #[tokio::test]
-async fn what_the_tools_answer_when_something_is_wrong_has_its_outcome() {
+async fn error_responses_of_the_tools_have_their_outcome() {
     let n8n = r#"{"code":404,"message":"The requested webhook \"POST 5f1c\" is not registered.","hint":"The workflow must be active for a production URL to run successfully."}"#;
     let rows = [
         // n8n, and its workflow is off.
@@ -142,7 +143,7 @@ async fn slack_gets_a_readable_message_per_sale() {
     app.stripe_processed(&Session::paid("cs_live_2").completed()).await;
     app.deliver_due().await;
     assert_eq!(slack.received()[1], r#"{"text":"Purchase: 102.60 USD (no visit known)"}"#);
-    // Whoever writes an ad's address writes nothing but text into the channel.
+    // Anybody can write an ad's URL, but it is only text in the channel.
     let hostile = "https://www.shop.localhost/?utm_source=%3C!channel%3E&utm_campaign=%3Chttps://x.example%7Chere%3E%26";
     sale(&app, "cs_live_3", hostile).await;
     let text = r#"{"text":"Purchase: 102.60 USD from &lt;!channel&gt;, &lt;https://x.example|here&gt;&amp;"}"#;
@@ -193,7 +194,7 @@ async fn a_postback_keeps_the_query_of_its_address() {
 }
 
 #[tokio::test]
-async fn a_test_to_anytrack_is_no_sale() {
+async fn a_test_to_anytrack_is_not_a_sale() {
     let app = TestApp::owned(&[]).await;
     let here = "/settings/destinations/anytrack";
     let owner = app.owner().await;

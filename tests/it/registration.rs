@@ -1,4 +1,5 @@
-//! Experimental: AnyTrack is told of visits by the server. Off unless switched on; and then only of those that it cannot know.
+//! Experimental: the server registers visits with AnyTrack, only if switched on, and only those
+//! that AnyTrack can't know.
 
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ async fn it_is_off_until_somebody_switches_it_on_with_a_property() {
 }
 
 #[tokio::test]
-async fn a_visit_is_told_once_and_its_conversion_carries_the_id() {
+async fn a_visit_is_registered_once_and_its_conversion_has_the_id() {
     let (app, collect) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
     let click_id = app.browse(json!({}), &[("user-agent", BROWSER)]).await;
@@ -105,7 +106,7 @@ async fn a_visit_is_told_once_and_its_conversion_carries_the_id() {
 }
 
 #[tokio::test]
-async fn who_must_or_need_not_be_told_of_is_left_out() {
+async fn visitors_who_must_not_or_need_not_be_registered_are_left_out() {
     let (app, collect) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
     let browser = ("user-agent", BROWSER);
@@ -123,7 +124,7 @@ async fn who_must_or_need_not_be_told_of_is_left_out() {
 }
 
 #[tokio::test]
-async fn whom_anytrack_knows_stands_in_nobodys_way() {
+async fn visitors_known_to_anytrack_do_not_block_others() {
     let (app, collect) = (TestApp::owned(&[]).await, FakeDestination::start().await);
     assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
     for _ in 0..60 {
@@ -141,7 +142,7 @@ async fn nothing_of_the_visitor_is_kept_that_is_not_needed() {
     assert_eq!(save(&app, &fields(&collect)).await, StatusCode::SEE_OTHER);
     app.browse(json!({"k": "_atcid=abcdefghijklmn"}), &[("user-agent", BROWSER)]).await;
     let kept = app.database.texts("select details from visits").await.remove(0);
-    assert!(!kept.contains("Mozilla"), "it is not told of: {kept}");
+    assert!(!kept.contains("Mozilla"), "it is not registered: {kept}");
     app.browse(json!({}), &[("user-agent", BROWSER)]).await;
     app.advance(RIPE);
     assert_eq!(app.register().await, 1);

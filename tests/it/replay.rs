@@ -1,4 +1,4 @@
-//! The ledger written anew: what it finds, what it corrects, and what it leaves alone.
+//! A replay of the ledger: what it finds, what it corrects, and what it leaves alone.
 
 use clickstamp::app::App;
 use clickstamp::clock::Timestamp;
@@ -12,7 +12,8 @@ async fn replay(app: &App, apply: bool) -> Replayed {
     app.replay(&wanted).await.expect("it can be rebuilt")
 }
 
-/// A visit and its sale, a sale without one, a sale that came twice, a checkout of a known customer, an event of no interest, a broken one.
+/// A visit and its sale, a sale without one, a sale that came twice, a checkout of a known
+/// customer, an event of no interest, a broken one.
 async fn story(app: &TestApp) {
     let click_id = app.visit("https://shop.example/?gclid=abc").await;
     let returning = Session::paid("cs_live_3").with(json!({"customer": "cus_1"}));
@@ -144,7 +145,7 @@ async fn an_event_that_an_older_version_ignored_is_read_again() {
     assert_eq!(found.events_changed.get(told), Some(&1), "{found:#?}");
     app.deliver_due().await;
     assert_eq!(app.conversion().await.matched_by.as_deref(), Some("click_id"));
-    assert_eq!(app.anytrack.received().len(), 1, "it is owed like any other");
+    assert_eq!(app.anytrack.received().len(), 1, "it is queued like any other");
     assert_eq!(app.database.texts("select state from stripe_events").await, ["processed"]);
     assert!(replay(app.app(), false).await.events_changed.is_empty());
 }
@@ -163,7 +164,8 @@ async fn only_the_days_that_were_asked_for_are_corrected() {
     assert_eq!(amounts, [Some(10_260), Some(10_260), Some(5)]);
 }
 
-/// Run by hand: `cargo test --release --test it -- --ignored ten_thousand --nocapture`. In a debug build it takes a few times longer.
+/// Run by hand: `cargo test --release --test it -- --ignored ten_thousand --nocapture`. In a debug
+/// build it takes a few times longer.
 #[tokio::test]
 #[ignore = "a measurement, in a release build"]
 async fn ten_thousand_events_are_replayed_in_twenty_seconds() {
@@ -253,8 +255,8 @@ async fn what_the_server_has_stored_and_not_processed_yet_is_no_difference() {
     app.deliver_due().await;
 }
 
-/// What a server does while somebody replays, one thing after the other: a refund of an old sale, a visit that comes late, a new sale; and
-/// later it matches the payment of the visit.
+/// What a server does while somebody replays, one thing after the other: a refund of an old sale, a
+/// visit that comes late, a new sale; and later it matches the payment of the visit.
 struct Busy {
     late: Vec<String>,
     at: std::cell::Cell<usize>,
@@ -262,7 +264,8 @@ struct Busy {
 }
 
 impl Busy {
-    /// Goes on until the replay is over, and does each of the four at least once. In the end no visit waits for its match.
+    /// Goes on until the replay is over, and does each of the four at least once. In the end no
+    /// visit waits for its match.
     async fn go_on(&self, app: &TestApp) {
         self.is_over.set(false);
         let begin = self.at.get();

@@ -24,7 +24,8 @@ async fn the_same_events_on_two_replicas_at_once_become_one_ledger() {
     let now = one.now().as_seconds();
     let events: Vec<_> = (0..30)
         .map(|n| {
-            // One customer: the first is matched, the others borrow from it whichever replica sees them.
+            // One customer: the first is matched, the others through it, whichever replica sees
+            // them.
             let session = Session::paid(&format!("cs_live_{n:02}"))
                 .at(1_790_000_000 + n)
                 .with(json!({"customer": "cus_1"}));
@@ -40,7 +41,7 @@ async fn the_same_events_on_two_replicas_at_once_become_one_ledger() {
     assert_eq!(
         first.unwrap() + second.unwrap(),
         30,
-        "each owed delivery is claimed by one of them"
+        "each queued delivery is claimed by one of them"
     );
 
     let conversions = one.conversions().await;

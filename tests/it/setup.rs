@@ -1,4 +1,4 @@
-//! The setup page: what it tells of the tag, and the hosts an owner accepts.
+//! The setup page: what it shows about the tag, and hosts that a user accepts.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -107,7 +107,7 @@ async fn only_a_host_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_listed_is_told_of() {
+async fn a_proxy_that_is_not_listed_is_reported() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     assert!(!owner.page("/setup").await.contains("All visitors have the same IP address"));

@@ -1,4 +1,4 @@
-//! Several sources: added in the dashboard, each with its secrets, heard or refused.
+//! Several sources: added in the dashboard, each with its secrets, accepted or rejected.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn send(app: &TestApp, source: &str, secret: &str, event: &Value) -> Statu
 }
 
 #[tokio::test]
-async fn a_second_account_is_added_waited_for_and_heard() {
+async fn a_second_account_is_added_and_its_first_event_is_shown() {
     let app = with_admin(&[]).await;
     let cookie = sign_in(&app).await;
     let reply = post(&app, "/settings/sources", &cookie, &[("key", "shop-test")]).await;
@@ -77,7 +77,7 @@ async fn a_second_account_is_added_waited_for_and_heard() {
     );
     assert!(
         !text(&app, &cookie, "/settings/sources/main").await.contains("Received:"),
-        "the other one was not heard"
+        "the other one received nothing"
     );
     let all = text(&app, &cookie, "/settings/sources").await;
     assert!(all.contains("shop-test") && all.contains("href=\"/settings/custom\""), "{all}");

@@ -1,4 +1,4 @@
-//! What we ask Stripe for ourselves: missed events, and what thin events name.
+//! Requests to Stripe's API: for missed events, and for the objects of thin events.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn missed_events_are_fetched_page_by_page_and_repeats_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_outage_is_told_and_history_only_when_asked_for() {
+async fn conversions_of_an_outage_are_sent_and_older_ones_only_on_request() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::owned(&stripe.settings()).await;
     app.advance(Duration::from_secs(20 * 86_400));
@@ -92,7 +92,8 @@ async fn an_outage_is_told_and_history_only_when_asked_for() {
         "cs_live_week delivered -",
     ];
     assert_eq!(app.database.texts(reasons).await, expected);
-    // A webhook counts from when it came, whatever Stripe's clock says; a repeat of an old one is no news.
+    // A webhook counts from when it came, whatever Stripe's clock says; a repeat of an old one is
+    // no news.
     app.stripe_processed(&sale("cs_live_resent", 900)).await;
     app.stripe_processed(
         &Session::paid("cs_live_late")
@@ -106,7 +107,7 @@ async fn an_outage_is_told_and_history_only_when_asked_for() {
     let replayed = app.app().replay(&wanted).await.expect("it can be rebuilt");
     assert!(replayed.differences.is_empty(), "{replayed:#?}");
     app.deliver_due().await;
-    assert_eq!(app.anytrack.received().len(), 3, "a replay tells nothing");
+    assert_eq!(app.anytrack.received().len(), 3, "a replay sends nothing");
     // One by one from its page, or all of a period from the destination's.
     let owner = app.owner().await;
     let late = "select d.id from deliveries d where d.reason = 'too_old'";
@@ -178,7 +179,7 @@ async fn only_what_stripe_still_has_is_asked_for_as_events_and_older_sales_as_se
 }
 
 #[tokio::test]
-async fn trouble_on_the_way_is_tried_again_and_time_passes() {
+async fn failed_requests_are_retried_with_pauses() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start_with(&stripe.settings()).await;
     stripe.has("/v1/events", events(&app, 4));
@@ -200,7 +201,7 @@ async fn trouble_on_the_way_is_tried_again_and_time_passes() {
 }
 
 #[tokio::test]
-async fn a_run_that_breaks_off_goes_on_where_it_stopped() {
+async fn an_interrupted_run_continues_where_it_stopped() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start_with(&stripe.settings()).await;
     stripe.has("/v1/events", events(&app, 6));
@@ -225,7 +226,7 @@ async fn a_run_that_breaks_off_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_stripe_no_longer_lists_begins_anew() {
+async fn a_cursor_that_stripe_no_longer_lists_restarts_the_list() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start_with(&stripe.settings()).await;
     let missed = events(&app, 4);
@@ -309,7 +310,7 @@ async fn a_thin_event_is_fetched_and_read_like_any_other() {
 }
 
 #[tokio::test]
-async fn without_a_key_a_thin_event_fails_visibly_and_a_key_runs_it_again() {
+async fn without_a_key_a_thin_event_fails_visibly_and_a_key_retries_it() {
     let stripe = FakeStripe::start().await;
     stripe.object(
         "/v1/checkout/sessions/cs_live_1",
@@ -407,7 +408,7 @@ fn refund_of(payment_intent: &str, at: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_payment_without_its_checkout_makes_us_ask_for_it() {
+async fn the_checkout_of_a_payment_without_one_is_requested() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::owned(&stripe.settings()).await;
     app.advance(Duration::from_secs(86_400));
@@ -423,7 +424,7 @@ async fn a_payment_without_its_checkout_makes_us_ask_for_it() {
     let event = app.database.texts("select id from stripe_events").await;
     let page = owner.page(&format!("/events/{}", event[0])).await;
     assert!(page.contains("It came without its checkout"), "{page}");
-    // It is given time to come by itself.
+    // First it may arrive on its own.
     assert_eq!((app.look_up_checkouts().await, stripe.calls().len()), (0, 0));
     stripe.has(
         "/v1/checkout/sessions",
@@ -442,7 +443,7 @@ async fn a_payment_without_its_checkout_makes_us_ask_for_it() {
     assert!(page.contains("Stripe was asked for its checkout: it is cs_live_1."), "{page}");
     app.advance(Duration::from_secs(10 * 86_400));
     app.look_up_checkouts().await;
-    assert_eq!(stripe.calls(), Vec::<String>::new(), "asked once, answered for ever");
+    assert_eq!(stripe.calls(), Vec::<String>::new(), "requested only once");
     let replayed = app.app().replay(&replay::Wanted::default()).await.expect("it can be rebuilt");
     assert!(replayed.differences.is_empty(), "{replayed:#?}");
 }
@@ -453,7 +454,7 @@ async fn a_checkout_that_stripe_does_not_know_is_asked_for_daily_for_a_week() {
     let app = TestApp::owned(&stripe.settings()).await;
     app.stripe_processed(&refund_of("pi_1", app.now().as_seconds())).await;
     app.stripe_processed(&refund_of("pi_2", app.now().as_seconds())).await;
-    // One arrives by itself.
+    // One arrives on its own.
     let own = Session::paid("cs_live_2").with(json!({"payment_intent": "pi_2"}));
     app.stripe_processed(&own.completed()).await;
     stripe.troubles([Some(Trouble::Status(500)); 8]);
@@ -486,7 +487,7 @@ async fn a_checkout_that_stripe_does_not_know_is_asked_for_daily_for_a_week() {
 }
 
 #[tokio::test]
-async fn without_a_key_nobody_is_asked() {
+async fn without_a_key_nothing_is_requested() {
     let stripe = FakeStripe::start().await;
     let app = TestApp::start().await;
     app.stripe_processed(&refund_of("pi_1", app.now().as_seconds())).await;

@@ -86,8 +86,8 @@ impl Staged {
         self.database.exists()
     }
 
-    /// Copies the file, and its log if it has one: a copy by hand of a database in use is two
-    /// files.
+    /// Copies the file, and its log if it has one: a manual copy of a database
+    /// in use consists of two files.
     fn fill(&self, copy: &Path) -> Result<()> {
         for ending in ["", "-wal"] {
             let (from, to) = (beside(copy, ending), beside(&self.file, ending));

@@ -1,4 +1,4 @@
-//! The app under test: the real router and workers, driven by hand.
+//! The app under test: the real router and workers, driven step by step.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) struct TestApp {
     leftovers_are_fine: bool,
 }
 
-/// A conversion, as the test's own eyes see it in the database.
+/// A conversion as stored in the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Conversion {
     pub(crate) transaction_id: String,
@@ -48,7 +48,7 @@ pub(crate) struct Conversion {
     pub(crate) email: Option<String>,
 }
 
-/// A delivery, likewise.
+/// A delivery as stored in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Delivery {
     pub(crate) id: String,
@@ -59,19 +59,19 @@ pub(crate) struct Delivery {
 }
 
 impl TestApp {
-    /// With the usual configuration.
+    /// Starts an app with the default test configuration.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// With further settings; later ones win.
+    /// Starts an app with additional settings; later ones win.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
         let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
         let app = Self::build(&database, &anytrack, settings, Clock::manual(START)).await;
         Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
     }
 
-    /// On a database that others have written, at a time of the test's choice.
+    /// Starts an app on an existing database, at a time that the test chooses.
     pub(crate) async fn on(database: Database, anytrack: FakeDestination, clock: Clock) -> Self {
         let app = Self::build(&database, &anytrack, &[], clock).await;
         Self { app, database, anytrack, sent: std::cell::Cell::new(0), leftovers_are_fine: false }
@@ -96,7 +96,7 @@ impl TestApp {
         App::build(config, clock).await.expect("the app starts")
     }
 
-    /// A second process on the same database. Only PostgreSQL has those; a SQLite file has one owner.
+    /// A second process on the same database. Only on PostgreSQL; a SQLite file has one owner.
     pub(crate) async fn replica(&self) -> Option<App> {
         self.replica_with(&[]).await
     }
@@ -112,12 +112,12 @@ impl TestApp {
         }
     }
 
-    /// From now on everything that leaves goes over this network.
+    /// Uses this network for everything that the app sends from now on.
     pub(crate) fn move_to(&mut self, network: clickstamp::destination::Network) {
         self.app.move_to(network).expect("a client for it");
     }
 
-    /// Closes the app and starts it again on the same database, as after an ordered stop.
+    /// Closes the app and starts it again on the same database, as after an orderly stop.
     pub(crate) async fn restart(mut self, settings: &[(&str, &str)]) -> Self {
         let clock = self.app.state().clock.clone();
         self.app.close().await;
@@ -130,7 +130,7 @@ impl TestApp {
         self
     }
 
-    /// This test leaves events or deliveries undone on purpose.
+    /// Allows this test to leave events or deliveries unprocessed.
     pub(crate) fn leave_things_undone(&mut self) {
         self.leftovers_are_fine = true;
     }
@@ -175,7 +175,7 @@ impl TestApp {
         reply.json()
     }
 
-    /// A click ID as the tag's script carries it.
+    /// A click ID as the tag's script contains it.
     pub(crate) async fn mint(&self) -> String {
         self.load_tag("/t/main.js", &[]).await
     }
@@ -250,7 +250,7 @@ impl TestApp {
         rejoined
     }
 
-    /// Writes the landings whose report should have come by now.
+    /// Writes the provisional visits whose report should have arrived by now.
     pub(crate) async fn keep_landings(&self) -> usize {
         self.app.keep_landings().await.expect("landings can be written")
     }
@@ -260,7 +260,7 @@ impl TestApp {
     }
 
     pub(crate) async fn tell_of_trouble(&self) -> usize {
-        self.app.tell_of_trouble().await.expect("somebody can be told")
+        self.app.tell_of_trouble().await.expect("alerts can be sent")
     }
 
     /// All conversions, sorted by transaction.
@@ -342,7 +342,8 @@ impl TestApp {
 }
 
 impl Drop for TestApp {
-    /// A test that leaves events unprocessed or deliveries due without saying so has forgotten something.
+    /// A test that leaves events unprocessed or deliveries due without declaring so has forgotten
+    /// something.
     fn drop(&mut self) {
         if std::thread::panicking() || self.leftovers_are_fine {
             return;
@@ -371,7 +372,7 @@ impl Drop for TestApp {
         });
         assert_eq!(
             undone, 0,
-            "this test left events unprocessed or deliveries due without saying so"
+            "this test left events unprocessed or deliveries due without declaring so"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A destination that does as it is told, and remembers what it got.
+//! A fake destination that responds as configured, and records what it received.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ pub(crate) enum Reaction {
     Answer(u16, String, Option<String>),
     /// Reads the request and closes the connection.
     Cut,
-    /// Reads the request and never says a word.
+    /// Reads the request and never responds.
     Stall,
 }
 
@@ -28,14 +28,14 @@ struct Shared {
     /// Bodies that were answered, with the answer's status and text.
     answered: Arc<Mutex<Vec<(String, u16, String)>>>,
     stalled: Arc<Notify>,
-    /// Requests that are to wait until they are let go.
+    /// Requests that wait until they are released.
     holds: Arc<Mutex<VecDeque<Arc<Notify>>>>,
     came: Arc<Notify>,
     heads: Arc<Mutex<Vec<(HeaderMap, String)>>>,
     arrivals: Arc<Mutex<Vec<std::time::Instant>>>,
 }
 
-/// A fake AnyTrack on a port of its own. Answers 200 unless told otherwise.
+/// A fake AnyTrack on its own port. Responds 200 unless configured otherwise.
 pub(crate) struct FakeDestination {
     pub(crate) url: String,
     shared: Shared,
@@ -80,7 +80,7 @@ impl FakeDestination {
         self.shared.answered.lock().expect("nobody panics holding it").clone()
     }
 
-    /// The next request gets no answer until the returned bell rings.
+    /// The next request gets no response until the returned notifier is notified.
     pub(crate) fn hold(&self) -> Arc<Notify> {
         let bell = Arc::new(Notify::new());
         self.shared.holds.lock().expect("nobody panics holding it").push_back(bell.clone());

@@ -1,4 +1,4 @@
-//! A mail server that does as it is told, and remembers what it got.
+//! A fake mail server that responds as configured, and records what it received.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// Its certificate, which stands for `localhost` and 127.0.0.1 and which nobody vouches for but itself.
+/// Its self-signed certificate, for `localhost` and 127.0.0.1.
 pub(crate) const MAIL_CERTIFICATE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/self-signed.pem");
 
-/// How its connections become private.
+/// How its connections are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MailTls {
     Never,
@@ -24,9 +24,9 @@ pub(crate) enum MailTls {
 
 #[derive(Clone, Default)]
 struct Shared {
-    /// Answers to the next letters, instead of 250.
+    /// Responses to the next emails, instead of 250.
     answers: Arc<Mutex<VecDeque<String>>>,
-    /// Everything that clients said, commands and letters; in the clear, and over TLS.
+    /// Everything that clients sent, commands and emails: unencrypted, and over TLS.
     heard: Arc<Mutex<[Vec<String>; 2]>>,
 }
 
@@ -58,7 +58,7 @@ impl FakeMail {
         let (state, acceptor) = (shared.clone(), acceptor());
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // One after the other: nobody sends two letters at once to it. A handshake that fails is no letter.
+                // One connection at a time is enough. A failed handshake is not an email.
                 let stream = BufReader::new(stream);
                 if tls == MailTls::FromTheStart {
                     if let Ok(private) = acceptor.accept(stream).await {
@@ -75,17 +75,17 @@ impl FakeMail {
         Self { port, shared, server }
     }
 
-    /// What it answers to the next letter.
+    /// Sets the response to the next email.
     pub(crate) fn answer(&self, line: &str) {
         self.shared.answers.lock().expect("nobody panics holding it").push_back(line.to_owned());
     }
 
-    /// Everything that clients said in the clear, line by line.
+    /// Everything that clients sent unencrypted, line by line.
     pub(crate) fn heard(&self) -> String {
         self.shared.heard.lock().expect("nobody panics holding it")[0].join("\n")
     }
 
-    /// Everything that clients said over TLS.
+    /// Everything that clients sent over TLS.
     pub(crate) fn heard_in_private(&self) -> String {
         self.shared.heard.lock().expect("nobody panics holding it")[1].join("\n")
     }
@@ -100,7 +100,7 @@ fn acceptor() -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Talks until the client goes, or wants to go on over TLS.
+/// Serves a connection until the client disconnects or starts TLS.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: BufReader<S>,
     shared: &Shared,

@@ -1,5 +1,6 @@
-//! What the tests are written in: an app driven by hand, a destination that does as it is told, events signed like Stripe's.
-//! Promise: no test sleeps or polls. Workers run when a test says so, and time moves only by `advance`.
+//! The test harness: an app that tests drive step by step, fake destinations, and events signed
+//! like Stripe's.
+//! No test sleeps or polls: workers run when a test calls them, and time moves only with `advance`.
 
 mod app;
 mod database;

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, for what only a process can show.
+//! The real binary as a process, for tests of what only a process can do.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::{Database, FakeDestination, SECRET, Session, sign};
 /// How long a process may be silent before the wait for its next line fails.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The real binary, as a process.
+/// A process of the real binary.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
-    /// What its log has said so far, as far as a test has waited for it.
+    /// The log lines that a test has waited for so far.
     pub(crate) heard: Vec<String>,
     log: mpsc::UnboundedReceiver<String>,
     pub(crate) client: reqwest::Client,
@@ -30,7 +30,7 @@ impl Server {
         Self::start_with(database, anytrack, &[]).await
     }
 
-    /// The same, but whoever comes to that place of the program stays there.
+    /// The same, but a task that reaches this place of the program stops there.
     pub(crate) async fn halting_at(
         place: &str,
         database: &Database,
@@ -87,7 +87,7 @@ impl Server {
         let (heard, log) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                let _ = heard.send(line); // A test that is over listens no more.
+                let _ = heard.send(line); // The test may have ended.
             }
         });
         let _ = rustls::crypto::ring::default_provider().install_default(); // Another test may have been faster.
@@ -98,7 +98,8 @@ impl Server {
         server
     }
 
-    /// Waits for the log's next line with this text. What never comes is a failure, not a run without an end.
+    /// Waits for the log's next line with this text. What never comes is a failure, not a run
+    /// without an end.
     pub(crate) async fn says(&mut self, text: &str) -> String {
         loop {
             let line = tokio::time::timeout(PATIENCE, self.log.recv()).await;

@@ -1,4 +1,4 @@
-//! A Stripe API that has what a test puts into it, pages it, and fails when told to.
+//! A fake Stripe API with the objects that a test adds; it pages lists, and fails as configured.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use url::form_urlencoded;
 
-/// The key it believes.
+/// The key that it accepts.
 pub(crate) const KEY: &str = "rk_live_hunter2";
 
 /// The same account's key of test mode, which sees the same lists.
@@ -33,10 +33,10 @@ const EMPTY_LISTS: [&str; 7] = [
     "/v1/invoice_payments",
 ];
 
-/// How a call goes wrong.
+/// How a request fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
-    /// This status, with nothing that helps.
+    /// This status, with an empty error.
     Status(u16),
     /// 429 with `Retry-After`, in seconds.
     SlowDown(u64),
@@ -44,7 +44,7 @@ pub(crate) enum Trouble {
     Truncated,
     /// Half of the answer, as if it were whole.
     Cut,
-    /// No answer, ever.
+    /// No response, ever.
     Hang,
 }
 
@@ -65,7 +65,7 @@ struct Inside {
 
 struct Shop {
     inside: Mutex<Inside>,
-    /// Rung when a call hangs.
+    /// Notified when a request hangs.
     hung: Notify,
 }
 
@@ -94,7 +94,7 @@ impl FakeStripe {
         Self { base, shared, server }
     }
 
-    /// What an app needs to know of it.
+    /// The settings of an app that uses it.
     pub(crate) fn settings(&self) -> [(&str, &str); 2] {
         [("CLICKSTAMP_STRIPE_API_KEY", KEY), ("CLICKSTAMP_STRIPE_API_BASE", &self.base)]
     }
@@ -103,7 +103,8 @@ impl FakeStripe {
         self.shared.inside.lock().expect("nobody panics holding it")
     }
 
-    /// Adds items to a list (`/v1/events`), behind [`OTHER_KEY`] to one of the other account; it answers them newest first, by `created`.
+    /// Adds items to a list (`/v1/events`), behind [`OTHER_KEY`] to one of the other account; it
+    /// answers them newest first, by `created`.
     pub(crate) fn has(&self, path: &str, items: impl IntoIterator<Item = Value>) {
         let mut inside = self.inside();
         let list = inside.lists.entry(path.to_owned()).or_default();

@@ -1,6 +1,6 @@
-//! A destination below HTTP: a port that says what it likes, or nothing.
-//! In: what to do with a connection. Out: a port, and how often somebody knocked.
-//! Each runs on a thread of its own and ends with the test's process.
+//! A fake destination below HTTP: a port that sends any bytes, or nothing.
+//! Takes a function that handles a connection; returns a port and the number of connections.
+//! Each runs on its own thread and ends with the test's process.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Reads the head of a request, then does as it is told.
+    /// Reads the head of a request, then calls the function.
     pub(crate) fn that(behave: impl Fn(TcpStream) + Send + 'static) -> Self {
         Self::with_connections(move |mut stream| {
             if stream.read(&mut [0; 4096]).is_ok() {
@@ -28,12 +28,12 @@ impl Wire {
         })
     }
 
-    /// Answers these bytes and closes.
+    /// Sends these bytes and closes the connection.
     pub(crate) fn says(text: &'static str) -> Self {
         Self::that(move |mut stream| tell(&mut stream, text.as_bytes()))
     }
 
-    /// Answers these bytes and then is silent, until the other side goes.
+    /// Sends these bytes and then nothing, until the client disconnects.
     pub(crate) fn hangs_after(text: &'static str) -> Self {
         Self::that(move |mut stream| {
             tell(&mut stream, text.as_bytes());
@@ -41,7 +41,7 @@ impl Wire {
         })
     }
 
-    /// Speaks TLS with a certificate that nobody vouches for.
+    /// Speaks TLS with a self-signed certificate.
     pub(crate) fn of_its_own_making() -> Self {
         // An error means that the program was faster, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -70,18 +70,18 @@ impl Wire {
         Self { port, knocks }
     }
 
-    /// How many connections there were.
+    /// The number of connections so far.
     pub(crate) fn knocks(&self) -> usize {
         self.knocks.load(Ordering::SeqCst)
     }
 
-    /// As a destination's address.
+    /// Its URL as a destination.
     pub(crate) fn url(&self, scheme: &str, host: &str) -> String {
         format!("{scheme}://{host}:{}/acc/collect/slug-k7Qe", self.port)
     }
 }
 
-/// The other side may have seen enough and gone.
+/// Writes bytes; the client may have disconnected.
 pub(crate) fn tell(stream: &mut TcpStream, bytes: &[u8]) {
     let _ = stream.write_all(bytes);
 }

@@ -1,4 +1,5 @@
-//! The ledger over whole stories: every kind of event, both generations of Stripe's API, any order, any repetition.
+//! The ledger over whole payment histories: every kind of event, both generations of Stripe's API,
+//! in any order, with repetitions.
 
 mod kinds;
 mod money;
@@ -46,7 +47,7 @@ fn with_everywhere(value: &mut Value, key: &str, other: &Value) {
 }
 
 #[tokio::test]
-async fn a_renewal_without_a_customer_is_joined_by_its_subscription() {
+async fn a_renewal_without_a_customer_is_matched_through_its_subscription() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     for name in SUBSCRIPTION.into_iter().chain(["invoice.paid.renewal.basil"]) {
@@ -61,7 +62,7 @@ async fn a_renewal_without_a_customer_is_joined_by_its_subscription() {
 }
 
 #[tokio::test]
-async fn live_payments_lend_nothing_to_test_payments() {
+async fn test_payments_are_not_matched_through_live_ones() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     for name in SUBSCRIPTION {
@@ -98,7 +99,7 @@ async fn a_late_checkout_within_its_time_makes_one_delivery_under_its_own_id() {
 }
 
 #[tokio::test]
-async fn a_checkout_that_comes_too_late_keeps_the_id_under_which_it_was_told() {
+async fn a_checkout_that_arrives_too_late_keeps_the_id_that_was_sent() {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
     app.stripe_processed(&fixture("invoice.paid.first.basil", &click_id)).await;
@@ -111,7 +112,7 @@ async fn a_checkout_that_comes_too_late_keeps_the_id_under_which_it_was_told() {
     app.advance(Duration::from_secs(121));
     app.rejoin().await;
     app.deliver_due().await;
-    assert_eq!(app.anytrack.received().len(), 1, "it is one payment, told once");
+    assert_eq!(app.anytrack.received().len(), 1, "it is one payment, sent once");
     assert!(app.conversion().await.transaction_id.starts_with("cs_live_a1Subscr"));
 }
 
@@ -227,7 +228,7 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
         ),
         (
             "charge.dispute.created",
-            json!({"id": "du_1", "charge": {"id": "ch_9"}, "status": "word_of_tomorrow"}),
+            json!({"id": "du_1", "charge": {"id": "ch_9"}, "status": "status_of_a_later_version"}),
             "processed",
             "Recorded",
         ),
@@ -235,7 +236,7 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
             "customer.subscription.created",
             json!({"id": "sub_1", "metadata": "none"}),
             "processed",
-            "Learned",
+            "Recorded the subscription",
         ),
         (
             "checkout.session.expired",
@@ -249,7 +250,7 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
             "processed",
             "Recorded",
         ),
-        ("type.of.tomorrow", json!({"id": 7}), "ignored", "unsupported_type"),
+        ("type.of.a.later.version", json!({"id": 7}), "ignored", "unsupported_type"),
     ];
     for (at, (kind, object, _, _)) in rows.iter().enumerate() {
         let event = event(at, kind, object.clone());
@@ -266,7 +267,7 @@ async fn what_cannot_be_understood_is_kept_shown_and_explained() {
 }
 
 #[tokio::test]
-async fn a_match_by_hand_holds_is_lent_survives_a_replay_and_can_be_taken_back() {
+async fn a_match_by_hand_matches_other_payments_survives_a_replay_and_can_be_undone() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let click_id = app.visit(PAGE).await;
@@ -306,7 +307,7 @@ async fn a_match_by_hand_holds_is_lent_survives_a_replay_and_can_be_taken_back()
         );
     }
     assert!(owner.page(&path).await.contains("ada@example.com matched it by hand"));
-    // Whatever comes later, and a ledger written anew, say the same.
+    // Whatever arrives later, and a replay, change nothing.
     app.stripe_processed(&fixture("invoice.paid.first.basil", lost)).await;
     app.rejoin().await;
     let wanted = clickstamp::stripe::replay::Wanted { apply: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! Payments that are matched through one another: any order of events and visits, one result.
+//! Payments that are matched through one another: any order of events and visits gives one result.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{PAGE, of_account};
 use crate::harness::TestApp;
 
-/// One thing that happens.
+/// One step of a history.
 enum Step {
     /// An event of Stripe's; `CLICK_0` in it is the first visitor's click ID.
     Event(Value),
@@ -71,8 +71,9 @@ fn two_intents() -> Vec<Step> {
     ]
 }
 
-/// A subscription whose customer only its own event names, a checkout that turns out to be the payment of an invoice which lent its own click
-/// ID, an expired checkout that is recovered, renewals and refunds of both customers.
+/// A subscription whose customer is named only by its own event, a checkout that turns out to be
+/// the payment of an invoice that other payments were matched through, an expired checkout that is
+/// recovered, renewals, and refunds of both customers.
 fn a_tangle() -> Vec<Step> {
     vec![
         session(
@@ -128,7 +129,8 @@ fn a_tangle() -> Vec<Step> {
     ]
 }
 
-/// The steps in an order, in an account of their own; what becomes of them, the visits named by their numbers.
+/// The steps in an order, in an account of their own; what becomes of them, the visits named by
+/// their numbers.
 async fn outcome(
     app: &TestApp,
     account: &str,
@@ -193,13 +195,17 @@ async fn replay_agrees(app: &TestApp) {
 #[tokio::test]
 async fn visits_that_come_late_and_together_match_everything_that_depends_on_them() {
     let app = quiet_app().await;
-    // The invoice first, then its lenders, then both visits before anybody looks.
+    // The invoice first, then the payments that it may be matched through, then both visits before
+    // any re-match.
     let order = [2, 0, 1, 3, 4];
     for (at, steps) in [two_checkouts(), two_intents()].iter().enumerate() {
         for again in 0..4 {
             let found = outcome(&app, &format!("acct_{at}x{again}"), steps, &order, 0).await;
             let invoice = found.iter().find(|line| line.starts_with("in_2")).unwrap();
-            assert!(invoice.ends_with("click 1"), "the customer's latest no later: {found:#?}");
+            assert!(
+                invoice.ends_with("click 1"),
+                "the customer's latest earlier payment: {found:#?}"
+            );
         }
     }
     replay_agrees(&app).await;

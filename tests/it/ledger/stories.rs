@@ -1,4 +1,4 @@
-//! Payments from their begin to their end, told by several events: in order, in any order, and repeated.
+//! Payments from start to end, stated by several events: in order, in any order, and repeated.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use proptest::test_runner::TestRunner;
 use super::{PAGE, of_account};
 use crate::harness::{Conversion, TestApp, fixture};
 
-/// The files of a story, in the order in which they happened.
+/// The files of a history, in the order in which they happened.
 struct Story {
     name: &'static str,
     events: &'static [&'static str],
-    /// Conversions, sorted: kind, status, amount, given back, lost, match.
+    /// Conversions, sorted: kind, status, amount, refunded, lost, match.
     ends: &'static [(&'static str, &'static str, i64, i64, i64, &'static str)],
-    /// Messages that AnyTrack gets.
+    /// Number of messages to AnyTrack.
     delivered: usize,
 }
 
@@ -114,7 +114,8 @@ const STORIES: &[Story] = &[
     },
 ];
 
-/// Processes events in an order, each account on its own, and answers what is in the ledger and what was sent.
+/// Processes events in an order, each account on its own, and answers what is in the ledger and
+/// what was sent.
 async fn outcome(stories: &[&Story], order: &[usize]) -> (Vec<Conversion>, Vec<String>) {
     let app = TestApp::start().await;
     let click_id = app.visit(PAGE).await;
@@ -145,13 +146,13 @@ async fn outcome(stories: &[&Story], order: &[usize]) -> (Vec<Conversion>, Vec<S
     }
     let mut sent: Vec<String> = app.anytrack.received().iter().map(|body| blind(body)).collect();
     sent.sort();
-    // A message that left before its refund says "paid", one after it says nothing of it: both are true.
+    // A message sent before its refund says "paid"; one sent after it does not. Both are correct.
     let sent = sent.iter().map(|body| body.replace(r#""status":"paid","#, "")).collect();
     (found, sent)
 }
 
 #[test]
-fn every_story_ends_as_the_contract_says() {
+fn every_history_ends_as_documented() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for story in STORIES {
         let (found, sent) = runtime.block_on(outcome(&[story], &[]));
@@ -174,7 +175,7 @@ fn every_story_ends_as_the_contract_says() {
 }
 
 #[test]
-fn any_order_and_any_repetition_of_whole_stories_ends_the_same() {
+fn any_order_and_any_repetition_of_whole_histories_ends_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let stories: Vec<&Story> = STORIES.iter().collect();
     let expected = runtime.block_on(outcome(&stories, &[]));
