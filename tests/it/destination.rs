@@ -203,7 +203,7 @@ async fn a_mapping_that_fails_fails_the_delivery_and_a_rebuild_fixes_it() {
     );
     let page = look(&app, &cookie, &format!("/deliveries/{}", found.id)).await;
     assert!(
-        page.contains("The mapping of “n” fails") && page.contains("is no whole number"),
+        page.contains("The mapping of “n” fails") && page.contains("is not a whole number"),
         "{page}"
     );
     let mut fields = TICKED.to_vec();
