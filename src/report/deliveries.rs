@@ -10,7 +10,7 @@ use super::{add, money};
 use crate::clock::Timestamp;
 use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, Word as _};
 use crate::money::{Money, Totals};
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Statement, Store, sql};
 
 /// Maximum number of deliveries whose money is summed for a page.
 const MAX_SUMMED: i64 = 10_000;
@@ -157,18 +157,7 @@ pub(crate) async fn deliveries(
     limit: i64,
 ) -> Result<Page<DeliveryRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    // IDs sort by time.
-    let rows = sql(COLUMNS)
-        .then(TABLES)
-        .then("where d.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .and("t.site_id = :site_id", filter.site_id.as_deref())
-        .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
-        .and("d.state = :state", filter.state)
-        .and("c.livemode = :livemode", filter.livemode)
-        .and("d.reason = :reason", filter.reason)
-        .then("order by d.id desc limit :limit")
-        .set("limit", limit + 1)
+    let rows = list(filter, after, limit)
         .fetch_all(store.pool())
         .await
         .context("could not list deliveries")?;
@@ -177,6 +166,22 @@ pub(crate) async fn deliveries(
         number: row.created_at.as_ms(),
         text: row.id.clone(),
     }))
+}
+
+/// The newest deliveries first, one more than `limit`. IDs sort by time.
+pub(super) fn list(filter: &DeliveryFilter, after: Option<&Cursor>, limit: i64) -> Statement {
+    sql(COLUMNS)
+        .then(TABLES)
+        .then("where d.id < :after")
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .and("t.site_id = :site_id", filter.site_id.as_deref())
+        // Not a bare column: by its index, all deliveries of the destination would be read and sorted.
+        .and("coalesce(d.destination_id, '') = :destination_id", filter.destination_id.as_deref())
+        .and("d.state = :state", filter.state)
+        .and("c.livemode = :livemode", filter.livemode)
+        .and("d.reason = :reason", filter.reason)
+        .then("order by d.id desc limit :limit")
+        .set("limit", limit + 1)
 }
 
 /// One delivery with every attempt.

@@ -143,19 +143,7 @@ pub(crate) async fn stripe_events(
     limit: i64,
 ) -> Result<Page<StripeEventRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    // IDs sort by time.
-    let rows = list()
-        .then("where e.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .and(
-            "e.source_id in (select id from sources where site_id = :site_id)",
-            filter.site_id.as_deref(),
-        )
-        .and("e.type = :kind", filter.kind.as_deref())
-        .and("e.livemode = :livemode", filter.livemode)
-        .and("e.state = :state", filter.state)
-        .then("order by e.id desc limit :limit")
-        .set("limit", limit + 1)
+    let rows = newest(filter, after, limit)
         .fetch_all(store.pool())
         .await
         .context("could not list Stripe events")?;
@@ -164,6 +152,23 @@ pub(crate) async fn stripe_events(
         number: row.received_at.as_ms(),
         text: row.id.clone(),
     }))
+}
+
+/// The newest events first, one more than `limit`. IDs sort by time.
+pub(super) fn newest(filter: &EventFilter, after: Option<&Cursor>, limit: i64) -> Statement {
+    list()
+        .then("where e.id < :after")
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        // Not a bare column: by its index, all events of the source would be read and sorted.
+        .and(
+            "coalesce(e.source_id, '') in (select id from sources where site_id = :site_id)",
+            filter.site_id.as_deref(),
+        )
+        .and("e.type = :kind", filter.kind.as_deref())
+        .and("e.livemode = :livemode", filter.livemode)
+        .and("e.state = :state", filter.state)
+        .then("order by e.id desc limit :limit")
+        .set("limit", limit + 1)
 }
 
 /// One Stripe event with its raw body.

@@ -10,6 +10,7 @@ use crate::domain::{
     Word as _,
 };
 use crate::money::Totals;
+use crate::store::Engine;
 
 fn period(from_ms: i64, to_ms: i64) -> Period {
     Period { from: Timestamp::from_ms(from_ms), to: Timestamp::from_ms(to_ms) }
@@ -411,4 +412,37 @@ fn a_period_touches_every_quarter_hour_it_cuts() {
     assert_eq!(period(0, QUARTER_MS), (0, 1));
     assert_eq!(period(1, QUARTER_MS + 1), (0, 2));
     assert_eq!(period(QUARTER_MS, 2 * QUARTER_MS), (1, 2));
+}
+
+/// A list reads its newest rows in the order of an index, whatever filters are used: sorting would
+/// read all rows of a destination or a source.
+#[tokio::test]
+async fn lists_never_sort() {
+    let filled = &filled().await;
+    if filled.store.engine() != Engine::Sqlite {
+        return;
+    }
+    let some = |text: &str| Some(text.to_owned());
+    let of_destination = |state| DeliveryFilter {
+        site_id: some("site_1"),
+        destination_id: some("dst_1"),
+        state,
+        reason: None,
+        livemode: Some(true),
+    };
+    let of_site =
+        |state| EventFilter { site_id: some("site_1"), state, kind: None, livemode: Some(true) };
+    let statements = [
+        ("deliveries", deliveries::list(&DeliveryFilter::default(), None, 50)),
+        ("of a destination", deliveries::list(&of_destination(None), None, 50)),
+        ("failed ones", deliveries::list(&of_destination(Some(DeliveryState::GivenUp)), None, 50)),
+        ("events", stripe_events::newest(&EventFilter::default(), None, 50)),
+        ("of a site", stripe_events::newest(&of_site(None), None, 50)),
+        ("failed events", stripe_events::newest(&of_site(Some(EventState::Failed)), None, 50)),
+    ];
+    for (name, statement) in statements {
+        let rows = statement.explained().fetch_all(filled.store.pool()).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail").unwrap()).collect();
+        assert!(!plan.iter().any(|step| step.contains("ORDER BY")), "{name}: {plan:?}");
+    }
 }

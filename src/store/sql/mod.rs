@@ -105,6 +105,13 @@ impl Statement {
         self
     }
 
+    /// Asks how the database would answer, on SQLite.
+    #[cfg(test)]
+    pub(crate) fn explained(mut self) -> Self {
+        self.text = Text::from("explain query plan ") + self.text;
+        self
+    }
+
     /// Appends a piece.
     pub(crate) fn then(mut self, piece: impl Into<Text>) -> Self {
         self.text = self.text + " " + piece.into();
