@@ -120,5 +120,5 @@ async fn an_empty_database_is_noticed_and_so_is_the_return_of_the_right_one() {
     app.database
         .change("update settings set value = '00' || substr(value, 3) where name = 'click_id_key'")
         .await;
-    app.is_not_ready_because("another one than at the start").await;
+    app.is_not_ready_because("the database was replaced since the start").await;
 }
