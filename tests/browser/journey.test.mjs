@@ -143,7 +143,7 @@ test("a page whose policy stops the report: the payment still matches, by the re
   assert.equal((await sendWebhook(server, SECRET, paidWith(clickId, "cs_live_strict"))).status, 200);
   // After the time for the tag's own request, the server stores the visit from the script request, and the payment
   // matches it.
-  await server.heard(/a payment names a visit whose report never came/);
+  await server.heard(/counting a visit whose report never arrived/);
   const { data } = await askApi(server, TOKEN, "/conversions");
   const conversion = data.find(({ transaction_id }) => transaction_id === "cs_live_strict");
   assert.deepEqual(conversion.match, { state: "matched", by: "click_id", reason: null, click_id: clickId });
