@@ -9,7 +9,7 @@ use super::{Choices, Target, TargetKind};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Store, insert_into, sql};
 
 /// Maximum number of incidents that are shown.
 const SHOWN_INCIDENTS: i64 = 30;
@@ -44,18 +44,17 @@ pub(super) async fn insert_target(
     now: Timestamp,
     target: &Target,
 ) -> Result<()> {
-    sql("insert into alert_targets (id, kind, name, address, secret, enabled, created_at_ms)
-         values (:id, :kind, :name, :address, :secret, :enabled, :created_at_ms)")
-    .set("id", &target.id)
-    .set("kind", target.kind.word())
-    .set("name", &target.name)
-    .set("address", target.address.expose())
-    .set("secret", target.secret.expose())
-    .set("enabled", target.enabled)
-    .set("created_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not add a recipient of alerts")?;
+    insert_into("alert_targets")
+        .set("id", &target.id)
+        .set("kind", target.kind.word())
+        .set("name", &target.name)
+        .set("address", target.address.expose())
+        .set("secret", target.secret.expose())
+        .set("enabled", target.enabled)
+        .set("created_at_ms", now)
+        .execute(tx)
+        .await
+        .context("could not add a recipient of alerts")?;
     Ok(())
 }
 
@@ -103,13 +102,13 @@ pub(super) async fn choices(store: &Store) -> Result<Choices> {
 }
 
 pub(super) async fn set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<()> {
-    sql("insert into alert_settings (name, value) values (:name, :value)
-             on conflict (name) do update set value = excluded.value")
-    .set("name", name)
-    .set("value", value)
-    .execute(tx)
-    .await
-    .context("could not save a setting of alerts")?;
+    insert_into("alert_settings")
+        .set("name", name)
+        .set("value", value)
+        .or_replace("name")
+        .execute(tx)
+        .await
+        .context("could not save a setting of alerts")?;
     Ok(())
 }
 
@@ -163,18 +162,18 @@ pub(super) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
 
 /// Opens an incident; `false` if another process did so first.
 pub(super) async fn raise(tx: &mut AnyConnection, incident: &Incident, what: &str) -> Result<bool> {
-    let inserted = sql("insert into incidents (id, subject, what, headline, raised_at_ms, told_at_ms, newest_at_ms)
-         values (:id, :subject, :what, :headline, :raised_at_ms, :raised_at_ms, :newest_at_ms)
-             on conflict do nothing")
-    .set("id", &incident.id)
-    .set("subject", &incident.subject)
-    .set("what", what)
-    .set("headline", &incident.headline)
-    .set("raised_at_ms", incident.raised_at)
-    .set("newest_at_ms", incident.newest_at)
-    .execute(tx)
-    .await
-    .context("could not open an incident")?;
+    let inserted = insert_into("incidents")
+        .set("id", &incident.id)
+        .set("subject", &incident.subject)
+        .set("what", what)
+        .set("headline", &incident.headline)
+        .set("raised_at_ms", incident.raised_at)
+        .set("told_at_ms", incident.raised_at)
+        .set("newest_at_ms", incident.newest_at)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not open an incident")?;
     Ok(inserted.rows_affected() == 1)
 }
 
@@ -257,18 +256,20 @@ pub(super) async fn enqueue(
     now: Timestamp,
     message: &NewMessage<'_>,
 ) -> Result<()> {
-    sql("insert into alert_messages (id, target_id, incident_id, phase, headline, body, state, attempts, due_at_ms, created_at_ms)
-         values (:id, :target_id, :incident_id, :phase, :headline, :body, 'pending', 0, :due_at_ms, :due_at_ms)")
-    .set("id", message.id)
-    .set("target_id", message.target_id)
-    .set("incident_id", message.incident_id)
-    .set("phase", message.phase)
-    .set("headline", message.headline)
-    .set("body", message.body)
-    .set("due_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not store an alert")?;
+    insert_into("alert_messages")
+        .set("id", message.id)
+        .set("target_id", message.target_id)
+        .set("incident_id", message.incident_id)
+        .set("phase", message.phase)
+        .set("headline", message.headline)
+        .set("body", message.body)
+        .set("state", "pending")
+        .set("attempts", 0)
+        .set("due_at_ms", now)
+        .set("created_at_ms", now)
+        .execute(tx)
+        .await
+        .context("could not store an alert")?;
     Ok(())
 }
 

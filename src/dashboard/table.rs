@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Store, insert_into, sql};
 
 /// A user who may sign in.
 pub(super) struct StoredUser {
@@ -51,16 +51,15 @@ pub(super) async fn add_user(
     password_hash: &str,
 ) -> Result<bool> {
     let mut tx = store.begin().await?;
-    let done = sql("insert into users (id, email, password_hash, created_at_ms)
-         values (:id, :email, :password_hash, :created_at_ms)
-             on conflict do nothing")
-    .set("id", ids::new_record_id("usr_", now))
-    .set("email", email)
-    .set("password_hash", password_hash)
-    .set("created_at_ms", now)
-    .execute(&mut *tx)
-    .await
-    .context("could not add a user")?;
+    let done = insert_into("users")
+        .set("id", ids::new_record_id("usr_", now))
+        .set("email", email)
+        .set("password_hash", password_hash)
+        .set("created_at_ms", now)
+        .or_ignore()
+        .execute(&mut *tx)
+        .await
+        .context("could not add a user")?;
     tx.commit().await?;
     Ok(done.rows_affected() == 1)
 }
@@ -171,15 +170,14 @@ pub(super) async fn start_session(
         .execute(&mut *tx)
         .await
         .context("could not clear expired sessions")?;
-    sql("insert into sessions (token_hash, user_id, created_at_ms, expires_at_ms)
-         values (:token_hash, :user_id, :created_at_ms, :expires_at_ms)")
-    .set("token_hash", token_hash)
-    .set("user_id", user_id)
-    .set("created_at_ms", now)
-    .set("expires_at_ms", expires)
-    .execute(&mut *tx)
-    .await
-    .context("could not start a session")?;
+    insert_into("sessions")
+        .set("token_hash", token_hash)
+        .set("user_id", user_id)
+        .set("created_at_ms", now)
+        .set("expires_at_ms", expires)
+        .execute(&mut *tx)
+        .await
+        .context("could not start a session")?;
     tx.commit().await
 }
 

@@ -11,7 +11,7 @@ use super::{Claim, Visited};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::Destination;
-use crate::store::{Store, sql};
+use crate::store::{Store, insert_into, sql};
 use crate::visit;
 
 /// Visits from `from` to `to` that may be registered and are not yet, oldest first.
@@ -66,17 +66,19 @@ pub(super) async fn enqueue(
     visit: &Visited,
     url: &str,
 ) -> Result<()> {
-    sql("insert into registrations (destination_id, click_id, url, user_agent, state, attempts, due_at_ms, created_at_ms)
-         values (:destination_id, :click_id, :url, :user_agent, 'pending', 0, :due_at_ms, :due_at_ms)
-             on conflict do nothing")
-    .set("destination_id", destination_id)
-    .set("click_id", &visit.click_id)
-    .set("url", url)
-    .set("user_agent", &visit.user_agent)
-    .set("due_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not write a registration")?;
+    insert_into("registrations")
+        .set("destination_id", destination_id)
+        .set("click_id", &visit.click_id)
+        .set("url", url)
+        .set("user_agent", &visit.user_agent)
+        .set("state", "pending")
+        .set("attempts", 0)
+        .set("due_at_ms", now)
+        .set("created_at_ms", now)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not write a registration")?;
     Ok(())
 }
 

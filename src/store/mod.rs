@@ -30,7 +30,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 pub(crate) use backup::{clear_unfinished, copy_sqlite};
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, NewRow, Tally};
 pub(crate) use shadow::Shadow;
-pub(crate) use sql::{FromRow, FromSql, Row, Statement, Text, ToSql, Value, from_row, sql};
+pub(crate) use sql::{
+    FromRow, FromSql, Row, Statement, Text, ToSql, Value, from_row, insert_into, sql,
+};
 pub(crate) use sqlite_file::{Counted, Staged};
 // Modules pass a connection to their tables; only tables run statements.
 use migrations::MIGRATIONS;

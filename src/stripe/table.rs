@@ -9,7 +9,7 @@ use super::event::Envelope;
 use crate::clock::{AHEAD, Timestamp};
 use crate::domain::{EventOrigin, EventState};
 use crate::ids;
-use crate::store::{Store, Text, sql, turn};
+use crate::store::{Store, Text, insert_into, sql, turn};
 
 /// A verified webhook to store.
 pub(super) struct NewEvent<'a> {
@@ -27,28 +27,32 @@ pub(super) struct NewEvent<'a> {
 /// read.
 pub(super) async fn insert(tx: &mut AnyConnection, event: &NewEvent<'_>) -> Result<bool> {
     let envelope = event.envelope;
-    let inserted = sql("insert into stripe_events (id, account, event_id, source_id, type, object_id, livemode, api_version, created_at_ms,
-                                    received_at_ms, signature, secret_position, origin, body, state, attempts, due_at_ms,
-                                    repeats)
-         values (:id, :account, :event_id, :source_id, :type, :object_id, :livemode, :api_version, :created_at_ms, :received_at_ms, :signature, :secret_position, :origin, :body, 'received', 0, :received_at_ms, 0)
-             on conflict (account, event_id) do nothing")
-    .set("id", ids::new_record_id("sev_", event.received_at))
-    .set("account", &envelope.account)
-    .set("event_id", &envelope.event_id)
-    .set("source_id", event.source_id)
-    .set("type", &envelope.kind)
-    .set("object_id", &envelope.object_id)
-    .set("livemode", envelope.livemode)
-    .set("api_version", &envelope.api_version)
-    .set("created_at_ms", envelope.created_at)
-    .set("received_at_ms", event.received_at)
-    .set("signature", event.signature)
-    .set("secret_position", event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)))
-    .set("origin", event.origin)
-    .set("body", event.body)
-    .execute(tx)
-    .await
-    .context("could not store an event")?;
+    let inserted = insert_into("stripe_events")
+        .set("id", ids::new_record_id("sev_", event.received_at))
+        .set("account", &envelope.account)
+        .set("event_id", &envelope.event_id)
+        .set("source_id", event.source_id)
+        .set("type", &envelope.kind)
+        .set("object_id", &envelope.object_id)
+        .set("livemode", envelope.livemode)
+        .set("api_version", &envelope.api_version)
+        .set("created_at_ms", envelope.created_at)
+        .set("received_at_ms", event.received_at)
+        .set("signature", event.signature)
+        .set(
+            "secret_position",
+            event.secret_position.map_or(-1, |position| i64::try_from(position).unwrap_or(0)),
+        )
+        .set("origin", event.origin)
+        .set("body", event.body)
+        .set("state", "received")
+        .set("attempts", 0)
+        .set("due_at_ms", event.received_at)
+        .set("repeats", 0)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not store an event")?;
     Ok(inserted.rows_affected() == 1)
 }
 
@@ -324,16 +328,19 @@ pub(super) async fn add_rejections(
     last: Timestamp,
 ) -> Result<()> {
     let (source_id, day, reason) = key;
-    sql("insert into stripe_rejections (source_id, day, reason, rejected, last_at_ms) values (:source_id, :day, :reason, :rejected, :last_at_ms)
-             on conflict (source_id, day, reason) do update
-            set rejected = stripe_rejections.rejected + excluded.rejected, last_at_ms = excluded.last_at_ms")
-    .set("source_id", source_id)
-    .set("day", *day)
-    .set("reason", *reason)
-    .set("rejected", count)
-    .set("last_at_ms", last)
-    .execute(tx)
-    .await
-    .context("could not count rejected webhooks")?;
+    insert_into("stripe_rejections")
+        .set("source_id", source_id)
+        .set("day", *day)
+        .set("reason", *reason)
+        .set("rejected", count)
+        .set("last_at_ms", last)
+        .then(
+            "on conflict (source_id, day, reason)
+             do update set rejected = stripe_rejections.rejected + excluded.rejected,
+                           last_at_ms = excluded.last_at_ms",
+        )
+        .execute(tx)
+        .await
+        .context("could not count rejected webhooks")?;
     Ok(())
 }

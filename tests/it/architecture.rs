@@ -333,8 +333,8 @@ impl File {
         found
     }
 
-    /// All tables that are written here, with their lines: in SQL, and in the descriptions of the
-    /// group-commit writer.
+    /// All tables that are written here, with their lines: in SQL, by `insert_into`, and in the
+    /// descriptions of the group-commit writer.
     fn written_tables(&self) -> Vec<(usize, String)> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || "_{}:".contains(c);
         let words: Vec<(usize, &str)> = numbered(&self.lines)
@@ -357,8 +357,10 @@ impl File {
             }
         }
         for (number, line) in numbered(&self.lines) {
-            if let Some((_, rest)) = line.split_once("table: \"") {
-                found.push((number, rest.split('"').next().unwrap_or_default().to_owned()));
+            for before in ["table: \"", "insert_into(\""] {
+                if let Some((_, rest)) = line.split_once(before) {
+                    found.push((number, rest.split('"').next().unwrap_or_default().to_owned()));
+                }
             }
         }
         found

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 
 use super::Record;
 use crate::clock::Timestamp;
-use crate::store::sql;
+use crate::store::{insert_into, sql};
 
 /// True if a user marked this payment as the receipt of another payment.
 pub(in crate::conversion) async fn is_duplicate(tx: &mut AnyConnection, id: &str) -> Result<bool> {
@@ -31,15 +31,15 @@ pub(in crate::conversion) async fn save_duplicate(
     made_by: &str,
 ) -> Result<()> {
     let object_id = record.payment.transaction_id().context("a payment has an identity")?;
-    sql("insert into duplicates (account, object_id, made_by, made_at_ms) values (:account, :object_id, :made_by, :made_at_ms)
-             on conflict (account, object_id) do nothing")
-    .set("account", &record.payment.account)
-    .set("object_id", object_id)
-    .set("made_by", made_by)
-    .set("made_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not write a duplicate")?;
+    insert_into("duplicates")
+        .set("account", &record.payment.account)
+        .set("object_id", object_id)
+        .set("made_by", made_by)
+        .set("made_at_ms", now)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not write a duplicate")?;
     Ok(())
 }
 

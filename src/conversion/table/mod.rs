@@ -30,7 +30,7 @@ use crate::clock::Timestamp;
 use crate::domain::{MatchRule, UnmatchedReason, Word as _};
 use crate::ids::ClickId;
 use crate::json;
-use crate::store::{Row, sql};
+use crate::store::{Row, insert_into, sql};
 use crate::visit::Visit;
 
 /// Types of events that state a payment, most reliable first.
@@ -132,15 +132,15 @@ fn read_line(row: &Row) -> Result<Line> {
 }
 
 pub(super) async fn save_payment(tx: &mut AnyConnection, record: &Record) -> Result<()> {
-    sql("insert into payments (id, account, facts, recorded_at_ms) values (:id, :account, :facts, :recorded_at_ms)
-             on conflict (id) do update set facts = excluded.facts, recorded_at_ms = excluded.recorded_at_ms")
-    .set("id", &record.id)
-    .set("account", &record.payment.account)
-    .set("facts", serde_json::to_string(&record.payment).context("a payment serialises")?)
-    .set("recorded_at_ms", record.recorded_at)
-    .execute(tx)
-    .await
-    .context("could not write a payment")?;
+    insert_into("payments")
+        .set("id", &record.id)
+        .set("account", &record.payment.account)
+        .set("facts", serde_json::to_string(&record.payment).context("a payment serialises")?)
+        .set("recorded_at_ms", record.recorded_at)
+        .or_replace("id")
+        .execute(tx)
+        .await
+        .context("could not write a payment")?;
     Ok(())
 }
 
@@ -154,52 +154,37 @@ pub(super) async fn save_line(
         Match::Matched { by, click_id } => (Some(by), None, Some(click_id)),
         Match::Unmatched(reason) => (None, Some(reason), None),
     };
-    sql("insert into conversions (id, account, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms,
-                                  amount_minor, currency, refunded_minor, disputed_minor, lost_minor, transaction_id,
-                                  client_reference_id, email, description, match_state, match_by, match_reason, click_id,
-                                  owed_from_ms, recorded_at_ms, updated_at_ms, receipt_customer)
-         values (:id, :account, :site_id, :source_id, :livemode, :kind, :status, :occurred_at_ms, :paid_at_ms, :amount_minor, :currency, :refunded_minor, :disputed_minor, :lost_minor, :transaction_id, :client_reference_id, :email, :description, :match_state, :match_by, :match_reason, :click_id, :owed_from_ms,
-                 :recorded_at_ms, :updated_at_ms, :receipt_customer)
-             on conflict (id) do update
-            set site_id = excluded.site_id, source_id = excluded.source_id, livemode = excluded.livemode,
-                kind = excluded.kind, status = excluded.status, occurred_at_ms = excluded.occurred_at_ms,
-                paid_at_ms = excluded.paid_at_ms, amount_minor = excluded.amount_minor, currency = excluded.currency,
-                refunded_minor = excluded.refunded_minor, disputed_minor = excluded.disputed_minor,
-                lost_minor = excluded.lost_minor, transaction_id = excluded.transaction_id,
-                client_reference_id = excluded.client_reference_id, email = excluded.email,
-                description = excluded.description, match_state = excluded.match_state, match_by = excluded.match_by,
-                match_reason = excluded.match_reason, click_id = excluded.click_id,
-                owed_from_ms = excluded.owed_from_ms, recorded_at_ms = excluded.recorded_at_ms,
-                updated_at_ms = excluded.updated_at_ms, receipt_customer = excluded.receipt_customer")
-    .set("id", &record.id)
-    .set("account", &record.payment.account)
-    .set("site_id", &line.site_id)
-    .set("source_id", &line.source_id)
-    .set("livemode", line.livemode)
-    .set("kind", &line.kind)
-    .set("status", line.status)
-    .set("occurred_at_ms", line.occurred_at)
-    .set("paid_at_ms", line.paid_at)
-    .set("amount_minor", line.amount_minor)
-    .set("currency", &line.currency)
-    .set("refunded_minor", line.refunded_minor)
-    .set("disputed_minor", line.disputed_minor)
-    .set("lost_minor", line.lost_minor)
-    .set("transaction_id", &line.transaction_id)
-    .set("client_reference_id", &line.client_reference_id)
-    .set("email", &line.email)
-    .set("description", &line.description)
-    .set("match_state", line.result.state())
-    .set("match_by", rule)
-    .set("match_reason", reason)
-    .set("click_id", click_id)
-    .set("owed_from_ms", line.enqueue_after)
-    .set("recorded_at_ms", line.recorded_at)
-    .set("updated_at_ms", now)
-    .set("receipt_customer", &line.receipt_customer)
-    .execute(tx)
-    .await
-    .context("could not write a conversion")?;
+    insert_into("conversions")
+        .set("id", &record.id)
+        .set("account", &record.payment.account)
+        .set("site_id", &line.site_id)
+        .set("source_id", &line.source_id)
+        .set("livemode", line.livemode)
+        .set("kind", &line.kind)
+        .set("status", line.status)
+        .set("occurred_at_ms", line.occurred_at)
+        .set("paid_at_ms", line.paid_at)
+        .set("amount_minor", line.amount_minor)
+        .set("currency", &line.currency)
+        .set("refunded_minor", line.refunded_minor)
+        .set("disputed_minor", line.disputed_minor)
+        .set("lost_minor", line.lost_minor)
+        .set("transaction_id", &line.transaction_id)
+        .set("client_reference_id", &line.client_reference_id)
+        .set("email", &line.email)
+        .set("description", &line.description)
+        .set("match_state", line.result.state())
+        .set("match_by", rule)
+        .set("match_reason", reason)
+        .set("click_id", click_id)
+        .set("owed_from_ms", line.enqueue_after)
+        .set("recorded_at_ms", line.recorded_at)
+        .set("updated_at_ms", now)
+        .set("receipt_customer", &line.receipt_customer)
+        .or_replace("id")
+        .execute(tx)
+        .await
+        .context("could not write a conversion")?;
     Ok(())
 }
 
@@ -277,23 +262,21 @@ pub(super) async fn save_touches(
     way: &[Visit],
 ) -> Result<()> {
     for (position, visit) in (0_i64..).zip(way) {
-        sql("insert into touches (conversion_id, position, is_last, click_id, at_ms, channel, source, medium, campaign,
-                                  landing_path, device)
-             values (:conversion_id, :position, :is_last, :click_id, :at_ms, :channel, :source, :medium, :campaign, :landing_path, :device)")
-        .set("conversion_id", conversion_id)
-        .set("position", position)
-        .set("is_last", way.last().is_some_and(|last| last.click_id == visit.click_id))
-        .set("click_id", visit.click_id.as_str())
-        .set("at_ms", visit.at)
-        .set("channel", &visit.channel)
-        .set("source", &visit.source)
-        .set("medium", &visit.medium)
-        .set("campaign", &visit.campaign)
-        .set("landing_path", &visit.landing_path)
-        .set("device", &visit.device)
-        .execute(&mut *tx)
-        .await
-        .context("could not write a touchpoint")?;
+        insert_into("touches")
+            .set("conversion_id", conversion_id)
+            .set("position", position)
+            .set("is_last", way.last().is_some_and(|last| last.click_id == visit.click_id))
+            .set("click_id", visit.click_id.as_str())
+            .set("at_ms", visit.at)
+            .set("channel", &visit.channel)
+            .set("source", &visit.source)
+            .set("medium", &visit.medium)
+            .set("campaign", &visit.campaign)
+            .set("landing_path", &visit.landing_path)
+            .set("device", &visit.device)
+            .execute(&mut *tx)
+            .await
+            .context("could not write a touchpoint")?;
     }
     Ok(())
 }
@@ -307,29 +290,23 @@ pub(super) async fn save_abandoned(
     last: Option<&Visit>,
 ) -> Result<()> {
     let amounts = record.payment.amounts();
-    sql("insert into abandoned (payment_id, site_id, livemode, expired_at_ms, amount_minor, currency, click_id, channel,
-                                source, medium, campaign, landing_path)
-         values (:payment_id, :site_id, :livemode, :expired_at_ms, :amount_minor, :currency, :click_id, :channel, :source, :medium, :campaign, :landing_path)
-             on conflict (payment_id) do update
-            set site_id = excluded.site_id, livemode = excluded.livemode, expired_at_ms = excluded.expired_at_ms,
-                amount_minor = excluded.amount_minor, currency = excluded.currency, click_id = excluded.click_id,
-                channel = excluded.channel, source = excluded.source, medium = excluded.medium,
-                campaign = excluded.campaign, landing_path = excluded.landing_path")
-    .set("payment_id", &record.id)
-    .set("site_id", site_id)
-    .set("livemode", record.payment.livemode)
-    .set("expired_at_ms", expired_at)
-    .set("amount_minor", amounts.map(|amounts| amounts.total))
-    .set("currency", amounts.map(|amounts| amounts.currency.code().to_owned()))
-    .set("click_id", last.map(|visit| visit.click_id.as_str()))
-    .set("channel", last.map(|visit| visit.channel.as_str()))
-    .set("source", last.and_then(|visit| visit.source.as_deref()))
-    .set("medium", last.and_then(|visit| visit.medium.as_deref()))
-    .set("campaign", last.and_then(|visit| visit.campaign.as_deref()))
-    .set("landing_path", last.and_then(|visit| visit.landing_path.as_deref()))
-    .execute(tx)
-    .await
-    .context("could not write an abandoned checkout")?;
+    insert_into("abandoned")
+        .set("payment_id", &record.id)
+        .set("site_id", site_id)
+        .set("livemode", record.payment.livemode)
+        .set("expired_at_ms", expired_at)
+        .set("amount_minor", amounts.map(|amounts| amounts.total))
+        .set("currency", amounts.map(|amounts| amounts.currency.code().to_owned()))
+        .set("click_id", last.map(|visit| visit.click_id.as_str()))
+        .set("channel", last.map(|visit| visit.channel.as_str()))
+        .set("source", last.and_then(|visit| visit.source.as_deref()))
+        .set("medium", last.and_then(|visit| visit.medium.as_deref()))
+        .set("campaign", last.and_then(|visit| visit.campaign.as_deref()))
+        .set("landing_path", last.and_then(|visit| visit.landing_path.as_deref()))
+        .or_replace("payment_id")
+        .execute(tx)
+        .await
+        .context("could not write an abandoned checkout")?;
     Ok(())
 }
 
@@ -359,14 +336,14 @@ pub(super) async fn contract(
 }
 
 pub(super) async fn save_contract(tx: &mut AnyConnection, contract: &Contract) -> Result<()> {
-    sql("insert into subscriptions (account, subscription_id, facts) values (:account, :subscription_id, :facts)
-             on conflict (account, subscription_id) do update set facts = excluded.facts")
-    .set("account", &contract.account)
-    .set("subscription_id", &contract.subscription)
-    .set("facts", serde_json::to_string(contract).context("a subscription serialises")?)
-    .execute(tx)
-    .await
-    .context("could not write a subscription")?;
+    insert_into("subscriptions")
+        .set("account", &contract.account)
+        .set("subscription_id", &contract.subscription)
+        .set("facts", serde_json::to_string(contract).context("a subscription serialises")?)
+        .or_replace("account, subscription_id")
+        .execute(tx)
+        .await
+        .context("could not write a subscription")?;
     Ok(())
 }
 
@@ -393,17 +370,16 @@ pub(super) async fn save_manual_match(
     made_by: &str,
 ) -> Result<()> {
     let object_id = record.payment.transaction_id().context("a payment has an identity")?;
-    sql("insert into manual_matches (account, object_id, click_id, made_by, made_at_ms) values (:account, :object_id, :click_id, :made_by, :made_at_ms)
-             on conflict (account, object_id) do update
-            set click_id = excluded.click_id, made_by = excluded.made_by, made_at_ms = excluded.made_at_ms")
-    .set("account", &record.payment.account)
-    .set("object_id", object_id)
-    .set("click_id", click_id.as_str())
-    .set("made_by", made_by)
-    .set("made_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not write a match made by hand")?;
+    insert_into("manual_matches")
+        .set("account", &record.payment.account)
+        .set("object_id", object_id)
+        .set("click_id", click_id.as_str())
+        .set("made_by", made_by)
+        .set("made_at_ms", now)
+        .or_replace("account, object_id")
+        .execute(tx)
+        .await
+        .context("could not write a match made by hand")?;
     Ok(())
 }
 

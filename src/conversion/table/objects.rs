@@ -10,7 +10,7 @@ use sqlx::AnyConnection;
 use crate::clock::Timestamp;
 use crate::conversion::Record;
 use crate::ids::ClickId;
-use crate::store::{Store, ToSql as _, sql};
+use crate::store::{Store, ToSql as _, insert_into, sql};
 
 /// IDs per statement.
 const IDS_AT_A_TIME: usize = 8;
@@ -267,12 +267,13 @@ pub(in crate::conversion) async fn settle_later(
     ids: &BTreeSet<String>,
 ) -> Result<()> {
     for id in ids {
-        sql("insert into waits (awaited, conversion_id) values (:awaited, :conversion_id) on conflict do nothing")
-        .set("awaited", AGAIN)
-        .set("conversion_id", id)
-        .execute(&mut *tx)
-        .await
-        .context("could not note which payments to match again")?;
+        insert_into("waits")
+            .set("awaited", AGAIN)
+            .set("conversion_id", id)
+            .or_ignore()
+            .execute(&mut *tx)
+            .await
+            .context("could not note which payments to match again")?;
     }
     Ok(())
 }
@@ -371,12 +372,13 @@ pub(in crate::conversion) async fn save_waits(
         .execute(&mut *tx)
         .await?;
     for awaited in awaited {
-        sql("insert into waits (awaited, conversion_id) values (:awaited, :conversion_id) on conflict do nothing")
-        .set("awaited", awaited)
-        .set("conversion_id", id)
-        .execute(&mut *tx)
-        .await
-        .context("could not note what a payment waits for")?;
+        insert_into("waits")
+            .set("awaited", awaited)
+            .set("conversion_id", id)
+            .or_ignore()
+            .execute(&mut *tx)
+            .await
+            .context("could not note what a payment waits for")?;
     }
     Ok(())
 }

@@ -9,20 +9,25 @@ use sqlx::AnyConnection;
 use crate::clock::{AHEAD, Timestamp};
 use crate::delivery::breaker::{Breaker, LONGEST_PROBE};
 use crate::delivery::schedule::asked_pause;
-use crate::store::{Row, sql};
+use crate::store::{Row, insert_into, sql};
 
 /// Reads and locks the circuit breaker of a destination. Replicas that claim or record outcomes for
 /// it wait for each other here.
 pub(crate) async fn take_turn(tx: &mut AnyConnection, destination_id: &str) -> Result<Breaker> {
-    let row = sql("insert into breakers (destination_id, failures, wrong_answers, probes)
-         values (:destination_id, 0, 0, 0)
-             on conflict (destination_id) do update set failures = breakers.failures
-         returning failures, wrong_answers, held_at_ms, probes, probe_at_ms, slots, paused_until_ms,
-                   last_error")
-    .set("destination_id", destination_id)
-    .fetch_one(tx)
-    .await
-    .context("could not lock a destination's breaker")?;
+    let row = insert_into("breakers")
+        .set("destination_id", destination_id)
+        .set("failures", 0)
+        .set("wrong_answers", 0)
+        .set("probes", 0)
+        .then(
+            "on conflict (destination_id)
+             do update set failures = breakers.failures
+             returning failures, wrong_answers, held_at_ms, probes, probe_at_ms, slots,
+                       paused_until_ms, last_error",
+        )
+        .fetch_one(tx)
+        .await
+        .context("could not lock a destination's breaker")?;
     read(&row)
 }
 

@@ -13,7 +13,7 @@ use crate::destination::{Content, Draft, Made, Message};
 use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
 use crate::ids;
 use crate::settings::Destination;
-use crate::store::{Store, sql};
+use crate::store::{Store, insert_into, sql};
 
 pub(super) async fn find(
     tx: &mut AnyConnection,
@@ -60,30 +60,29 @@ pub(super) async fn insert(
     };
     let draft = draft.as_ref().ok();
     let (made, facts) = content(draft);
-    sql("insert into deliveries (id, destination_id, conversion_id, event_key, event_name, transaction_id, state, reason,
-                                 request, content_type, revision, attempts, schedule_from, due_at_ms, created_at_ms,
-                                 settled_at_ms, facts, expires_at_ms)
-         values (:id, :destination_id, :conversion_id, :event_key, :event_name, :transaction_id, :state, :reason, :request, :content_type, :revision, 0, 0, :due_at_ms, :created_at_ms, :settled_at_ms, :facts, :expires_at_ms)
-             on conflict (destination_id, conversion_id, event_key) do nothing")
-    .set("id", ids::new_record_id("dlv_", now))
-    .set("destination_id", &new.destination.id)
-    .set("conversion_id", new.conversion_id)
-    .set("event_key", event_key)
-    .set("event_name", draft.map_or("", |draft| &draft.event_name))
-    .set("transaction_id", &new.outgoing.transaction_id)
-    .set("state", state)
-    .set("reason", reason)
-    .set("request", made.map_or("", |made| &made.body))
-    .set("content_type", made.map_or("", |made| made.content_type))
-    .set("revision", new.destination.revision)
-    .set("due_at_ms", due)
-    .set("created_at_ms", now)
-    .set("settled_at_ms", (state == DeliveryState::Skipped).then_some(now.as_ms()))
-    .set("facts", facts)
-    .set("expires_at_ms", new.expires_at())
-    .execute(tx)
-    .await
-    .context("could not queue a message")?;
+    insert_into("deliveries")
+        .set("id", ids::new_record_id("dlv_", now))
+        .set("destination_id", &new.destination.id)
+        .set("conversion_id", new.conversion_id)
+        .set("event_key", event_key)
+        .set("event_name", draft.map_or("", |draft| &draft.event_name))
+        .set("transaction_id", &new.outgoing.transaction_id)
+        .set("state", state)
+        .set("reason", reason)
+        .set("request", made.map_or("", |made| &made.body))
+        .set("content_type", made.map_or("", |made| made.content_type))
+        .set("revision", new.destination.revision)
+        .set("attempts", 0)
+        .set("schedule_from", 0)
+        .set("due_at_ms", due)
+        .set("created_at_ms", now)
+        .set("settled_at_ms", (state == DeliveryState::Skipped).then_some(now.as_ms()))
+        .set("facts", facts)
+        .set("expires_at_ms", new.expires_at())
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not queue a message")?;
     Ok(())
 }
 

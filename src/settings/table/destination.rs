@@ -10,7 +10,7 @@ use crate::ids;
 use crate::settings::{
     Destination, DestinationKind, DestinationOptions, NewDestination, Revision, SigningSecret,
 };
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Store, insert_into, sql};
 
 pub(super) fn read(row: &Row) -> Result<Destination> {
     let (options, url): (String, String) = (row.get("options")?, row.get("url")?);
@@ -165,22 +165,24 @@ pub(in crate::settings) async fn insert_destination(
     key: &str,
     new: &NewDestination<'_>,
 ) -> Result<bool> {
-    let inserted = sql("insert into destinations (id, key, site_id, kind, name, url, enabled, accepts_test, options, revision,
-                                   from_environment, created_at_ms, secrets)
-         values (:id, :key, :site_id, :kind, :name, :url, 1, 0, :options, 1, 0, :created_at_ms, :secrets)
-             on conflict (key) do nothing")
-    .set("id", id)
-    .set("key", key)
-    .set("site_id", new.site_id)
-    .set("kind", new.kind.word())
-    .set("name", new.name)
-    .set("url", new.url.expose())
-    .set("options", serde_json::to_string(new.options).context("options serialise")?)
-    .set("created_at_ms", now)
-    .set("secrets", new.secret.map_or("", Secret::expose))
-    .execute(tx)
-    .await
-    .context("could not add a destination")?;
+    let inserted = insert_into("destinations")
+        .set("id", id)
+        .set("key", key)
+        .set("site_id", new.site_id)
+        .set("kind", new.kind.word())
+        .set("name", new.name)
+        .set("url", new.url.expose())
+        .set("enabled", 1)
+        .set("accepts_test", 0)
+        .set("options", serde_json::to_string(new.options).context("options serialise")?)
+        .set("revision", 1)
+        .set("from_environment", 0)
+        .set("created_at_ms", now)
+        .set("secrets", new.secret.map_or("", Secret::expose))
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not add a destination")?;
     Ok(inserted.rows_affected() == 1)
 }
 
@@ -226,17 +228,16 @@ pub(in crate::settings) async fn insert_revision(
     options: &DestinationOptions,
     by: &str,
 ) -> Result<()> {
-    sql("insert into destination_revisions (destination_id, revision, options, saved_at_ms, saved_by)
-         values (:destination_id, :revision, :options, :saved_at_ms, :saved_by)
-             on conflict (destination_id, revision) do nothing")
-    .set("destination_id", destination_id)
-    .set("revision", revision)
-    .set("options", serde_json::to_string(options).context("options serialise")?)
-    .set("saved_at_ms", now)
-    .set("saved_by", by)
-    .execute(tx)
-    .await
-    .context("could not store a revision")?;
+    insert_into("destination_revisions")
+        .set("destination_id", destination_id)
+        .set("revision", revision)
+        .set("options", serde_json::to_string(options).context("options serialise")?)
+        .set("saved_at_ms", now)
+        .set("saved_by", by)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not store a revision")?;
     Ok(())
 }
 

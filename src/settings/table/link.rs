@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::settings::{Link, LinkDraft};
-use crate::store::{Row, sql};
+use crate::store::{Row, insert_into, sql};
 
 pub(super) fn read(row: &Row) -> Result<Link> {
     Ok(Link {
@@ -25,17 +25,17 @@ pub(in crate::settings) async fn insert_link(
     now: Timestamp,
     draft: &LinkDraft,
 ) -> Result<bool> {
-    let done = sql("insert into links (id, alias, site_id, name, target, is_paused, created_at_ms)
-         values (:id, :alias, :site_id, :name, :target, 0, :created_at_ms)
-             on conflict do nothing")
-    .set("id", ids::new_record_id("lnk_", now))
-    .set("alias", &draft.alias)
-    .set("site_id", &draft.site_id)
-    .set("name", &draft.name)
-    .set("target", &draft.target)
-    .set("created_at_ms", now)
-    .execute(tx)
-    .await?;
+    let done = insert_into("links")
+        .set("id", ids::new_record_id("lnk_", now))
+        .set("alias", &draft.alias)
+        .set("site_id", &draft.site_id)
+        .set("name", &draft.name)
+        .set("target", &draft.target)
+        .set("is_paused", 0)
+        .set("created_at_ms", now)
+        .or_ignore()
+        .execute(tx)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
 use super::Snapshot;
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Store, insert_into, sql};
 
 pub(super) use destination::{
     delete_destination, deleted, insert_destination, insert_revision, is_deleted,
@@ -88,9 +88,10 @@ pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<boo
 }
 
 pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {
-    sql("insert into settings (name, value) values (:name, :value) on conflict (name) do nothing")
+    insert_into("settings")
         .set("name", name)
         .set("value", value)
+        .or_ignore()
         .execute(&mut *tx)
         .await?;
     let row = sql("select value from settings where name = :name")
@@ -117,14 +118,17 @@ pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool>
         return Ok(false); // This is called often, so check without a transaction first.
     }
     let mut tx = store.begin().await?;
-    let raised = sql("insert into settings (name, value) values (:name, :value)
-             on conflict (name) do update set value = excluded.value
-          where cast(settings.value as bigint) < cast(excluded.value as bigint)")
-    .set("name", name)
-    .set("value", value.to_string())
-    .execute(&mut *tx)
-    .await
-    .context("could not claim a daily task")?;
+    let raised = insert_into("settings")
+        .set("name", name)
+        .set("value", value.to_string())
+        .then(
+            "on conflict (name)
+             do update set value = excluded.value
+             where cast(settings.value as bigint) < cast(excluded.value as bigint)",
+        )
+        .execute(&mut *tx)
+        .await
+        .context("could not claim a daily task")?;
     tx.commit().await?;
     Ok(raised.rows_affected() == 1)
 }

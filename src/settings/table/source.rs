@@ -11,7 +11,7 @@ use crate::config::Secret;
 use crate::ids;
 use crate::money::Currency;
 use crate::settings::{OldToken, Postback, Source, SourceKind, SourceMode};
-use crate::store::{Row, sql};
+use crate::store::{Row, insert_into, sql};
 
 pub(super) fn read(row: &Row) -> Result<Source> {
     let kind: String = row.get("kind")?;
@@ -47,16 +47,18 @@ pub(in crate::settings) async fn ensure_source(
     key: &str,
     kind: SourceKind,
 ) -> Result<()> {
-    sql("insert into sources (id, key, site_id, kind, secrets, metadata_key, from_environment, created_at_ms)
-         values (:id, :key, :site_id, :kind, '', 'click_id', 0, :created_at_ms)
-             on conflict do nothing")
-    .set("id", ids::new_record_id("src_", now))
-    .set("key", key)
-    .set("site_id", site_id)
-    .set("kind", kind.word())
-    .set("created_at_ms", now)
-    .execute(tx)
-    .await?;
+    insert_into("sources")
+        .set("id", ids::new_record_id("src_", now))
+        .set("key", key)
+        .set("site_id", site_id)
+        .set("kind", kind.word())
+        .set("secrets", "")
+        .set("metadata_key", "click_id")
+        .set("from_environment", 0)
+        .set("created_at_ms", now)
+        .or_ignore()
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -159,17 +161,20 @@ pub(in crate::settings) async fn insert_custom_source(
     key: &str,
     token: &str,
 ) -> Result<bool> {
-    let inserted = sql("insert into sources (id, key, site_id, kind, secrets, metadata_key, token, from_environment, created_at_ms)
-         values (:id, :key, :site_id, 'custom', '', 'click_id', :token, 0, :created_at_ms)
-             on conflict do nothing")
-    .set("id", ids::new_record_id("src_", now))
-    .set("key", key)
-    .set("site_id", site_id)
-    .set("token", token)
-    .set("created_at_ms", now)
-    .execute(tx)
-    .await
-    .context("could not add a postback source")?;
+    let inserted = insert_into("sources")
+        .set("id", ids::new_record_id("src_", now))
+        .set("key", key)
+        .set("site_id", site_id)
+        .set("kind", "custom")
+        .set("secrets", "")
+        .set("metadata_key", "click_id")
+        .set("token", token)
+        .set("from_environment", 0)
+        .set("created_at_ms", now)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not add a postback source")?;
     Ok(inserted.rows_affected() == 1)
 }
 

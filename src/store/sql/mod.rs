@@ -3,6 +3,7 @@
 //! Guarantees that a text consists of constant pieces, so that a value never becomes part of it,
 //! and that a name without a value is an error.
 
+mod insert;
 mod row;
 mod value;
 
@@ -14,6 +15,7 @@ use sqlx::any::{AnyArguments, AnyQueryResult};
 use sqlx::error::BoxDynError;
 use sqlx::{Any, Arguments as _, AssertSqlSafe, Error, Executor, Result};
 
+pub(crate) use insert::insert_into;
 pub(crate) use row::{FromRow, Row, from_row};
 pub(crate) use value::{FromSql, ToSql, Value};
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
 use super::{Place, Stretch};
-use crate::store::{Store, sql};
+use crate::store::{Store, insert_into, sql};
 
 /// Where an earlier run stopped.
 pub(super) async fn unfinished(store: &Store, place: &Place<'_>) -> Result<Option<Stretch>> {
@@ -42,20 +42,16 @@ pub(super) async fn note(
         .await?;
         return Ok(());
     };
-    sql(
-        "insert into stripe_backfills (source_id, account, list, from_ms, until_ms, cursor)
-         values (:source_id, :account, :list, :from_ms, :until_ms, :cursor)
-             on conflict (source_id, account, list) do update
-            set from_ms = excluded.from_ms, until_ms = excluded.until_ms, cursor = excluded.cursor",
-    )
-    .set("source_id", &place.source.id)
-    .set("account", place.account)
-    .set("list", place.list.word())
-    .set("from_ms", stretch.from)
-    .set("until_ms", stretch.until)
-    .set("cursor", cursor)
-    .execute(tx)
-    .await
-    .context("could not record how far the backfill is")?;
+    insert_into("stripe_backfills")
+        .set("source_id", &place.source.id)
+        .set("account", place.account)
+        .set("list", place.list.word())
+        .set("from_ms", stretch.from)
+        .set("until_ms", stretch.until)
+        .set("cursor", cursor)
+        .or_replace("source_id, account, list")
+        .execute(tx)
+        .await
+        .context("could not record how far the backfill is")?;
     Ok(())
 }

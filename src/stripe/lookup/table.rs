@@ -8,7 +8,7 @@ use sqlx::AnyConnection;
 
 use super::{Lookup, Subject, Waiting};
 use crate::clock::Timestamp;
-use crate::store::{Store, sql};
+use crate::store::{Store, insert_into, sql};
 
 pub(super) async fn note(
     tx: &mut AnyConnection,
@@ -17,19 +17,25 @@ pub(super) async fn note(
     object_id: &str,
     due: Timestamp,
 ) -> Result<()> {
-    sql("insert into stripe_lookups (account, subject, object_id, source_id, event_id, due_at_ms, tries, said)
-         values (:account, :subject, :object_id, :source_id, :event_id, :due_at_ms, 0, :said)
-             on conflict do nothing")
-    .set("account", &event.account)
-    .set("object_id", object_id)
-    .set("source_id", &event.source_id)
-    .set("event_id", &event.id)
-    .set("due_at_ms", due)
-    .set("subject", subject.word())
-    .set("said", format!("It came without {}. Stripe is asked for it if there is an API key.", subject.plain()))
-    .execute(tx)
-    .await
-    .context("could not record what to ask Stripe for")?;
+    insert_into("stripe_lookups")
+        .set("account", &event.account)
+        .set("subject", subject.word())
+        .set("object_id", object_id)
+        .set("source_id", &event.source_id)
+        .set("event_id", &event.id)
+        .set("due_at_ms", due)
+        .set("tries", 0)
+        .set(
+            "said",
+            format!(
+                "It came without {}. Stripe is asked for it if there is an API key.",
+                subject.plain()
+            ),
+        )
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not record what to ask Stripe for")?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::{Adjustment, Arrived, Candidate, Comparison, Here, Part};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::{Currency, Money};
-use crate::store::{Row, Store, sql};
+use crate::store::{Row, Store, insert_into, sql};
 
 /// Clocks differ; an event may seem to have been received before its object was made.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
@@ -215,13 +215,13 @@ pub(super) async fn claim(
         return Ok(false); // Asked often, so it must not cost a transaction.
     }
     let mut tx = store.begin().await?;
-    sql("insert into stripe_reconciliations (source_id, account, due_at_ms) values (:source_id, :account, :due_at_ms)
-             on conflict (source_id, account) do nothing")
-    .set("source_id", source_id)
-    .set("account", account)
-    .set("due_at_ms", now)
-    .execute(&mut *tx)
-    .await?;
+    insert_into("stripe_reconciliations")
+        .set("source_id", source_id)
+        .set("account", account)
+        .set("due_at_ms", now)
+        .or_ignore()
+        .execute(&mut *tx)
+        .await?;
     let claimed = sql("update stripe_reconciliations
             set claimed_until_ms = :claimed_until_ms
           where source_id = :source_id and account = :account and due_at_ms <= :now and coalesce(claimed_until_ms, 0) <= :now")
@@ -247,20 +247,24 @@ pub(super) async fn keep(
 ) -> Result<()> {
     let (result, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
     let mut tx = store.begin().await?;
-    sql("insert into stripe_reconciliations (source_id, account, due_at_ms, checked_at_ms, result, error)
-         values (:source_id, :account, :due_at_ms, :checked_at_ms, :result, :error)
-             on conflict (source_id, account) do update
-            set due_at_ms = excluded.due_at_ms, claimed_until_ms = null,
-                checked_at_ms = coalesce(excluded.checked_at_ms, stripe_reconciliations.checked_at_ms),
-                result = coalesce(excluded.result, stripe_reconciliations.result), error = excluded.error")
-    .set("source_id", source_id)
-    .set("account", account)
-    .set("due_at_ms", due)
-    .set("checked_at_ms", result.is_some().then_some(now.as_ms()))
-    .set("result", result)
-    .set("error", error)
-    .execute(&mut *tx)
-    .await
-    .context("could not keep the reconciliation")?;
+    insert_into("stripe_reconciliations")
+        .set("source_id", source_id)
+        .set("account", account)
+        .set("due_at_ms", due)
+        .set("checked_at_ms", result.is_some().then_some(now.as_ms()))
+        .set("result", result)
+        .set("error", error)
+        .then(
+            "on conflict (source_id, account)
+             do update set due_at_ms = excluded.due_at_ms,
+                           claimed_until_ms = null,
+                           checked_at_ms = coalesce(excluded.checked_at_ms,
+                                                    stripe_reconciliations.checked_at_ms),
+                           result = coalesce(excluded.result, stripe_reconciliations.result),
+                           error = excluded.error",
+        )
+        .execute(&mut *tx)
+        .await
+        .context("could not keep the reconciliation")?;
     tx.commit().await
 }

@@ -10,7 +10,7 @@ use super::click_id;
 use crate::clock::{AHEAD, Timestamp};
 use crate::ids;
 use crate::settings::Site;
-use crate::store::{Row, Store, Text, sql, turn};
+use crate::store::{Row, Store, Text, insert_into, sql, turn};
 use crate::visit::body::{Event, Sent};
 use crate::visit::{PageEvent, WaitingEvent};
 
@@ -21,20 +21,19 @@ pub(in crate::visit) async fn insert_event(
     sent: &Sent<'_>,
     event: &Event<'_>,
 ) -> Result<bool> {
-    let inserted = sql("insert into page_events (id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties)
-         values (:id, :site_id, :click_id, :sent_at_ms, :name, :received_at_ms, :url, :properties)
-             on conflict do nothing")
-    .set("id", ids::new_record_id("pev_", now))
-    .set("site_id", &site.id)
-    .set("click_id", sent.click_id.as_str())
-    .set("sent_at_ms", sent.sent_at_ms)
-    .set("name", &*event.name)
-    .set("received_at_ms", now)
-    .set("url", &event.url)
-    .set("properties", serde_json::to_string(&event.properties)?)
-    .execute(tx)
-    .await
-    .context("could not store a page event")?;
+    let inserted = insert_into("page_events")
+        .set("id", ids::new_record_id("pev_", now))
+        .set("site_id", &site.id)
+        .set("click_id", sent.click_id.as_str())
+        .set("sent_at_ms", sent.sent_at_ms)
+        .set("name", &*event.name)
+        .set("received_at_ms", now)
+        .set("url", &event.url)
+        .set("properties", serde_json::to_string(&event.properties)?)
+        .or_ignore()
+        .execute(tx)
+        .await
+        .context("could not store a page event")?;
     Ok(inserted.rows_affected() == 1)
 }
 
