@@ -74,6 +74,13 @@ macro_rules! is_text {
                 <Self as $crate::domain::Word>::parse(&stored)
                     .ok_or_else(|| format!("unknown word {stored:?}").into())
             }
+
+            /// A word that a newer version wrote, as during a rolling update, is no word here.
+            fn from_nullable(
+                stored: Option<String>,
+            ) -> Result<Option<Self>, $crate::store::BoxDynError> {
+                Ok(stored.as_deref().and_then(<Self as $crate::domain::Word>::parse))
+            }
         }
 
         impl std::fmt::Display for $type {
@@ -134,6 +141,15 @@ mod tests {
             assert_eq!(W::parse(value.as_str()), Some(*value));
         }
         assert_eq!(W::parse("no such word"), None);
+    }
+
+    #[test]
+    fn a_word_of_a_newer_version_is_read_as_none_where_the_column_may_be_null() {
+        use crate::store::FromSql as _;
+        let read = |word: &str| Option::<SkipReason>::from_sql(Some(word.to_owned())).unwrap();
+        assert_eq!(read("too_old"), Some(SkipReason::TooOld));
+        assert_eq!(read("a reason of tomorrow"), None);
+        assert!(SkipReason::from_sql("a reason of tomorrow".to_owned()).is_err());
     }
 
     #[test]

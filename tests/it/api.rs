@@ -325,6 +325,31 @@ async fn a_given_up_delivery_is_sent_again_on_request() {
     problem(&reply, 404);
 }
 
+/// As during a rolling update: a newer version has written reasons that this one does not know.
+#[tokio::test]
+async fn reasons_of_a_newer_version_break_neither_lists_nor_processing() {
+    let app = TestApp::start().await;
+    app.anytrack.answers([400]);
+    let click_id = app.visit("https://www.shop.localhost/").await;
+    let paid = Session::paid("cs_live_1").reference(&click_id);
+    app.stripe_processed(&paid.completed()).await;
+    app.deliver_due().await;
+    app.database.change("update deliveries set reason = 'tomorrow'").await;
+    app.database.change("update conversions set match_by = 'tomorrow'").await;
+    let first = async |list: &str| {
+        let reply = app.send("GET", &format!("/api/v1/{list}"), &[TOKEN], "").await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        reply.json()["data"][0].clone()
+    };
+    let delivery = first("deliveries").await;
+    assert_eq!((&delivery["state"], &delivery["reason"]), (&json!("given_up"), &json!(null)));
+    let conversion = first("conversions").await;
+    assert_eq!(conversion["transaction_id"], delivery["transaction_id"], "{conversion}");
+    app.stripe_processed(&paid.event("checkout.session.async_payment_succeeded")).await;
+    let failed = "select count(*) from stripe_events where state = 'failed'";
+    assert_eq!(app.database.number(failed).await, 0);
+}
+
 #[tokio::test]
 async fn the_description_names_every_path() {
     let app = TestApp::start().await;

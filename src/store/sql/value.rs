@@ -105,13 +105,21 @@ pub(crate) trait FromSql: Sized {
     /// # Errors
     /// If the stored value is none of `Self`.
     fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError>;
+
+    /// Reads a column that may be null.
+    ///
+    /// # Errors
+    /// As [`FromSql::from_sql`], unless a type reads what it does not know as nothing.
+    fn from_nullable(stored: Option<Self::Stored>) -> Result<Option<Self>, BoxDynError> {
+        stored.map(Self::from_sql).transpose()
+    }
 }
 
 impl<T: FromSql> FromSql for Option<T> {
     type Stored = Option<T::Stored>;
 
     fn from_sql(stored: Self::Stored) -> Result<Self, BoxDynError> {
-        stored.map(T::from_sql).transpose()
+        T::from_nullable(stored)
     }
 }
 
