@@ -70,10 +70,13 @@ fn routes() -> BTreeMap<String, String> {
         let text = read(path);
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let is_api = path.components().any(|part| part.as_os_str() == "api");
-        for route in code.split(".route(\"").skip(1) {
-            let (at, rest) = route.split_once('"').expect("a route's path ends");
-            // Up to the next route or the end of the statement.
-            let rest = rest.split([';', '\n']).next().unwrap_or_default();
+        for route in code.split(".route(").skip(1) {
+            let Some((at, rest)) =
+                route.trim_start().strip_prefix('"').and_then(|it| it.split_once('"'))
+            else {
+                continue;
+            };
+            let rest = &rest[..end_of_arguments(rest)];
             let methods = ["get", "post", "options"]
                 .into_iter()
                 .filter(|method| rest.contains(&format!("{method}(")));
@@ -85,6 +88,16 @@ fn routes() -> BTreeMap<String, String> {
         }
     }
     found
+}
+
+/// Length of the text up to the parenthesis that closes an open one.
+fn end_of_arguments(text: &str) -> usize {
+    let mut depth = 1;
+    let end = text.find(|character| {
+        depth += i32::from(character == '(') - i32::from(character == ')');
+        depth == 0
+    });
+    end.unwrap_or(text.len())
 }
 
 fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {

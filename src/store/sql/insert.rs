@@ -1,6 +1,5 @@
 //! Inserts of one row, made from the names of its columns.
-//! Takes a table, and a value per column; returns a statement in which each column stands beside its
-//! value. Guarantees that no value can land in another column.
+//! Takes a table, and a value per column; returns a statement that names each column with its value. Guarantees that no value can land in another column.
 
 use sqlx::any::AnyQueryResult;
 use sqlx::{Any, Executor, Result};
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_column_stands_beside_its_value() {
+    fn each_column_has_its_value() {
         let row = || insert_into("waits").set("account", "").set("id", 1).set("said", None::<&str>);
         let text = |insert: Insert| insert.statement().text.0.into_owned();
         let plain = "insert into waits (account, id, said) values (:account, :id, :said)";

@@ -92,8 +92,18 @@ impl TestApp {
         ];
         values.retain(|(name, _)| !settings.iter().any(|(other, _)| other == name));
         values.extend_from_slice(settings);
-        let config = Config::with(&values).expect("a right configuration");
-        App::build(config, clock).await.expect("the app starts")
+        let watch = Clock::stopwatch();
+        loop {
+            let config = Config::with(&values).expect("a right configuration");
+            match App::build(config, clock.clone()).await {
+                // A process that another test starts at this moment holds the locks of all files
+                // that are open here, until it has become that program.
+                Err(error) if is_locked(&error) && watch.elapsed() < Duration::from_secs(20) => {
+                    tokio::task::yield_now().await;
+                }
+                built => return built.expect("the app starts"),
+            }
+        }
     }
 
     /// A second process on the same database. Only on PostgreSQL; a SQLite file has one owner.
@@ -375,4 +385,8 @@ impl Drop for TestApp {
             "this test left events unprocessed or deliveries due without declaring so"
         );
     }
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    error.to_string().contains("is in use by another clickstamp process")
 }
