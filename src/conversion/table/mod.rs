@@ -5,22 +5,25 @@
 mod duplicates;
 mod objects;
 mod sums;
+mod waits;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sqlx::AnyConnection;
 
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
-pub(crate) use objects::IS_DUE;
 pub(super) use objects::{
-    FIRST_REPORT, LaterPayments, awaited_by, earlier_click_id, end_hold, groups_of, has_unsettled,
-    is_settled, kin, later_payments, learn, move_with_source, named_provisional,
-    named_provisional_in, needed_click_ids, objects_of, payments_of_subscription,
-    payments_to_settle, save_waits, settle_later,
+    LaterPayments, earlier_click_id, groups_of, kin, later_payments, learn, objects_of,
 };
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, share_sums_turn, sum, summed, take_sums_turn, unsum,
     unsum_all, unsum_others,
+};
+pub(crate) use waits::IS_DUE;
+pub(super) use waits::{
+    FIRST_REPORT, awaited_by, end_hold, has_unsettled, is_settled, move_with_source,
+    named_provisional, named_provisional_in, needed_click_ids, payments_of_subscription,
+    payments_to_settle, save_waits, settle_later,
 };
 
 use super::join::Match;
