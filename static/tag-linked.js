@@ -7,6 +7,7 @@
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
   /** The link's age is measured when the page loads, because visitors may take a while before they consent. */
   const loaded = Date.now() / 1000;
+  const isLinked = RegExp(config.d);
   /** The URL without the parameter; all other bytes as they are. */
   const strip = (/** @type {string} */ url) => url.replace(/[?&]_ck=[^&#]*(?=#|$)|\b_ck=[^&#]*&/, "");
 
@@ -15,12 +16,13 @@
   // here as "no".
   config.q = "]";
   config.l = (/** @type {string} */ url, /** @type {string} */ id, /** @type {Element | undefined} */ element) =>
-    url.match(config.d) &&
+    url &&
     (!element || event?.eventPhase == 1) &&
+    isLinked.test(url) &&
     strip(url).replace(/\?|(?=#|$)/, (mark) => "?_ck=" + id + "." + ((Date.now() / 1000) >>> 0) + (mark && "&"));
 
   try {
-    if (document.referrer.match(config.d)) {
+    if (isLinked.test(document.referrer)) {
       // What the address said, the tag has from the navigation entry, even if a router was quicker than this.
       config.a = (/** @type {string} */ url) => {
         const [, id, at] = /** @type {any} */ (/_ck=(ck_[a-z\d]{29,37}).(\d+)/.exec(url));

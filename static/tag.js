@@ -48,11 +48,21 @@
 
     /** The click ID in use; empty until the landing was read, and after consent was withdrawn. */
     let id = "";
-    /** What the click ID replaces: the placeholder, and click IDs this document used before. */
-    let replaced = "(-|%2d){2}click(-|%2d)id(-|%2d){2}";
+    /**
+     * What the click ID replaces: the placeholder, also as word processors and encoders write it, and every other
+     * click ID: one that this document used before, or one that a copy of the page was saved with.
+     */
+    const replaced = /(-|–|%2d){1,2}click(-|–|%2d)id(-|–|%2d){1,2}|\bck_[a-z\d]{29,37}(?![\w.-])/gi;
     /** The document's navigation entry and referrer; they count for the first visit only. @type {any} */
     let entry;
     let referrer = document.referrer;
+    /** The ad parameters that this document has counted as a click. */
+    let counted = "";
+    /** What the cookie _ck_s holds; it may have been refused. */
+    let signature = "";
+    let active = 0;
+    /** How many values were filled within about a second. */
+    let changes = 0;
     /** Calls that wait for the click ID. @type {any[][]} */
     const queue = stub?.q || [];
 
@@ -60,40 +70,46 @@
     const now = () => (Date.now() / 1000) >>> 0;
 
     /**
-     * The parts of a text that match, joined by commas.
+     * The parts of a text that match.
      * @param {string} text
      * @param {string | RegExp} separator
      * @param {RegExp} pattern
      */
-    const pick = (text, separator, pattern) =>
-      text
-        .split(separator)
-        .filter((part) => pattern.test(part))
-        .join();
+    const pick = (text, separator, pattern) => text.split(separator).filter((part) => pattern.test(part));
 
     /** localStorage, or what this document knows when storage is blocked. @type {Record<string, string>} */
     const box = guard(() => localStorage)() || {};
     /** Keeps a value in a cookie, unless it is there, and in the storage; 0 deletes both. One may refuse, the other has it then. */
     const keep = guard(/** @param {string} name @param {any} value @param {boolean} [isThere] */ (name, value, isThere) => {
       try {
-        isThere || (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`);
+        // First without the domain: a cookie of this host alone would hide the one of all hosts.
+        isThere ||
+          ((doc.cookie = name + "=;path=/;max-age=0"),
+          (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`));
       } finally {
         if (value) box[name] = value;
         else delete box[name];
       }
     });
 
-    /** Sends a body and waits for nothing. After a network error it is kept for the next load, unless a newer one is. */
-    const send = guard((/** @type {string} */ body) =>
-      fetch(config.e, { body, method: "POST", keepalive: true, mode: "no-cors", credentials: "include" }).then(
-        // Withdrawn while it was under way: the answer may have set the cookie again.
-        () => id || commands.consent(),
-        guard(() => {
-          // Bodies begin with their time, so the greater one is the newer.
-          id && (box._ck_q > body || (box._ck_q = body));
-        }),
-      ),
-    );
+    /** Takes a body out of the last five that no server has accepted or refused, and puts others in. They have no line break. */
+    const unsent = guard((/** @type {string} */ body, /** @type {string[]} */ ...others) => {
+      box._ck_q = [...pick(box._ck_q || "", "\n", /./).filter((kept) => kept != body), ...others].slice(-5).join("\n");
+    });
+    /** Sends a body and waits for nothing. */
+    const send = guard((/** @type {string} */ body) => {
+      // No browser takes a larger one from a page that is left.
+      if (body.length < 6e4) unsent(body, body);
+      return fetch(config.e, { body, method: "POST", keepalive: true, credentials: "include" }).then(
+        ({ status }) => {
+          if (status > 499 || status == 429) setTimeout(() => id && send(body), 3e4);
+          else unsent(body);
+          // Withdrawn while it was under way: the answer may have set the cookie again.
+          id || commands.consent();
+        },
+        () => {},
+      );
+    });
 
     /** The landing's URL, with the query that a router may have stripped by now; later the page's own. */
     const here = () => entry?.name || location.href;
@@ -111,7 +127,7 @@
 
     // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
     const places =
-      "[href,[action,[formaction,[data-href,[data-url,[data-link,[data-at-value,[client-reference-id,[content,iframe[src,[type=hidden][value,[onclick".split(
+      "[href,[action,[formaction,[data-href,[data-url,[data-link,[data-at-value,[client-reference-id,[http-equiv][content,iframe[src,[type=hidden][value,[onclick".split(
         ",",
       );
     const attributes = places.map((place) => /** @type {string} */ (place.split("[").pop()));
@@ -120,7 +136,7 @@
 
     /** The value with the click ID in it, all other bytes as they are. */
     const rewrite = guard((/** @type {any} */ value, /** @type {Element | undefined} */ element) => {
-      value = value && `${value}`.replace(RegExp(replaced, "gi"), id);
+      value = value && `${value}`.replace(replaced, id);
       return config.l?.(value, id, element) || value;
     });
     /** The same, or the value itself if there is nothing to do. @type {(value: any, element?: Element) => any} */
@@ -131,12 +147,13 @@
       if (element.matches?.(selector))
         for (const name of attributes) {
           const value = element.getAttribute(name);
-          const filled = fill(value, element);
+          // An add-on may give Stripe's elements the attribute that they lack.
+          const filled = value == null && name != "client-reference-id" ? value : fill(value, element);
           if (filled != value) {
+            changes++ || setTimeout(() => (changes = 0), 999);
             element.setAttribute(name, filled);
-            // Stripe's elements read the attribute only when they connect; a clone reads it again.
-            if (name == "client-reference-id" && element.matches(":defined"))
-              element.replaceWith(element.cloneNode(true));
+            // Stripe's elements read the attribute only when they connect. A framework may hold the node: no clone.
+            if (name == "client-reference-id" && element.matches(":defined")) element.replaceWith(element);
           }
         }
     });
@@ -151,7 +168,6 @@
     const become = (/** @type {string} */ next) => {
       if (next != id) {
         id = next;
-        replaced += "|" + id;
         config.y || scan();
       }
       api.id = id;
@@ -167,29 +183,36 @@
       if (config.m || /** @type {any} */ (doc).prerendering) return;
 
       const cookies = `; ${guard(() => doc.cookie)()};`;
-      const kept = cookies + ` _ck=${box._ck}; _ck_s=${box._ck_s};`;
-      const [, previous] = /; _ck=(ck_[a-z\d]{29,37});/.exec(kept) || [];
-      const [, lastSignature = "", lastActive] = /; _ck_s=(\d*)\.(\d+);/.exec(kept) || [];
+      // The last one counts: cookies before storage, and of several cookies the newest.
+      const kept = `; _ck=${box._ck}; _ck_s=${box._ck_s + cookies}`;
+      const [, previous = id || undefined] = /.*; _ck=(ck_[a-z\d]{29,37});/.exec(kept) || [];
+      const [, lastSignature = signature, lastActive = active] = /.*; _ck_s=([\w-]*)\.(\d+);/.exec(kept) || [];
       const isLive = now() - /** @type {any} */ (lastActive) < 1800;
 
-      // One number for all ad click IDs and UTM parameters. It hashes their whole text: a tail would lose a gclid
-      // that is before long UTMs, and with a factor below 256 two changed letters could cancel each other out.
-      /** @type {string | number} */
-      let signature = 0;
-      for (const letter of pick(
+      // One number for each ad click ID and UTM parameter, always seven digits long. It hashes their whole text, and
+      // with a factor below 256 two changed letters could cancel each other out.
+      const pairs = pick(
         here(),
         /[?&#]/,
-        /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=./i,
-      ))
-        signature = ((signature * 65599) ^ letter.charCodeAt(0)) >>> 0;
-      signature = signature || lastSignature;
+        /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci|oppref|dicbo|aleid)=./i,
+      ).map((pair) => {
+        let hash = 0;
+        for (const letter of pair) hash = ((hash * 65599) ^ letter.charCodeAt(0)) >>> 0;
+        return (hash + 2 ** 32).toString(36);
+      });
+      // A click has a parameter that neither the last click nor this document has seen. In another order, without
+      // some, or reached through the history or a reload, it is the same click.
+      const isClick =
+        !/^[br]/.test(entry?.type) && pairs.some((pair) => !(lastSignature + counted).includes(pair));
+      signature = isClick || !lastSignature ? pairs.join("-") : lastSignature;
+      counted += pairs;
 
       const adopted = guard(/** @type {any} */ (config.a))(here());
       let next = adopted || previous;
       if (
         !adopted &&
         (!next ||
-          signature != lastSignature ||
+          isClick ||
           (!isLive &&
             referrer &&
             entry?.type == "navigate" &&
@@ -204,17 +227,16 @@
       // A cookie that holds the value already is left alone: the server may have set it, and Safari would cut its
       // life from 400 to 7 days if a script wrote it again.
       keep("_ck", next, cookies.includes("_ck=" + next));
-      keep("_ck_s", signature + "." + now());
+      keep("_ck_s", signature + "." + (active = now()));
       become(next);
 
-      if (box._ck_q) send(box._ck_q);
-      delete box._ck_q;
+      if (isFirst && box._ck_q) box._ck_q.split("\n").map((body) => send(body));
       // Back from paying, Stripe's session is worth telling, though the visitor's own still lives.
       if (next != previous || !isLive || /session_id=cs_/.test(entry?.name))
         post({
           p: previous,
           r: cut(referrer, 1024),
-          k: cut(pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at)|li_fat_id)/), 1500),
+          k: cut(`${pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at|epik|pin|twclid|_o)|li_fat_id)/)}`, 1500),
           f:
             /** @type {any} */ (navigator).webdriver |
               (/** @type {any} */ (navigator).globalPrivacyControl << 1) |
@@ -275,10 +297,15 @@
         event.composedPath().map((/** @type {any} */ node) => (node.action ? scan : stamp)(node)),
       );
 
-      const { open, navigation } = /** @type {any} */ (window);
-      window.open = /** @this {any} */ function (url, ...rest) {
-        return open.call(this, fill(url), ...rest);
-      };
+      const { navigation } = /** @type {any} */ (window);
+      // A link that is in no document sends its click to nobody else.
+      for (const [owner, name] of /** @type {any[][]} */ ([[window, "open"], [HTMLElement.prototype, "click"]])) {
+        const own = owner[name];
+        owner[name] = /** @this {any} */ function (/** @type {any[]} */ ...args) {
+          stamp(this);
+          return own.apply(this, args.map((value) => fill(value)));
+        };
+      }
 
       on(navigation, "navigate", (event) => {
         const { url, sameDocument } = event.destination;
@@ -297,7 +324,10 @@
 
       new MutationObserver(
         guard((records) => {
+          // A script that puts its own value back, or answers with new nodes, would never let the page go on: it wins,
+          // and the value is filled when the element is used.
           config.y ||
+            changes > 2e3 ||
             records.map((record) => {
               stamp(record.target);
               record.addedNodes.forEach(scan);

@@ -16,7 +16,7 @@ const SESSION_SECONDS: i64 = 1800;
 pub(super) struct Held<'a> {
     /// Cookie `_ck`.
     pub(super) click_id: Option<&'a str>,
-    /// Cookie `_ck_s`: the last signature and the time of the last activity.
+    /// Cookie `_ck_s`: the ad parameters of the last click and the time of the last activity.
     pub(super) session: Option<&'a str>,
     /// Parameter `_ck` of the URL: a click ID and the time in seconds at which a linked page added
     /// it.
@@ -36,14 +36,14 @@ pub(super) struct Choice {
     pub(super) session: String,
 }
 
-/// Chooses the click ID. `signature` is that of the request's query; `from_outside` is true if the
-/// referrer is not one of the site's own pages.
+/// Chooses the click ID. `pairs` are the ad parameters of the request's query; `from_outside` is
+/// true if the referrer is not one of the site's own pages.
 pub(super) fn choose(
     keys: &ClickIdKey,
     site_number: i64,
     now: Timestamp,
     held: &Held<'_>,
-    signature: &str,
+    pairs: &[String],
     from_outside: bool,
 ) -> Choice {
     let genuine =
@@ -56,40 +56,46 @@ pub(super) fn choose(
         let id = ClickId::parse(id).filter(genuine)?;
         (age.abs() < HANDED_OVER_SECONDS).then_some(id)
     });
-    let (last_signature, last_active) =
+    let (last_pairs, last_active) =
         held.session.and_then(|text| text.split_once('.')).unwrap_or_default();
-    let is_number = last_signature.bytes().all(|b| b.is_ascii_digit());
-    let last_signature = if is_number { last_signature } else { "" };
-    let session = if signature.is_empty() { last_signature } else { signature };
-    let session = format!("{session}.{}", now.as_seconds());
+    let is_known = |b: u8| b == b'-' || b.is_ascii_lowercase() || b.is_ascii_digit();
+    let last_pairs = if last_pairs.bytes().all(is_known) { last_pairs } else { "" };
+    // Fewer parameters, or the same ones in another order, are the same click.
+    let has_new_pair = pairs.iter().any(|pair| !last_pairs.contains(pair.as_str()));
+    let signed =
+        if has_new_pair || last_pairs.is_empty() { pairs.join("-") } else { last_pairs.to_owned() };
+    let session = format!("{signed}.{}", now.as_seconds());
     if let Some(id) = handed_over {
         let previous = stored.or(Some(id.clone()));
         return Choice { kept: Some(id), previous, is_adopted: true, session };
     }
     let is_live =
         last_active.parse::<i64>().is_ok_and(|at| now.as_seconds() - at < SESSION_SECONDS);
-    let is_new_click =
-        if signature.is_empty() { from_outside && !is_live } else { signature != last_signature };
+    let is_new_click = if pairs.is_empty() { from_outside && !is_live } else { has_new_pair };
     let kept = stored.clone().filter(|_| !is_new_click);
     Choice { kept, previous: stored, is_adopted: false, session }
 }
 
-/// The tag's signature of a query: a hash of its ad click IDs and UTM parameters as a decimal
-/// number; empty if there are none.
-pub(super) fn signature(query: &str) -> String {
-    let pairs: Vec<&str> = query.split('&').filter(|pair| is_signed(pair)).collect();
-    if pairs.is_empty() {
-        return String::new();
-    }
-    let hash = pairs
-        .join(",")
-        .encode_utf16()
-        .fold(0_u32, |hash, unit| hash.wrapping_mul(65_599) ^ u32::from(unit));
-    hash.to_string()
+/// The ad parameters of a query as the tag stores them: a hash of each ad click ID and UTM
+/// parameter, as seven digits to the base 36.
+pub(super) fn ad_parameters(query: &str) -> Vec<String> {
+    query.split('&').filter(|pair| is_signed(pair)).map(hash).collect()
 }
 
-/// True if the tag's pattern matches:
-/// `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci)=.`, ignoring case.
+fn hash(pair: &str) -> String {
+    let hash =
+        pair.encode_utf16().fold(0_u32, |hash, unit| hash.wrapping_mul(65_599) ^ u32::from(unit));
+    let mut rest = u64::from(hash) + (1 << 32); // So that all have the same length.
+    let mut digits = Vec::with_capacity(7);
+    while rest > 0 {
+        digits.extend(u32::try_from(rest % 36).ok().and_then(|digit| char::from_digit(digit, 36)));
+        rest /= 36;
+    }
+    digits.into_iter().rev().collect()
+}
+
+/// True if the tag's pattern matches, ignoring case:
+/// `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci|oppref|dicbo|aleid)=.`
 fn is_signed(pair: &str) -> bool {
     let Some((name, value)) = pair.split_once('=') else { return false };
     let name = name.to_ascii_lowercase();
@@ -97,7 +103,19 @@ fn is_signed(pair: &str) -> bool {
         return false;
     }
     let click = ["clid", "clkid", "click_id", "clickid", "clk_id", "cl_id", "clicid", "clic_id"];
-    let whole = ["gbraid", "wbraid", "rdt_cid", "sccid", "epik", "_epik", "li_fat_id", "tblci"];
+    let whole = [
+        "gbraid",
+        "wbraid",
+        "rdt_cid",
+        "sccid",
+        "epik",
+        "_epik",
+        "li_fat_id",
+        "tblci",
+        "oppref",
+        "dicbo",
+        "aleid",
+    ];
     name.strip_prefix("utm_").is_some_and(|rest| !rest.is_empty())
         || click.iter().any(|end| name.ends_with(end))
         || whole.contains(&name.as_str())
@@ -113,19 +131,26 @@ mod tests {
         ClickIdKey::new(b"a key for tests")
     }
 
+    fn signature(query: &str) -> String {
+        ad_parameters(query).join("-")
+    }
+
     #[test]
     fn a_click_keeps_or_replaces_the_click_id_as_a_landing_does() {
         let old = keys().mint(NOW, 1);
-        let mine = signature("gclid=A");
+        let mine = signature("gclid=A&utm_source=x");
         let live = format!("{mine}.{}", NOW.as_seconds() - 60);
         let over = format!("{mine}.{}", NOW.as_seconds() - 3600);
         let rows = [
             ("direct, live", &live, "", false, true),
             ("direct, over", &over, "", false, true),
-            ("the same ad click", &live, "gclid=A", true, true),
-            ("the same ad click, over", &over, "gclid=A", true, true),
-            ("another ad click", &live, "gclid=B", false, false),
-            ("a campaign", &live, "utm_source=x", false, false),
+            ("the same ad click", &live, "gclid=A&utm_source=x", true, true),
+            ("the same ad click, over", &over, "gclid=A&utm_source=x", true, true),
+            ("in another order", &live, "utm_source=x&gclid=A", false, true),
+            ("only its click ID", &live, "gclid=A", false, true),
+            ("only its campaign", &live, "utm_source=x", false, true),
+            ("another ad click", &live, "gclid=B&utm_source=x", false, false),
+            ("a campaign", &live, "utm_source=y", false, false),
             ("an empty gclid", &live, "gclid=", false, true),
             ("from outside, live", &live, "", true, true),
             ("from outside, over", &over, "", true, false),
@@ -133,14 +158,14 @@ mod tests {
         for (name, session, query, from_outside, is_kept) in rows {
             let held =
                 Held { click_id: Some(old.as_str()), session: Some(session), handed_over: None };
-            let choice = choose(&keys(), 1, NOW, &held, &signature(query), from_outside);
+            let choice = choose(&keys(), 1, NOW, &held, &ad_parameters(query), from_outside);
             assert_eq!(choice.kept.is_some(), is_kept, "{name}");
             assert_eq!(choice.previous.as_ref(), Some(&old), "{name}");
-            let signed = if signature(query).is_empty() { mine.clone() } else { signature(query) };
+            let signed = if is_kept || query.is_empty() { mine.clone() } else { signature(query) };
             assert_eq!(choice.session, format!("{signed}.{}", NOW.as_seconds()), "{name}");
         }
         let junk = Held { session: Some("1;x.7"), ..Held::default() };
-        let session = choose(&keys(), 1, NOW, &junk, "", false).session;
+        let session = choose(&keys(), 1, NOW, &junk, &[], false).session;
         assert_eq!(session, format!(".{}", NOW.as_seconds()));
     }
 
@@ -164,7 +189,7 @@ mod tests {
         ];
         for (text, is_adopted) in rows {
             let held = Held { handed_over: Some(&text), ..Held::default() };
-            let choice = choose(&keys(), 1, NOW, &held, "", false);
+            let choice = choose(&keys(), 1, NOW, &held, &[], false);
             assert_eq!(
                 (choice.is_adopted, choice.kept.is_some()),
                 (is_adopted, is_adopted),
@@ -172,7 +197,7 @@ mod tests {
             );
         }
         let held = Held { click_id: Some(forged.as_str()), ..Held::default() };
-        assert_eq!(choose(&keys(), 1, NOW, &held, "", false).kept, None);
+        assert_eq!(choose(&keys(), 1, NOW, &held, &[], false).kept, None);
     }
 
     #[test]

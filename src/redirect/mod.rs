@@ -23,6 +23,9 @@ use crate::settings::{Consent, Link, Site};
 use crate::state::AppState;
 use crate::visit::{self, Click, VisitLimit};
 
+/// Headers that only prefetches and previews have: today's name, and what older browsers and
+/// messengers send.
+const PREVIEW_HEADERS: [&str; 4] = ["sec-purpose", "purpose", "x-moz", "x-purpose"];
 /// How long a buyer waits for their visit to be written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest query that is used. Longer ones are ignored.
@@ -63,17 +66,16 @@ async fn follow_link(
         site.tag.consent != Consent::Off && held.click_id.is_none() && held.handed_over.is_none();
     // Bots, prefetches and link previews are not visits.
     let is_preview = method == Method::HEAD
-        || headers.contains_key("sec-purpose")
+        || PREVIEW_HEADERS.iter().any(|name| headers.contains_key(*name))
         || visit::is_bot(&client.user_agent);
     if waits_for_consent || is_preview {
         return answer(&target::address(site, &link.target, None, &query));
     }
-    let signature = identity::signature(&query);
+    let pairs = identity::ad_parameters(&query);
     let referrer = text(&headers, header::REFERER);
     let from_outside = referrer.is_some_and(|referrer| is_outside(site, &client, referrer));
     let now = state.clock.now();
-    let choice =
-        identity::choose(&state.click_ids, site.number, now, &held, &signature, from_outside);
+    let choice = identity::choose(&state.click_ids, site.number, now, &held, &pairs, from_outside);
     let click_id = if limit.allows(client.address, now) {
         record(&state, site, link, &client, &headers, &query, &choice).await
     } else {

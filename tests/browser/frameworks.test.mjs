@@ -129,6 +129,42 @@ for (const [name, { server, client }] of Object.entries(FRAMEWORKS))
       assert.equal(referenceOf(await web.payments.next()), id);
     });
 
+/** Two of Stripe's buttons behind a toggle; the element exists before the tag comes. */
+const BUTTONS = {
+  "React 18": `import { createElement as e, useState } from "react"; import { createRoot } from "react-dom/client";
+    const Shop = () => {
+      const [plan, setPlan] = useState("monthly");
+      return e("main", null, e("button", { onClick: () => setPlan(plan === "monthly" ? "yearly" : "monthly") }, plan),
+        e("stripe-buy-button", { key: plan, "data-plan": plan, "client-reference-id": "--CLICK-ID--", "customer-email": plan + "@shop.com" }));
+    };
+    createRoot(root).render(e(Shop));`,
+  "Vue 3": `import { createApp, h, ref } from "vue";
+    createApp({ setup: () => {
+      const plan = ref("monthly");
+      return () => h("main", [h("button", { onClick: () => (plan.value = plan.value === "monthly" ? "yearly" : "monthly") }, plan.value),
+        h("stripe-buy-button", { key: plan.value, "data-plan": plan.value, "client-reference-id": "--CLICK-ID--", "customer-email": plan.value + "@shop.com" })]);
+    } }).mount(root);`,
+};
+
+for (const [name, script] of Object.entries(BUTTONS))
+  scene(`J84 ${name} shows another of Stripe's buttons: one is there, it has read the click ID, and the page lives`, async ({ web, page }) => {
+    web.file("/app.js", await bundle(script));
+    web.page("/", `${web.lateTag}<script>customElements.define("stripe-buy-button", class extends HTMLElement {
+        connectedCallback() { this.hasRead = this.getAttribute("client-reference-id") }
+      })</script><div id="root"></div><script src="/app.js"></script>`);
+    const id = await openReady(page, web.shop());
+    const shows = (plan) =>
+      page.waitForFunction((plan, id) => {
+        const [button, ...others] = document.querySelectorAll("stripe-buy-button");
+        return !others.length && button?.dataset.plan === plan && button.hasRead === id && button.getAttribute("customer-email") === `${plan}@shop.com`;
+      }, {}, plan, id);
+    await shows("monthly");
+    for (const plan of ["yearly", "monthly", "yearly"]) {
+      await page.click("main button");
+      await shows(plan);
+    }
+  });
+
 /** Goes to the next page by its link, which the page's script turns into a swap. */
 const swapped = async ({ web, page }, swaps) => {
   const id = await ready(page);

@@ -4,12 +4,29 @@
 // acceptance list.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { isWebKit, nextTab } from "./lib/browser.mjs";
 import { CLICK_ID, TOKEN, assertStamped, attribute, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+
+const read = (name) => readFileSync(new URL(`../../static/${name}.min.js`, import.meta.url), "utf8");
+/** Puts an add-on around the tag, as the server does. */
+const wrapped = (name, keys) => (text) => {
+  const at = text.lastIndexOf("({");
+  return `${read(`tag-${name}`)}(${text.slice(0, at)})({${JSON.stringify(keys).slice(1, -1)},${text.slice(at + 2)}`;
+};
+const auto = wrapped("auto", { h: "^https?://buy\\.stripe\\." });
+const linked = wrapped("linked", { d: "^https?://([^/]+\\.)?shop\\.fr[:/]" });
+/** The tag alone, and with the add-ons that look at every link; and how long a task may be on a busy machine, in ms. */
+const WITH_ADD_ONS = [
+  ["alone", (text) => text, 50],
+  ["with auto", auto, 200],
+  ["with linked domains", linked, 200],
+  ["with both", (text) => linked(auto(text)), 200],
+];
 
 scene("A5 tags of two sites: the first wins, the second does nothing", async ({ web, page }) => {
   let served = 0;
@@ -134,10 +151,11 @@ const bestOfFive = async (measure, isGood) => {
   assert.fail(`measured ${JSON.stringify(results)}`);
 };
 
-scene("A16 a page with 40,000 elements: the tag makes no task longer than 50 ms", async ({ web, page }) => {
+for (const [what, wrap, most] of WITH_ADD_ONS) scene(`A16 a page with 40,000 elements: the tag ${what} makes no task longer than ${most} ms`, async ({ web, page }) => {
   const row = `<li class="item"><a href="/product?sku=1" class="link"><b>Black jacket</b></a></li>`;
   const rows = `${row.repeat(100)}<li><a class="pay" href="${web.pay()}">Buy</a></li>`;
   web.page("/", `<ul>${rows.repeat(133)}</ul>`);
+  web.alterScript = wrap;
   const src = web.url("go.shop", "/t/main.js");
   const measure = async () => {
     await goto(page, web.shop(), { waitUntil: "load" });
@@ -165,7 +183,7 @@ scene("A16 a page with 40,000 elements: the tag makes no task longer than 50 ms"
       return { long, scan, stamped: [...document.querySelectorAll(".pay")].every((link) => link.href.endsWith(clickstamp.id)) };
     }, src);
   };
-  await bestOfFive(measure, ({ long, scan, stamped }) => stamped && long.length === 0 && scan < 50);
+  await bestOfFive(measure, ({ long, scan, stamped }) => stamped && long.every((took) => took < most) && scan < most);
 });
 
 scene("A18 no unload or beforeunload listener; the page stays eligible for the back-forward cache", async ({ web, page }) => {
@@ -286,7 +304,7 @@ scene("F70 a single-page app goes to an address with a new gclid: stamped links 
   assert.deepEqual((await postsSoFar({ web, page })).map(({ i, p }) => [i, p]), [[first, undefined], [second, first]]);
 }, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 
-scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", async ({ web, page }) => {
+for (const [what, wrap, most] of WITH_ADD_ONS) scene(`F71 10,000 mutations a second cost the tag ${what} less than ${most} ms of it`, async ({ web, page }) => {
   await page.evaluateOnNewDocument(() => {
     window.spent = window.seen = 0;
     const Native = MutationObserver;
@@ -301,6 +319,7 @@ scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", 
       }
     };
   });
+  web.alterScript = wrap;
   web.page("/", `${web.tag}<ul></ul>`);
   await openReady(page, web.shop());
   const measure = () =>
@@ -322,7 +341,7 @@ scene("F71 10,000 mutations a second cost the tag less than a twentieth of it", 
       }
       return { spent: window.spent, seen: window.seen };
     });
-  await bestOfFive(measure, ({ spent, seen }) => seen >= 10_000 && spent < 50);
+  await bestOfFive(measure, ({ spent, seen }) => seen >= 10_000 && spent < most);
 });
 
 scene("a storage that is full: stamped, posted, and nothing is thrown, even when the post fails", async ({ web, page }) => {

@@ -349,6 +349,45 @@ scene("E46 no network for the post: kept, and sent once on the next load", async
   assert.equal((await postsSoFar({ web, page })).length, 1);
 }, { console: [/ERR_(EMPTY_RESPONSE|CONNECTION_RESET)/] });
 
+for (const status of [502, 503, 429])
+  scene(`E46 a proxy answers ${status} to the post: kept, and sent once on the next page`, async ({ web, page }) => {
+    web.page("/", web.tag);
+    web.refusePosts = status;
+    const id = await openReady(page, web.shop());
+    while (!web.tagRequests.some(({ method }) => method === "POST")) await new Promise(setImmediate);
+    web.refusePosts = 0;
+    await openReady(page, web.shop("/?second"));
+    const posts = await postsSoFar({ web, page });
+    assert.deepEqual(posts.map(({ i, u }) => [i, u]), [[id, web.shop("/")]]);
+    await page.waitForFunction(() => !localStorage._ck_q);
+    await openReady(page, web.shop("/?third"));
+    assert.equal(web.tagRequests.filter(({ method }) => method === "POST").length, 2);
+  }, { console: [/status of (502|503|429)|blocked by CORS policy|ERR_FAILED|Cross-Origin/] });
+
+scene("E46 three campaigns while the server is away: all three arrive", async ({ web, page }) => {
+  web.page("/", web.tag);
+  web.refusePosts = 503;
+  const ids = [];
+  for (const name of ["one", "two", "three"]) ids.push(await openReady(page, web.shop(`/?gclid=${name}`)));
+  assert.equal(new Set(ids).size, 3);
+  await page.waitForFunction(() => localStorage._ck_q.split("\n").length === 3);
+  web.refusePosts = 0;
+  await openReady(page, web.shop());
+  assert.deepEqual((await postsSoFar({ web, page })).map(({ i }) => i).sort(), ids.sort());
+}, { console: [/status of 503|blocked by CORS policy|ERR_FAILED|Cross-Origin/] });
+
+scene("D38 back and reload between two ad clicks: two click IDs, two visits", async ({ web, page }) => {
+  web.page("/", web.tag);
+  const first = await openReady(page, web.shop("/?gclid=A"));
+  const second = await openReady(page, web.shop("/?gclid=B"));
+  await goBack(page, web.shop("/?gclid=A"));
+  await page.waitForFunction((id) => window.clickstamp?.id === id, {}, second);
+  // Firefox's driver does not notice the load of a page that came from the cache.
+  await page.evaluate(() => ((window.isOld = true), setTimeout(() => location.reload())));
+  await page.waitForFunction((id) => !window.isOld && window.clickstamp?.id === id, {}, second);
+  assert.deepEqual((await postsSoFar({ web, page })).map(({ i }) => i), [first, second]);
+});
+
 scene("E47 the server is slow: the click is not delayed", async ({ web, page }) => {
   let answer;
   web.holdPosts = new Promise((resolve) => (answer = resolve));

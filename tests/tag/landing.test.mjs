@@ -39,6 +39,12 @@ const TABLE = [
   ["history navigation, session over", [[SHOP], 45, [SHOP, { type: "back_forward" }]], "kept", true],
   ["activity keeps the session live", [[AD], 20, [SHOP], 20, [SHOP]], "kept", false],
   ["midnight passes", [[SHOP], 29 * 24 + 23, [SHOP], 1, [SHOP]], "kept", false],
+  ["the same parameters in another order", [[`${SHOP}?gclid=B&utm_source=x`], 5, [`${SHOP}?utm_source=x&gclid=B`]], "kept", false],
+  ["some of the same parameters", [[`${SHOP}?gclid=B&utm_source=x`], 5, [`${SHOP}offer?gclid=B`]], "kept", false],
+  ["all of them again, after some", [[`${SHOP}?gclid=B&utm_source=x`], 5, [`${SHOP}?gclid=B`], 5, [`${SHOP}?gclid=B&utm_source=x`]], "kept", false],
+  ["one that is new beside the same", [[`${SHOP}?gclid=B&utm_source=x`], 5, [`${SHOP}?gclid=C&utm_source=x`]], "new", true],
+  ["back to an earlier ad click", [[AD], 5, [`${SHOP}?gclid=other`], 5, [AD, { type: "back_forward" }]], "kept", false],
+  ["reload of an earlier ad click", [[AD], 5, [`${SHOP}?gclid=other`], 5, [AD, { type: "reload" }]], "kept", false],
   ["parameter present but empty", [[SHOP], 5, [`${SHOP}?gclid=&utm_source=`]], "kept", false],
 ];
 

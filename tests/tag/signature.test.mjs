@@ -11,7 +11,7 @@ const SIGNATURES = JSON.parse(readFileSync(new URL("../fixtures/signatures.json"
 
 /** The ad click IDs of the server's table. */
 const AD_CLICK_IDS =
-  "gclid gbraid wbraid dclid fbclid msclkid ttclid twclid li_fat_id rdt_cid ScCid epik _epik qclid obclid ob_click_id tblci irclickid yclid ysclid atclid";
+  "gclid gbraid wbraid dclid fbclid msclkid ttclid twclid li_fat_id rdt_cid ScCid epik _epik qclid obclid ob_click_id oppref dicbo aleid ndclid tblci irclickid yclid ysclid atclid";
 const UTMS =
   "utm_source utm_medium utm_campaign utm_term utm_content utm_id utm_source_platform utm_creative_format utm_marketing_tactic";
 /** Companions, plain parameters and names that only look alike. */
@@ -27,7 +27,7 @@ withBothTags((tag, newVisitor) => {
 
   test(`${tag}: every ad click ID and UTM makes a signature, in any letter case`, () => {
     for (const name of `${AD_CLICK_IDS} ${UTMS}`.split(" "))
-      for (const spelled of [name, name.toUpperCase()]) assert.match(signatureOf(`?${spelled}=x`), /^\d+$/, spelled);
+      for (const spelled of [name, name.toUpperCase()]) assert.match(signatureOf(`?${spelled}=x`), /^[a-z\d]{7}$/, spelled);
   });
 
   test(`${tag}: other parameters, and empty ones, make none`, () => {
@@ -36,15 +36,15 @@ withBothTags((tag, newVisitor) => {
     assert.equal(signatureOf("gclid=x"), "", "a path is no query");
   });
 
-  test(`${tag}: it depends on values, their case and their order, and on nothing else`, () => {
+  test(`${tag}: it depends on values and their case, and on nothing else`, () => {
     const plain = signatureOf("?gclid=Ab&utm_source=x");
     for (const same of ["?a=1&gclid=Ab&b=2&utm_source=x", "?gclid=Ab#utm_source=x", "offer?gclid=Ab&gclid=&utm_source=x#top", "#/route?gclid=Ab&utm_source=x"])
       assert.equal(signatureOf(same), plain, same);
-    for (const other of ["?gclid=ab&utm_source=x", "?utm_source=x&gclid=Ab", "?gclid=Ab", "?gclid=Ab&utm_source=y", "?gclid=Ab&gclid=Ab&utm_source=x"])
+    for (const other of ["?gclid=ab&utm_source=x", "?gclid=Ab", "?gclid=Ab&utm_source=y"])
       assert.notEqual(signatureOf(other), plain, other);
   });
 
-  test(`${tag}: it is the number that redirect links make of the same query`, () => {
+  test(`${tag}: it is what redirect links make of the same query`, () => {
     for (const [query, expected] of SIGNATURES) assert.equal(signatureOf(`?${query}`), expected, query);
   });
 

@@ -109,11 +109,15 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     holdPosts: undefined,
     /** Posts are cut off without an answer. */
     dropPosts: false,
+    /** Posts get this status and no header, as from a proxy whose server is away. */
+    refusePosts: 0,
     /** A script that runs first in every page without a policy, and the receiver of the messages it reports: for browsers whose driver reports none. */
     initScripts: [],
     onSaid: () => {},
   };
 
+  /** The bodies that arrived. */
+  const bodies = new Set();
   const serveTag = async (request, response) => {
     const body = await readBody(request);
     const { method, url, headers } = request;
@@ -124,7 +128,11 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     web.tagRequests.push({ method, url, headers, body });
     if (method === "POST") {
       if (web.dropPosts) return request.socket.destroy();
-      web.posts.add({ ...JSON.parse(body), bytes: body.length, headers });
+      if (web.refusePosts) return response.writeHead(web.refusePosts).end();
+      // A page that was left before it could read the answer leaves its body to the next page, which sends it again; the
+      // server stores it once.
+      if (!bodies.has(body)) web.posts.add({ ...JSON.parse(body), bytes: body.length, headers });
+      bodies.add(body);
       await web.holdPosts;
     } else {
       if (web.answerScript) return web.answerScript(response);
