@@ -29,13 +29,19 @@ const BOT_WORDS: [&str; 10] = [
     "embedly",
 ];
 
+/// True for a lower-case user agent of a crawler. Cubot makes phones.
+fn is_bot(text: &str) -> bool {
+    let text = text.replace("cubot", "");
+    BOT_WORDS.iter().any(|word| text.contains(word))
+}
+
 /// Parses a `User-Agent`.
 pub(crate) fn read(user_agent: &str) -> Agent {
     let text = user_agent.to_ascii_lowercase();
     let has = |word: &str| text.contains(word);
     let device = if text.is_empty() {
         Device::Unknown
-    } else if BOT_WORDS.iter().any(|word| has(word)) {
+    } else if is_bot(&text) {
         Device::Bot
     } else if has("ipad") || has("tablet") || (has("android") && !has("mobile")) {
         Device::Tablet
@@ -76,6 +82,11 @@ mod tests {
         let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1";
         let rows = [
             (iphone, Device::Phone, "Safari"),
+            (
+                "Mozilla/5.0 (Linux; Android 13; CUBOT NOTE 30) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36",
+                Device::Phone,
+                "Chrome",
+            ),
             (
                 "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
                 Device::Computer,

@@ -32,7 +32,8 @@ const MAX_VALUE_CHARS: usize = 500;
 pub(crate) struct Sent<'a> {
     pub(crate) site_key: Cow<'a, str>,
     pub(crate) click_id: ClickId,
-    /// The browser's time. With the click ID it identifies a repeat; it is not trusted as a time.
+    /// The browser's time, or 0 if it has none. With the click ID it identifies a repeat; it is not
+    /// trusted as a time.
     pub(crate) sent_at_ms: i64,
     pub(crate) what: What<'a>,
 }
@@ -202,9 +203,39 @@ impl<'de> Visitor<'de> for FieldVisitor {
     }
 }
 
-/// A body's text. Invalid UTF-8 is replaced.
+/// A body's text. Invalid UTF-8 and halves of characters are replaced: a script that cuts a text in
+/// the middle of an emoji leaves one.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
-    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("\\ud") || text.contains("\\uD") {
+        Cow::Owned(with_whole_characters(&text))
+    } else {
+        text
+    }
+}
+
+/// Replaces every escape of a lone surrogate, `\ud83d` without its other half.
+fn with_whole_characters(text: &str) -> String {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        let next = escape.get(6..).and_then(unit);
+        let (kept, length) = match (unit(escape), next) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (&escape[..12], 12),
+            (Some(0xd800..=0xdfff), _) => ("\u{fffd}", 6),
+            // An escaped backslash or quote is skipped whole.
+            _ => {
+                let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
+                (&escape[..end], end)
+            }
+        };
+        whole.push_str(before);
+        whole.push_str(kept);
+        rest = &escape[length..];
+    }
+    whole + rest
 }
 
 /// Parses a body.
@@ -221,7 +252,8 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
     }
     let click_id =
         object.i.text().and_then(|id| ClickId::parse(&id)).ok_or("i is not a click ID")?;
-    let sent_at_ms = object.t.int().filter(|ms| *ms >= 0).ok_or("t is not a time in ms")?;
+    // The browser's clock may be set to anything, or broken.
+    let sent_at_ms = object.t.int().filter(|ms| *ms >= 0).unwrap_or(0);
     let what = if !matches!(object.e, Field::Absent) {
         let name = object.e.text_of(MAX_EVENT_CHARS + 1).filter(|name| is_event_name(name));
         What::Event(Event {
@@ -321,8 +353,6 @@ mod tests {
                     .to_vec(),
             ),
             ("the placeholder", br#"{"s":"main","i":"--CLICK-ID--","t":1}"#.to_vec()),
-            ("no time", format!(r#"{{"s":"main","i":"{ID}"}}"#).into_bytes()),
-            ("time as text", format!(r#"{{"s":"main","i":"{ID}","t":"1"}}"#).into_bytes()),
             ("an event without a name", body(r#","e":"""#).into_bytes()),
             ("an event of spaces", body(r#","e":"  ""#).into_bytes()),
             ("an event's name of another type", body(r#","e":7"#).into_bytes()),
@@ -347,6 +377,31 @@ mod tests {
         assert_eq!(seen.url.map(|url| url.len()), Some(MAX_URL_CHARS));
         assert_eq!((seen.referrer, seen.ad_cookies, seen.previous), (None, None, None));
         assert!(!seen.wants_privacy);
+    }
+
+    #[test]
+    fn a_broken_clock_costs_no_visit() {
+        for time in ["", r#","t":null"#, r#","t":-5"#, r#","t":"1""#, r#","t":1.5"#] {
+            let text = format!(r#"{{"s":"main","i":"{ID}"{time}}}"#);
+            assert_eq!(parse(&text).unwrap().sent_at_ms, 0, "{time}");
+        }
+    }
+
+    #[test]
+    fn halves_of_characters_are_replaced() {
+        let rows = [
+            (r"a\ud83d", "a\u{fffd}"),
+            (r"a\uD83D\uDE00b", "a😀b"),
+            (r"\ude00\ud83d\u0041", "\u{fffd}\u{fffd}A"),
+            (r"\\ud83d", r"\ud83d"),
+            (r#"\"\ud83d\n"#, "\"\u{fffd}\n"),
+        ];
+        for (written, expected) in rows {
+            let body = body(&format!(r#","k":"{written}""#));
+            let text = text(body.as_bytes());
+            let What::Visit(seen) = parse(&text).unwrap().what else { panic!("a visit") };
+            assert_eq!(seen.ad_cookies.as_deref(), Some(expected), "{written}");
+        }
     }
 
     #[test]

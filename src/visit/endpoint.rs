@@ -1,5 +1,5 @@
 //! `POST /v`: receives visits and page events from the tag.
-//! Takes a body of at most 8 KiB from any browser; returns 204 after the durable commit, else one
+//! Takes a body of at most 64 KiB from any browser; returns 204 after the durable commit, else one
 //! line.
 //! Guarantees that nothing from a body is written to a header unchecked, and that invalid bodies
 //! never cause a 500.
@@ -23,8 +23,9 @@ use crate::ids::ClickId;
 use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
-/// Maximum size of a body: the tag sends 250–700 bytes, and truncates what could make it longer.
-const MAX_BODY_BYTES: usize = 8 * 1024;
+/// Maximum size of a body: as much as a browser sends when a page is left. A visit has 250–700 bytes;
+/// an event with all that it may have, in any alphabet, 44 KiB.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
     let record = move |state, client, query, headers, bytes| {
@@ -36,6 +37,9 @@ pub(crate) fn routes(limit: VisitLimit) -> Router<AppState> {
 }
 
 /// `POST /v`: a page was opened, or reports an event. 204 once that is durable.
+///
+/// The tag keeps a body until it can read that it was stored or refused, so every page may read
+/// the answer.
 async fn record_visit(
     State(state): State<AppState>,
     client: Client,
@@ -43,6 +47,20 @@ async fn record_visit(
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
     limit: VisitLimit,
+) -> Response {
+    let done = store(&state, &client, query.as_deref(), &headers, bytes, &limit).await;
+    let mut response = done.into_response();
+    allow_origin(&mut response, &headers, |_| true);
+    response
+}
+
+async fn store(
+    state: &AppState,
+    client: &Client,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+    limit: &VisitLimit,
 ) -> Result<Response, AppError> {
     let now = state.clock.now();
     if !limit.allows(client.address, now) {
@@ -53,7 +71,7 @@ async fn record_visit(
     }
     let bytes = bytes.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 8 KiB")
+            AppError::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB")
         }
         _ => AppError::bad_request("the body broke off"),
     })?;
@@ -79,9 +97,7 @@ async fn record_visit(
         }
         What::Visit(seen) => {
             // The query of the tag's URL describes the script that sent the visit.
-            let says = |word| {
-                query.as_deref().is_some_and(|query| query.split('&').any(|part| part == word))
-            };
+            let says = |word| query.is_some_and(|query| query.split('&').any(|part| part == word));
             let (has_fixed_tag, has_agreed) = (says("fixed"), says("asks"));
             let keeps_user_agent = settings.registers_visits(&site.id);
             let is_at_link = is_at_link(&settings, seen.url.as_deref());
@@ -90,7 +106,7 @@ async fn record_visit(
                 has_agreed,
                 keeps_user_agent,
                 is_at_link,
-                ..around(&client, &headers)
+                ..around(client, headers)
             };
             let recorded =
                 record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
@@ -107,13 +123,12 @@ async fn record_visit(
                 state.wakeups.visit_recorded.notify_one();
             }
             if let Some(cookie) =
-                cookie(&headers, &client, &sent.click_id, seen.url.as_deref(), &recorded.click_id)
+                cookie(headers, client, &sent.click_id, seen.url.as_deref(), &recorded.click_id)
             {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
         }
     }
-    allow_origin(&mut response, &headers, std::slice::from_ref(site));
     Ok(response)
 }
 
@@ -121,7 +136,14 @@ async fn record_visit(
 /// one. A preflight names no site, so the origin may be any site's.
 async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let mut response = (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]).into_response();
-    if allow_origin(&mut response, &headers, &state.settings.current().sites) {
+    let settings = state.settings.current();
+    let is_own = |host: &str| {
+        let mut domains = settings.sites.iter().flat_map(|site| &site.domains);
+        domains.any(|domain| hosts::same_site(domain, host))
+    };
+    if allow_origin(&mut response, &headers, |origin| {
+        landing::host_of(origin).as_deref().is_some_and(is_own)
+    }) {
         let answer = response.headers_mut();
         let allowed = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
@@ -156,6 +178,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         user_agent: client.user_agent.replace('\0', ""),
         language: language.filter(is_tag).map(str::to_owned),
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
+        origin_host: text(headers, "origin").and_then(landing::host_of),
         tag_host: site.map(str::to_owned),
         has_fixed_tag: false,
         has_agreed: false,
@@ -229,23 +252,23 @@ fn cookie(
         .ok()
 }
 
-/// Echoes the origin of the sites' own pages, and returns whether it was one; the tag itself needs
-/// no CORS.
-fn allow_origin(response: &mut Response, headers: &HeaderMap, sites: &[Site]) -> bool {
+/// Echoes the origin if its page may read the answer, and returns whether it may.
+fn allow_origin(
+    response: &mut Response,
+    headers: &HeaderMap,
+    may_read: impl Fn(&str) -> bool,
+) -> bool {
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // On a page with `Cross-Origin-Embedder-Policy: require-corp`, a report would look failed
     // without this header, and be sent again.
     answer.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
-    let host = text(headers, "origin").and_then(landing::host_of);
-    let belongs = host.is_some_and(|host| {
-        let mut domains = sites.iter().flat_map(|site| &site.domains);
-        domains.any(|domain| hosts::same_site(domain, &host))
-    });
-    if let Some(origin) = headers.get(header::ORIGIN).filter(|_| belongs) {
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    }
-    belongs
+    let origin = headers.get(header::ORIGIN);
+    let Some(origin) = origin.filter(|origin| origin.to_str().is_ok_and(may_read)) else {
+        return false;
+    };
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    true
 }

@@ -73,6 +73,8 @@ pub(crate) struct Around {
     pub(crate) language: Option<String>,
     /// `Sec-GPC: 1`.
     pub(crate) wants_privacy: bool,
+    /// Host of the page that sent the request, as the browser says; a body could name any.
+    pub(crate) origin_host: Option<String>,
     /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
     pub(crate) tag_host: Option<String>,
     /// The request came from the static variant of the tag.

@@ -192,6 +192,7 @@ mod tests {
             site_id: "site_1".to_owned(),
             url: "https://shop.example/?gclid=a".to_owned(),
             around: Around {
+                origin_host: None,
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 user_agent: String::new(),
                 language: None,

@@ -33,7 +33,7 @@ async fn gzip_and_plain_contain_the_same_script() {
     assert_eq!(plain.header("content-encoding"), "");
     let code = |text: &str| text[..text.rfind("({").expect("a config")].to_owned();
     assert_eq!(code(&text), code(plain.text()));
-    assert!(zipped.body.len() < 2206, "{} bytes", zipped.body.len());
+    assert!(zipped.body.len() < 2520, "{} bytes", zipped.body.len());
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_page_gets_only_the_add_ons_that_its_site_needs() {
     let app = TestApp::owned(&[]).await;
     let owner = app.owner().await;
     let usual = [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD")];
-    let (auto, linked) = ("[publishable-key]:not(", "history.replaceState(");
+    let (auto, linked) = ("(buy|book|donate)", "history.replaceState(");
     let (anytrack, google, tcf) = ("AnyTrack", "dataLayer", "__tcfapi");
     let all = [auto, linked, anytrack, google, tcf];
     for (further, expected) in [

@@ -70,10 +70,10 @@ async fn invalid_bodies_are_rejected_with_one_line_and_never_a_500() {
         ("junk", b"hello".to_vec(), StatusCode::BAD_REQUEST),
         ("binary", vec![0xff, 0x00, 0xfe], StatusCode::BAD_REQUEST),
         ("an array", b"[1]".to_vec(), StatusCode::BAD_REQUEST),
-        ("10 kB", vec![b'x'; 10_000], StatusCode::PAYLOAD_TOO_LARGE),
+        ("70 kB", vec![b'x'; 70_000], StatusCode::PAYLOAD_TOO_LARGE),
         (
-            "10 kB of JSON",
-            body(&id, json!({"u": "x".repeat(10_000)})).into_bytes(),
+            "70 kB of JSON",
+            body(&id, json!({"u": "x".repeat(70_000)})).into_bytes(),
             StatusCode::PAYLOAD_TOO_LARGE,
         ),
         (
@@ -94,6 +94,46 @@ async fn invalid_bodies_are_rejected_with_one_line_and_never_a_500() {
         assert!(reply.text().lines().count() <= 1, "{name}: {}", reply.text());
     }
     assert_eq!(app.database.number("select count(*) from visits").await, 0);
+}
+
+/// The tag keeps a body until it can read the answer, so pages of every origin may.
+#[tokio::test]
+async fn every_page_may_read_whether_its_visit_was_stored() {
+    let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "2")]).await;
+    let good = body(&app.mint().await, json!({}));
+    for (sent, status) in [(good.clone(), 204), ("junk".to_owned(), 400), (good, 429)] {
+        for origin in ["https://www.shop.localhost", "https://elsewhere.example", "null"] {
+            let reply = app.send("POST", "/v", &[("origin", origin)], sent.clone()).await;
+            assert!([status, 429].contains(&reply.status.as_u16()), "{}", reply.status);
+            assert_eq!(reply.header("access-control-allow-origin"), origin);
+            assert_eq!(reply.header("access-control-allow-credentials"), "true");
+            assert_eq!(reply.header("vary"), "Origin");
+        }
+    }
+}
+
+/// A page of somebody else can name the site's own URL in the body, but not in its origin.
+#[tokio::test]
+async fn a_visit_from_a_foreign_origin_is_stored_and_not_counted() {
+    let app = TestApp::start().await;
+    let database = &app.database.look().await;
+    let domain = sqlx::query("update sites set domains = 'shop.localhost'").execute(database);
+    domain.await.expect("a domain");
+    app.app().state().settings.reload(&app.app().state().store).await.expect("it reloads");
+    let counted = "select cast(coalesce(sum(visits), 0) as bigint) from visit_counts";
+    let rows = [
+        (Some("https://evil.example"), 0),
+        (Some("https://www.shop.localhost"), 1),
+        (Some("null"), 2),
+        (None, 3),
+    ];
+    for (origin, expected) in rows {
+        let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        let sent = body(&app.mint().await, json!({}));
+        assert_eq!(app.send("POST", "/v", &headers, sent).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(app.database.number(counted).await, expected, "{origin:?}");
+    }
+    assert_eq!(app.database.number("select count(*) from visits").await, 4);
 }
 
 #[tokio::test]

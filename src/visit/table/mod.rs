@@ -112,12 +112,11 @@ impl NewVisit<'_> {
             path.push('/');
         }
         let agent = agent::read(&around.user_agent);
+        let is_own = |host: &str| site.domains.iter().any(|domain| covers(domain, host));
         let is_known_host = site.domains.is_empty()
             || seen.link.is_some()
-            || landing
-                .host
-                .as_deref()
-                .is_some_and(|host| site.domains.iter().any(|domain| covers(domain, host)));
+            || (landing.host.as_deref().is_some_and(is_own)
+                && around.origin_host.as_deref().is_none_or(is_own));
         let day = (received_at.as_ms() / 86_400_000).to_string();
         let visitor =
             keys.hash("visitor", &[&day, &around.address.to_string(), &around.user_agent]);
