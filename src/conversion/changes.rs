@@ -4,8 +4,9 @@
 //! Pure. A sentence about something that waits says what it waits for.
 
 use super::join::Match;
-use super::payment::{ObjectKind, PayFact, Payment};
-use super::{Line, Record};
+use super::object::{ObjectKind, PayFact};
+use super::payment::Payment;
+use super::record::{Line, Record};
 use crate::domain::{ConversionKind, MatchRule, UnmatchedReason, Word as _};
 use crate::money::{Currency, Money};
 use crate::settings::Snapshot;

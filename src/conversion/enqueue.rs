@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::Match;
-use super::payment::PayFact;
-use super::{Ledger, Line, Record, outgoing};
+use super::object::PayFact;
+use super::outgoing;
+use super::record::{Ledger, Line, Record};
 use crate::delivery::{self, NewDelivery};
 use crate::destination::{Outgoing, mapping};
 use crate::domain::UnmatchedReason;

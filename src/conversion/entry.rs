@@ -3,8 +3,9 @@
 //! times, or nothing while the facts create no conversion.
 //! Pure: the result depends on the facts alone, and is computed from all of them each time.
 
-use super::adjustment::{self, Adjusted};
-use super::payment::{Mode, ObjectFacts, ObjectKind, PayFact, Payment};
+use super::adjusted::{self, Adjusted};
+use super::object::{Mode, ObjectFacts, ObjectKind, PayFact};
+use super::payment::Payment;
 use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
@@ -44,7 +45,7 @@ impl Payment {
             .collect();
         let reported = self.reported.as_ref();
         let is_taken_back = reported.is_some_and(Reported::is_taken_back);
-        let adjusted = adjustment::adjusted(self);
+        let adjusted = adjusted::adjusted(self);
         if stating.is_empty() && !is_taken_back && !adjusted.is_any {
             return None;
         }
@@ -171,7 +172,7 @@ fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> Conv
 mod tests {
     use super::*;
     use crate::conversion::adjustment::{Charge, Dispute, DisputeState};
-    use crate::conversion::payment::Amounts;
+    use crate::conversion::object::Amounts;
     use crate::domain::Word as _;
     use crate::money::Currency;
 

@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::join::{self, Match, Reference};
-use super::payment::{ObjectFacts, Payment};
-use super::{Ledger, Line, Record, table};
+use super::object::ObjectFacts;
+use super::payment::Payment;
+use super::record::{Ledger, Line, Record};
+use super::table;
 use crate::clock::Timestamp;
 use crate::delivery::{self, NewDelivery, Retried};
 use crate::destination::{self, News, Outgoing, mapping};

@@ -11,8 +11,10 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
-use super::payment::{Mode, PayFact, Payment};
-use super::{Ledger, Line, Record, enqueue, sums, table};
+use super::object::{Mode, PayFact};
+use super::payment::Payment;
+use super::record::{Ledger, Line, Record};
+use super::{enqueue, sums, table};
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::domain::ConversionStatus;

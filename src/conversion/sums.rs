@@ -11,7 +11,7 @@ use anyhow::Result;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::Line;
+use super::record::Line;
 use super::table::{self, Stretch};
 use crate::clock::Timestamp;
 use crate::settings::Site;

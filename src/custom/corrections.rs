@@ -3,7 +3,8 @@
 //! sender.
 //! Pure. Every ignored statement has a warning, so that a 200 never hides an ignored correction.
 
-use crate::conversion::payment::{ObjectKind, PayFact, Payment};
+use crate::conversion::object::{ObjectKind, PayFact};
+use crate::conversion::payment::Payment;
 use crate::conversion::reported::{Reported, Stated};
 use crate::money::{Currency, Money};
 

@@ -5,6 +5,7 @@
 //! be read is `failed` with its error, never a 500.
 
 mod api;
+mod apis;
 pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
@@ -21,7 +22,7 @@ pub(crate) mod worker;
 use anyhow::Result;
 
 pub use api::ApiError;
-pub(crate) use api::Apis;
+pub(crate) use apis::Apis;
 pub use held::{accept_held, judge_held};
 pub(crate) use rejections::Rejections;
 

@@ -5,6 +5,7 @@
 //! it stopped.
 //! Source: docs.stripe.com/api/events/list (30 days), docs.stripe.com/api/checkout/sessions/list.
 
+mod place;
 mod table;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use self::place::{List, Place, Stretch};
 use super::api::{self, Api, ApiError, Cursors, Page};
 use super::table::{self as events, NewEvent};
 use super::{event, listed_types};
@@ -54,47 +56,6 @@ pub struct Backfilled {
     pub stored: u64,
     /// The new ones that can't be read at all: stored unchanged, and shown as failed.
     pub unreadable: Vec<String>,
-}
-
-/// A list of Stripe's API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum List {
-    Events,
-    Undelivered,
-    /// Completed checkout sessions, for the time before the oldest event.
-    Sessions,
-}
-
-impl List {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Undelivered => "undelivered",
-            Self::Sessions => "sessions",
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Events | Self::Undelivered => "/v1/events",
-            Self::Sessions => "/v1/checkout/sessions",
-        }
-    }
-}
-
-/// A list of an account.
-struct Place<'a> {
-    source: &'a Source,
-    account: &'a str,
-    list: List,
-}
-
-/// A part of a list: items created from `from` to before `until`, after the cursor.
-#[derive(Clone, Debug)]
-struct Stretch {
-    from: Timestamp,
-    until: Timestamp,
-    cursor: Option<String>,
 }
 
 /// Lists events and stores them. The worker processes them.

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::fields::{currency, reference, side_amount, text};
-use super::{Around, Reading};
+use super::reading::{Around, Reading};
 use crate::domain::IgnoredReason;
 use crate::money::Money;
 

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::comparison::{Comparison, Outcome, PAID_WITHIN};
 use super::ledgered::{Ledgered, Seen};
 use super::list::Records;
 use super::object::{self, About, Dispute, Effect, Paid, Refund};
+use super::result::{Kind, NotCompared, Part};
 use super::sheet::{Found, Item, shown};
-use super::{Comparison, Kind, NotCompared, Outcome, PAID_WITHIN, Part, fix, table};
+use super::{fix, table};
 use crate::clock::Timestamp;
 use crate::money::Money;
 use crate::stripe::backfill;

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
+use super::comparison::Comparison;
 use super::object::{self, Dispute, Intent, Paid, Refund};
-use super::{Comparison, NotCompared, Part};
+use super::result::{NotCompared, Part};
 use crate::stripe::api::ApiError;
 
 /// Stripe's records of a range.
