@@ -5,7 +5,7 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::TargetKind;
+use super::choices::TargetKind;
 use crate::clock::Timestamp;
 use crate::destination::mapping::for_slack;
 use crate::money::{Money, Totals};
