@@ -186,6 +186,11 @@ const SHORT_PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl App {
+    /// Records that a worker completed a poll.
+    pub(super) fn note_poll(&self, worker: &'static str) {
+        self.pulse.polled(worker, self.state.clock.now());
+    }
+
     pub(super) fn start_workers(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut workers = JoinSet::new();
         for work in LOOPS {
