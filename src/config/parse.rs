@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use super::{Listen, LogFormat, Secret};
+use super::values::{Listen, LogFormat, Secret};
 
 /// Reads one to four signing secrets, comma-separated. Spaces and repeats are ignored.
 ///

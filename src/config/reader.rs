@@ -8,12 +8,12 @@ use std::str::FromStr;
 use url::Url;
 
 use super::parse::{
-    parse_api_base, parse_listen, parse_log, parse_log_format, parse_networks, parse_public_url,
-    parse_retention, parse_schedule, parse_stop_timeout,
+    parse_api_base, parse_api_key, parse_listen, parse_log, parse_log_format, parse_networks,
+    parse_public_url, parse_retention, parse_schedule, parse_stop_timeout, parse_webhook_secrets,
 };
-use super::{
-    Config, Listen, LogFormat, Secret, Sources, VARIABLES, parse_api_key, parse_webhook_secrets,
-};
+use super::sources::Sources;
+use super::values::{Config, Listen, LogFormat, Secret};
+use super::variables::VARIABLES;
 
 pub(super) struct Reader<'a, F> {
     pub(super) sources: &'a Sources,
@@ -47,7 +47,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             listen: self
                 .parse("CLICKSTAMP_LISTEN", "write 127.0.0.1:8080 or unix:/path", parse_listen)
                 .unwrap_or(Listen::Unix(PathBuf::new())),
-            database_url: self.database_url().unwrap_or(Secret(sqlite)),
+            database_url: self.database_url().unwrap_or(Secret::new(sqlite)),
             data_dir,
             database_connections: self
                 .parse(
@@ -198,7 +198,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if !known {
             self.refuse(NAME, "it must start with sqlite:// or postgres://");
         }
-        Some(Secret(url))
+        Some(Secret::new(url))
     }
 
     fn admin(&mut self) -> Option<(String, Secret)> {
@@ -215,7 +215,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 self.refuse("CLICKSTAMP_ADMIN_PASSWORD", "it must have at least 10 characters");
                 None
             }
-            (Some(email), Some(password)) => Some((email.to_lowercase(), Secret(password))),
+            (Some(email), Some(password)) => Some((email.to_lowercase(), Secret::new(password))),
             (Some(_), None) => {
                 self.refuse(
                     "CLICKSTAMP_ADMIN_PASSWORD",
@@ -240,7 +240,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
             self.refuse(NAME, "it must have at least 16 visible ASCII characters");
         }
-        Some(Secret(token))
+        Some(Secret::new(token))
     }
 
     fn webhook_secrets(&mut self) -> Vec<Secret> {
@@ -275,6 +275,6 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if !fits {
             self.refuse(NAME, "it is not a URL; paste it whole, as AnyTrack shows it");
         }
-        Some(Secret(url))
+        Some(Secret::new(url))
     }
 }
