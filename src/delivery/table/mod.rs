@@ -6,7 +6,7 @@ pub(super) mod breakers;
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
-use super::make::Unmade;
+use super::message::Unmade;
 use super::{Chosen, Existing, NewDelivery, PAID, Subject};
 use crate::clock::{AHEAD, Timestamp};
 use crate::destination::{Content, Draft, Made, Message};
