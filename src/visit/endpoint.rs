@@ -13,8 +13,10 @@ use axum::routing::post;
 use bytes::Bytes;
 
 use super::body::{self, What};
+use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
-use super::{Around, VisitLimit, keep_event, landing, note, note_session, record};
+use super::request::Around;
+use super::{keep_event, landing, note, note_session, record};
 use crate::client::{Client, Peer};
 use crate::clock::Timestamp;
 use crate::error::AppError;
