@@ -70,10 +70,11 @@ fn routes() -> BTreeMap<String, String> {
         let text = read(path);
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let is_api = path.components().any(|part| part.as_os_str() == "api");
-        for route in code.split(".route(\"").skip(1) {
-            let (at, rest) = route.split_once('"').expect("a route's path ends");
+        for route in code.split(".route(").skip(1) {
+            let Some(path) = route.trim_start().strip_prefix('"') else { continue };
+            let (at, rest) = path.split_once('"').expect("a route's path ends");
             // Up to the next route or the end of the statement.
-            let rest = rest.split([';', '\n']).next().unwrap_or_default();
+            let rest = rest.split(';').next().unwrap_or_default();
             let methods = ["get", "post", "options"]
                 .into_iter()
                 .filter(|method| rest.contains(&format!("{method}(")));

@@ -1,6 +1,6 @@
 //! Tells the ordinary days of the story: visitors who come, come back and buy.
 //! Takes a day; adds visits, sales and steps to the story.
-//! Pure: the dice are pseudo-random, so the same story is told again for the same input.
+//! Pure: the dice are pseudo-random, so the same input gives the same story.
 
 use std::time::Duration;
 
