@@ -7,11 +7,15 @@
 
 mod breaker;
 mod enqueue;
+mod locked;
 mod make;
 mod message;
+mod outcome;
 mod pace;
+mod polls;
 mod schedule;
 mod table;
+mod under_way;
 pub(crate) mod worker;
 
 use anyhow::Result;
