@@ -105,6 +105,7 @@ const OWNERS: &[(&str, &[&str])] = &[
             "destinations",
             "destination_revisions",
             "links",
+            // Dropped again by a later migration.
             "api_tokens",
         ],
     ),
