@@ -11,7 +11,8 @@ use super::choices::{Alerts, Rules};
 use super::words::{Problem, What};
 use crate::clock::Timestamp;
 use crate::destination;
-use crate::report::{self, AtStake, QUARTER_MS, Stakes};
+use crate::domain::{QUARTER_MS, QUARTERS_A_DAY};
+use crate::report::{self, AtStake, Stakes};
 use crate::settings::{Destination, Snapshot, SourceKind};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -215,7 +216,6 @@ async fn see_silence(
 
 /// The longest gap of an ordinary day, because shops are quiet at night. `None` if too little is known.
 fn usual_gap(quarters: &[i64]) -> Option<Duration> {
-    const QUARTERS_A_DAY: i64 = 96;
     if quarters.len() < FEWEST_HEARD {
         return None;
     }

@@ -7,11 +7,14 @@
 mod conversion;
 mod delivery;
 mod event;
+pub(crate) mod flags;
+mod rollup;
 mod visit;
 
 pub use conversion::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 pub use delivery::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
 pub use event::{EventOrigin, EventState, HeldReason, IgnoredReason};
+pub(crate) use rollup::{QUARTER_MS, QUARTERS_A_DAY, WIDER};
 pub use visit::{Channel, Device};
 
 /// A value of a closed list.

@@ -72,9 +72,7 @@ pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 pub(crate) use vitals::{Vitals, vitals};
 
-/// Length of a quarter hour. SQL groups by it instead of by day, so that both databases give the
-/// same result on days with a clock change.
-pub(crate) const QUARTER_MS: i64 = 900_000;
+pub(crate) use crate::domain::QUARTER_MS;
 
 /// Selects the numbers of one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,17 +10,15 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::counter::{Counter, SumKey};
-use super::table::{self, QUARTER_MS};
+use super::table;
 use crate::clock::Timestamp;
+use crate::domain::{QUARTER_MS, WIDER};
 use crate::store::Store;
 
 /// Maximum number of counters per transaction. It bounds how long the writer of visits waits.
 const COUNTERS_AT_A_TIME: i64 = 250;
 /// Pause between two transactions, so that other writers get their turn.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Widths of the sums in quarter hours: one, a day, eight days, sixty-four days. `report::counted`
-/// uses the same widths.
-const WIDTHS: [i64; 4] = [1, 96, 768, 6144];
 
 /// Rolls up a site's counters of all quarter hours but the last two. Returns their number.
 pub(crate) async fn fold(store: &Store, site: (&str, i64), now: Timestamp) -> Result<usize> {
@@ -63,7 +61,7 @@ fn sums(counters: &[Counter]) -> BTreeMap<SumKey, i64> {
         ];
         let shown = if counter.device == "bot" { &names[..1] } else { &names[..] };
         for (dimension, name) in shown {
-            for width in WIDTHS {
+            for width in [1].into_iter().chain(WIDER) {
                 let first = counter.quarter.div_euclid(width) * width;
                 *sums.entry((*dimension, width, first, (*name).to_owned())).or_default() +=
                     counter.visits;

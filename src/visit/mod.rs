@@ -7,7 +7,6 @@ mod body;
 mod channel;
 mod counter;
 pub(crate) mod endpoint;
-pub(crate) mod flags;
 mod fold;
 mod landing;
 mod limit;
@@ -24,14 +23,16 @@ pub(crate) use channel::names_ad_click;
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
-pub(crate) use request::{Around, Click};
+pub(crate) use request::{Around, Arrival, Click};
 pub(crate) use stored::{OldClickId, PageEvent, Visit, WaitingEvent};
 pub(crate) use table::{COUNTS, VISITS};
+
+pub(crate) use crate::domain::flags;
 
 use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
-use crate::ids::{ClickId, ClickIdKey};
+use crate::ids::ClickId;
 use crate::settings::Site;
 use crate::store::{AnyConnection, Inserted, Store};
 
@@ -54,36 +55,21 @@ pub(crate) struct Recorded {
 /// Stores a visit. Returns after the commit. A forged click ID, one of another site, or one made by
 /// the browser gets a signed replacement.
 pub(crate) async fn record(
-    store: &Store,
-    keys: &ClickIdKey,
-    now: Timestamp,
-    site: &Site,
+    arrival: &Arrival<'_>,
     sent: &body::Sent<'_>,
     seen: &body::Seen<'_>,
-    around: &Around,
 ) -> Result<Recorded> {
+    let Arrival { store, keys, now, site, around } = *arrival;
     let presented = &sent.click_id;
-    let (click_id, minted_at, flag) = if presented.is_client_made() {
-        let known = table::signed_for(store, presented).await?;
-        let flag = if around.has_fixed_tag { flags::FIXED_TAG } else { flags::CLIENT_MADE };
-        (known.unwrap_or_else(|| keys.mint(now, site.number)), None, flag)
-    } else {
-        match keys.read(presented) {
-            Some(minted) if minted.site_number == site.number => {
-                (presented.clone(), Some(minted.at), 0)
-            }
-            Some(_) => (keys.mint(now, site.number), None, flags::FOREIGN_SITE),
-            None => (keys.mint(now, site.number), None, flags::FORGED),
-        }
-    };
+    let (click_id, minted_at, flag) = signed(arrival, presented).await?;
     let is_first = seen.previous.as_ref() != Some(presented);
     let is_fresh =
         |at: &Timestamp| now.since(*at).as_secs() <= MAX_MINT_AGE_DAYS * 86_400 && *at <= now;
     let at = minted_at.filter(|at| is_first && is_fresh(at)).unwrap_or(now);
-    let alias = (flag != 0).then(|| presented.clone());
+    let alias = (flag != 0).then_some(presented);
     let row = table::NewVisit {
         click_id: &click_id,
-        alias: alias.as_ref(),
+        alias,
         at,
         received_at: now,
         flag,
@@ -97,7 +83,7 @@ pub(crate) async fn record(
         table::replace_provisional(store, &click_id).await?;
     }
     if inserted == Inserted::Duplicate
-        && let Some(alias) = &alias
+        && let Some(alias) = alias
     {
         // The same body arrived twice at once: both responses return the click ID that was stored.
         let known = table::signed_for(store, alias).await?;
@@ -106,23 +92,38 @@ pub(crate) async fn record(
     Ok(Recorded { click_id, is_new: inserted == Inserted::New })
 }
 
+/// The signed click ID for the presented one, when it was minted if it is the same, and the flag of
+/// a replacement.
+async fn signed(
+    arrival: &Arrival<'_>,
+    presented: &ClickId,
+) -> Result<(ClickId, Option<Timestamp>, i64)> {
+    let Arrival { store, keys, now, site, around } = *arrival;
+    let replaced = |flag| (keys.mint(now, site.number), None, flag);
+    if presented.is_client_made() {
+        let flag = if around.has_fixed_tag { flags::FIXED_TAG } else { flags::CLIENT_MADE };
+        let known = table::signed_for(store, presented).await?;
+        return Ok(known.map_or_else(|| replaced(flag), |known| (known, None, flag)));
+    }
+    Ok(match keys.read(presented) {
+        Some(minted) if minted.site_number == site.number => {
+            (presented.clone(), Some(minted.at), 0)
+        }
+        Some(_) => replaced(flags::FOREIGN_SITE),
+        None => replaced(flags::FORGED),
+    })
+}
+
 /// Stores the visit of a click on a redirect link. Returns after the commit.
-pub(crate) async fn record_click(
-    store: &Store,
-    keys: &ClickIdKey,
-    now: Timestamp,
-    site: &Site,
-    click: &Click,
-    around: &Around,
-) -> Result<Recorded> {
+pub(crate) async fn record_click(arrival: &Arrival<'_>, click: &Click) -> Result<Recorded> {
     let seen = body::Seen::of_click(click);
     let sent = body::Sent {
-        site_key: site.key.as_str().into(),
+        site_key: arrival.site.key.as_str().into(),
         click_id: click.click_id.clone(),
-        sent_at_ms: now.as_ms(),
+        sent_at_ms: arrival.now.as_ms(),
         what: body::What::Visit(seen.clone()),
     };
-    record(store, keys, now, site, &sent, &seen, around).await
+    record(arrival, &sent, &seen).await
 }
 
 /// How many days back visits are counted when the owner adds a host to the site's domains.

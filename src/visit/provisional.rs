@@ -148,7 +148,8 @@ impl Landing {
     /// Its memory in bytes.
     fn bytes(&self) -> usize {
         let around = &self.around;
-        let texts = [Some(&around.user_agent), around.language.as_ref(), around.tag_host.as_ref()];
+        let texts =
+            [Some(&around.user_agent), around.language.as_ref(), around.fetch_site.as_ref()];
         let texts = texts.into_iter().flatten().map(String::capacity).sum::<usize>();
         size_of::<Self>() + texts + self.url.capacity() + self.site_id.capacity()
     }
@@ -195,7 +196,7 @@ mod tests {
                 user_agent: String::new(),
                 language: None,
                 wants_privacy: false,
-                tag_host: None,
+                fetch_site: None,
                 has_fixed_tag: false,
                 has_agreed: false,
                 keeps_user_agent: false,

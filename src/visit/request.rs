@@ -4,7 +4,19 @@
 
 use std::net::IpAddr;
 
-use crate::ids::ClickId;
+use crate::clock::Timestamp;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::settings::Site;
+use crate::store::Store;
+
+/// The arrival of a visit: where it is stored, when it came, and how.
+pub(crate) struct Arrival<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) keys: &'a ClickIdKey,
+    pub(crate) now: Timestamp,
+    pub(crate) site: &'a Site,
+    pub(crate) around: &'a Around,
+}
 
 /// The parts of a visit's request besides its body.
 pub(crate) struct Around {
@@ -15,7 +27,7 @@ pub(crate) struct Around {
     /// `Sec-GPC: 1`.
     pub(crate) wants_privacy: bool,
     /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
-    pub(crate) tag_host: Option<String>,
+    pub(crate) fetch_site: Option<String>,
     /// The request came from the static variant of the tag.
     pub(crate) has_fixed_tag: bool,
     /// The request came from a tag that waits for consent.
