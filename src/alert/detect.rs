@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::choices::{Alerts, Rules};
-use super::words::{Problem, What};
+use super::words::Problem;
 use crate::clock::Timestamp;
 use crate::destination;
-use crate::domain::{QUARTER_MS, QUARTERS_A_DAY};
+use crate::domain::{AlertKind, QUARTER_MS, QUARTERS_A_DAY};
 use crate::report::{self, AtStake, Stakes};
-use crate::settings::{Destination, Snapshot, SourceKind};
+use crate::settings::{Destination, Site, Snapshot};
+use crate::store::Store;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -56,162 +57,219 @@ pub(super) async fn see(
     snapshot: &Snapshot,
     now: Timestamp,
 ) -> Result<Vec<Seen>> {
-    let mut seen = see_destinations(alerts, rules, snapshot, now).await?;
-    seen.extend(see_failed_events(alerts, rules).await?);
-    seen.extend(see_silence(alerts, rules, snapshot, now).await?);
-    seen.extend(see_unmatched(alerts, rules, snapshot, now).await?);
+    let look = Look { store: &alerts.store, rules, snapshot, now };
+    let mut seen = look.destinations().await?;
+    seen.extend(look.failed_events().await?);
+    seen.extend(look.silence().await?);
+    seen.extend(look.unmatched().await?);
     Ok(seen)
 }
 
-async fn see_destinations(
-    alerts: &Alerts,
-    rules: &Rules,
-    snapshot: &Snapshot,
+/// One check.
+struct Look<'a> {
+    store: &'a Store,
+    rules: &'a Rules,
+    snapshot: &'a Snapshot,
     now: Timestamp,
-) -> Result<Vec<Seen>> {
-    let (store, mut seen) = (&alerts.store, Vec::new());
-    let down = report::down(store).await?;
-    let tries = match (rules.refused_percent, rules.failing_percent) {
-        (0, 0) => Vec::new(),
-        _ => report::last_tries(store, now.minus(DAY)).await?,
-    };
-    let gave_up = match rules.given_up {
-        true => report::gave_up(store, now.minus(WEEK)).await?,
-        false => Vec::new(),
-    };
-    for destination in &snapshot.destinations {
-        let id = &destination.id;
-        let problem = |what, since| about_destination(snapshot, destination, what, since);
-        for group in gave_up.iter().filter(|group| group.destination_id == *id) {
-            let reason = Some(group.reason.clone());
-            seen.push(Seen {
-                subject: format!("given_up:{id}:{}", group.reason),
-                problem: Problem {
-                    reason: reason.clone(),
-                    ..problem(What::GivenUp, group.newest_at)
-                },
-                newest_at: group.newest_at,
-                stakes: Scope::Deliveries(id.clone(), AtStake::State("given_up", reason)),
-            });
-        }
-        // Deliveries of a disabled destination expire, too.
-        if rules.expires_hours > 0 {
-            let by = now.plus(HOUR * rules.expires_hours);
-            let first = report::first_to_expire(store, id, by, now.minus(JUST_WRITTEN)).await?;
-            if let Some(until) = first {
-                seen.push(Seen {
-                    subject: format!("expiring:{id}"),
-                    problem: Problem {
-                        reason: (!destination.enabled).then(|| "held".to_owned()),
-                        until: Some(until),
-                        whole: i64::from(rules.expires_hours),
-                        ..problem(What::Expiring, now)
-                    },
-                    newest_at: now,
-                    stakes: Scope::Deliveries(id.clone(), AtStake::ExpiringBy(by)),
-                });
-            }
-        }
-        // The deliveries of a disabled destination are paused intentionally.
-        if !destination.enabled {
-            continue;
-        }
-        let pending = || Scope::Deliveries(id.clone(), AtStake::State("pending", None));
-        if let Some((_, down)) = down.iter().find(|(down, _)| down == id) {
-            // A destination that accepts nothing is slow and failing, too. It is reported only once.
-            if rules.held {
-                let error = down.error.as_deref().map(|said| harmless(destination, said));
-                seen.push(Seen {
-                    subject: format!("held:{id}"),
-                    problem: Problem { error, ..problem(What::Held, down.since) },
-                    newest_at: now,
-                    stakes: pending(),
-                });
-            }
-            continue;
-        }
-        let patience = Duration::from_secs(u64::from(rules.slow_minutes) * 60);
-        if !patience.is_zero()
-            && let Some(since) = report::waits_since(store, id, now).await?
-            && now.since(since) >= patience
-        {
-            seen.push(Seen {
-                subject: format!("slow:{id}"),
-                problem: problem(What::Slow, since),
-                newest_at: now,
-                stakes: pending(),
-            });
-        }
-        let tries = tries.iter().find(|tries| tries.destination_id == *id);
-        if let Some(tries) = tries.filter(|tries| tries.all >= FEWEST_TRIES) {
-            let failed = tries.all - tries.accepted;
-            let is_over = |part: i64, percent: u32| {
-                percent > 0 && part * 100 > tries.all * i64::from(percent)
-            };
-            if is_over(tries.refused, rules.refused_percent)
-                || is_over(failed, rules.failing_percent)
-            {
-                let (part, whole) = (failed, tries.all);
-                seen.push(Seen {
-                    subject: format!("failing:{id}"),
-                    problem: Problem { part, whole, ..problem(What::Failing, now) },
-                    newest_at: now,
-                    stakes: pending(),
-                });
-            }
-        }
-    }
-    Ok(seen)
 }
 
-async fn see_failed_events(alerts: &Alerts, rules: &Rules) -> Result<Option<Seen>> {
-    if !rules.events_failed {
-        return Ok(None);
+impl Look<'_> {
+    async fn destinations(&self) -> Result<Vec<Seen>> {
+        let Self { store, rules, now, .. } = *self;
+        let down = report::down(store).await?;
+        let (mut tries, mut gave_up) = (Vec::new(), Vec::new());
+        if rules.refused_percent > 0 || rules.failing_percent > 0 {
+            tries = report::last_tries(store, now.minus(DAY)).await?;
+        }
+        if rules.given_up {
+            gave_up = report::gave_up(store, now.minus(WEEK)).await?;
+        }
+        let mut seen = Vec::new();
+        for destination in &self.snapshot.destinations {
+            let id = &destination.id;
+            let failed = gave_up.iter().filter(|group| group.destination_id == *id);
+            seen.extend(failed.map(|group| self.given_up(destination, group)));
+            // Deliveries of a disabled destination expire, too.
+            seen.extend(self.expiring(destination).await?);
+            // The deliveries of a disabled destination are paused intentionally.
+            if !destination.enabled {
+                continue;
+            }
+            if let Some((_, down)) = down.iter().find(|(down, _)| down == id) {
+                // A destination that accepts nothing is slow and failing, too. It is reported only
+                // once.
+                seen.extend(rules.held.then(|| self.held(destination, down)));
+                continue;
+            }
+            seen.extend(self.slow(destination).await?);
+            let tries = tries.iter().find(|tries| tries.destination_id == *id);
+            seen.extend(tries.and_then(|tries| self.failing(destination, tries)));
+        }
+        Ok(seen)
     }
-    let Some((count, newest_at, error)) = report::failed_events(&alerts.store).await? else {
-        return Ok(None);
-    };
-    let problem = Problem {
-        part: count,
-        error: error.as_deref().map(without_addresses),
-        ..blank(What::EventsFailed, "", newest_at, "/events?state=failed")
-    };
-    let stakes = Scope::Known(Box::default());
-    Ok(Some(Seen { subject: "events_failed".to_owned(), problem, newest_at, stakes }))
-}
 
-async fn see_silence(
-    alerts: &Alerts,
-    rules: &Rules,
-    snapshot: &Snapshot,
-    now: Timestamp,
-) -> Result<Vec<Seen>> {
-    let mut seen = Vec::new();
-    if rules.silent_hours == 0 {
-        return Ok(seen);
+    fn problem(&self, destination: &Destination, what: AlertKind, since: Timestamp) -> Problem {
+        about_destination(self.snapshot, destination, what, since)
     }
-    for source in snapshot.sources.iter().filter(|source| source.kind == SourceKind::Stripe) {
-        let quarters =
-            report::heard_quarters(&alerts.store, &source.id, now.minus(WEEK * 2)).await?;
-        let Some(usual) = usual_gap(&quarters) else { continue };
-        let last = quarters.last().copied().unwrap_or_default().saturating_mul(QUARTER_MS);
-        let last = Timestamp::from_ms(last);
-        if now.since(last) >= (usual * 3).max(HOUR * rules.silent_hours) {
-            let problem = blank(
-                What::Silent,
-                &source.key,
-                last,
-                &format!("/settings/sources/{}", source.key),
-            );
-            seen.push(Seen {
-                subject: format!("silent:{}", source.id),
-                problem,
-                newest_at: now,
-                stakes: Scope::Known(Box::default()),
-            });
+
+    /// A problem of a destination whose pending deliveries are concerned.
+    fn pending(&self, destination: &Destination, problem: Problem) -> Seen {
+        Seen {
+            subject: format!("{}:{}", problem.what, destination.id),
+            problem,
+            newest_at: self.now,
+            stakes: Scope::Deliveries(destination.id.clone(), AtStake::State("pending", None)),
         }
     }
-    Ok(seen)
+
+    fn given_up(&self, destination: &Destination, group: &report::GaveUp) -> Seen {
+        let (id, reason) = (&destination.id, Some(group.reason.clone()));
+        let problem = self.problem(destination, AlertKind::GivenUp, group.newest_at);
+        Seen {
+            subject: format!("given_up:{id}:{}", group.reason),
+            problem: Problem { reason: reason.clone(), ..problem },
+            newest_at: group.newest_at,
+            stakes: Scope::Deliveries(id.clone(), AtStake::State("given_up", reason)),
+        }
+    }
+
+    async fn expiring(&self, destination: &Destination) -> Result<Option<Seen>> {
+        let hours = self.rules.expires_hours;
+        if hours == 0 {
+            return Ok(None);
+        }
+        let (now, by) = (self.now, self.now.plus(HOUR * hours));
+        let since = now.minus(JUST_WRITTEN);
+        let until = report::first_to_expire(self.store, &destination.id, by, since).await?;
+        if until.is_none() {
+            return Ok(None);
+        }
+        let problem = Problem {
+            reason: (!destination.enabled).then(|| "held".to_owned()),
+            until,
+            whole: i64::from(hours),
+            ..self.problem(destination, AlertKind::Expiring, now)
+        };
+        let stakes = Scope::Deliveries(destination.id.clone(), AtStake::ExpiringBy(by));
+        Ok(Some(Seen { stakes, ..self.pending(destination, problem) }))
+    }
+
+    fn held(&self, destination: &Destination, down: &report::Down) -> Seen {
+        let error = down.error.as_deref().map(|said| harmless(destination, said));
+        let problem = self.problem(destination, AlertKind::Held, down.since);
+        self.pending(destination, Problem { error, ..problem })
+    }
+
+    async fn slow(&self, destination: &Destination) -> Result<Option<Seen>> {
+        let patience = Duration::from_secs(u64::from(self.rules.slow_minutes) * 60);
+        if patience.is_zero() {
+            return Ok(None);
+        }
+        let since = report::waits_since(self.store, &destination.id, self.now).await?;
+        let since = since.filter(|since| self.now.since(*since) >= patience);
+        Ok(since.map(|since| {
+            self.pending(destination, self.problem(destination, AlertKind::Slow, since))
+        }))
+    }
+
+    fn failing(&self, destination: &Destination, tries: &report::Tries) -> Option<Seen> {
+        let failed = tries.all - tries.accepted;
+        let is_over =
+            |part: i64, percent: u32| percent > 0 && part * 100 > tries.all * i64::from(percent);
+        let is_failing = is_over(tries.refused, self.rules.refused_percent)
+            || is_over(failed, self.rules.failing_percent);
+        if tries.all < FEWEST_TRIES || !is_failing {
+            return None;
+        }
+        let problem = self.problem(destination, AlertKind::Failing, self.now);
+        Some(self.pending(destination, Problem { part: failed, whole: tries.all, ..problem }))
+    }
+
+    async fn failed_events(&self) -> Result<Option<Seen>> {
+        if !self.rules.events_failed {
+            return Ok(None);
+        }
+        let found = report::failed_events(self.store).await?;
+        let Some((count, newest_at, error)) = found else { return Ok(None) };
+        let problem = Problem {
+            part: count,
+            error: error.as_deref().map(without_addresses),
+            ..blank(AlertKind::EventsFailed, "", newest_at, "/events?state=failed")
+        };
+        let stakes = Scope::Known(Box::default());
+        Ok(Some(Seen { subject: "events_failed".to_owned(), problem, newest_at, stakes }))
+    }
+
+    async fn silence(&self) -> Result<Vec<Seen>> {
+        let (now, mut seen) = (self.now, Vec::new());
+        if self.rules.silent_hours == 0 {
+            return Ok(seen);
+        }
+        for source in self.snapshot.stripe_sources() {
+            let quarters =
+                report::heard_quarters(self.store, &source.id, now.minus(WEEK * 2)).await?;
+            let Some(usual) = usual_gap(&quarters) else { continue };
+            let last = quarters.last().copied().unwrap_or_default().saturating_mul(QUARTER_MS);
+            let last = Timestamp::from_ms(last);
+            if now.since(last) >= (usual * 3).max(HOUR * self.rules.silent_hours) {
+                let path = format!("/settings/sources/{}", source.key);
+                seen.push(Seen {
+                    subject: format!("silent:{}", source.id),
+                    problem: blank(AlertKind::Silent, &source.key, last, &path),
+                    newest_at: now,
+                    stakes: Scope::Known(Box::default()),
+                });
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn unmatched(&self) -> Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        if self.rules.unmatched_percent > 0 {
+            for site in &self.snapshot.sites {
+                seen.extend(self.unmatched_of(site).await?);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn unmatched_of(&self, site: &Site) -> Result<Option<Seen>> {
+        let (now, percent) = (self.now, i128::from(self.rules.unmatched_percent));
+        let yesterday = now.minus(DAY);
+        let today = report::matched_money(self.store, &site.id, yesterday, now).await?;
+        let is_much = |found: &&report::Matched| {
+            let (lost, all) = (i128::from(found.unmatched.minor), i128::from(found.all.minor));
+            found.payments >= FEWEST_PAYMENTS && lost * 100 > all * percent
+        };
+        let worst = today.iter().filter(is_much).max_by_key(|found| found.payments);
+        let Some(worst) = worst else { return Ok(None) };
+        let week = now.minus(DAY + WEEK);
+        let before = report::matched_money(self.store, &site.id, week, yesterday).await?;
+        let before = before.iter().find(|sum| sum.all.currency == worst.all.currency);
+        let is_usual = before.is_some_and(|before| {
+            let product = |a: i64, b: i64| i128::from(a) * i128::from(b);
+            product(worst.unmatched.minor, before.all.minor)
+                <= product(before.unmatched.minor, worst.all.minor) * 2
+        });
+        if is_usual {
+            return Ok(None);
+        }
+        let mut stakes = Stakes::default();
+        stakes.money.add(worst.unmatched);
+        let query = if site.is_first() { String::new() } else { format!("?site={}", site.key) };
+        Ok(Some(Seen {
+            subject: format!("unmatched:{}", site.id),
+            problem: Problem {
+                site: Some(site.key.clone()),
+                part: worst.unmatched_payments,
+                whole: worst.payments,
+                ..blank(AlertKind::Unmatched, &site.name, now, &format!("/leaks{query}"))
+            },
+            newest_at: now,
+            stakes: Scope::Known(Box::new(stakes)),
+        }))
+    }
 }
 
 /// The longest gap of an ordinary day, because shops are quiet at night. `None` if too little is known.
@@ -231,57 +289,7 @@ fn usual_gap(quarters: &[i64]) -> Option<Duration> {
     Some(Duration::from_millis(u64::try_from(middle.saturating_mul(QUARTER_MS)).ok()?))
 }
 
-async fn see_unmatched(
-    alerts: &Alerts,
-    rules: &Rules,
-    snapshot: &Snapshot,
-    now: Timestamp,
-) -> Result<Vec<Seen>> {
-    let mut seen = Vec::new();
-    let percent = i128::from(rules.unmatched_percent);
-    if percent == 0 {
-        return Ok(seen);
-    }
-    for site in &snapshot.sites {
-        let (store, yesterday) = (&alerts.store, now.minus(DAY));
-        let today = report::matched_money(store, &site.id, yesterday, now).await?;
-        let is_much = |found: &&report::Matched| {
-            let (lost, all) = (i128::from(found.unmatched.minor), i128::from(found.all.minor));
-            found.payments >= FEWEST_PAYMENTS && lost * 100 > all * percent
-        };
-        let Some(worst) = today.iter().filter(is_much).max_by_key(|found| found.payments) else {
-            continue;
-        };
-        let before =
-            report::matched_money(store, &site.id, now.minus(DAY + WEEK), yesterday).await?;
-        let before = before.iter().find(|sum| sum.all.currency == worst.all.currency);
-        let is_usual = before.is_some_and(|before| {
-            let product = |a: i64, b: i64| i128::from(a) * i128::from(b);
-            product(worst.unmatched.minor, before.all.minor)
-                <= product(before.unmatched.minor, worst.all.minor) * 2
-        });
-        if is_usual {
-            continue;
-        }
-        let mut stakes = Stakes::default();
-        stakes.money.add(worst.unmatched);
-        let query = if site.is_first() { String::new() } else { format!("?site={}", site.key) };
-        seen.push(Seen {
-            subject: format!("unmatched:{}", site.id),
-            problem: Problem {
-                site: Some(site.key.clone()),
-                part: worst.unmatched_payments,
-                whole: worst.payments,
-                ..blank(What::Unmatched, &site.name, now, &format!("/leaks{query}"))
-            },
-            newest_at: now,
-            stakes: Scope::Known(Box::new(stakes)),
-        });
-    }
-    Ok(seen)
-}
-
-pub(super) fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Problem {
+pub(super) fn blank(what: AlertKind, name: &str, since: Timestamp, path: &str) -> Problem {
     Problem {
         what,
         name: name.to_owned(),
@@ -300,7 +308,7 @@ pub(super) fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Pro
 pub(super) fn about_destination(
     snapshot: &Snapshot,
     destination: &Destination,
-    what: What,
+    what: AlertKind,
     since: Timestamp,
 ) -> Problem {
     let site = snapshot.site(&destination.site_id);

@@ -27,9 +27,6 @@ pub(crate) const MAX_TARGETS: usize = 20;
 
 impl Alerts {
     /// Checks for problems, stores the messages about them and sends those that are due. Returns the number sent.
-    ///
-    /// # Errors
-    /// If the database does not respond. Nothing is lost; the next poll continues.
     pub(crate) async fn round(&self) -> Result<usize> {
         let targets = table::targets(&self.store).await?;
         if targets.is_empty() {

@@ -10,8 +10,9 @@ use jiff::tz::TimeZone;
 use super::choices::{Alerts, Choices, Target};
 use super::detect::{HOUR, Scope, Seen, WEEK, about_destination, blank, harmless, see};
 use super::table::{self, Incident, NewMessage};
-use super::words::{Alert, Phase, Problem, What};
+use super::words::{Alert, Problem, counts_news};
 use crate::clock::Timestamp;
+use crate::domain::{AlertKind, AlertPhase, Word as _};
 use crate::failpoint;
 use crate::ids;
 use crate::report::{self, Stakes};
@@ -65,11 +66,11 @@ impl Watch<'_> {
         };
         let zone = self.zone(&found.problem);
         let id = incident.id.clone();
-        let alert = self.alert(&id, Phase::Raised, &zone, &found.problem, &stakes);
+        let alert = self.alert(&id, AlertPhase::Raised, &zone, &found.problem, &stakes);
         incident.headline = alert.headline();
         let mut tx = self.alerts.store.begin().await?;
         table::forget(&mut tx, self.now.minus(KEPT)).await?;
-        if table::raise(&mut tx, &incident, found.problem.what.word()).await? {
+        if table::raise(&mut tx, &incident, found.problem.what.as_str()).await? {
             for target in self.targets {
                 self.enqueue(&mut tx, target, &alert).await?;
             }
@@ -89,7 +90,7 @@ impl Watch<'_> {
     async fn go_on(&self, incident: &Incident, found: &Seen) -> Result<()> {
         let rules = &self.choices.rules;
         let silence = self.now.since(incident.sent_at);
-        let is_time = if found.problem.what.counts_news() {
+        let is_time = if counts_news(found.problem.what) {
             found.newest_at > incident.newest_at
                 && silence >= Duration::from_secs(u64::from(rules.digest_minutes) * 60)
         } else {
@@ -105,7 +106,7 @@ impl Watch<'_> {
         }
         let stakes = self.stakes(found).await?;
         let zone = self.zone(&found.problem);
-        let alert = self.alert(&incident.id, Phase::Reminder, &zone, &found.problem, &stakes);
+        let alert = self.alert(&incident.id, AlertPhase::Reminder, &zone, &found.problem, &stakes);
         let headline = alert.headline();
         let mut tx = self.alerts.store.begin().await?;
         if table::remind(&mut tx, self.now, incident, &headline, found.newest_at).await? {
@@ -135,7 +136,7 @@ impl Watch<'_> {
         let is_good_news = !is_news(incident) || self.now.since(incident.newest_at) < WEEK;
         if let Some(problem) = self.what_it_was(incident).filter(|_| is_good_news) {
             let (zone, stakes) = (self.zone(&problem), Stakes::default());
-            let alert = self.alert(&incident.id, Phase::Resolved, &zone, &problem, &stakes);
+            let alert = self.alert(&incident.id, AlertPhase::Resolved, &zone, &problem, &stakes);
             for target in self.targets.iter().filter(|target| heard.contains(&target.id)) {
                 self.enqueue(&mut tx, target, &alert).await?;
             }
@@ -153,22 +154,29 @@ impl Watch<'_> {
     fn what_it_was(&self, incident: &Incident) -> Option<Problem> {
         let mut parts = incident.subject.split(':');
         let (word, about) = (parts.next()?, parts.next().unwrap_or_default());
-        let what = ALL.into_iter().find(|what| what.word() == word)?;
+        let what = AlertKind::parse(word)?;
         let destination = self.snapshot.destination(about);
         let mut problem = match (what, destination) {
-            (What::Held | What::GivenUp | What::Slow | What::Expiring | What::Failing, None) => {
+            (
+                AlertKind::Held
+                | AlertKind::GivenUp
+                | AlertKind::Slow
+                | AlertKind::Expiring
+                | AlertKind::Failing,
+                None,
+            ) => {
                 return None;
             }
             (_, Some(found)) => about_destination(self.snapshot, found, what, incident.raised_at),
-            (What::Unmatched, None) => {
+            (AlertKind::Unmatched, None) => {
                 let site = self.snapshot.site(about)?;
                 blank(what, &site.name, incident.raised_at, "/leaks")
             }
-            (What::Silent, None) => {
+            (AlertKind::Silent, None) => {
                 let source = self.snapshot.source(about)?;
                 blank(what, &source.key, incident.raised_at, "/settings/sources")
             }
-            (What::EventsFailed, None) => blank(what, "", incident.raised_at, "/events"),
+            (AlertKind::EventsFailed, None) => blank(what, "", incident.raised_at, "/events"),
         };
         problem.reason = parts.next().map(str::to_owned);
         Some(problem)
@@ -197,7 +205,7 @@ impl Watch<'_> {
     fn alert<'a>(
         &'a self,
         incident_id: &'a str,
-        phase: Phase,
+        phase: AlertPhase,
         zone: &'a TimeZone,
         problem: &'a Problem,
         stakes: &'a Stakes,
@@ -216,7 +224,7 @@ impl Watch<'_> {
             target_id: &target.id,
             incident_id: alert.incident_id,
             id: &table::new_message_id(self.now),
-            phase: alert.phase.word(),
+            phase: alert.phase.as_str(),
             headline: &alert.headline(),
             body: &alert.body(target.kind),
         };
@@ -224,18 +232,7 @@ impl Watch<'_> {
     }
 }
 
-const ALL: [What; 8] = [
-    What::Held,
-    What::GivenUp,
-    What::Slow,
-    What::Expiring,
-    What::Failing,
-    What::EventsFailed,
-    What::Silent,
-    What::Unmatched,
-];
-
 fn is_news(incident: &Incident) -> bool {
     let word = incident.subject.split(':').next().unwrap_or_default();
-    ALL.into_iter().any(|what| what.word() == word && what.counts_news())
+    AlertKind::parse(word).is_some_and(counts_news)
 }

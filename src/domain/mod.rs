@@ -4,6 +4,7 @@
 //! Guarantees that a value without an explanation on a page does not compile, because every `match`
 //! names all values. Imports nothing of the program but the storage's traits.
 
+mod alert;
 mod conversion;
 mod delivery;
 mod event;
@@ -11,6 +12,7 @@ pub(crate) mod flags;
 mod rollup;
 mod visit;
 
+pub use alert::{AlertKind, AlertPhase};
 pub use conversion::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 pub use delivery::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
 pub use event::{EventOrigin, EventState, HeldReason, IgnoredReason};
@@ -156,5 +158,7 @@ mod tests {
         assert_words::<IgnoredReason>();
         assert_words::<Channel>();
         assert_words::<Device>();
+        assert_words::<AlertKind>();
+        assert_words::<AlertPhase>();
     }
 }

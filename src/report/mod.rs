@@ -57,8 +57,8 @@ pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use problems::{
-    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
-    last_tries, matched_money, stakes, waits_since,
+    AtStake, Example, GaveUp, Matched, Stakes, Tries, failed_events, first_to_expire, gave_up,
+    heard_quarters, last_tries, matched_money, stakes, waits_since,
 };
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
