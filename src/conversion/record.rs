@@ -10,7 +10,8 @@ use super::join::Match;
 use super::payment::{Contract, Payment};
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
-use crate::ids::ClickIdKey;
+use crate::ids::{ClickId, ClickIdKey};
+use crate::money::{Currency, Money};
 use crate::settings::{Settings, Snapshot};
 use crate::store::{Store, Tx};
 
@@ -57,6 +58,14 @@ pub(super) struct Record {
     pub(super) is_stored: bool,
 }
 
+/// A conversion to send messages about.
+pub(super) struct Sendable<'a> {
+    pub(super) record: &'a Record,
+    pub(super) line: &'a Line,
+    /// Our click ID, if Stripe returned one.
+    pub(super) genuine: Option<&'a ClickId>,
+}
+
 /// A conversion as its row in `conversions` stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
@@ -82,4 +91,12 @@ pub(super) struct Line {
     /// Sends nothing before this time, because the payment's checkout may still arrive.
     pub(super) enqueue_after: Option<Timestamp>,
     pub(super) recorded_at: Timestamp,
+}
+
+impl Line {
+    /// An amount in the conversion's currency; `None` if no event stated the currency.
+    pub(super) fn money(&self, minor: i64) -> Option<Money> {
+        let currency = self.currency.as_deref().and_then(Currency::parse)?;
+        Some(Money { minor, currency })
+    }
 }
