@@ -226,10 +226,8 @@ impl Api {
         }
         let list: List = self.get(account, path, &query).await?;
         let id = |item: &RawValue| serde_json::from_str::<HasId>(item.get()).ok();
-        let next = match list.has_more {
-            true => list.data.iter().rev().find_map(|item| id(item)).map(|last| last.id),
-            false => None,
-        };
+        let last = list.data.iter().rev().find_map(|item| id(item));
+        let next = last.filter(|_| list.has_more).map(|last| last.id);
         if next.is_none() && list.has_more {
             return Err(ApiError::Stuck(format!(
                 "Stripe says that {path} has more items, but the page has no IDs"

@@ -66,9 +66,6 @@ fn listed_types() -> impl Iterator<Item = &'static str> {
 }
 
 /// Queues a failed or ignored event to be processed again; returns false if there is no such event.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     let mut tx = store.begin().await?;
     let found = table::put_back(&mut tx, now, id).await?;

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use self::subject::{Lookup, Subject};
 use super::api::{Api, ApiError};
 use super::apis::Apis;
-use super::backfill;
+use super::backfill::{self, Fetched};
 use super::table::Waiting;
 use crate::clock::{Clock, Timestamp};
 use crate::conversion::{self, Missing};
@@ -141,7 +141,8 @@ async fn keep(
         let account = &lookup.account;
         let body = backfill::as_event(kind, account, item);
         let body = body.as_bytes();
-        backfill::store_body(&mut tx, now, source, account, EventOrigin::Fetched, body).await?;
+        let fetched = Fetched { source, account, origin: EventOrigin::Fetched, body };
+        backfill::store_body(&mut tx, now, &fetched).await?;
         found = Some(id);
     }
     tx.commit().await?;

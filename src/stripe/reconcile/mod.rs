@@ -26,7 +26,7 @@ pub use self::result::{Difference, Kind, NotCompared, Part, Reconciled, Sums, Wa
 use self::comparison::{Comparison, Outcome, Range, days_before};
 use self::list::Records;
 use self::sheet::Sheet;
-use super::backfill;
+use super::backfill::{self, Fetched};
 use crate::domain::EventOrigin;
 use crate::store::Store;
 
@@ -85,8 +85,8 @@ async fn repair(comparison: &Comparison<'_>, event: &str) -> Result<bool> {
     let Comparing { clock, source, .. } = comparison.records;
     let (now, account, body) = (clock.now(), comparison.account, event.as_bytes());
     let mut tx = comparison.store.begin().await?;
-    let is_new =
-        backfill::store_body(&mut tx, now, source, account, EventOrigin::Backfill, body).await?;
+    let fetched = Fetched { source, account, origin: EventOrigin::Backfill, body };
+    let is_new = backfill::store_body(&mut tx, now, &fetched).await?;
     tx.commit().await?;
     Ok(is_new)
 }
