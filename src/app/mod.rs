@@ -155,9 +155,6 @@ impl App {
     }
 
     /// Uses another network from now on. For tests of network failures.
-    ///
-    /// # Errors
-    /// Fails if the HTTP client can't be built.
     pub fn move_to(&mut self, network: Network) -> Result<()> {
         self.worker.sender = sender(&self.state.config, network)?;
         Ok(())
@@ -203,18 +200,16 @@ impl App {
     }
 
     /// How durable the engine says a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
-    ///
-    /// # Errors
-    /// Fails if the database does not respond.
     pub async fn durability(&self) -> Result<String> {
         self.state.store.durability().await
     }
 
     /// The metrics for Prometheus, if the operator enabled them.
     fn metrics(&self) -> Router<AppState> {
-        match self.state.config.serves_metrics {
-            true => Router::new().route("/metrics", get(api::read_metrics)),
-            false => Router::new(),
+        if self.state.config.serves_metrics {
+            Router::new().route("/metrics", get(api::read_metrics))
+        } else {
+            Router::new()
         }
     }
 

@@ -38,9 +38,6 @@ impl App {
     }
 
     /// Serves additional routes beside its own, for measurements of the server.
-    ///
-    /// # Errors
-    /// As [`App::run`].
     pub async fn run_beside(
         self,
         further: Router,

@@ -51,9 +51,6 @@ impl Config {
     }
 
     /// A configuration with only defaults and the given values, for tests and the demo.
-    ///
-    /// # Errors
-    /// As [`Config::read`].
     pub fn with(values: &[(&str, &str)]) -> Result<Self, ConfigFaults> {
         let flags =
             values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -25,9 +25,6 @@ const MAPPINGS_AT_A_TIME: usize = 4;
 type Ended = (Unmade, i64, Result<Made, String>);
 
 /// Builds messages that have no bytes yet. Returns their number.
-///
-/// # Errors
-/// Fails if the database does not answer; the next run builds them.
 pub(crate) async fn make_messages(
     store: &Store,
     settings: &Settings,

@@ -29,16 +29,13 @@ use crate::clock::Timestamp;
 use crate::destination::{self, Outgoing, Unsent};
 use crate::domain::Word as _;
 use crate::settings::{self, Destination, Settings};
-use crate::store::{AnyConnection, Store};
+use crate::store::{AnyConnection, Store, Tx};
 
 /// Why a delivery can't be retried: its destination was deleted.
 const DELETED: &str = "destination_deleted";
 
 /// Schedules deliveries for now that a clock that was ahead had scheduled too late, and ends its
 /// leases and pauses. Returns the number of deliveries.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
     let mut tx = store.begin().await?;
     table::breakers::bring_back(&mut tx, now).await?;
@@ -97,9 +94,6 @@ pub enum Retried {
 
 /// Queues a failed delivery again: the same bytes, or new ones if its mapping failed. The retry
 /// schedule restarts, and earlier attempts stay listed. A pending delivery becomes due now.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     let subject = table::subject(store, id).await?;
     let mut tx = store.begin().await?;
@@ -123,17 +117,21 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
     Ok(retried)
 }
 
+/// Begins a transaction that sends something again; `None` if the destination was deleted. A
+/// breaker that is open sends its next probe at once.
+async fn begin_retry(store: &Store, now: Timestamp, destination_id: &str) -> Result<Option<Tx>> {
+    let mut tx = store.begin().await?;
+    if settings::is_deleted(&mut tx, destination_id).await? {
+        return Ok(None);
+    }
+    table::breakers::probe_now(&mut tx, now, destination_id).await?;
+    Ok(Some(tx))
+}
+
 /// Queues a destination's failed deliveries again; returns their number. The rate limit spreads
 /// them over time.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) -> Result<u64> {
-    let mut tx = store.begin().await?;
-    if settings::is_deleted(&mut tx, &chosen.destination_id).await? {
-        return Ok(0);
-    }
-    table::breakers::probe_now(&mut tx, now, &chosen.destination_id).await?;
+    let Some(mut tx) = begin_retry(store, now, &chosen.destination_id).await? else { return Ok(0) };
     let count = table::requeue_all(&mut tx, now, chosen).await?;
     tx.commit().await?;
     Ok(count)
@@ -152,11 +150,9 @@ pub(crate) async fn make_again(
     id: &str,
     destination: &Destination,
 ) -> Result<Retried> {
-    let mut tx = store.begin().await?;
-    if settings::is_deleted(&mut tx, &destination.id).await? {
+    let Some(mut tx) = begin_retry(store, now, &destination.id).await? else {
         return Ok(Retried::NotRetryable(DELETED.to_owned()));
-    }
-    table::breakers::probe_now(&mut tx, now, &destination.id).await?;
+    };
     let is_done = table::unmake(&mut tx, now, id, destination).await?;
     tx.commit().await?;
     Ok(if is_done { Retried::Queued } else { Retried::NotRetryable("sending".to_owned()) })
@@ -176,11 +172,9 @@ pub(crate) async fn rebuild(
         Err(Unsent::Skipped(skip)) => return Ok(Retried::NotRetryable(skip.as_str().to_owned())),
         Err(Unsent::Broken(error)) => return Ok(Retried::NotRetryable(error)),
     };
-    let mut tx = store.begin().await?;
-    if settings::is_deleted(&mut tx, &destination.id).await? {
+    let Some(mut tx) = begin_retry(store, now, &destination.id).await? else {
         return Ok(Retried::NotRetryable(DELETED.to_owned()));
-    }
-    table::breakers::probe_now(&mut tx, now, &destination.id).await?;
+    };
     let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
     tx.commit().await?;
     Ok(if is_done { Retried::Queued } else { Retried::NotRetryable("sending".to_owned()) })
@@ -188,9 +182,6 @@ pub(crate) async fn rebuild(
 
 /// Enables or disables a destination. While it is disabled, its queued messages wait as `held`, and
 /// so do new ones. Enabling makes all of them due, oldest first.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn set_enabled(
     store: &Store,
     settings: &Settings,
@@ -217,9 +208,6 @@ pub(crate) async fn set_enabled(
 }
 
 /// Deletes a destination and marks its queued messages as failed.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn delete_destination(
     store: &Store,
     settings: &Settings,
@@ -235,9 +223,6 @@ pub(crate) async fn delete_destination(
 
 /// Marks messages as failed that still wait for deleted destinations: earlier versions could leave
 /// such rows. Called at start.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result<()> {
     let mut tx = store.begin().await?;
     for destination_id in settings::deleted_destinations(&mut tx).await? {
@@ -248,9 +233,6 @@ pub(crate) async fn give_up_for_deleted(store: &Store, now: Timestamp) -> Result
 
 /// Closes the circuit breaker of a destination whose address or credential was changed, so that it
 /// is tried at once.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn reset_breaker(store: &Store, destination_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::breakers::reset(&mut tx, destination_id).await?;

@@ -100,9 +100,6 @@ impl Worker {
 impl Shift {
     /// Records the outcomes of ended attempts, claims due deliveries and starts to send them.
     /// Returns the number of attempts that started.
-    ///
-    /// # Errors
-    /// Fails if the database does not answer; ended attempts are kept for the next turn.
     pub(crate) async fn turn(&mut self) -> Result<usize> {
         if self.settles_alone {
             self.settle_each_alone().await?;

@@ -82,9 +82,6 @@ fn address(base: &str, property: &str, client_id: &str, visit: &Visited) -> Stri
 impl Registrations {
     /// Queues registrations for new visits and sends those that are due. Returns the number of
     /// attempts.
-    ///
-    /// # Errors
-    /// If the database fails. The next poll continues.
     pub(crate) async fn round(&self) -> Result<usize> {
         let (snapshot, mut attempts) = (self.settings.current(), 0);
         for destination in &snapshot.destinations {

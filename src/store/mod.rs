@@ -102,9 +102,6 @@ impl Store {
     }
 
     /// The same without locking the file: for commands that change one row beside a running server.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
     pub(crate) async fn open_beside<'a>(
         address: impl Into<Address<'a>>,
         visits: &'static Batch,
