@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::future::join_all;
 
+use super::choices::{Alerts, Choices, Target, TargetKind};
 use super::table::{self, Claim};
-use super::{Alerts, Choices, Target, TargetKind, words};
+use super::words;
 use crate::clock::Timestamp;
 use crate::destination::{self, Answer, Letter, Parcel, Secrets, Sender};
 use crate::domain::AttemptOutcome;

@@ -5,68 +5,23 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::TargetKind;
+use super::choices::TargetKind;
 use crate::clock::Timestamp;
 use crate::destination::mapping::for_slack;
+use crate::domain::{AlertKind, AlertPhase};
 use crate::money::{Money, Totals};
 use crate::report::Stakes;
 
-/// Kind of problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Held,
-    GivenUp,
-    Slow,
-    Expiring,
-    Failing,
-    EventsFailed,
-    Silent,
-    Unmatched,
-}
-
-impl What {
-    /// As stored, and in webhook messages.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::GivenUp => "given_up",
-            Self::Slow => "slow",
-            Self::Expiring => "expiring",
-            Self::Failing => "failing",
-            Self::EventsFailed => "events_failed",
-            Self::Silent => "silent",
-            Self::Unmatched => "unmatched",
-        }
-    }
-
-    /// Whether every new delivery or event is reported. Other problems are states; only reminders repeat them.
-    pub(super) fn counts_news(self) -> bool {
-        matches!(self, Self::GivenUp | Self::EventsFailed)
-    }
-}
-
-/// Phase of an incident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Raised,
-    Reminder,
-    Resolved,
-}
-
-impl Phase {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Raised => "raised",
-            Self::Reminder => "reminder",
-            Self::Resolved => "resolved",
-        }
-    }
+/// Whether every new delivery or event is reported. Other problems are states; only reminders repeat
+/// them.
+pub(super) fn counts_news(kind: AlertKind) -> bool {
+    matches!(kind, AlertKind::GivenUp | AlertKind::EventsFailed)
 }
 
 /// A problem that is seen now, or was.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
-    pub(super) what: What,
+    pub(super) what: AlertKind,
     /// The destination's or the site's name; empty if it concerns neither.
     pub(super) name: String,
     /// Key of the destination, for webhook messages.
@@ -89,7 +44,7 @@ pub(super) struct Problem {
 /// One alert, for recipients of any kind.
 pub(super) struct Alert<'a> {
     pub(super) incident_id: &'a str,
-    pub(super) phase: Phase,
+    pub(super) phase: AlertPhase,
     pub(super) now: Timestamp,
     pub(super) zone: &'a TimeZone,
     pub(super) base: &'a str,
@@ -103,43 +58,43 @@ impl Alert<'_> {
         let Problem { name, part, whole, .. } = self.problem;
         let deliveries = counted(self.stakes.deliveries, "delivery", "deliveries");
         let money = in_brackets(&self.stakes.money);
-        if self.phase == Phase::Resolved {
+        if self.phase == AlertPhase::Resolved {
             return match self.problem.what {
-                What::Held => format!("{name} accepts conversions again"),
-                What::GivenUp => format!("{name}: no more failed deliveries"),
-                What::Slow => format!("{name} receives deliveries on time again"),
-                What::Expiring => format!("{name}: no delivery is about to expire"),
-                What::Failing => format!("{name} accepts most attempts again"),
-                What::EventsFailed => "No failed events left".to_owned(),
-                What::Silent => format!("{name} receives Stripe events again"),
-                What::Unmatched => format!("{name}: payments are matched as usual again"),
+                AlertKind::Held => format!("{name} accepts conversions again"),
+                AlertKind::GivenUp => format!("{name}: no more failed deliveries"),
+                AlertKind::Slow => format!("{name} receives deliveries on time again"),
+                AlertKind::Expiring => format!("{name}: no delivery is about to expire"),
+                AlertKind::Failing => format!("{name} accepts most attempts again"),
+                AlertKind::EventsFailed => "No failed events left".to_owned(),
+                AlertKind::Silent => format!("{name} receives Stripe events again"),
+                AlertKind::Unmatched => format!("{name}: payments are matched as usual again"),
             };
         }
-        let still = if self.phase == Phase::Reminder { "still " } else { "" };
+        let still = if self.phase == AlertPhase::Reminder { "still " } else { "" };
         match self.problem.what {
-            What::Held => {
+            AlertKind::Held => {
                 format!("{name} {still}accepts no conversions: {deliveries}{money} pending")
             }
-            What::GivenUp => format!("{name}: {deliveries}{money} failed"),
-            What::Slow => format!("{name} is {still}slow: {deliveries}{money} pending"),
-            What::Expiring => {
+            AlertKind::GivenUp => format!("{name}: {deliveries}{money} failed"),
+            AlertKind::Slow => format!("{name} is {still}slow: {deliveries}{money} pending"),
+            AlertKind::Expiring => {
                 let verb = if self.stakes.deliveries == 1 { "expires" } else { "expire" };
                 format!(
                     "{name}: {deliveries}{money} {verb} within {}",
                     counted(*whole, "hour", "hours")
                 )
             }
-            What::Failing => {
+            AlertKind::Failing => {
                 format!(
                     "{name} is {still}failing: {part} of the last {whole} attempts were not accepted"
                 )
             }
-            What::EventsFailed => {
+            AlertKind::EventsFailed => {
                 let events = counted(*part, "event", "events");
                 format!("{events} could not be processed")
             }
-            What::Silent => format!("{name} {still}receives no Stripe events"),
-            What::Unmatched => {
+            AlertKind::Silent => format!("{name} {still}receives no Stripe events"),
+            AlertKind::Unmatched => {
                 format!("{name}: {part} of {whole} payments{money} of the last day have no visit")
             }
         }
@@ -151,17 +106,17 @@ impl Alert<'_> {
         let said = self.problem.error.as_deref().or(self.stakes.last_error.as_deref());
         let said = said.map(|said| format!("Last error: {}.", said.trim_end_matches('.')));
         let mut lines: Vec<String> = Vec::new();
-        if self.phase == Phase::Resolved {
+        if self.phase == AlertPhase::Resolved {
             lines.push(format!("It began {since} and is resolved."));
             return lines;
         }
         match self.problem.what {
-            What::Held => {
+            AlertKind::Held => {
                 lines.push(format!("Since {since}, Clickstamp only sends a probe from time to time. Nothing is lost: all deliveries are sent automatically once it recovers."));
                 lines.extend(said);
                 lines.push("If its URL or credentials have changed, update them.".to_owned());
             }
-            What::GivenUp => {
+            AlertKind::GivenUp => {
                 lines.push(match self.problem.reason.as_deref() {
                     Some("refused") => "The destination rejected them, so they aren’t retried automatically.".to_owned(),
                     Some("exhausted") => "All attempts in the retry schedule failed.".to_owned(),
@@ -173,12 +128,12 @@ impl Alert<'_> {
                 lines.extend(said);
                 lines.push("Fix the problem, then resend them from the page below.".to_owned());
             }
-            What::Slow => {
+            AlertKind::Slow => {
                 lines.push(format!("The oldest is from {since}."));
                 lines.extend(said);
                 lines.push("They are still being sent. Check whether the destination responds slowly or its limits are too low.".to_owned());
             }
-            What::Expiring => {
+            AlertKind::Expiring => {
                 let until = self.problem.until.map(|until| self.at(until));
                 lines.extend(until.map(|until| {
                     format!("The first one expires {until} unless it is accepted by then.")
@@ -189,18 +144,18 @@ impl Alert<'_> {
                     _ => "They are retried until then. Check why the destination doesn’t accept them. “Send now” on a delivery’s page removes the time limit.".to_owned(),
                 });
             }
-            What::Failing => {
+            AlertKind::Failing => {
                 lines.extend(said);
                 lines.push("Temporary errors are retried automatically. Rejected deliveries need your attention.".to_owned());
             }
-            What::EventsFailed => {
+            AlertKind::EventsFailed => {
                 lines.push(format!("The newest arrived {since}. The events are stored: check the error, then process them again."));
                 lines.extend(self.problem.error.iter().map(|error| format!("Error: {error}")));
             }
-            What::Silent => {
+            AlertKind::Silent => {
                 lines.push(format!("The last event arrived {since}, three times as long ago as usual. In Stripe, under Developers, Webhooks, check that the endpoint is enabled and which responses it got."));
             }
-            What::Unmatched => {
+            AlertKind::Unmatched => {
                 lines.push("That is more than twice as much as in the week before. You received this money, but your ads can’t learn from it. Check that the tag is on every page.".to_owned());
             }
         }
@@ -222,7 +177,7 @@ impl Alert<'_> {
         };
         let mut lines: Vec<String> = self.stakes.examples.iter().map(line).collect();
         let named = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-        if self.phase == Phase::Resolved {
+        if self.phase == AlertPhase::Resolved {
             lines.clear();
         } else if self.stakes.deliveries > named && named > 0 {
             lines.push(format!("- and {} more", self.stakes.deliveries - named));
@@ -267,11 +222,11 @@ impl Alert<'_> {
         };
         let oldest = self.stakes.oldest.as_ref();
         json!({
-            "type": format!("alert.{}", self.phase.word()),
+            "type": format!("alert.{}", self.phase),
             "timestamp": self.now.to_rfc3339(),
             "data": {
                 "incident": self.incident_id,
-                "what": self.problem.what.word(),
+                "what": self.problem.what,
                 "headline": self.headline(),
                 "text": self.text(),
                 "destination": self.problem.destination,

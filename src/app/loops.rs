@@ -50,6 +50,9 @@ const BY_ITSELF: Loop = Loop {
     round: |_| Box::pin(async { Ok(()) }),
 };
 
+/// Work that takes long or waits for others, and is done again later if a stop cancels it.
+const WALK: Loop = Loop { every: MINUTE, breaks_off: true, longest: LONGEST_WALK, ..BY_ITSELF };
+
 /// All workers except that of the deliveries.
 const LOOPS: &[Loop] = &[
     Loop {
@@ -105,57 +108,41 @@ const LOOPS: &[Loop] = &[
     // Checks whether the daily comparison is due.
     Loop {
         what: "compare with Stripe's records",
-        every: MINUTE,
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.reconcile_daily().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // Checks whether a new day has begun.
     Loop {
         what: "delete old visits",
-        every: MINUTE,
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.prune_daily().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // Checks whether a quarter hour is over. Visits that are not rolled up count as well.
     Loop {
         what: "roll up the counters of visits",
-        every: MINUTE,
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.fold_counts().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // Checks whether a day is over or was changed. Conversions that are not rolled up count as
     // well.
     Loop {
         what: "roll up the conversions of past days",
-        every: MINUTE,
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // A separate worker, so that an unresponsive alert recipient delays no delivery.
     Loop {
         what: "send alerts",
         every: Duration::from_secs(15),
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.send_alerts().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // A separate worker, because it is experimental.
     Loop {
         what: "register visits",
         every: Duration::from_secs(5),
-        breaks_off: true,
-        longest: LONGEST_WALK,
         round: |app| Box::pin(async { app.register_visits().await.map(drop) }),
-        ..BY_ITSELF
+        ..WALK
     },
     // Writes counts regularly, and reads settings that other copies of the program or commands
     // changed.
@@ -186,6 +173,11 @@ const SHORT_PAUSE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl App {
+    /// Records that a worker completed a poll.
+    pub(super) fn note_poll(&self, worker: &'static str) {
+        self.pulse.polled(worker, self.state.clock.now());
+    }
+
     pub(super) fn start_workers(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut workers = JoinSet::new();
         for work in LOOPS {
@@ -224,10 +216,8 @@ impl App {
             if has_pulse && done.is_ok() {
                 self.note_poll(work.what);
             }
-            let wait = pause.after(done, work.what).map_or(work.every, |pause| match has_pulse {
-                true => pause.min(SHORT_PAUSE),
-                false => pause,
-            });
+            let longest = if has_pulse { SHORT_PAUSE } else { MINUTE };
+            let wait = pause.after(done, work.what).map_or(work.every, |pause| pause.min(longest));
             tokio::select! {
                 () = woken => {}
                 () = tokio::time::sleep(wait) => {}

@@ -11,7 +11,6 @@ mod rounds;
 mod running;
 mod stripe_api;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -28,7 +27,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use self::readiness::Pulse;
-use self::running::Running;
 use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,7 +38,7 @@ use crate::error::{AppError, Fault};
 use crate::ids::ClickIdKey;
 use crate::limit::log;
 use crate::redirect;
-use crate::server::{Listener, Stage};
+use crate::server::Stage;
 use crate::settings::{self, Settings};
 use crate::state::{AppState, Handles, Wakeups};
 use crate::store::{self, Address, Store};
@@ -157,9 +155,6 @@ impl App {
     }
 
     /// Uses another network from now on. For tests of network failures.
-    ///
-    /// # Errors
-    /// Fails if the HTTP client can't be built.
     pub fn move_to(&mut self, network: Network) -> Result<()> {
         self.worker.sender = sender(&self.state.config, network)?;
         Ok(())
@@ -205,49 +200,22 @@ impl App {
     }
 
     /// How durable the engine says a commit is: `2` (SQLite's FULL) or `on` (PostgreSQL).
-    ///
-    /// # Errors
-    /// Fails if the database does not respond.
     pub async fn durability(&self) -> Result<String> {
         self.state.store.durability().await
     }
 
     /// The metrics for Prometheus, if the operator enabled them.
     fn metrics(&self) -> Router<AppState> {
-        match self.state.config.serves_metrics {
-            true => Router::new().route("/metrics", get(api::read_metrics)),
-            false => Router::new(),
+        if self.state.config.serves_metrics {
+            Router::new().route("/metrics", get(api::read_metrics))
+        } else {
+            Router::new()
         }
     }
 
     /// Writes queued visits and closes the database.
     pub async fn close(&self) {
         self.state.store.close().await;
-    }
-
-    /// Serves until `stop` resolves, then stops in order.
-    ///
-    /// # Errors
-    /// Fails if a worker ends on its own; the error names it.
-    pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) -> Result<()> {
-        self.run_beside(Router::new(), listener, stop).await
-    }
-
-    /// Serves additional routes beside its own, for measurements of the server.
-    ///
-    /// # Errors
-    /// As [`App::run`].
-    pub async fn run_beside(
-        self,
-        further: Router,
-        listener: Listener,
-        stop: impl Future<Output = ()>,
-    ) -> Result<()> {
-        let app = Arc::new(self);
-        let mut running = Running::start(app, further, listener);
-        let ended = running.until(stop).await;
-        let stopped = running.stop().await;
-        ended.and(stopped)
     }
 
     /// The path prefix of the public URL: `/k`, or empty.

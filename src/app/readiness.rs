@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::App;
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::settings;
@@ -95,11 +94,4 @@ fn unreadable(cause: anyhow::Error) -> AppError {
 
 fn not_ready(line: impl Into<std::borrow::Cow<'static, str>>) -> AppError {
     AppError::new(StatusCode::SERVICE_UNAVAILABLE, line)
-}
-
-impl App {
-    /// Records that a worker completed a poll.
-    pub(super) fn note_poll(&self, worker: &'static str) {
-        self.pulse.polled(worker, self.state.clock.now());
-    }
 }

@@ -85,9 +85,6 @@ impl App {
 
     /// Re-matches payments whose awaited visit has arrived, and counts provisional visits that
     /// payments name. Returns the number of payments.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn rejoin_late_visits(&self) -> Result<usize> {
         conversion::promote_named(&self.state.store).await?;
         let snapshot = self.state.settings.current();
@@ -128,9 +125,6 @@ impl App {
 
     /// Deletes provisional visits that no report and no payment named within seven days. Returns
     /// their number.
-    ///
-    /// # Errors
-    /// Fails if the database does not respond; nothing was deleted then.
     pub async fn forget_landings(&self) -> Result<u64> {
         conversion::forget_unnamed(&self.state.store, self.state.clock.now()).await
     }
@@ -196,9 +190,6 @@ impl App {
     }
 
     /// Builds the messages of destinations that have a mapping. Returns their number.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn make_messages(&self) -> Result<usize> {
         let (state, mut all) = (&self.state, 0);
         loop {
@@ -213,9 +204,6 @@ impl App {
 
     /// Sends deliveries until none is due now. Returns the number of attempts. For tests; the
     /// server's worker follows the rate limit.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn deliver_due(&self) -> Result<usize> {
         self.make_messages().await?;
         let mut shift = Worker { rate: 0, ..self.worker.clone() }.shift();
@@ -232,9 +220,6 @@ impl App {
 
     /// Registers visits with AnyTrack where a destination asks for it (experimental). Returns the
     /// number of tries.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn register_visits(&self) -> Result<usize> {
         let state = &self.state;
         let registrations = Registrations {
@@ -248,9 +233,6 @@ impl App {
     }
 
     /// Checks for incidents and sends alerts. Returns the number of messages sent.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn send_alerts(&self) -> Result<usize> {
         let state = &self.state;
         let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
@@ -292,9 +274,6 @@ impl App {
     }
 
     /// Writes the counts of rejected webhooks.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn flush_counts(&self) -> Result<()> {
         self.rejections.flush(&self.state.store).await
     }

@@ -28,8 +28,32 @@ const IDLE_PATIENCE: Duration = Duration::from_millis(250);
 /// How long idle connections stay open during a stop, because a request may be on its way.
 const STOP_GRACE: Duration = Duration::from_millis(300);
 
+impl App {
+    /// Serves until `stop` resolves, then stops in order.
+    ///
+    /// # Errors
+    /// Fails if a worker ends on its own; the error names it.
+    pub async fn run(self, listener: Listener, stop: impl Future<Output = ()>) -> Result<()> {
+        self.run_beside(Router::new(), listener, stop).await
+    }
+
+    /// Serves additional routes beside its own, for measurements of the server.
+    pub async fn run_beside(
+        self,
+        further: Router,
+        listener: Listener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let app = Arc::new(self);
+        let mut running = Running::start(app, further, listener);
+        let ended = running.until(stop).await;
+        let stopped = running.stop().await;
+        ended.and(stopped)
+    }
+}
+
 /// An app that is serving.
-pub(super) struct Running {
+struct Running {
     app: Arc<App>,
     listener: Listener,
     places: Places,
@@ -39,7 +63,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(app: Arc<App>, further: Router, listener: Listener) -> Self {
+    fn start(app: Arc<App>, further: Router, listener: Listener) -> Self {
         let total = most_connections();
         // One public address may have an office behind it, but not the whole internet.
         let share = (total / 16).max(64).min(total.div_ceil(2));
@@ -57,7 +81,7 @@ impl Running {
     ///
     /// # Errors
     /// Fails if a worker ends on its own; the error names it.
-    pub(super) async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+    async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let app = self.app.clone();
         loop {
@@ -111,7 +135,7 @@ impl Running {
     ///
     /// # Errors
     /// Fails if the last provisional visits or counts could not be written.
-    pub(super) async fn stop(mut self) -> Result<()> {
+    async fn stop(mut self) -> Result<()> {
         tracing::info!("stopping: no new connections, finishing running requests");
         let (began, all) = (Clock::stopwatch(), self.app.state.config.stop_timeout);
         let left = |share: u32| (all * share / 8).saturating_sub(began.elapsed());

@@ -14,9 +14,6 @@ use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
 
 impl App {
     /// Fetches the objects of thin events until none is due. Returns the number of events handled.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn fetch_thin_events(&self) -> Result<u64> {
         let snapshot = self.state.settings.current();
         let (store, apis, mut all) = (&self.state.store, &self.apis, 0);
@@ -35,9 +32,6 @@ impl App {
 
     /// Asks Stripe for the checkouts of payments that arrived without one, until none is due.
     /// Returns the number of requests.
-    ///
-    /// # Errors
-    /// As [`App::process_events`].
     pub async fn look_up_checkouts(&self) -> Result<u64> {
         let snapshot = self.state.settings.current();
         let (store, mut all) = (&self.state.store, 0);
@@ -63,16 +57,15 @@ impl App {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
         let api = self.apis.of(&snapshot, source)?;
-        let done = stripe::backfill::run(&state.store, &api, &state.clock, source, wanted).await;
+        let (store, clock) = (&state.store, &state.clock);
+        let reader = stripe::backfill::Reader { store, api: &api, clock, source };
+        let done = reader.run(wanted).await;
         // Also process what arrived before a request failed.
         self.process_events().await?;
         done
     }
 
     /// Compares the ledger with Stripe's records, and fetches what is missing if asked to.
-    ///
-    /// # Errors
-    /// As [`App::backfill`].
     pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;

@@ -5,117 +5,17 @@
 
 mod parse;
 mod reader;
+mod sources;
+mod values;
 mod variables;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use ipnet::IpNet;
-use url::Url;
 
 pub use parse::{parse_api_key, parse_webhook_secrets};
 use reader::Reader;
+pub use sources::Sources;
+pub use values::{Config, Listen, LogFormat, Secret};
 pub use variables::{VARIABLES, Variable, describe};
-
-/// Text that must not be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself; call it only where the secret is used.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Its last four characters, by which users recognize it.
-    pub fn tail(&self) -> &str {
-        let start = self.0.char_indices().rev().nth(3).map_or(0, |(start, _)| start);
-        &self.0[start..]
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Where the server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// An address and port; port 0 uses a free one.
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-/// The format of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text for people.
-    Text,
-    /// JSON, one object per line.
-    Json,
-}
-
-/// Everything that the operator decides. What users change in the dashboard is a record in
-/// `settings` instead.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where the server listens.
-    pub listen: Listen,
-    /// Directory of the SQLite file.
-    pub data_dir: PathBuf,
-    /// `sqlite://…` or `postgres://…`; may contain a password.
-    pub database_url: Secret,
-    /// Maximum number of connections to PostgreSQL. For a SQLite file it is fixed.
-    pub database_connections: u32,
-    /// The URL under which browsers reach this server, without a trailing slash; `None` takes it
-    /// from each request.
-    pub public_url: Option<Url>,
-    /// The first user's email address and password.
-    pub admin: Option<(String, Secret)>,
-    /// Bearer token for reading and resending.
-    pub api_token: Option<Secret>,
-    /// Signing secrets of source `main`; empty if the dashboard sets them.
-    pub stripe_webhook_secrets: Vec<Secret>,
-    /// Restricted API key for Stripe, for backfill, reconciliation and thin events.
-    pub stripe_api_key: Option<Secret>,
-    /// The URL of Stripe's API.
-    pub stripe_api_base: Url,
-    /// URL of destination `anytrack`.
-    pub anytrack_url: Option<Secret>,
-    /// The retry schedule: n pauses make n+1 attempts.
-    pub retry_schedule: Vec<Duration>,
-    /// Deliveries per second and destination; 0 means no limit.
-    pub delivery_rate: u32,
-    /// Visits per minute and address; 0 means no limit.
-    pub visit_rate: u32,
-    /// Time limit of an orderly stop.
-    pub stop_timeout: Duration,
-    /// Networks of proxies whose forwarded headers are trusted.
-    pub trusted_proxies: Vec<IpNet>,
-    /// True if deliveries may go to loopback and private addresses.
-    pub allow_private_destinations: bool,
-    /// Certificates (PEM) of authorities to trust for mail servers, in addition to the system's.
-    pub smtp_ca: Option<String>,
-    /// True if `/metrics` is served, which requires the API token.
-    pub serves_metrics: bool,
-    /// Days after which visits without a conversion are deleted; `None` keeps them.
-    pub retention_days: Option<u32>,
-    /// Tracing filter.
-    pub log: String,
-    /// The format of the log.
-    pub log_format: LogFormat,
-}
 
 /// All errors of a configuration, as one message.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,79 +29,6 @@ impl fmt::Display for ConfigFaults {
 }
 
 impl std::error::Error for ConfigFaults {}
-
-/// The sources of values; an earlier one wins. Keys are variable names.
-#[derive(Clone, Debug, Default)]
-pub struct Sources {
-    /// Command line.
-    pub flags: BTreeMap<String, String>,
-    /// Environment.
-    pub environment: BTreeMap<String, String>,
-    /// File.
-    pub file: BTreeMap<String, String>,
-}
-
-impl Sources {
-    /// The process's environment, limited to our variables.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn environment() -> BTreeMap<String, String> {
-        // Variables may contain any bytes. Invalid UTF-8 in ours is replaced, and rejected where it
-        // names a file.
-        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        std::env::vars_os()
-            .map(|(name, value)| (text(name), text(value)))
-            .filter(|(name, _)| name.starts_with("CLICKSTAMP_"))
-            .collect()
-    }
-
-    /// Reads a TOML file of `name = "value"` lines (`data_dir = "/var/lib/clickstamp"`); lists
-    /// become comma-separated text.
-    ///
-    /// # Errors
-    /// Names the line that is not TOML, or the value that is not a text, number, flag or list of
-    /// texts.
-    pub fn parse_file(text: &str) -> Result<BTreeMap<String, String>, String> {
-        let table = text.parse::<toml::Table>().map_err(|error| error.to_string())?;
-        table
-            .into_iter()
-            .map(|(key, value)| Ok((variable_name(&key), text_of(&key, value)?)))
-            .collect()
-    }
-
-    /// The machine's directory for temporary files (`TMPDIR`).
-    pub fn temporary_directory() -> PathBuf {
-        std::env::temp_dir()
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let found = self
-            .flags
-            .get(name)
-            .or_else(|| self.environment.get(name))
-            .or_else(|| self.file.get(name));
-        found.map(|text| text.trim()).filter(|text| !text.is_empty())
-    }
-}
-
-fn variable_name(key: &str) -> String {
-    format!("CLICKSTAMP_{}", key.to_ascii_uppercase())
-}
-
-fn text_of(key: &str, value: toml::Value) -> Result<String, String> {
-    match value {
-        toml::Value::String(text) => Ok(text),
-        toml::Value::Integer(number) => Ok(number.to_string()),
-        toml::Value::Boolean(flag) => Ok(flag.to_string()),
-        toml::Value::Array(list) => {
-            let texts: Result<Vec<_>, _> =
-                list.into_iter().map(|item| text_of(key, item)).collect();
-            Ok(texts?.join(","))
-        }
-        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
-            Err(format!("{key}: write text, a number, true or false, or a list of text"))
-        }
-    }
-}
 
 impl Config {
     /// Reads and validates everything. `read_file` reads the file that a `NAME_FILE` variable
@@ -224,9 +51,6 @@ impl Config {
     }
 
     /// A configuration with only defaults and the given values, for tests and the demo.
-    ///
-    /// # Errors
-    /// As [`Config::read`].
     pub fn with(values: &[(&str, &str)]) -> Result<Self, ConfigFaults> {
         let flags =
             values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -236,6 +60,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use super::*;
 
     fn faults(values: &[(&str, &str)]) -> Vec<String> {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use super::{Listen, LogFormat, Secret};
+use super::values::{Listen, LogFormat, Secret};
 
 /// Reads one to four signing secrets, comma-separated. Spaces and repeats are ignored.
 ///
@@ -49,11 +49,10 @@ pub fn parse_api_key(text: &str) -> Result<Secret, &'static str> {
     }
     let is_key = STARTS.iter().any(|start| text.starts_with(start))
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    match is_key {
-        true => Ok(Secret::new(text)),
-        false => {
-            Err("an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only")
-        }
+    if is_key {
+        Ok(Secret::new(text))
+    } else {
+        Err("an API key starts with rk_live_ or rk_test_ and has letters, digits and _ only")
     }
 }
 

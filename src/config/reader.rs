@@ -8,12 +8,12 @@ use std::str::FromStr;
 use url::Url;
 
 use super::parse::{
-    parse_api_base, parse_listen, parse_log, parse_log_format, parse_networks, parse_public_url,
-    parse_retention, parse_schedule, parse_stop_timeout,
+    parse_api_base, parse_api_key, parse_listen, parse_log, parse_log_format, parse_networks,
+    parse_public_url, parse_retention, parse_schedule, parse_stop_timeout, parse_webhook_secrets,
 };
-use super::{
-    Config, Listen, LogFormat, Secret, Sources, VARIABLES, parse_api_key, parse_webhook_secrets,
-};
+use super::sources::Sources;
+use super::values::{Config, Listen, LogFormat, Secret};
+use super::variables::VARIABLES;
 
 pub(super) struct Reader<'a, F> {
     pub(super) sources: &'a Sources,
@@ -47,15 +47,13 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
             listen: self
                 .parse("CLICKSTAMP_LISTEN", "write 127.0.0.1:8080 or unix:/path", parse_listen)
                 .unwrap_or(Listen::Unix(PathBuf::new())),
-            database_url: self.database_url().unwrap_or(Secret(sqlite)),
+            database_url: self.database_url().unwrap_or(Secret::new(sqlite)),
             data_dir,
-            database_connections: self
-                .parse(
-                    "CLICKSTAMP_DATABASE_CONNECTIONS",
-                    "write a whole number from 4 to 1000",
-                    |text| text.parse().ok().filter(|number| (4..=1000).contains(number)),
-                )
-                .unwrap_or_default(),
+            database_connections: self.read(
+                "CLICKSTAMP_DATABASE_CONNECTIONS",
+                "write a whole number from 4 to 1000",
+                |text| text.parse().ok().filter(|number| (4..=1000).contains(number)),
+            ),
             public_url: self.parse(
                 "CLICKSTAMP_PUBLIC_URL",
                 "write https://go.example.com, with a path prefix if there is one, without a query",
@@ -73,46 +71,36 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 )
                 .unwrap_or_else(|| Url::parse("https://api.stripe.com").expect("a URL")),
             anytrack_url: self.anytrack_url(),
-            retry_schedule: self
-                .parse(
-                    "CLICKSTAMP_RETRY_SCHEDULE",
-                    "write pauses like 5s,30s,5m,2h; at most 50, each at most 30 days",
-                    parse_schedule,
-                )
-                .unwrap_or_default(),
+            retry_schedule: self.read(
+                "CLICKSTAMP_RETRY_SCHEDULE",
+                "write pauses like 5s,30s,5m,2h; at most 50, each at most 30 days",
+                parse_schedule,
+            ),
             delivery_rate: self.number("CLICKSTAMP_DELIVERY_RATE"),
             visit_rate: self.number("CLICKSTAMP_VISIT_RATE"),
-            stop_timeout: self
-                .parse(
-                    "CLICKSTAMP_STOP_TIMEOUT",
-                    "write one time like 8s, from 1s to 10m",
-                    parse_stop_timeout,
-                )
-                .unwrap_or_default(),
-            trusted_proxies: self
-                .parse(
-                    "CLICKSTAMP_TRUSTED_PROXIES",
-                    "write networks like 10.0.0.0/8,127.0.0.1/32",
-                    parse_networks,
-                )
-                .unwrap_or_default(),
+            stop_timeout: self.read(
+                "CLICKSTAMP_STOP_TIMEOUT",
+                "write one time like 8s, from 1s to 10m",
+                parse_stop_timeout,
+            ),
+            trusted_proxies: self.read(
+                "CLICKSTAMP_TRUSTED_PROXIES",
+                "write networks like 10.0.0.0/8,127.0.0.1/32",
+                parse_networks,
+            ),
             allow_private_destinations: self.flag("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS"),
             smtp_ca: self.smtp_ca(),
             serves_metrics: self.serves_metrics(),
-            retention_days: self
-                .parse(
-                    "CLICKSTAMP_RETENTION_DAYS",
-                    "write a whole number of days from 1 to 36500, or keep",
-                    parse_retention,
-                )
-                .unwrap_or_default(),
-            log: self
-                .parse(
-                    "CLICKSTAMP_LOG",
-                    "write a tracing filter like info or clickstamp=debug",
-                    parse_log,
-                )
-                .unwrap_or_default(),
+            retention_days: self.read(
+                "CLICKSTAMP_RETENTION_DAYS",
+                "write a whole number of days from 1 to 36500, or keep",
+                parse_retention,
+            ),
+            log: self.read(
+                "CLICKSTAMP_LOG",
+                "write a tracing filter like info or clickstamp=debug",
+                parse_log,
+            ),
             log_format: self
                 .parse("CLICKSTAMP_LOG_FORMAT", "write text or json", parse_log_format)
                 .unwrap_or(LogFormat::Text),
@@ -153,6 +141,11 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         parsed
     }
 
+    /// The same, with a value to go on with when it is invalid.
+    fn read<T: Default>(&mut self, name: &str, hint: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+        self.parse(name, hint, parse).unwrap_or_default()
+    }
+
     fn smtp_ca(&mut self) -> Option<String> {
         const NAME: &str = "CLICKSTAMP_SMTP_CA";
         let path = self.value(NAME)?;
@@ -165,8 +158,7 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
     }
 
     fn flag(&mut self, name: &str) -> bool {
-        self.parse(name, "write true or false", |text| bool::from_str(text).ok())
-            .unwrap_or_default()
+        self.read(name, "write true or false", |text| bool::from_str(text).ok())
     }
 
     fn serves_metrics(&mut self) -> bool {
@@ -179,10 +171,9 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
     }
 
     fn number(&mut self, name: &str) -> u32 {
-        self.parse(name, "write a whole number from 0 to 1000000", |text| {
+        self.read(name, "write a whole number from 0 to 1000000", |text| {
             text.parse().ok().filter(|number| *number <= 1_000_000)
         })
-        .unwrap_or_default()
     }
 
     fn refuse(&mut self, name: &str, why: &str) {
@@ -198,40 +189,33 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if !known {
             self.refuse(NAME, "it must start with sqlite:// or postgres://");
         }
-        Some(Secret(url))
+        Some(Secret::new(url))
     }
 
     fn admin(&mut self) -> Option<(String, Secret)> {
-        let email = self.value("CLICKSTAMP_ADMIN_EMAIL");
-        let password = self.value("CLICKSTAMP_ADMIN_PASSWORD");
-        if email
-            .as_deref()
-            .is_some_and(|email| !email.contains('@') || email.contains(char::is_whitespace))
-        {
-            self.refuse("CLICKSTAMP_ADMIN_EMAIL", "it is not an email address");
+        const EMAIL: &str = "CLICKSTAMP_ADMIN_EMAIL";
+        const PASSWORD: &str = "CLICKSTAMP_ADMIN_PASSWORD";
+        let (email, password) = (self.value(EMAIL), self.value(PASSWORD));
+        let is_odd = |email: &str| !email.contains('@') || email.contains(char::is_whitespace);
+        if email.as_deref().is_some_and(is_odd) {
+            self.refuse(EMAIL, "it is not an email address");
         }
         match (email, password) {
             (Some(_), Some(password)) if password.chars().count() < 10 => {
-                self.refuse("CLICKSTAMP_ADMIN_PASSWORD", "it must have at least 10 characters");
-                None
+                self.refuse(PASSWORD, "it must have at least 10 characters");
             }
-            (Some(email), Some(password)) => Some((email.to_lowercase(), Secret(password))),
+            (Some(email), Some(password)) => {
+                return Some((email.to_lowercase(), Secret::new(password)));
+            }
             (Some(_), None) => {
-                self.refuse(
-                    "CLICKSTAMP_ADMIN_PASSWORD",
-                    "it must be set together with CLICKSTAMP_ADMIN_EMAIL",
-                );
-                None
+                self.refuse(PASSWORD, &format!("it must be set together with {EMAIL}"))
             }
             (None, Some(_)) => {
-                self.refuse(
-                    "CLICKSTAMP_ADMIN_EMAIL",
-                    "it must be set together with CLICKSTAMP_ADMIN_PASSWORD",
-                );
-                None
+                self.refuse(EMAIL, &format!("it must be set together with {PASSWORD}"))
             }
-            (None, None) => None,
+            (None, None) => {}
         }
+        None
     }
 
     fn api_token(&mut self) -> Option<Secret> {
@@ -240,31 +224,22 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
             self.refuse(NAME, "it must have at least 16 visible ASCII characters");
         }
-        Some(Secret(token))
+        Some(Secret::new(token))
     }
 
     fn webhook_secrets(&mut self) -> Vec<Secret> {
         const NAME: &str = "CLICKSTAMP_STRIPE_WEBHOOK_SECRET";
         let text = self.text(NAME);
-        match parse_webhook_secrets(&text) {
-            Ok(secrets) => secrets,
-            Err(fault) => {
-                self.refuse(NAME, &fault);
-                Vec::new()
-            }
-        }
+        parse_webhook_secrets(&text).unwrap_or_else(|fault| {
+            self.refuse(NAME, &fault);
+            Vec::new()
+        })
     }
 
     fn stripe_api_key(&mut self) -> Option<Secret> {
         const NAME: &str = "CLICKSTAMP_STRIPE_API_KEY";
         let key = self.value(NAME)?;
-        match parse_api_key(&key) {
-            Ok(key) => Some(key),
-            Err(fault) => {
-                self.refuse(NAME, fault);
-                None
-            }
-        }
+        parse_api_key(&key).map_err(|fault| self.refuse(NAME, fault)).ok()
     }
 
     fn anytrack_url(&mut self) -> Option<Secret> {
@@ -275,6 +250,6 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
         if !fits {
             self.refuse(NAME, "it is not a URL; paste it whole, as AnyTrack shows it");
         }
-        Some(Secret(url))
+        Some(Secret::new(url))
     }
 }

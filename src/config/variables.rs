@@ -2,7 +2,7 @@
 //! The table in docs/reference.md, `--help` and `clickstamp config` print it; a test compares the
 //! documentation with it.
 
-use super::Sources;
+use super::sources::Sources;
 
 /// One setting, as docs/reference.md, `--help` and `clickstamp config` describe it.
 pub struct Variable {

@@ -2,44 +2,12 @@
 //! Takes what each of its objects states; returns the total that was really paid, with its parts.
 //! Guarantees that neither the order of events nor their repetition changes it. Pure.
 
-use serde::{Deserialize, Serialize};
-
-use super::payment::{ObjectKind, Payment};
+use super::object::{Amounts, ObjectKind};
+use super::payment::Payment;
 use super::reported::Reported;
-use crate::money::{Currency, Money, share};
-
-/// Amounts of a payment in minor units of its currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Amounts {
-    pub(crate) total: i64,
-    pub(crate) currency: Currency,
-    /// Before discount, tax and shipping.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) subtotal: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) net_of_tax: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tax: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) shipping: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) discount: Option<i64>,
-}
+use crate::money::{Money, share};
 
 impl Amounts {
-    /// Amounts of which only the total is known.
-    pub(crate) fn of(total: Money) -> Self {
-        Self {
-            total: total.minor,
-            currency: total.currency,
-            subtotal: None,
-            net_of_tax: None,
-            tax: None,
-            shipping: None,
-            discount: None,
-        }
-    }
-
     /// The same purchase with another total: each part is scaled by its share.
     fn with_total(self, total: i64) -> Self {
         if total == self.total {
@@ -105,9 +73,10 @@ impl Payment {
         let mut charges = self.charges.values();
         let (charge, None) = (charges.next()?, charges.next()) else { return None };
         let (captured, authorized, currency) = charge.captured_in_part()?;
-        Some(match currency == session.currency {
-            true => captured,
-            false => share(session.total, captured, authorized),
+        Some(if currency == session.currency {
+            captured
+        } else {
+            share(session.total, captured, authorized)
         })
     }
 }

@@ -25,9 +25,6 @@ pub(crate) enum MatchedByHand {
 
 /// Matches a conversion to a visit at a user's request. The match wins over every rule, survives
 /// later matching, and can be undone.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn match_by_hand(
     store: &Store,
     ledger: Ledger<'_>,
@@ -59,9 +56,6 @@ pub(crate) async fn match_by_hand(
 }
 
 /// Undoes a match by hand; the rules decide again. Returns false if there was none.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn take_back_match(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::join::Match;
+use super::record::{Ledger, Line, Record};
 use super::settle::{self, objects};
 use super::table::{self, LaterPayments};
-use super::{Ledger, Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
 use crate::store::AnyConnection;

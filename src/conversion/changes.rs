@@ -4,10 +4,10 @@
 //! Pure. A sentence about something that waits says what it waits for.
 
 use super::join::Match;
-use super::payment::{ObjectKind, PayFact, Payment};
-use super::{Line, Record};
+use super::object::{ObjectKind, PayFact};
+use super::payment::Payment;
+use super::record::{Line, Record};
 use crate::domain::{ConversionKind, MatchRule, UnmatchedReason, Word as _};
-use crate::money::{Currency, Money};
 use crate::settings::Snapshot;
 
 /// Returns what changed.
@@ -172,8 +172,8 @@ fn amount_of(line: &Line) -> String {
 }
 
 fn money(minor: i64, line: &Line) -> String {
-    match line.currency.as_deref().and_then(Currency::parse) {
-        Some(currency) => format!("{} {currency}", Money { minor, currency }.decimal()),
+    match line.money(minor) {
+        Some(money) => format!("{} {}", money.decimal(), money.currency),
         None => minor.to_string(),
     }
 }

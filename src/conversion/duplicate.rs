@@ -10,9 +10,6 @@ use crate::store::Store;
 
 /// Stops counting a conversion, because it is the receipt of another payment. Returns false if
 /// there is no such conversion, or it can't be a receipt.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn count_once(
     store: &Store,
     ledger: Ledger<'_>,
@@ -33,9 +30,6 @@ pub(crate) async fn count_once(
 }
 
 /// Counts a conversion again. Returns false if it was not marked as a receipt.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub(crate) async fn count_again(store: &Store, ledger: Ledger<'_>, id: &str) -> Result<bool> {
     let (mut tx, settings) = ledger.begin(store).await?;
     let ledger = ledger.with(&settings);

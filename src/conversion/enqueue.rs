@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::Match;
-use super::payment::PayFact;
-use super::{Ledger, Line, Record, outgoing};
+use super::object::PayFact;
+use super::outgoing;
+use super::record::{Ledger, Sendable};
 use crate::delivery::{self, NewDelivery};
 use crate::destination::{Outgoing, mapping};
 use crate::domain::UnmatchedReason;
-use crate::ids::ClickId;
 use crate::money::Money;
 use crate::settings::Destination;
 use crate::store::AnyConnection;
@@ -22,11 +22,10 @@ use crate::store::AnyConnection;
 pub(super) async fn enqueue(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
-    record: &Record,
-    line: &Line,
+    sendable: &Sendable<'_>,
     entry: &Entry,
-    genuine: Option<&ClickId>,
 ) -> Result<()> {
+    let Sendable { record, line, .. } = *sendable;
     if entry.pay_fact != PayFact::Paid {
         return Ok(());
     }
@@ -41,7 +40,7 @@ pub(super) async fn enqueue(
     }
     let asks = |to: &&Destination| mapping::ask_for_stripe(to.options.rows.as_deref());
     let wants_event = destinations.iter().any(asks);
-    let gathered = outgoing::gather(tx, ledger, record, line, genuine, wants_event).await?;
+    let gathered = outgoing::gather(tx, ledger, sendable, wants_event).await?;
     for destination in destinations {
         let value = record.payment.value(destination.options.value).or(gathered.amount);
         let registered_click_id = outgoing::registered(tx, ledger, destination, line).await?;

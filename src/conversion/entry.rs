@@ -3,8 +3,9 @@
 //! times, or nothing while the facts create no conversion.
 //! Pure: the result depends on the facts alone, and is computed from all of them each time.
 
-use super::adjustment::{self, Adjusted};
-use super::payment::{Mode, ObjectFacts, ObjectKind, PayFact, Payment};
+use super::adjusted::{self, Adjusted};
+use super::object::{Mode, ObjectFacts, ObjectKind, PayFact};
+use super::payment::Payment;
 use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
@@ -44,7 +45,7 @@ impl Payment {
             .collect();
         let reported = self.reported.as_ref();
         let is_taken_back = reported.is_some_and(Reported::is_taken_back);
-        let adjusted = adjustment::adjusted(self);
+        let adjusted = adjusted::adjusted(self);
         if stating.is_empty() && !is_taken_back && !adjusted.is_any {
             return None;
         }
@@ -171,9 +172,13 @@ fn status(pay_fact: PayFact, amount: Option<Money>, adjusted: &Adjusted) -> Conv
 mod tests {
     use super::*;
     use crate::conversion::adjustment::{Charge, Dispute, DisputeState};
-    use crate::conversion::payment::Amounts;
+    use crate::conversion::object::Amounts;
     use crate::domain::Word as _;
     use crate::money::Currency;
+
+    fn entry(payment: &Payment) -> Entry {
+        payment.entry(&Source::sample("click_id")).unwrap()
+    }
 
     fn amounts(total: i64) -> Option<Amounts> {
         Some(Amounts::of(Money { minor: total, currency: Currency::parse("usd").unwrap() }))
@@ -228,11 +233,7 @@ mod tests {
             ("no reason", invoice("unknown", None, 5), "purchase"),
         ];
         for (name, payment, kind) in rows {
-            assert_eq!(
-                payment.entry(&Source::sample("click_id")).unwrap().kind.as_str(),
-                kind,
-                "{name}"
-            );
+            assert_eq!(entry(&payment).kind.as_str(), kind, "{name}");
         }
     }
 
@@ -274,11 +275,7 @@ mod tests {
             ("won", disputed(DisputeState::Won, refunded(100, sale(PayFact::Paid))), "refunded"),
         ];
         for (name, payment, status) in rows {
-            assert_eq!(
-                payment.entry(&Source::sample("click_id")).unwrap().status.as_str(),
-                status,
-                "{name}"
-            );
+            assert_eq!(entry(&payment).status.as_str(), status, "{name}");
         }
     }
 
@@ -299,12 +296,12 @@ mod tests {
         assert_eq!(intent(None).entry(&every).unwrap().amount.unwrap().minor, 7);
         assert_eq!(intent(Some("click_id")).entry(&Source::sample("other")), None);
         let mut payment = intent(Some("click_id"));
-        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().amount.unwrap().minor, 7);
+        assert_eq!(entry(&payment).amount.unwrap().minor, 7);
         payment.absorb(invoice("manual", None, 9));
-        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().amount.unwrap().minor, 9);
-        assert_eq!(payment.entry(&Source::sample("click_id")).unwrap().transaction_id, "in_1");
+        assert_eq!(entry(&payment).amount.unwrap().minor, 9);
+        assert_eq!(entry(&payment).transaction_id, "in_1");
         payment.absorb(session(Some(Mode::Payment), 8));
-        let entry = payment.entry(&Source::sample("click_id")).unwrap();
+        let entry = entry(&payment);
         assert_eq!((entry.amount.unwrap().minor, entry.transaction_id.as_str()), (8, "cs_1"));
         assert!(!entry.may_have_checkout);
     }
@@ -331,24 +328,16 @@ mod tests {
             ("without an intent", session(Some(Mode::Payment), 10_000), "paid", 10_000),
         ];
         for (name, payment, status, minor) in rows {
-            let entry = payment.entry(&Source::sample("click_id")).unwrap();
-            assert_eq!(
-                (entry.status.as_str(), entry.amount.unwrap().minor),
-                (status, minor),
-                "{name}"
-            );
+            let entry = entry(&payment);
+            let found = (entry.status.as_str(), entry.amount.unwrap().minor);
+            assert_eq!(found, (status, minor), "{name}");
             assert_eq!(entry.paid_at.is_some(), name.starts_with("captured"), "{name}");
         }
         let usd = Currency::parse("usd").unwrap();
         let charge = Charge { amount: Some((10_000, usd)), captured: Some(6_000), refunded: 4_000 };
         let charges = [("ch_1".to_owned(), charge)].into();
         let paid = Payment { charges, ..session(Some(Mode::Payment), 10_000) };
-        let entry = paid.entry(&Source::sample("click_id")).unwrap();
-        assert_eq!(
-            (entry.status.as_str(), entry.amount.unwrap().minor),
-            ("paid", 6_000),
-            "by its charge"
-        );
+        assert_eq!(entry(&paid).amount.unwrap().minor, 6_000, "by its charge");
         let jpy = Currency::parse("jpy").unwrap();
         let charge =
             Charge { amount: Some((1_500, jpy)), captured: Some(750), ..Charge::default() };
@@ -370,7 +359,7 @@ mod tests {
     fn the_first_invoice_says_what_was_paid_of_a_subscriptions_checkout() {
         let mut payment = session(Some(Mode::Subscription), 5_000);
         payment.absorb(invoice("subscription_create", Some("sub_1"), 3_000));
-        let entry = payment.entry(&Source::sample("click_id")).unwrap();
+        let entry = entry(&payment);
         assert_eq!((entry.amount.unwrap().minor, entry.kind.as_str()), (3_000, "purchase"));
         let mut once = session(Some(Mode::Payment), 5_000);
         once.absorb(invoice("manual", None, 3_000));

@@ -3,9 +3,9 @@
 //! missing.
 //! Pure; the caller decides when to ask.
 
-use super::Line;
 use super::join::Match;
 use super::payment::Payment;
+use super::record::Line;
 
 /// A Stripe object that would complete a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]

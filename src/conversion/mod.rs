@@ -5,6 +5,7 @@
 //! Guarantees that processing the same input twice, or in another order, gives the same
 //! conversions.
 
+mod adjusted;
 pub(crate) mod adjustment;
 mod amounts;
 mod by_hand;
@@ -14,11 +15,14 @@ mod duplicate;
 mod enqueue;
 mod entry;
 pub(crate) mod join;
+pub(crate) mod merge;
 mod missing;
+pub(crate) mod object;
 mod outgoing;
 pub(crate) mod payment;
 mod provisional;
 mod rebuild;
+mod record;
 pub(crate) mod reported;
 mod retention;
 mod settle;
@@ -27,7 +31,6 @@ mod table;
 mod turn;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -37,7 +40,7 @@ pub(crate) use missing::Missing;
 pub(crate) use outgoing::{outgoing, queue_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
 pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_sent, take_turn};
-
+pub(crate) use record::Ledger;
 pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
 pub(crate) use sums::{sum_days, unsum_all};
@@ -46,85 +49,14 @@ pub(crate) use table::IS_DUE;
 use self::cascade::Before;
 use self::join::Match;
 use self::payment::{Contract, Payment};
+use self::record::{Line, Record};
 use crate::clock::Timestamp;
 use crate::delivery;
-use crate::domain::{ConversionKind, ConversionStatus};
-use crate::ids::{self, ClickIdKey};
-use crate::settings::{Settings, Snapshot};
+use crate::ids;
 use crate::store::{AnyConnection, Store, Tx};
 
 /// Payments re-matched in one call of [`rejoin`]; the others wait for the next call.
 const REJOINS_AT_A_TIME: i64 = 100;
-
-/// What every function of the ledger needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Ledger<'a> {
-    pub(crate) keys: &'a ClickIdKey,
-    pub(crate) settings: &'a Arc<Snapshot>,
-    /// Where to read the settings when a transaction begins. `None` uses `settings` throughout,
-    /// also when they change meanwhile: a replay into scratch tables needs that.
-    pub(crate) later: Option<&'a Settings>,
-    pub(crate) now: Timestamp,
-}
-
-impl Ledger<'_> {
-    /// Begins a transaction for writing conversions and what follows from them. Returns the
-    /// settings as of that moment; use them through [`Ledger::with`]. On PostgreSQL, settings can't
-    /// be changed until it ends.
-    pub(crate) async fn begin(&self, store: &Store) -> Result<(Tx, Arc<Snapshot>)> {
-        match self.later {
-            Some(settings) => settings.begin(store).await,
-            None => Ok((store.begin().await?, self.settings.clone())),
-        }
-    }
-
-    /// A copy of this ledger with other settings.
-    pub(crate) fn with<'b>(&'b self, settings: &'b Arc<Snapshot>) -> Ledger<'b> {
-        Ledger { settings, ..*self }
-    }
-}
-
-/// A payment in memory: its facts, and its conversion as last written.
-#[derive(Clone, Debug)]
-struct Record {
-    id: String,
-    payment: Payment,
-    /// Facts about the payment's subscription.
-    contract: Contract,
-    /// When we first received an event of it.
-    recorded_at: Timestamp,
-    /// `None` while no known fact creates a conversion; a charge or refund alone only completes
-    /// one.
-    line: Option<Line>,
-    is_stored: bool,
-}
-
-/// A conversion as its row in `conversions` stores it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    site_id: String,
-    source_id: String,
-    livemode: bool,
-    kind: ConversionKind,
-    status: ConversionStatus,
-    occurred_at: Timestamp,
-    paid_at: Option<Timestamp>,
-    amount_minor: Option<i64>,
-    currency: Option<String>,
-    refunded_minor: i64,
-    disputed_minor: i64,
-    lost_minor: i64,
-    transaction_id: String,
-    client_reference_id: Option<String>,
-    email: Option<String>,
-    description: Option<String>,
-    /// The customer, if this payment may be only the receipt of another payment of theirs.
-    receipt_customer: Option<String>,
-    result: Match,
-    /// Sends nothing before this time, because the payment's checkout may still arrive.
-    enqueue_after: Option<Timestamp>,
-    recorded_at: Timestamp,
-}
 
 /// The result of processing an event.
 #[derive(Clone, Debug)]

@@ -7,31 +7,33 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::join::{self, Match, Reference};
-use super::payment::{ObjectFacts, Payment};
-use super::{Ledger, Line, Record, table};
+use super::object::ObjectFacts;
+use super::payment::Payment;
+use super::record::{Ledger, Line, Sendable};
+use super::table;
 use crate::clock::Timestamp;
 use crate::delivery::{self, NewDelivery, Retried};
-use crate::destination::{self, News, Outgoing, mapping};
+use crate::destination::{News, Outgoing, facts, mapping};
 use crate::domain::MatchRule;
-use crate::ids::ClickId;
-use crate::money::{Currency, Money};
+use crate::money::Money;
 use crate::registration;
 use crate::settings::{Destination, ValueOption};
 use crate::store::{AnyConnection, Store};
 use crate::visit::{self, Visit};
 
+/// Gathers what destinations may receive about a conversion. `wants_event` adds the Stripe event
+/// that stated it.
 pub(super) async fn gather(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
-    record: &Record,
-    line: &Line,
-    genuine: Option<&ClickId>,
+    sendable: &Sendable<'_>,
     wants_event: bool,
 ) -> Result<Outgoing> {
+    let Sendable { record, line, genuine } = *sendable;
     let payment = &record.payment;
-    let (matched, by, reason) = match &line.result {
-        Match::Matched { by, click_id } => (Some(click_id), Some(*by), None),
-        Match::Unmatched(reason) => (None, None, Some(*reason)),
+    let (matched, by) = match &line.result {
+        Match::Matched { by, click_id } => (Some(click_id), Some(*by)),
+        Match::Unmatched(_) => (None, None),
     };
     let (mut way, mut anytrack_click_id, mut visit) = (Vec::new(), None, Value::Null);
     if let Some(click_id) = matched {
@@ -43,48 +45,20 @@ pub(super) async fn gather(
     }
     let site = ledger.settings.site(&line.site_id).context("the conversion's site is gone")?;
     let source = ledger.settings.source(&line.source_id);
-    let stripe = match wants_event {
-        true => table::stating_event(tx, payment).await?,
-        false => Value::Null,
-    };
-    let currency = line.currency.as_deref().and_then(Currency::parse);
-    let money = |minor: i64| currency.map(|currency| Money { minor, currency });
-    let amount = line.amount_minor.and_then(money);
-    let conversion = destination::facts::Conversion {
-        id: record.id.clone(),
-        site: site.key.clone(),
-        source: source.map(|source| source.key.clone()).unwrap_or_default(),
-        kind: line.kind.clone(),
-        status: line.status,
-        livemode: line.livemode,
-        occurred_at: line.occurred_at.to_rfc3339(),
-        amount: amount.map(Money::decimal),
-        currency: line.currency.clone(),
-        refunded: money(line.refunded_minor).map(Money::decimal),
-        disputed: money(line.disputed_minor).map(Money::decimal),
-        lost: money(line.lost_minor).map(Money::decimal),
-        paid_at: line.paid_at.map(Timestamp::to_rfc3339),
-        transaction_id: line.transaction_id.clone(),
-        client_reference_id: line.client_reference_id.clone(),
-        email: line.email.clone(),
-        joined: destination::facts::Match {
-            state: line.result.state(),
-            by,
-            reason,
-            click_id: matched.map(|id| id.as_str().to_owned()),
-        },
-        touches: way.iter().map(touch).collect(),
-    };
+    let stripe = if wants_event { table::stating_event(tx, payment).await? } else { Value::Null };
+    let amount = line.amount_minor.and_then(|minor| line.money(minor));
     Ok(Outgoing {
         news: News::Paid,
         transaction_id: line.transaction_id.clone(),
-        conversion,
+        conversion: facts::Conversion {
+            site: site.key.clone(),
+            source: source.map(|source| source.key.clone()).unwrap_or_default(),
+            touches: way.iter().map(touch).collect(),
+            ..of_line(&record.id, line)
+        },
         amount,
         value: payment.value(ValueOption::Total).or(amount),
-        reference_was_captured: matches!(
-            line.result,
-            Match::Matched { by: MatchRule::AnytrackClickId, .. }
-        ),
+        reference_was_captured: by == Some(MatchRule::AnytrackClickId),
         click_id: matched.or(genuine).map(|id| id.as_str().to_owned()),
         anytrack_click_id,
         registered_click_id: None,
@@ -98,13 +72,42 @@ pub(super) async fn gather(
         }),
         stripe,
         never_to: source.map(|source| source.never_to.clone()).unwrap_or_default(),
-        taken: destination::facts::Taken {
+        taken: facts::Taken {
             refunded: line.refunded_minor,
             disputed: line.disputed_minor,
             lost: line.lost_minor,
         },
         original_transaction_id: line.transaction_id.clone(),
     })
+}
+
+/// What the ledger's row alone says.
+fn of_line(id: &str, line: &Line) -> facts::Conversion {
+    let decimal = |minor| line.money(minor).map(Money::decimal);
+    let (by, reason, click_id) = match &line.result {
+        Match::Matched { by, click_id } => (Some(*by), None, Some(click_id.as_str().to_owned())),
+        Match::Unmatched(reason) => (None, Some(*reason), None),
+    };
+    facts::Conversion {
+        id: id.to_owned(),
+        site: String::new(),
+        source: String::new(),
+        kind: line.kind.clone(),
+        status: line.status,
+        livemode: line.livemode,
+        occurred_at: line.occurred_at.to_rfc3339(),
+        amount: line.amount_minor.and_then(decimal),
+        currency: line.currency.clone(),
+        refunded: decimal(line.refunded_minor),
+        disputed: decimal(line.disputed_minor),
+        lost: decimal(line.lost_minor),
+        paid_at: line.paid_at.map(Timestamp::to_rfc3339),
+        transaction_id: line.transaction_id.clone(),
+        client_reference_id: line.client_reference_id.clone(),
+        email: line.email.clone(),
+        joined: facts::Match { state: line.result.state(), by, reason, click_id },
+        touches: Vec::new(),
+    }
 }
 
 /// AnyTrack's click ID of the matched visit, where we registered it there.
@@ -123,8 +126,8 @@ pub(super) async fn registered(
     }
 }
 
-fn touch(visit: &Visit) -> destination::facts::Touch {
-    destination::facts::Touch {
+fn touch(visit: &Visit) -> facts::Touch {
+    facts::Touch {
         click_id: visit.click_id.as_str().to_owned(),
         at: visit.at.to_rfc3339(),
         source: visit.source.clone(),
@@ -180,8 +183,8 @@ pub(crate) async fn outgoing(
         _ => None,
     };
     let wants_event = mapping::ask_for_stripe(destination.options.rows.as_deref());
-    let mut outgoing =
-        gather(&mut connection, ledger, &record, line, genuine.as_ref(), wants_event).await?;
+    let sendable = Sendable { record: &record, line, genuine: genuine.as_ref() };
+    let mut outgoing = gather(&mut connection, ledger, &sendable, wants_event).await?;
     outgoing.value = record.payment.value(destination.options.value).or(outgoing.amount);
     outgoing.registered_click_id = registered(&mut connection, ledger, destination, line).await?;
     Ok(Some(outgoing))

@@ -7,108 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::amounts::Amounts;
-
 use super::adjustment::{Charge, Dispute, Refund};
+use super::merge::{Metadata, earlier, later, united};
+use super::object::{Mode, ObjectFacts, ObjectKind, PayFact, Presented};
 use super::reported::Reported;
 use crate::clock::Timestamp;
-use crate::money::Currency;
-
-/// How far the payment has come. The highest value ever seen counts, so a late *pending* never
-/// replaces *paid*.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PayFact {
-    /// Nothing was stated about money.
-    #[default]
-    Unknown,
-    /// A delayed payment method: the money may still arrive.
-    Pending,
-    /// The amount is reserved on the buyer's card and not captured yet (manual capture).
-    Authorized,
-    /// The payment failed, or its authorization was released.
-    Failed,
-    /// The payment succeeded.
-    Paid,
-}
-
-/// What the buyer saw, where Stripe converted the price for them. Shown on pages, never sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Presented {
-    pub(crate) minor: i64,
-    pub(crate) currency: Currency,
-}
-
-/// The mode of a checkout session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// A card was saved and nothing was paid.
-    Payment,
-    /// A card was saved, nothing was paid.
-    Setup,
-    /// The start of a subscription.
-    Subscription,
-}
-
-/// The kind of object that states a fact, most reliable first: amounts are taken from the first one
-/// that states them, whatever arrived first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ObjectKind {
-    /// A checkout session.
-    Session,
-    /// An invoice.
-    Invoice,
-    /// A payment intent.
-    PaymentIntent,
-    /// A charge.
-    Charge,
-    /// A report from outside Stripe; no Stripe object states such a payment.
-    Report,
-}
-
-/// Metadata: text values by key.
-pub(crate) type Metadata = BTreeMap<String, String>;
-
-/// What one kind of object states about the payment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct ObjectFacts {
-    pub(crate) pay_fact: PayFact,
-    /// The earliest time at which it states this payment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) stated_at: Option<Timestamp>,
-    /// The earliest time at which it states that the payment is paid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) paid_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) amounts: Option<Amounts>,
-    /// When `amounts` was stated: the latest statement counts; among equal times the greatest
-    /// amount does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) amounts_at: Option<Timestamp>,
-    /// The amount authorized with manual capture; used as the payment's amount only until something
-    /// is captured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) authorized: Option<(i64, Currency)>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) metadata: Metadata,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) email: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) phone: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) country: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) city: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) postal_code: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) description: Option<String>,
-}
 
 /// Facts about one payment, from one event or from all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,52 +107,6 @@ pub(crate) struct Contract {
     pub(crate) customer: Option<String>,
     pub(crate) customer_account: Option<String>,
     pub(crate) metadata: Metadata,
-}
-
-/// Keeps the greater of two values; a known value wins over an unknown one.
-pub(super) fn later<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
-    if other > *mine {
-        *mine = other;
-    }
-}
-
-/// Keeps the smaller of two values; a known value wins over an unknown one.
-pub(super) fn earlier<T: Ord>(mine: &mut Option<T>, other: Option<T>) {
-    if let Some(other) = other
-        && mine.as_ref().is_none_or(|mine| other < *mine)
-    {
-        *mine = Some(other);
-    }
-}
-
-/// Keeps the greater value of each key.
-pub(super) fn united(mine: &mut Metadata, other: Metadata) {
-    for (key, value) in other {
-        let mine = mine.entry(key).or_default();
-        *mine = std::mem::take(mine).max(value);
-    }
-}
-
-impl ObjectFacts {
-    fn absorb(&mut self, other: Self) {
-        self.pay_fact = self.pay_fact.max(other.pay_fact);
-        earlier(&mut self.stated_at, other.stated_at);
-        earlier(&mut self.paid_at, other.paid_at);
-        if (other.amounts.map(|_| other.amounts_at), other.amounts)
-            > (self.amounts.map(|_| self.amounts_at), self.amounts)
-        {
-            (self.amounts, self.amounts_at) = (other.amounts, other.amounts_at);
-        }
-        later(&mut self.authorized, other.authorized);
-        united(&mut self.metadata, other.metadata);
-        later(&mut self.email, other.email);
-        later(&mut self.name, other.name);
-        later(&mut self.phone, other.phone);
-        later(&mut self.country, other.country);
-        later(&mut self.city, other.city);
-        later(&mut self.postal_code, other.postal_code);
-        later(&mut self.description, other.description);
-    }
 }
 
 impl Payment {
@@ -418,9 +275,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    use crate::money::Money;
-
     use crate::conversion::adjustment::DisputeState;
+    use crate::conversion::object::Amounts;
+    use crate::money::{Currency, Money};
 
     fn any_facts() -> impl Strategy<Value = ObjectFacts> {
         let text = || proptest::option::of("[a-c]{1,2}");

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::payment::{Metadata, later, united};
+use super::merge::{Metadata, later, united};
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 

@@ -11,8 +11,10 @@ use anyhow::{Context as _, Result};
 
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
-use super::payment::{Mode, PayFact, Payment};
-use super::{Ledger, Line, Record, enqueue, sums, table};
+use super::object::{Mode, PayFact};
+use super::payment::Payment;
+use super::record::{Ledger, Line, Record, Sendable};
+use super::{enqueue, sums, table};
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::domain::ConversionStatus;
@@ -68,12 +70,14 @@ pub(super) async fn settle(
     table::save_payment(tx, record).await?;
     let learned = table::learn(tx, &record.payment.account, &record.id, &objects(record)).await?;
     let was_stored = std::mem::replace(&mut record.is_stored, true);
-    match record.payment.entry(source) {
-        Some(entry) => write(tx, ledger, source, record, entry, was_stored).await?,
+    let entry = record.payment.entry(source);
+    let settling = Settling { ledger, source };
+    match entry {
+        Some(entry) => settling.write(tx, record, &entry, was_stored).await?,
         None => {
             unwrite(tx, ledger, record).await?;
             if let Some(expired_at) = record.payment.expired_at {
-                count_abandoned(tx, ledger, source, record, expired_at).await?;
+                settling.count_abandoned(tx, record, expired_at).await?;
             }
         }
     }
@@ -94,123 +98,200 @@ async fn unwrite(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record
     table::remove_line(tx, &record.id).await
 }
 
-async fn write(
-    tx: &mut AnyConnection,
-    ledger: Ledger<'_>,
-    source: &Source,
-    record: &mut Record,
-    entry: Entry,
-    was_stored: bool,
-) -> Result<()> {
-    let recorded_at = record.line.as_ref().map_or(ledger.now, |line| line.recorded_at);
-    let occurred_at = entry.occurred_at.unwrap_or(recorded_at);
-    let mut looked = look(tx, ledger.keys, source, record).await?;
-    looked.found.by_hand = match table::manual_click_id(tx, &record.id).await? {
-        // A payment can be matched to recorded visits only.
-        Some(click_id) => visit::find(tx, &click_id).await?.map(|visit| visit.click_id),
-        None => None,
-    };
-    if !looked.found.has_own() {
-        looked.found.by_stripe_object = match came_back(tx, record, &mut looked.awaited).await? {
-            Some(click_id) => Some(click_id),
-            None => table::earlier_click_id(tx, record, occurred_at).await?,
-        };
-    }
-    let origin = origin(&record.payment, &entry);
-    let found = std::mem::take(&mut looked.found);
-    let result = join::decide(looked.judged.as_ref(), origin, found);
-    let last = visit_of(tx, &mut looked, &result).await?;
-    let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
-    let (way, gap) = match last {
-        Some(last) => visit::way_to(tx, last).await?,
-        None => (Vec::new(), None),
-    };
-    let gap = gap.filter(|id| id.is_client_made() || ledger.keys.read(id).is_some());
-    looked.awaited.extend(gap.map(|id| id.as_str().to_owned()));
-    looked.awaited.extend(way.iter().filter_map(first_report));
+/// A payment is being settled with these settings.
+struct Settling<'a> {
+    ledger: Ledger<'a>,
+    source: &'a Source,
+}
 
-    let is_own = matches!(result, Match::Matched { by, .. } if by.is_own());
-    let begins_subscription =
-        record.payment.billing_reason.as_deref() == Some("subscription_create");
-    let hold = match result {
-        _ if is_own => SHORT_HOLD,
+/// What a payment is matched to.
+struct Decided {
+    result: Match,
+    /// Our click ID, if Stripe returned one.
+    genuine: Option<ClickId>,
+    site_id: String,
+    /// The touchpoints.
+    way: Vec<Visit>,
+    /// References for which something may still arrive.
+    awaited: BTreeSet<String>,
+    occurred_at: Timestamp,
+    /// When the conversion was first recorded.
+    recorded_at: Timestamp,
+    is_duplicate: bool,
+}
+
+impl Settling<'_> {
+    async fn write(
+        &self,
+        tx: &mut AnyConnection,
+        record: &mut Record,
+        entry: &Entry,
+        was_stored: bool,
+    ) -> Result<()> {
+        let ledger = self.ledger;
+        let decided = self.decide(tx, record, entry).await?;
+        let line = self.line(record, entry, &decided);
+        sums::unsum(tx, ledger.now, [record.line.as_ref(), Some(&line)]).await?;
+        let is_new = record.line.is_none();
+        if record.line.as_ref() != Some(&line) {
+            table::save_line(tx, ledger.now, record, &line).await?;
+        }
+        if is_new && record.payment.expired_at.is_some() {
+            table::forget_abandoned(tx, &record.id).await?;
+        }
+        if !is_new {
+            table::forget_touches(tx, &record.id).await?;
+        }
+        table::save_touches(tx, &record.id, &decided.way).await?;
+        wait_for(tx, record, was_stored, &decided.awaited).await?;
+        record.line = Some(line.clone());
+        if decided.is_duplicate {
+            // Messages that were already sent stay; queued ones are removed.
+            delivery::delete_unattempted(tx, &record.id).await?;
+        } else if line.enqueue_after.is_none() {
+            let sendable = Sendable { record, line: &line, genuine: decided.genuine.as_ref() };
+            enqueue::enqueue(tx, ledger, &sendable, entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the visit that led to the payment, and for the touchpoints before it.
+    async fn decide(
+        &self,
+        tx: &mut AnyConnection,
+        record: &Record,
+        entry: &Entry,
+    ) -> Result<Decided> {
+        let recorded_at = record.line.as_ref().map_or(self.ledger.now, |line| line.recorded_at);
+        let occurred_at = entry.occurred_at.unwrap_or(recorded_at);
+        let mut looked = look(tx, self.ledger.keys, self.source, record).await?;
+        looked.found.by_hand = match table::manual_click_id(tx, &record.id).await? {
+            // A payment can be matched to recorded visits only.
+            Some(click_id) => visit::find(tx, &click_id).await?.map(|visit| visit.click_id),
+            None => None,
+        };
+        if !looked.found.has_own() {
+            looked.found.by_stripe_object = match came_back(tx, record, &mut looked.awaited).await?
+            {
+                Some(click_id) => Some(click_id),
+                None => table::earlier_click_id(tx, record, occurred_at).await?,
+            };
+        }
+        let origin = origin(&record.payment, entry);
+        let (result, last, site_id) = self.conclude(tx, &mut looked, origin).await?;
+        let (way, gap) = match last {
+            Some(last) => visit::way_to(tx, last).await?,
+            None => (Vec::new(), None),
+        };
+        let keys = self.ledger.keys;
+        let gap = gap.filter(|id| id.is_client_made() || keys.read(id).is_some());
+        looked.awaited.extend(gap.map(|id| id.as_str().to_owned()));
+        looked.awaited.extend(way.iter().filter_map(first_report));
+        let is_duplicate =
+            record.payment.may_be_receipt() && table::is_duplicate(tx, &record.id).await?;
+        let Looked { genuine, awaited, .. } = looked;
+        Ok(Decided {
+            result,
+            genuine,
+            site_id,
+            way,
+            awaited,
+            occurred_at,
+            recorded_at,
+            is_duplicate,
+        })
+    }
+
+    /// The match, its visit, and the site that the payment belongs to.
+    async fn conclude(
+        &self,
+        tx: &mut AnyConnection,
+        looked: &mut Looked,
+        origin: Origin,
+    ) -> Result<(Match, Option<Visit>, String)> {
+        let found = std::mem::take(&mut looked.found);
+        let result = join::decide(looked.judged.as_ref(), origin, found);
+        let last = visit_of(tx, looked, &result).await?;
+        let site_id = self.site_of(last.as_ref(), looked.genuine.as_ref());
+        Ok((result, last, site_id))
+    }
+
+    /// The conversion as its row will store it.
+    fn line(&self, record: &Record, entry: &Entry, decided: &Decided) -> Line {
+        let payment = &record.payment;
+        let amount = entry.amount.or_else(|| self.nothing_to_pay(&decided.site_id, payment));
+        let currency = amount.map(|amount| amount.currency).or(entry.adjusted.currency);
+        let until = decided.recorded_at.plus(hold(payment, &decided.result));
+        let waits = entry.may_have_checkout && entry.paid_at.is_some();
+        let enqueue_after = held_until(record.line.as_ref(), until);
+        let is_duplicate = decided.is_duplicate;
+        Line {
+            site_id: decided.site_id.clone(),
+            source_id: self.source.id.clone(),
+            livemode: payment.livemode,
+            kind: entry.kind.clone(),
+            status: if is_duplicate { ConversionStatus::Duplicate } else { entry.status },
+            occurred_at: decided.occurred_at,
+            // A duplicate counts in no report.
+            paid_at: entry.paid_at.filter(|_| !is_duplicate),
+            amount_minor: amount.map(|amount| amount.minor),
+            currency: currency.map(|currency| currency.code().to_owned()),
+            refunded_minor: entry.adjusted.refunded,
+            disputed_minor: entry.adjusted.disputed,
+            lost_minor: entry.adjusted.lost,
+            transaction_id: entry.transaction_id.clone(),
+            client_reference_id: payment.client_reference_id.clone(),
+            email: payment.email().map(str::to_owned),
+            description: payment.description().map(str::to_owned),
+            receipt_customer: payment.customer.clone().filter(|_| payment.may_be_receipt()),
+            result: decided.result.clone(),
+            enqueue_after: enqueue_after.filter(|from| waits && *from > self.ledger.now),
+            recorded_at: decided.recorded_at,
+        }
+    }
+
+    /// A checkout that only saves a card states no amount: record 0 in the site's currency.
+    fn nothing_to_pay(&self, site_id: &str, payment: &Payment) -> Option<Money> {
+        let site = self.ledger.settings.site(site_id);
+        let site = site.filter(|_| payment.mode == Some(Mode::Setup))?;
+        Some(Money { minor: 0, currency: site.currency })
+    }
+
+    /// Records an expired checkout. It is no conversion, but reports show which campaign led to it.
+    async fn count_abandoned(
+        &self,
+        tx: &mut AnyConnection,
+        record: &Record,
+        expired_at: Timestamp,
+    ) -> Result<()> {
+        let mut looked = look(tx, self.ledger.keys, self.source, record).await?;
+        let (_, last, site_id) = self.conclude(tx, &mut looked, Origin::Checkout).await?;
+        table::save_abandoned(tx, record, &site_id, expired_at, last.as_ref()).await?;
+        wait_for(tx, record, true, &looked.awaited).await
+    }
+
+    /// The site of the visit; else the site that the click ID was created for; else the source's.
+    fn site_of(&self, visit: Option<&Visit>, genuine: Option<&ClickId>) -> String {
+        let minted = || {
+            let minted = self.ledger.keys.read(genuine?)?;
+            let site = self.ledger.settings.site_by_number(minted.site_number);
+            site.map(|site| site.id.clone())
+        };
+        visit
+            .map(|visit| visit.site_id.clone())
+            .or_else(minted)
+            .unwrap_or_else(|| self.source.site_id.clone())
+    }
+}
+
+/// How long to wait for a checkout before the conversion is sent.
+fn hold(payment: &Payment, result: &Match) -> Duration {
+    let begins_subscription = payment.billing_reason.as_deref() == Some("subscription_create");
+    match result {
+        Match::Matched { by, .. } if by.is_own() => SHORT_HOLD,
         Match::Unmatched(_) if begins_subscription => FIRST_INVOICE_HOLD,
         Match::Matched { .. } | Match::Unmatched(_) => LONG_HOLD,
-    };
-    let enqueue_after = held_until(record.line.as_ref(), recorded_at.plus(hold))
-        .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
-    let payment = &record.payment;
-    let is_receipt = payment.may_be_receipt();
-    let is_duplicate = is_receipt && table::is_duplicate(tx, &record.id).await?;
-    let amount = entry.amount.or_else(|| nothing_to_pay(ledger, &site_id, payment));
-    let currency = amount.map(|amount| amount.currency).or(entry.adjusted.currency);
-    let line = Line {
-        site_id,
-        source_id: source.id.clone(),
-        livemode: payment.livemode,
-        kind: entry.kind.clone(),
-        status: if is_duplicate { ConversionStatus::Duplicate } else { entry.status },
-        occurred_at,
-        // A duplicate counts in no report.
-        paid_at: entry.paid_at.filter(|_| !is_duplicate),
-        amount_minor: amount.map(|amount| amount.minor),
-        currency: currency.map(|currency| currency.code().to_owned()),
-        refunded_minor: entry.adjusted.refunded,
-        disputed_minor: entry.adjusted.disputed,
-        lost_minor: entry.adjusted.lost,
-        transaction_id: entry.transaction_id.clone(),
-        client_reference_id: payment.client_reference_id.clone(),
-        email: payment.email().map(str::to_owned),
-        description: payment.description().map(str::to_owned),
-        receipt_customer: payment.customer.clone().filter(|_| is_receipt),
-        result,
-        enqueue_after,
-        recorded_at,
-    };
-    sums::unsum(tx, ledger.now, [record.line.as_ref(), Some(&line)]).await?;
-    let is_new = record.line.is_none();
-    if record.line.as_ref() != Some(&line) {
-        table::save_line(tx, ledger.now, record, &line).await?;
     }
-    if is_new && payment.expired_at.is_some() {
-        table::forget_abandoned(tx, &record.id).await?;
-    }
-    if !is_new {
-        table::forget_touches(tx, &record.id).await?;
-    }
-    table::save_touches(tx, &record.id, &way).await?;
-    wait_for(tx, record, was_stored, &looked.awaited).await?;
-    record.line = Some(line.clone());
-    if is_duplicate {
-        // Messages that were already sent stay; queued ones are removed.
-        delivery::delete_unattempted(tx, &record.id).await?;
-    } else if enqueue_after.is_none() {
-        enqueue::enqueue(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
-    }
-    Ok(())
-}
-
-/// A checkout that only saves a card states no amount: record 0 in the site's currency.
-fn nothing_to_pay(ledger: Ledger<'_>, site_id: &str, payment: &Payment) -> Option<Money> {
-    let site = ledger.settings.site(site_id).filter(|_| payment.mode == Some(Mode::Setup))?;
-    Some(Money { minor: 0, currency: site.currency })
-}
-
-/// Records an expired checkout. It is no conversion, but reports show which campaign led to it.
-async fn count_abandoned(
-    tx: &mut AnyConnection,
-    ledger: Ledger<'_>,
-    source: &Source,
-    record: &Record,
-    expired_at: Timestamp,
-) -> Result<()> {
-    let mut looked = look(tx, ledger.keys, source, record).await?;
-    let found = std::mem::take(&mut looked.found);
-    let result = join::decide(looked.judged.as_ref(), Origin::Checkout, found);
-    let last = visit_of(tx, &mut looked, &result).await?;
-    let site_id = site_of(ledger, source, last.as_ref(), looked.genuine.as_ref());
-    table::save_abandoned(tx, record, &site_id, expired_at, last.as_ref()).await?;
-    wait_for(tx, record, true, &looked.awaited).await
 }
 
 async fn wait_for(
@@ -219,10 +300,8 @@ async fn wait_for(
     was_stored: bool,
     awaited: &BTreeSet<String>,
 ) -> Result<()> {
-    let before = match was_stored {
-        true => table::awaited_by(tx, &record.id).await?,
-        false => BTreeSet::new(),
-    };
+    let before =
+        if was_stored { table::awaited_by(tx, &record.id).await? } else { BTreeSet::new() };
     if before == *awaited {
         return Ok(());
     }
@@ -253,7 +332,7 @@ async fn look(
     let payment = &record.payment;
     let mut looked = Looked::default();
     for text in payment.references() {
-        let reference = look_up(tx, keys, Some(text)).await?;
+        let reference = look_up(tx, keys, text).await?;
         looked.found.by_click_id = looked.found.by_click_id.or(reference.visit_of_ours);
         looked.found.by_anytrack_id = looked.found.by_anytrack_id.or(reference.visit_of_note);
         looked.awaited.extend(reference.awaited);
@@ -273,7 +352,7 @@ async fn look(
         if looked.found.by_metadata.is_some() || texts[..at].contains(text) {
             continue;
         }
-        let tagged = look_up(tx, keys, Some(text)).await?;
+        let tagged = look_up(tx, keys, text).await?;
         looked.found.by_metadata = tagged.visit_of_ours.or(tagged.visit_of_note);
         looked.awaited.extend(tagged.awaited);
         looked.visits.extend(tagged.visit);
@@ -287,7 +366,6 @@ async fn look(
 }
 
 /// What one text from Stripe leads to.
-#[derive(Default)]
 struct LookedUp {
     judged: Option<Reference>,
     visit_of_ours: Option<ClickId>,
@@ -298,12 +376,7 @@ struct LookedUp {
     visit: Option<Visit>,
 }
 
-async fn look_up(
-    tx: &mut AnyConnection,
-    keys: &ClickIdKey,
-    text: Option<&str>,
-) -> Result<LookedUp> {
-    let Some(text) = text else { return Ok(LookedUp::default()) };
+async fn look_up(tx: &mut AnyConnection, keys: &ClickIdKey, text: &str) -> Result<LookedUp> {
     let judged = join::judge(keys, text);
     let (mut ours, mut note) = (None, None);
     match &judged {
@@ -371,21 +444,4 @@ fn origin(payment: &Payment, entry: &Entry) -> Origin {
     } else {
         Origin::Nothing
     }
-}
-
-/// The site of the visit; else the site that the click ID was created for; else the source's.
-fn site_of(
-    ledger: Ledger<'_>,
-    source: &Source,
-    visit: Option<&Visit>,
-    genuine: Option<&ClickId>,
-) -> String {
-    let minted = || {
-        let minted = ledger.keys.read(genuine?)?;
-        ledger.settings.site_by_number(minted.site_number).map(|site| site.id.clone())
-    };
-    visit
-        .map(|visit| visit.site_id.clone())
-        .or_else(minted)
-        .unwrap_or_else(|| source.site_id.clone())
 }

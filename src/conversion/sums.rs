@@ -11,7 +11,7 @@ use anyhow::Result;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::Line;
+use super::record::Line;
 use super::table::{self, Stretch};
 use crate::clock::Timestamp;
 use crate::settings::Site;
@@ -53,9 +53,6 @@ pub(super) async fn unsum(
 }
 
 /// Removes all days from the rolled-up days, in a transaction that writes many conversions.
-///
-/// # Errors
-/// Fails if the database does not answer.
 pub(crate) async fn unsum_all(tx: &mut AnyConnection) -> Result<()> {
     table::unsum_all(tx).await
 }
@@ -80,34 +77,58 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
             summed.retain(is_own);
         }
         let summed: Vec<Stretch> = summed.into_iter().map(|(stretch, _)| stretch).collect();
-        for (mut gap, is_first) in gaps(&summed, until) {
-            if is_first {
-                // Before the first conversion there is nothing to roll up, so nothing is written
-                // every time.
-                let mut connection = store.connection().await?;
-                let first =
-                    table::first_conversion(&mut connection, &site.id, livemode, gap).await?;
-                let Some((from, _)) = first.and_then(|first| day_of(first, &zone)) else {
-                    continue;
-                };
-                gap.0 = from;
-            }
-            while gap.0 < gap.1 {
-                let mut tx = store.begin().await?;
-                table::take_sums_turn(&mut tx).await?;
-                if table::is_summed(&mut tx, of, gap).await? {
-                    break; // Another copy of the program does it. The next run finds what is left.
-                }
-                let first = table::first_conversion(&mut tx, &site.id, livemode, gap).await?;
-                let stretch = next(gap, first.and_then(|first| day_of(first, &zone)));
-                table::sum(&mut tx, of, stretch, &name).await?;
-                tx.commit().await?;
-                (gap.0, days) = (stretch.1, days + 1);
-                tokio::time::sleep(PAUSE).await;
+        let rollup = Rollup { store, site, livemode, zone: &zone, name: &name };
+        for (gap, is_first) in gaps(&summed, until) {
+            let gap = if is_first { rollup.from_first(gap).await? } else { Some(gap) };
+            if let Some(gap) = gap {
+                days += rollup.fill(gap).await?;
             }
         }
     }
     Ok(days)
+}
+
+/// The rolled-up days of a site, live or test, in a time zone.
+struct Rollup<'a> {
+    store: &'a Store,
+    site: &'a Site,
+    livemode: bool,
+    zone: &'a TimeZone,
+    name: &'a str,
+}
+
+impl Rollup<'_> {
+    /// The day of the first conversion in a stretch.
+    async fn first_day(&self, tx: &mut AnyConnection, gap: Stretch) -> Result<Option<Stretch>> {
+        let first = table::first_conversion(tx, &self.site.id, self.livemode, gap).await?;
+        Ok(first.and_then(|first| day_of(first, self.zone)))
+    }
+
+    /// The gap from its first conversion on. Before it there is nothing to roll up, so nothing is
+    /// written every time.
+    async fn from_first(&self, gap: Stretch) -> Result<Option<Stretch>> {
+        let mut connection = self.store.connection().await?;
+        let day = self.first_day(&mut connection, gap).await?;
+        Ok(day.map(|(from, _)| (from, gap.1)))
+    }
+
+    /// Rolls up the days of a gap, one per transaction. Returns their number.
+    async fn fill(&self, mut gap: Stretch) -> Result<usize> {
+        let (of, mut days) = ((self.site.number, self.livemode), 0);
+        while gap.0 < gap.1 {
+            let mut tx = self.store.begin().await?;
+            table::take_sums_turn(&mut tx).await?;
+            if table::is_summed(&mut tx, of, gap).await? {
+                break; // Another copy of the program does it. The next run finds what is left.
+            }
+            let stretch = next(gap, self.first_day(&mut tx, gap).await?);
+            table::sum(&mut tx, of, stretch, self.name).await?;
+            tx.commit().await?;
+            (gap.0, days) = (stretch.1, days + 1);
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(days)
+    }
 }
 
 /// A stretch of time that is not rolled up; true for the one without a beginning.

@@ -3,7 +3,8 @@
 //! sender.
 //! Pure. Every ignored statement has a warning, so that a 200 never hides an ignored correction.
 
-use crate::conversion::payment::{ObjectKind, PayFact, Payment};
+use crate::conversion::object::{ObjectKind, PayFact};
+use crate::conversion::payment::Payment;
 use crate::conversion::reported::{Reported, Stated};
 use crate::money::{Currency, Money};
 
@@ -69,13 +70,12 @@ fn value(before: &Reported, new: &Reported, after: &Payment) -> Option<String> {
     if (counts.minor, counts.currency) == (stated.minor, stated.currency) {
         return None;
     }
-    Some(match stated.currency == known {
-        true => format!("the value {} is not used with this status", money(stated)),
-        false => format!(
-            "the value {} is not used: it came without a currency, and the sale is in {known}",
-            money(stated)
-        ),
-    })
+    let why = if stated.currency == known {
+        " with this status".to_owned()
+    } else {
+        format!(": it came without a currency, and the sale is in {known}")
+    };
+    Some(format!("the value {} is not used{why}", money(stated)))
 }
 
 fn refunds(before: &Reported, new: &Reported, after: &Payment) -> Vec<String> {

@@ -10,6 +10,7 @@ pub(crate) mod endpoint;
 mod limit;
 pub(crate) mod page;
 mod parameters;
+mod request;
 mod statement;
 mod table;
 mod text;
@@ -22,7 +23,9 @@ use anyhow::Result;
 
 pub(crate) use limit::RequestLimit;
 pub(crate) use parameters::Refusal;
+pub(crate) use request::Request;
 
+use self::request::Kept;
 use self::statement::Statement;
 use crate::clock::Timestamp;
 use crate::conversion::reported::{Arrival, Reported};
@@ -33,25 +36,6 @@ use crate::store::{Store, Tx};
 
 /// Number of refused requests that are kept for each source, for troubleshooting.
 const REFUSED_KEPT: i64 = 200;
-
-/// A request as received.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
-    /// GET or POST.
-    pub(crate) method: String,
-    /// Percent-encoded.
-    pub(crate) query: String,
-    pub(crate) content_type: String,
-    pub(crate) body: Vec<u8>,
-}
-
-/// A request to be stored.
-struct Kept {
-    id: String,
-    source_id: String,
-    received_at: Timestamp,
-    request: Request,
-}
 
 /// The result of a request.
 pub(crate) struct Recorded {

@@ -14,7 +14,8 @@ use futures_util::FutureExt as _;
 
 use super::statement;
 use crate::clock::Timestamp;
-use crate::conversion::payment::{ObjectFacts, ObjectKind, PayFact, Payment};
+use crate::conversion::object::{ObjectFacts, ObjectKind, PayFact};
+use crate::conversion::payment::Payment;
 use crate::conversion::reported::Reported;
 use crate::conversion::{self, Ledger};
 use crate::ids::{self, ClickIdKey};

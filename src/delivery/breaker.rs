@@ -59,6 +59,17 @@ pub(crate) enum Sign {
     NotSent,
 }
 
+/// What an attempt that has ended says to the breaker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Noted {
+    pub(crate) sign: Sign,
+    pub(crate) is_probe: bool,
+    /// The concurrent requests that the destination accepts.
+    pub(crate) at_a_time: i64,
+    /// The pause that the destination asked for.
+    pub(crate) pause: Option<Duration>,
+}
+
 impl Breaker {
     /// Returns what may be sent now to a destination that accepts `at_a_time` concurrent requests.
     pub(crate) fn permit(&self, now: Timestamp, at_a_time: i64) -> Permit {
@@ -77,28 +88,17 @@ impl Breaker {
         self.probe_at = Some(now.plus(lease));
     }
 
-    /// Records the outcome of an attempt. `pause` is what the destination asked for.
-    pub(crate) fn note(
-        &mut self,
-        now: Timestamp,
-        sign: Sign,
-        is_probe: bool,
-        at_a_time: i64,
-        pause: Option<Duration>,
-        error: Option<&str>,
-    ) {
-        if let Some(pause) = pause {
+    /// Records the outcome of an attempt.
+    pub(crate) fn note(&mut self, now: Timestamp, noted: Noted, error: Option<&str>) {
+        if let Some(pause) = noted.pause {
             self.paused_until = self.paused_until.max(Some(now.plus(pause)));
         }
-        match sign {
+        match noted.sign {
             Sign::Accepted => {
-                self.slots = match (self.held_since, self.slots) {
-                    (Some(_), _) => Some(1).filter(|slots| *slots < at_a_time),
-                    (None, Some(slots)) => Some(slots * 2).filter(|slots| *slots < at_a_time),
-                    (None, None) => None,
-                };
-                *self =
-                    Self { slots: self.slots, paused_until: self.paused_until, ..Self::default() };
+                let slots =
+                    if self.held_since.is_some() { Some(1) } else { self.slots.map(|n| n * 2) };
+                let slots = slots.filter(|slots| *slots < noted.at_a_time);
+                *self = Self { slots, paused_until: self.paused_until, ..Self::default() };
                 return;
             }
             Sign::Failing => (self.failures, self.wrong_answers) = (self.failures + 1, 0),
@@ -108,7 +108,7 @@ impl Breaker {
         }
         self.last_error = error.map(str::to_owned);
         if self.held_since.is_some() {
-            if is_probe {
+            if noted.is_probe {
                 self.probes += 1;
                 self.probe_at = Some(now.plus(probe_pause(self.probes)));
             }
@@ -134,7 +134,8 @@ mod tests {
     }
 
     fn noted(breaker: &mut Breaker, now: Timestamp, sign: Sign, is_probe: bool) {
-        breaker.note(now, sign, is_probe, 8, None, Some("it answered 500"));
+        let noted = Noted { sign, is_probe, at_a_time: 8, pause: None };
+        breaker.note(now, noted, Some("it answered 500"));
     }
 
     #[test]
@@ -199,7 +200,9 @@ mod tests {
     #[test]
     fn a_requested_pause_is_kept_when_another_request_succeeds() {
         let mut breaker = Breaker::default();
-        breaker.note(at(0), Sign::Failing, false, 8, Some(Duration::from_secs(90)), None);
+        let pause = Some(Duration::from_secs(90));
+        let asking = Noted { sign: Sign::Failing, is_probe: false, at_a_time: 8, pause };
+        breaker.note(at(0), asking, None);
         noted(&mut breaker, at(1), Sign::Accepted, false);
         assert_eq!(breaker.permit(at(1), 8), Permit::Nothing(at(90)));
         assert_eq!(breaker.permit(at(90), 8), Permit::UpTo(8));

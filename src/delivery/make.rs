@@ -8,6 +8,7 @@
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt as _};
 
+use super::message::Unmade;
 use super::table;
 use crate::clock::Clock;
 use crate::destination::{self, Made};
@@ -20,21 +21,10 @@ const MESSAGES_AT_A_TIME: i64 = 100;
 /// Mappings evaluated at the same time.
 const MAPPINGS_AT_A_TIME: usize = 4;
 
-/// A message whose bytes are not built yet.
-pub(super) struct Unmade {
-    pub(super) id: String,
-    pub(super) destination_id: String,
-    /// The facts that its mapping may use, as JSON.
-    pub(super) facts: String,
-}
-
 /// A message with the revision of its destination, and its bytes or the error.
 type Ended = (Unmade, i64, Result<Made, String>);
 
 /// Builds messages that have no bytes yet. Returns their number.
-///
-/// # Errors
-/// Fails if the database does not answer; the next run builds them.
 pub(crate) async fn make_messages(
     store: &Store,
     settings: &Settings,

@@ -4,14 +4,19 @@
 //! Guarantees that a value without an explanation on a page does not compile, because every `match`
 //! names all values. Imports nothing of the program but the storage's traits.
 
+mod alert;
 mod conversion;
 mod delivery;
 mod event;
+pub(crate) mod flags;
+mod rollup;
 mod visit;
 
+pub use alert::{AlertKind, AlertPhase};
 pub use conversion::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 pub use delivery::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
 pub use event::{EventOrigin, EventState, HeldReason, IgnoredReason};
+pub(crate) use rollup::{QUARTER_MS, QUARTERS_A_DAY, WIDER};
 pub use visit::{Channel, Device};
 
 /// A value of a closed list.
@@ -169,5 +174,7 @@ mod tests {
         assert_words::<IgnoredReason>();
         assert_words::<Channel>();
         assert_words::<Device>();
+        assert_words::<AlertKind>();
+        assert_words::<AlertPhase>();
     }
 }

@@ -21,7 +21,7 @@ use crate::hosts;
 use crate::ids::ClickId;
 use crate::settings::{Consent, Link, Site};
 use crate::state::AppState;
-use crate::visit::{self, Click, VisitLimit};
+use crate::visit::{self, Arrival, Click, VisitLimit};
 
 /// Headers that only prefetches and previews have: today's name, and what older browsers and
 /// messengers send.
@@ -77,7 +77,18 @@ async fn follow_link(
     let now = state.clock.now();
     let choice = identity::choose(&state.click_ids, site.number, now, &held, &pairs, from_outside);
     let click_id = if limit.allows(client.address, now) {
-        record(&state, site, link, &client, &headers, &query, &choice).await
+        let around = visit::endpoint::around(&client, &headers);
+        let (store, keys) = (&state.store, &state.click_ids);
+        let arrival = Arrival { store, keys, now, site, around: &around };
+        let click = Click {
+            click_id: choice.kept.clone().unwrap_or_else(|| keys.mint(now, site.number)),
+            previous: choice.previous.clone(),
+            is_adopted: choice.is_adopted,
+            alias: link.alias.clone(),
+            url: own_url(&client, link, &query),
+            referrer: referrer.map(str::to_owned),
+        };
+        Some(record(&state, &arrival, click).await)
     } else {
         None
     };
@@ -97,56 +108,35 @@ async fn follow_link(
     Ok(response)
 }
 
-/// Stores the click's visit. Returns its signed click ID; if the visit could not be written, the
-/// click ID that was chosen or minted for it.
-async fn record(
-    state: &AppState,
-    site: &Site,
-    link: &Link,
-    client: &Client,
-    headers: &HeaderMap,
-    query: &str,
-    choice: &Choice,
-) -> Option<ClickId> {
-    let now = state.clock.now();
-    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("_ck=")).collect();
+/// The link's own URL with the click's query, without a click ID that a linked page added.
+fn own_url(client: &Client, link: &Link, query: &str) -> String {
     let mut url = format!("{}/p/{}", client.base, link.alias);
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("_ck=")).collect();
     if !kept.concat().is_empty() {
         url.push('?');
         url.push_str(&kept.join("&"));
     }
-    let click = Click {
-        click_id: choice.kept.clone().unwrap_or_else(|| state.click_ids.mint(now, site.number)),
-        previous: choice.previous.clone(),
-        is_adopted: choice.is_adopted,
-        alias: link.alias.clone(),
-        url,
-        referrer: text(headers, header::REFERER).map(str::to_owned),
-    };
-    let minted = click.click_id.clone();
-    let around = visit::endpoint::around(client, headers);
-    let written = visit::record_click(&state.store, &state.click_ids, now, site, &click, &around);
-    match tokio::time::timeout(WRITE_TIMEOUT, written).await {
+    url
+}
+
+/// Stores the click's visit. Returns its signed click ID; if the visit could not be written, the
+/// click ID that was chosen or minted for it.
+async fn record(state: &AppState, arrival: &Arrival<'_>, click: Click) -> ClickId {
+    let written = visit::record_click(arrival, &click);
+    let error = match tokio::time::timeout(WRITE_TIMEOUT, written).await {
         Ok(Ok(recorded)) => {
             state.wakeups.visit_recorded.notify_one();
-            Some(recorded.click_id)
+            return recorded.click_id;
         }
-        Ok(Err(error)) => {
-            tracing::error!(
-                error = format!("{error:#}"),
-                link = link.alias,
-                "could not store the visit of a click; the buyer was redirected anyway"
-            );
-            Some(minted)
-        }
-        Err(_) => {
-            tracing::error!(
-                link = link.alias,
-                "storing the visit of a click took too long; the buyer was redirected anyway"
-            );
-            Some(minted)
-        }
-    }
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "it took too long".to_owned(),
+    };
+    tracing::error!(
+        error,
+        link = click.alias,
+        "could not store the visit of a click; the buyer was redirected anyway"
+    );
+    click.click_id
 }
 
 /// True for a referrer that is neither one of the site's own pages nor a payment page.

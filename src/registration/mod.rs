@@ -8,6 +8,7 @@
 //! The request was derived from scripts of third parties. AnyTrack documents that client IDs may be
 //! created on a server, but not that a conversion with one is matched.
 
+mod queued;
 mod table;
 
 use std::time::Duration;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::future::join_all;
 
-use crate::clock::{Clock, Timestamp};
+use self::queued::{Claim, Visited};
+use crate::clock::Clock;
 use crate::destination::{self, Answer, Sender};
 use crate::domain::AttemptOutcome;
 use crate::ids::ClickIdKey;
@@ -77,30 +79,9 @@ fn address(base: &str, property: &str, client_id: &str, visit: &Visited) -> Stri
     format!("{}/assets/{property}/collect?{}", base.trim_end_matches('/'), query.finish())
 }
 
-/// A visit to register.
-struct Visited {
-    click_id: String,
-    at: Timestamp,
-    url: String,
-    referrer: Option<String>,
-    user_agent: String,
-}
-
-/// A claimed registration.
-struct Claim {
-    click_id: String,
-    url: String,
-    user_agent: String,
-    n: i64,
-    created_at: Timestamp,
-}
-
 impl Registrations {
     /// Queues registrations for new visits and sends those that are due. Returns the number of
     /// attempts.
-    ///
-    /// # Errors
-    /// If the database fails. The next poll continues.
     pub(crate) async fn round(&self) -> Result<usize> {
         let (snapshot, mut attempts) = (self.settings.current(), 0);
         for destination in &snapshot.destinations {
@@ -171,6 +152,7 @@ pub(crate) async fn forget(tx: &mut AnyConnection, from: &str, to: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     #[test]
     fn the_request_contains_only_the_documented_parameters() {

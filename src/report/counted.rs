@@ -5,11 +5,8 @@
 //! number.
 
 use super::Period;
+use crate::domain::WIDER;
 use crate::store::{Statement, Text, sql};
-
-/// Widths of the sums above a quarter hour, in quarter hours: a day, eight days, sixty-four days.
-/// `visit::fold` writes the same widths.
-const WIDER: [i64; 3] = [96, 768, 6144];
 
 /// A half-open range of quarter hours; empty if both are equal.
 type Range = (i64, i64);
@@ -65,7 +62,7 @@ pub(super) fn counted(dimension: i64, column: &'static str) -> Text {
 }
 
 /// Widths of the sums that the seven [`ranges`] are read from.
-const STEPS: [i64; 7] = [1, 1, 96, 96, 768, 768, 6144];
+const STEPS: [i64; 7] = [1, 1, WIDER[0], WIDER[0], WIDER[1], WIDER[1], WIDER[2]];
 
 /// Names of the bounds of the seven [`ranges`].
 const BOUNDS: [(&str, &str); 7] = [

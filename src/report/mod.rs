@@ -57,8 +57,8 @@ pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use problems::{
-    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
-    last_tries, matched_money, stakes, waits_since,
+    AtStake, Example, GaveUp, Matched, Stakes, Tries, failed_events, first_to_expire, gave_up,
+    heard_quarters, last_tries, matched_money, stakes, waits_since,
 };
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
@@ -72,9 +72,7 @@ pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 pub(crate) use vitals::{Vitals, vitals};
 
-/// Length of a quarter hour. SQL groups by it instead of by day, so that both databases give the
-/// same result on days with a clock change.
-pub(crate) const QUARTER_MS: i64 = 900_000;
+pub(crate) use crate::domain::QUARTER_MS;
 
 /// Selects the numbers of one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,13 +7,11 @@ use anyhow::{Context as _, Result};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{Period, money};
 use crate::clock::Timestamp;
+use crate::domain::flags::PROVISIONAL;
 use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
 use crate::money::Money;
 use crate::store::{Row, Store, sql};
-
-/// Bit of `visits.flags`; the same as in `visit::flags`.
-const PROVISIONAL: i64 = 8192;
 
 /// Selects visits. The default selects all but bots.
 #[derive(Clone, Debug, Default)]

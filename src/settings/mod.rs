@@ -141,14 +141,6 @@ pub async fn get_or_set(store: &Store, name: &str, value: &str) -> Result<String
     Ok(stored)
 }
 
-/// True for a valid API token; only hashes are stored.
-///
-/// # Errors
-/// Fails if the database does not answer.
-pub async fn is_api_token(store: &Store, token: &str) -> Result<bool> {
-    table::has_api_token(store, &ids::sha256_hex(token.as_bytes())).await
-}
-
 /// The part of a secret URL that may be shown: scheme, host and the last four characters.
 pub fn mask_url(url: &Secret) -> String {
     let text = url.expose();

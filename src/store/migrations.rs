@@ -5,8 +5,9 @@
 
 use std::sync::LazyLock;
 
+use anyhow::anyhow;
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
 macro_rules! files {
     ($($name:literal,)+) => {
@@ -15,7 +16,7 @@ macro_rules! files {
 }
 
 /// All files by name, in order. A released one never changes.
-static FILES: [(&str, &str); 25] = files! {
+static FILES: [(&str, &str); 26] = files! {
     "0001_first",
     "0002_tag_settings",
     "0003_payments",
@@ -41,6 +42,7 @@ static FILES: [(&str, &str); 25] = files! {
     "0033_messages_apart",
     "0036_copies",
     "0042_login_tries",
+    "0043_no_api_tokens",
 };
 
 /// All migrations, for both databases.
@@ -57,6 +59,17 @@ fn read((name, text): (&'static str, &'static str)) -> Migration {
         text.into_sql_str(),
         false,
     )
+}
+
+/// Explains why the migrations failed.
+pub(super) fn not_migrated(error: MigrateError) -> anyhow::Error {
+    if let MigrateError::VersionMissing(version) = error {
+        return anyhow!(
+            "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
+             program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
+        );
+    }
+    anyhow::Error::new(error).context("could not run the migrations")
 }
 
 #[cfg(test)]

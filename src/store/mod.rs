@@ -3,30 +3,33 @@
 //! Guarantees that an acknowledged commit survives `kill -9` and power loss. The two engines differ
 //! only in this directory.
 
+mod address;
 mod backup;
 mod batch;
 mod migrations;
 mod postgres;
+mod probe;
 mod readiness;
 mod shadow;
 mod sql;
 mod sqlite_file;
 mod sqlite_lock;
+mod transaction;
 pub(crate) mod turn;
 
-use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use sqlx::any::AnyPoolOptions;
-use sqlx::migrate::MigrateError;
-use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Executor as _, Row as _};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub(crate) use address::Address;
+pub use address::Engine;
 pub(crate) use backup::{clear_unfinished, copy_sqlite};
 pub(crate) use batch::{Batch, Cell, Inserted, Kind, NewRow, Tally};
 pub(crate) use shadow::Shadow;
@@ -34,54 +37,23 @@ pub(crate) use sql::{
     FromRow, FromSql, Row, Statement, Text, ToSql, Value, from_row, insert_into, sql,
 };
 pub(crate) use sqlite_file::{Counted, Staged};
+pub(crate) use transaction::Tx;
 // Modules pass a connection to their tables; only tables run statements.
-use migrations::MIGRATIONS;
+use migrations::{MIGRATIONS, not_migrated};
 use sqlite_file::Access;
 pub(crate) use sqlx::AnyConnection;
 pub(crate) use sqlx::error::BoxDynError;
+use transaction::Inner;
 
 /// Number of read connections to a SQLite file; more would not help.
 const SQLITE_CONNECTIONS: u32 = 4;
-/// Default number of connections to PostgreSQL: one writes visits, the others serve requests and
-/// workers.
-const POSTGRES_CONNECTIONS: u32 = 13;
 /// How long an orderly stop waits for PostgreSQL to close its connections: a dead connection never
 /// responds.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The kind of database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// One file in the data directory; this process owns it.
-    Sqlite,
-    /// A server, shared by any number of replicas.
-    Postgres,
-}
-
 /// Size and time of the last write, of the file and of its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace([Option<(u64, i64, i64)>; 2]);
-
-/// The address of a database.
-#[derive(Clone, Copy)]
-pub(crate) struct Address<'a> {
-    /// `sqlite://path` or `postgres://…`.
-    pub(crate) url: &'a str,
-    /// Maximum number of connections to PostgreSQL, at least 2.
-    pub(crate) connections: u32,
-}
-
-impl<'a> From<&'a str> for Address<'a> {
-    fn from(url: &'a str) -> Self {
-        Self { url, connections: POSTGRES_CONNECTIONS }
-    }
-}
-
-impl<'a> From<&'a String> for Address<'a> {
-    fn from(url: &'a String) -> Self {
-        url.as_str().into()
-    }
-}
 
 /// An open database. Cloning is cheap; all clones are one database.
 #[derive(Clone)]
@@ -100,7 +72,7 @@ pub struct Store {
     gate: Arc<Mutex<()>>,
     visits: batch::Writer,
     suspicion: Arc<postgres::Suspicion>,
-    probe: Arc<readiness::Probe>,
+    probe: Arc<probe::Probe>,
     /// True after a write failed, until one succeeds.
     is_failing: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
@@ -132,9 +104,6 @@ impl Store {
     }
 
     /// The same without locking the file: for commands that change one row beside a running server.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
     pub(crate) async fn open_beside<'a>(
         address: impl Into<Address<'a>>,
         visits: &'static Batch,
@@ -194,7 +163,7 @@ impl Store {
             visits: batch::Writer::on_sqlite(path, gate.clone(), visits, counts)?,
             gate,
             suspicion: Arc::default(),
-            probe: Arc::new(readiness::Probe::of_files(path)),
+            probe: Arc::new(probe::Probe::of_files(path)),
             is_failing: Arc::default(),
             recorded: Arc::default(),
             _lock: None,
@@ -329,17 +298,6 @@ async fn migrate(pool: &AnyPool) -> Result<()> {
     MIGRATIONS.run(pool).await.map_err(not_migrated)
 }
 
-/// Explains why the migrations failed.
-fn not_migrated(error: MigrateError) -> anyhow::Error {
-    if let MigrateError::VersionMissing(version) = error {
-        return anyhow!(
-            "the database was written by a newer version of clickstamp (its tables are at {version}), and this is an older \
-             program. Nothing was changed. Start the newer version again, or restore a backup from before the update"
-        );
-    }
-    anyhow::Error::new(error).context("could not run the migrations")
-}
-
 async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
     AnyPoolOptions::new()
         .max_connections(connections)
@@ -351,7 +309,7 @@ async fn open_sqlite(path: &Path, connections: u32) -> Result<AnyPool> {
 }
 
 async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
-    for pragma in batch::SQLITE_PRAGMAS {
+    for pragma in sqlite_file::PRAGMAS {
         connection.execute(*pragma).await?;
     }
     Ok(())
@@ -363,83 +321,6 @@ async fn prepare_sqlite(connection: &mut AnyConnection) -> sqlx::Result<()> {
 async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
     connection.ping().await?; // Rolls back a dropped transaction first.
     Ok(!connection.is_in_transaction())
-}
-
-/// A transaction, with the write lock on SQLite.
-pub(crate) struct Tx {
-    inner: Inner,
-    engine: Engine,
-    is_failing: Arc<AtomicBool>,
-    _turn: Option<OwnedMutexGuard<()>>,
-}
-
-enum Inner {
-    Sqlite(Transaction<'static, Any>),
-    Postgres(postgres::Transaction),
-}
-
-/// Key of the lock on the settings among PostgreSQL's advisory locks: "clicksta" in ASCII.
-const SETTINGS_LOCK: i64 = 0x636c_6963_6b73_7461;
-
-impl Tx {
-    /// Prevents all copies of the program from changing the settings until this transaction ends.
-    /// Call it first; otherwise two transactions could wait for each other's locks. SQLite has one
-    /// writer anyway.
-    pub(crate) async fn keep_settings(&mut self) -> Result<()> {
-        self.lock_settings("select cast(pg_advisory_xact_lock_shared($1) as text)").await
-    }
-
-    /// Waits until no transaction uses the settings, and blocks later ones until this one ends.
-    /// Call it first. A copy that is frozen inside a transaction loses its lock after eight
-    /// seconds, which is before this wait times out.
-    pub(crate) async fn own_settings(&mut self) -> Result<()> {
-        self.lock_settings("select cast(pg_advisory_xact_lock($1) as text)").await
-    }
-
-    async fn lock_settings(&mut self, statement: &'static str) -> Result<()> {
-        match self.engine {
-            Engine::Sqlite => Ok(()),
-            Engine::Postgres => {
-                let lock = sqlx::query(statement).bind(SETTINGS_LOCK).execute(&mut **self);
-                lock.await.map(drop).context("could not lock the settings")
-            }
-        }
-    }
-
-    /// Makes everything durable. Do not acknowledge anything before it returns.
-    pub(crate) async fn commit(self) -> Result<()> {
-        let is_failing = self.is_failing.clone();
-        let committed = self.end().await;
-        is_failing.store(committed.is_err(), Ordering::Relaxed);
-        committed
-    }
-
-    /// Ends a read transaction.
-    pub(crate) async fn end(self) -> Result<()> {
-        match self.inner {
-            Inner::Sqlite(inner) => inner.commit().await.context("could not commit"),
-            Inner::Postgres(inner) => inner.commit().await,
-        }
-    }
-}
-
-impl Deref for Tx {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
-        match &self.inner {
-            Inner::Sqlite(inner) => inner,
-            Inner::Postgres(inner) => inner,
-        }
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
-        match &mut self.inner {
-            Inner::Sqlite(inner) => inner,
-            Inner::Postgres(inner) => inner,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -241,7 +241,7 @@ pub(super) async fn prepare(url: &str, connections: u32, migrations: &Migrator) 
     let mut connection = connect_in_time(url).await?;
     connection.execute(START_SESSION).await?;
     warn_of_scarcity(&mut connection, connections).await?;
-    migrate(&mut connection, migrations).await.map_err(super::not_migrated)?;
+    migrate(&mut connection, migrations).await.map_err(super::migrations::not_migrated)?;
     connection.close().await.context("could not close the connection of the start")
 }
 

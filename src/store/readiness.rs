@@ -3,14 +3,12 @@
 //! Guarantees that the check has written a durable row, so a full disk and a read-only, empty or
 //! replaced database fail it.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result};
 use sqlx::Executor as _;
-use tokio::sync::Mutex;
 
 use super::{Engine, Store};
 use crate::clock::Timestamp;
@@ -28,44 +26,6 @@ const WRITE: &str = "insert into readiness (id, probes) values (1, 1)
 pub(crate) struct Unready {
     pub(crate) sentence: &'static str,
     pub(crate) cause: Option<Error>,
-}
-
-/// When the check last succeeded, and the database's files.
-#[derive(Debug, Default)]
-pub(super) struct Probe {
-    passed_at: Mutex<Option<Timestamp>>,
-    /// SQLite's files as of the start.
-    files: Vec<FileSeen>,
-}
-
-impl Probe {
-    /// Records which files a SQLite database consists of.
-    pub(super) fn of_files(database: &Path) -> Self {
-        let mut log = database.as_os_str().to_owned();
-        log.push("-wal");
-        let files = [database.to_owned(), PathBuf::from(log)];
-        let files = files.into_iter().filter_map(FileSeen::now);
-        Self { passed_at: Mutex::default(), files: files.collect() }
-    }
-}
-
-/// A file, identified as the operating system does.
-#[derive(Debug, PartialEq, Eq)]
-struct FileSeen {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl FileSeen {
-    fn now(path: PathBuf) -> Option<Self> {
-        let found = std::fs::metadata(&path).ok()?;
-        Some(Self { path, device: found.dev(), inode: found.ino() })
-    }
-
-    fn is_there(&self) -> bool {
-        Self::now(self.path.clone()).as_ref() == Some(self)
-    }
 }
 
 impl Store {

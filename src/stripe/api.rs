@@ -1,4 +1,4 @@
-//! A read-only client of Stripe's API. Each source uses the key of its account.
+//! A read-only client of Stripe's API, with one key.
 //! Takes a path and a query; returns JSON, or a sentence that tells the operator what to do.
 //! Guarantees one request at a time per key, limits on time, memory and tries, pauses measured by
 //! the `Clock`, and that no text contains the key.
@@ -6,8 +6,8 @@
 //! docs.stripe.com/keys (restricted keys).
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,7 +22,6 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
 use crate::ids;
 use crate::outbound;
-use crate::settings::{Snapshot, Source};
 
 /// The API version to request. The object inside an event still has the version with which the
 /// event was created.
@@ -183,92 +182,12 @@ enum Tried {
     Again(String, Option<Duration>),
 }
 
-/// The clients of all keys. Clones share them.
-#[derive(Clone, Debug)]
-pub(crate) struct Apis(Arc<Keys>);
-
-#[derive(Debug)]
-struct Keys {
-    /// The key from the environment, which belongs to the source `main`.
-    main: Option<Secret>,
-    base: Url,
-    clock: Clock,
-    /// Clients by key, because Stripe's rate limit counts all requests with the same key.
-    clients: std::sync::Mutex<HashMap<String, Api>>,
-}
-
-impl Apis {
-    pub(crate) fn new(main: Option<Secret>, base: Url, clock: Clock) -> Self {
-        Self(Arc::new(Keys { main, base, clock, clients: Default::default() }))
-    }
-
-    /// The source's own key, and its name in error texts.
-    fn own_key<'a>(&'a self, source: &'a Source) -> Option<(&'a Secret, String)> {
-        match &self.0.main {
-            Some(key) if source.key == "main" => {
-                Some((key, "the key in CLICKSTAMP_STRIPE_API_KEY".to_owned()))
-            }
-            _ => {
-                let name = || format!("the API key of the webhook “{}”", source.key);
-                source.api_key.as_ref().map(|key| (key, name()))
-            }
-        }
-    }
-
-    /// The key that a source uses: its own, else that of `main`.
-    fn key_of<'a>(
-        &'a self,
-        settings: &'a Snapshot,
-        source: &'a Source,
-    ) -> Option<(&'a Secret, String)> {
-        self.own_key(source).or_else(|| self.own_key(settings.stripe_source("main")?))
-    }
-
-    /// Returns the client of a source.
-    ///
-    /// # Errors
-    /// [`ApiError::NoKey`] if neither the source nor `main` has a key.
-    pub(crate) fn of(&self, settings: &Snapshot, source: &Source) -> Result<Api, ApiError> {
-        let (key, name) = self.key_of(settings, source).ok_or(ApiError::NoKey)?;
-        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(key.expose()) {
-            return Ok(client.clone());
-        }
-        let client = Api::new(key.clone(), name, self.0.base.clone(), self.0.clock.clone())
-            .map_err(|error| ApiError::NoAnswer(format!("{error:#}")))?;
-        clients.insert(key.expose().to_owned(), client.clone());
-        Ok(client)
-    }
-
-    /// True if any source has a key.
-    pub(crate) fn any(&self, settings: &Snapshot) -> bool {
-        settings.stripe_sources().any(|source| self.own_key(source).is_some())
-    }
-
-    /// The sources that use the same key as this one: for Stripe they are the same account.
-    pub(crate) fn sharing(&self, settings: &Snapshot, source: &Source) -> BTreeSet<String> {
-        let key = |source| self.key_of(settings, source).map(|(key, _)| key.expose());
-        let same = settings.stripe_sources().filter(|other| key(*other) == key(source));
-        same.map(|source| source.id.clone()).collect()
-    }
-
-    /// Returns one source for each key.
-    pub(crate) fn one_per_key<'a>(&self, settings: &'a Snapshot) -> Vec<&'a Source> {
-        let mut seen = BTreeSet::new();
-        let with_own = settings.stripe_sources().filter_map(|source| {
-            let (key, _) = self.own_key(source)?;
-            seen.insert(key.expose().to_owned()).then_some(source)
-        });
-        with_own.collect()
-    }
-}
-
 impl Api {
     /// Builds the client of a key.
     ///
     /// # Errors
     /// Fails if the machine has no usable certificates.
-    fn new(key: Secret, name: String, base: Url, clock: Clock) -> Result<Self> {
+    pub(super) fn new(key: Secret, name: String, base: Url, clock: Clock) -> Result<Self> {
         let client = outbound::for_endpoints()
             .connect_timeout(Duration::from_secs(10))
             .timeout(CALL_TIMEOUT)
@@ -307,10 +226,8 @@ impl Api {
         }
         let list: List = self.get(account, path, &query).await?;
         let id = |item: &RawValue| serde_json::from_str::<HasId>(item.get()).ok();
-        let next = match list.has_more {
-            true => list.data.iter().rev().find_map(|item| id(item)).map(|last| last.id),
-            false => None,
-        };
+        let last = list.data.iter().rev().find_map(|item| id(item));
+        let next = last.filter(|_| list.has_more).map(|last| last.id);
         if next.is_none() && list.has_more {
             return Err(ApiError::Stuck(format!(
                 "Stripe says that {path} has more items, but the page has no IDs"

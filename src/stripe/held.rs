@@ -32,9 +32,6 @@ pub(super) fn why(source: &Source, waiting: &Waiting) -> Option<HeldReason> {
 
 /// Accepts the held events of a source that were received until the given time. Returns their
 /// number.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub async fn accept_held(
     store: &Store,
     now: Timestamp,
@@ -48,9 +45,6 @@ pub async fn accept_held(
 }
 
 /// Checks the held events of a source again, because its settings changed.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub async fn judge_held(store: &Store, now: Timestamp, source_id: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     table::put_back_held(&mut tx, now, source_id).await?;

@@ -5,6 +5,7 @@
 //! be read is `failed` with its error, never a 500.
 
 mod api;
+mod apis;
 pub mod backfill;
 pub(crate) mod endpoint;
 mod event;
@@ -21,7 +22,7 @@ pub(crate) mod worker;
 use anyhow::Result;
 
 pub use api::ApiError;
-pub(crate) use api::Apis;
+pub(crate) use apis::Apis;
 pub use held::{accept_held, judge_held};
 pub(crate) use rejections::Rejections;
 
@@ -65,9 +66,6 @@ fn listed_types() -> impl Iterator<Item = &'static str> {
 }
 
 /// Queues a failed or ignored event to be processed again; returns false if there is no such event.
-///
-/// # Errors
-/// Fails if the database can't be written.
 pub async fn rerun(store: &Store, now: Timestamp, id: &str) -> Result<bool> {
     let mut tx = store.begin().await?;
     let found = table::put_back(&mut tx, now, id).await?;

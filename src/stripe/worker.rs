@@ -115,10 +115,9 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
         Reading::Payment(mut payment) => {
             // The events that we list for a connected account do not name it.
             payment.account.clone_from(&event.account);
-            payment.paid_news_at = payment.stated_paid_at().map(|paid_at| match event.is_webhook {
-                true => event.received_at, // Stripe's time may be that of a test clock, so it is not compared with ours.
-                false => paid_at,
-            });
+            // Stripe's time may be that of a test clock, so it is not compared with ours.
+            let news_at = |paid_at| if event.is_webhook { event.received_at } else { paid_at };
+            payment.paid_news_at = payment.stated_paid_at().map(news_at);
             let processed = conversion::process(&mut tx, ledger, *payment).await?;
             for missing in &processed.missing {
                 lookup::note(&mut tx, ledger.now, event, missing).await?;

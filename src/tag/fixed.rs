@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 
 use super::addons::AddOns;
 use super::baked::{PageAddress, bake, is_without_consent, linked_pages};
-use super::{HEADERS, accepts_gzip};
+use super::headers::{HEADERS, accepts_gzip};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::ids;

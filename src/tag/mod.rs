@@ -7,16 +7,17 @@
 pub(crate) mod addons;
 mod baked;
 mod fixed;
+mod headers;
 mod splice;
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use axum::routing::get;
 
@@ -24,6 +25,7 @@ use self::addons::{AddOns, Scripts};
 use self::baked::{PageAddress, bake, is_without_consent, linked_pages, origin_of};
 pub(crate) use self::fixed::Fixed;
 use self::fixed::FixedScripts;
+use self::headers::accepts_gzip;
 use self::splice::Template;
 use crate::client::{self, Peer};
 use crate::clock::Timestamp;
@@ -245,39 +247,6 @@ fn is_debugged(asked: &Asked<'_>) -> bool {
     let page = asked.page_query();
     asks(asked.query, "debug=1") || asks(page, "ck_debug") || asks(page, "ck_debug=1")
 }
-
-/// True if `Accept-Encoding` lists `gzip` or `*` with a quality above 0.
-fn accepts_gzip(value: &HeaderValue) -> bool {
-    value.to_str().unwrap_or_default().split(',').any(|part| {
-        let (coding, parameters) = part.split_once(';').unwrap_or((part, ""));
-        let quality = parameters.trim().strip_prefix("q=").map_or("1", str::trim);
-        matches!(coding.trim(), "gzip" | "x-gzip" | "*")
-            && quality.chars().any(|char| ('1'..='9').contains(&char))
-    })
-}
-
-/// Headers of every response: it must not be cached, and every page may load it.
-static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let fixed = [
-        ("content-type", "text/javascript; charset=utf-8"),
-        ("x-content-type-options", "nosniff"),
-        ("cache-control", "private, no-store, no-transform"),
-        ("cdn-cache-control", "no-store"),
-        ("surrogate-control", "no-store"),
-        ("vary", "Accept-Encoding, Cookie, Referer"),
-        ("cross-origin-resource-policy", "cross-origin"),
-        ("timing-allow-origin", "*"),
-    ];
-    let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-    fixed.into_iter().map(pair).collect()
-});
-
-/// [`HEADERS`] for a compressed response.
-static GZIP_HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let mut headers = HEADERS.clone();
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    headers
-});
 
 #[cfg(test)]
 mod tests {

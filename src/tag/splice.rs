@@ -13,6 +13,8 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
+use super::headers::{GZIP_HEADERS, HEADERS};
+
 /// The gzip header: magic number, deflate, no flags, no time, best compression, unknown system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
 /// Maximum size of a stored block.
@@ -70,7 +72,7 @@ impl Script {
     /// Appends a tail: `before`, a gap of `gap` bytes, and `after`. `before` and the gap must fit
     /// into one stored block.
     pub(super) fn with_tail(&self, before: &str, gap: usize, after: &str) -> Template {
-        let (plain_headers, gzip_headers) = (&super::HEADERS, &super::GZIP_HEADERS);
+        let (plain_headers, gzip_headers) = (&HEADERS, &GZIP_HEADERS);
         let tail = [before.as_bytes(), &vec![b' '; gap], after.as_bytes()].concat();
         let gap_at = self.plain.len() + before.len();
         let plain = Form::new([&self.plain[..], &tail].concat(), gap_at, plain_headers);

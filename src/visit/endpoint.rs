@@ -12,9 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 
-use super::body::{self, What};
+use super::body::{self, Seen, Sent, What};
+use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
-use super::{Around, VisitLimit, keep_event, landing, note, note_session, record};
+use super::request::{Around, Arrival};
+use super::{keep_event, landing, note, note_session, record};
 use crate::client::{Client, Peer};
 use crate::clock::Timestamp;
 use crate::error::AppError;
@@ -81,55 +83,76 @@ async fn store(
     let site = settings
         .site_by_key(&sent.site_key)
         .ok_or_else(|| AppError::bad_request("there is no such site"))?;
+    let request = Report { state, now, client, headers, query: query.unwrap_or_default(), site };
+    let cookie = request.keep(&sent).await.map_err(|cause| {
+        AppError::unavailable("the visit could not be stored; send it again", cause)
+    })?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let unavailable =
-        |cause| AppError::unavailable("the visit could not be stored; send it again", cause);
-    match &sent.what {
-        What::Note(anytrack_click_id) => {
-            note(&state.store, now, &sent.click_id, anytrack_click_id)
-                .await
-                .map_err(unavailable)?;
-        }
-        What::Event(event) => {
-            if keep_event(&state.store, now, site, &sent, event).await.map_err(unavailable)? {
-                state.wakeups.event_stored.notify_one();
-            }
-        }
-        What::Visit(seen) => {
-            // The query of the tag's URL describes the script that sent the visit.
-            let says = |word| query.is_some_and(|query| query.split('&').any(|part| part == word));
-            let (has_fixed_tag, has_agreed) = (says("fixed"), says("asks"));
-            let keeps_user_agent = settings.registers_visits(&site.id);
-            let is_at_link = is_at_link(&settings, seen.url.as_deref());
-            let around = Around {
-                has_fixed_tag,
-                has_agreed,
-                keeps_user_agent,
-                is_at_link,
-                ..around(client, headers)
-            };
-            let recorded =
-                record(&state.store, &state.click_ids, now, site, &sent, seen, &around).await;
-            let recorded = recorded.map_err(unavailable)?;
-            // Only for a known visitor: otherwise the thank-you page would be the only visit to
-            // match.
-            let session = seen.url.as_deref().and_then(landing::checkout_session);
-            if let Some(session) = session.filter(|_| seen.previous.is_some()) {
-                note_session(&state.store, now, &recorded.click_id, session)
-                    .await
-                    .map_err(unavailable)?;
-            }
-            if recorded.is_new {
-                state.wakeups.visit_recorded.notify_one();
-            }
-            if let Some(cookie) =
-                cookie(headers, client, &sent.click_id, seen.url.as_deref(), &recorded.click_id)
-            {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
-        }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// A request of the tag, without its body.
+struct Report<'a> {
+    state: &'a AppState,
+    now: Timestamp,
+    client: &'a Client,
+    headers: &'a HeaderMap,
+    query: &'a str,
+    site: &'a Site,
+}
+
+impl Report<'_> {
+    /// Stores what the body reports. Returns the cookie to set.
+    async fn keep(&self, sent: &Sent<'_>) -> anyhow::Result<Option<HeaderValue>> {
+        let Self { state, now, site, .. } = *self;
+        match &sent.what {
+            What::Note(anytrack_click_id) => {
+                note(&state.store, now, &sent.click_id, anytrack_click_id).await?;
+                Ok(None)
+            }
+            What::Event(event) => {
+                if keep_event(&state.store, now, site, sent, event).await? {
+                    state.wakeups.event_stored.notify_one();
+                }
+                Ok(None)
+            }
+            What::Visit(seen) => self.keep_visit(sent, seen).await,
+        }
+    }
+
+    async fn keep_visit(
+        &self,
+        sent: &Sent<'_>,
+        seen: &Seen<'_>,
+    ) -> anyhow::Result<Option<HeaderValue>> {
+        let Self { state, now, client, headers, query, site } = *self;
+        let settings = state.settings.current();
+        // The query of the tag's URL describes the script that sent the visit.
+        let says = |word| query.split('&').any(|part| part == word);
+        let page = seen.url.as_deref();
+        let around = Around {
+            has_fixed_tag: says("fixed"),
+            has_agreed: says("asks"),
+            keeps_user_agent: settings.registers_visits(&site.id),
+            is_at_link: is_at_link(&settings, page),
+            ..around(client, headers)
+        };
+        let (store, keys) = (&state.store, &state.click_ids);
+        let arrival = Arrival { store, keys, now, site, around: &around };
+        let recorded = record(&arrival, sent, seen).await?;
+        // Only for a known visitor: otherwise the thank-you page would be the only visit to match.
+        let session = page.and_then(landing::checkout_session);
+        if let Some(session) = session.filter(|_| seen.previous.is_some()) {
+            note_session(store, now, &recorded.click_id, session).await?;
+        }
+        if recorded.is_new {
+            state.wakeups.visit_recorded.notify_one();
+        }
+        Ok(cookie(headers, client, &sent.click_id, page, &recorded.click_id))
+    }
 }
 
 /// `OPTIONS /v`: the tag needs no preflight, but other callers from the site's own pages may send
@@ -179,7 +202,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         language: language.filter(is_tag).map(str::to_owned),
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
         origin_host: text(headers, "origin").and_then(landing::host_of),
-        tag_host: site.map(str::to_owned),
+        fetch_site: site.map(str::to_owned),
         has_fixed_tag: false,
         has_agreed: false,
         is_at_link: false,

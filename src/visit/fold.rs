@@ -9,33 +9,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::table::{self, QUARTER_MS};
+use super::counter::{Counter, SumKey};
+use super::table;
 use crate::clock::Timestamp;
+use crate::domain::{QUARTER_MS, WIDER};
 use crate::store::Store;
 
 /// Maximum number of counters per transaction. It bounds how long the writer of visits waits.
 const COUNTERS_AT_A_TIME: i64 = 250;
 /// Pause between two transactions, so that other writers get their turn.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Widths of the sums in quarter hours: one, a day, eight days, sixty-four days. `report::counted`
-/// uses the same widths.
-const WIDTHS: [i64; 4] = [1, 96, 768, 6144];
-
-/// A counter that was deleted from its table.
-pub(super) struct Counter {
-    pub(super) quarter: i64,
-    pub(super) channel: String,
-    pub(super) source: String,
-    pub(super) campaign: String,
-    pub(super) landing_path: String,
-    pub(super) device: String,
-    /// May be negative, which corrects a visit that was counted before and is replaced.
-    pub(super) visits: i64,
-}
-
-/// Key of a sum: dimension, width, first quarter hour, name. All replicas write rows in this order,
-/// so that they do not deadlock.
-pub(super) type SumKey = (i64, i64, i64, String);
 
 /// Rolls up a site's counters of all quarter hours but the last two. Returns their number.
 pub(crate) async fn fold(store: &Store, site: (&str, i64), now: Timestamp) -> Result<usize> {
@@ -78,7 +61,7 @@ fn sums(counters: &[Counter]) -> BTreeMap<SumKey, i64> {
         ];
         let shown = if counter.device == "bot" { &names[..1] } else { &names[..] };
         for (dimension, name) in shown {
-            for width in WIDTHS {
+            for width in [1].into_iter().chain(WIDER) {
                 let first = counter.quarter.div_euclid(width) * width;
                 *sums.entry((*dimension, width, first, (*name).to_owned())).or_default() +=
                     counter.visits;

@@ -2,8 +2,10 @@
 //! campaign, channel, ad click IDs and landing path. Guarantees that ad click IDs are copied byte
 //! for byte, and that no text makes it panic. Pure.
 
-use crate::domain::Channel;
 use percent_encoding::percent_decode_str;
+
+use super::channel::{AD_CLICK_IDS, Proof, channel, name_referrer};
+use crate::domain::Channel;
 
 /// Longest UTM value that is stored, in characters.
 const MAX_UTM_CHARS: usize = 255;
@@ -17,83 +19,11 @@ const MAX_PATH_BYTES: usize = 900;
 /// Longest ID of a checkout session; Stripe's have about 66 bytes.
 const MAX_SESSION_BYTES: usize = 255;
 
-/// What an ad click ID proves about the click.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// Only paid clicks have it.
-    Paid,
-    /// The network adds it to every outgoing link, paid or not.
-    Either,
-    /// It is stored, but proves nothing about the click.
-    Nothing,
-}
-
-/// Ad click IDs: the parameter in lower case, the network's name as a source, and what it proves.
-/// The tag's own pattern must match all that prove something; the tag's test uses this list.
-const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
-    ("gclid", "google", Proof::Paid),
-    ("gbraid", "google", Proof::Paid),
-    ("wbraid", "google", Proof::Paid),
-    ("dclid", "google", Proof::Paid),
-    ("gclsrc", "google", Proof::Nothing),
-    ("gad_source", "google", Proof::Nothing),
-    ("gad_campaignid", "google", Proof::Nothing),
-    ("fbclid", "facebook", Proof::Either),
-    ("msclkid", "bing", Proof::Paid),
-    ("ttclid", "tiktok", Proof::Paid),
-    ("twclid", "twitter", Proof::Either),
-    ("li_fat_id", "linkedin", Proof::Paid),
-    ("rdt_cid", "reddit", Proof::Paid),
-    ("sccid", "snapchat", Proof::Paid),
-    ("epik", "pinterest", Proof::Either),
-    ("_epik", "pinterest", Proof::Either),
-    ("qclid", "quora", Proof::Paid),
-    ("obclid", "outbrain", Proof::Paid),
-    ("ob_click_id", "outbrain", Proof::Paid),
-    ("tblci", "taboola", Proof::Paid),
-    ("irclickid", "impact", Proof::Paid),
-    ("yclid", "yandex", Proof::Paid),
-    ("ysclid", "yandex", Proof::Either),
-    ("atclid", "anytrack", Proof::Nothing),
-    ("mc_eid", "mailchimp", Proof::Nothing),
-];
-
 /// UTM parameters beside the five that have fields of their own.
 const FURTHER_UTMS: [&str; 4] =
     ["utm_id", "utm_source_platform", "utm_creative_format", "utm_marketing_tactic"];
 /// Parameters that are stored, but do not set the source.
 const PLAIN_PARAMETERS: [&str; 4] = ["ref", "via", "source", "session_id"];
-
-const SEARCH_ENGINES: [&str; 10] = [
-    "google",
-    "bing",
-    "duckduckgo",
-    "yahoo",
-    "ecosia",
-    "baidu",
-    "yandex",
-    "qwant",
-    "startpage",
-    "brave",
-];
-const SOCIAL_HOSTS: [(&str, &str); 16] = [
-    ("facebook.com", "facebook"),
-    ("fb.com", "facebook"),
-    ("instagram.com", "instagram"),
-    ("t.co", "twitter"),
-    ("twitter.com", "twitter"),
-    ("x.com", "twitter"),
-    ("linkedin.com", "linkedin"),
-    ("lnkd.in", "linkedin"),
-    ("reddit.com", "reddit"),
-    ("pinterest.com", "pinterest"),
-    ("tiktok.com", "tiktok"),
-    ("youtube.com", "youtube"),
-    ("youtu.be", "youtube"),
-    ("threads.net", "threads"),
-    ("bsky.app", "bluesky"),
-    ("news.ycombinator.com", "hackernews"),
-];
 
 /// The result of parsing a landing page's URL and referrer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,22 +62,6 @@ pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     }
     classify(&mut landing, referrer);
     landing
-}
-
-/// True if a page's URL has an ad click ID or a UTM parameter.
-pub(crate) fn names_ad_click(url: &str) -> bool {
-    let Some((_, query)) = url.split_once('?') else { return false };
-    query.split('#').next().unwrap_or_default().split('&').any(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let is_utm = || name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("utm_"));
-        let is_ad = || {
-            let known = |(known, _, proof): &(&str, &str, Proof)| {
-                *proof != Proof::Nothing && known.eq_ignore_ascii_case(name)
-            };
-            AD_CLICK_IDS.iter().any(known)
-        };
-        !value.is_empty() && (is_utm() || is_ad())
-    })
 }
 
 /// The checkout session in the URL of a thank-you page, to which Stripe adds it:
@@ -269,212 +183,51 @@ fn classify(landing: &mut Landing, referrer: Option<&str>) {
         landing.source = Some(source);
         landing.medium = Some(medium.to_owned());
     }
-    landing.channel = channel(landing, proof.is_some_and(|(_, _, proof)| *proof == Proof::Paid));
-}
-
-/// A referring host as source and medium.
-fn name_referrer(host: &str) -> (String, &'static str) {
-    let bare = host.strip_prefix("www.").unwrap_or(host);
-    let below = |domain: &str| bare == domain || bare.ends_with(&format!(".{domain}"));
-    if let Some((_, name)) = SOCIAL_HOSTS.iter().find(|(domain, _)| below(domain)) {
-        return ((*name).to_owned(), "social");
-    }
-    let domain = crate::hosts::registrable_domain(bare).unwrap_or_else(|| bare.to_owned());
-    let label = domain.split('.').next().unwrap_or_default();
-    if let Some(engine) = SEARCH_ENGINES.iter().find(|engine| **engine == label) {
-        return ((*engine).to_owned(), "organic");
-    }
-    (bare.to_owned(), "referral")
-}
-
-fn channel(landing: &Landing, is_paid: bool) -> Channel {
-    let lower = |field: &Option<String>| field.as_deref().unwrap_or_default().to_lowercase();
-    let (medium, source) = (lower(&landing.medium), lower(&landing.source));
-    let has = |words: &[&str]| words.iter().any(|word| medium.contains(word));
-    let is_social = has(&["social"]) || SOCIAL_HOSTS.iter().any(|(_, name)| *name == source);
-    if is_paid || has(&["cpc", "ppc", "paid", "cpm", "cpv", "display", "banner"]) {
-        if is_social {
-            Channel::PaidSocial
-        } else if SEARCH_ENGINES.contains(&source.as_str()) {
-            Channel::PaidSearch
-        } else {
-            Channel::Paid
-        }
-    } else if has(&["email", "e-mail", "newsletter"]) {
-        Channel::Email
-    } else if has(&["affiliate", "partner"]) {
-        Channel::Affiliate
-    } else if medium == "organic" {
-        Channel::Search
-    } else if is_social {
-        Channel::Social
-    } else if medium == "referral" {
-        Channel::Referral
-    } else if landing.source.is_some() || landing.medium.is_some() || landing.campaign.is_some() {
-        Channel::Campaign
-    } else {
-        Channel::Direct
-    }
+    let (source, medium) = (landing.source.as_deref(), landing.medium.as_deref());
+    landing.channel =
+        match channel(source, medium, proof.is_some_and(|(_, _, it)| *it == Proof::Paid)) {
+            Channel::Direct if landing.campaign.is_some() => Channel::Campaign,
+            channel => channel,
+        };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Word as _;
     use proptest::prelude::*;
 
     #[test]
     fn landings_get_source_medium_campaign_and_channel() {
         let rows = [
-            ("plain", "https://shop.com/offer", "", "direct", None, None, None),
-            (
-                "google ad",
-                "https://shop.com/offer?gclid=AbC",
-                "https://www.google.com/",
-                "paid search",
-                Some("google"),
-                Some("cpc"),
-                None,
-            ),
-            (
-                "utm",
-                "https://shop.com/?utm_source=Google&utm_medium=CPC&utm_campaign=spring+sale",
-                "",
-                "paid search",
-                Some("Google"),
-                Some("CPC"),
-                Some("spring sale"),
-            ),
-            (
-                "newsletter",
-                "https://shop.com/?utm_source=news&utm_medium=email",
-                "",
-                "email",
-                Some("news"),
-                Some("email"),
-                None,
-            ),
-            (
-                "facebook, maybe unpaid",
-                "https://shop.com/?fbclid=x",
-                "",
-                "social",
-                Some("facebook"),
-                Some("social"),
-                None,
-            ),
-            (
-                "facebook ad",
-                "https://shop.com/?fbclid=x&utm_source=facebook&utm_medium=paid_social",
-                "",
-                "paid social",
-                Some("facebook"),
-                Some("paid_social"),
-                None,
-            ),
-            (
-                "search",
-                "https://shop.com/",
-                "https://www.google.co.uk/",
-                "search",
-                Some("google"),
-                Some("organic"),
-                None,
-            ),
-            (
-                "social",
-                "https://shop.com/",
-                "https://t.co/abc",
-                "social",
-                Some("twitter"),
-                Some("social"),
-                None,
-            ),
-            (
-                "referral",
-                "https://shop.com/",
-                "https://www.blog.example/post",
-                "referral",
-                Some("blog.example"),
-                Some("referral"),
-                None,
-            ),
-            (
-                "own referrer",
-                "https://www.shop.com/",
-                "https://go.shop.com/",
-                "direct",
-                None,
-                None,
-                None,
-            ),
-            (
-                "campaign only",
-                "https://shop.com/?utm_campaign=x",
-                "https://blog.example/",
-                "campaign",
-                None,
-                None,
-                Some("x"),
-            ),
-            ("hash", "https://shop.com/#utm_source=x", "", "campaign", Some("x"), None, None),
-            (
-                "hash route",
-                "https://shop.com/#/r?utm_source=x",
-                "",
-                "campaign",
-                Some("x"),
-                None,
-                None,
-            ),
-            (
-                "query beats hash",
-                "https://shop.com/?utm_source=a#utm_source=b",
-                "",
-                "campaign",
-                Some("a"),
-                None,
-                None,
-            ),
-            (
-                "first of repeated",
-                "https://shop.com/?utm_source=a&utm_source=b",
-                "",
-                "campaign",
-                Some("a"),
-                None,
-                None,
-            ),
-            (
-                "empty is nothing",
-                "https://shop.com/?gclid=&utm_source=",
-                "",
-                "direct",
-                None,
-                None,
-                None,
-            ),
-            (
-                "broken encoding",
-                "https://shop.com/?utm_source=%E0%A4%A",
-                "",
-                "campaign",
-                Some("\u{fffd}%A"),
-                None,
-                None,
-            ),
-            ("no url", "", "", "direct", None, None, None),
-            ("not http", "javascript:alert(1)", "", "direct", None, None, None),
+            ("/offer", "", "direct - - -"),
+            ("/offer?gclid=AbC", "https://www.google.com/", "paid search google cpc -"),
+            ("/?utm_source=Go&utm_medium=CPC&utm_campaign=a+b", "", "paid Go CPC a b"),
+            ("/?utm_source=Google&utm_medium=CPC", "", "paid search Google CPC -"),
+            ("/?utm_source=news&utm_medium=email", "", "email news email -"),
+            // Facebook adds this to links that are no ads, too.
+            ("/?fbclid=x", "", "social facebook social -"),
+            ("/?fbclid=x&utm_medium=paid_social", "", "paid social facebook paid_social -"),
+            ("/", "https://www.google.co.uk/", "search google organic -"),
+            ("/", "https://t.co/abc", "social twitter social -"),
+            ("/", "https://www.blog.example/post", "referral blog.example referral -"),
+            ("https://www.shop.com/", "https://go.shop.com/", "direct - - -"),
+            ("/?utm_campaign=x", "https://blog.example/", "campaign - - x"),
+            ("/#utm_source=x", "", "campaign x - -"),
+            ("/#/r?utm_source=x", "", "campaign x - -"),
+            ("/?utm_source=a#utm_source=b", "", "campaign a - -"),
+            ("/?utm_source=a&utm_source=b", "", "campaign a - -"),
+            ("/?gclid=&utm_source=", "", "direct - - -"),
+            ("/?utm_source=%E0%A4%A", "", "campaign \u{fffd}%A - -"),
+            ("", "", "direct - - -"),
+            ("javascript:alert(1)", "", "direct - - -"),
         ];
-        for (name, url, referrer, channel, source, medium, campaign) in rows {
-            let landing = read(Some(url), Some(referrer));
-            let found = (
-                landing.channel.as_str(),
-                landing.source.as_deref(),
-                landing.medium.as_deref(),
-                landing.campaign.as_deref(),
-            );
-            assert_eq!(found, (channel, source, medium, campaign), "{name}");
+        for (url, referrer, expected) in rows {
+            let start = if url.starts_with('/') { "https://shop.com" } else { "" };
+            let landing = read(Some(&format!("{start}{url}")), Some(referrer));
+            let [source, medium, campaign] = [&landing.source, &landing.medium, &landing.campaign]
+                .map(|field| field.as_deref().unwrap_or("-"));
+            let found = format!("{} {source} {medium} {campaign}", landing.channel);
+            assert_eq!(found, expected, "{url} {referrer}");
         }
     }
 

@@ -4,29 +4,35 @@
 
 mod agent;
 mod body;
+mod channel;
+mod counter;
 pub(crate) mod endpoint;
 mod fold;
 mod landing;
 mod limit;
 mod provisional;
+mod request;
+mod stored;
 mod table;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 
+pub(crate) use channel::names_ad_click;
 pub(crate) use fold::fold;
-pub(crate) use landing::names_ad_click;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
+pub(crate) use request::{Around, Arrival, Click};
+pub(crate) use stored::{OldClickId, PageEvent, Visit, WaitingEvent};
 pub(crate) use table::{COUNTS, VISITS};
+
+pub(crate) use crate::domain::flags;
 
 use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
-use crate::ids::{ClickId, ClickIdKey};
+use crate::ids::ClickId;
 use crate::settings::Site;
 use crate::store::{AnyConnection, Inserted, Store};
 
@@ -35,57 +41,6 @@ const MAX_TOUCHES: usize = 30;
 /// Maximum age in days at which a click ID's mint time is used as the time of the visit. Later
 /// visits get the time of arrival.
 const MAX_MINT_AGE_DAYS: u64 = 7;
-
-/// Bits of `visits.flags`. The tag sends the first three in the body's key `f`.
-pub(crate) mod flags {
-    /// `navigator.webdriver` was set.
-    pub(crate) const AUTOMATED: i64 = 1;
-    /// Global Privacy Control was set.
-    pub(crate) const GPC: i64 = 2;
-    /// The click ID was adopted from a linked domain.
-    pub(crate) const ADOPTED: i64 = 4;
-    /// The tag waited for consent, and the page or its consent tool reported it before the visit
-    /// was sent.
-    pub(crate) const AGREED: i64 = 8;
-    /// The presented click ID had a wrong MAC; the visit has another one.
-    pub(crate) const FORGED: i64 = 256;
-    /// The presented click ID was minted for another site; the visit has another one.
-    pub(crate) const FOREIGN_SITE: i64 = 512;
-    /// The page's host is not one of the site's domains. The visit is stored but not counted.
-    pub(crate) const UNKNOWN_HOST: i64 = 1024;
-    /// The click ID was made in the browser, because its copy of the tag was stale.
-    pub(crate) const CLIENT_MADE: i64 = 2048;
-    /// The click ID was made in the browser, because the page has the static variant of the tag.
-    pub(crate) const FIXED_TAG: i64 = 4096;
-    /// Recorded from the request for the tag's script, because the tag's own request has not
-    /// arrived.
-    pub(crate) const PROVISIONAL: i64 = 8192;
-    /// The server may register the visit with AnyTrack: the site has the option, the visitor has no
-    /// privacy signal, and AnyTrack's own cookie is missing.
-    pub(crate) const FOR_ANYTRACK: i64 = 16384;
-}
-
-/// The parts of a visit's request besides its body.
-pub(crate) struct Around {
-    pub(crate) address: IpAddr,
-    pub(crate) user_agent: String,
-    /// First entry of `Accept-Language`, such as `de-AT`.
-    pub(crate) language: Option<String>,
-    /// `Sec-GPC: 1`.
-    pub(crate) wants_privacy: bool,
-    /// Host of the page that sent the request, as the browser says; a body could name any.
-    pub(crate) origin_host: Option<String>,
-    /// `Sec-Fetch-Site`: same-origin, same-site, cross-site.
-    pub(crate) tag_host: Option<String>,
-    /// The request came from the static variant of the tag.
-    pub(crate) has_fixed_tag: bool,
-    /// The request came from a tag that waits for consent.
-    pub(crate) has_agreed: bool,
-    /// The full user agent is stored, because a destination registers visits with it.
-    pub(crate) keeps_user_agent: bool,
-    /// A page of the site, not a redirect link, has a path like that of a redirect link (`/p/…`).
-    pub(crate) is_at_link: bool,
-}
 
 /// The result of recording a visit.
 #[derive(Debug)]
@@ -100,36 +55,21 @@ pub(crate) struct Recorded {
 /// Stores a visit. Returns after the commit. A forged click ID, one of another site, or one made by
 /// the browser gets a signed replacement.
 pub(crate) async fn record(
-    store: &Store,
-    keys: &ClickIdKey,
-    now: Timestamp,
-    site: &Site,
+    arrival: &Arrival<'_>,
     sent: &body::Sent<'_>,
     seen: &body::Seen<'_>,
-    around: &Around,
 ) -> Result<Recorded> {
+    let Arrival { store, keys, now, site, around } = *arrival;
     let presented = &sent.click_id;
-    let (click_id, minted_at, flag) = if presented.is_client_made() {
-        let known = table::signed_for(store, presented).await?;
-        let flag = if around.has_fixed_tag { flags::FIXED_TAG } else { flags::CLIENT_MADE };
-        (known.unwrap_or_else(|| keys.mint(now, site.number)), None, flag)
-    } else {
-        match keys.read(presented) {
-            Some(minted) if minted.site_number == site.number => {
-                (presented.clone(), Some(minted.at), 0)
-            }
-            Some(_) => (keys.mint(now, site.number), None, flags::FOREIGN_SITE),
-            None => (keys.mint(now, site.number), None, flags::FORGED),
-        }
-    };
+    let (click_id, minted_at, flag) = signed(arrival, presented).await?;
     let is_first = seen.previous.as_ref() != Some(presented);
     let is_fresh =
         |at: &Timestamp| now.since(*at).as_secs() <= MAX_MINT_AGE_DAYS * 86_400 && *at <= now;
     let at = minted_at.filter(|at| is_first && is_fresh(at)).unwrap_or(now);
-    let alias = (flag != 0).then(|| presented.clone());
+    let alias = (flag != 0).then_some(presented);
     let row = table::NewVisit {
         click_id: &click_id,
-        alias: alias.as_ref(),
+        alias,
         at,
         received_at: now,
         flag,
@@ -143,7 +83,7 @@ pub(crate) async fn record(
         table::replace_provisional(store, &click_id).await?;
     }
     if inserted == Inserted::Duplicate
-        && let Some(alias) = &alias
+        && let Some(alias) = alias
     {
         // The same body arrived twice at once: both responses return the click ID that was stored.
         let known = table::signed_for(store, alias).await?;
@@ -152,38 +92,38 @@ pub(crate) async fn record(
     Ok(Recorded { click_id, is_new: inserted == Inserted::New })
 }
 
-/// A click on a redirect link, as parsed by the handler.
-pub(crate) struct Click {
-    /// The click ID that the visitor keeps, or a new one.
-    pub(crate) click_id: ClickId,
-    /// The click ID before it.
-    pub(crate) previous: Option<ClickId>,
-    /// The click ID was passed by a linked page.
-    pub(crate) is_adopted: bool,
-    /// The link's alias.
-    pub(crate) alias: String,
-    /// The link's own URL, with its query.
-    pub(crate) url: String,
-    pub(crate) referrer: Option<String>,
+/// The signed click ID for the presented one, when it was minted if it is the same, and the flag of
+/// a replacement.
+async fn signed(
+    arrival: &Arrival<'_>,
+    presented: &ClickId,
+) -> Result<(ClickId, Option<Timestamp>, i64)> {
+    let Arrival { store, keys, now, site, around } = *arrival;
+    let replaced = |flag| (keys.mint(now, site.number), None, flag);
+    if presented.is_client_made() {
+        let flag = if around.has_fixed_tag { flags::FIXED_TAG } else { flags::CLIENT_MADE };
+        let known = table::signed_for(store, presented).await?;
+        return Ok(known.map_or_else(|| replaced(flag), |known| (known, None, flag)));
+    }
+    Ok(match keys.read(presented) {
+        Some(minted) if minted.site_number == site.number => {
+            (presented.clone(), Some(minted.at), 0)
+        }
+        Some(_) => replaced(flags::FOREIGN_SITE),
+        None => replaced(flags::FORGED),
+    })
 }
 
 /// Stores the visit of a click on a redirect link. Returns after the commit.
-pub(crate) async fn record_click(
-    store: &Store,
-    keys: &ClickIdKey,
-    now: Timestamp,
-    site: &Site,
-    click: &Click,
-    around: &Around,
-) -> Result<Recorded> {
+pub(crate) async fn record_click(arrival: &Arrival<'_>, click: &Click) -> Result<Recorded> {
     let seen = body::Seen::of_click(click);
     let sent = body::Sent {
-        site_key: site.key.as_str().into(),
+        site_key: arrival.site.key.as_str().into(),
         click_id: click.click_id.clone(),
-        sent_at_ms: now.as_ms(),
+        sent_at_ms: arrival.now.as_ms(),
         what: body::What::Visit(seen.clone()),
     };
-    record(store, keys, now, site, &sent, &seen, around).await
+    record(arrival, &sent, &seen).await
 }
 
 /// How many days back visits are counted when the owner adds a host to the site's domains.
@@ -267,33 +207,6 @@ pub(crate) async fn keep_event(
     Ok(is_new)
 }
 
-/// A stored event of a page.
-#[derive(Clone, Debug)]
-pub(crate) struct PageEvent {
-    /// `pev_…`.
-    pub(crate) id: String,
-    pub(crate) site_id: String,
-    /// The click ID as the page sent it.
-    pub(crate) click_id: ClickId,
-    /// The browser's time. With the click ID and the name, it identifies a repeat.
-    pub(crate) sent_at_ms: i64,
-    pub(crate) name: String,
-    pub(crate) received_at: Timestamp,
-    pub(crate) url: Option<String>,
-    /// Values by name.
-    pub(crate) properties: BTreeMap<String, String>,
-}
-
-/// An event of a page that is not in the ledger yet.
-pub(crate) struct WaitingEvent {
-    /// `pev_…`.
-    pub(crate) id: String,
-    /// Number of attempts so far.
-    pub(crate) attempts: i64,
-    /// The event, or the error if its row cannot be read; it must not block the other events.
-    pub(crate) event: Result<PageEvent>,
-}
-
 /// The oldest page events that are due for the ledger.
 pub(crate) async fn events_waiting(
     store: &Store,
@@ -357,23 +270,6 @@ pub(crate) async fn settle_event(
     table::settle_event(tx, id, conversion_id).await
 }
 
-/// A stored visit with the fields that matching needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Visit {
-    pub(crate) click_id: ClickId,
-    pub(crate) site_id: String,
-    pub(crate) at: Timestamp,
-    pub(crate) previous: Option<ClickId>,
-    pub(crate) channel: String,
-    pub(crate) source: Option<String>,
-    pub(crate) medium: Option<String>,
-    pub(crate) campaign: Option<String>,
-    pub(crate) landing_path: Option<String>,
-    pub(crate) device: String,
-    /// Recorded from the request for the tag's script. The tag's own request may still arrive.
-    pub(crate) is_provisional: bool,
-}
-
 /// Turns a provisional visit into a regular one, because a payment has its click ID. Does nothing
 /// if the tag's own request has arrived meanwhile.
 pub(crate) async fn promote(tx: &mut AnyConnection, click_id: &str) -> Result<()> {
@@ -387,15 +283,6 @@ const PROVISIONAL_DAYS: u64 = 7;
 pub(crate) async fn forget_provisional(tx: &mut AnyConnection, now: Timestamp) -> Result<u64> {
     let until = now.minus(Duration::from_secs(PROVISIONAL_DAYS * 86_400));
     table::delete_provisional(tx, until).await
-}
-
-/// A click ID without recent visits.
-pub(crate) struct OldClickId {
-    pub(crate) click_id: String,
-    pub(crate) site_id: String,
-    pub(crate) visits: i64,
-    pub(crate) first_at: Timestamp,
-    pub(crate) last_at: Timestamp,
 }
 
 /// Click IDs after `after`, in their order, whose latest visit was before `until`.

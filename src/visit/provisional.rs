@@ -13,7 +13,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::body::{Seen, Sent, What};
-use super::{Around, VisitLimit, flags, table};
+use super::limit::VisitLimit;
+use super::request::{Around, UNSENT_MS};
+use super::{flags, table};
 use crate::clock::Timestamp;
 use crate::ids::{ClickId, ClickIdKey};
 use crate::settings::Snapshot;
@@ -27,9 +29,6 @@ const MAX_WAITING: usize = 4096;
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// Landings per transaction; limits how long the visit writer waits.
 const ROWS_AT_A_TIME: usize = 128;
-
-/// The browser's time of a report that never arrived; no browser can send this value.
-pub(crate) const UNSENT_MS: i64 = -1;
 
 /// A landing according to the request for the script.
 pub(crate) struct Landing {
@@ -149,7 +148,8 @@ impl Landing {
     /// Its memory in bytes.
     fn bytes(&self) -> usize {
         let around = &self.around;
-        let texts = [Some(&around.user_agent), around.language.as_ref(), around.tag_host.as_ref()];
+        let texts =
+            [Some(&around.user_agent), around.language.as_ref(), around.fetch_site.as_ref()];
         let texts = texts.into_iter().flatten().map(String::capacity).sum::<usize>();
         size_of::<Self>() + texts + self.url.capacity() + self.site_id.capacity()
     }
@@ -197,7 +197,7 @@ mod tests {
                 user_agent: String::new(),
                 language: None,
                 wants_privacy: false,
-                tag_host: None,
+                fetch_site: None,
                 has_fixed_tag: false,
                 has_agreed: false,
                 keeps_user_agent: false,

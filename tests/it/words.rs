@@ -36,7 +36,7 @@ const RETIRED: &[(&[&str], &str)] = &[
 const ALLOWED: &[&str] = &["stands for", "has room for", "have room for"];
 const ALLOWED_IN: &[(&str, &str)] = &[
     // A medium that links may have.
-    ("src/visit/landing.rs", "e-mail"),
+    ("src/visit/channel.rs", "e-mail"),
     // A key of stored JSON, a CSS class.
     ("src/conversion/payment.rs", "told"),
     ("src/dashboard/journey/mod.rs", "told"),

@@ -12,7 +12,6 @@ use reqwest::header;
 use reqwest::redirect::Policy;
 use url::Url;
 
-use super::Answer;
 use crate::outbound;
 
 /// Time limit for the page, including redirects.
@@ -24,6 +23,15 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_SCRIPTS: usize = 30;
 /// Maximum size of a script.
 const MAX_SCRIPT_BYTES: usize = 2 * 1024 * 1024;
+
+/// A page as served.
+pub(crate) struct Answer {
+    /// Its URL after redirects.
+    pub(super) url: Url,
+    /// The values of its `Content-Security-Policy` headers.
+    pub(super) policies: Vec<String>,
+    pub(super) html: String,
+}
 
 /// Fetches a page. An address without a scheme gets `https://`.
 pub(super) async fn page(address: &str) -> Result<Answer> {

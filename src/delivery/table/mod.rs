@@ -7,7 +7,7 @@ mod claims;
 use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
-use super::make::Unmade;
+use super::message::Unmade;
 use super::{Chosen, Existing, NewDelivery, PAID, Subject};
 use crate::clock::Timestamp;
 use crate::destination::{Content, Draft, Made, Message};

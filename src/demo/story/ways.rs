@@ -1,7 +1,9 @@
 //! Tables of the sample story: traffic sources, visitors by hour and weekday, browsers.
 //! Hosts and names are invented. The shares are plausible, not measured.
 
-use super::DAYS;
+/// Number of days, including today: twice the dashboard's default period, so that it can compare
+/// with the previous one.
+pub(super) const DAYS: i64 = 58;
 
 /// A traffic source: an ad, a link, a search engine, or direct visits.
 pub(super) struct Way {

@@ -1,4 +1,4 @@
-//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`, `api_tokens`.
+//! SQL of the settings: `settings`, `sites`, `sources`, `destinations`.
 //! Takes records; writes their rows, and reads them back. Private to this module.
 
 mod destination;
@@ -76,15 +76,6 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
             .collect::<Result<_>>()?,
         postbacks: source::postbacks(connection).await?,
     })
-}
-
-pub(super) async fn has_api_token(store: &Store, token_hash: &str) -> Result<bool> {
-    let found = sql("select id from api_tokens where token_hash = :token_hash")
-        .set("token_hash", token_hash)
-        .fetch_optional(store.pool())
-        .await
-        .context("could not look up an API token")?;
-    Ok(found.is_some())
 }
 
 pub(super) async fn get_or_set(tx: &mut AnyConnection, name: &str, value: &str) -> Result<String> {

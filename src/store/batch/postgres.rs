@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, Row as _};
 use tokio::sync::Mutex;
 
-use super::{Batch, Cell, Inserted, Kind, NewRow, Tally, names};
+use super::row::{Batch, Cell, Inserted, Kind, NewRow, Tally, names};
 use crate::store::postgres::SESSION;
 
 /// Time limit for a group. Its rows are never locked for longer than a statement, so a longer time

@@ -15,7 +15,8 @@ use rusqlite::ErrorCode;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{Batch, Cell, Inserted, NewRow, SQLITE_PRAGMAS, Tally, names};
+use super::row::{Batch, Cell, Inserted, NewRow, Tally, names};
+use crate::store::sqlite_file::PRAGMAS;
 
 impl ToSql for Cell {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -50,7 +51,7 @@ impl Thread {
         let connection = rusqlite::Connection::open(path)
             .context("could not open the visit writer's connection")?;
         connection
-            .execute_batch(&SQLITE_PRAGMAS.join(";"))
+            .execute_batch(&PRAGMAS.join(";"))
             .context("could not prepare the visit writer")?;
         let (groups, queue) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();

@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::beside;
-use super::restore::STAGED;
 
+/// The suffix of a copy that is checked before it becomes the database.
+pub(super) const STAGED: &str = ".restoring";
 /// Time limit for checking the pages; of a large file only the first part is checked.
 const PATIENCE: Duration = Duration::from_millis(500);
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

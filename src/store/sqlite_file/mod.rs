@@ -19,6 +19,17 @@ use rusqlite::Connection;
 pub(super) use examine::{ensure_opens, ensure_undamaged};
 pub(crate) use restore::{Counted, Staged};
 
+/// The settings of every SQLite connection. `full` because commits must survive power loss; with
+/// grouped commits it costs nothing over `normal`.
+pub(super) const PRAGMAS: &[&str] = &[
+    "pragma busy_timeout = 10000",
+    "pragma journal_mode = wal",
+    "pragma synchronous = full",
+    "pragma foreign_keys = on",
+    "pragma temp_store = memory",
+    "pragma cache_size = -4000",
+];
+
 /// All characters except the separators of directories and extensions.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-');
 

@@ -12,11 +12,8 @@ use rusqlite::Connection;
 
 use super::super::migrations::MIGRATIONS;
 use super::super::sqlite_lock::DirectoryLock;
-use super::examine::{find_fault, has_content, quick_check};
+use super::examine::{STAGED, find_fault, has_content, quick_check};
 use super::{beside, locate, private, sync_directory};
-
-/// The suffix of a copy that is checked before it becomes the database.
-pub(super) const STAGED: &str = ".restoring";
 
 /// Rows to report before a restore: their name, their table, and the column with their time.
 pub(crate) struct Counted {

@@ -5,6 +5,7 @@
 //! it stopped.
 //! Source: docs.stripe.com/api/events/list (30 days), docs.stripe.com/api/checkout/sessions/list.
 
+mod place;
 mod table;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use self::place::{List, Place, Stretch};
 use super::api::{self, Api, ApiError, Cursors, Page};
 use super::table::{self as events, NewEvent};
 use super::{event, listed_types};
@@ -22,7 +24,7 @@ use crate::domain::EventOrigin;
 use crate::ids;
 use crate::json;
 use crate::settings::Source;
-use crate::store::Store;
+use crate::store::{Store, Tx};
 
 /// How long Stripe keeps events.
 pub const EVENT_DAYS: u32 = 30;
@@ -56,141 +58,112 @@ pub struct Backfilled {
     pub unreadable: Vec<String>,
 }
 
-/// A list of Stripe's API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum List {
-    Events,
-    Undelivered,
-    /// Completed checkout sessions, for the time before the oldest event.
-    Sessions,
+/// Reads lists of Stripe's API under a source.
+pub(crate) struct Reader<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) api: &'a Api,
+    pub(crate) clock: &'a Clock,
+    pub(crate) source: &'a Source,
 }
 
-impl List {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Undelivered => "undelivered",
-            Self::Sessions => "sessions",
+impl Reader<'_> {
+    /// Lists events and stores them. The worker processes them.
+    ///
+    /// # Errors
+    /// An [`ApiError`] if a request fails; what was stored until then stays, and the next run
+    /// continues after it.
+    pub(crate) async fn run(&self, wanted: &Wanted) -> Result<Backfilled> {
+        let mut done = Backfilled::default();
+        let (now, days) = (self.clock.now(), wanted.days.max(1));
+        // Stripe's times are whole seconds. Events created during the run arrive by webhook or in
+        // the next run.
+        let until = now.plus(Duration::from_secs(1));
+        let list = if wanted.undelivered { List::Undelivered } else { List::Events };
+        let from = now.minus(DAY * days.min(EVENT_DAYS));
+        let place = |list| Place { source: self.source, account: &wanted.account, list };
+        let all = Stretch { from, until, cursor: None };
+        self.read_list(&place(list), all, &mut done).await?;
+        if days > EVENT_DAYS && !wanted.undelivered {
+            let (from, until) = (now.minus(DAY * days), now.minus(DAY * EVENT_DAYS));
+            let before = Stretch { from, until, cursor: None };
+            self.read_list(&place(List::Sessions), before, &mut done).await?;
         }
+        Ok(done)
     }
 
-    fn path(self) -> &'static str {
-        match self {
-            Self::Events | Self::Undelivered => "/v1/events",
-            Self::Sessions => "/v1/checkout/sessions",
-        }
-    }
-}
-
-/// A list of an account.
-struct Place<'a> {
-    source: &'a Source,
-    account: &'a str,
-    list: List,
-}
-
-/// A part of a list: items created from `from` to before `until`, after the cursor.
-#[derive(Clone, Debug)]
-struct Stretch {
-    from: Timestamp,
-    until: Timestamp,
-    cursor: Option<String>,
-}
-
-/// Lists events and stores them. The worker processes them.
-///
-/// # Errors
-/// An [`ApiError`] if a request fails; what was stored until then stays, and the next run continues
-/// after it.
-pub(crate) async fn run(
-    store: &Store,
-    api: &Api,
-    clock: &Clock,
-    source: &Source,
-    wanted: &Wanted,
-) -> Result<Backfilled> {
-    let mut done = Backfilled::default();
-    let (now, days) = (clock.now(), wanted.days.max(1));
-    // Stripe's times are whole seconds. Events created during the run arrive by webhook or in the
-    // next run.
-    let until = now.plus(Duration::from_secs(1));
-    let list = if wanted.undelivered { List::Undelivered } else { List::Events };
-    let oldest = now.minus(DAY * days.min(EVENT_DAYS));
-    let place = |list| Place { source, account: &wanted.account, list };
-    read_list(store, api, clock, &place(list), oldest, until, &mut done).await?;
-    if days > EVENT_DAYS && !wanted.undelivered {
-        let (from, until) = (now.minus(DAY * days), now.minus(DAY * EVENT_DAYS));
-        read_list(store, api, clock, &place(List::Sessions), from, until, &mut done).await?;
-    }
-    Ok(done)
-}
-
-/// Reads a list, starting with the rest of an earlier run that was interrupted.
-async fn read_list(
-    store: &Store,
-    api: &Api,
-    clock: &Clock,
-    place: &Place<'_>,
-    mut from: Timestamp,
-    until: Timestamp,
-    done: &mut Backfilled,
-) -> Result<()> {
-    if let Some(rest) = table::unfinished(store, place).await? {
-        done.resumed = true;
-        let covered = rest.from <= from;
-        let reached = rest.until;
-        read_stretch(store, api, clock, place, rest, done).await?;
-        if covered {
-            from = reached.minus(Duration::from_secs(2)).max(from);
-        }
-    }
-    if from >= until {
-        return Ok(());
-    }
-    read_stretch(store, api, clock, place, Stretch { from, until, cursor: None }, done).await
-}
-
-async fn read_stretch(
-    store: &Store,
-    api: &Api,
-    clock: &Clock,
-    place: &Place<'_>,
-    mut stretch: Stretch,
-    done: &mut Backfilled,
-) -> Result<()> {
-    let mut cursors = Cursors::from(stretch.cursor.clone());
-    loop {
-        let page = match page(api, place, &stretch).await {
-            // The cursor's item is no longer listed: read the stretch from its start, because
-            // repeats are ignored.
-            Err(ApiError::Missing(_) | ApiError::Invalid(_)) if stretch.cursor.is_some() => {
-                stretch.cursor = None;
-                continue;
+    /// Reads a list, starting with the rest of an earlier run that was interrupted.
+    async fn read_list(
+        &self,
+        place: &Place<'_>,
+        mut wanted: Stretch,
+        done: &mut Backfilled,
+    ) -> Result<()> {
+        if let Some(rest) = table::unfinished(self.store, place).await? {
+            done.resumed = true;
+            let (covered, reached) = (rest.from <= wanted.from, rest.until);
+            self.read_stretch(place, rest, done).await?;
+            if covered {
+                wanted.from = reached.minus(Duration::from_secs(2)).max(wanted.from);
             }
-            page => page?,
-        };
-        let listed = u64::try_from(page.data.len()).unwrap_or(u64::MAX);
-        let moved = cursors.move_on(place.list.path(), page.next);
-        stretch.cursor.clone_from(&cursors.last);
-        if moved.is_err() {
-            stretch.cursor = None; // The next run starts over, so it is not stuck at once.
         }
-        let mut tx = store.begin().await?;
-        for item in &page.data {
-            let stored = store_item(&mut tx, clock.now(), place, item).await?;
+        if wanted.from >= wanted.until {
+            return Ok(());
+        }
+        self.read_stretch(place, wanted, done).await
+    }
+
+    async fn read_stretch(
+        &self,
+        place: &Place<'_>,
+        mut stretch: Stretch,
+        done: &mut Backfilled,
+    ) -> Result<()> {
+        let mut cursors = Cursors::from(stretch.cursor.clone());
+        loop {
+            let page = match page(self.api, place, &stretch).await {
+                // The cursor's item is no longer listed: read the stretch from its start, because
+                // repeats are ignored.
+                Err(ApiError::Missing(_) | ApiError::Invalid(_)) if stretch.cursor.is_some() => {
+                    stretch.cursor = None;
+                    continue;
+                }
+                page => page?,
+            };
+            let moved = cursors.move_on(place.list.path(), page.next);
+            stretch.cursor.clone_from(&cursors.last);
+            if moved.is_err() {
+                stretch.cursor = None; // The next run starts over, so it is not stuck at once.
+            }
+            self.store(place, &stretch, &page.data, done).await?;
+            moved?;
+            if stretch.cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stores the items of a page, and how far the list was read.
+    async fn store(
+        &self,
+        place: &Place<'_>,
+        stretch: &Stretch,
+        items: &[Box<RawValue>],
+        done: &mut Backfilled,
+    ) -> Result<()> {
+        let mut tx = self.store.begin().await?;
+        for item in items {
+            let stored = store_item(&mut tx, self.clock.now(), place, item).await?;
             done.stored += u64::from(stored.is_new);
             done.unreadable.extend(stored.unreadable.filter(|_| stored.is_new));
         }
-        table::note(&mut tx, place, &stretch).await?;
+        table::note(&mut tx, place, stretch).await?;
         tx.commit().await?;
+        let listed = u64::try_from(items.len()).unwrap_or(u64::MAX);
         match place.list {
             List::Events | List::Undelivered => done.events += listed,
             List::Sessions => done.sessions += listed,
         }
-        moved?;
-        if stretch.cursor.is_none() {
-            return Ok(());
-        }
+        Ok(())
     }
 }
 
@@ -212,7 +185,7 @@ async fn page(api: &Api, place: &Place<'_>, stretch: &Stretch) -> Result<Page, A
 }
 
 async fn store_item(
-    tx: &mut crate::store::Tx,
+    tx: &mut Tx,
     now: Timestamp,
     place: &Place<'_>,
     item: &RawValue,
@@ -224,8 +197,9 @@ async fn store_item(
     let body = body.as_bytes();
     let is_readable = json::lenient(body).is_ok_and(|read| read.value["type"].is_string());
     let unreadable = (!is_readable).then(|| envelope_of(body).event_id);
-    let is_new =
-        store_body(tx, now, place.source, place.account, EventOrigin::Backfill, body).await?;
+    let Place { source, account, .. } = *place;
+    let fetched = Fetched { source, account, origin: EventOrigin::Backfill, body };
+    let is_new = store_body(tx, now, &fetched).await?;
     Ok(Stored { is_new, unreadable })
 }
 
@@ -241,15 +215,18 @@ fn envelope_of(body: &[u8]) -> event::Envelope {
     event::envelope(body).unwrap_or_else(|| event::broken_envelope(body))
 }
 
+/// An event from Stripe's API.
+pub(super) struct Fetched<'a> {
+    pub(super) source: &'a Source,
+    /// The account that was asked, for events that do not name theirs.
+    pub(super) account: &'a str,
+    pub(super) origin: EventOrigin,
+    pub(super) body: &'a [u8],
+}
+
 /// Stores an event from Stripe's API; returns false if it was stored before.
-pub(super) async fn store_body(
-    tx: &mut crate::store::Tx,
-    now: Timestamp,
-    source: &Source,
-    account: &str,
-    origin: EventOrigin,
-    body: &[u8],
-) -> Result<bool> {
+pub(super) async fn store_body(tx: &mut Tx, now: Timestamp, fetched: &Fetched<'_>) -> Result<bool> {
+    let Fetched { source, account, origin, body } = *fetched;
     let mut envelope = envelope_of(body);
     if envelope.account.is_empty() {
         account.clone_into(&mut envelope.account);

@@ -7,11 +7,12 @@
 
 use serde_json::Value;
 
-use super::Around;
 use super::fields::{
     email, metadata, needed_amount, needed_currency, needed_id, one, reference, side_amount, text,
 };
-use crate::conversion::payment::{Amounts, Contract, ObjectFacts, ObjectKind, PayFact, Payment};
+use super::reading::Around;
+use crate::conversion::object::{Amounts, ObjectFacts, ObjectKind, PayFact};
+use crate::conversion::payment::{Contract, Payment};
 use crate::money::share;
 
 /// Reads a paid invoice; `None` if nothing was paid, whatever its total, and it starts no

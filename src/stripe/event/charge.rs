@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Around;
 use super::fields::{
     amount, currency, email, metadata, needed_amount, needed_currency, needed_id, one, reference,
     side_amount, text,
 };
+use super::reading::Around;
 use crate::conversion::adjustment::{Charge, Dispute, DisputeState, Refund};
-use crate::conversion::payment::{Amounts, ObjectFacts, ObjectKind, PayFact, Payment};
+use crate::conversion::object::{Amounts, ObjectFacts, ObjectKind, PayFact};
+use crate::conversion::payment::Payment;
 use crate::money::{Currency, Money};
 
 /// Reads a payment intent that succeeded, was canceled, or was authorized and not captured yet.

@@ -6,7 +6,7 @@
 use serde_json::{Number, Value};
 
 use crate::clock::Timestamp;
-use crate::conversion::payment::Metadata;
+use crate::conversion::merge::Metadata;
 use crate::money::Currency;
 
 /// Maximum length of a stored text; Stripe's are far shorter.

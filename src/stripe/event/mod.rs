@@ -8,14 +8,17 @@
 mod billing;
 mod charge;
 mod fields;
+mod reading;
 mod session;
 mod summary;
 
 use serde_json::{Value, json};
 
 use self::fields::{text, time};
+use self::reading::Around;
+pub(crate) use self::reading::Reading;
 use crate::clock::Timestamp;
-use crate::conversion::payment::{Contract, PayFact, Payment};
+use crate::conversion::object::PayFact;
 use crate::domain::IgnoredReason;
 use crate::ids;
 use crate::json;
@@ -30,41 +33,6 @@ pub(crate) struct Envelope {
     pub(crate) livemode: bool,
     pub(crate) api_version: Option<String>,
     pub(crate) created_at: Option<Timestamp>,
-}
-
-/// What an event states.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reading {
-    /// Facts about a payment.
-    Payment(Box<Payment>),
-    /// Facts about a subscription.
-    Contract(Box<Contract>),
-    /// Nothing that the ledger uses.
-    Ignored(IgnoredReason),
-    /// It should state a payment but can't be read; the text names the path.
-    Unreadable(String),
-}
-
-/// The event's metadata that is needed to read its object.
-struct Around {
-    kind: String,
-    account: String,
-    livemode: bool,
-    source_id: String,
-    /// When it happened by Stripe's clock, else when it was received.
-    at: Timestamp,
-}
-
-impl Around {
-    /// A payment with its origin and no other facts.
-    fn payment(&self) -> Payment {
-        Payment {
-            account: self.account.clone(),
-            livemode: self.livemode,
-            source_id: Some(self.source_id.clone()),
-            ..Payment::default()
-        }
-    }
 }
 
 /// Reads the envelope. Returns `None` if the body does not begin like a JSON object; if it is
@@ -196,7 +164,8 @@ mod tests {
     use crate::domain::{ConversionKind, ConversionStatus};
     use proptest::prelude::*;
 
-    use crate::conversion::payment::{ObjectFacts, ObjectKind};
+    use crate::conversion::object::{ObjectFacts, ObjectKind};
+    use crate::conversion::payment::Payment;
     use crate::settings::ValueOption;
     use crate::stripe::EVENT_TYPES;
 

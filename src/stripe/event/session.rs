@@ -5,14 +5,13 @@
 
 use serde_json::Value;
 
-use super::Around;
 use super::fields::{
     amount, currency, email, metadata, needed_currency, needed_id, one, reference, side_amount,
     text,
 };
-use crate::conversion::payment::{
-    Amounts, Mode, ObjectFacts, ObjectKind, PayFact, Payment, Presented,
-};
+use super::reading::Around;
+use crate::conversion::object::{Amounts, Mode, ObjectFacts, ObjectKind, PayFact, Presented};
+use crate::conversion::payment::Payment;
 use crate::money::share;
 
 /// Reads a session; `fact` is the payment status that the event's type states, `None` if the

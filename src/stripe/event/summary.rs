@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::fields::{currency, reference, side_amount, text};
-use super::{Around, Reading};
+use super::reading::{Around, Reading};
 use crate::domain::IgnoredReason;
 use crate::money::Money;
 
@@ -16,32 +16,28 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
     {
         return None;
     }
-    let id = text(&object["id"]).unwrap_or_else(|| "without an ID".to_owned());
     let about = |key: &str| reference(&object[key]).unwrap_or_else(|| "unknown".to_owned());
     let word = |key: &str| text(&object[key]).unwrap_or_else(|| "no status".to_owned());
-    let sentence = match around.kind.as_str() {
-        "checkout.session.completed" => format!(
-            "Checkout {id}: {}, {}, {}.",
-            money(object, "amount_total"),
-            word("payment_status").replace('_', " "),
-            came_with(object)
-        ),
-        "checkout.session.async_payment_succeeded" => {
-            format!("Checkout {id} was paid: {}.", money(object, "amount_total"))
+    let words = |key: &str| word(key).replace('_', " ");
+    let money = |key: &str| money(object, key);
+    let id = text(&object["id"]).unwrap_or_else(|| "without an ID".to_owned());
+    let (amount, total) = (money("amount"), money("amount_total"));
+    let (charge, intent, status) = (about("charge"), about("payment_intent"), word("status"));
+    let is_authorized_only = object["captured"] == false;
+    Some(match around.kind.as_str() {
+        "checkout.session.completed" => {
+            format!("Checkout {id}: {total}, {}, {}.", words("payment_status"), came_with(object))
         }
+        "checkout.session.async_payment_succeeded" => format!("Checkout {id} was paid: {total}."),
         "checkout.session.async_payment_failed" => {
-            format!("The payment of checkout {id} failed: {}.", money(object, "amount_total"))
+            format!("The payment of checkout {id} failed: {total}.")
         }
-        "checkout.session.expired" => format!(
-            "Checkout {id} for {} expired unpaid, with {}.",
-            money(object, "amount_total"),
-            came_with(object)
-        ),
-        "invoice.paid" => format!(
-            "Invoice {id} ({}): {} paid.",
-            word("billing_reason").replace('_', " "),
-            money(object, "amount_paid")
-        ),
+        "checkout.session.expired" => {
+            format!("Checkout {id} for {total} expired unpaid, with {}.", came_with(object))
+        }
+        "invoice.paid" => {
+            format!("Invoice {id} ({}): {} paid.", words("billing_reason"), money("amount_paid"))
+        }
         "invoice_payment.paid" => {
             let payment = &object["payment"];
             let by = reference(&payment["payment_intent"])
@@ -53,58 +49,35 @@ pub(super) fn of(object: &Value, around: &Around, reading: &Reading) -> Option<S
             format!("Subscription {id} belongs to customer {}.", about("customer"))
         }
         "payment_intent.succeeded" => {
-            format!("Payment intent {id}: {} received.", money(object, "amount_received"))
+            format!("Payment intent {id}: {} received.", money("amount_received"))
         }
-        "payment_intent.amount_capturable_updated" => format!(
-            "Payment intent {id}: {} authorized and not captured yet.",
-            money(object, "amount_capturable")
-        ),
-        "payment_intent.canceled" => {
-            format!("Payment intent {id} for {} was canceled.", money(object, "amount"))
+        "payment_intent.amount_capturable_updated" => {
+            let amount = money("amount_capturable");
+            format!("Payment intent {id}: {amount} authorized and not captured yet.")
         }
-        "charge.captured" => format!(
-            "Charge {id} of payment intent {}: {} of {} captured.",
-            about("payment_intent"),
-            money(object, "amount_captured"),
-            money(object, "amount")
-        ),
-        "charge.succeeded" if object["captured"] == false => format!(
-            "Charge {id} of payment intent {}: {} authorized and not captured yet.",
-            about("payment_intent"),
-            money(object, "amount")
-        ),
-        "charge.succeeded" => {
-            format!(
-                "Charge {id} of payment intent {}: {}.",
-                about("payment_intent"),
-                money(object, "amount")
-            )
+        "payment_intent.canceled" => format!("Payment intent {id} for {amount} was canceled."),
+        "charge.captured" => {
+            let captured = money("amount_captured");
+            format!("Charge {id} of payment intent {intent}: {captured} of {amount} captured.")
         }
-        "charge.refunded" if object["captured"] == false => format!(
-            "The authorization of charge {id} for {} was released; no money was taken.",
-            money(object, "amount")
+        "charge.succeeded" if is_authorized_only => format!(
+            "Charge {id} of payment intent {intent}: {amount} authorized and not captured yet."
         ),
-        "charge.refunded" => format!(
-            "Charge {id}: {} of {} refunded so far.",
-            money(object, "amount_refunded"),
-            money(object, "amount")
+        "charge.succeeded" => format!("Charge {id} of payment intent {intent}: {amount}."),
+        "charge.refunded" if is_authorized_only => format!(
+            "The authorization of charge {id} for {amount} was released; no money was taken."
         ),
-        kind if kind.contains("refund") => {
-            format!(
-                "Refund {id} of charge {}: {}, {}.",
-                about("charge"),
-                money(object, "amount"),
-                word("status")
-            )
+        "charge.refunded" => {
+            format!("Charge {id}: {} of {amount} refunded so far.", money("amount_refunded"))
         }
-        _ => format!(
-            "Dispute {id} about charge {}: {}, {}.",
-            about("charge"),
-            money(object, "amount"),
-            word("status").replace('_', " ")
-        ),
-    };
-    Some(sentence)
+        "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
+            format!("Refund {id} of charge {charge}: {amount}, {status}.")
+        }
+        kind if kind.starts_with("charge.dispute.") => {
+            format!("Dispute {id} about charge {charge}: {amount}, {}.", words("status"))
+        }
+        _ => return None,
+    })
 }
 
 fn came_with(object: &Value) -> String {

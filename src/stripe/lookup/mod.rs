@@ -6,6 +6,7 @@
 //! Source: docs.stripe.com/api/checkout/sessions/list (payment_intent, subscription, customer),
 //! docs.stripe.com/api/invoice-payment/list.
 
+mod subject;
 mod table;
 
 use std::time::Duration;
@@ -14,8 +15,10 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::api::{Api, ApiError, Apis};
-use super::backfill;
+use self::subject::{Lookup, Subject};
+use super::api::{Api, ApiError};
+use super::apis::Apis;
+use super::backfill::{self, Fetched};
 use super::table::Waiting;
 use crate::clock::{Clock, Timestamp};
 use crate::conversion::{self, Missing};
@@ -40,80 +43,6 @@ const MAX_TRIES: i64 = 8;
 const LEASE: Duration = Duration::from_secs(15 * 60);
 /// Maximum number of pages to read. A customer with more checkouts is a test, not a buyer.
 const MAX_PAGES: usize = 10;
-
-/// What to ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subject {
-    /// The checkout that a payment intent paid for.
-    CheckoutOfIntent,
-    /// The checkout that started a subscription.
-    CheckoutOfSubscription,
-    /// The checkouts of a customer that may name a visit.
-    CheckoutsOfCustomer,
-    /// The invoice that a payment intent paid.
-    InvoiceOfIntent,
-}
-
-impl Subject {
-    const ALL: [Self; 4] = [
-        Self::CheckoutOfIntent,
-        Self::CheckoutOfSubscription,
-        Self::CheckoutsOfCustomer,
-        Self::InvoiceOfIntent,
-    ];
-
-    /// The stored word.
-    fn word(self) -> &'static str {
-        match self {
-            Self::CheckoutOfIntent => "checkout_of_intent",
-            Self::CheckoutOfSubscription => "checkout_of_subscription",
-            Self::CheckoutsOfCustomer => "checkouts_of_customer",
-            Self::InvoiceOfIntent => "invoice_of_intent",
-        }
-    }
-
-    fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|subject| subject.word() == word)
-    }
-
-    /// The text after "Stripe was asked for ".
-    fn plain(self) -> &'static str {
-        match self {
-            Self::CheckoutOfIntent => "its checkout",
-            Self::CheckoutOfSubscription => "the checkout of its subscription",
-            Self::CheckoutsOfCustomer => "an earlier checkout of its customer",
-            Self::InvoiceOfIntent => "the invoice of its payment",
-        }
-    }
-
-    /// The list to request, and its filter.
-    fn question(self, object_id: &str) -> (&'static str, Vec<(&'static str, String)>) {
-        let sessions = "/v1/checkout/sessions";
-        let id = object_id.to_owned();
-        match self {
-            Self::CheckoutOfIntent => (sessions, vec![("payment_intent", id)]),
-            Self::CheckoutOfSubscription => (sessions, vec![("subscription", id)]),
-            Self::CheckoutsOfCustomer => (sessions, vec![("customer", id)]),
-            Self::InvoiceOfIntent => (
-                "/v1/invoice_payments",
-                vec![
-                    ("payment[type]", "payment_intent".to_owned()),
-                    ("payment[payment_intent]", id),
-                ],
-            ),
-        }
-    }
-}
-
-/// A request to Stripe.
-struct Lookup {
-    account: String,
-    subject: Subject,
-    /// The payment intent, subscription or customer.
-    object_id: String,
-    source_id: String,
-    tries: i64,
-}
 
 /// Records what a payment lacks after an event. A second event about the same object changes
 /// nothing.
@@ -212,7 +141,8 @@ async fn keep(
         let account = &lookup.account;
         let body = backfill::as_event(kind, account, item);
         let body = body.as_bytes();
-        backfill::store_body(&mut tx, now, source, account, EventOrigin::Fetched, body).await?;
+        let fetched = Fetched { source, account, origin: EventOrigin::Fetched, body };
+        backfill::store_body(&mut tx, now, &fetched).await?;
         found = Some(id);
     }
     tx.commit().await?;

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::comparison::{Comparison, Outcome, PAID_WITHIN};
 use super::ledgered::{Ledgered, Seen};
 use super::list::Records;
 use super::object::{self, About, Dispute, Effect, Paid, Refund};
+use super::result::{Kind, NotCompared, Part};
 use super::sheet::{Found, Item, shown};
-use super::{Comparison, Kind, NotCompared, Outcome, PAID_WITHIN, Part, fix, table};
+use super::{fix, table};
 use crate::clock::Timestamp;
 use crate::money::Money;
 use crate::stripe::backfill;
@@ -134,9 +136,10 @@ async fn judge_refund<'a>(
         id: &refund.id,
         created: refund.created,
         stripe,
-        shown_stripe: match refund.has_failed() {
-            true => format!("{amount}, {}", refund.status),
-            false => amount.clone(),
+        shown_stripe: if refund.has_failed() {
+            format!("{amount}, {}", refund.status)
+        } else {
+            amount.clone()
         },
         seen,
         shown_here: match seen {
@@ -252,10 +255,8 @@ async fn surplus(
     let late = range.until.plus(PAID_WITHIN);
     for (id, candidate) in table::adjustments(comparison, late).await? {
         let is_refund = candidate.part == Part::Refunds;
-        let is_listed = match is_refund {
-            true => records.refunds.iter().any(|refund| refund.id == id),
-            false => records.disputes.iter().any(|dispute| dispute.id == id),
-        };
+        let is_listed = records.refunds.iter().any(|refund| refund.id == id)
+            || records.disputes.iter().any(|dispute| dispute.id == id);
         if is_listed || !records.complete.contains(&candidate.part) {
             continue;
         }
@@ -264,9 +265,10 @@ async fn surplus(
             .conversion
             .as_ref()
             .is_some_and(|totals| comparison.records.sources.contains(&totals.source_id));
-        let seen = match is_refund {
-            true => ledgered.refund_by_id(&id).unwrap_or(Seen::Nothing),
-            false => ledgered.dispute(&id).0,
+        let seen = if is_refund {
+            ledgered.refund_by_id(&id).unwrap_or(Seen::Nothing)
+        } else {
+            ledgered.dispute(&id).0
         };
         let (Some(money), Some(conversion_id)) = (seen.money(), ledgered.conversion_id()) else {
             continue;

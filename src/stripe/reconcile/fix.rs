@@ -1,7 +1,7 @@
 //! Says what to do about a difference.
 //! Takes what Stripe's records and the ledger have, and the last event about it; returns a sentence. Pure.
 
-use super::{Arrived, Here};
+use super::comparison::{Arrived, Here};
 
 const REPAIR: &str = "Run `clickstamp reconcile --repair`";
 

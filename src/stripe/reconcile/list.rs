@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
+use super::comparison::Comparison;
 use super::object::{self, Dispute, Intent, Paid, Refund};
-use super::{Comparison, NotCompared, Part};
+use super::result::{NotCompared, Part};
 use crate::stripe::api::ApiError;
 
 /// Stripe's records of a range.
@@ -143,9 +144,6 @@ fn query(comparison: &Comparison<'_>, part: Part) -> Vec<(&'static str, String)>
 }
 
 /// True if a payment intent belongs to a checkout or an invoice, whenever that was created.
-///
-/// # Errors
-/// As any call.
 pub(super) async fn has_owner(comparison: &Comparison<'_>, intent: &str) -> Result<bool, ApiError> {
     let (api, account) = (&comparison.records.api, comparison.account);
     let questions = [

@@ -4,6 +4,7 @@
 //! Source: docs.stripe.com/api/checkout/sessions/list, /api/invoices/list, /api/payment_intents/list, /api/refunds/list, /api/disputes/list.
 
 mod adjustment;
+mod comparison;
 mod fix;
 mod ledgered;
 mod list;
@@ -14,103 +15,23 @@ mod result;
 mod sheet;
 mod table;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::tz::TimeZone;
 
+pub(crate) use self::comparison::Comparing;
 pub(crate) use self::nightly::{daily, keep};
 pub use self::result::{Difference, Kind, NotCompared, Part, Reconciled, Sums, Wanted};
 
+use self::comparison::{Comparison, Outcome, Range, days_before};
 use self::list::Records;
-use self::nightly::days_before;
 use self::sheet::Sheet;
-use super::api::Api;
-use super::backfill;
-use crate::clock::{Clock, Timestamp};
+use super::backfill::{self, Fetched};
 use crate::domain::EventOrigin;
-use crate::money::Money;
-use crate::settings::Source;
 use crate::store::Store;
 
 /// What is younger may still be on its way to us.
 const TOO_YOUNG: Duration = Duration::from_secs(600);
-/// From an object's creation to its last event: a checkout lives a day, an invoice may be paid weeks later.
-const PAID_WITHIN: Duration = Duration::from_secs(35 * 86_400);
-
-/// A payment's conversion.
-struct Here {
-    id: String,
-    transaction_id: String,
-    status: String,
-    money: Option<Money>,
-    is_paid: bool,
-}
-
-/// The last event about an object.
-struct Arrived {
-    id: String,
-    event_id: String,
-    state: String,
-    error: Option<String>,
-}
-
-/// A payment here that Stripe's list may lack.
-struct Candidate {
-    event: String,
-    source_id: String,
-    part: Part,
-    here: Here,
-}
-
-/// A refund or dispute here that Stripe's list may lack.
-struct Adjustment {
-    event: String,
-    part: Part,
-}
-
-/// Whose records are compared, and how.
-pub(crate) struct Comparing<'a> {
-    pub(crate) api: Api,
-    /// The sources whose payments this account's list should have.
-    pub(crate) sources: BTreeSet<String>,
-    /// What is missing is recorded under this one of them.
-    pub(crate) source: &'a Source,
-    pub(crate) clock: &'a Clock,
-    /// Days are the site's.
-    pub(crate) zone: TimeZone,
-}
-
-/// From an instant until another, exclusive.
-#[derive(Clone, Copy)]
-struct Range {
-    from: Timestamp,
-    until: Timestamp,
-}
-
-impl Range {
-    fn contains(self, at: Timestamp) -> bool {
-        at >= self.from && at < self.until
-    }
-}
-
-/// One comparison.
-struct Comparison<'a> {
-    store: &'a Store,
-    records: &'a Comparing<'a>,
-    /// The connected account; empty for the key's own.
-    account: &'a str,
-    range: Range,
-}
-
-/// What a comparison found so far.
-struct Outcome<'a> {
-    sheet: Sheet<'a>,
-    /// Events that would have reported what is missing here.
-    missing: Vec<String>,
-    not_compared: Vec<NotCompared>,
-}
 
 /// Compares the ledger with the records of one Stripe account. Stores what is missing as events if `wanted` says so.
 ///
@@ -164,8 +85,8 @@ async fn repair(comparison: &Comparison<'_>, event: &str) -> Result<bool> {
     let Comparing { clock, source, .. } = comparison.records;
     let (now, account, body) = (clock.now(), comparison.account, event.as_bytes());
     let mut tx = comparison.store.begin().await?;
-    let is_new =
-        backfill::store_body(&mut tx, now, source, account, EventOrigin::Backfill, body).await?;
+    let fetched = Fetched { source, account, origin: EventOrigin::Backfill, body };
+    let is_new = backfill::store_body(&mut tx, now, &fetched).await?;
     tx.commit().await?;
     Ok(is_new)
 }

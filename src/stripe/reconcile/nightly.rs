@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 
-use super::{Comparing, Reconciled, Wanted, run, table};
+use super::comparison::Comparing;
+use super::result::{Reconciled, Wanted};
+use super::sheet::local;
+use super::{run, table};
 use crate::clock::Timestamp;
 use crate::store::Store;
 use crate::stripe::api::ApiError;
 
-/// Days of a comparison that does not say.
-const DEFAULT_DAYS: i64 = 7;
 /// How long a comparison may take; then another replica may take it over.
 const LEASE: Duration = Duration::from_secs(60 * 60);
 /// Until the next try when Stripe did not answer.
@@ -91,20 +92,6 @@ fn next_night(now: Timestamp, zone: &TimeZone) -> Timestamp {
     })
 }
 
-/// The start of the day, a week before.
-pub(super) fn days_before(at: Timestamp, zone: &TimeZone) -> Timestamp {
-    let week = Duration::from_secs(86_400 * u64::try_from(DEFAULT_DAYS).unwrap_or(7));
-    let earlier = at.minus(week);
-    local(earlier, zone)
-        .and_then(|zoned| zoned.start_of_day().ok())
-        .map_or(earlier, |start| Timestamp::from_ms(start.timestamp().as_millisecond()))
-}
-
-pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<jiff::ZonedDateTime> {
-    let at = jiff::Timestamp::from_millisecond(at.as_ms()).ok()?;
-    Some(at.to_zoned_datetime(zone.clone()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,12 +108,5 @@ mod tests {
             let next = next_night(Timestamp::parse(now).unwrap(), &zone);
             assert_eq!(next.to_rfc3339(), expected, "{now}");
         }
-    }
-
-    #[test]
-    fn a_week_begins_with_a_day() {
-        let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let at = Timestamp::parse("2026-09-21T14:00:00Z").unwrap();
-        assert_eq!(days_before(at, &zone).to_rfc3339(), "2026-09-13T22:00:00Z");
     }
 }

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::comparison::{Comparison, Here, Outcome, PAID_WITHIN};
 use super::list::{self, Records};
 use super::object::{self, Paid};
+use super::result::{Kind, NotCompared, Part};
 use super::sheet::{Found, Item, shown};
-use super::{Comparison, Here, Kind, NotCompared, Outcome, PAID_WITHIN, Part, fix, table};
+use super::{fix, table};
 use crate::stripe::api::ApiError;
 use crate::stripe::backfill;
 

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
-use super::nightly::local;
-use super::{Difference, Kind, Sums};
+use super::result::{Difference, Kind, Sums};
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 
@@ -151,4 +150,9 @@ impl Line {
             gap: self.gap,
         }
     }
+}
+
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<jiff::ZonedDateTime> {
+    let at = jiff::Timestamp::from_millisecond(at.as_ms()).ok()?;
+    Some(at.to_zoned_datetime(zone.clone()))
 }

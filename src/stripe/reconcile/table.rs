@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::comparison::{Adjustment, Arrived, Candidate, Comparison, Here};
 use super::ledgered::{Ledgered, Totals};
-use super::{Adjustment, Arrived, Candidate, Comparison, Here, Part};
+use super::result::Part;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::{Currency, Money};

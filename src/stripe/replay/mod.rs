@@ -3,6 +3,7 @@
 //! Guarantees that it runs the same functions that process webhooks, in scratch tables that shield
 //! the real ones. Delivered messages are not sent again; matches by hand stay.
 
+mod line;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use self::line::{Line, Pair, Reread};
 use super::worker;
 use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger};
@@ -84,35 +86,6 @@ pub enum What {
     Missing,
     /// There is a conversion here that no event creates.
     Unfounded,
-}
-
-/// The compared fields of a conversion.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    account: String,
-    fields: BTreeMap<String, String>,
-}
-
-/// A rebuilt conversion and the one here.
-struct Pair {
-    /// Its ID in the scratch tables.
-    rebuilt_id: String,
-    rebuilt: Line,
-    /// The ID of the payment here, even if it has no conversion yet.
-    ours: Option<String>,
-    here: Option<Line>,
-}
-
-/// An event with another final state than before.
-struct Reread {
-    /// `sev_…`.
-    id: String,
-    kind: String,
-    /// State and reason.
-    before: (String, Option<String>),
-    now: (String, Option<String>),
-    /// The conversion that it belongs to now.
-    conversion_id: Option<String>,
 }
 
 /// The result of a comparison.
@@ -260,12 +233,6 @@ impl Difference {
     /// True if its conversion was changed meanwhile, or is about to be.
     fn has_moved(&self, moved: &BTreeSet<String>) -> bool {
         [&self.ours, &self.rebuilt].into_iter().flatten().any(|id| moved.contains(id))
-    }
-}
-
-impl Line {
-    fn field(&self, name: &str) -> String {
-        self.fields.get(name).cloned().unwrap_or_default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! a thin event fails visibly, and a key added later retries it; one whose snapshot event is stored
 //! is `ignored(covered_by_snapshot)`. Source: docs.stripe.com/event-destinations.
 
+mod content;
 mod table;
 
 use std::time::Duration;
@@ -13,7 +14,9 @@ use anyhow::{Context as _, Result};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::api::{self, ApiError, Apis};
+pub(super) use self::content::{Thin, ToFetch};
+use super::api::{self, ApiError};
+use super::apis::Apis;
 use super::table::{self as events, Ended, NewEvent, Waiting};
 use super::{EVENT_TYPES, event};
 use crate::clock::{Clock, Timestamp};
@@ -29,30 +32,6 @@ const MAX_FETCHES: i64 = 12;
 /// The error of a thin event while there is no API key.
 const NEEDS_KEY: &str = "thin_event_needs_api_key: set the payload style of this endpoint to snapshot in Stripe, or give \
                          it a restricted key: CLICKSTAMP_STRIPE_API_KEY for main, Settings for every webhook";
-
-/// The content of a thin event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Thin {
-    /// The type that the snapshot event would have.
-    kind: String,
-    /// The path to fetch; empty if it is not a path of Stripe's API.
-    path: String,
-    /// The snapshot event about the same occurrence.
-    snapshot_event: Option<String>,
-}
-
-/// An event whose object must be fetched.
-pub(super) struct ToFetch {
-    id: String,
-    event_id: String,
-    account: String,
-    kind: String,
-    source_id: String,
-    livemode: bool,
-    body: Vec<u8>,
-    path: String,
-    attempts: i64,
-}
 
 /// Reads a thin event; `None` for a snapshot event.
 pub(super) fn read(body: &[u8]) -> Option<Thin> {

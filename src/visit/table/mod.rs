@@ -18,7 +18,7 @@ use sqlx::AnyConnection;
 use super::body::{Seen, Sent};
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
-use crate::domain::{Device, Word as _};
+use crate::domain::{Device, QUARTER_MS, Word as _};
 use crate::ids::{self, ClickId, ClickIdKey};
 use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
@@ -35,10 +35,6 @@ pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
 pub(super) use sums::{add_sums, has_counters, take_counters};
-
-/// A quarter of an hour, the smallest unit of the rollup. The days of every time zone consist of
-/// whole quarter hours.
-pub(super) const QUARTER_MS: i64 = 900_000;
 
 /// The table that the group-commit writer inserts into.
 pub(crate) static VISITS: Batch = Batch {
@@ -235,7 +231,7 @@ impl<'a> Details<'a> {
             ad_cookies: Pairs(cookies.map(|(name, value)| (name.trim(), value)).collect()),
             language: some(&around.language),
             browser,
-            tag_host: some(&around.tag_host),
+            tag_host: some(&around.fetch_site),
             link: seen.link,
             user_agent: None,
         }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::ids::{self, ClickId};
 use crate::store::{NewRow, Store, sql};
 use crate::visit::flags;
-use crate::visit::provisional::UNSENT_MS;
+use crate::visit::request::UNSENT_MS;
 
 /// Click IDs from `from` to `to`, both included, that have visits.
 pub(in crate::visit) async fn reported_between(

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
 use crate::store::{Store, ToSql as _, sql};
-use crate::visit::fold::{Counter, SumKey};
+use crate::visit::counter::{Counter, SumKey};
 
 /// Number of rows that one statement inserts. The remaining rows are inserted one by one.
 const ROWS: usize = 16;
