@@ -9,15 +9,16 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 
+use super::asked::Asked;
 use super::assets;
 use super::period::Span;
 use super::session::User;
-use super::views::times::Times;
+use super::views::times::{Moment, Times};
 use super::views::{Choice, Link, numbers};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::error::AppError;
-use crate::report::{self, Health, Scope};
+use crate::report::{self, Health, Rule, Scope};
 use crate::settings::Site;
 use crate::state::AppState;
 
@@ -47,6 +48,8 @@ pub(super) struct Viewer {
     pub(super) site: Site,
     pub(super) times: Times,
     pub(super) is_test: bool,
+    /// The query, of which site and mode are read.
+    pub(super) asked: Asked,
 }
 
 impl FromRequestParts<AppState> for Viewer {
@@ -56,21 +59,18 @@ impl FromRequestParts<AppState> for Viewer {
         let user = User::from_request_parts(parts, state).await?;
         let client: Result<Client, Infallible> = Client::from_request_parts(parts, state).await;
         let Ok(client) = client;
-        let query = parts.uri.query().unwrap_or_default();
-        let asked = |wanted: &str| {
-            url::form_urlencoded::parse(query.as_bytes())
-                .find(|(name, _)| name == wanted)
-                .map(|(_, value)| value)
-        };
-        let is_test = asked("mode").is_some_and(|mode| mode == "test");
+        let mut asked = Asked::of(parts.uri.query().unwrap_or_default());
+        let mode = asked.word("mode", &["live", "test"]);
         let snapshot = state.settings.current();
-        let site = asked("site").and_then(|key| snapshot.site_by_key(&key));
+        let keys = || Rule::OneOf(snapshot.sites.iter().map(|site| site.key.clone()).collect());
+        let site = asked.value("site", |key| snapshot.site_by_key(key).ok_or_else(keys));
         let Some(site) = site.or(snapshot.sites.first()).cloned() else {
             let cause = anyhow::anyhow!("there is no site");
             return Err(AppError::from(cause).into_response());
         };
         let times = Times::of(&site.timezone);
-        Ok(Self { user, client, now: state.clock.now(), site, times, is_test })
+        let is_test = mode.as_deref() == Some("test");
+        Ok(Self { user, client, now: state.clock.now(), site, times, is_test, asked })
     }
 }
 
@@ -83,6 +83,26 @@ impl Viewer {
     /// A link that keeps the site and the mode.
     pub(super) fn link(&self, path: &str) -> Link {
         self.about(format!("{}{path}", self.client.prefix()))
+    }
+
+    /// The page of a record.
+    pub(super) fn page(&self, list: &str, id: &str) -> Link {
+        self.link(&format!("{list}/{id}"))
+    }
+
+    /// Where a form about a record is posted to.
+    pub(super) fn action(&self, list: &str, id: &str, verb: &str) -> Link {
+        self.link(&format!("{list}/{id}/{verb}"))
+    }
+
+    /// An instant to the second, with its day unless that is today.
+    pub(super) fn second(&self, at: Timestamp) -> Moment {
+        self.times.short_second(at, self.now)
+    }
+
+    /// An instant to the minute, with its day unless that is today.
+    pub(super) fn minute(&self, at: Timestamp) -> Moment {
+        self.times.short(at, self.now)
     }
 
     /// The same without the public prefix, for the `back` field of forms.
@@ -129,6 +149,7 @@ impl Viewer {
             account: format!("{}#password", self.link("/settings")),
             logout: self.link("/logout").with("mode", "").to_string(),
             tabs: ALL.iter().map(|tab| self.tab(*tab, current, &health, leaks)).collect(),
+            notices: self.asked.notices().to_vec(),
             health,
         })
     }
@@ -231,6 +252,8 @@ pub(super) struct Frame {
     pub(super) account: String,
     pub(super) logout: String,
     pub(super) tabs: Vec<TabLink>,
+    /// What of the query is not understood.
+    pub(super) notices: Vec<String>,
     /// Loaded for the tabs; pages that show it do not load it again.
     pub(super) health: Health,
 }

@@ -5,12 +5,13 @@
 use std::cmp::Reverse;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 
+use super::conversions;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::period::{PeriodMenu, Span};
 use super::views::numbers::{NONE, count, counted, in_order, money, money_parts};
 use super::views::words;
 use crate::domain::{DeliveryState, UnmatchedReason, Word as _};
@@ -97,10 +98,10 @@ struct LeakItem {
 /// `GET /leaks`.
 pub(super) async fn show_leaks(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    viewer.asked.refuse_others();
     let frame = viewer.frame(&state, Tab::Leaks).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let numbers = report::overview(store, &scope, span.period).await?;
@@ -220,7 +221,7 @@ fn unmatched_item(viewer: &Viewer, span: &Span, leak: &Leak) -> LeakItem {
     let (big, small, also) = amounts(&leak.money, viewer.site.currency);
     let payments = counted(leak.conversions, "payment", "payments");
     let (text, fix, button) = advice(viewer, leak, &payments);
-    let rows = span.on(&viewer.link("/conversions")).with("tab", "unmatched");
+    let rows = conversions::unmatched(viewer, span);
     let rows = rows.with("reason", leak.reason.as_str()).to_string();
     let show = if leak.conversions == 1 {
         "Show the payment".to_owned()

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::period::{PeriodMenu, Span};
 use super::views::numbers::{NONE, count, totals};
 use super::views::{Chip, Field, entered};
 use crate::error::AppError;
@@ -95,12 +95,12 @@ struct LinkPage {
 /// `GET /links`.
 pub(super) async fn list_links(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
-    Query(query): Query<DoneQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
-    let done = (query.saved.as_deref() == Some("deleted"))
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    let saved = viewer.asked.text("saved");
+    viewer.asked.refuse_others();
+    let done = (saved.as_deref() == Some("deleted"))
         .then_some("Link deleted. Its visits and payments are still counted.");
     page::show(&links_page(&state, &viewer, &span, done, LinkForm::default()).await?)
 }

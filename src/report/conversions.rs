@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{DestinationKey, Filter as _, SiteKey, filter};
 use super::money;
 use super::page::{Cursor, FIFTY, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
@@ -16,34 +17,34 @@ use crate::domain::{
 use crate::money::Money;
 use crate::store::{Row, Store, sql};
 
-/// Selects conversions; `None` in every field lists all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConversionFilter {
-    /// `site_…`; `None` lists all sites, with one query per site.
-    pub(crate) site_id: Option<String>,
-    /// Live or test mode.
-    pub(crate) livemode: Option<bool>,
-    /// Matched or unmatched.
-    pub(crate) match_state: Option<MatchState>,
-    /// Why unmatched.
-    pub(crate) reason: Option<UnmatchedReason>,
-    /// Conversions with at least one delivery in this state.
-    pub(crate) delivery_state: Option<DeliveryState>,
-    /// The status of the payment.
-    pub(crate) status: Option<ConversionStatus>,
-    /// purchase, renewal, trial, lead, or a custom name.
-    pub(crate) kind: Option<String>,
-    /// Conversions with at least one delivery to this destination; if a state is given, in that
-    /// state.
-    pub(crate) destination_id: Option<String>,
-    /// True lists only what counts in numbers: paid conversions.
-    pub(crate) only_paid: bool,
-    /// Prefix of an email address, a transaction ID, a click ID, a reference, or a conversion's ID.
-    pub(crate) search: Option<String>,
-    /// Conversions that occurred at or after this time.
-    pub(crate) from: Option<Timestamp>,
-    /// Conversions that occurred before this time.
-    pub(crate) to: Option<Timestamp>,
+filter! {
+    /// Selects conversions; the default lists all.
+    ConversionFilter {
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site";
+        /// By default live and test.
+        livemode: bool = "livemode" where "livemode = :livemode";
+        /// purchase, renewal, trial, lead, or a custom event's name.
+        kind: String = "kind" where "kind = :kind";
+        /// Whether it is matched.
+        match_state: MatchState = "match" where "match_state = :match_state";
+        /// Why it is unmatched.
+        reason: UnmatchedReason = "reason" where "match_reason = :reason";
+        /// The status of the payment.
+        status: ConversionStatus = "status" where "status = :status";
+        /// True lists those that count in numbers, false those that do not, such as unpaid ones.
+        paid: bool = "paid" where "(paid_at_ms is not null) = (:paid = 1)";
+        /// Those with a delivery in this state.
+        delivery_state: DeliveryState = "delivery";
+        /// Those with a delivery to the destination of this key; if a state is given, in that state.
+        destination: DestinationKey = "destination";
+        /// Beginning of an email address, a transaction ID, a click ID or a reference.
+        search: String = "search" where FOUND_BY;
+        /// RFC 3339 or a date (UTC).
+        from: Timestamp = "from" where "occurred_at_ms >= :from";
+        /// The first instant after.
+        to: Timestamp = "to" where "occurred_at_ms < :to";
+    }
 }
 
 /// A conversion as lists show it: every column except the payment's JSON.
@@ -234,29 +235,13 @@ async fn of_site(
     after: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<ConversionRow>> {
-    let earliest = filter.from.map_or(i64::MIN, Timestamp::as_ms);
-    let latest = filter.to.map_or(i64::MAX, Timestamp::as_ms);
-    let mut list = sql(CONVERSIONS)
-        .then(
-            "where site_id = :site_id and occurred_at_ms >= :earliest and occurred_at_ms < :latest",
-        )
-        .set("site_id", site_id)
-        .set("earliest", earliest)
-        .set("latest", latest)
-        .and("livemode = :livemode", filter.livemode)
-        .and("match_state = :match_state", filter.match_state)
-        .and("match_reason = :reason", filter.reason)
-        .and("status = :status", filter.status)
-        .and("kind = :kind", filter.kind.as_deref())
-        .and(FOUND_BY, filter.search.as_deref());
-    if filter.only_paid {
-        list = list.then("and paid_at_ms is not null");
-    }
-    if filter.delivery_state.is_some() || filter.destination_id.is_some() {
+    let list = sql(CONVERSIONS).then("where site_id = :site_id").set("site_id", site_id);
+    let mut list = filter.conditions(list);
+    if filter.delivery_state.is_some() || filter.destination.is_some() {
         list = list
             .then("and exists (select 1 from deliveries d where d.conversion_id = c.id")
             .and("d.state = :delivery_state", filter.delivery_state)
-            .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
+            .and("d.destination_id = :destination", filter.destination.as_ref())
             .then(")");
     }
     if let Some(cursor) = after {

@@ -5,6 +5,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{DestinationKey, Filter as _, SiteKey, filter};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{add, money};
 use crate::clock::Timestamp;
@@ -15,19 +16,22 @@ use crate::store::{Row, Statement, Store, sql};
 /// Maximum number of deliveries whose money is summed for a page.
 const MAX_SUMMED: i64 = 10_000;
 
-/// Selects deliveries; `None` in every field lists all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeliveryFilter {
-    /// Deliveries to destinations of this site.
-    pub(crate) site_id: Option<String>,
-    /// `dst_…`.
-    pub(crate) destination_id: Option<String>,
-    /// Deliveries in this state.
-    pub(crate) state: Option<DeliveryState>,
-    /// Deliveries that failed or were skipped for this reason.
-    pub(crate) reason: Option<DeliveryReason>,
-    /// Deliveries of live or of test conversions.
-    pub(crate) livemode: Option<bool>,
+filter! {
+    /// Selects deliveries; the default lists all.
+    DeliveryFilter {
+        /// The state of the delivery.
+        state: DeliveryState = "state" where "d.state = :state";
+        /// Why it failed or was skipped.
+        reason: DeliveryReason = "reason" where "d.reason = :reason";
+        /// A destination's key.
+        destination: DestinationKey = "destination"
+            // Not a bare column: by its index, all deliveries of the destination would be read and sorted.
+            where "coalesce(d.destination_id, '') = :destination";
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site" where "t.site_id = :site_id";
+        /// By default live and test.
+        livemode: bool = "livemode" where "c.livemode = :livemode";
+    }
 }
 
 /// A delivery as lists show it.
@@ -133,6 +137,23 @@ pub(crate) struct DestinationTotals {
     pub(crate) oldest_owed_at: Option<Timestamp>,
 }
 
+impl DestinationTotals {
+    /// The counts and amounts of several destinations together.
+    pub(crate) fn all(sums: &[Self]) -> Self {
+        let mut all = Self::default();
+        for sum in sums {
+            all.accepted += sum.accepted;
+            all.owed += sum.owed;
+            all.given_up += sum.given_up;
+            all.held += sum.held;
+            all.skipped += sum.skipped;
+            sum.owed_money.iter().for_each(|money| all.owed_money.add(money));
+            sum.given_up_money.iter().for_each(|money| all.given_up_money.add(money));
+        }
+        all
+    }
+}
+
 /// The columns of all lists of deliveries.
 const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
             d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
@@ -170,18 +191,11 @@ pub(crate) async fn deliveries(
 
 /// The newest deliveries first, one more than `limit`. IDs sort by time.
 pub(super) fn list(filter: &DeliveryFilter, after: Option<&Cursor>, limit: i64) -> Statement {
-    sql(COLUMNS)
+    let list = sql(COLUMNS)
         .then(TABLES)
         .then("where d.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .and("t.site_id = :site_id", filter.site_id.as_deref())
-        // Not a bare column: by its index, all deliveries of the destination would be read and sorted.
-        .and("coalesce(d.destination_id, '') = :destination_id", filter.destination_id.as_deref())
-        .and("d.state = :state", filter.state)
-        .and("c.livemode = :livemode", filter.livemode)
-        .and("d.reason = :reason", filter.reason)
-        .then("order by d.id desc limit :limit")
-        .set("limit", limit + 1)
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text));
+    filter.conditions(list).then("order by d.id desc limit :limit").set("limit", limit + 1)
 }
 
 /// One delivery with every attempt.

@@ -10,6 +10,7 @@ mod counted;
 mod custom_requests;
 mod days;
 mod deliveries;
+mod filter;
 mod health;
 mod journey;
 mod leaks;
@@ -48,21 +49,22 @@ pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
+pub(crate) use filter::{Field, Filter, Known, Rule};
 pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
 pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks, undelivered};
 pub(crate) use links::{LinkNumbers, links};
-pub(crate) use overview::{Overview, delivered_rate, leaking, overview, visits_in};
+pub(crate) use overview::{Overview, OverviewFilter, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};
-pub(crate) use page::{Cursor, MAX_LIMIT, Page};
+pub(crate) use page::{Cursor, Page, Paging};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
     Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
 };
 pub(crate) use stripe_events::{
-    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, held_events, rejections,
-    stripe_event, stripe_events,
+    EventFilter, Rejection, StripeEvent, StripeEventRow, held_events, rejections, stripe_event,
+    stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use trouble::{

@@ -7,11 +7,27 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::counted::{counted, in_period};
+use super::filter::{SiteKey, filter};
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, Share, add, conversion_rate, within};
+use crate::clock::Timestamp;
 use crate::domain::{UnmatchedReason, Word as _};
 use crate::money::Totals;
 use crate::store::{Store, Text, from_row};
+
+filter! {
+    /// What an overview is about.
+    OverviewFilter {
+        /// RFC 3339 or a date (UTC); by default 30 days ago.
+        from: Timestamp = "from";
+        /// The first instant after the period; by default now.
+        to: Timestamp = "to";
+        /// A site's key; by default the first site.
+        site_id: SiteKey = "site";
+        /// False counts test payments; by default live ones.
+        livemode: bool = "livemode";
+    }
+}
 
 /// The headline numbers of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{Filter as _, SiteKey, filter};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, EventOrigin, EventState};
@@ -13,17 +14,20 @@ use crate::store::{Row, Statement, Store, from_row, sql};
 /// Maximum number of a subscription's payments that are shown for its event.
 const MAX_PAYMENTS: i64 = 24;
 
-/// Selects Stripe events. `None` in all fields selects all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EventFilter {
-    /// Those of a site's sources.
-    pub(crate) site_id: Option<String>,
-    /// Those in this state.
-    pub(crate) state: Option<EventState>,
-    /// Stripe's type: `checkout.session.completed`.
-    pub(crate) kind: Option<String>,
-    /// Live or test.
-    pub(crate) livemode: Option<bool>,
+filter! {
+    /// Selects Stripe events; the default lists all.
+    EventFilter {
+        /// The state of the event.
+        state: EventState = "state" where "e.state = :state";
+        /// Stripe's type, whole, for example checkout.session.completed.
+        kind: String = "type" where "e.type = :kind";
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site"
+            // Not a bare column: by its index, all events of the source would be read and sorted.
+            where "coalesce(e.source_id, '') in (select id from sources where site_id = :site_id)";
+        /// By default live and test.
+        livemode: bool = "livemode" where "e.livemode = :livemode";
+    }
 }
 
 /// One Stripe event as lists show it.
@@ -156,19 +160,10 @@ pub(crate) async fn stripe_events(
 
 /// The newest events first, one more than `limit`. IDs sort by time.
 pub(super) fn newest(filter: &EventFilter, after: Option<&Cursor>, limit: i64) -> Statement {
-    list()
+    let list = list()
         .then("where e.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        // Not a bare column: by its index, all events of the source would be read and sorted.
-        .and(
-            "coalesce(e.source_id, '') in (select id from sources where site_id = :site_id)",
-            filter.site_id.as_deref(),
-        )
-        .and("e.type = :kind", filter.kind.as_deref())
-        .and("e.livemode = :livemode", filter.livemode)
-        .and("e.state = :state", filter.state)
-        .then("order by e.id desc limit :limit")
-        .set("limit", limit + 1)
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text));
+    filter.conditions(list).then("order by e.id desc limit :limit").set("limit", limit + 1)
 }
 
 /// One Stripe event with its raw body.

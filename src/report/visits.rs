@@ -4,8 +4,9 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{Filter as _, SiteKey, filter};
+use super::money;
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
-use super::{Period, money};
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
@@ -15,19 +16,22 @@ use crate::store::{Row, Store, sql};
 /// Bit of `visits.flags`; the same as in `visit::flags`.
 const PROVISIONAL: i64 = 8192;
 
-/// Selects visits. The default selects all but bots.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct VisitFilter {
-    /// `site_…`.
-    pub(crate) site_id: Option<String>,
-    /// Only visits whose click ID was minted in this period.
-    pub(crate) period: Option<Period>,
-    /// Kind of traffic.
-    pub(crate) channel: Option<String>,
-    /// The campaign's name.
-    pub(crate) campaign: Option<String>,
-    /// True lists visits of bots too.
-    pub(crate) with_bots: bool,
+filter! {
+    /// Selects visits; the default lists all but those of bots.
+    VisitFilter {
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site" where "site_id = :site_id";
+        /// The kind of traffic.
+        channel: String = "channel" where "channel = :channel";
+        /// The campaign's name.
+        campaign: String = "campaign" where "campaign = :campaign";
+        /// True lists visits of bots, too.
+        bots: bool = "bots";
+        /// Only visits whose click ID was minted at or after this time.
+        from: Timestamp = "from";
+        /// Only visits whose click ID was minted before this time.
+        to: Timestamp = "to";
+    }
 }
 
 /// One visit.
@@ -102,6 +106,13 @@ pub(crate) struct VisitedConversion {
     pub(crate) livemode: bool,
 }
 
+/// The columns of visits that are read.
+const COLUMNS: &str =
+    "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url,
+            referrer, channel, source, medium, campaign, landing_host, landing_path, device, flags,
+            details
+       from visits";
+
 /// A page of visits, newest click ID first; `limit` is held between 1 and 200.
 ///
 /// # Errors
@@ -113,32 +124,27 @@ pub(crate) async fn visits(
     limit: i64,
 ) -> Result<Page<VisitRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
-    let latest =
-        filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
-    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
-           from visits
-          where click_id >= :earliest and click_id < :latest
-            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)
-            and (cast(:site_id as text) is null or site_id = :site_id)
-            and (cast(:channel as text) is null or channel = :channel)
-            and (cast(:campaign as text) is null or campaign = :campaign)
-            and (:with_bots = 1 or device <> 'bot')
-          order by click_id desc, sent_at_ms desc
-          limit :limit")
-    .set("earliest", earliest)
-    .set("latest", latest)
-    .set("click_id", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-    .set("sent_at_ms", after.map_or(i64::MAX, |cursor| cursor.number))
-    .set("site_id", &filter.site_id)
-    .set("channel", &filter.channel)
-    .set("campaign", &filter.campaign)
-    .set("with_bots", filter.with_bots)
-    .set("limit", limit + 1)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list visits")?;
+    let earliest = filter.from.map_or_else(String::new, ids::first_click_id);
+    let latest = filter.to.map_or_else(|| AFTER_ALL_IDS.to_owned(), ids::first_click_id);
+    let list = sql(COLUMNS)
+        .then(
+            "where click_id >= :earliest and click_id < :latest
+            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)",
+        )
+        .set("earliest", earliest)
+        .set("latest", latest)
+        .set("click_id", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .set("sent_at_ms", after.map_or(i64::MAX, |cursor| cursor.number));
+    let mut list = filter.conditions(list);
+    if filter.bots != Some(true) {
+        list = list.then("and device <> 'bot'");
+    }
+    let rows = list
+        .then("order by click_id desc, sent_at_ms desc limit :limit")
+        .set("limit", limit + 1)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list visits")?;
     let rows = rows.iter().map(read_visit).collect::<Result<_>>()?;
     Ok(Page::cut(rows, limit, |row: &VisitRow| Cursor {
         number: row.sent_at_ms,
@@ -194,17 +200,17 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
 const MAX_VISITS: i64 = 200;
 
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
-    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
-           from visits
-          where click_id = :click_id
-          order by sent_at_ms
-          limit :max_visits")
-    .set("click_id", click_id)
-    .set("max_visits", MAX_VISITS)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list a click ID's visits")?;
+    let rows = sql(COLUMNS)
+        .then(
+            "where click_id = :click_id
+             order by sent_at_ms
+             limit :max_visits",
+        )
+        .set("click_id", click_id)
+        .set("max_visits", MAX_VISITS)
+        .fetch_all(store.pool())
+        .await
+        .context("could not list a click ID's visits")?;
     rows.iter().map(read_visit).collect()
 }
 

@@ -2,6 +2,7 @@
 //! it; returns cards ready to show. Pure. Four cards select what the chart shows; the last two link to the rows
 //! that need attention.
 
+use crate::dashboard::conversions::unmatched;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
 use crate::dashboard::views::Link;
@@ -23,7 +24,7 @@ pub(super) enum Metric {
     PerVisit,
 }
 
-const METRICS: [(Metric, &str); 4] = [
+pub(super) const METRICS: [(Metric, &str); 4] = [
     (Metric::Net, ""),
     (Metric::Conversions, "conversions"),
     (Metric::Rate, "rate"),
@@ -70,7 +71,7 @@ pub(super) fn cards(
     let chart = |of: Metric| here.with("chart", of.word()).to_string();
     let is_empty = now.visits == 0 && now.conversions == 0;
     let (compares, before) = (before.is_some(), before.unwrap_or(now));
-    let rows = |tab: &str| span.on(&viewer.link("/conversions")).with("tab", tab).to_string();
+    let unmatched = unmatched(viewer, span).to_string();
     let without_renewals = |of: &Overview| of.conversions - of.renewals;
     let mut cards = vec![
         amount("Net revenue", chart(Metric::Net), &now.net, &before.net, currency, More::IsGood),
@@ -96,7 +97,7 @@ pub(super) fn cards(
         Card {
             also: format!("{} not matched", count(now.unmatched_payments())),
             change: points(now.match_rate, before.match_rate, More::IsGood),
-            ..card("Match rate", rows("unmatched"), numbers::rate(now.match_rate))
+            ..card("Match rate", unmatched, numbers::rate(now.match_rate))
         },
         amount(
             "Money at risk",

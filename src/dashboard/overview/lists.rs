@@ -53,7 +53,7 @@ pub(super) struct Leaking {
     pub(super) rows: Vec<RankedRow>,
 }
 
-const CAME: [(Dimension, &str, &str); 3] = [
+pub(super) const CAME: [(Dimension, &str, &str); 3] = [
     (Dimension::Campaign, "", "Campaign"),
     (Dimension::Source, "source", "Source"),
     (Dimension::Channel, "channel", "Channel"),

@@ -7,35 +7,27 @@ mod lists;
 mod series;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
-use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::rows::{ConversionItem, conversion_item};
+use super::period::{PeriodMenu, Span};
 use super::views::numbers::{counted, in_order, money, totals};
-use super::views::{Choice, Link, entered};
-use super::{page, setup};
+use super::views::{Choice, Link, numbers, words};
+use super::{page, rows, setup};
 use crate::error::AppError;
 use crate::money::Currency;
-use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview};
+use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview, Rule};
 use crate::state::AppState;
 
 /// Number of conversions shown at the end of the page.
 const LATEST: i64 = 6;
 
-#[derive(Deserialize)]
-pub(super) struct OverviewQuery {
-    currency: Option<String>,
-    chart: Option<String>,
-    from_by: Option<String>,
-}
-
 #[derive(Template)]
 #[template(path = "overview.html")]
-struct OverviewPage {
+struct OverviewPage<'a> {
     frame: Frame,
+    viewer: &'a Viewer,
     /// `27 October to 23 November 2026, New York time`.
     subtitle: String,
     period: PeriodMenu,
@@ -48,7 +40,7 @@ struct OverviewPage {
     leaks: lists::Leaking,
     landed: lists::Ranked,
     used: lists::Ranked,
-    latest: Vec<ConversionItem>,
+    latest: Vec<ConversionRow>,
     /// `All 363 conversions`.
     all: String,
     all_href: String,
@@ -73,11 +65,20 @@ struct Lost {
 /// `GET /`.
 pub(super) async fn show_overview(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
-    Query(query): Query<OverviewQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    let asked = &mut viewer.asked;
+    let code = || Rule::Must("must be the code of a currency, such as USD".into());
+    let currency = asked.value("currency", |text| Currency::parse(text).ok_or_else(code));
+    let chart = asked.word("chart", &cards::METRICS.map(|(_, word)| word));
+    let from_by = asked.word("from_by", &lists::CAME.map(|(_, word, _)| word));
+    asked.refuse_others();
+    let here = span
+        .on(&viewer.link("/"))
+        .with("chart", chart.clone().unwrap_or_default())
+        .with("from_by", from_by.clone().unwrap_or_default())
+        .with("currency", currency.map(|asked| asked.code().to_owned()).unwrap_or_default());
     let frame = viewer.frame(&state, Tab::Overview).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let now = report::overview(store, &scope, span.period).await?;
@@ -86,12 +87,11 @@ pub(super) async fn show_overview(
         Some(before) => Some(report::overview(store, &scope, before).await?),
         None => None,
     };
-    let currency = chosen(query.currency.as_deref(), &now, viewer.site.currency);
-    let here = here(&viewer, &span, &query, currency);
+    let currency = currency.unwrap_or_else(|| earning(&now, viewer.site.currency));
     let filter = ConversionFilter {
         site_id: Some(scope.site_id.clone()),
         livemode: Some(scope.livemode),
-        only_paid: true,
+        paid: Some(true),
         ..ConversionFilter::default()
     };
     let latest = report::conversions(store, &filter, None, LATEST).await?;
@@ -103,7 +103,7 @@ pub(super) async fn show_overview(
         is_here.then(|| (source.key.clone(), found.clone()))
     };
     let comparisons: Vec<_> = comparisons.iter().filter_map(of_site).collect();
-    let metric = cards::Metric::read(query.chart.as_deref());
+    let metric = cards::Metric::read(chart.as_deref());
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
@@ -113,34 +113,24 @@ pub(super) async fn show_overview(
         lost: lost(&now, currency, &leaks_href),
         cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,
-        came: lists::came(&state, &viewer, &span, &here, query.from_by.as_deref(), currency)
-            .await?,
+        came: lists::came(&state, &viewer, &span, &here, from_by.as_deref(), currency).await?,
         leaks: lists::leaking(&state, &viewer, &span, &now, currency).await?,
         landed: lists::landed(&state, &viewer, &span, currency).await?,
         used: lists::used(&state, &viewer, &span, currency).await?,
-        latest: latest.rows.iter().map(|row| latest_item(&viewer, row)).collect(),
+        latest: latest.rows,
         all: format!("All {}", counted(now.conversions, "conversion", "conversions")),
         all_href: span.on(&viewer.link("/conversions")).to_string(),
         leaks_href,
         empty: setup::progress_if_new(&state, &viewer, &frame.health).await?,
+        viewer: &viewer,
         frame,
     };
     page::show(&page)
 }
 
-/// The requested currency if valid, else the site's own if it has revenue, else one that has.
-fn chosen(asked: Option<&str>, now: &Overview, own: Currency) -> Currency {
-    let earning = in_order(&now.net, own);
-    let first = earning.first().map_or(own, |sum| sum.currency);
-    asked.and_then(Currency::parse).unwrap_or(first)
-}
-
-fn here(viewer: &Viewer, span: &Span, query: &OverviewQuery, currency: Currency) -> Link {
-    let kept = |text: &Option<String>| entered(text.as_deref()).unwrap_or_default();
-    let link = span.on(&viewer.link("/"));
-    let link = link.with("chart", kept(&query.chart)).with("from_by", kept(&query.from_by));
-    let asked = query.currency.as_ref().map(|_| currency.code().to_owned());
-    link.with("currency", asked.unwrap_or_default())
+/// The site's own currency if it has revenue, else one that has.
+fn earning(now: &Overview, own: Currency) -> Currency {
+    in_order(&now.net, own).first().map_or(own, |sum| sum.currency)
 }
 
 fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<CurrencyMenu> {
@@ -156,12 +146,6 @@ fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<Curr
     };
     let choices = sums.iter().map(choice).collect();
     Some(CurrencyMenu { label: currency.code().to_owned(), choices })
-}
-
-/// These rows have no day headings, so their times include the day.
-fn latest_item(viewer: &Viewer, row: &ConversionRow) -> ConversionItem {
-    let at = viewer.times.short(row.occurred_at, viewer.now);
-    ConversionItem { at, ..conversion_item(viewer, row) }
 }
 
 fn lost(now: &Overview, currency: Currency, leaks_href: &str) -> Option<Lost> {

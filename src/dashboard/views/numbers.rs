@@ -13,6 +13,11 @@ pub(in crate::dashboard) fn money(money: Money) -> String {
     whole + &rest
 }
 
+/// An amount, if it is known.
+pub(in crate::dashboard) fn amount(amount: Option<Money>) -> String {
+    amount.map_or_else(|| NONE.to_owned(), money)
+}
+
 /// The same in two parts, so that a big number can show its cents smaller: `$129`, `.00`.
 pub(in crate::dashboard) fn money_parts(money: Money) -> (String, String) {
     let decimal = money.decimal();
