@@ -15,7 +15,7 @@ use crate::domain::{
     UnmatchedReason,
 };
 use crate::money::Money;
-use crate::store::{Row, Store, sql};
+use crate::store::{FromRow as _, Store, from_row, sql};
 
 filter! {
     /// Selects conversions; the default lists all.
@@ -102,6 +102,14 @@ pub(crate) struct ConversionRow {
     pub(crate) deliveries: Vec<DeliverySummary>,
 }
 
+from_row!(ConversionRow |row| {
+    id, site_id, source_id, livemode, kind, status, occurred_at, paid_at,
+    amount: money(row, "amount_minor")?, refunded: money(row, "refunded_minor")?,
+    disputed: money(row, "disputed_minor")?, lost: money(row, "lost_minor")?, transaction_id,
+    client_reference_id, email, description, match_state, match_by, match_reason, click_id, may_repeat,
+    reported_by, recorded_at, touches: Vec::new(), deliveries: Vec::new(),
+});
+
 impl ConversionRow {
     /// The touchpoint that gets the credit.
     pub(crate) fn last_touch(&self) -> Option<&Touch> {
@@ -132,6 +140,10 @@ pub(crate) struct Touch {
     pub(crate) device: String,
 }
 
+from_row!(Touch |row| {
+    is_last, click_id, at, channel, source, medium, campaign, landing_path, device,
+});
+
 /// The state of a delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliverySummary {
@@ -153,10 +165,14 @@ pub(crate) struct DeliverySummary {
     pub(crate) due_at: Timestamp,
 }
 
+from_row!(DeliverySummary |row| {
+    id, destination_key, destination_name, state, reason, attempts, last_status, due_at,
+});
+
 /// The columns that every query of conversions selects: all except the payment's JSON.
-const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms as occurred_at, paid_at_ms as paid_at, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
-                match_reason, click_id, recorded_at_ms,
+                match_reason, click_id, recorded_at_ms as recorded_at,
                 (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by,
                 case when c.receipt_customer is null then null
                      else (select min(d.id)
@@ -202,11 +218,11 @@ pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<Con
     let found = sql(CONVERSIONS)
         .then("where id = :id")
         .set("id", id)
-        .fetch_optional(store.pool())
+        .optional(store.pool())
         .await
         .context("could not read a conversion")?;
     let Some(found) = found else { return Ok(None) };
-    let mut rows = [read_conversion(&found)?];
+    let mut rows = [found];
     add_touches_and_deliveries(store, &mut rows).await?;
     let [row] = rows;
     Ok(Some(row))
@@ -216,9 +232,7 @@ async fn site_ids(store: &Store, only: Option<&str>) -> Result<Vec<String>> {
     if let Some(id) = only {
         return Ok(vec![id.to_owned()]);
     }
-    let ids: Vec<(String,)> =
-        sql("select id from sites").all(store.pool()).await.context("could not list sites")?;
-    Ok(ids.into_iter().map(|(id,)| id).collect())
+    sql("select id from sites").values(store.pool()).await.context("could not list sites")
 }
 
 /// The condition of a search: a whole conversion ID, or the prefix of anything else.
@@ -250,51 +264,18 @@ async fn of_site(
             .set("at", cursor.number)
             .set("id", &cursor.text);
     }
-    let rows = list
-        .then("order by occurred_at_ms desc, id desc limit :limit")
+    list.then("order by occurred_at_ms desc, id desc limit :limit")
         .set("limit", limit + 1)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
-        .context("could not list conversions")?;
-    rows.iter().map(read_conversion).collect()
-}
-
-pub(super) fn read_conversion(row: &Row) -> Result<ConversionRow> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(ConversionRow {
-        id: row.get("id")?,
-        site_id: row.get("site_id")?,
-        source_id: row.get("source_id")?,
-        livemode: row.get::<bool>("livemode")?,
-        kind: row.get("kind")?,
-        status: row.get("status")?,
-        occurred_at: row.get("occurred_at_ms")?,
-        paid_at: row.get("paid_at_ms")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        refunded: money(Some(row.get("refunded_minor")?), currency.as_deref()),
-        disputed: money(Some(row.get("disputed_minor")?), currency.as_deref()),
-        lost: money(Some(row.get("lost_minor")?), currency.as_deref()),
-        transaction_id: row.get("transaction_id")?,
-        client_reference_id: row.get("client_reference_id")?,
-        email: row.get("email")?,
-        description: row.get("description")?,
-        match_state: row.get("match_state")?,
-        match_by: row.get("match_by")?,
-        match_reason: row.get("match_reason")?,
-        click_id: row.get("click_id")?,
-        may_repeat: row.get("may_repeat")?,
-        reported_by: row.get("reported_by")?,
-        recorded_at: row.get("recorded_at_ms")?,
-        touches: Vec::new(),
-        deliveries: Vec::new(),
-    })
+        .context("could not list conversions")
 }
 
 async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -> Result<()> {
     for fifty in rows.chunks_mut(FIFTY) {
         let ids: Vec<String> = fifty.iter().map(|row| row.id.clone()).collect();
         let touches = sql(
-            "select conversion_id, is_last, click_id, at_ms, channel, source, medium, campaign,
+            "select conversion_id, is_last, click_id, at_ms as at, channel, source, medium, campaign,
                     landing_path, device
                from touches
               where conversion_id in (:ids)
@@ -306,11 +287,11 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         .context("could not list touchpoints")?;
         let mut touches_of = HashMap::<String, Vec<Touch>>::new();
         for row in &touches {
-            touches_of.entry(row.get("conversion_id")?).or_default().push(read_touch(row)?);
+            touches_of.entry(row.get("conversion_id")?).or_default().push(Touch::from_row(row)?);
         }
 
         let deliveries = sql("select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
-                    d.attempts, d.last_status, d.due_at_ms
+                    d.attempts, d.last_status, d.due_at_ms as due_at
                from deliveries d
                join destinations t on t.id = d.destination_id
               where d.conversion_id in (:ids)
@@ -321,7 +302,7 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         .context("could not list deliveries")?;
         let mut deliveries_of = HashMap::<String, Vec<DeliverySummary>>::new();
         for row in &deliveries {
-            let summary = read_summary(row)?;
+            let summary = DeliverySummary::from_row(row)?;
             deliveries_of.entry(row.get("conversion_id")?).or_default().push(summary);
         }
 
@@ -331,31 +312,4 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
         }
     }
     Ok(())
-}
-
-fn read_touch(row: &Row) -> Result<Touch> {
-    Ok(Touch {
-        is_last: row.get::<bool>("is_last")?,
-        click_id: row.get("click_id")?,
-        at: row.get("at_ms")?,
-        channel: row.get("channel")?,
-        source: row.get("source")?,
-        medium: row.get("medium")?,
-        campaign: row.get("campaign")?,
-        landing_path: row.get("landing_path")?,
-        device: row.get("device")?,
-    })
-}
-
-fn read_summary(row: &Row) -> Result<DeliverySummary> {
-    Ok(DeliverySummary {
-        id: row.get("id")?,
-        destination_key: row.get("destination_key")?,
-        destination_name: row.get("destination_name")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        attempts: row.get("attempts")?,
-        last_status: row.get("last_status")?,
-        due_at: row.get("due_at_ms")?,
-    })
 }

@@ -11,7 +11,7 @@ use super::{add, money};
 use crate::clock::Timestamp;
 use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, Word as _};
 use crate::money::{Money, Totals};
-use crate::store::{Row, Statement, Store, sql};
+use crate::store::{FromRow as _, Row, Statement, Store, from_row, sql};
 
 /// Maximum number of deliveries whose money is summed for a page.
 const MAX_SUMMED: i64 = 10_000;
@@ -77,6 +77,12 @@ pub(crate) struct DeliveryRow {
     pub(crate) livemode: bool,
 }
 
+from_row!(DeliveryRow |row| {
+    id, destination_key, destination_name, down_since, destination_kind, conversion_id, event_name,
+    transaction_id, state, reason, attempts, due_at, last_status, last_error, created_at, settled_at,
+    expires_at, amount: money(row, "amount_minor")?, livemode,
+});
+
 /// One delivery with all its attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
@@ -110,6 +116,11 @@ pub(crate) struct Attempt {
     /// The error.
     pub(crate) error: Option<String>,
 }
+
+from_row!(Attempt |row| {
+    n, started_at, took_ms, outcome: AttemptOutcome::parse(&row.get::<String>("outcome")?), status,
+    answer, error,
+});
 
 /// Sums of all deliveries to one destination.
 #[derive(Clone, Debug, Default)]
@@ -155,10 +166,10 @@ impl DestinationTotals {
 }
 
 /// The columns of all lists of deliveries.
-const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
+const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms as down_since,
             d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-            d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
-            c.amount_minor, c.currency, c.livemode";
+            d.due_at_ms as due_at, d.last_status, d.last_error, d.created_at_ms as created_at,
+            d.settled_at_ms as settled_at, d.expires_at_ms as expires_at, c.amount_minor, c.currency, c.livemode";
 /// The tables of [`COLUMNS`].
 const TABLES: &str = "from deliveries d
        join destinations t on t.id = d.destination_id
@@ -178,11 +189,8 @@ pub(crate) async fn deliveries(
     limit: i64,
 ) -> Result<Page<DeliveryRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let rows = list(filter, after, limit)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list deliveries")?;
-    let rows = rows.iter().map(read_row).collect::<Result<_>>()?;
+    let rows = list(filter, after, limit).all(store.pool()).await;
+    let rows = rows.context("could not list deliveries")?;
     Ok(Page::cut(rows, limit, |row: &DeliveryRow| Cursor {
         number: row.created_at.as_ms(),
         text: row.id.clone(),
@@ -241,21 +249,22 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
 async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
-        let delivery = read_row(row)?;
-        let attempts = sql("select n, started_at_ms, took_ms, outcome, status, answer, error
+        let delivery = DeliveryRow::from_row(row)?;
+        let tries =
+            sql("select n, started_at_ms as started_at, took_ms, outcome, status, answer, error
                from attempts
               where delivery_id = :delivery_id
               order by n")
-        .set("delivery_id", &delivery.id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list a delivery's attempts")?;
+            .set("delivery_id", &delivery.id)
+            .all(store.pool())
+            .await
+            .context("could not list a delivery's attempts")?;
         found.push(Delivery {
             row: delivery,
             request: row.get("request")?,
             content_type: row.get("content_type")?,
             earlier: row.get("earlier_request")?,
-            tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
+            tries,
         });
     }
     Ok(found)
@@ -269,14 +278,13 @@ pub(crate) async fn destination_totals(
     store: &Store,
     site_id: &str,
 ) -> Result<Vec<DestinationTotals>> {
-    let ids: Vec<(String,)> =
-        sql("select id from destinations where site_id = :site_id order by id")
-            .set("site_id", site_id)
-            .all(store.pool())
-            .await
-            .context("could not list a site's destinations")?;
+    let ids = sql("select id from destinations where site_id = :site_id order by id")
+        .set("site_id", site_id)
+        .values(store.pool())
+        .await
+        .context("could not list a site's destinations")?;
     let mut totals = Vec::new();
-    for (id,) in ids {
+    for id in ids {
         let entry = totals_of(store, id).await?;
         let settled = entry.accepted + entry.skipped;
         if settled + entry.owed + entry.given_up + entry.held > 0 {
@@ -355,7 +363,7 @@ async fn unsettled_money(
 }
 
 async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
-    let last: Option<i64> = sql("select max(settled_at_ms)
+    sql("select max(settled_at_ms)
            from (select settled_at_ms
                    from deliveries
                   where state = 'delivered' and destination_id = :destination_id
@@ -364,43 +372,5 @@ async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<
     .set("destination_id", destination_id)
     .value(store.pool())
     .await
-    .context("could not read a destination's last acceptance")?;
-    Ok(last.map(Timestamp::from_ms))
-}
-
-fn read_row(row: &Row) -> Result<DeliveryRow> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(DeliveryRow {
-        id: row.get("id")?,
-        destination_key: row.get("destination_key")?,
-        destination_name: row.get("destination_name")?,
-        destination_kind: row.get("destination_kind")?,
-        down_since: row.get("held_at_ms")?,
-        conversion_id: row.get("conversion_id")?,
-        event_name: row.get("event_name")?,
-        transaction_id: row.get("transaction_id")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        attempts: row.get("attempts")?,
-        due_at: row.get("due_at_ms")?,
-        last_status: row.get("last_status")?,
-        last_error: row.get("last_error")?,
-        created_at: row.get("created_at_ms")?,
-        settled_at: row.get("settled_at_ms")?,
-        expires_at: row.get("expires_at_ms")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        livemode: row.get::<bool>("livemode")?,
-    })
-}
-
-fn read_attempt(row: &Row) -> Result<Attempt> {
-    Ok(Attempt {
-        n: row.get("n")?,
-        started_at: row.get("started_at_ms")?,
-        took_ms: row.get("took_ms")?,
-        outcome: AttemptOutcome::parse(&row.get::<String>("outcome")?),
-        status: row.get("status")?,
-        answer: row.get("answer")?,
-        error: row.get("error")?,
-    })
+    .context("could not read a destination's last acceptance")
 }

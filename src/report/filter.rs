@@ -78,8 +78,10 @@ pub(crate) trait Kind {
     /// Writes what [`Kind::read`] reads.
     fn write(kept: &Self::Kept) -> String;
 
-    /// Its schema.
-    fn schema() -> RefOr<Schema>;
+    /// Its schema: a text unless it says otherwise.
+    fn schema() -> RefOr<Schema> {
+        plain(Type::String)
+    }
 }
 
 fn must<T>(rule: &'static str) -> Result<T, Rule> {
@@ -135,10 +137,6 @@ impl Kind for String {
     fn write(kept: &String) -> String {
         kept.clone()
     }
-
-    fn schema() -> RefOr<Schema> {
-        plain(Type::String)
-    }
 }
 
 impl Kind for Timestamp {
@@ -153,10 +151,6 @@ impl Kind for Timestamp {
 
     fn write(kept: &Timestamp) -> String {
         kept.to_rfc3339()
-    }
-
-    fn schema() -> RefOr<Schema> {
-        plain(Type::String)
     }
 }
 
@@ -173,10 +167,6 @@ impl Kind for SiteKey {
 
     fn write(kept: &String) -> String {
         kept.clone()
-    }
-
-    fn schema() -> RefOr<Schema> {
-        plain(Type::String)
     }
 }
 
@@ -204,10 +194,6 @@ impl Kind for DestinationKey {
 
     fn write(kept: &Self) -> String {
         kept.key.clone()
-    }
-
-    fn schema() -> RefOr<Schema> {
-        plain(Type::String)
     }
 }
 

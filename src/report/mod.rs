@@ -38,7 +38,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money, Totals};
-use crate::store::{Statement, Text, sql};
+use crate::store::{Row, Statement, Text, sql};
 
 pub(crate) use conversions::{
     ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
@@ -52,7 +52,7 @@ pub(crate) use deliveries::{
 pub(crate) use filter::{Field, Filter, Known, Rule};
 pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
-pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks, undelivered};
+pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks, undelivered};
 pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, OverviewFilter, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};
@@ -163,7 +163,10 @@ fn add(totals: &mut Totals, minor: i64, currency: Option<&str>) {
     }
 }
 
-/// The amount of a row, if it is known.
-fn money(minor: Option<i64>, currency: Option<&str>) -> Option<Money> {
-    Some(Money { minor: minor?, currency: currency.and_then(Currency::parse)? })
+/// The amount in a column, in the currency of the row, if both are known.
+fn money(row: &Row, column: &str) -> sqlx::Result<Option<Money>> {
+    let currency: Option<String> = row.get("currency")?;
+    let currency = currency.as_deref().and_then(Currency::parse);
+    let minor: Option<i64> = row.get(column)?;
+    Ok(minor.zip(currency).map(|(minor, currency)| Money { minor, currency }))
 }

@@ -62,10 +62,6 @@ impl Kind for Cursor {
     fn write(kept: &Self) -> String {
         kept.to_string()
     }
-
-    fn schema() -> RefOr<Schema> {
-        plain(Type::String)
-    }
 }
 
 /// A number of rows from 1 to [`MAX_LIMIT`].

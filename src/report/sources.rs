@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
-use crate::store::{Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// The last event that was verified with a signing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) struct Heard {
     pub(crate) livemode: bool,
 }
 
+from_row!(Heard { id, at, kind, livemode });
+
 /// The last event of a source, received after `since`, that was verified with the secret at
 /// `position`.
 ///
@@ -31,7 +33,7 @@ pub(crate) async fn last_heard(
     position: i64,
     since: Timestamp,
 ) -> Result<Option<Heard>> {
-    let row = sql("select id, received_at_ms, type, livemode
+    sql("select id, received_at_ms as at, type as kind, livemode
            from stripe_events
           where source_id = :source_id and secret_position = :position and received_at_ms >= :since
           order by received_at_ms desc
@@ -39,16 +41,9 @@ pub(crate) async fn last_heard(
     .set("source_id", source_id)
     .set("position", position)
     .set("since", since)
-    .fetch_optional(store.pool())
+    .optional(store.pool())
     .await
-    .context("could not find a source's last event")?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Heard {
-        id: row.get("id")?,
-        at: row.get("received_at_ms")?,
-        kind: row.get("type")?,
-        livemode: row.get::<bool>("livemode")?,
-    }))
+    .context("could not find a source's last event")
 }
 
 /// Whether a source's events allow us to find out which payment intents belong to invoices.
@@ -105,26 +100,18 @@ pub(crate) struct Comparison {
     pub(crate) error: Option<String>,
 }
 
+from_row!(Comparison { source_id, checked_at, result, error });
+
 /// The last reconciliation of each source, the latest first.
 ///
 /// # Errors
 /// If the database fails.
 pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
-    let rows = sql("select source_id, checked_at_ms, result, error
+    sql("select source_id, checked_at_ms as checked_at, result, error
            from stripe_reconciliations
           where checked_at_ms is not null or error is not null
           order by coalesce(checked_at_ms, 0) desc")
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
-    .context("could not read the results of reconciliations")?;
-    rows.iter()
-        .map(|row| {
-            Ok(Comparison {
-                source_id: row.get("source_id")?,
-                checked_at: row.get("checked_at_ms")?,
-                result: row.get("result")?,
-                error: row.get("error")?,
-            })
-        })
-        .collect()
+    .context("could not read the results of reconciliations")
 }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
 use crate::money::Money;
-use crate::store::{Row, Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// Bit of `visits.flags`; the same as in `visit::flags`.
 const PROVISIONAL: i64 = 8192;
@@ -76,6 +76,12 @@ pub(crate) struct VisitRow {
     pub(crate) details: String,
 }
 
+from_row!(VisitRow |row| {
+    click_id, sent_at_ms, site_id, at, received_at, alias, previous_click_id, url, referrer, channel,
+    source, medium, campaign, landing_host, landing_path, device,
+    is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0, details,
+});
+
 /// A click ID with everything stored about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Visit {
@@ -106,9 +112,13 @@ pub(crate) struct VisitedConversion {
     pub(crate) livemode: bool,
 }
 
+from_row!(VisitedConversion |row| {
+    id, occurred_at, kind, status, amount: money(row, "amount_minor")?, livemode,
+});
+
 /// The columns of visits that are read.
 const COLUMNS: &str =
-    "select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url,
+    "select click_id, sent_at_ms, site_id, at_ms as at, received_at_ms as received_at, alias, previous_click_id, url,
             referrer, channel, source, medium, campaign, landing_host, landing_path, device, flags,
             details
        from visits";
@@ -142,10 +152,9 @@ pub(crate) async fn visits(
     let rows = list
         .then("order by click_id desc, sent_at_ms desc limit :limit")
         .set("limit", limit + 1)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
         .context("could not list visits")?;
-    let rows = rows.iter().map(read_visit).collect::<Result<_>>()?;
     Ok(Page::cut(rows, limit, |row: &VisitRow| Cursor {
         number: row.sent_at_ms,
         text: row.click_id.clone(),
@@ -171,28 +180,24 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
     let Some(click_id) = visits.first().map(|visit| visit.click_id.clone()) else {
         return Ok(None);
     };
-    let notes: Vec<(String,)> =
+    let anytrack_click_ids =
         sql("select anytrack_click_id from visit_notes where click_id = :click_id order by at_ms")
             .set("click_id", &click_id)
-            .all(store.pool())
+            .values(store.pool())
             .await
             .context("could not list AnyTrack's click IDs of a visit")?;
-    let conversions =
-        sql("select id, occurred_at_ms, kind, status, amount_minor, currency, livemode
+    let conversions = sql(
+        "select id, occurred_at_ms as occurred_at, kind, status, amount_minor, currency, livemode
            from conversions
           where click_id = :click_id
           order by occurred_at_ms desc, id desc
-          limit 200")
-        .set("click_id", &click_id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list a visit's conversions")?;
-    Ok(Some(Visit {
-        click_id,
-        visits,
-        anytrack_click_ids: notes.into_iter().map(|(id,)| id).collect(),
-        conversions: conversions.iter().map(read_visited).collect::<Result<_>>()?,
-    }))
+          limit 200",
+    )
+    .set("click_id", &click_id)
+    .all(store.pool())
+    .await
+    .context("could not list a visit's conversions")?;
+    Ok(Some(Visit { click_id, visits, anytrack_click_ids, conversions }))
 }
 
 /// Maximum number of visits per click ID. A visitor may return for months with the same one; the
@@ -200,7 +205,7 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
 const MAX_VISITS: i64 = 200;
 
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
-    let rows = sql(COLUMNS)
+    sql(COLUMNS)
         .then(
             "where click_id = :click_id
              order by sent_at_ms
@@ -208,43 +213,7 @@ pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<Vis
         )
         .set("click_id", click_id)
         .set("max_visits", MAX_VISITS)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
-        .context("could not list a click ID's visits")?;
-    rows.iter().map(read_visit).collect()
-}
-
-fn read_visit(row: &Row) -> Result<VisitRow> {
-    Ok(VisitRow {
-        click_id: row.get("click_id")?,
-        sent_at_ms: row.get("sent_at_ms")?,
-        site_id: row.get("site_id")?,
-        at: row.get("at_ms")?,
-        received_at: row.get("received_at_ms")?,
-        alias: row.get("alias")?,
-        previous_click_id: row.get("previous_click_id")?,
-        url: row.get("url")?,
-        referrer: row.get("referrer")?,
-        channel: row.get("channel")?,
-        source: row.get("source")?,
-        medium: row.get("medium")?,
-        campaign: row.get("campaign")?,
-        landing_host: row.get("landing_host")?,
-        landing_path: row.get("landing_path")?,
-        device: row.get("device")?,
-        is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0,
-        details: row.get("details")?,
-    })
-}
-
-fn read_visited(row: &Row) -> Result<VisitedConversion> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(VisitedConversion {
-        id: row.get("id")?,
-        occurred_at: row.get("occurred_at_ms")?,
-        kind: row.get("kind")?,
-        status: row.get("status")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        livemode: row.get::<bool>("livemode")?,
-    })
+        .context("could not list a click ID's visits")
 }
