@@ -3,6 +3,7 @@
 //! and not cookies, so that two windows can show different sites and a shared link shows the same page.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use anyhow::Result;
 use axum::extract::FromRequestParts;
@@ -17,9 +18,10 @@ use super::views::times::{Moment, Times};
 use super::views::{Choice, Link, numbers};
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::conversion::Ledger;
 use crate::error::AppError;
 use crate::report::{self, Health, Rule, Scope};
-use crate::settings::Site;
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
 /// The frame of pages for people who are not signed in.
@@ -121,13 +123,22 @@ impl Viewer {
         Scope { site_id: self.site.id.clone(), livemode: !self.is_test }
     }
 
+    /// The ledger with the settings of now, for changes that a user makes.
+    pub(super) fn ledger<'a>(
+        &self,
+        state: &'a AppState,
+        settings: &'a Arc<Snapshot>,
+    ) -> Ledger<'a> {
+        Ledger { keys: &state.click_ids, settings, later: Some(&state.settings), now: self.now }
+    }
+
     /// Builds the frame around a page.
     pub(super) async fn frame(&self, state: &AppState, current: Tab) -> Result<Frame> {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
         let leaks = report::leaking(&state.store, &self.scope(), span.period).await?;
         let Door { css, icon, .. } = Door::new(&self.client);
-        let here = self.link(current.path());
+        let here = self.link(current.words().0);
         let snapshot = state.settings.current();
         let sites = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1).map(|site| {
             let key = if site.is_first() { "" } else { site.key.as_str() };
@@ -166,9 +177,10 @@ impl Viewer {
             | Tab::Setup
             | Tab::Settings => None,
         };
+        let (path, label) = tab.words();
         TabLink {
-            href: self.link(tab.path()).to_string(),
-            label: tab.label(),
+            href: self.link(path).to_string(),
+            label,
             count,
             is_current: tab == current,
             is_last: tab == Tab::Setup,
@@ -203,31 +215,18 @@ const ALL: [Tab; 9] = [
 ];
 
 impl Tab {
-    fn path(self) -> &'static str {
+    /// Its path and its label.
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Overview => "/",
-            Self::Conversions => "/conversions",
-            Self::Leaks => "/leaks",
-            Self::Visits => "/visits",
-            Self::Deliveries => "/deliveries",
-            Self::Events => "/events",
-            Self::Links => "/links",
-            Self::Setup => "/setup",
-            Self::Settings => "/settings",
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Overview => "Overview",
-            Self::Conversions => "Conversions",
-            Self::Leaks => "Leaks",
-            Self::Visits => "Visits",
-            Self::Deliveries => "Deliveries",
-            Self::Events => "Stripe events",
-            Self::Links => "Links",
-            Self::Setup => "Setup",
-            Self::Settings => "Settings",
+            Self::Overview => ("/", "Overview"),
+            Self::Conversions => ("/conversions", "Conversions"),
+            Self::Leaks => ("/leaks", "Leaks"),
+            Self::Visits => ("/visits", "Visits"),
+            Self::Deliveries => ("/deliveries", "Deliveries"),
+            Self::Events => ("/events", "Stripe events"),
+            Self::Links => ("/links", "Links"),
+            Self::Setup => ("/setup", "Setup"),
+            Self::Settings => ("/settings", "Settings"),
         }
     }
 }

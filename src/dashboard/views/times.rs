@@ -163,6 +163,12 @@ pub(in crate::dashboard) fn distance(between: Duration) -> String {
     parts.join(" ")
 }
 
+/// `in 2 hours 5 minutes`; `now` if it has passed.
+pub(in crate::dashboard) fn until(at: Timestamp, now: Timestamp) -> String {
+    let wait = at.since(now);
+    if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) }
+}
+
 /// How long a try took: `0.31 s`, `20.0 s`.
 pub(in crate::dashboard) fn took(ms: i64) -> String {
     if ms < 10_000 {
