@@ -12,12 +12,14 @@ use axum::response::Response;
 
 use super::frame::{Frame, Tab, Viewer};
 use super::period::{PeriodMenu, Span};
-use super::views::numbers::{counted, in_order, money, totals};
+use super::views::numbers::{in_order, money};
 use super::views::{Choice, Link, numbers, words};
 use super::{page, rows, setup};
 use crate::error::AppError;
 use crate::money::Currency;
-use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview, Rule};
+use crate::report::{
+    self, Comparison, ConversionFilter, ConversionRow, Overview, Rule, Undelivered,
+};
 use crate::state::AppState;
 
 /// Number of conversions shown at the end of the page.
@@ -33,16 +35,16 @@ struct OverviewPage<'a> {
     period: PeriodMenu,
     currencies: Option<CurrencyMenu>,
     health: Vec<health::Sign>,
-    lost: Option<Lost>,
     cards: Vec<cards::Card>,
     chart: Option<series::Drawing>,
-    came: lists::Ranked,
-    leaks: lists::Leaking,
-    landed: lists::Ranked,
-    used: lists::Ranked,
+    came: lists::Ranked<'a>,
+    landed: lists::Ranked<'a>,
+    used: lists::Ranked<'a>,
+    undelivered: Vec<Undelivered>,
+    now: Overview,
+    /// The currency of lists and chart.
+    currency: Currency,
     latest: Vec<ConversionRow>,
-    /// `All 363 conversions`.
-    all: String,
     all_href: String,
     leaks_href: String,
     /// Set until the first visit or payment is recorded.
@@ -53,13 +55,6 @@ struct OverviewPage<'a> {
 struct CurrencyMenu {
     label: String,
     choices: Vec<Choice>,
-}
-
-/// The notice about sales on pages where the tag didn't run.
-struct Lost {
-    money: String,
-    payments: String,
-    href: String,
 }
 
 /// `GET /`.
@@ -104,25 +99,26 @@ pub(super) async fn show_overview(
     };
     let comparisons: Vec<_> = comparisons.iter().filter_map(of_site).collect();
     let metric = cards::Metric::read(chart.as_deref());
+    let lists = lists::Lists { state: &state, viewer: &viewer, span: &span, currency };
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&here),
         currencies: currency_menu(&here, &now, currency),
         health: health::signs(&viewer, &frame.health, &comparisons),
-        lost: lost(&now, currency, &leaks_href),
         cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
         chart: series::draw(&state, &viewer, &span, metric, currency).await?,
-        came: lists::came(&state, &viewer, &span, &here, from_by.as_deref(), currency).await?,
-        leaks: lists::leaking(&state, &viewer, &span, &now, currency).await?,
-        landed: lists::landed(&state, &viewer, &span, currency).await?,
-        used: lists::used(&state, &viewer, &span, currency).await?,
+        came: lists.came(&here, from_by.as_deref()).await?,
+        landed: lists.landed().await?,
+        used: lists.used().await?,
+        undelivered: report::undelivered(store, &scope, span.period).await?,
         latest: latest.rows,
-        all: format!("All {}", counted(now.conversions, "conversion", "conversions")),
         all_href: span.on(&viewer.link("/conversions")).to_string(),
         leaks_href,
         empty: setup::progress_if_new(&state, &viewer, &frame.health).await?,
         viewer: &viewer,
+        currency,
+        now,
         frame,
     };
     page::show(&page)
@@ -146,12 +142,4 @@ fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<Curr
     };
     let choices = sums.iter().map(choice).collect();
     Some(CurrencyMenu { label: currency.code().to_owned(), choices })
-}
-
-fn lost(now: &Overview, currency: Currency, leaks_href: &str) -> Option<Lost> {
-    (now.lost_to_missing_tag > 0).then(|| Lost {
-        money: totals(&now.lost_to_missing_tag_money, currency),
-        payments: counted(now.lost_to_missing_tag, "sale", "sales"),
-        href: format!("{leaks_href}#placeholder_not_replaced"),
-    })
 }
