@@ -147,9 +147,9 @@ impl LeaksPage<'_> {
             Line {
                 id: format!("event-{}", leak.reason),
                 money: None,
-                heading: match leak.reason {
-                    UnmatchedReason::NoReference => "No click ID of this site".to_owned(),
-                    reason => words::reason_heading(reason).to_owned(),
+                heading: match leak.reason == UnmatchedReason::NoReference {
+                    true => "No click ID of this site".to_owned(),
+                    false => words::reason_heading(leak.reason).to_owned(),
                 },
                 code: leak.reason.to_string(),
                 advice: event_advice(leak, &events),

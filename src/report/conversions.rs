@@ -15,7 +15,7 @@ use crate::domain::{
     UnmatchedReason,
 };
 use crate::money::Money;
-use crate::store::{FromRow as _, Store, from_row, sql};
+use crate::store::{FromRow, Statement, Store, from_row, sql};
 
 filter! {
     /// Selects conversions; the default lists all.
@@ -52,23 +52,17 @@ filter! {
 pub(crate) struct ConversionRow {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// `site_…`.
     pub(crate) site_id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
-    /// Live or test mode.
     pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: ConversionKind,
-    /// The status of the payment.
     pub(crate) status: ConversionStatus,
-    /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// When it was paid; `None` does not count in numbers.
     pub(crate) paid_at: Option<Timestamp>,
     /// The amount paid; `None` if no event stated it.
     pub(crate) amount: Option<Money>,
-    /// The refunded amount.
     pub(crate) refunded: Option<Money>,
     /// The amount that open disputes withhold.
     pub(crate) disputed: Option<Money>,
@@ -78,15 +72,12 @@ pub(crate) struct ConversionRow {
     pub(crate) transaction_id: String,
     /// The reference that Stripe returned.
     pub(crate) client_reference_id: Option<String>,
-    /// The buyer's email address.
     pub(crate) email: Option<String>,
     /// What was bought.
     pub(crate) description: Option<String>,
-    /// Matched or unmatched.
     pub(crate) match_state: MatchState,
     /// The rule that found the visit.
     pub(crate) match_by: Option<MatchRule>,
-    /// Why it is unmatched.
     pub(crate) match_reason: Option<UnmatchedReason>,
     /// The click ID of the visit that it is matched to.
     pub(crate) click_id: Option<String>,
@@ -124,17 +115,13 @@ pub(crate) struct Touch {
     pub(crate) is_last: bool,
     /// `ck_…`.
     pub(crate) click_id: String,
-    /// When the visit began.
     pub(crate) at: Timestamp,
-    /// Kind of traffic.
     pub(crate) channel: String,
     /// google, newsletter, …
     pub(crate) source: Option<String>,
     /// cpc, email, …
     pub(crate) medium: Option<String>,
-    /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The path of the landing page.
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
@@ -151,15 +138,10 @@ pub(crate) struct DeliverySummary {
     pub(crate) id: String,
     /// The destination's short name.
     pub(crate) destination_key: String,
-    /// The destination's name.
     pub(crate) destination_name: String,
-    /// Its state.
     pub(crate) state: DeliveryState,
-    /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Number of attempts.
     pub(crate) attempts: i64,
-    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
     /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
@@ -186,9 +168,6 @@ const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status
                from conversions c";
 
 /// A page of conversions, newest first; `limit` is clamped to 1–200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn conversions(
     store: &Store,
     filter: &ConversionFilter,
@@ -211,9 +190,6 @@ pub(crate) async fn conversions(
 }
 
 /// One conversion as lists show it.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
     let found = sql(CONVERSIONS)
         .then("where id = :id")
@@ -280,36 +256,35 @@ async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -
                from touches
               where conversion_id in (:ids)
               order by conversion_id, position",
-        )
-        .set_list("ids", &ids, FIFTY)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list touchpoints")?;
-        let mut touches_of = HashMap::<String, Vec<Touch>>::new();
-        for row in &touches {
-            touches_of.entry(row.get("conversion_id")?).or_default().push(Touch::from_row(row)?);
-        }
-
-        let deliveries = sql("select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
-                    d.attempts, d.last_status, d.due_at_ms as due_at
+        );
+        let deliveries = sql(
+            "select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name,
+                    d.state, d.reason, d.attempts, d.last_status, d.due_at_ms as due_at
                from deliveries d
                join destinations t on t.id = d.destination_id
               where d.conversion_id in (:ids)
-              order by d.created_at_ms, d.id")
-        .set_list("ids", &ids, FIFTY)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list deliveries")?;
-        let mut deliveries_of = HashMap::<String, Vec<DeliverySummary>>::new();
-        for row in &deliveries {
-            let summary = DeliverySummary::from_row(row)?;
-            deliveries_of.entry(row.get("conversion_id")?).or_default().push(summary);
-        }
-
+              order by d.created_at_ms, d.id",
+        );
+        let mut touches = by_conversion(store, touches, &ids).await?;
+        let mut deliveries = by_conversion(store, deliveries, &ids).await?;
         for row in fifty {
-            row.touches = touches_of.remove(&row.id).unwrap_or_default();
-            row.deliveries = deliveries_of.remove(&row.id).unwrap_or_default();
+            row.touches = touches.remove(&row.id).unwrap_or_default();
+            row.deliveries = deliveries.remove(&row.id).unwrap_or_default();
         }
     }
     Ok(())
+}
+
+/// The rows of a statement for at most fifty conversions.
+async fn by_conversion<T: FromRow>(
+    store: &Store,
+    statement: Statement,
+    ids: &[String],
+) -> Result<HashMap<String, Vec<T>>> {
+    let rows = statement.set_list("ids", ids, FIFTY).fetch_all(store.pool()).await;
+    let mut found = HashMap::<String, Vec<T>>::new();
+    for row in &rows.context("could not list what belongs to conversions")? {
+        found.entry(row.get("conversion_id")?).or_default().push(T::from_row(row)?);
+    }
+    Ok(found)
 }

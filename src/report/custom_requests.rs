@@ -12,11 +12,8 @@ use crate::store::{Store, from_row, sql};
 pub(crate) struct CustomRequest {
     /// `crq_…`.
     pub(crate) id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
-    /// When it was received.
     pub(crate) received_at: Timestamp,
-    /// GET or POST.
     pub(crate) method: String,
     /// Percent-encoded.
     pub(crate) query: String,
@@ -28,11 +25,8 @@ pub(crate) struct CustomRequest {
     pub(crate) state: String,
     /// The conversion that it created or repeated.
     pub(crate) conversion_id: Option<String>,
-    /// Why it was rejected.
     pub(crate) error: Option<String>,
-    /// The parameter the error is about.
     pub(crate) parameter: Option<String>,
-    /// Warnings that the response contained.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -57,9 +51,6 @@ pub(crate) enum CustomRequests {
 }
 
 /// The newest requests of a source.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn custom_requests(
     store: &Store,
     source_id: &str,
@@ -81,9 +72,6 @@ pub(crate) async fn custom_requests(
 }
 
 /// One request.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<CustomRequest>> {
     sql(REQUESTS)
         .then("where id = :id")

@@ -41,7 +41,6 @@ pub(crate) struct DeliveryRow {
     pub(crate) id: String,
     /// The destination's short name.
     pub(crate) destination_key: String,
-    /// The destination's name.
     pub(crate) destination_name: String,
     /// Since when the destination's circuit breaker is open, so that only probes are sent.
     pub(crate) down_since: Option<Timestamp>,
@@ -53,17 +52,12 @@ pub(crate) struct DeliveryRow {
     pub(crate) event_name: String,
     /// The transaction ID that the destination receives.
     pub(crate) transaction_id: String,
-    /// Its state.
     pub(crate) state: DeliveryState,
-    /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Number of attempts.
     pub(crate) attempts: i64,
     /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
-    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
-    /// The last error.
     pub(crate) last_error: Option<String>,
     /// When it was queued.
     pub(crate) created_at: Timestamp,
@@ -71,9 +65,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) settled_at: Option<Timestamp>,
     /// When it fails if it was not accepted until then; meaningful while pending or paused.
     pub(crate) expires_at: Option<Timestamp>,
-    /// The conversion's amount.
     pub(crate) amount: Option<Money>,
-    /// The conversion's mode.
     pub(crate) livemode: bool,
 }
 
@@ -86,7 +78,6 @@ from_row!(DeliveryRow |row| {
 /// One delivery with all its attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
-    /// The row of lists.
     pub(crate) row: DeliveryRow,
     /// The body that was sent, byte for byte.
     pub(crate) request: String,
@@ -103,17 +94,14 @@ pub(crate) struct Delivery {
 pub(crate) struct Attempt {
     /// 1 is the first.
     pub(crate) n: i64,
-    /// When it started.
     pub(crate) started_at: Timestamp,
     /// How long it took; `None` if it never ended.
     pub(crate) took_ms: Option<i64>,
     /// Its outcome; `None` if the program stopped before it was recorded.
     pub(crate) outcome: Option<AttemptOutcome>,
-    /// HTTP status of the response.
     pub(crate) status: Option<i64>,
     /// The beginning of the response.
     pub(crate) answer: Option<String>,
-    /// The error.
     pub(crate) error: Option<String>,
 }
 
@@ -125,22 +113,18 @@ from_row!(Attempt |row| {
 /// Sums of all deliveries to one destination.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DestinationTotals {
-    /// `dst_…`.
     pub(crate) destination_id: String,
-    /// Delivered.
     pub(crate) accepted: i64,
     /// Pending: due now or later.
     pub(crate) owed: i64,
     /// Money of the conversions with pending deliveries, each counted once; empty if there are more
     /// than ten thousand.
     pub(crate) owed_money: Totals,
-    /// Failed.
     pub(crate) given_up: i64,
     /// The same for failed deliveries.
     pub(crate) given_up_money: Totals,
     /// Waiting because the destination is disabled.
     pub(crate) held: i64,
-    /// Skipped.
     pub(crate) skipped: i64,
     /// The latest acceptance among its newest hundred deliveries.
     pub(crate) last_accepted_at: Option<Timestamp>,
@@ -179,9 +163,6 @@ const TABLES: &str = "from deliveries d
 const REQUEST: &str = ", d.request, d.content_type, d.earlier_request";
 
 /// A page of deliveries, newest first; `limit` is clamped to 1–200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn deliveries(
     store: &Store,
     filter: &DeliveryFilter,
@@ -207,9 +188,6 @@ pub(super) fn list(filter: &DeliveryFilter, after: Option<&Cursor>, limit: i64) 
 }
 
 /// One delivery with every attempt.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
     let mut found = with_attempts(
         store,
@@ -271,9 +249,6 @@ async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
 }
 
 /// One entry for each destination of a site that has deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn destination_totals(
     store: &Store,
     site_id: &str,

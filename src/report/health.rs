@@ -32,16 +32,12 @@ pub(crate) struct Health {
     pub(crate) deliveries_owed: i64,
     /// When the oldest of them was queued.
     pub(crate) oldest_owed_at: Option<Timestamp>,
-    /// Failed deliveries.
     pub(crate) deliveries_given_up: i64,
     /// Deliveries that wait because their destination is disabled.
     pub(crate) deliveries_held: i64,
 }
 
 /// Reads the signs of life of a site.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let waiting: i64 = sql("select count(*) from stripe_events where state = 'received'")
         .value(store.pool())
@@ -98,9 +94,6 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
 }
 
 /// When the tag, and Stripe in the mode, last sent something.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_seen(
     store: &Store,
     scope: &Scope,
@@ -125,9 +118,6 @@ async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>
 
 /// When the site's first visit was counted, to the quarter hour; there is no earlier time to
 /// compare with.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
     let first: Option<i64> = sql("select min(quarter)
            from (select min(quarter) as quarter

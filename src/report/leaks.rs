@@ -31,7 +31,6 @@ pub(crate) struct Leaks {
 pub(crate) struct Abandoned {
     /// Their campaign, or their source if there is no campaign; `None` if no visit is known.
     pub(crate) campaign: Option<String>,
-    /// How many.
     pub(crate) checkouts: i64,
     /// How many of them were recovered by a later checkout.
     pub(crate) recovered: i64,
@@ -42,11 +41,8 @@ pub(crate) struct Abandoned {
 /// Unmatched conversions of one reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Leak {
-    /// Why.
     pub(crate) reason: UnmatchedReason,
-    /// How many.
     pub(crate) conversions: i64,
-    /// Their net revenue.
     pub(crate) money: Totals,
     /// When the first of them occurred.
     pub(crate) first_at: Timestamp,
@@ -68,7 +64,6 @@ pub(crate) struct LeakExample {
 /// Deliveries of one destination in one state other than delivered and skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct Undelivered {
-    /// `dst_…`.
     pub(crate) destination_id: String,
     /// Pending, given up or held.
     pub(crate) state: DeliveryState,
@@ -80,16 +75,11 @@ pub(crate) struct Undelivered {
     pub(crate) oldest_at: Timestamp,
     /// The newest of them.
     pub(crate) example_delivery_id: String,
-    /// HTTP status of its last response.
     pub(crate) last_status: Option<i64>,
-    /// Its last error.
     pub(crate) last_error: Option<String>,
 }
 
 /// Reads the unmatched and undelivered money of a period.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
     let (unmatched, events) = unmatched(store, scope, period).await?;
     Ok(Leaks {
@@ -240,9 +230,6 @@ from_row!(UndeliveredGroup |row| {
 
 /// Deliveries of the period's conversions that are pending, paused or failed, by destination and
 /// state.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn undelivered(
     store: &Store,
     scope: &Scope,

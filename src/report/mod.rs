@@ -3,7 +3,8 @@
 //! belongs to them. Guarantees that it writes no table, never adds two currencies, and reads every
 //! list along an index.
 //!
-//! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
+//! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all. A function that
+//! returns a `Result` fails only if the database does.
 
 mod conversions;
 mod counted;
@@ -81,7 +82,6 @@ pub(crate) const QUARTER_MS: i64 = 900_000;
 /// Selects the numbers of one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// `site_…`.
     pub(crate) site_id: String,
     /// True counts live payments, false test payments. Visits are the same in both.
     pub(crate) livemode: bool,

@@ -23,9 +23,6 @@ pub(crate) struct FailedPageEvent {
 from_row!(FailedPageEvent { id, name, url, received_at, error });
 
 /// The events of a site's pages that failed, newest first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn failed_page_events(
     store: &Store,
     site_id: &str,

@@ -12,9 +12,7 @@ use crate::store::{Store, from_row, sql};
 pub(crate) struct Heard {
     /// `sev_…`.
     pub(crate) id: String,
-    /// When it was received.
     pub(crate) at: Timestamp,
-    /// Its type.
     pub(crate) kind: String,
     /// False in test mode.
     pub(crate) livemode: bool,
@@ -24,9 +22,6 @@ from_row!(Heard { id, at, kind, livemode });
 
 /// The last event of a source, received after `since`, that was verified with the secret at
 /// `position`.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_heard(
     store: &Store,
     source_id: &str,
@@ -62,9 +57,6 @@ pub(crate) struct InvoiceEvents {
 const NO_PAYMENT_ON_INVOICES: &str = "2025-03-31";
 
 /// Reads which events about invoices a source has received.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<InvoiceEvents> {
     let row = sql("select (select count(*) from (select id from stripe_events
                                         where source_id = :source_id and api_version >= :no_payment_on_invoices limit 1) a) as new_version,
@@ -90,7 +82,6 @@ pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<Inv
 /// The last reconciliation with Stripe's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comparison {
-    /// `src_…`.
     pub(crate) source_id: String,
     /// When it last succeeded.
     pub(crate) checked_at: Option<Timestamp>,
@@ -103,9 +94,6 @@ pub(crate) struct Comparison {
 from_row!(Comparison { source_id, checked_at, result, error });
 
 /// The last reconciliation of each source, the latest first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
     sql("select source_id, checked_at_ms as checked_at, result, error
            from stripe_reconciliations

@@ -40,27 +40,20 @@ pub(crate) struct StripeEventRow {
     pub(crate) account: String,
     /// Stripe's `evt_…`.
     pub(crate) event_id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
     /// Stripe's type: `checkout.session.completed`.
     pub(crate) kind: String,
     /// The object it is about: `cs_…`, `in_…`, …
     pub(crate) object_id: String,
-    /// Live or test.
     pub(crate) livemode: bool,
-    /// The version of Stripe's API.
     pub(crate) api_version: Option<String>,
-    /// When Stripe created it.
     pub(crate) created_at: Option<Timestamp>,
-    /// When we received it.
     pub(crate) received_at: Timestamp,
-    /// How it was received.
     pub(crate) origin: EventOrigin,
     /// What has become of it.
     pub(crate) state: EventState,
     /// Why it was ignored.
     pub(crate) reason: Option<String>,
-    /// Why it failed.
     pub(crate) error: Option<String>,
     /// A summary of its content.
     pub(crate) summary: Option<String>,
@@ -70,7 +63,6 @@ pub(crate) struct StripeEventRow {
     pub(crate) conversion_id: Option<String>,
     /// How often it was processed.
     pub(crate) attempts: i64,
-    /// When it was processed last.
     pub(crate) processed_at: Option<Timestamp>,
     /// How often the same event was received again.
     pub(crate) repeats: i64,
@@ -84,7 +76,6 @@ from_row!(StripeEventRow |row| {
 /// One Stripe event with its raw body.
 #[derive(Clone, Debug)]
 pub(crate) struct StripeEvent {
-    /// As lists show it.
     pub(crate) row: StripeEventRow,
     /// The index of the signing secret that verified it; -1 for events that we fetched from Stripe.
     pub(crate) secret_position: i64,
@@ -93,7 +84,6 @@ pub(crate) struct StripeEvent {
     pub(crate) lookup: Option<String>,
     /// The conversions that its object belongs to, oldest first.
     pub(crate) payments: Vec<EventPayment>,
-    /// The request's bytes.
     pub(crate) body: Vec<u8>,
 }
 
@@ -102,11 +92,9 @@ pub(crate) struct StripeEvent {
 pub(crate) struct EventPayment {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// Its kind.
     pub(crate) kind: ConversionKind,
     /// What was paid, if known.
     pub(crate) amount: Option<Money>,
-    /// When.
     pub(crate) occurred_at: Timestamp,
 }
 
@@ -115,7 +103,6 @@ from_row!(EventPayment |row| { id, kind, amount: money(row, "amount_minor")?, oc
 /// Rejected webhooks of one day and reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
-    /// `src_…`.
     pub(crate) source_id: String,
     /// Days since 1970, UTC.
     pub(crate) day: i64,
@@ -145,9 +132,6 @@ fn list() -> Statement {
 }
 
 /// A page of Stripe events, newest first; `limit` is held between 1 and 200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stripe_events(
     store: &Store,
     filter: &EventFilter,
@@ -172,9 +156,6 @@ pub(super) fn newest(filter: &EventFilter, after: Option<&Cursor>, limit: i64) -
 }
 
 /// One Stripe event with its raw body.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
     let row = sql(COLUMNS)
         .then(", e.secret_position, e.body from stripe_events e where e.id = :id")
@@ -205,9 +186,6 @@ pub(crate) struct HeldEvents {
 }
 
 /// The held events of a source.
-///
-/// # Errors
-/// When the database does not answer.
 pub(crate) async fn held_events(store: &Store, source_id: &str, limit: i64) -> Result<HeldEvents> {
     let count = sql("select count(*) from stripe_events where state = 'held' and source_id = :id")
         .set("id", source_id)
@@ -261,9 +239,6 @@ pub(super) async fn of_conversion(
 }
 
 /// Rejected webhooks of a site's sources since `since`, newest day first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn rejections(
     store: &Store,
     site_id: &str,

@@ -429,13 +429,8 @@ async fn lists_never_sort() {
         return;
     }
     let some = |text: &str| Some(text.to_owned());
-    let of_destination = |state| DeliveryFilter {
-        site_id: some("site_1"),
-        destination: named("dst_1"),
-        state,
-        reason: None,
-        livemode: Some(true),
-    };
+    let destination = || DeliveryFilter { destination: named("dst_1"), ..Default::default() };
+    let of_destination = |state| DeliveryFilter { site_id: some("site_1"), state, ..destination() };
     let of_site =
         |state| EventFilter { site_id: some("site_1"), state, kind: None, livemode: Some(true) };
     let statements = [

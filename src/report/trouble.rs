@@ -18,9 +18,6 @@ const RETRIED_AT_MOST: i64 = 200;
 
 /// When the longest wait of a destination's pending deliveries began: when the oldest one became
 /// due, or when the oldest one that is being retried was first sent.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn waits_since(
     store: &Store,
     destination_id: &str,
@@ -47,9 +44,6 @@ pub(crate) async fn waits_since(
 
 /// When the first of a destination's unfinished deliveries expires and fails. Considers only those
 /// that expire until `by` and were created before `written_by`.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn first_to_expire(
     store: &Store,
     destination_id: &str,
@@ -82,9 +76,6 @@ pub(crate) struct GaveUp {
 from_row!(GaveUp { destination_id, reason, newest_at });
 
 /// Deliveries that failed since `since` and were not resent.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn gave_up(store: &Store, since: Timestamp) -> Result<Vec<GaveUp>> {
     sql("select destination_id, coalesce(reason, '') as reason, max(settled_at_ms) as newest_at
            from deliveries
@@ -108,9 +99,6 @@ pub(crate) struct Tries {
 from_row!(Tries |row| { destination_id, all: row.get("tried")?, refused, accepted });
 
 /// The outcomes of the last 50 attempts at each destination, among those of the newest deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tries>> {
     sql("select destination_id, count(*) as tried,
                 cast(sum(case when outcome in ('refused', 'blocked') then 1 else 0 end) as bigint) as refused,
@@ -132,9 +120,6 @@ pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tr
 }
 
 /// Failed events: how many, and when the newest was received.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn failed_events(
     store: &Store,
 ) -> Result<Option<(i64, Timestamp, Option<String>)>> {
@@ -162,9 +147,6 @@ pub(crate) async fn failed_events(
 
 /// The quarter hours since `since` in which a source received events of Stripe's live mode, oldest
 /// first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn heard_quarters(
     store: &Store,
     source_id: &str,
@@ -192,9 +174,6 @@ pub(crate) struct Matched {
 }
 
 /// Paid live money of a site in a time range, by currency.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn matched_money(
     store: &Store,
     site_id: &str,
@@ -259,9 +238,6 @@ pub(crate) enum AtStake {
 }
 
 /// Reads number, money and examples of the affected deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) -> Result<Stakes> {
     let affected = |before: &'static str| {
         let statement = sql(before)

@@ -41,31 +41,22 @@ pub(crate) struct VisitRow {
     pub(crate) click_id: String,
     /// The browser's time; part of the key, not trusted as a time.
     pub(crate) sent_at_ms: i64,
-    /// `site_…`.
     pub(crate) site_id: String,
-    /// When the visit happened.
     pub(crate) at: Timestamp,
-    /// When it was received.
     pub(crate) received_at: Timestamp,
     /// The click ID made by the browser that this one replaces.
     pub(crate) alias: Option<String>,
     /// The click ID before this visit.
     pub(crate) previous_click_id: Option<String>,
-    /// The page's address.
     pub(crate) url: Option<String>,
-    /// Where the visitor came from.
     pub(crate) referrer: Option<String>,
-    /// Kind of traffic.
     pub(crate) channel: String,
     /// google, newsletter, …
     pub(crate) source: Option<String>,
     /// cpc, email, …
     pub(crate) medium: Option<String>,
-    /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The page's host.
     pub(crate) landing_host: Option<String>,
-    /// The page's path.
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
@@ -100,15 +91,11 @@ pub(crate) struct Visit {
 pub(crate) struct VisitedConversion {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: ConversionKind,
-    /// What has become of the payment.
     pub(crate) status: ConversionStatus,
-    /// What was paid.
     pub(crate) amount: Option<Money>,
-    /// Live or test.
     pub(crate) livemode: bool,
 }
 
@@ -124,9 +111,6 @@ const COLUMNS: &str =
        from visits";
 
 /// A page of visits, newest click ID first; `limit` is held between 1 and 200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn visits(
     store: &Store,
     filter: &VisitFilter,
@@ -163,9 +147,6 @@ pub(crate) async fn visits(
 
 /// Reads a click ID's visits and conversions. Takes the signed click ID or the browser-made one
 /// that it replaces.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
     let mut visits = of_click_id(store, click_id_or_alias).await?;
     if visits.is_empty() {

@@ -8,45 +8,72 @@ use super::{Rate, site_key, time};
 use crate::report::{DestinationTotals, Share};
 use crate::settings::{self, Snapshot};
 
-answer! {
-    /// One site.
-    pub(crate) struct Site = |found: &settings::Site| {
-        /// Part of its tag's URL.
-        key: String = found.key.clone(),
-        /// The name that users see.
-        name: String = found.name.clone(),
-        /// IANA name.
-        timezone: String = found.timezone.clone(),
-        /// The currency that charts show first.
-        currency: String = found.currency.code().to_owned(),
-        /// Host names of its pages; empty accepts all.
-        domains: Vec<String> = found.domains.clone(),
-        /// off, required, google, tcf.
-        consent: &'static str = found.tag.consent.word(),
-        /// True if payment links without a reference get one.
-        auto_stamp: bool = found.tag.auto_stamp,
-        /// Hosts of payment links in addition to Stripe's own.
-        payment_hosts: Vec<String> = found.tag.payment_hosts.clone(),
-        /// Other domains whose links get the click ID.
-        linked_domains: Vec<String> = found.tag.linked_domains.clone(),
+/// One site.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Site {
+    /// Part of its tag's URL.
+    key: String,
+    /// The name that users see.
+    name: String,
+    /// IANA name.
+    timezone: String,
+    /// The currency that charts show first.
+    currency: String,
+    /// Host names of its pages; empty accepts all.
+    domains: Vec<String>,
+    /// off, required, google, tcf.
+    consent: &'static str,
+    /// True if payment links without a reference get one.
+    auto_stamp: bool,
+    /// Hosts of payment links in addition to Stripe's own.
+    payment_hosts: Vec<String>,
+    /// Other domains whose links get the click ID.
+    linked_domains: Vec<String>,
+}
+
+impl Site {
+    pub(crate) fn new(found: &settings::Site) -> Self {
+        Self {
+            key: found.key.clone(),
+            name: found.name.clone(),
+            timezone: found.timezone.clone(),
+            currency: found.currency.code().to_owned(),
+            domains: found.domains.clone(),
+            consent: found.tag.consent.word(),
+            auto_stamp: found.tag.auto_stamp,
+            payment_hosts: found.tag.payment_hosts.clone(),
+            linked_domains: found.tag.linked_domains.clone(),
+        }
     }
 }
 
-answer! {
-    /// One redirect link.
-    pub(crate) struct Link = |found: &settings::Link, settings: &Snapshot| {
-        /// `lnk_…`.
-        id: String = found.id.clone(),
-        /// The last part of its URL: `/p/{alias}`.
-        alias: String = found.alias.clone(),
-        /// The site's key.
-        site: String = site_key(settings, found.site_id.clone()),
-        /// The name that users see.
-        name: String = found.name.clone(),
-        /// The payment link that it redirects to.
-        target: String = found.target.clone(),
-        /// True while it redirects nowhere.
-        paused: bool = found.is_paused,
+/// One redirect link.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Link {
+    /// `lnk_…`.
+    id: String,
+    /// The last part of its URL: `/p/{alias}`.
+    alias: String,
+    /// The site's key.
+    site: String,
+    /// The name that users see.
+    name: String,
+    /// The payment link that it redirects to.
+    target: String,
+    /// True while it redirects nowhere.
+    paused: bool,
+}
+
+impl Link {
+    pub(crate) fn new(found: &settings::Link, settings: &Snapshot) -> Self {
+        Self {
+            id: found.id.clone(),
+            alias: found.alias.clone(),
+            site: site_key(settings, found.site_id.clone()),
+            name: found.name.clone(),
+            target: found.target.clone(),
+            paused: found.is_paused,
+        }
     }
 }
 
