@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
-use super::list::{List, Listing, ROWS, state_tabs};
+use super::list::{List, Listing, ROWS, chip_label, state_tabs};
 use super::page;
 use super::session::{local_path, see_other};
 use super::views::numbers::{count, counted, totals};
@@ -66,7 +66,7 @@ pub(super) async fn list_deliveries(
             period: None,
             heading: "Latest deliveries".to_owned(),
             tabs: tabs(&here.with("reason", ""), filter.state, &all),
-            chips: Vec::new(),
+            chips: listing.chips(&["state", "destination", "reason"], chip_label),
             pager: listing.pager(&found),
             rows: found.rows,
         },

@@ -69,10 +69,6 @@ pub(super) async fn show_leaks(
     let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
     viewer.asked.refuse_others();
     let (store, scope) = (&state.store, viewer.scope());
-    let before = match span.compared(report::began_at(store, &scope).await?) {
-        Some(before) => Some(report::overview(store, &scope, before).await?),
-        None => None,
-    };
     let mut leaks = report::leaks(store, &scope, span.period).await?;
     let currency = viewer.site.currency;
     let amount = |sums: &Totals, number: i64| Reverse((sums.of(currency).minor, number));
@@ -85,8 +81,8 @@ pub(super) async fn show_leaks(
         settings: state.settings.current(),
         viewer: &viewer,
         span: &span,
+        before: span.overview_before(store, &scope).await?,
         currency,
-        before,
         leaks,
     };
     page::show(&page)

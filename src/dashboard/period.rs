@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use askama::Template;
 use askama::filters::HtmlSafe;
 use jiff::ToSpan as _;
@@ -12,7 +13,8 @@ use super::asked::Asked;
 use super::views::times::{Times, day_range};
 use super::views::{Choice, Link};
 use crate::clock::Timestamp;
-use crate::report::{Period, Rule};
+use crate::report::{self, Overview, Period, Rule, Scope};
+use crate::store::Store;
 
 /// Longest custom period in days; a longer one loses its first days.
 const MAX_DAYS: i64 = 3 * 366;
@@ -52,6 +54,18 @@ impl Span {
     pub(super) fn compared(&self, began: Option<Timestamp>) -> Option<Period> {
         let first_day_over = self.before.from.plus(Duration::from_secs(86_400));
         began.filter(|began| *began < first_day_over).map(|_| self.before)
+    }
+
+    /// The numbers of the days before, if they are comparable.
+    pub(super) async fn overview_before(
+        &self,
+        store: &Store,
+        scope: &Scope,
+    ) -> Result<Option<Overview>> {
+        match self.compared(report::began_at(store, scope).await?) {
+            Some(before) => Ok(Some(report::overview(store, scope, before).await?)),
+            None => Ok(None),
+        }
     }
 
     /// The period that a query names.

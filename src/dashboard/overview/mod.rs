@@ -6,6 +6,7 @@ mod health;
 mod lists;
 mod series;
 
+use anyhow::Result;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -18,7 +19,7 @@ use super::{page, rows, setup};
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::report::{
-    self, Comparison, ConversionFilter, ConversionRow, Overview, Rule, Undelivered,
+    self, Comparison, ConversionFilter, ConversionRow, Overview, Rule, Scope, Undelivered,
 };
 use crate::state::AppState;
 
@@ -77,11 +78,7 @@ pub(super) async fn show_overview(
     let frame = viewer.frame(&state, Tab::Overview).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let now = report::overview(store, &scope, span.period).await?;
-    let compared = span.compared(report::began_at(store, &scope).await?);
-    let before = match compared {
-        Some(before) => Some(report::overview(store, &scope, before).await?),
-        None => None,
-    };
+    let before = span.overview_before(store, &scope).await?;
     let currency = currency.unwrap_or_else(|| earning(&now, viewer.site.currency));
     let filter = ConversionFilter {
         site_id: Some(scope.site_id.clone()),
@@ -90,38 +87,44 @@ pub(super) async fn show_overview(
         ..ConversionFilter::default()
     };
     let latest = report::conversions(store, &filter, None, LATEST).await?;
-    let comparisons = report::comparisons(store).await?;
-    let snapshot = state.settings.current();
-    let of_site = |found: &Comparison| {
-        let source = snapshot.source(&found.source_id)?;
-        let is_here = source.site_id == scope.site_id && state.api_key_of(source).is_some();
-        is_here.then(|| (source.key.clone(), found.clone()))
-    };
-    let comparisons: Vec<_> = comparisons.iter().filter_map(of_site).collect();
     let metric = cards::Metric::read(chart.as_deref());
-    let lists = lists::Lists { state: &state, viewer: &viewer, span: &span, currency };
+    let (viewer, span, here) = (&viewer, &span, &here);
+    let before = before.as_ref();
+    let lists = lists::Lists { state: &state, viewer, span, currency };
+    let cards = cards::Cards { viewer, here, span, now: &now, before, currency, metric };
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
-        period: span.menu(&here),
-        currencies: currency_menu(&here, &now, currency),
-        health: health::signs(&viewer, &frame.health, &comparisons),
-        cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
-        chart: series::draw(&state, &viewer, &span, metric, currency).await?,
-        came: lists.came(&here, from_by.as_deref()).await?,
+        period: span.menu(here),
+        currencies: currency_menu(here, &now, currency),
+        health: health::signs(viewer, &frame.health, &comparisons(&state, &scope).await?),
+        cards: cards.all(),
+        chart: series::draw(&state, viewer, span, metric, currency).await?,
+        came: lists.came(here, from_by.as_deref()).await?,
         landed: lists.landed().await?,
         used: lists.used().await?,
         undelivered: report::undelivered(store, &scope, span.period).await?,
         latest: latest.rows,
         all_href: span.on(&viewer.link("/conversions")).to_string(),
         leaks_href,
-        empty: setup::progress_if_new(&state, &viewer, &frame.health).await?,
-        viewer: &viewer,
+        empty: setup::progress_if_new(&state, viewer, &frame.health).await?,
+        viewer,
         currency,
         now,
         frame,
     };
     page::show(&page)
+}
+
+/// The last reconciliations of the site's webhook endpoints that have an API key, with their names.
+async fn comparisons(state: &AppState, scope: &Scope) -> Result<Vec<(String, Comparison)>> {
+    let snapshot = state.settings.current();
+    let of_site = |found: Comparison| {
+        let source = snapshot.source(&found.source_id)?;
+        let is_here = source.site_id == scope.site_id && state.api_key_of(source).is_some();
+        is_here.then(|| (source.key.clone(), found))
+    };
+    Ok(report::comparisons(&state.store).await?.into_iter().filter_map(of_site).collect())
 }
 
 /// The site's own currency if it has revenue, else one that has.

@@ -228,13 +228,17 @@ mod tests {
     fn currencies_stand_side_by_side() {
         let usd = Currency::parse("usd").unwrap();
         let mut sums = Totals::default();
-        assert_eq!(totals(&sums, usd), "$0.00");
+        assert_eq!((totals(&sums, usd).as_str(), each(&sums, usd).as_str()), ("$0.00", NONE));
+        assert_eq!(largest(&in_order(&sums, usd), usd), ("$0".to_owned(), ".00".to_owned()));
         sums.add(of("eur", 445_700));
         assert_eq!(totals(&sums, usd), "€4,457.00");
         sums.add(of("usd", 3_516_910));
         assert_eq!(totals(&sums, usd), "$35,169.10 and €4,457.00");
         sums.add(of("jpy", 500));
         assert_eq!(totals(&sums, usd), "$35,169.10, €4,457.00 and ¥500");
+        assert_eq!(each(&sums, usd), "$35,169.10, €4,457.00, ¥500");
+        assert_eq!(amount_parts(None), (NONE.to_owned(), String::new()));
+        assert_eq!((amount(None).as_str(), amount(Some(of("jpy", 5))).as_str()), (NONE, "¥5"));
     }
 
     #[test]

@@ -236,6 +236,8 @@ mod tests {
         for (seconds, text) in rows {
             assert_eq!(distance(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(until(AT.plus(Duration::from_secs(60)), AT), "in 1 minute");
+        assert_eq!(until(AT, AT), "now");
         assert_eq!((took(310).as_str(), took(20_000).as_str()), ("0.31 s", "20.0 s"));
     }
 

@@ -328,6 +328,15 @@ mod tests {
     }
 
     #[test]
+    fn only_what_has_not_ended_well_can_be_sent_again() {
+        let can = |state: &&DeliveryState| resend(**state).is_some();
+        let can: Vec<_> = DeliveryState::ALL.iter().filter(can).collect();
+        assert_eq!(can, [&DeliveryState::Pending, &DeliveryState::GivenUp]);
+        let reason = DeliveryReason::Skipped(SkipReason::TestMode);
+        assert_eq!(reason_label(reason), "Not sent: test mode");
+    }
+
+    #[test]
     fn statuses_are_named() {
         assert_eq!(http_status(503), "503 Service Unavailable");
         assert_eq!(http_status(799), "799");
