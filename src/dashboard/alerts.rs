@@ -16,7 +16,7 @@ use super::page;
 use super::views::numbers::counted;
 use super::views::times::Moment;
 use super::views::{Chip, entered};
-use crate::alert::{self, Choices, Incident, Rules, Target, TargetKind, Told};
+use crate::alert::{self, Choices, Incident, Rules, SentMessages, Target, TargetKind};
 use crate::config::Secret;
 use crate::destination::{self, MailServer, Security, Sender};
 use crate::error::AppError;
@@ -305,7 +305,7 @@ async fn alerts_page(
     draft: Draft,
 ) -> Result<AlertsPage, AppError> {
     let store = &state.store;
-    let (targets, told) = (alert::targets(store).await?, alert::told(store).await?);
+    let (targets, told) = (alert::targets(store).await?, alert::sent(store).await?);
     let (choices, incidents) = (alert::choices(store).await?, alert::incidents(store).await?);
     let kind = TargetKind::parse(&text(&draft.new, "kind")).unwrap_or(TargetKind::Slack);
     Ok(AlertsPage {
@@ -341,13 +341,13 @@ fn kind_name(kind: TargetKind) -> &'static str {
 fn target_item(
     viewer: &Viewer,
     target: &Target,
-    told: &[Told],
+    told: &[SentMessages],
     tried: Option<&(String, Chip, String)>,
 ) -> TargetItem {
     let of =
         |state: &str| told.iter().find(|told| told.target_id == target.id && told.state == state);
-    let when = |told: &Told| viewer.times.ago(told.at, viewer.now);
-    let failed = |told: &Told| {
+    let when = |told: &SentMessages| viewer.times.ago(told.at, viewer.now);
+    let failed = |told: &SentMessages| {
         let said = told.said.clone().unwrap_or_default();
         format!("“{}”, {}: {said}", told.headline, when(told))
     };
@@ -393,7 +393,7 @@ fn incident_item(viewer: &Viewer, found: &Incident) -> IncidentItem {
         headline: found.headline.clone(),
         state,
         raised: viewer.times.short(found.raised_at, viewer.now),
-        told: viewer.times.short(found.told_at, viewer.now),
+        told: viewer.times.short(found.sent_at, viewer.now),
     }
 }
 

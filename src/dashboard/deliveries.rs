@@ -94,7 +94,7 @@ fn with_money(number: i64, what: &str, sums: &Totals, viewer: &Viewer) -> String
 fn subtitle(viewer: &Viewer, all: &DestinationTotals) -> String {
     format!(
         "{}, {}, {} accepted. Times in {}.",
-        with_money(all.owed, "pending", &all.owed_money, viewer),
+        with_money(all.pending, "pending", &all.pending_money, viewer),
         with_money(all.given_up, "failed", &all.given_up_money, viewer),
         count(all.accepted),
         viewer.times.place,
@@ -166,8 +166,8 @@ pub(super) async fn retry_delivery(
     axum::Form(sent): axum::Form<Back>,
 ) -> Result<Response, AppError> {
     match delivery::retry(&state.store, viewer.now, &id).await? {
-        Retried::Owed => {
-            state.bells.delivery_owed.notify_one();
+        Retried::Queued => {
+            state.wakeups.delivery_queued.notify_one();
             let list = viewer.link("/deliveries").to_string();
             let back = sent.back.as_deref().map(|back| local_path(Some(back)));
             Ok(back.map_or_else(|| page::see_other(&list), |back| see_other(&viewer.client, back)))

@@ -176,8 +176,8 @@ pub(super) async fn rebuild_delivery(
     let snapshot = state.settings.current();
     let ledger = viewer.ledger(&state, &snapshot);
     match conversion::rebuild_delivery(&state.store, ledger, &id).await? {
-        Retried::Owed => {
-            state.bells.delivery_owed.notify_one();
+        Retried::Queued => {
+            state.wakeups.delivery_queued.notify_one();
             Ok(page::see_other(&viewer.link(&format!("/deliveries/{id}")).to_string()))
         }
         Retried::NotFound => Err(missing()),

@@ -25,13 +25,13 @@ use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
 /// The frame of pages for people who are not signed in.
-pub(super) struct Door {
+pub(super) struct SignedOutFrame {
     pub(super) css: String,
     pub(super) icon: String,
     pub(super) home: String,
 }
 
-impl Door {
+impl SignedOutFrame {
     pub(super) fn new(client: &Client) -> Self {
         let prefix = client.prefix();
         Self {

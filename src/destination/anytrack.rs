@@ -42,7 +42,7 @@ pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name
     let body = Body {
         clickid: click_id(options, outgoing),
         // Digits unchanged: as a float, 102.60 would become 102.6.
-        value: outgoing.told_value().and_then(digits),
+        value: outgoing.sent_value().and_then(digits),
         currency: outgoing.value.as_ref().map(|value| value.currency.code()),
         email: conversion.email.as_deref(),
         status: (outgoing.status() == ConversionStatus::Paid).then_some("paid"),

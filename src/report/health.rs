@@ -29,7 +29,7 @@ pub(crate) struct Health {
     /// Stripe events that their endpoint should not have received, and that wait for a user.
     pub(crate) events_held: i64,
     /// Pending deliveries to this site's destinations, due now or later.
-    pub(crate) deliveries_owed: i64,
+    pub(crate) deliveries_pending: i64,
     /// When the oldest of them was queued.
     pub(crate) oldest_owed_at: Option<Timestamp>,
     pub(crate) deliveries_given_up: i64,

@@ -20,12 +20,12 @@ mod overview;
 mod owing;
 mod page;
 mod page_events;
+mod problems;
 mod ranking;
 mod sources;
 mod stripe_events;
 mod summed;
 mod tag_signs;
-mod trouble;
 mod visits;
 mod vitals;
 
@@ -59,6 +59,10 @@ pub(crate) use overview::{Overview, OverviewFilter, delivered_rate, leaking, ove
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, Page, Paging};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
+pub(crate) use problems::{
+    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
+    last_tries, matched_money, stakes, waits_since,
+};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
     Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
@@ -68,10 +72,6 @@ pub(crate) use stripe_events::{
     stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
-pub(crate) use trouble::{
-    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
-    last_tries, matched_money, stakes, waits_since,
-};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 pub(crate) use vitals::{Vitals, vitals};
 

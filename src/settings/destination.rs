@@ -164,7 +164,7 @@ impl DestinationOptions {
             ("refund", self.sends_refunds),
             ("dispute", self.sends_disputes),
         ];
-        all.into_iter().filter(|(_, is_told)| *is_told).map(|(word, _)| word).collect()
+        all.into_iter().filter(|(_, is_sent)| *is_sent).map(|(word, _)| word).collect()
     }
 
     /// The age after which a conversion is no longer sent automatically.

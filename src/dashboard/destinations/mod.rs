@@ -295,7 +295,7 @@ async fn destination_page(
     let log = viewer.link("/deliveries").with("destination", found.key.as_str());
     let samples = samples(state, viewer, &draft.destination).await?;
     let history = settings::revisions(&state.store, &found.id).await?;
-    let sends = |owed: i64| counted(owed, "delivery is pending", "deliveries are pending");
+    let sends = |pending: i64| counted(pending, "delivery is pending", "deliveries are pending");
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         name: found.name.clone(),
@@ -352,10 +352,10 @@ async fn destination_page(
         ),
         past_count: past.ids.len(),
         days,
-        owes: match sum.owed_money.is_empty() {
-            true => sends(sum.owed + sum.held),
+        owes: match sum.pending_money.is_empty() {
+            true => sends(sum.pending + sum.held),
             false => {
-                format!("{} ({})", sends(sum.owed + sum.held), totals(&sum.owed_money, first))
+                format!("{} ({})", sends(sum.pending + sum.held), totals(&sum.pending_money, first))
             }
         },
         history: history
@@ -443,7 +443,7 @@ pub(super) async fn change_destination(
         "enable" | "disable" => {
             let enabled = sent.text("do") == "enable";
             delivery::set_enabled(store, records, now, &found.id, enabled).await?;
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             done(if enabled { "enabled" } else { "disabled" })
         }
         "delete" if found.from_environment => Err(AppError::new(
@@ -480,7 +480,7 @@ pub(super) async fn change_destination(
                 since: now.minus(DAY * days.clamp(1, 366)),
             };
             delivery::retry_all(store, now, &chosen).await?;
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             done("again")
         }
         "past" => {
@@ -496,7 +496,7 @@ pub(super) async fn change_destination(
                 }
                 conversion::queue_past(store, ledger(&state, &snapshot), &found, ids).await?;
             }
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             done("again")
         }
         _ => Err(AppError::bad_request("Unknown action.")),
@@ -546,7 +546,7 @@ async fn edit(
         if draft.url != found.url || draft.options.headers != found.options.headers {
             delivery::reset_breaker(store, &found.id).await?;
         }
-        state.bells.delivery_owed.notify_one();
+        state.wakeups.delivery_queued.notify_one();
         let here = viewer.link(&format!("/settings/destinations/{}", found.key));
         return Ok(page::see_other(&here.with("done", "saved").to_string()));
     }

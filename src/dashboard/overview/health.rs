@@ -102,7 +102,7 @@ fn stripe(viewer: &Viewer, health: &Health) -> Sign {
 }
 
 fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
-    let (pending, failed) = (health.deliveries_owed, health.deliveries_given_up);
+    let (pending, failed) = (health.deliveries_pending, health.deliveries_given_up);
     if health.last_event_at.is_none() && pending + failed + health.deliveries_held == 0 {
         let fact = "Nothing to deliver".to_owned();
         return sign(viewer.link("/setup"), "", fact, "setup step 5");

@@ -21,7 +21,7 @@ use crate::dashboard::views::{Chip, Field, entered};
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::report::{self, CustomRequest, CustomRequests};
-use crate::settings::{self, Added, Door, Snapshot, Source, SourceKind};
+use crate::settings::{self, Added, Postback, Snapshot, Source, SourceKind};
 use crate::state::AppState;
 
 /// Maximum number of requests shown of each kind.
@@ -129,7 +129,7 @@ pub(in crate::dashboard) struct SavedQuery {
 }
 
 #[derive(Deserialize)]
-pub(in crate::dashboard) struct NewDoorSent {
+pub(in crate::dashboard) struct NewPostbackForm {
     #[serde(default)]
     key: String,
     #[serde(default)]
@@ -137,7 +137,7 @@ pub(in crate::dashboard) struct NewDoorSent {
 }
 
 /// The form's fields: `source_site`, `currency` and `never_{key of a destination}`.
-type DoorSent = HashMap<String, String>;
+type PostbackForm = HashMap<String, String>;
 
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct RotateSent {
@@ -154,7 +154,7 @@ pub(in crate::dashboard) struct TestSent {
 }
 
 /// `GET /settings/custom`.
-pub(in crate::dashboard) async fn list_doors(
+pub(in crate::dashboard) async fn list_postbacks(
     State(state): State<AppState>,
     viewer: Viewer,
 ) -> Result<Response, AppError> {
@@ -163,10 +163,10 @@ pub(in crate::dashboard) async fn list_doors(
 }
 
 /// `POST /settings/custom`.
-pub(in crate::dashboard) async fn add_door(
+pub(in crate::dashboard) async fn add_postback(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<NewDoorSent>,
+    Form(sent): Form<NewPostbackForm>,
 ) -> Result<Response, AppError> {
     let mut key = key::read(&sent.key, "the URL of its page");
     let snapshot = state.settings.current();
@@ -229,13 +229,13 @@ fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
     page::see_other(&there.with("saved", what).to_string())
 }
 
-fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Door), AppError> {
+fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Postback), AppError> {
     let found = snapshot.custom_source_by_key(key);
     found.ok_or_else(|| AppError::not_found("Endpoint not found."))
 }
 
 /// `GET /settings/custom/{key}`.
-pub(in crate::dashboard) async fn show_door(
+pub(in crate::dashboard) async fn show_postback(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
@@ -253,8 +253,8 @@ pub(in crate::dashboard) async fn show_door(
 
 async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<SourcePage, AppError> {
     let snapshot = state.settings.current();
-    let (source, door) = find(&snapshot, key)?;
-    let url = format!("{}/webhooks/custom/{}", viewer.client.base, door.token.expose());
+    let (source, postback) = find(&snapshot, key)?;
+    let url = format!("{}/webhooks/custom/{}", viewer.client.base, postback.token.expose());
     let site = snapshot.site(&source.site_id);
     let action = |rest: &str| viewer.link(&format!("/settings/custom/{key}{rest}")).to_string();
     let mut lists = [Vec::new(), Vec::new()];
@@ -269,7 +269,9 @@ async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<Sou
         back: viewer.link("/settings/custom").to_string(),
         key: key.to_owned(),
         done: None,
-        old_until: door.old_until(viewer.now).map(|until| viewer.times.short(until, viewer.now)),
+        old_until: postback
+            .old_until(viewer.now)
+            .map(|until| viewer.times.short(until, viewer.now)),
         postback: format!(
             "{url}?click_id={{clickid}}&value={{payout}}&currency=USD&transaction_id={{txid}}&event_name=Purchase"
         ),
@@ -293,7 +295,7 @@ async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<Sou
             .collect(),
         action: action(""),
         sites: sites(&snapshot, site.map_or("", |site| &site.key)),
-        currency: Field::of(door.currency.map(|it| it.code().to_owned()).unwrap_or_default()),
+        currency: Field::of(postback.currency.map(|it| it.code().to_owned()).unwrap_or_default()),
         never_to: snapshot
             .destinations
             .iter()
@@ -379,11 +381,11 @@ pub(in crate::dashboard) async fn show_custom_request(
 }
 
 /// `POST /settings/custom/{key}`: the site, the currency, and destinations that never get its conversions.
-pub(in crate::dashboard) async fn change_door(
+pub(in crate::dashboard) async fn change_postback(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<DoorSent>,
+    Form(sent): Form<PostbackForm>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let (source, _) = find(&snapshot, &key)?;
@@ -401,10 +403,10 @@ pub(in crate::dashboard) async fn change_door(
     let never_to = never_to.filter(|to| sent.contains_key(&format!("never_{}", to.key)));
     let never_to: Vec<String> = never_to.map(|to| to.id.clone()).collect();
     let (store, settings) = (&state.store, &state.settings);
-    settings::save_door(store, settings, &source.id, site_id, currency, &never_to).await?;
+    settings::save_postback(store, settings, &source.id, site_id, currency, &never_to).await?;
     if *site_id != source.site_id {
         conversion::move_with_source(store, &source.id, &source.site_id).await?;
-        state.bells.visit_recorded.notify_one();
+        state.wakeups.visit_recorded.notify_one();
     }
     Ok(saved(&viewer, &key, "source"))
 }
@@ -448,7 +450,7 @@ pub(in crate::dashboard) async fn send_test_conversion(
     };
     let refusal = match custom::record(&state.store, ledger, source, request).await? {
         Ok(recorded) => {
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             let id = recorded.processed.conversion_id.unwrap_or_default();
             let there = viewer.link(&format!("/conversions/{id}")).with("mode", "test");
             return Ok(page::see_other(&there.to_string()));
