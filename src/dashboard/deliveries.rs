@@ -103,7 +103,7 @@ fn subtitle(viewer: &Viewer, all: &DestinationTotals) -> String {
 
 fn tabs(here: &Link, current: Option<DeliveryState>, all: &DestinationTotals) -> Vec<Choice> {
     let states = [
-        (DeliveryState::Pending, "Pending", all.owed),
+        (DeliveryState::Pending, "Pending", all.pending),
         (DeliveryState::GivenUp, "Failed", all.given_up),
         (DeliveryState::Held, "Paused", all.held),
         (DeliveryState::Skipped, "Not sent", all.skipped),
@@ -141,9 +141,9 @@ impl DeliveriesPage<'_> {
         if !found.enabled {
             Chip::quiet(format!("Disabled: {} paused", count(sums.held)))
         } else if self.down.contains(&found.id) {
-            Chip::bad(format!("Failing: {} pending", count(sums.owed)))
-        } else if sums.owed > 0 {
-            Chip::wait(format!("{} pending", count(sums.owed)))
+            Chip::bad(format!("Failing: {} pending", count(sums.pending)))
+        } else if sums.pending > 0 {
+            Chip::wait(format!("{} pending", count(sums.pending)))
         } else if sums.last_accepted_at.is_some() {
             Chip::ok("Working")
         } else {

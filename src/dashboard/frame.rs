@@ -137,7 +137,7 @@ impl Viewer {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
         let leaks = report::leaking(&state.store, &self.scope(), span.period).await?;
-        let Door { css, icon, .. } = Door::new(&self.client);
+        let SignedOutFrame { css, icon, .. } = SignedOutFrame::new(&self.client);
         let here = self.link(current.words().0);
         let snapshot = state.settings.current();
         let sites = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1).map(|site| {

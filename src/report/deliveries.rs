@@ -119,7 +119,7 @@ pub(crate) struct DestinationTotals {
     pub(crate) pending: i64,
     /// Money of the conversions with pending deliveries, each counted once; empty if there are more
     /// than ten thousand.
-    pub(crate) owed_money: Totals,
+    pub(crate) pending_money: Totals,
     pub(crate) given_up: i64,
     /// The same for failed deliveries.
     pub(crate) given_up_money: Totals,
@@ -138,11 +138,11 @@ impl DestinationTotals {
         let mut all = Self::default();
         for sum in sums {
             all.accepted += sum.accepted;
-            all.owed += sum.owed;
+            all.pending += sum.pending;
             all.given_up += sum.given_up;
             all.held += sum.held;
             all.skipped += sum.skipped;
-            sum.owed_money.iter().for_each(|money| all.owed_money.add(money));
+            sum.pending_money.iter().for_each(|money| all.pending_money.add(money));
             sum.given_up_money.iter().for_each(|money| all.given_up_money.add(money));
         }
         all

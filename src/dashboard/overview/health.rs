@@ -116,7 +116,7 @@ fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
             ("bad", format!("{pending} pending, {failed} failed"))
         }
     };
-    let hint = match (health.oldest_owed_at, health.deliveries_held) {
+    let hint = match (health.oldest_pending_at, health.deliveries_held) {
         (Some(at), _) => format!("the oldest is from {}", viewer.minute(at).text),
         (None, held) if held > 0 => format!("{held} paused: a destination is disabled"),
         (None, _) if failed > 0 => "fix the problem, then resend".to_owned(),
