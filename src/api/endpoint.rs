@@ -12,54 +12,16 @@ use super::access::Access;
 use super::answers::{
     Conversion, Delivery, Destination, Link, List, Overview, Site, Source, StripeEvent, Visit,
 };
-use super::parameters::Parameters;
+use super::parameters::{self, Parameters};
 use super::problem::Problem;
 use crate::delivery::{self, Retried};
-use crate::domain::{
-    ConversionStatus, DeliveryReason, DeliveryState, EventState, MatchState, UnmatchedReason,
-};
 use crate::error::AppError;
 use crate::report::{
-    self, ConversionFilter, DeliveryFilter, DestinationTotals, Dimension, EventFilter, Scope,
+    self, ConversionFilter, DeliveryFilter, DestinationTotals, Dimension, EventFilter,
+    OverviewFilter, Paging, Scope,
 };
 use crate::settings;
 use crate::state::AppState;
-
-/// The parameters of each list; a test compares them with the schema.
-pub(super) const PARAMETERS: [(&str, &[&str]); 10] = [
-    ("/overview", &["from", "to", "site", "livemode"]),
-    (
-        "/conversions",
-        &[
-            "site",
-            "livemode",
-            "kind",
-            "match",
-            "reason",
-            "status",
-            "delivery",
-            "destination",
-            "search",
-            "from",
-            "to",
-            "cursor",
-            "limit",
-        ],
-    ),
-    ("/conversions/{id}", &[]),
-    ("/visits/{click_id}", &[]),
-    ("/stripe-events", &["state", "type", "site", "livemode", "cursor", "limit"]),
-    ("/deliveries", &["state", "reason", "destination", "site", "livemode", "cursor", "limit"]),
-    ("/sites", &[]),
-    ("/links", &[]),
-    ("/sources", &[]),
-    ("/destinations", &[]),
-];
-
-/// The parameters of a path.
-fn known(path: &str) -> &'static [&'static str] {
-    PARAMETERS.iter().find(|(known, _)| *known == path).map_or(&[], |(_, names)| names)
-}
 
 /// The result of a handler.
 type Answer<T> = Result<Json<T>, AppError>;
@@ -67,12 +29,7 @@ type Answer<T> = Result<Json<T>, AppError>;
 /// The numbers of a period.
 #[utoipa::path(
     get, path = "/overview",
-    params(
-        ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC); by default 30 days ago"),
-        ("to" = Option<String>, Query, description = "the first instant after the period; by default now"),
-        ("site" = Option<String>, Query, description = "a site's key; by default the first site"),
-        ("livemode" = Option<bool>, Query, description = "false counts test payments; by default live ones"),
-    ),
+    params(OverviewFilter),
     responses((status = 200, body = Overview), (status = "4XX", body = Problem, content_type = "application/problem+json")),
 )]
 pub(super) async fn read_overview(
@@ -80,12 +37,13 @@ pub(super) async fn read_overview(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<Overview> {
-    let given = given.only(known("/overview"))?;
     let settings = state.settings.current();
-    let period = given.period(state.clock.now())?;
-    let site = given.site(&settings)?.or(settings.sites.first());
+    let asked: OverviewFilter = given.read(&settings)?;
+    let period = parameters::period(&asked, state.clock.now())?;
+    let site = asked.site_id.as_deref().and_then(|id| settings.site(id));
+    let site = site.or(settings.sites.first());
     let site = site.ok_or_else(|| AppError::not_found("There is no site yet."))?;
-    let livemode = given.flag("livemode")?.unwrap_or(true);
+    let livemode = asked.livemode.unwrap_or(true);
     let scope = Scope { site_id: site.id.clone(), livemode };
     let found = report::overview(&state.store, &scope, period).await?;
     let delivered = report::delivered_rate(&state.store, &scope, period).await?;
@@ -99,21 +57,7 @@ pub(super) async fn read_overview(
 /// Conversions, newest first.
 #[utoipa::path(
     get, path = "/conversions",
-    params(
-        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
-        ("livemode" = Option<bool>, Query, description = "by default live and test"),
-        ("kind" = Option<String>, Query, description = "purchase, renewal, trial, lead, or a custom event's name"),
-        ("match" = Option<MatchState>, Query, description = "whether it is matched"),
-        ("reason" = Option<UnmatchedReason>, Query, description = "why unmatched"),
-        ("status" = Option<ConversionStatus>, Query, description = "the status of the payment"),
-        ("delivery" = Option<DeliveryState>, Query, description = "those with a delivery in this state"),
-        ("destination" = Option<String>, Query, description = "those with a delivery to the destination of this key"),
-        ("search" = Option<String>, Query, description = "beginning of an email address, a transaction ID, a click ID or a reference"),
-        ("from" = Option<String>, Query, description = "RFC 3339 or a date (UTC)"),
-        ("to" = Option<String>, Query, description = "the first instant after"),
-        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
-        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
-    ),
+    params(ConversionFilter, Paging),
     responses((status = 200, body = List<Conversion>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
 )]
 pub(super) async fn list_conversions(
@@ -121,24 +65,9 @@ pub(super) async fn list_conversions(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Conversion>> {
-    let given = given.only(known("/conversions"))?;
     let settings = state.settings.current();
-    let filter = ConversionFilter {
-        site_id: given.site(&settings)?.map(|site| site.id.clone()),
-        livemode: given.flag("livemode")?,
-        match_state: given.word("match")?,
-        reason: given.word("reason")?,
-        delivery_state: given.word("delivery")?,
-        status: given.word("status")?,
-        kind: given.text("kind")?,
-        destination_id: given.destination(&settings)?,
-        only_paid: false,
-        search: given.text("search")?,
-        from: given.time("from")?,
-        to: given.time("to")?,
-    };
-    let (cursor, limit) = (given.cursor()?, given.limit()?);
-    let page = report::conversions(&state.store, &filter, cursor.as_ref(), limit).await?;
+    let (filter, paging, limit) = given.read_list::<ConversionFilter>(&settings)?;
+    let page = report::conversions(&state.store, &filter, paging.cursor.as_ref(), limit).await?;
     Ok(Json(List::page(page, |row| Conversion::new(row, &settings))))
 }
 
@@ -154,7 +83,7 @@ pub(super) async fn read_conversion(
     Path(id): Path<String>,
     given: Parameters,
 ) -> Answer<Conversion> {
-    given.only(known("/conversions/{id}"))?;
+    given.none()?;
     let found = report::conversion_row(&state.store, without_nul(&id)?).await?;
     let found = found.ok_or_else(|| AppError::not_found("There is no conversion with this ID."))?;
     Ok(Json(Conversion::new(found, &state.settings.current())))
@@ -172,7 +101,7 @@ pub(super) async fn read_visit(
     Path(click_id): Path<String>,
     given: Parameters,
 ) -> Answer<Visit> {
-    given.only(known("/visits/{click_id}"))?;
+    given.none()?;
     let found = report::visit(&state.store, without_nul(&click_id)?).await?;
     let visit = found.and_then(|found| Visit::new(found, &state.settings.current()));
     let missing = || AppError::not_found("There is no visit with this click ID.");
@@ -182,14 +111,7 @@ pub(super) async fn read_visit(
 /// Stripe events as received, newest first.
 #[utoipa::path(
     get, path = "/stripe-events",
-    params(
-        ("state" = Option<EventState>, Query, description = "the state of the event"),
-        ("type" = Option<String>, Query, description = "Stripe's type, whole"),
-        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
-        ("livemode" = Option<bool>, Query, description = "by default live and test"),
-        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
-        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
-    ),
+    params(EventFilter, Paging),
     responses((status = 200, body = List<StripeEvent>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
 )]
 pub(super) async fn list_stripe_events(
@@ -197,31 +119,16 @@ pub(super) async fn list_stripe_events(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<StripeEvent>> {
-    let given = given.only(known("/stripe-events"))?;
     let settings = state.settings.current();
-    let filter = EventFilter {
-        site_id: given.site(&settings)?.map(|site| site.id.clone()),
-        state: given.word("state")?,
-        kind: given.text("type")?,
-        livemode: given.flag("livemode")?,
-    };
-    let (cursor, limit) = (given.cursor()?, given.limit()?);
-    let page = report::stripe_events(&state.store, &filter, cursor.as_ref(), limit).await?;
+    let (filter, paging, limit) = given.read_list::<EventFilter>(&settings)?;
+    let page = report::stripe_events(&state.store, &filter, paging.cursor.as_ref(), limit).await?;
     Ok(Json(List::page(page, |row| StripeEvent::new(row, &settings))))
 }
 
 /// Deliveries, newest first.
 #[utoipa::path(
     get, path = "/deliveries",
-    params(
-        ("state" = Option<DeliveryState>, Query, description = "the state of the delivery"),
-        ("reason" = Option<DeliveryReason>, Query, description = "why it failed or was skipped"),
-        ("destination" = Option<String>, Query, description = "a destination's key"),
-        ("site" = Option<String>, Query, description = "a site's key; by default all sites"),
-        ("livemode" = Option<bool>, Query, description = "by default live and test"),
-        ("cursor" = Option<String>, Query, description = "`next` of an earlier answer"),
-        ("limit" = Option<i64>, Query, description = "1 to 200; by default 50"),
-    ),
+    params(DeliveryFilter, Paging),
     responses((status = 200, body = List<Delivery>), (status = "4XX", body = Problem, content_type = "application/problem+json")),
 )]
 pub(super) async fn list_deliveries(
@@ -229,17 +136,9 @@ pub(super) async fn list_deliveries(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Delivery>> {
-    let given = given.only(known("/deliveries"))?;
     let settings = state.settings.current();
-    let filter = DeliveryFilter {
-        reason: given.word("reason")?,
-        site_id: given.site(&settings)?.map(|site| site.id.clone()),
-        destination_id: given.destination(&settings)?,
-        state: given.word("state")?,
-        livemode: given.flag("livemode")?,
-    };
-    let (cursor, limit) = (given.cursor()?, given.limit()?);
-    let page = report::deliveries(&state.store, &filter, cursor.as_ref(), limit).await?;
+    let (filter, paging, limit) = given.read_list::<DeliveryFilter>(&settings)?;
+    let page = report::deliveries(&state.store, &filter, paging.cursor.as_ref(), limit).await?;
     Ok(Json(List::page(page, Delivery::new)))
 }
 
@@ -282,7 +181,7 @@ pub(super) async fn list_sites(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Site>> {
-    given.only(known("/sites"))?;
+    given.none()?;
     let settings = state.settings.current();
     Ok(Json(List::whole(settings.sites.iter().map(Site::new).collect())))
 }
@@ -294,7 +193,7 @@ pub(super) async fn list_links(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Link>> {
-    given.only(known("/links"))?;
+    given.none()?;
     let settings = state.settings.current();
     Ok(Json(List::whole(settings.links.iter().map(|link| Link::new(link, &settings)).collect())))
 }
@@ -306,7 +205,7 @@ pub(super) async fn list_sources(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Source>> {
-    given.only(known("/sources"))?;
+    given.none()?;
     let settings = state.settings.current();
     let source = |source| Source::new(source, &settings);
     Ok(Json(List::whole(settings.sources.iter().map(source).collect())))
@@ -319,7 +218,7 @@ pub(super) async fn list_destinations(
     State(state): State<AppState>,
     given: Parameters,
 ) -> Answer<List<Destination>> {
-    given.only(known("/destinations"))?;
+    given.none()?;
     let settings = state.settings.current();
     let mut sums = Vec::new();
     for site in &settings.sites {

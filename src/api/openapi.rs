@@ -66,27 +66,6 @@ pub(super) async fn describe_api() -> Result<Response, AppError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_parameter_that_is_read_is_described_and_no_other() {
-        let description = serde_json::to_value(Description::openapi()).unwrap();
-        let mut described = 0;
-        for (path, methods) in description["paths"].as_object().unwrap() {
-            let Some(get) = methods.get("get") else { continue };
-            let all = get["parameters"].as_array().cloned().unwrap_or_default();
-            let of_query = all.iter().filter(|it| it["in"] == "query");
-            let names: Vec<&str> = of_query.map(|it| it["name"].as_str().unwrap()).collect();
-            let (_, known) = endpoint::PARAMETERS.iter().find(|(known, _)| known == path).unwrap();
-            let sorted = |names: &[&str]| {
-                let mut names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
-                names.sort();
-                names
-            };
-            assert_eq!(sorted(&names), sorted(known), "{path}");
-            described += 1;
-        }
-        assert_eq!(described, endpoint::PARAMETERS.len());
-    }
-
     fn texts<W: domain::Word>() -> Vec<&'static str> {
         W::ALL.iter().map(|word| word.as_str()).collect()
     }

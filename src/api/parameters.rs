@@ -1,6 +1,6 @@
-//! Parses query parameters into filters.
-//! Takes a query string and the settings; returns valid values, or a 400 that names the parameter.
-//! Guarantees that an invalid value is rejected, never treated as no filter.
+//! Reads the parameters of a query into filters.
+//! Takes a query string and the settings; returns filters, or a 400 that names the parameter.
+//! Guarantees that an unknown name or an invalid value is rejected, never treated as no filter.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,10 +11,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use crate::clock::Timestamp;
-use crate::domain::Word;
 use crate::error::AppError;
-use crate::report::{Cursor, MAX_LIMIT, Period};
-use crate::settings::{Site, Snapshot};
+use crate::report::{Filter, Known, OverviewFilter, Paging, Period};
+use crate::settings::Snapshot;
 
 /// The default number of rows of a page.
 const DEFAULT_LIMIT: i64 = 50;
@@ -48,101 +47,60 @@ impl Parameters {
         Self(values)
     }
 
+    /// The parameters as a filter.
+    pub(super) fn read<F: Filter>(&self, settings: &Snapshot) -> Result<F, AppError> {
+        self.only(&F::names().collect::<Vec<_>>())?;
+        self.fields(settings)
+    }
+
+    /// The parameters as a filter and a part of its list: where it begins, and how many rows.
+    pub(super) fn read_list<F: Filter>(
+        &self,
+        settings: &Snapshot,
+    ) -> Result<(F, Paging, i64), AppError> {
+        self.only(&F::names().chain(Paging::names()).collect::<Vec<_>>())?;
+        let (filter, paging): (F, Paging) = (self.fields(settings)?, self.fields(settings)?);
+        let limit = paging.limit.unwrap_or(DEFAULT_LIMIT);
+        Ok((filter, paging, limit))
+    }
+
+    /// Rejects every parameter.
+    pub(super) fn none(&self) -> Result<(), AppError> {
+        self.only(&[])
+    }
+
     /// Rejects unknown parameters, because an ignored filter would return everything.
-    pub(super) fn only(self, known: &[&str]) -> Result<Self, AppError> {
-        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
-            None => Ok(self),
-            Some(name) => {
-                let shown: String = name.chars().take(64).collect();
-                Err(refused(
-                    &shown,
-                    match known {
-                        [] => "is unknown: this takes no parameters".to_owned(),
-                        known => format!("is unknown; the parameters are {}", known.join(", ")),
-                    },
-                ))
+    fn only(&self, known: &[&str]) -> Result<(), AppError> {
+        let unknown = self.0.keys().find(|name| !known.contains(&name.as_str()));
+        let Some(name) = unknown else { return Ok(()) };
+        let shown: String = name.chars().take(64).collect();
+        Err(match known {
+            [] => refused(&shown, "is unknown: this takes no parameters"),
+            known => {
+                refused(&shown, format!("is unknown; the parameters are {}", known.join(", ")))
             }
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
-    }
-
-    /// Free text. NUL is refused because PostgreSQL cannot hold it.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, AppError> {
-        match self.get(name) {
-            Some(text) if text.contains('\0') => Err(refused(name, "must not contain NUL")),
-            Some(text) => Ok(Some(text.to_owned())),
-            None => Ok(None),
-        }
-    }
-
-    /// A word of a closed list.
-    pub(super) fn word<W: Word>(&self, name: &str) -> Result<Option<W>, AppError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let words = || W::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ");
-        let word = W::parse(text);
-        word.map(Some).ok_or_else(|| refused(name, format!("must be one of {}", words())))
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, AppError> {
-        match self.get(name) {
-            Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
-            Some(_) => Err(refused(name, "must be one of true, false")),
-            None => Ok(None),
-        }
-    }
-
-    /// A time, or a date, which means its first instant in UTC.
-    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, AppError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        // The unescaped plus sign of an offset arrives as a space.
-        let at = Timestamp::parse(text).or_else(|| Timestamp::parse(&text.replace(' ', "+")));
-        at.map(Some).ok_or_else(|| {
-            refused(name, "must be a time like 2026-09-21T14:13:20Z or a date like 2026-09-21")
         })
     }
 
-    /// `from` and `to`; by default the last 30 days.
-    pub(super) fn period(&self, now: Timestamp) -> Result<Period, AppError> {
-        let to = self.time("to")?.unwrap_or_else(|| now.plus(CLOCK_SKEW));
-        let from = self.time("from")?.unwrap_or_else(|| to.min(now).minus(DEFAULT_PERIOD));
-        if from < to { Ok(Period { from, to }) } else { Err(refused("from", "must be before to")) }
+    fn fields<F: Filter>(&self, settings: &Snapshot) -> Result<F, AppError> {
+        let known = Known { settings, site_id: None };
+        let mut filter = F::default();
+        for field in F::FIELDS {
+            let text = self.0.get(field.name).filter(|text| !text.is_empty());
+            if let Some(text) = text {
+                let read = (field.read)(&mut filter, text, &known);
+                read.map_err(|rule| refused(field.name, rule))?;
+            }
+        }
+        Ok(filter)
     }
+}
 
-    /// The number of rows of a page.
-    pub(super) fn limit(&self) -> Result<i64, AppError> {
-        let Some(text) = self.get("limit") else { return Ok(DEFAULT_LIMIT) };
-        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        limit.ok_or_else(|| refused("limit", format!("must be a number from 1 to {MAX_LIMIT}")))
-    }
-
-    /// The start of the page.
-    pub(super) fn cursor(&self) -> Result<Option<Cursor>, AppError> {
-        let Some(text) = self.get("cursor") else { return Ok(None) };
-        let cursor = Cursor::parse(text);
-        cursor
-            .map(Some)
-            .ok_or_else(|| refused("cursor", "must be the `next` of an earlier response"))
-    }
-
-    /// The site with this key or ID.
-    pub(super) fn site<'a>(&self, settings: &'a Snapshot) -> Result<Option<&'a Site>, AppError> {
-        let Some(text) = self.get("site") else { return Ok(None) };
-        let site = settings.site_by_key(text).or_else(|| settings.site(text));
-        site.map(Some).ok_or_else(|| refused("site", "must be the key of a site"))
-    }
-
-    /// The ID of the destination with this key or ID.
-    pub(super) fn destination(&self, settings: &Snapshot) -> Result<Option<String>, AppError> {
-        let Some(text) = self.get("destination") else { return Ok(None) };
-        let found = settings.destinations.iter().find(|it| it.key == text || it.id == text);
-        let id = found.map(|destination| Some(destination.id.clone()));
-        id.ok_or_else(|| refused("destination", "must be the key of a destination"))
-    }
+/// The period of an overview; by default the last 30 days.
+pub(super) fn period(asked: &OverviewFilter, now: Timestamp) -> Result<Period, AppError> {
+    let to = asked.to.unwrap_or_else(|| now.plus(CLOCK_SKEW));
+    let from = asked.from.unwrap_or_else(|| to.min(now).minus(DEFAULT_PERIOD));
+    if from < to { Ok(Period { from, to }) } else { Err(refused("from", "must be before to")) }
 }
 
 fn refused(name: &str, rule: impl Display) -> AppError {
@@ -152,26 +110,24 @@ fn refused(name: &str, rule: impl Display) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::DeliveryState;
+    use crate::report::{ConversionFilter, DeliveryFilter};
 
     fn now() -> Timestamp {
         Timestamp::parse("2026-09-21T14:13:20Z").unwrap()
     }
 
+    /// What is said about the first invalid parameter; empty if all are valid.
+    fn said<F: Filter>(query: &str) -> String {
+        let read = Parameters::parse(query).read_list::<F>(&Snapshot::default());
+        read.err().map(|error| error.line.to_string()).unwrap_or_default()
+    }
+
+    fn period_of(query: &str) -> Result<Period, AppError> {
+        period(&Parameters::parse(query).read(&Snapshot::default())?, now())
+    }
+
     #[test]
     fn an_invalid_value_is_rejected_by_name() {
-        let settings = Snapshot::default();
-        let outcome = |query: &str| -> Result<(), AppError> {
-            let given = Parameters::parse(query);
-            given.limit()?;
-            given.cursor()?;
-            given.period(now())?;
-            given.flag("livemode")?;
-            given.word::<DeliveryState>("state")?;
-            given.text("search")?;
-            given.site(&settings)?;
-            given.destination(&settings).map(|_| ())
-        };
         let rows = [
             ("limit", "limit=0"),
             ("limit", "limit=201"),
@@ -181,48 +137,45 @@ mod tests {
             ("cursor", "cursor=5"),
             ("from", "from=yesterday"),
             ("to", "to=2026-13-01"),
-            ("from", "from=2026-09-22&to=2026-09-21"),
-            ("from", "from=2026-09-21&to=2026-09-21"),
             ("livemode", "livemode=1"),
-            ("state", "state=Pending"),
+            ("match", "match=Matched"),
+            ("delivery", "delivery=failed"),
             ("search", "search=a%00b"),
             ("site", "site=nowhere"),
             ("destination", "destination=nobody"),
         ];
         for (name, query) in rows {
-            let line = outcome(query).unwrap_err().line;
-            assert!(line.starts_with(&format!("{name} ")), "{query}: {line}");
+            let line = said::<ConversionFilter>(query);
+            assert!(line.starts_with(&format!("{name} must ")), "{query}: {line}");
         }
-        outcome("limit=&livemode=true&state=pending&limit=200&other=1").unwrap();
+        assert_eq!(said::<ConversionFilter>("limit=&livemode=true&match=matched&limit=200"), "");
+        for query in ["from=2026-09-22&to=2026-09-21", "from=2026-09-21&to=2026-09-21"] {
+            assert_eq!(period_of(query).unwrap_err().line, "from must be before to.", "{query}");
+        }
     }
 
     #[test]
     fn an_unknown_parameter_is_rejected_with_a_list_of_known_ones() {
-        let line = |query: &str, known: &[&str]| {
-            Parameters::parse(query).only(known).err().map(|error| error.line.to_string())
-        };
-        let known = ["state", "limit"];
-        assert_eq!(line("", &known), None);
-        assert_eq!(line("limit=5&state=", &known), None);
-        let said = "stat is unknown; the parameters are state, limit.";
-        assert_eq!(line("stat=given_up", &known).as_deref(), Some(said));
-        assert_eq!(line("stat=", &known).as_deref(), Some(said));
-        let said = "x is unknown: this takes no parameters.";
-        assert_eq!(line("x=1", &[]).as_deref(), Some(said));
+        assert_eq!(said::<DeliveryFilter>("limit=5&state="), "");
+        let known = "stat is unknown; the parameters are state, reason, destination, site, livemode, cursor, limit.";
+        assert_eq!(said::<DeliveryFilter>("stat=given_up"), known);
+        assert_eq!(said::<DeliveryFilter>("stat="), known);
+        let none = Parameters::parse("x=1").none().unwrap_err();
+        assert_eq!(none.line, "x is unknown: this takes no parameters.");
     }
 
     #[test]
     fn the_default_period_is_thirty_days_until_now() {
-        let period = Parameters::parse("").period(now()).unwrap();
+        let period = period_of("").unwrap();
         assert_eq!(period.from.to_rfc3339(), "2026-08-22T14:13:20Z");
         assert!(period.to > now());
-        let until = Parameters::parse("to=2026-09-01").period(now()).unwrap();
+        let until = period_of("to=2026-09-01").unwrap();
         assert_eq!(until.from.to_rfc3339(), "2026-08-02T00:00:00Z");
     }
 
     #[test]
     fn an_unescaped_plus_is_understood() {
-        let given = Parameters::parse("from=2026-09-21T16:13:20+02:00");
-        assert_eq!(given.time("from").unwrap(), Some(now()));
+        let period = period_of("from=2026-09-21T16:13:20+02:00").unwrap();
+        assert_eq!(period.from, now());
     }
 }

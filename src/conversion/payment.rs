@@ -25,7 +25,7 @@ pub(crate) struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_id: Option<String>,
     /// What each kind of object states.
-    #[serde(rename = "told", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(rename = "facts", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) facts: BTreeMap<ObjectKind, ObjectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<Mode>,

@@ -1,203 +1,180 @@
-//! The list of conversions. Takes a period, a tab, a search and a cursor; returns a page of rows grouped by day.
-//! Test payments are listed only in test mode, and every row links to its customer journey.
+//! The list of conversions. Takes a period, filters and a cursor; returns a page of rows grouped by day. Test payments are
+//! listed only in test mode, and every row links to its customer journey.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
-use super::page;
-use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::rows::{ConversionItem, conversion_item};
+use super::list::{List, Listing, ROWS, chip_label};
+use super::period::Span;
 use super::views::numbers::{counted, totals};
 use super::views::times::long_day;
-use super::views::{Choice, Link, Pager, entered, words};
-use crate::domain::{ConversionStatus, DeliveryState, MatchState, UnmatchedReason, Word as _};
+use super::views::{Choice, Link, numbers, words};
+use super::{page, rows};
+use crate::domain::{UnmatchedReason, Word as _};
 use crate::error::AppError;
 use crate::money::{Money, Totals};
-use crate::report::{self, ConversionFilter, ConversionRow, Cursor, Overview};
+use crate::report::{self, ConversionFilter, ConversionRow, Filter, Overview};
 use crate::state::AppState;
-
-/// Rows per page.
-const ROWS: i64 = 50;
-
-#[derive(Deserialize)]
-pub(super) struct ListQuery {
-    tab: Option<String>,
-    q: Option<String>,
-    reason: Option<String>,
-    after: Option<String>,
-}
 
 #[derive(Template)]
 #[template(path = "conversions.html")]
-struct ConversionsPage {
+struct ConversionsPage<'a> {
     frame: Frame,
-    subtitle: String,
-    period: PeriodMenu,
-    tabs: Vec<Choice>,
-    search: Search,
-    /// The active filter, with a link that removes it.
-    filter: Option<Choice>,
-    heading: String,
-    days: Vec<DayGroup>,
-    pager: Pager,
-}
-
-/// The search field.
-struct Search {
-    action: String,
-    hidden: Vec<(&'static str, String)>,
-    value: String,
+    viewer: &'a Viewer,
+    list: List<ConversionRow>,
+    here: Link,
+    search: String,
 }
 
 /// Rows of one day, with their total.
-struct DayGroup {
+struct DayGroup<'a> {
     name: String,
     sum: String,
-    items: Vec<ConversionItem>,
+    rows: &'a [ConversionRow],
 }
 
-/// A tab: its word in the query, its label.
-const TABS: [(&str, &str); 7] = [
-    ("", "All"),
-    ("matched", "Matched"),
-    ("unmatched", "Not matched"),
-    ("pending", "Delivery pending"),
-    ("given_up", "Delivery failed"),
-    ("refunded", "Refunded"),
-    ("authorized", "Not captured yet"),
+/// A view of the list: its label, and the filters that it consists of.
+type View = (&'static str, &'static [(&'static str, &'static str)]);
+
+const UNMATCHED: View = ("Not matched", &[("match", "unmatched"), ("paid", "true")]);
+
+const VIEWS: [View; 7] = [
+    ("All", &[]),
+    ("Matched", &[("match", "matched"), ("paid", "true")]),
+    UNMATCHED,
+    ("Delivery pending", &[("delivery", "pending")]),
+    ("Delivery failed", &[("delivery", "given_up")]),
+    ("Refunded", &[("status", "refunded")]),
+    ("Not captured yet", &[("status", "authorized")]),
 ];
+
+/// The filters of which views consist.
+const OF_VIEWS: [&str; 4] = ["match", "paid", "delivery", "status"];
+
+/// The paid conversions of a period that are not matched.
+pub(super) fn unmatched(viewer: &Viewer, span: &Span) -> Link {
+    with_view(&span.on(&viewer.link("/conversions")), &UNMATCHED)
+}
+
+fn with_view(here: &Link, (_, filters): &View) -> Link {
+    let bare = OF_VIEWS.iter().fold(here.clone(), |link, name| link.with(name, ""));
+    filters.iter().fold(bare, |link, (name, value)| link.with(name, *value))
+}
+
+/// The view that a filter is, whatever its other fields.
+fn view_of(filter: &ConversionFilter) -> Option<&'static View> {
+    let value = |name: &str| {
+        let field = ConversionFilter::FIELDS.iter().find(|field| field.name == name)?;
+        (field.write)(filter)
+    };
+    let of = |view: &View, name: &str| {
+        view.1.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    VIEWS.iter().find(|view| OF_VIEWS.iter().all(|name| of(view, name) == value(name)))
+}
 
 /// `GET /conversions`.
 pub(super) async fn list_conversions(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
-    Query(query): Query<ListQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
-    let frame = viewer.frame(&state, Tab::Conversions).await?;
-    let tab = TABS.iter().map(|(word, _)| *word).find(|word| query.tab.as_deref() == Some(word));
-    let (tab, search) = (tab.unwrap_or_default(), entered(query.q.as_deref()));
-    let reason = query.reason.as_deref().and_then(UnmatchedReason::parse);
-    let here = span
-        .on(&viewer.link("/conversions"))
-        .with("tab", tab)
-        .with("q", search.clone().unwrap_or_default())
-        .with("reason", reason.map_or("", UnmatchedReason::as_str));
-    let filter = filter(&viewer, &span, tab, search.clone(), reason);
-    let after = query.after.as_deref().and_then(Cursor::parse);
-    let found = report::conversions(&state.store, &filter, after.as_ref(), ROWS).await?;
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    let here = span.on(&viewer.link("/conversions"));
+    let listing = Listing::<ConversionFilter>::read(&mut viewer, &state.settings.current(), &here);
+    let filter = ConversionFilter {
+        site_id: Some(viewer.site.id.clone()),
+        livemode: Some(!viewer.is_test),
+        from: Some(span.period.from),
+        to: Some(span.period.to),
+        ..listing.filter.clone()
+    };
+    let found = report::conversions(&state.store, &filter, listing.after.as_ref(), ROWS).await?;
     let numbers = report::overview(&state.store, &viewer.scope(), span.period).await?;
+    let view = view_of(&filter);
     let page = ConversionsPage {
-        frame,
-        subtitle: format!("{}, {}", span.range(), viewer.times.named()),
-        period: span.menu(&here),
-        tabs: tabs(&here, tab, &numbers),
-        search: Search {
-            action: here.path(),
-            hidden: here.pairs_without(&["q", "after"]),
-            value: search.clone().unwrap_or_default(),
+        frame: viewer.frame(&state, Tab::Conversions).await?,
+        list: List {
+            name: "Conversions",
+            subtitle: format!("{}, {}", span.range(), viewer.times.named()),
+            period: Some(span.menu(&listing.here)),
+            heading: heading(&viewer, &numbers, view, filter.search.as_deref()),
+            tabs: tabs(&listing.here, view, &numbers),
+            chips: chips(&listing, view),
+            pager: listing.pager(&found),
+            rows: found.rows,
         },
-        filter: reason.map(|reason| {
-            Choice::new(&here.with("reason", ""), words::reason_heading(reason), true)
-        }),
-        heading: heading(&viewer, &numbers, tab, search.as_deref()),
-        days: days(&viewer, &found.rows),
-        pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
+        here: listing.here,
+        search: filter.search.unwrap_or_default(),
+        viewer: &viewer,
     };
     page::show(&page)
 }
 
-fn filter(
-    viewer: &Viewer,
-    span: &Span,
-    tab: &str,
-    search: Option<String>,
-    reason: Option<UnmatchedReason>,
-) -> ConversionFilter {
-    ConversionFilter {
-        site_id: Some(viewer.site.id.clone()),
-        livemode: Some(!viewer.is_test),
-        match_state: MatchState::parse(tab),
-        reason,
-        delivery_state: match tab {
-            "pending" => Some(DeliveryState::Pending),
-            "given_up" => Some(DeliveryState::GivenUp),
-            _ => None,
-        },
-        status: match tab {
-            "refunded" => Some(ConversionStatus::Refunded),
-            "authorized" => Some(ConversionStatus::Authorized),
-            _ => None,
-        },
-        only_paid: matches!(tab, "matched" | "unmatched"),
-        search,
-        from: Some(span.period.from),
-        kind: None,
-        destination_id: None,
-        to: Some(span.period.to),
-    }
-}
-
-fn tabs(here: &Link, current: &str, numbers: &Overview) -> Vec<Choice> {
-    let tab = |(word, label): &(&'static str, &'static str)| {
-        let choice = Choice::new(&here.with("tab", *word), *label, *word == current);
-        match *word {
-            "matched" => choice.counting(numbers.matched),
-            "unmatched" => choice.counting(numbers.unmatched),
+fn tabs(here: &Link, current: Option<&View>, numbers: &Overview) -> Vec<Choice> {
+    let tab = |view: &View| {
+        let is_current = current.is_some_and(|current| current.0 == view.0);
+        let choice = Choice::new(&with_view(here, view), view.0, is_current);
+        match view.0 {
+            "Matched" => choice.counting(numbers.matched),
+            "Not matched" => choice.counting(numbers.unmatched),
             _ => choice,
         }
     };
-    TABS.iter().map(tab).collect()
+    VIEWS.iter().map(tab).collect()
 }
 
-fn heading(viewer: &Viewer, numbers: &Overview, tab: &str, search: Option<&str>) -> String {
-    match (search, tab) {
+/// The filters that neither the search field nor the current tab shows.
+fn chips(listing: &Listing<ConversionFilter>, view: Option<&View>) -> Vec<Choice> {
+    let of_view = if view.is_some() { &OF_VIEWS[..] } else { &[] };
+    let shown: Vec<&str> = of_view.iter().copied().chain(["search"]).collect();
+    listing.chips(&shown, |name, value| match UnmatchedReason::parse(value) {
+        Some(reason) if name == "reason" => words::reason_heading(reason).to_owned(),
+        _ => chip_label(name, value),
+    })
+}
+
+fn heading(
+    viewer: &Viewer,
+    numbers: &Overview,
+    view: Option<&View>,
+    search: Option<&str>,
+) -> String {
+    let sums = |number: i64, what: &str, net: &Totals| {
+        let conversions = counted(number, "conversion", "conversions");
+        format!("{conversions} {what}, {} net", totals(net, viewer.site.currency))
+    };
+    match (search, view) {
         (Some(search), _) => format!("Results for “{search}”"),
-        (None, "") => format!(
-            "{} paid, {} net",
-            counted(numbers.conversions, "conversion", "conversions"),
-            totals(&numbers.net, viewer.site.currency)
-        ),
-        (None, "unmatched") => format!(
-            "{} not matched, {} net",
-            counted(numbers.unmatched, "conversion", "conversions"),
-            totals(&numbers.unmatched_money, viewer.site.currency)
-        ),
-        (None, tab) => {
-            TABS.iter().find(|(word, _)| *word == tab).map_or("", |(_, label)| label).to_owned()
+        (None, Some(("All", _))) => sums(numbers.conversions, "paid", &numbers.net),
+        (None, Some(("Not matched", _))) => {
+            sums(numbers.unmatched, "not matched", &numbers.unmatched_money)
         }
+        (None, Some((label, _))) => (*label).to_owned(),
+        (None, None) => "Filtered conversions".to_owned(),
     }
 }
 
-/// Groups rows, newest first, by day in the site's time zone.
-fn days(viewer: &Viewer, rows: &[ConversionRow]) -> Vec<DayGroup> {
-    let day = |row: &ConversionRow| viewer.times.date(row.occurred_at);
-    rows.chunk_by(|a, b| day(a) == day(b))
-        .filter_map(|group| {
-            let date = day(group.first()?);
-            Some(DayGroup {
-                name: long_day(date),
-                sum: sum(viewer, group),
-                items: group.iter().map(|row| conversion_item(viewer, row)).collect(),
-            })
-        })
-        .collect()
-}
+impl ConversionsPage<'_> {
+    /// The rows by day in the site's time zone, newest first.
+    fn days(&self) -> Vec<DayGroup<'_>> {
+        let day = |row: &ConversionRow| self.viewer.times.date(row.occurred_at);
+        let groups = self.list.rows.chunk_by(|a, b| day(a) == day(b));
+        groups
+            .map(|rows| DayGroup { name: long_day(day(&rows[0])), sum: self.sum(rows), rows })
+            .collect()
+    }
 
-/// Number and net revenue of a day's paid rows on this page.
-fn sum(viewer: &Viewer, group: &[ConversionRow]) -> String {
-    let paid: Vec<_> = group.iter().filter(|row| row.paid_at.is_some()).collect();
-    let mut net = Totals::default();
-    for row in &paid {
-        if let Some(amount) = row.amount {
+    /// Number and net revenue of a day's paid rows on this page.
+    fn sum(&self, rows: &[ConversionRow]) -> String {
+        let mut net = Totals::default();
+        let paid = rows.iter().filter(|row| row.paid_at.is_some());
+        for (row, amount) in paid.clone().filter_map(|row| Some((row, row.amount?))) {
             let gone = [row.refunded, row.lost].into_iter().flatten().map(|sum| sum.minor);
             net.add(Money { minor: amount.minor - gone.sum::<i64>(), ..amount });
         }
+        let net = totals(&net, self.viewer.site.currency);
+        format!("{} on this page, {net} net", paid.count())
     }
-    let count = i64::try_from(paid.len()).unwrap_or(i64::MAX);
-    format!("{count} on this page, {} net", totals(&net, viewer.site.currency))
 }

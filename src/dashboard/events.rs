@@ -1,214 +1,106 @@
-//! The pages of Stripe events. Takes a state and a cursor, an event's ID, or a request to process an event again; returns a
+//! The pages of Stripe events. Takes filters and a cursor, an event's ID, or a request to process an event again; returns a
 //! page of events, or one event with its exact bytes. Rejected webhooks are counted by reason.
 
+use std::time::Duration;
+
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
+use super::list::{List, Listing, ROWS, chip_label, state_tabs};
 use super::page;
-use super::views::numbers::{count, counted, money};
-use super::views::times::{Moment, short_day, utc_day};
-use super::views::{Chip, Choice, Pager, words};
+use super::views::numbers::{count, counted};
+use super::views::{Choice, Link, numbers, times, words};
+use crate::clock::Timestamp;
 use crate::custom;
-use crate::domain::{EventState, Word as _};
+use crate::domain::{EventOrigin, EventState};
 use crate::error::AppError;
-use crate::report::{self, Cursor, EventFilter, EventPayment, StripeEvent, StripeEventRow};
+use crate::report::{
+    self, EventFilter, FailedPageEvent, Health, Rejection, StripeEvent, StripeEventRow,
+};
 use crate::state::AppState;
 use crate::stripe;
 
-/// Rows per page.
-const ROWS: i64 = 50;
 /// Days for which rejected webhooks are counted.
 const REJECTED_DAYS: u64 = 28;
 
-#[derive(Deserialize)]
-pub(super) struct ListQuery {
-    state: Option<String>,
-    after: Option<String>,
-}
-
 #[derive(Template)]
 #[template(path = "events.html")]
-struct EventsPage {
+struct EventsPage<'a> {
     frame: Frame,
-    subtitle: String,
-    /// Rejected webhooks.
-    rejected: Vec<RejectedItem>,
-    rejected_title: String,
+    viewer: &'a Viewer,
+    list: List<StripeEventRow>,
+    rejected: Vec<Rejection>,
     /// Page events that could not be recorded.
-    failed_pages: Vec<FailedPageItem>,
-    settings_href: String,
-    setup_href: String,
-    tabs: Vec<Choice>,
-    rows: Vec<EventItem>,
-    pager: Pager,
-}
-
-struct RejectedItem {
-    day: String,
-    count: String,
-    why: String,
-    code: String,
-    last: Moment,
-}
-
-struct FailedPageItem {
-    at: Moment,
-    name: String,
-    url: String,
-    error: String,
-    rerun: String,
-}
-
-struct EventItem {
-    at: Moment,
-    href: String,
-    kind: String,
-    object_id: String,
-    is_test: bool,
-    state: Chip,
-    /// The data in the event; may be empty.
-    read: String,
-    /// What it changed, why it was ignored, or why it failed.
-    said: String,
-    /// Link to its conversion.
-    conversion: Option<String>,
-    rerun: Option<String>,
+    failed_pages: Vec<FailedPageEvent>,
 }
 
 #[derive(Template)]
 #[template(path = "event.html")]
-struct EventPage {
+struct EventPage<'a> {
     frame: Frame,
-    back: String,
-    item: EventItem,
-    facts: Vec<(&'static str, String)>,
-    /// Result of fetching its checkout from Stripe.
-    lookup: Option<String>,
-    payments: Vec<PaymentItem>,
-    body: String,
+    viewer: &'a Viewer,
+    event: &'a StripeEvent,
+    row: &'a StripeEventRow,
+    /// The key of the webhook endpoint.
+    source: String,
 }
-
-/// A payment that the event's object belongs to.
-struct PaymentItem {
-    href: String,
-    what: String,
-    at: Moment,
-}
-
-const STATES: [(&str, &str); 6] = [
-    ("", "All"),
-    ("received", "Queued"),
-    ("failed", "Failed"),
-    ("processed", "Processed"),
-    ("ignored", "Ignored"),
-    ("held", "On hold"),
-];
 
 /// `GET /events`.
 pub(super) async fn list_events(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(query): Query<ListQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let frame = viewer.frame(&state, Tab::Events).await?;
-    let current =
-        STATES.iter().map(|(word, _)| *word).find(|word| query.state.as_deref() == Some(word));
-    let current = current.unwrap_or_default();
-    let here = viewer.link("/events").with("state", current);
+    let here = viewer.link("/events");
+    let listing = Listing::<EventFilter>::read(&mut viewer, &state.settings.current(), &here);
     let filter = EventFilter {
         site_id: Some(viewer.site.id.clone()),
-        state: EventState::parse(current),
-        kind: None,
         livemode: Some(!viewer.is_test),
+        ..listing.filter.clone()
     };
-    let after = query.after.as_deref().and_then(Cursor::parse);
-    let found = report::stripe_events(&state.store, &filter, after.as_ref(), ROWS).await?;
-    let rejected = rejected(&state, &viewer).await?;
-    let failed_pages = report::failed_page_events(&state.store, &viewer.site.id).await?;
-    let failed_page = |event: report::FailedPageEvent| FailedPageItem {
-        at: viewer.times.short_second(event.received_at, viewer.now),
-        rerun: viewer.link(&format!("/events/pages/{}/rerun", event.id)).to_string(),
-        name: event.name,
-        url: event.url.unwrap_or_default(),
-        error: event.error,
-    };
-    let tab = |(word, label): &(&'static str, &'static str)| {
-        let choice = Choice::new(&here.with("state", *word), *label, *word == current);
-        match *word {
-            "failed" if frame.health.events_failed > 0 => {
-                choice.counting(frame.health.events_failed)
-            }
-            "held" if frame.health.events_held > 0 => choice.counting(frame.health.events_held),
-            "received" if frame.health.events_waiting > 0 => {
-                choice.counting(frame.health.events_waiting)
-            }
-            _ => choice,
-        }
-    };
+    let found = report::stripe_events(&state.store, &filter, listing.after.as_ref(), ROWS).await?;
+    let since = viewer.now.minus(Duration::from_secs(REJECTED_DAYS * 86_400));
+    let frame = viewer.frame(&state, Tab::Events).await?;
     let page = EventsPage {
-        subtitle: format!("As Stripe sent them, newest first. Times in {}.", viewer.times.place),
-        rejected_title: rejected.1,
-        rejected: rejected.0,
-        failed_pages: failed_pages.into_iter().map(failed_page).collect(),
-        settings_href: format!("{}#stripe", viewer.link("/settings")),
-        setup_href: viewer.link("/setup").to_string(),
-        tabs: STATES.iter().map(tab).collect(),
-        rows: found.rows.iter().map(|row| event_item(&viewer, row)).collect(),
-        pager: Pager::new(&here, found.rows.len(), after.is_none(), found.next.as_ref()),
+        rejected: report::rejections(&state.store, &viewer.site.id, since).await?,
+        failed_pages: report::failed_page_events(&state.store, &viewer.site.id).await?,
+        list: List {
+            name: "Stripe events",
+            subtitle: format!(
+                "As Stripe sent them, newest first. Times in {}.",
+                viewer.times.place
+            ),
+            period: None,
+            heading: "Events".to_owned(),
+            tabs: tabs(&listing.here, filter.state, &frame.health),
+            chips: listing.chips(&["state"], chip_label),
+            pager: listing.pager(&found),
+            rows: found.rows,
+        },
+        viewer: &viewer,
         frame,
     };
     page::show(&page)
 }
 
-/// Rejected webhooks: one row per day and reason, with their title.
-async fn rejected(
-    state: &AppState,
-    viewer: &Viewer,
-) -> anyhow::Result<(Vec<RejectedItem>, String)> {
-    let since = viewer.now.minus(std::time::Duration::from_secs(REJECTED_DAYS * 86_400));
-    let found = report::rejections(&state.store, &viewer.site.id, since).await?;
-    let all: i64 = found.iter().map(|rejection| rejection.rejected).sum();
-    let title = format!(
-        "{} rejected in {REJECTED_DAYS} days",
-        counted(all, "webhook was", "webhooks were")
-    );
-    let item = |rejection: &report::Rejection| RejectedItem {
-        day: short_day(utc_day(rejection.day)),
-        count: count(rejection.rejected),
-        why: words::rejected(&rejection.reason).to_owned(),
-        code: rejection.reason.clone(),
-        last: viewer
-            .times
-            .short_second(crate::clock::Timestamp::from_ms(rejection.last_at_ms), viewer.now),
-    };
-    Ok((found.iter().map(item).collect(), title))
+fn tabs(here: &Link, current: Option<EventState>, health: &Health) -> Vec<Choice> {
+    let states = [
+        (EventState::Received, "Queued", health.events_waiting),
+        (EventState::Failed, "Failed", health.events_failed),
+        (EventState::Processed, "Processed", 0),
+        (EventState::Ignored, "Ignored", 0),
+        (EventState::Held, "On hold", health.events_held),
+    ];
+    state_tabs(here, current, &states)
 }
 
-fn event_item(viewer: &Viewer, row: &StripeEventRow) -> EventItem {
-    let said = match row.state {
-        EventState::Held | EventState::Ignored => {
-            words::event_reason(row.reason.as_deref().unwrap_or_default()).to_owned()
-        }
-        EventState::Failed => row.error.clone().unwrap_or_default(),
-        EventState::Received | EventState::Processed => row.note.clone().unwrap_or_default(),
-    };
-    let conversion = row.conversion_id.as_ref();
-    let rerun = viewer.link(&format!("/events/{}/rerun", row.id)).to_string();
-    EventItem {
-        at: viewer.times.short_second(row.received_at, viewer.now),
-        href: viewer.link(&format!("/events/{}", row.id)).to_string(),
-        kind: if row.kind.is_empty() { "unnamed".to_owned() } else { row.kind.clone() },
-        object_id: row.object_id.clone(),
-        is_test: !row.livemode,
-        state: words::event_chip(row.state),
-        read: row.summary.clone().unwrap_or_default(),
-        said,
-        conversion: conversion.map(|id| viewer.link(&format!("/conversions/{id}")).to_string()),
-        rerun: (row.state == EventState::Failed).then_some(rerun),
+impl EventsPage<'_> {
+    fn rejected_title(&self) -> String {
+        let all = self.rejected.iter().map(|row| row.rejected).sum();
+        let webhooks = counted(all, "webhook was", "webhooks were");
+        format!("{webhooks} rejected in {REJECTED_DAYS} days")
     }
 }
 
@@ -220,28 +112,16 @@ pub(super) async fn show_event(
 ) -> Result<Response, AppError> {
     let found = report::stripe_event(&state.store, &id).await?;
     let event = found.ok_or_else(|| AppError::not_found("Stripe event not found."))?;
+    let snapshot = state.settings.current();
+    let source = snapshot.source(&event.row.source_id);
     let page = EventPage {
         frame: viewer.frame(&state, Tab::Events).await?,
-        back: viewer.link("/events").to_string(),
-        item: event_item(&viewer, &event.row),
-        facts: facts(&state, &viewer, &event),
-        lookup: event.lookup.clone(),
-        payments: event.payments.iter().map(|payment| payment_item(&viewer, payment)).collect(),
-        body: indented(&event.body),
+        viewer: &viewer,
+        row: &event.row,
+        event: &event,
+        source: source.map(|source| source.key.clone()).unwrap_or_default(),
     };
     page::show(&page)
-}
-
-fn payment_item(viewer: &Viewer, payment: &EventPayment) -> PaymentItem {
-    PaymentItem {
-        href: viewer.link(&format!("/conversions/{}", payment.id)).to_string(),
-        what: format!(
-            "{}, {}",
-            words::kind(&payment.kind),
-            payment.amount.map_or_else(|| "unknown amount".to_owned(), money)
-        ),
-        at: viewer.times.short(payment.occurred_at, viewer.now),
-    }
 }
 
 /// Maximum indentation: anything deeper would be far to the right of every screen.
@@ -303,47 +183,48 @@ fn indented(body: &[u8]) -> String {
     out
 }
 
-fn facts(state: &AppState, viewer: &Viewer, event: &StripeEvent) -> Vec<(&'static str, String)> {
-    let row = &event.row;
-    let snapshot = state.settings.current();
-    let source =
-        snapshot.source(&row.source_id).map_or_else(String::new, |source| source.key.clone());
-    let position = event.secret_position + 1;
-    let time = |at| viewer.times.second(at).title;
-    let mut facts = vec![
-        ("Stripe ID", row.event_id.clone()),
-        ("Object", row.object_id.clone()),
-        ("Endpoint", format!("{source}, {}", if row.livemode { "live" } else { "test" })),
-        ("Account", row.account.clone()),
-        ("Created", row.created_at.map(time).unwrap_or_default()),
-        ("Received", time(row.received_at)),
-        (
-            "Received by",
-            match row.origin.as_str() {
-                "webhook" => "webhook".to_owned(),
-                "backfill" => "backfill".to_owned(),
-                "fetched" => "API request, because another event referred to it".to_owned(),
-                other => other.to_owned(),
-            },
-        ),
-        (
-            "Received again",
-            if row.repeats > 0 { counted(row.repeats, "time", "times") } else { String::new() },
-        ),
-        ("Processed", row.processed_at.map(time).unwrap_or_default()),
-        ("Attempts", count(row.attempts)),
-        ("API version", row.api_version.clone().unwrap_or_default()),
-        (
-            "Signature",
-            match position {
-                0 => "none: fetched from the Stripe API".to_owned(),
-                position => format!("valid, by signing secret {position}"),
-            },
-        ),
-        ("Clickstamp ID", row.id.clone()),
-    ];
-    facts.retain(|(_, value)| !value.is_empty());
-    facts
+impl EventPage<'_> {
+    /// Names and values; a fact without a value is left out.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let (row, source) = (self.row, &self.source);
+        let time = |at| self.viewer.times.second(at).title;
+        let mut facts = vec![
+            ("Stripe ID", row.event_id.clone()),
+            ("Object", row.object_id.clone()),
+            ("Endpoint", format!("{source}, {}", if row.livemode { "live" } else { "test" })),
+            ("Account", row.account.clone()),
+            ("Created", row.created_at.map(time).unwrap_or_default()),
+            ("Received", time(row.received_at)),
+            ("Received by", received_by(row.origin).to_owned()),
+            ("Received again", again(row.repeats)),
+            ("Processed", row.processed_at.map(time).unwrap_or_default()),
+            ("Attempts", count(row.attempts)),
+            ("API version", row.api_version.clone().unwrap_or_default()),
+            ("Signature", signature(self.event.secret_position)),
+            ("Clickstamp ID", row.id.clone()),
+        ];
+        facts.retain(|(_, value)| !value.is_empty());
+        facts
+    }
+}
+
+fn received_by(origin: EventOrigin) -> &'static str {
+    match origin {
+        EventOrigin::Webhook => "webhook",
+        EventOrigin::Backfill => "backfill",
+        EventOrigin::Fetched => "API request, because another event referred to it",
+    }
+}
+
+fn again(repeats: i64) -> String {
+    if repeats > 0 { counted(repeats, "time", "times") } else { String::new() }
+}
+
+fn signature(secret_position: i64) -> String {
+    match secret_position + 1 {
+        0 => "none: fetched from the Stripe API".to_owned(),
+        position => format!("valid, by signing secret {position}"),
+    }
 }
 
 /// `POST /events/{id}/rerun`.

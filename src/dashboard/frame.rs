@@ -3,22 +3,25 @@
 //! and not cookies, so that two windows can show different sites and a shared link shows the same page.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use anyhow::Result;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 
+use super::asked::Asked;
 use super::assets;
 use super::period::Span;
 use super::session::User;
-use super::views::times::Times;
+use super::views::times::{Moment, Times};
 use super::views::{Choice, Link, numbers};
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::conversion::Ledger;
 use crate::error::AppError;
-use crate::report::{self, Health, Scope};
-use crate::settings::Site;
+use crate::report::{self, Health, Rule, Scope};
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
 /// The frame of pages for people who are not signed in.
@@ -47,6 +50,8 @@ pub(super) struct Viewer {
     pub(super) site: Site,
     pub(super) times: Times,
     pub(super) is_test: bool,
+    /// The query, of which site and mode are read.
+    pub(super) asked: Asked,
 }
 
 impl FromRequestParts<AppState> for Viewer {
@@ -56,21 +61,18 @@ impl FromRequestParts<AppState> for Viewer {
         let user = User::from_request_parts(parts, state).await?;
         let client: Result<Client, Infallible> = Client::from_request_parts(parts, state).await;
         let Ok(client) = client;
-        let query = parts.uri.query().unwrap_or_default();
-        let asked = |wanted: &str| {
-            url::form_urlencoded::parse(query.as_bytes())
-                .find(|(name, _)| name == wanted)
-                .map(|(_, value)| value)
-        };
-        let is_test = asked("mode").is_some_and(|mode| mode == "test");
+        let mut asked = Asked::of(parts.uri.query().unwrap_or_default());
+        let mode = asked.word("mode", &["live", "test"]);
         let snapshot = state.settings.current();
-        let site = asked("site").and_then(|key| snapshot.site_by_key(&key));
+        let keys = || Rule::OneOf(snapshot.sites.iter().map(|site| site.key.clone()).collect());
+        let site = asked.value("site", |key| snapshot.site_by_key(key).ok_or_else(keys));
         let Some(site) = site.or(snapshot.sites.first()).cloned() else {
             let cause = anyhow::anyhow!("there is no site");
             return Err(AppError::from(cause).into_response());
         };
         let times = Times::of(&site.timezone);
-        Ok(Self { user, client, now: state.clock.now(), site, times, is_test })
+        let is_test = mode.as_deref() == Some("test");
+        Ok(Self { user, client, now: state.clock.now(), site, times, is_test, asked })
     }
 }
 
@@ -83,6 +85,26 @@ impl Viewer {
     /// A link that keeps the site and the mode.
     pub(super) fn link(&self, path: &str) -> Link {
         self.about(format!("{}{path}", self.client.prefix()))
+    }
+
+    /// The page of a record.
+    pub(super) fn page(&self, list: &str, id: &str) -> Link {
+        self.link(&format!("{list}/{id}"))
+    }
+
+    /// Where a form about a record is posted to.
+    pub(super) fn action(&self, list: &str, id: &str, verb: &str) -> Link {
+        self.link(&format!("{list}/{id}/{verb}"))
+    }
+
+    /// An instant to the second, with its day unless that is today.
+    pub(super) fn second(&self, at: Timestamp) -> Moment {
+        self.times.short_second(at, self.now)
+    }
+
+    /// An instant to the minute, with its day unless that is today.
+    pub(super) fn minute(&self, at: Timestamp) -> Moment {
+        self.times.short(at, self.now)
     }
 
     /// The same without the public prefix, for the `back` field of forms.
@@ -101,13 +123,22 @@ impl Viewer {
         Scope { site_id: self.site.id.clone(), livemode: !self.is_test }
     }
 
+    /// The ledger with the settings of now, for changes that a user makes.
+    pub(super) fn ledger<'a>(
+        &self,
+        state: &'a AppState,
+        settings: &'a Arc<Snapshot>,
+    ) -> Ledger<'a> {
+        Ledger { keys: &state.click_ids, settings, later: Some(&state.settings), now: self.now }
+    }
+
     /// Builds the frame around a page.
     pub(super) async fn frame(&self, state: &AppState, current: Tab) -> Result<Frame> {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
         let leaks = report::leaking(&state.store, &self.scope(), span.period).await?;
         let SignedOutFrame { css, icon, .. } = SignedOutFrame::new(&self.client);
-        let here = self.link(current.path());
+        let here = self.link(current.words().0);
         let snapshot = state.settings.current();
         let sites = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1).map(|site| {
             let key = if site.is_first() { "" } else { site.key.as_str() };
@@ -129,6 +160,7 @@ impl Viewer {
             account: format!("{}#password", self.link("/settings")),
             logout: self.link("/logout").with("mode", "").to_string(),
             tabs: ALL.iter().map(|tab| self.tab(*tab, current, &health, leaks)).collect(),
+            notices: self.asked.notices().to_vec(),
             health,
         })
     }
@@ -145,9 +177,10 @@ impl Viewer {
             | Tab::Setup
             | Tab::Settings => None,
         };
+        let (path, label) = tab.words();
         TabLink {
-            href: self.link(tab.path()).to_string(),
-            label: tab.label(),
+            href: self.link(path).to_string(),
+            label,
             count,
             is_current: tab == current,
             is_last: tab == Tab::Setup,
@@ -182,31 +215,18 @@ const ALL: [Tab; 9] = [
 ];
 
 impl Tab {
-    fn path(self) -> &'static str {
+    /// Its path and its label.
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Overview => "/",
-            Self::Conversions => "/conversions",
-            Self::Leaks => "/leaks",
-            Self::Visits => "/visits",
-            Self::Deliveries => "/deliveries",
-            Self::Events => "/events",
-            Self::Links => "/links",
-            Self::Setup => "/setup",
-            Self::Settings => "/settings",
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Overview => "Overview",
-            Self::Conversions => "Conversions",
-            Self::Leaks => "Leaks",
-            Self::Visits => "Visits",
-            Self::Deliveries => "Deliveries",
-            Self::Events => "Stripe events",
-            Self::Links => "Links",
-            Self::Setup => "Setup",
-            Self::Settings => "Settings",
+            Self::Overview => ("/", "Overview"),
+            Self::Conversions => ("/conversions", "Conversions"),
+            Self::Leaks => ("/leaks", "Leaks"),
+            Self::Visits => ("/visits", "Visits"),
+            Self::Deliveries => ("/deliveries", "Deliveries"),
+            Self::Events => ("/events", "Stripe events"),
+            Self::Links => ("/links", "Links"),
+            Self::Setup => ("/setup", "Setup"),
+            Self::Settings => ("/settings", "Settings"),
         }
     }
 }
@@ -231,6 +251,8 @@ pub(super) struct Frame {
     pub(super) account: String,
     pub(super) logout: String,
     pub(super) tabs: Vec<TabLink>,
+    /// What of the query is not understood.
+    pub(super) notices: Vec<String>,
     /// Loaded for the tabs; pages that show it do not load it again.
     pub(super) health: Health,
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::period::{PeriodMenu, PeriodQuery, Span};
+use super::period::{PeriodMenu, Span};
 use super::views::numbers::{NONE, count, totals};
 use super::views::{Chip, Field, entered};
 use crate::error::AppError;
@@ -49,84 +49,60 @@ struct LinkForm {
     target: Field,
 }
 
-struct LinkItem {
-    name: String,
-    href: String,
-    address: String,
-    state: Option<Chip>,
-    numbers: Numbers,
-}
-
-struct Numbers {
-    clicks: String,
-    conversions: String,
-    net: String,
-}
-
 #[derive(Template)]
 #[template(path = "links.html")]
-struct LinksPage {
+struct LinksPage<'a> {
     frame: Frame,
+    viewer: &'a Viewer,
     subtitle: String,
     period: PeriodMenu,
     done: Option<&'static str>,
-    rows: Vec<LinkItem>,
+    rows: Vec<(Link, LinkNumbers)>,
     form: LinkForm,
 }
 
 #[derive(Template)]
 #[template(path = "link.html")]
-struct LinkPage {
+struct LinkPage<'a> {
     frame: Frame,
+    viewer: &'a Viewer,
+    link: &'a Link,
     done: Option<&'static str>,
-    title: String,
-    address: String,
-    qr: String,
-    state: Chip,
-    is_paused: bool,
-    numbers: Numbers,
+    brought: LinkNumbers,
     range: String,
-    back: String,
     form: LinkForm,
-    pause: String,
-    delete: String,
 }
 
 /// `GET /links`.
 pub(super) async fn list_links(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
-    Query(query): Query<DoneQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
-    let done = (query.saved.as_deref() == Some("deleted"))
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    let saved = viewer.asked.text("saved");
+    viewer.asked.refuse_others();
+    let done = (saved.as_deref() == Some("deleted"))
         .then_some("Link deleted. Its visits and payments are still counted.");
     page::show(&links_page(&state, &viewer, &span, done, LinkForm::default()).await?)
 }
 
-async fn links_page(
+async fn links_page<'a>(
     state: &AppState,
-    viewer: &Viewer,
+    viewer: &'a Viewer,
     span: &Span,
     done: Option<&'static str>,
     form: LinkForm,
-) -> Result<LinksPage, AppError> {
-    let brought = report::links(&state.store, &viewer.scope(), span.period).await?;
+) -> Result<LinksPage<'a>, AppError> {
+    let mut brought = report::links(&state.store, &viewer.scope(), span.period).await?;
     let snapshot = state.settings.current();
     let links = snapshot.links.iter().filter(|link| link.site_id == viewer.site.id);
-    let rows = links.map(|link| LinkItem {
-        name: link.name.clone(),
-        href: viewer.link(&format!("/links/{}", link.alias)).to_string(),
-        address: address(viewer, link),
-        state: link.is_paused.then(|| chip(link)),
-        numbers: numbers(viewer, brought.get(&link.alias)),
-    });
+    let rows = links.map(|link| (link.clone(), brought.remove(&link.alias).unwrap_or_default()));
     let here = span.on(&viewer.link("/links"));
     Ok(LinksPage {
         frame: viewer.frame(state, Tab::Links).await?,
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(&here),
+        viewer,
         done,
         rows: rows.collect(),
         form: LinkForm { action: viewer.link("/links").to_string(), ..form },
@@ -141,15 +117,14 @@ fn chip(link: &Link) -> Chip {
     if link.is_paused { Chip::quiet("Paused") } else { Chip::ok("Active") }
 }
 
-fn numbers(viewer: &Viewer, brought: Option<&LinkNumbers>) -> Numbers {
-    let some = |number: i64| if number == 0 { NONE.to_owned() } else { count(number) };
-    Numbers {
-        clicks: some(brought.map_or(0, |brought| brought.clicks)),
-        conversions: some(brought.map_or(0, |brought| brought.conversions)),
-        net: brought
-            .filter(|brought| !brought.net.is_empty())
-            .map_or(NONE.to_owned(), |brought| totals(&brought.net, viewer.site.currency)),
-    }
+/// A count; `–` if there is nothing.
+fn some(number: i64) -> String {
+    if number == 0 { NONE.to_owned() } else { count(number) }
+}
+
+fn net(viewer: &Viewer, brought: &LinkNumbers) -> String {
+    let net = (!brought.net.is_empty()).then(|| totals(&brought.net, viewer.site.currency));
+    net.unwrap_or_else(|| NONE.to_owned())
 }
 
 /// `POST /links`.
@@ -246,30 +221,23 @@ fn at(state: &AppState, viewer: Viewer, alias: &str) -> Result<(Viewer, Link), A
     Ok((viewer.looking_at(site), link))
 }
 
-async fn link_page(
+async fn link_page<'a>(
     state: &AppState,
-    viewer: &Viewer,
-    link: &Link,
+    viewer: &'a Viewer,
+    link: &'a Link,
     done: Option<&'static str>,
     form: LinkForm,
-) -> Result<LinkPage, AppError> {
+) -> Result<LinkPage<'a>, AppError> {
     let span = Span::default_of(&viewer.times, viewer.now);
-    let brought = report::links(&state.store, &viewer.scope(), span.period).await?;
-    let here = |end: &str| viewer.link(&format!("/links/{}{end}", link.alias)).to_string();
+    let mut brought = report::links(&state.store, &viewer.scope(), span.period).await?;
     Ok(LinkPage {
         frame: viewer.frame(state, Tab::Links).await?,
+        viewer,
+        link,
         done,
-        title: link.name.clone(),
-        address: address(viewer, link),
-        qr: here("/qr.svg"),
-        state: chip(link),
-        is_paused: link.is_paused,
-        numbers: numbers(viewer, brought.get(&link.alias)),
+        brought: brought.remove(&link.alias).unwrap_or_default(),
         range: span.range(),
-        back: viewer.link("/links").to_string(),
-        form: LinkForm { action: here(""), ..form },
-        pause: here(if link.is_paused { "/resume" } else { "/pause" }),
-        delete: here("/delete"),
+        form: LinkForm { action: viewer.page("/links", &link.alias).to_string(), ..form },
     })
 }
 

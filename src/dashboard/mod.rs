@@ -4,6 +4,7 @@
 
 mod account;
 mod alerts;
+mod asked;
 mod assets;
 mod chart;
 mod conversions;
@@ -18,6 +19,7 @@ mod layers;
 mod leaks;
 mod limiter;
 mod links;
+mod list;
 mod login;
 mod overview;
 mod page;

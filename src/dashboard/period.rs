@@ -1,32 +1,23 @@
-//! The period of a page. Takes the query, the site's time zone and the time; returns a `Span` with its days, the days
-//! before it, its name and its menu. An invalid query falls back to the default period.
+//! The period of a page. Takes a query, the site's time zone and the time; returns a `Span` with its days, the days
+//! before it, its name and its menu. An invalid query falls back to the default period, and the page says so.
 
 use std::time::Duration;
 
+use anyhow::Result;
 use askama::Template;
 use askama::filters::HtmlSafe;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use serde::Deserialize;
 
+use super::asked::Asked;
 use super::views::times::{Times, day_range};
 use super::views::{Choice, Link};
 use crate::clock::Timestamp;
-use crate::report::Period;
+use crate::report::{self, Overview, Period, Rule, Scope};
+use crate::store::Store;
 
 /// Longest custom period in days; a longer one loses its first days.
 const MAX_DAYS: i64 = 3 * 366;
-
-/// The query parameters. All are optional, and an invalid value is ignored.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct PeriodQuery {
-    #[serde(default)]
-    period: Option<String>,
-    #[serde(default)]
-    from: Option<String>,
-    #[serde(default)]
-    to: Option<String>,
-}
 
 /// A range of days.
 pub(super) struct Span {
@@ -65,18 +56,36 @@ impl Span {
         began.filter(|began| *began < first_day_over).map(|_| self.before)
     }
 
+    /// The numbers of the days before, if they are comparable.
+    pub(super) async fn overview_before(
+        &self,
+        store: &Store,
+        scope: &Scope,
+    ) -> Result<Option<Overview>> {
+        match self.compared(report::began_at(store, scope).await?) {
+            Some(before) => Ok(Some(report::overview(store, scope, before).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// The period that a query names.
-    pub(super) fn read(query: &PeriodQuery, times: &Times, now: Timestamp) -> Self {
+    pub(super) fn read(asked: &mut Asked, times: &Times, now: Timestamp) -> Self {
         let today = times.date(now);
-        let date =
-            |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Date>().ok());
-        if let (Some(from), Some(to)) = (date(&query.from), date(&query.to)) {
+        let rule = || Rule::Must("must be a date like 2026-09-21".into());
+        let mut date = |name| asked.value(name, |text| text.parse().map_err(|_| rule()));
+        let (from, to): (Option<Date>, Option<Date>) = (date("from"), date("to"));
+        let word = asked.word("period", &NAMES.map(|(_, word, _)| word)).unwrap_or_default();
+        if let (Some(from), Some(to)) = (from, to) {
             let last = from.max(to).min(today);
             let earliest = last.saturating_sub((MAX_DAYS - 1).days());
             let first = from.min(to).clamp(earliest, last);
             return Self::of(Name::Own, first, last, times, today);
         }
-        let word = query.period.as_deref().unwrap_or_default();
+        if let Some(alone) = from.or(to) {
+            let name = if from.is_some() { "from" } else { "to" };
+            let rule = Rule::Must("must be given together with the other end of the period".into());
+            asked.refuse(name, &alone.to_string(), &rule);
+        }
         let name = NAMES.iter().find(|(_, known, _)| *known == word).map_or(Name::Days28, |n| n.0);
         let first = match name {
             Name::Today => today,
@@ -90,7 +99,7 @@ impl Span {
 
     /// 28 days to today.
     pub(super) fn default_of(times: &Times, now: Timestamp) -> Self {
-        Self::read(&PeriodQuery::default(), times, now)
+        Self::read(&mut Asked::default(), times, now)
     }
 
     fn of(name: Name, first: Date, last: Date, times: &Times, today: Date) -> Self {
@@ -183,9 +192,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_795_461_200); // 2026-11-23T19:13:20Z
 
     fn read(period: &str, from: &str, to: &str) -> Span {
-        let word = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let query = PeriodQuery { period: word(period), from: word(from), to: word(to) };
-        Span::read(&query, &Times::of("America/New_York"), NOW)
+        let mut asked = Asked::of(&format!("period={period}&from={from}&to={to}"));
+        Span::read(&mut asked, &Times::of("America/New_York"), NOW)
     }
 
     #[test]

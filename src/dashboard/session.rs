@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn next_leads_to_our_own_pages_only() {
-        for kept in ["/", "/conversions?tab=matched&q=a%20b", "/settings#password"] {
+        for kept in ["/", "/conversions?match=matched&search=a%20b", "/settings#password"] {
             assert_eq!(local_path(Some(kept)), kept);
         }
         for refused in

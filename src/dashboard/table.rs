@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::store::{Row, Store, insert_into, sql};
+use crate::store::{Store, from_row, insert_into, sql};
 
 /// A user who may sign in.
 pub(super) struct StoredUser {
@@ -17,17 +17,13 @@ pub(super) struct StoredUser {
     pub(super) password_hash: String,
 }
 
-fn read_user(row: &Row) -> Result<StoredUser> {
-    Ok(StoredUser {
-        id: row.get("id")?,
-        email: row.get("email")?,
-        password_hash: row.get("password_hash")?,
-    })
-}
+from_row!(StoredUser { id, email, password_hash });
 
 pub(super) async fn has_users(store: &Store) -> Result<bool> {
-    let row = sql("select count(*) from users").fetch_one(store.pool()).await;
-    let users: i64 = row.context("could not count the users")?.get(0)?;
+    let users: i64 = sql("select count(*) from users")
+        .value(store.pool())
+        .await
+        .context("could not count the users")?;
     Ok(users > 0)
 }
 
@@ -35,12 +31,11 @@ pub(super) async fn find_user(store: &Store, email: &str) -> Result<Option<Store
     if email.contains('\0') {
         return Ok(None); // PostgreSQL refuses to compare it.
     }
-    let row = sql("select id, email, password_hash from users where email = :email")
+    sql("select id, email, password_hash from users where email = :email")
         .set("email", email)
-        .fetch_optional(store.pool())
+        .optional(store.pool())
         .await
-        .context("could not look up a user")?;
-    row.as_ref().map(read_user).transpose()
+        .context("could not look up a user")
 }
 
 /// Returns whether the user is new; an existing user is not changed.
@@ -128,7 +123,7 @@ pub(super) async fn note_try(
 ) -> Result<i64> {
     let mut tx = store.begin().await?;
     // A window in the future was started by a clock that was ahead.
-    let row = sql("insert into login_tries (user_id, began_at_ms, tries) values (:user_id, :began_at_ms, 1)
+    let tries = sql("insert into login_tries (user_id, began_at_ms, tries) values (:user_id, :began_at_ms, 1)
              on conflict (user_id) do update
             set tries = case when login_tries.began_at_ms > :window_start and login_tries.began_at_ms <= :began_at_ms then login_tries.tries + 1 else 1 end,
                 began_at_ms = case when login_tries.began_at_ms > :window_start and login_tries.began_at_ms <= :began_at_ms
@@ -137,10 +132,9 @@ pub(super) async fn note_try(
     .set("user_id", user_id)
     .set("began_at_ms", now)
     .set("window_start", now.minus(window))
-    .fetch_one(&mut *tx)
+    .value(&mut *tx)
     .await
     .context("could not count a try to sign in")?;
-    let tries = row.get(0)?;
     tx.commit().await?;
     Ok(tries)
 }
@@ -187,16 +181,15 @@ pub(super) async fn find_session(
     now: Timestamp,
     token_hash: &str,
 ) -> Result<Option<StoredUser>> {
-    let row = sql("select users.id, users.email, users.password_hash
+    sql("select users.id, users.email, users.password_hash
            from sessions
            join users on users.id = sessions.user_id
           where sessions.token_hash = :token_hash and sessions.expires_at_ms > :now")
     .set("token_hash", token_hash)
     .set("now", now)
-    .fetch_optional(store.pool())
+    .optional(store.pool())
     .await
-    .context("could not look up a session")?;
-    row.as_ref().map(read_user).transpose()
+    .context("could not look up a session")
 }
 
 pub(super) async fn end_session(store: &Store, token_hash: &str) -> Result<()> {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{DestinationKey, Filter as _, SiteKey, filter};
 use super::money;
 use super::page::{Cursor, FIFTY, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
@@ -14,36 +15,36 @@ use crate::domain::{
     UnmatchedReason,
 };
 use crate::money::Money;
-use crate::store::{Row, Store, sql};
+use crate::store::{FromRow, Statement, Store, from_row, sql};
 
-/// Selects conversions; `None` in every field lists all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ConversionFilter {
-    /// `site_…`; `None` lists all sites, with one query per site.
-    pub(crate) site_id: Option<String>,
-    /// Live or test mode.
-    pub(crate) livemode: Option<bool>,
-    /// Matched or unmatched.
-    pub(crate) match_state: Option<MatchState>,
-    /// Why unmatched.
-    pub(crate) reason: Option<UnmatchedReason>,
-    /// Conversions with at least one delivery in this state.
-    pub(crate) delivery_state: Option<DeliveryState>,
-    /// The status of the payment.
-    pub(crate) status: Option<ConversionStatus>,
-    /// purchase, renewal, trial, lead, or a custom name.
-    pub(crate) kind: Option<String>,
-    /// Conversions with at least one delivery to this destination; if a state is given, in that
-    /// state.
-    pub(crate) destination_id: Option<String>,
-    /// True lists only what counts in numbers: paid conversions.
-    pub(crate) only_paid: bool,
-    /// Prefix of an email address, a transaction ID, a click ID, a reference, or a conversion's ID.
-    pub(crate) search: Option<String>,
-    /// Conversions that occurred at or after this time.
-    pub(crate) from: Option<Timestamp>,
-    /// Conversions that occurred before this time.
-    pub(crate) to: Option<Timestamp>,
+filter! {
+    /// Selects conversions; the default lists all.
+    ConversionFilter {
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site";
+        /// By default live and test.
+        livemode: bool = "livemode" where "livemode = :livemode";
+        /// purchase, renewal, trial, lead, or a custom event's name.
+        kind: String = "kind" where "kind = :kind";
+        /// Whether it is matched.
+        match_state: MatchState = "match" where "match_state = :match_state";
+        /// Why it is unmatched.
+        reason: UnmatchedReason = "reason" where "match_reason = :reason";
+        /// The status of the payment.
+        status: ConversionStatus = "status" where "status = :status";
+        /// True lists those that count in numbers, false those that do not, such as unpaid ones.
+        paid: bool = "paid" where "(paid_at_ms is not null) = (:paid = 1)";
+        /// Those with a delivery in this state.
+        delivery_state: DeliveryState = "delivery";
+        /// Those with a delivery to the destination of this key; if a state is given, in that state.
+        destination: DestinationKey = "destination";
+        /// Beginning of an email address, a transaction ID, a click ID or a reference.
+        search: String = "search" where FOUND_BY;
+        /// RFC 3339 or a date (UTC).
+        from: Timestamp = "from" where "occurred_at_ms >= :from";
+        /// The first instant after.
+        to: Timestamp = "to" where "occurred_at_ms < :to";
+    }
 }
 
 /// A conversion as lists show it: every column except the payment's JSON.
@@ -51,23 +52,17 @@ pub(crate) struct ConversionFilter {
 pub(crate) struct ConversionRow {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// `site_…`.
     pub(crate) site_id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
-    /// Live or test mode.
     pub(crate) livemode: bool,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: ConversionKind,
-    /// The status of the payment.
     pub(crate) status: ConversionStatus,
-    /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// When it was paid; `None` does not count in numbers.
     pub(crate) paid_at: Option<Timestamp>,
     /// The amount paid; `None` if no event stated it.
     pub(crate) amount: Option<Money>,
-    /// The refunded amount.
     pub(crate) refunded: Option<Money>,
     /// The amount that open disputes withhold.
     pub(crate) disputed: Option<Money>,
@@ -77,15 +72,12 @@ pub(crate) struct ConversionRow {
     pub(crate) transaction_id: String,
     /// The reference that Stripe returned.
     pub(crate) client_reference_id: Option<String>,
-    /// The buyer's email address.
     pub(crate) email: Option<String>,
     /// What was bought.
     pub(crate) description: Option<String>,
-    /// Matched or unmatched.
     pub(crate) match_state: MatchState,
     /// The rule that found the visit.
     pub(crate) match_by: Option<MatchRule>,
-    /// Why it is unmatched.
     pub(crate) match_reason: Option<UnmatchedReason>,
     /// The click ID of the visit that it is matched to.
     pub(crate) click_id: Option<String>,
@@ -101,6 +93,14 @@ pub(crate) struct ConversionRow {
     pub(crate) deliveries: Vec<DeliverySummary>,
 }
 
+from_row!(ConversionRow |row| {
+    id, site_id, source_id, livemode, kind, status, occurred_at, paid_at,
+    amount: money(row, "amount_minor")?, refunded: money(row, "refunded_minor")?,
+    disputed: money(row, "disputed_minor")?, lost: money(row, "lost_minor")?, transaction_id,
+    client_reference_id, email, description, match_state, match_by, match_reason, click_id, may_repeat,
+    reported_by, recorded_at, touches: Vec::new(), deliveries: Vec::new(),
+});
+
 impl ConversionRow {
     /// The touchpoint that gets the credit.
     pub(crate) fn last_touch(&self) -> Option<&Touch> {
@@ -115,21 +115,21 @@ pub(crate) struct Touch {
     pub(crate) is_last: bool,
     /// `ck_…`.
     pub(crate) click_id: String,
-    /// When the visit began.
     pub(crate) at: Timestamp,
-    /// Kind of traffic.
     pub(crate) channel: String,
     /// google, newsletter, …
     pub(crate) source: Option<String>,
     /// cpc, email, …
     pub(crate) medium: Option<String>,
-    /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The path of the landing page.
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
 }
+
+from_row!(Touch |row| {
+    is_last, click_id, at, channel, source, medium, campaign, landing_path, device,
+});
 
 /// The state of a delivery.
 #[derive(Clone, Debug)]
@@ -138,24 +138,23 @@ pub(crate) struct DeliverySummary {
     pub(crate) id: String,
     /// The destination's short name.
     pub(crate) destination_key: String,
-    /// The destination's name.
     pub(crate) destination_name: String,
-    /// Its state.
     pub(crate) state: DeliveryState,
-    /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Number of attempts.
     pub(crate) attempts: i64,
-    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
     /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
 }
 
+from_row!(DeliverySummary |row| {
+    id, destination_key, destination_name, state, reason, attempts, last_status, due_at,
+});
+
 /// The columns that every query of conversions selects: all except the payment's JSON.
-const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms, paid_at_ms, amount_minor, currency,
+const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status, occurred_at_ms as occurred_at, paid_at_ms as paid_at, amount_minor, currency,
                 refunded_minor, disputed_minor, lost_minor, transaction_id, client_reference_id, email, description, match_state, match_by,
-                match_reason, click_id, recorded_at_ms,
+                match_reason, click_id, recorded_at_ms as recorded_at,
                 (select s.key from sources s where s.id = c.source_id and s.kind = 'custom') as reported_by,
                 case when c.receipt_customer is null then null
                      else (select min(d.id)
@@ -169,9 +168,6 @@ const CONVERSIONS: &str = "select id, site_id, source_id, livemode, kind, status
                from conversions c";
 
 /// A page of conversions, newest first; `limit` is clamped to 1–200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn conversions(
     store: &Store,
     filter: &ConversionFilter,
@@ -194,18 +190,15 @@ pub(crate) async fn conversions(
 }
 
 /// One conversion as lists show it.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn conversion_row(store: &Store, id: &str) -> Result<Option<ConversionRow>> {
     let found = sql(CONVERSIONS)
         .then("where id = :id")
         .set("id", id)
-        .fetch_optional(store.pool())
+        .optional(store.pool())
         .await
         .context("could not read a conversion")?;
     let Some(found) = found else { return Ok(None) };
-    let mut rows = [read_conversion(&found)?];
+    let mut rows = [found];
     add_touches_and_deliveries(store, &mut rows).await?;
     let [row] = rows;
     Ok(Some(row))
@@ -215,9 +208,7 @@ async fn site_ids(store: &Store, only: Option<&str>) -> Result<Vec<String>> {
     if let Some(id) = only {
         return Ok(vec![id.to_owned()]);
     }
-    let ids: Vec<(String,)> =
-        sql("select id from sites").all(store.pool()).await.context("could not list sites")?;
-    Ok(ids.into_iter().map(|(id,)| id).collect())
+    sql("select id from sites").values(store.pool()).await.context("could not list sites")
 }
 
 /// The condition of a search: a whole conversion ID, or the prefix of anything else.
@@ -234,29 +225,13 @@ async fn of_site(
     after: Option<&Cursor>,
     limit: i64,
 ) -> Result<Vec<ConversionRow>> {
-    let earliest = filter.from.map_or(i64::MIN, Timestamp::as_ms);
-    let latest = filter.to.map_or(i64::MAX, Timestamp::as_ms);
-    let mut list = sql(CONVERSIONS)
-        .then(
-            "where site_id = :site_id and occurred_at_ms >= :earliest and occurred_at_ms < :latest",
-        )
-        .set("site_id", site_id)
-        .set("earliest", earliest)
-        .set("latest", latest)
-        .and("livemode = :livemode", filter.livemode)
-        .and("match_state = :match_state", filter.match_state)
-        .and("match_reason = :reason", filter.reason)
-        .and("status = :status", filter.status)
-        .and("kind = :kind", filter.kind.as_deref())
-        .and(FOUND_BY, filter.search.as_deref());
-    if filter.only_paid {
-        list = list.then("and paid_at_ms is not null");
-    }
-    if filter.delivery_state.is_some() || filter.destination_id.is_some() {
+    let list = sql(CONVERSIONS).then("where site_id = :site_id").set("site_id", site_id);
+    let mut list = filter.conditions(list);
+    if filter.delivery_state.is_some() || filter.destination.is_some() {
         list = list
             .then("and exists (select 1 from deliveries d where d.conversion_id = c.id")
             .and("d.state = :delivery_state", filter.delivery_state)
-            .and("d.destination_id = :destination_id", filter.destination_id.as_deref())
+            .and("d.destination_id = :destination", filter.destination.as_ref())
             .then(")");
     }
     if let Some(cursor) = after {
@@ -265,112 +240,51 @@ async fn of_site(
             .set("at", cursor.number)
             .set("id", &cursor.text);
     }
-    let rows = list
-        .then("order by occurred_at_ms desc, id desc limit :limit")
+    list.then("order by occurred_at_ms desc, id desc limit :limit")
         .set("limit", limit + 1)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
-        .context("could not list conversions")?;
-    rows.iter().map(read_conversion).collect()
-}
-
-pub(super) fn read_conversion(row: &Row) -> Result<ConversionRow> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(ConversionRow {
-        id: row.get("id")?,
-        site_id: row.get("site_id")?,
-        source_id: row.get("source_id")?,
-        livemode: row.get::<bool>("livemode")?,
-        kind: row.get("kind")?,
-        status: row.get("status")?,
-        occurred_at: row.get("occurred_at_ms")?,
-        paid_at: row.get("paid_at_ms")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        refunded: money(Some(row.get("refunded_minor")?), currency.as_deref()),
-        disputed: money(Some(row.get("disputed_minor")?), currency.as_deref()),
-        lost: money(Some(row.get("lost_minor")?), currency.as_deref()),
-        transaction_id: row.get("transaction_id")?,
-        client_reference_id: row.get("client_reference_id")?,
-        email: row.get("email")?,
-        description: row.get("description")?,
-        match_state: row.get("match_state")?,
-        match_by: row.get("match_by")?,
-        match_reason: row.get("match_reason")?,
-        click_id: row.get("click_id")?,
-        may_repeat: row.get("may_repeat")?,
-        reported_by: row.get("reported_by")?,
-        recorded_at: row.get("recorded_at_ms")?,
-        touches: Vec::new(),
-        deliveries: Vec::new(),
-    })
+        .context("could not list conversions")
 }
 
 async fn add_touches_and_deliveries(store: &Store, rows: &mut [ConversionRow]) -> Result<()> {
     for fifty in rows.chunks_mut(FIFTY) {
         let ids: Vec<String> = fifty.iter().map(|row| row.id.clone()).collect();
         let touches = sql(
-            "select conversion_id, is_last, click_id, at_ms, channel, source, medium, campaign,
+            "select conversion_id, is_last, click_id, at_ms as at, channel, source, medium, campaign,
                     landing_path, device
                from touches
               where conversion_id in (:ids)
               order by conversion_id, position",
-        )
-        .set_list("ids", &ids, FIFTY)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list touchpoints")?;
-        let mut touches_of = HashMap::<String, Vec<Touch>>::new();
-        for row in &touches {
-            touches_of.entry(row.get("conversion_id")?).or_default().push(read_touch(row)?);
-        }
-
-        let deliveries = sql("select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name, d.state, d.reason,
-                    d.attempts, d.last_status, d.due_at_ms
+        );
+        let deliveries = sql(
+            "select d.conversion_id, d.id, t.key as destination_key, t.name as destination_name,
+                    d.state, d.reason, d.attempts, d.last_status, d.due_at_ms as due_at
                from deliveries d
                join destinations t on t.id = d.destination_id
               where d.conversion_id in (:ids)
-              order by d.created_at_ms, d.id")
-        .set_list("ids", &ids, FIFTY)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list deliveries")?;
-        let mut deliveries_of = HashMap::<String, Vec<DeliverySummary>>::new();
-        for row in &deliveries {
-            let summary = read_summary(row)?;
-            deliveries_of.entry(row.get("conversion_id")?).or_default().push(summary);
-        }
-
+              order by d.created_at_ms, d.id",
+        );
+        let mut touches = by_conversion(store, touches, &ids).await?;
+        let mut deliveries = by_conversion(store, deliveries, &ids).await?;
         for row in fifty {
-            row.touches = touches_of.remove(&row.id).unwrap_or_default();
-            row.deliveries = deliveries_of.remove(&row.id).unwrap_or_default();
+            row.touches = touches.remove(&row.id).unwrap_or_default();
+            row.deliveries = deliveries.remove(&row.id).unwrap_or_default();
         }
     }
     Ok(())
 }
 
-fn read_touch(row: &Row) -> Result<Touch> {
-    Ok(Touch {
-        is_last: row.get::<bool>("is_last")?,
-        click_id: row.get("click_id")?,
-        at: row.get("at_ms")?,
-        channel: row.get("channel")?,
-        source: row.get("source")?,
-        medium: row.get("medium")?,
-        campaign: row.get("campaign")?,
-        landing_path: row.get("landing_path")?,
-        device: row.get("device")?,
-    })
-}
-
-fn read_summary(row: &Row) -> Result<DeliverySummary> {
-    Ok(DeliverySummary {
-        id: row.get("id")?,
-        destination_key: row.get("destination_key")?,
-        destination_name: row.get("destination_name")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        attempts: row.get("attempts")?,
-        last_status: row.get("last_status")?,
-        due_at: row.get("due_at_ms")?,
-    })
+/// The rows of a statement for at most fifty conversions.
+async fn by_conversion<T: FromRow>(
+    store: &Store,
+    statement: Statement,
+    ids: &[String],
+) -> Result<HashMap<String, Vec<T>>> {
+    let rows = statement.set_list("ids", ids, FIFTY).fetch_all(store.pool()).await;
+    let mut found = HashMap::<String, Vec<T>>::new();
+    for row in &rows.context("could not list what belongs to conversions")? {
+        found.entry(row.get("conversion_id")?).or_default().push(T::from_row(row)?);
+    }
+    Ok(found)
 }

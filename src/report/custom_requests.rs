@@ -5,18 +5,15 @@
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
-use crate::store::{Row, Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// One postback as received.
 #[derive(Clone, Debug)]
 pub(crate) struct CustomRequest {
     /// `crq_…`.
     pub(crate) id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
-    /// When it was received.
     pub(crate) received_at: Timestamp,
-    /// GET or POST.
     pub(crate) method: String,
     /// Percent-encoded.
     pub(crate) query: String,
@@ -28,16 +25,19 @@ pub(crate) struct CustomRequest {
     pub(crate) state: String,
     /// The conversion that it created or repeated.
     pub(crate) conversion_id: Option<String>,
-    /// Why it was rejected.
     pub(crate) error: Option<String>,
-    /// The parameter the error is about.
     pub(crate) parameter: Option<String>,
-    /// Warnings that the response contained.
     pub(crate) warnings: Vec<String>,
 }
 
+from_row!(CustomRequest |row| {
+    id, source_id, received_at, method, query, content_type,
+    body: String::from_utf8_lossy(&row.get::<Vec<u8>>("body")?).into_owned(), state, conversion_id,
+    error, parameter, warnings: row.get::<String>("warnings")?.lines().map(str::to_owned).collect(),
+});
+
 /// What every reader of requests selects.
-const REQUESTS: &str = "select id, source_id, received_at_ms, method, query, content_type, body, state, conversion_id, error, parameter,
+const REQUESTS: &str = "select id, source_id, received_at_ms as received_at, method, query, content_type, body, state, conversion_id, error, parameter,
             warnings
        from custom_requests";
 
@@ -51,9 +51,6 @@ pub(crate) enum CustomRequests {
 }
 
 /// The newest requests of a source.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn custom_requests(
     store: &Store,
     source_id: &str,
@@ -64,60 +61,35 @@ pub(crate) async fn custom_requests(
         CustomRequests::Taken => &["recorded", "repeated"],
         CustomRequests::Refused => &["refused"],
     };
-    let rows = sql(REQUESTS)
+    sql(REQUESTS)
         .then("where source_id = :source_id and state in (:states) order by id desc limit :limit")
         .set("source_id", source_id)
         .set_list("states", states, 2)
         .set("limit", limit)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
-        .context("could not list custom requests")?;
-    rows.iter().map(request).collect()
+        .context("could not list custom requests")
 }
 
 /// One request.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn custom_request(store: &Store, id: &str) -> Result<Option<CustomRequest>> {
-    let row = sql(REQUESTS)
+    sql(REQUESTS)
         .then("where id = :id")
         .set("id", id)
-        .fetch_optional(store.pool())
+        .optional(store.pool())
         .await
-        .context("could not read a custom request")?;
-    row.as_ref().map(request).transpose()
+        .context("could not read a custom request")
 }
 
 /// Maximum number of requests shown for one conversion.
 const OF_CONVERSION: i64 = 50;
 
 pub(super) async fn of_conversion(store: &Store, id: &str) -> Result<Vec<CustomRequest>> {
-    let rows = sql(REQUESTS)
+    sql(REQUESTS)
         .then("where conversion_id = :id order by id limit :limit")
         .set("id", id)
         .set("limit", OF_CONVERSION)
-        .fetch_all(store.pool())
+        .all(store.pool())
         .await
-        .context("could not list a conversion's requests")?;
-    rows.iter().map(request).collect()
-}
-
-fn request(row: &Row) -> Result<CustomRequest> {
-    let body: Vec<u8> = row.get("body")?;
-    let warnings: String = row.get("warnings")?;
-    Ok(CustomRequest {
-        id: row.get("id")?,
-        source_id: row.get("source_id")?,
-        received_at: row.get("received_at_ms")?,
-        method: row.get("method")?,
-        query: row.get("query")?,
-        content_type: row.get("content_type")?,
-        body: String::from_utf8_lossy(&body).into_owned(),
-        state: row.get("state")?,
-        conversion_id: row.get("conversion_id")?,
-        error: row.get("error")?,
-        parameter: row.get("parameter")?,
-        warnings: warnings.lines().map(str::to_owned).collect(),
-    })
+        .context("could not list a conversion's requests")
 }

@@ -25,18 +25,13 @@ pub(crate) struct Day {
     pub(crate) conversions: i64,
     /// Of them: purchases, trials and leads.
     pub(crate) firsts: i64,
-    /// Of them: renewals.
     pub(crate) renewals: i64,
-    /// What was paid.
     pub(crate) gross: Totals,
     /// Net revenue: without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
 /// All days that the period overlaps, oldest first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn days(
     store: &Store,
     scope: &Scope,

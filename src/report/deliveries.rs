@@ -5,29 +5,33 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{DestinationKey, Filter as _, SiteKey, filter};
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use super::{add, money};
 use crate::clock::Timestamp;
 use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, Word as _};
 use crate::money::{Money, Totals};
-use crate::store::{Row, Statement, Store, sql};
+use crate::store::{FromRow as _, Row, Statement, Store, from_row, sql};
 
 /// Maximum number of deliveries whose money is summed for a page.
 const MAX_SUMMED: i64 = 10_000;
 
-/// Selects deliveries; `None` in every field lists all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeliveryFilter {
-    /// Deliveries to destinations of this site.
-    pub(crate) site_id: Option<String>,
-    /// `dst_…`.
-    pub(crate) destination_id: Option<String>,
-    /// Deliveries in this state.
-    pub(crate) state: Option<DeliveryState>,
-    /// Deliveries that failed or were skipped for this reason.
-    pub(crate) reason: Option<DeliveryReason>,
-    /// Deliveries of live or of test conversions.
-    pub(crate) livemode: Option<bool>,
+filter! {
+    /// Selects deliveries; the default lists all.
+    DeliveryFilter {
+        /// The state of the delivery.
+        state: DeliveryState = "state" where "d.state = :state";
+        /// Why it failed or was skipped.
+        reason: DeliveryReason = "reason" where "d.reason = :reason";
+        /// A destination's key.
+        destination: DestinationKey = "destination"
+            // Not a bare column: by its index, all deliveries of the destination would be read and sorted.
+            where "coalesce(d.destination_id, '') = :destination";
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site" where "t.site_id = :site_id";
+        /// By default live and test.
+        livemode: bool = "livemode" where "c.livemode = :livemode";
+    }
 }
 
 /// A delivery as lists show it.
@@ -37,7 +41,6 @@ pub(crate) struct DeliveryRow {
     pub(crate) id: String,
     /// The destination's short name.
     pub(crate) destination_key: String,
-    /// The destination's name.
     pub(crate) destination_name: String,
     /// Since when the destination's circuit breaker is open, so that only probes are sent.
     pub(crate) down_since: Option<Timestamp>,
@@ -49,17 +52,12 @@ pub(crate) struct DeliveryRow {
     pub(crate) event_name: String,
     /// The transaction ID that the destination receives.
     pub(crate) transaction_id: String,
-    /// Its state.
     pub(crate) state: DeliveryState,
-    /// Why it failed or was skipped.
     pub(crate) reason: Option<DeliveryReason>,
-    /// Number of attempts.
     pub(crate) attempts: i64,
     /// When the next attempt may start; meaningful while pending.
     pub(crate) due_at: Timestamp,
-    /// HTTP status of the last response.
     pub(crate) last_status: Option<i64>,
-    /// The last error.
     pub(crate) last_error: Option<String>,
     /// When it was queued.
     pub(crate) created_at: Timestamp,
@@ -67,16 +65,19 @@ pub(crate) struct DeliveryRow {
     pub(crate) settled_at: Option<Timestamp>,
     /// When it fails if it was not accepted until then; meaningful while pending or paused.
     pub(crate) expires_at: Option<Timestamp>,
-    /// The conversion's amount.
     pub(crate) amount: Option<Money>,
-    /// The conversion's mode.
     pub(crate) livemode: bool,
 }
+
+from_row!(DeliveryRow |row| {
+    id, destination_key, destination_name, down_since, destination_kind, conversion_id, event_name,
+    transaction_id, state, reason, attempts, due_at, last_status, last_error, created_at, settled_at,
+    expires_at, amount: money(row, "amount_minor")?, livemode,
+});
 
 /// One delivery with all its attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
-    /// The row of lists.
     pub(crate) row: DeliveryRow,
     /// The body that was sent, byte for byte.
     pub(crate) request: String,
@@ -93,39 +94,37 @@ pub(crate) struct Delivery {
 pub(crate) struct Attempt {
     /// 1 is the first.
     pub(crate) n: i64,
-    /// When it started.
     pub(crate) started_at: Timestamp,
     /// How long it took; `None` if it never ended.
     pub(crate) took_ms: Option<i64>,
     /// Its outcome; `None` if the program stopped before it was recorded.
     pub(crate) outcome: Option<AttemptOutcome>,
-    /// HTTP status of the response.
     pub(crate) status: Option<i64>,
     /// The beginning of the response.
     pub(crate) answer: Option<String>,
-    /// The error.
     pub(crate) error: Option<String>,
 }
+
+from_row!(Attempt |row| {
+    n, started_at, took_ms, outcome: AttemptOutcome::parse(&row.get::<String>("outcome")?), status,
+    answer, error,
+});
 
 /// Sums of all deliveries to one destination.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DestinationTotals {
-    /// `dst_…`.
     pub(crate) destination_id: String,
-    /// Delivered.
     pub(crate) accepted: i64,
     /// Pending: due now or later.
     pub(crate) pending: i64,
     /// Money of the conversions with pending deliveries, each counted once; empty if there are more
     /// than ten thousand.
     pub(crate) pending_money: Totals,
-    /// Failed.
     pub(crate) given_up: i64,
     /// The same for failed deliveries.
     pub(crate) given_up_money: Totals,
     /// Waiting because the destination is disabled.
     pub(crate) held: i64,
-    /// Skipped.
     pub(crate) skipped: i64,
     /// The latest acceptance among its newest hundred deliveries.
     pub(crate) last_accepted_at: Option<Timestamp>,
@@ -133,11 +132,28 @@ pub(crate) struct DestinationTotals {
     pub(crate) oldest_pending_at: Option<Timestamp>,
 }
 
+impl DestinationTotals {
+    /// The counts and amounts of several destinations together.
+    pub(crate) fn all(sums: &[Self]) -> Self {
+        let mut all = Self::default();
+        for sum in sums {
+            all.accepted += sum.accepted;
+            all.pending += sum.pending;
+            all.given_up += sum.given_up;
+            all.held += sum.held;
+            all.skipped += sum.skipped;
+            sum.pending_money.iter().for_each(|money| all.pending_money.add(money));
+            sum.given_up_money.iter().for_each(|money| all.given_up_money.add(money));
+        }
+        all
+    }
+}
+
 /// The columns of all lists of deliveries.
-const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms,
+const COLUMNS: &str = "select d.id, t.key as destination_key, t.name as destination_name, t.kind as destination_kind, b.held_at_ms as down_since,
             d.conversion_id, d.event_name, d.transaction_id, d.state, d.reason, d.attempts,
-            d.due_at_ms, d.last_status, d.last_error, d.created_at_ms, d.settled_at_ms, d.expires_at_ms,
-            c.amount_minor, c.currency, c.livemode";
+            d.due_at_ms as due_at, d.last_status, d.last_error, d.created_at_ms as created_at,
+            d.settled_at_ms as settled_at, d.expires_at_ms as expires_at, c.amount_minor, c.currency, c.livemode";
 /// The tables of [`COLUMNS`].
 const TABLES: &str = "from deliveries d
        join destinations t on t.id = d.destination_id
@@ -147,9 +163,6 @@ const TABLES: &str = "from deliveries d
 const REQUEST: &str = ", d.request, d.content_type, d.earlier_request";
 
 /// A page of deliveries, newest first; `limit` is clamped to 1–200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn deliveries(
     store: &Store,
     filter: &DeliveryFilter,
@@ -157,11 +170,8 @@ pub(crate) async fn deliveries(
     limit: i64,
 ) -> Result<Page<DeliveryRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let rows = list(filter, after, limit)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list deliveries")?;
-    let rows = rows.iter().map(read_row).collect::<Result<_>>()?;
+    let rows = list(filter, after, limit).all(store.pool()).await;
+    let rows = rows.context("could not list deliveries")?;
     Ok(Page::cut(rows, limit, |row: &DeliveryRow| Cursor {
         number: row.created_at.as_ms(),
         text: row.id.clone(),
@@ -170,24 +180,14 @@ pub(crate) async fn deliveries(
 
 /// The newest deliveries first, one more than `limit`. IDs sort by time.
 pub(super) fn list(filter: &DeliveryFilter, after: Option<&Cursor>, limit: i64) -> Statement {
-    sql(COLUMNS)
+    let list = sql(COLUMNS)
         .then(TABLES)
         .then("where d.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        .and("t.site_id = :site_id", filter.site_id.as_deref())
-        // Not a bare column: by its index, all deliveries of the destination would be read and sorted.
-        .and("coalesce(d.destination_id, '') = :destination_id", filter.destination_id.as_deref())
-        .and("d.state = :state", filter.state)
-        .and("c.livemode = :livemode", filter.livemode)
-        .and("d.reason = :reason", filter.reason)
-        .then("order by d.id desc limit :limit")
-        .set("limit", limit + 1)
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text));
+    filter.conditions(list).then("order by d.id desc limit :limit").set("limit", limit + 1)
 }
 
 /// One delivery with every attempt.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn delivery(store: &Store, id: &str) -> Result<Option<Delivery>> {
     let mut found = with_attempts(
         store,
@@ -227,42 +227,39 @@ pub(super) async fn of_conversion(store: &Store, conversion_id: &str) -> Result<
 async fn with_attempts(store: &Store, rows: Vec<Row>) -> Result<Vec<Delivery>> {
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
-        let delivery = read_row(row)?;
-        let attempts = sql("select n, started_at_ms, took_ms, outcome, status, answer, error
+        let delivery = DeliveryRow::from_row(row)?;
+        let tries =
+            sql("select n, started_at_ms as started_at, took_ms, outcome, status, answer, error
                from attempts
               where delivery_id = :delivery_id
               order by n")
-        .set("delivery_id", &delivery.id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list a delivery's attempts")?;
+            .set("delivery_id", &delivery.id)
+            .all(store.pool())
+            .await
+            .context("could not list a delivery's attempts")?;
         found.push(Delivery {
             row: delivery,
             request: row.get("request")?,
             content_type: row.get("content_type")?,
             earlier: row.get("earlier_request")?,
-            tries: attempts.iter().map(read_attempt).collect::<Result<_>>()?,
+            tries,
         });
     }
     Ok(found)
 }
 
 /// One entry for each destination of a site that has deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn destination_totals(
     store: &Store,
     site_id: &str,
 ) -> Result<Vec<DestinationTotals>> {
-    let ids: Vec<(String,)> =
-        sql("select id from destinations where site_id = :site_id order by id")
-            .set("site_id", site_id)
-            .all(store.pool())
-            .await
-            .context("could not list a site's destinations")?;
+    let ids = sql("select id from destinations where site_id = :site_id order by id")
+        .set("site_id", site_id)
+        .values(store.pool())
+        .await
+        .context("could not list a site's destinations")?;
     let mut totals = Vec::new();
-    for (id,) in ids {
+    for id in ids {
         let entry = totals_of(store, id).await?;
         let settled = entry.accepted + entry.skipped;
         if settled + entry.pending + entry.given_up + entry.held > 0 {
@@ -342,7 +339,7 @@ async fn unsettled_money(
 }
 
 async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<Timestamp>> {
-    let last: Option<i64> = sql("select max(settled_at_ms)
+    sql("select max(settled_at_ms)
            from (select settled_at_ms
                    from deliveries
                   where state = 'delivered' and destination_id = :destination_id
@@ -351,43 +348,5 @@ async fn last_accepted_at(store: &Store, destination_id: &str) -> Result<Option<
     .set("destination_id", destination_id)
     .value(store.pool())
     .await
-    .context("could not read a destination's last acceptance")?;
-    Ok(last.map(Timestamp::from_ms))
-}
-
-fn read_row(row: &Row) -> Result<DeliveryRow> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(DeliveryRow {
-        id: row.get("id")?,
-        destination_key: row.get("destination_key")?,
-        destination_name: row.get("destination_name")?,
-        destination_kind: row.get("destination_kind")?,
-        down_since: row.get("held_at_ms")?,
-        conversion_id: row.get("conversion_id")?,
-        event_name: row.get("event_name")?,
-        transaction_id: row.get("transaction_id")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        attempts: row.get("attempts")?,
-        due_at: row.get("due_at_ms")?,
-        last_status: row.get("last_status")?,
-        last_error: row.get("last_error")?,
-        created_at: row.get("created_at_ms")?,
-        settled_at: row.get("settled_at_ms")?,
-        expires_at: row.get("expires_at_ms")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        livemode: row.get::<bool>("livemode")?,
-    })
-}
-
-fn read_attempt(row: &Row) -> Result<Attempt> {
-    Ok(Attempt {
-        n: row.get("n")?,
-        started_at: row.get("started_at_ms")?,
-        took_ms: row.get("took_ms")?,
-        outcome: AttemptOutcome::parse(&row.get::<String>("outcome")?),
-        status: row.get("status")?,
-        answer: row.get("answer")?,
-        error: row.get("error")?,
-    })
+    .context("could not read a destination's last acceptance")
 }

@@ -32,16 +32,12 @@ pub(crate) struct Health {
     pub(crate) deliveries_pending: i64,
     /// When the oldest of them was queued.
     pub(crate) oldest_pending_at: Option<Timestamp>,
-    /// Failed deliveries.
     pub(crate) deliveries_given_up: i64,
     /// Deliveries that wait because their destination is disabled.
     pub(crate) deliveries_held: i64,
 }
 
 /// Reads the signs of life of a site.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
     let waiting: i64 = sql("select count(*) from stripe_events where state = 'received'")
         .value(store.pool())
@@ -57,7 +53,7 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         .value(store.pool())
         .await
         .context("could not count held events")?;
-    let unsettled: Vec<(DeliveryState, i64, i64)> =
+    let unsettled: Vec<(DeliveryState, i64, Timestamp)> =
         sql("select state, count(*), min(created_at_ms)
            from deliveries
           where state <> 'delivered' and state <> 'skipped'
@@ -82,10 +78,9 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         events_held: held,
         ..Health::default()
     };
-    for (state, count, oldest_ms) in unsettled {
+    for (state, count, oldest) in unsettled {
         match state {
             DeliveryState::Pending => {
-                let oldest = Timestamp::from_ms(oldest_ms);
                 let known = health.oldest_pending_at;
                 health.deliveries_pending += count;
                 health.oldest_pending_at = Some(known.map_or(oldest, |known| known.min(oldest)));
@@ -99,9 +94,6 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
 }
 
 /// When the tag, and Stripe in the mode, last sent something.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_seen(
     store: &Store,
     scope: &Scope,
@@ -110,7 +102,7 @@ pub(crate) async fn last_seen(
 }
 
 async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
-    let last: Option<(i64,)> = sql("select received_at_ms
+    let last: Option<(Timestamp,)> = sql("select received_at_ms
            from stripe_events
           where id < :after_all_ids and coalesce(source_id, '') in (select id from sources where site_id = :site_id) and livemode = :livemode
           order by id desc
@@ -121,14 +113,11 @@ async fn last_event_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>
     .optional(store.pool())
     .await
     .context("could not read the last event")?;
-    Ok(last.map(|(ms,)| Timestamp::from_ms(ms)))
+    Ok(last.map(|(at,)| at))
 }
 
 /// When the site's first visit was counted, to the quarter hour; there is no earlier time to
 /// compare with.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn began_at(store: &Store, scope: &Scope) -> Result<Option<Timestamp>> {
     let first: Option<i64> = sql("select min(quarter)
            from (select min(quarter) as quarter
@@ -183,7 +172,7 @@ async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>
     .context("could not read the last counted visit")?;
     let Some(quarter) = newest else { return Ok(None) };
     let begin = Timestamp::from_ms(quarter.saturating_mul(QUARTER_MS));
-    let exact: Option<(i64,)> = sql("select at_ms
+    let exact: Option<(Timestamp,)> = sql("select at_ms
            from visits
           where click_id >= :click_id and site_id = :site_id and device <> 'bot'
           order by click_id desc
@@ -193,5 +182,5 @@ async fn last_visit_at(store: &Store, site_id: &str) -> Result<Option<Timestamp>
     .optional(store.pool())
     .await
     .context("could not read the last visit")?;
-    Ok(Some(exact.map_or(begin, |(ms,)| Timestamp::from_ms(ms).max(begin))))
+    Ok(Some(exact.map_or(begin, |(at,)| at.max(begin))))
 }

@@ -38,7 +38,6 @@ pub(crate) struct Conversion {
 /// A touchpoint and its visit.
 #[derive(Clone, Debug)]
 pub(crate) struct TouchVisit {
-    /// The touchpoint.
     pub(crate) touch: Touch,
     /// `None` if the visit was deleted after the retention period.
     pub(crate) visit: Option<VisitRow>,
@@ -47,7 +46,6 @@ pub(crate) struct TouchVisit {
 /// A manual decision of a user: a match, or a payment marked as a duplicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ByHand {
-    /// The user's email address.
     pub(crate) made_by: String,
     /// When, ms since 1970, UTC.
     pub(crate) made_at_ms: i64,
@@ -67,9 +65,6 @@ pub(crate) struct LearnedObject {
 from_row!(LearnedObject { object_id, role });
 
 /// The ID of the conversion into which this one was merged; `None` if it was not merged.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String>> {
     let row: Option<(String,)> =
         sql("select merged_into from payments where id = :id and merged_into is not null")
@@ -84,9 +79,6 @@ pub(crate) async fn merged_into(store: &Store, id: &str) -> Result<Option<String
 const MAX_TOUCHES: usize = 50;
 
 /// Reads one conversion with everything stored about it.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn conversion(store: &Store, id: &str) -> Result<Option<Conversion>> {
     let Some(row) = conversion_row(store, id).await? else { return Ok(None) };
     let payment: String = sql("select facts from payments where id = :id")

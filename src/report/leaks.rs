@@ -31,7 +31,6 @@ pub(crate) struct Leaks {
 pub(crate) struct Abandoned {
     /// Their campaign, or their source if there is no campaign; `None` if no visit is known.
     pub(crate) campaign: Option<String>,
-    /// How many.
     pub(crate) checkouts: i64,
     /// How many of them were recovered by a later checkout.
     pub(crate) recovered: i64,
@@ -42,11 +41,8 @@ pub(crate) struct Abandoned {
 /// Unmatched conversions of one reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Leak {
-    /// Why.
     pub(crate) reason: UnmatchedReason,
-    /// How many.
     pub(crate) conversions: i64,
-    /// Their net revenue.
     pub(crate) money: Totals,
     /// When the first of them occurred.
     pub(crate) first_at: Timestamp,
@@ -68,7 +64,6 @@ pub(crate) struct LeakExample {
 /// Deliveries of one destination in one state other than delivered and skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct Undelivered {
-    /// `dst_…`.
     pub(crate) destination_id: String,
     /// Pending, given up or held.
     pub(crate) state: DeliveryState,
@@ -80,16 +75,11 @@ pub(crate) struct Undelivered {
     pub(crate) oldest_at: Timestamp,
     /// The newest of them.
     pub(crate) example_delivery_id: String,
-    /// HTTP status of its last response.
     pub(crate) last_status: Option<i64>,
-    /// Its last error.
     pub(crate) last_error: Option<String>,
 }
 
 /// Reads the unmatched and undelivered money of a period.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn leaks(store: &Store, scope: &Scope, period: Period) -> Result<Leaks> {
     let (unmatched, events) = unmatched(store, scope, period).await?;
     Ok(Leaks {
@@ -106,11 +96,11 @@ struct UnmatchedGroup {
     currency: Option<String>,
     conversions: i64,
     net: i64,
-    first_ms: i64,
-    last_ms: i64,
+    first_at: Timestamp,
+    last_at: Timestamp,
 }
 
-from_row!(UnmatchedGroup { reason, states_money, currency, conversions, net, first_ms, last_ms });
+from_row!(UnmatchedGroup { reason, states_money, currency, conversions, net, first_at, last_at });
 
 /// Unmatched conversions with an amount, and without.
 async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<Leak>, Vec<Leak>)> {
@@ -118,7 +108,7 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
         "select coalesce(match_reason, 'no_object') as reason, currency, count(*) as conversions,
                 case when currency is null then 0 else 1 end as states_money,
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
-                min(occurred_at_ms) as first_ms, max(occurred_at_ms) as last_ms
+                min(occurred_at_ms) as first_at, max(occurred_at_ms) as last_at
            from conversions
           where site_id = :site_id and livemode = :livemode and occurred_at_ms >= :from and occurred_at_ms < :to
             and paid_at_ms is not null and match_state = 'unmatched'
@@ -149,19 +139,18 @@ async fn unmatched(store: &Store, scope: &Scope, period: Period) -> Result<(Vec<
 
     let mut by_reason = BTreeMap::<(i64, UnmatchedReason), Leak>::new();
     for group in groups {
-        let (first, last) = (Timestamp::from_ms(group.first_ms), Timestamp::from_ms(group.last_ms));
         let key = (group.states_money, group.reason);
         let leak = by_reason.entry(key).or_insert_with(|| Leak {
             reason: group.reason,
             conversions: 0,
             money: Totals::default(),
-            first_at: first,
-            last_at: last,
+            first_at: group.first_at,
+            last_at: group.last_at,
             examples: Vec::new(),
         });
         leak.conversions += group.conversions;
-        leak.first_at = leak.first_at.min(first);
-        leak.last_at = leak.last_at.max(last);
+        leak.first_at = leak.first_at.min(group.first_at);
+        leak.last_at = leak.last_at.max(group.last_at);
         add(&mut leak.money, group.net, group.currency.as_deref());
     }
     for (reason, states_money, reference, description) in examples {
@@ -231,25 +220,16 @@ struct UndeliveredGroup {
     currency: Option<String>,
     deliveries: i64,
     net: i64,
-    oldest_ms: i64,
+    oldest_at: Timestamp,
     newest_id: String,
 }
 
-from_row!(UndeliveredGroup {
-    destination_id,
-    state,
-    currency,
-    deliveries,
-    net,
-    oldest_ms,
-    newest_id
+from_row!(UndeliveredGroup |row| {
+    destination_id, state, currency, deliveries, net, oldest_at, newest_id,
 });
 
 /// Deliveries of the period's conversions that are pending, paused or failed, by destination and
 /// state.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn undelivered(
     store: &Store,
     scope: &Scope,
@@ -262,7 +242,7 @@ pub(crate) async fn undelivered(
         "select destination_id, state, currency,
                 cast(sum(messages) as bigint) as deliveries,
                 cast(coalesce(sum(amount_minor - refunded_minor - lost_minor), 0) as bigint) as net,
-                min(oldest_ms) as oldest_ms, max(newest_id) as newest_id
+                min(oldest_ms) as oldest_at, max(newest_id) as newest_id
            from (select conversion_id, destination_id, state,
                         count(*) as messages, min(created_at_ms) as oldest_ms, max(id) as newest_id
                    from deliveries
@@ -285,14 +265,13 @@ pub(crate) async fn undelivered(
         let is_same = |line: &Undelivered| {
             line.destination_id == group.destination_id && line.state == group.state
         };
-        let oldest_at = Timestamp::from_ms(group.oldest_ms);
         if !lines.last().is_some_and(is_same) {
             lines.push(Undelivered {
                 destination_id: group.destination_id,
                 state: group.state,
                 deliveries: 0,
                 money: Totals::default(),
-                oldest_at,
+                oldest_at: group.oldest_at,
                 example_delivery_id: group.newest_id.clone(),
                 last_status: None,
                 last_error: None,
@@ -300,7 +279,7 @@ pub(crate) async fn undelivered(
         }
         let Some(line) = lines.last_mut() else { continue };
         line.deliveries += group.deliveries;
-        line.oldest_at = line.oldest_at.min(oldest_at);
+        line.oldest_at = line.oldest_at.min(group.oldest_at);
         line.example_delivery_id = line.example_delivery_id.clone().max(group.newest_id);
         add(&mut line.money, group.net, group.currency.as_deref());
     }

@@ -27,9 +27,6 @@ pub(crate) struct LinkNumbers {
 }
 
 /// Numbers by alias; links without any are left out.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn links(
     store: &Store,
     scope: &Scope,

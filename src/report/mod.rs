@@ -3,13 +3,15 @@
 //! belongs to them. Guarantees that it writes no table, never adds two currencies, and reads every
 //! list along an index.
 //!
-//! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all.
+//! Only paid conversions count in numbers (`paid_at_ms` is set); lists show all. A function that
+//! returns a `Result` fails only if the database does.
 
 mod conversions;
 mod counted;
 mod custom_requests;
 mod days;
 mod deliveries;
+mod filter;
 mod health;
 mod journey;
 mod leaks;
@@ -37,7 +39,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money, Totals};
-use crate::store::{Statement, Text, sql};
+use crate::store::{Row, Statement, Text, sql};
 
 pub(crate) use conversions::{
     ConversionFilter, ConversionRow, DeliverySummary, Touch, conversion_row, conversions,
@@ -48,13 +50,14 @@ pub(crate) use deliveries::{
     Attempt, Delivery, DeliveryFilter, DeliveryRow, DestinationTotals, deliveries, delivery,
     destination_totals,
 };
+pub(crate) use filter::{Field, Filter, Known, Rule};
 pub(crate) use health::{Health, began_at, health, last_seen};
 pub(crate) use journey::{Conversion, TouchVisit, conversion, merged_into};
-pub(crate) use leaks::{Abandoned, Leak, Leaks, Undelivered, leaks, undelivered};
+pub(crate) use leaks::{Leak, Leaks, Undelivered, leaks, undelivered};
 pub(crate) use links::{LinkNumbers, links};
-pub(crate) use overview::{Overview, delivered_rate, leaking, overview, visits_in};
+pub(crate) use overview::{Overview, OverviewFilter, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};
-pub(crate) use page::{Cursor, MAX_LIMIT, Page};
+pub(crate) use page::{Cursor, Page, Paging};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
 pub(crate) use problems::{
     AtStake, Example, GaveUp, Matched, Stakes, Tries, failed_events, first_to_expire, gave_up,
@@ -65,8 +68,8 @@ pub(crate) use sources::{
     Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
 };
 pub(crate) use stripe_events::{
-    EventFilter, EventPayment, Rejection, StripeEvent, StripeEventRow, held_events, rejections,
-    stripe_event, stripe_events,
+    EventFilter, Rejection, StripeEvent, StripeEventRow, held_events, rejections, stripe_event,
+    stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
@@ -77,7 +80,6 @@ pub(crate) use crate::domain::QUARTER_MS;
 /// Selects the numbers of one site, live or test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// `site_…`.
     pub(crate) site_id: String,
     /// True counts live payments, false test payments. Visits are the same in both.
     pub(crate) livemode: bool,
@@ -159,7 +161,10 @@ fn add(totals: &mut Totals, minor: i64, currency: Option<&str>) {
     }
 }
 
-/// The amount of a row, if it is known.
-fn money(minor: Option<i64>, currency: Option<&str>) -> Option<Money> {
-    Some(Money { minor: minor?, currency: currency.and_then(Currency::parse)? })
+/// The amount in a column, in the currency of the row, if both are known.
+fn money(row: &Row, column: &str) -> sqlx::Result<Option<Money>> {
+    let currency: Option<String> = row.get("currency")?;
+    let currency = currency.as_deref().and_then(Currency::parse);
+    let minor: Option<i64> = row.get(column)?;
+    Ok(minor.zip(currency).map(|(minor, currency)| Money { minor, currency }))
 }

@@ -7,11 +7,27 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::counted::{counted, in_period};
+use super::filter::{SiteKey, filter};
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, Scope, Share, add, conversion_rate, within};
+use crate::clock::Timestamp;
 use crate::domain::{UnmatchedReason, Word as _};
 use crate::money::Totals;
 use crate::store::{Store, Text, from_row};
+
+filter! {
+    /// What an overview is about.
+    OverviewFilter {
+        /// RFC 3339 or a date (UTC); by default 30 days ago.
+        from: Timestamp = "from";
+        /// The first instant after the period; by default now.
+        to: Timestamp = "to";
+        /// A site's key; by default the first site.
+        site_id: SiteKey = "site";
+        /// False counts test payments; by default live ones.
+        livemode: bool = "livemode";
+    }
+}
 
 /// The headline numbers of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,16 +40,13 @@ pub(crate) struct Overview {
     pub(crate) firsts: i64,
     /// Of these: renewals, which need no visit.
     pub(crate) renewals: i64,
-    /// Matched conversions.
     pub(crate) matched: i64,
-    /// Unmatched conversions.
     pub(crate) unmatched: i64,
     /// Of the matched ones: those without an amount, such as page events. They are no measure of
     /// how well payments are matched.
     pub(crate) matched_events: i64,
     /// The same of the unmatched ones.
     pub(crate) unmatched_events: i64,
-    /// The amount paid.
     pub(crate) gross: Totals,
     /// The refunded part of it.
     pub(crate) refunded: Totals,
@@ -51,7 +64,6 @@ pub(crate) struct Overview {
     pub(crate) unmatched_by: BTreeMap<UnmatchedReason, (i64, Totals)>,
     /// Conversions that a destination has not received: pending, failed or paused.
     pub(crate) undelivered: i64,
-    /// Their net revenue.
     pub(crate) undelivered_money: Totals,
     /// Conversions that are unmatched or undelivered, each counted once.
     pub(crate) leaking: i64,
@@ -59,14 +71,10 @@ pub(crate) struct Overview {
     pub(crate) at_risk: Totals,
     /// Conversions whose placeholder was not replaced, because the tag didn't run.
     pub(crate) lost_to_missing_tag: i64,
-    /// Their net revenue.
     pub(crate) lost_to_missing_tag_money: Totals,
 }
 
 /// Reads the headline numbers of a period.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Result<Overview> {
     // There are few undelivered conversions in a period, so they are read from their own index.
     let groups: Vec<Group> = within(
@@ -119,9 +127,6 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
 }
 
 /// Visits without bots. Every quarter hour that the period overlaps counts as a whole.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
     let text = Text::from("select cast(coalesce(sum(visits), 0) as bigint) from (")
         + counted(0, "''")
@@ -133,9 +138,6 @@ pub(crate) async fn visits_in(store: &Store, scope: &Scope, period: Period) -> R
 }
 
 /// Accepted deliveries of a period's paid conversions, of all that are not skipped.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period) -> Result<Share> {
     let (part, whole): (i64, i64) = within(
         "select count(*) filter (where d.state = 'delivered'), count(*)
@@ -153,9 +155,6 @@ pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period)
 }
 
 /// Reads [`Overview::leaking`] alone, for the tabs of every page.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
     let (leaking,): (i64,) = within(
         "select count(*)

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::add;
 use crate::clock::Timestamp;
 use crate::money::Totals;
-use crate::store::{Store, sql};
+use crate::store::{FromRow as _, Store, from_row, sql};
 
 /// Maximum number of past conversions that are offered at once.
 const MAX_PAST: i64 = 10_000;
@@ -37,10 +37,9 @@ pub(crate) struct Down {
     pub(crate) error: Option<String>,
 }
 
+from_row!(Down { since, probe_at, error });
+
 /// Failed deliveries of a destination that were created since a time, by reason.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn given_up(
     store: &Store,
     destination_id: &str,
@@ -74,9 +73,6 @@ pub(crate) async fn given_up(
 
 /// Paid, matched live conversions of a site without a delivery to a destination, or with one that
 /// was skipped as too old.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn past(
     store: &Store,
     destination_id: &str,
@@ -110,22 +106,14 @@ pub(crate) async fn past(
 }
 
 /// The destinations whose circuit breaker is open now.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn down(store: &Store) -> Result<Vec<(String, Down)>> {
-    let rows = sql("select destination_id, held_at_ms, probe_at_ms, last_error from breakers where held_at_ms is not null")
+    let rows = sql(
+        "select destination_id, held_at_ms as since, probe_at_ms as probe_at, last_error as error
+           from breakers
+          where held_at_ms is not null",
+    )
     .fetch_all(store.pool())
     .await
     .context("could not read which destinations are down")?;
-    rows.iter()
-        .map(|row| {
-            let down = Down {
-                since: row.get("held_at_ms")?,
-                probe_at: row.get("probe_at_ms")?,
-                error: row.get("last_error")?,
-            };
-            Ok((row.get("destination_id")?, down))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((row.get("destination_id")?, Down::from_row(row)?))).collect()
 }

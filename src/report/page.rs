@@ -6,9 +6,13 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Schema, Type};
+
+use super::filter::{Kind, Known, Rule, filter, plain};
 
 /// Maximum number of rows of a page.
-pub(crate) const MAX_LIMIT: i64 = 200;
+pub(super) const MAX_LIMIT: i64 = 200;
 
 /// Text that sorts after every record's ID, whatever its prefix, in every collation.
 pub(super) const AFTER_ALL_IDS: &str = "zzzzzzzz";
@@ -34,6 +38,50 @@ impl Cursor {
         let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let text = (fits && !text.is_empty()).then(|| text.to_owned())?;
         Some(Self { number: number.parse().ok()?, text })
+    }
+}
+
+filter! {
+    /// The part of a list that a request asks for.
+    Paging {
+        /// `next` of an earlier answer.
+        cursor: Cursor = "cursor";
+        /// 1 to 200; by default 50.
+        limit: Limit = "limit";
+    }
+}
+
+impl Kind for Cursor {
+    type Kept = Self;
+
+    fn read(text: &str, _: &Known) -> Result<Self, Rule> {
+        let rule = "must be the `next` of an earlier response";
+        Self::parse(text).ok_or(Rule::Must(rule.into()))
+    }
+
+    fn write(kept: &Self) -> String {
+        kept.to_string()
+    }
+}
+
+/// A number of rows from 1 to [`MAX_LIMIT`].
+pub(crate) struct Limit;
+
+impl Kind for Limit {
+    type Kept = i64;
+
+    fn read(text: &str, _: &Known) -> Result<i64, Rule> {
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        let rule = || format!("must be a number from 1 to {MAX_LIMIT}");
+        limit.ok_or_else(|| Rule::Must(rule().into()))
+    }
+
+    fn write(kept: &i64) -> String {
+        kept.to_string()
+    }
+
+    fn schema() -> RefOr<Schema> {
+        plain(Type::Integer)
     }
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
-use crate::store::{Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// Maximum number of events per call.
 const SHOWN: i64 = 50;
@@ -20,33 +20,21 @@ pub(crate) struct FailedPageEvent {
     pub(crate) error: String,
 }
 
+from_row!(FailedPageEvent { id, name, url, received_at, error });
+
 /// The events of a site's pages that failed, newest first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn failed_page_events(
     store: &Store,
     site_id: &str,
 ) -> Result<Vec<FailedPageEvent>> {
-    let rows = sql("select id, name, url, received_at_ms, error
+    sql("select id, name, url, received_at_ms as received_at, coalesce(error, '') as error
            from page_events
           where site_id = :site_id and failed_at_ms is not null
           order by failed_at_ms desc, id desc
           limit :shown")
     .set("site_id", site_id)
     .set("shown", SHOWN)
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
-    .context("could not read failed page events")?;
-    rows.iter()
-        .map(|row| {
-            Ok(FailedPageEvent {
-                id: row.get("id")?,
-                name: row.get("name")?,
-                url: row.get("url")?,
-                received_at: row.get("received_at_ms")?,
-                error: row.get::<Option<String>>("error")?.unwrap_or_default(),
-            })
-        })
-        .collect()
+    .context("could not read failed page events")
 }

@@ -9,7 +9,7 @@ use super::{QUARTER_MS, add, money};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::{Currency, Money, Totals};
-use crate::store::{Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// Number of newest deliveries, of all destinations together, whose attempts are read.
 const RECENT_DELIVERIES: i64 = 2_000;
@@ -18,15 +18,12 @@ const RETRIED_AT_MOST: i64 = 200;
 
 /// When the longest wait of a destination's pending deliveries began: when the oldest one became
 /// due, or when the oldest one that is being retried was first sent.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn waits_since(
     store: &Store,
     destination_id: &str,
     now: Timestamp,
 ) -> Result<Option<Timestamp>> {
-    let at: Option<i64> = sql("select min(at_ms)
+    sql("select min(at_ms)
            from (select due_at_ms as at_ms
                    from (select due_at_ms from deliveries
                           where destination_id = :destination_id and state = 'pending' and due_at_ms <= :now
@@ -42,15 +39,11 @@ pub(crate) async fn waits_since(
     .set("retried_at_most", RETRIED_AT_MOST)
     .value(store.pool())
     .await
-    .context("could not read how long the oldest delivery waits")?;
-    Ok(at.map(Timestamp::from_ms))
+    .context("could not read how long the oldest delivery waits")
 }
 
 /// When the first of a destination's unfinished deliveries expires and fails. Considers only those
 /// that expire until `by` and were created before `written_by`.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn first_to_expire(
     store: &Store,
     destination_id: &str,
@@ -80,25 +73,18 @@ pub(crate) struct GaveUp {
     pub(crate) newest_at: Timestamp,
 }
 
+from_row!(GaveUp { destination_id, reason, newest_at });
+
 /// Deliveries that failed since `since` and were not resent.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn gave_up(store: &Store, since: Timestamp) -> Result<Vec<GaveUp>> {
-    let rows: Vec<(String, String, i64)> = sql("select destination_id, coalesce(reason, ''), max(settled_at_ms)
+    sql("select destination_id, coalesce(reason, '') as reason, max(settled_at_ms) as newest_at
            from deliveries
           where state = 'given_up' and settled_at_ms >= :since and coalesce(reason, '') <> 'destination_deleted'
           group by destination_id, coalesce(reason, '')")
     .set("since", since)
     .all(store.pool())
     .await
-    .context("could not read failed deliveries")?;
-    let group = |(destination_id, reason, newest_ms)| GaveUp {
-        destination_id,
-        reason,
-        newest_at: Timestamp::from_ms(newest_ms),
-    };
-    Ok(rows.into_iter().map(group).collect())
+    .context("could not read failed deliveries")
 }
 
 /// Outcomes of a destination's last attempts.
@@ -110,14 +96,13 @@ pub(crate) struct Tries {
     pub(crate) accepted: i64,
 }
 
+from_row!(Tries |row| { destination_id, all: row.get("tried")?, refused, accepted });
+
 /// The outcomes of the last 50 attempts at each destination, among those of the newest deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tries>> {
-    let rows: Vec<(String, i64, i64, i64)> = sql("select destination_id, count(*),
-                cast(sum(case when outcome in ('refused', 'blocked') then 1 else 0 end) as bigint),
-                cast(sum(case when outcome = 'accepted' then 1 else 0 end) as bigint)
+    sql("select destination_id, count(*) as tried,
+                cast(sum(case when outcome in ('refused', 'blocked') then 1 else 0 end) as bigint) as refused,
+                cast(sum(case when outcome = 'accepted' then 1 else 0 end) as bigint) as accepted
            from (select d.destination_id, a.outcome,
                         row_number() over (partition by d.destination_id order by a.started_at_ms desc, a.delivery_id desc) as place
                    from (select id, destination_id from deliveries
@@ -131,20 +116,14 @@ pub(crate) async fn last_tries(store: &Store, since: Timestamp) -> Result<Vec<Tr
     .set("recent_deliveries", RECENT_DELIVERIES)
     .all(store.pool())
     .await
-    .context("could not read the outcomes of the last attempts")?;
-    let tries =
-        |(destination_id, all, refused, accepted)| Tries { destination_id, all, refused, accepted };
-    Ok(rows.into_iter().map(tries).collect())
+    .context("could not read the outcomes of the last attempts")
 }
 
 /// Failed events: how many, and when the newest was received.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn failed_events(
     store: &Store,
 ) -> Result<Option<(i64, Timestamp, Option<String>)>> {
-    let newest: Option<(i64, Option<String>)> = sql("select received_at_ms, error
+    let newest: Option<(Timestamp, Option<String>)> = sql("select received_at_ms, error
            from (select received_at_ms, error
                    from (select received_at_ms, error from stripe_events
                           where state = 'failed' order by id desc limit 1) as of_stripe
@@ -163,30 +142,26 @@ pub(crate) async fn failed_events(
     .value(store.pool())
     .await
     .context("could not count failed events")?;
-    Ok(Some((count, Timestamp::from_ms(at), error)))
+    Ok(Some((count, at, error)))
 }
 
 /// The quarter hours since `since` in which a source received events of Stripe's live mode, oldest
 /// first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn heard_quarters(
     store: &Store,
     source_id: &str,
     since: Timestamp,
 ) -> Result<Vec<i64>> {
-    let rows: Vec<(i64,)> = sql("select distinct received_at_ms / :quarter_ms as quarter
+    sql("select distinct received_at_ms / :quarter_ms as quarter
            from stripe_events
           where id >= :id and source_id = :source_id and livemode = 1 and origin = 'webhook'
           order by quarter")
     .set("id", ids::first_record_id("sev_", since))
     .set("source_id", source_id)
     .set("quarter_ms", QUARTER_MS)
-    .all(store.pool())
+    .values(store.pool())
     .await
-    .context("could not read when events were received")?;
-    Ok(rows.into_iter().map(|(quarter,)| quarter).collect())
+    .context("could not read when events were received")
 }
 
 /// Paid money of a site in one currency, and the unmatched part of it.
@@ -199,9 +174,6 @@ pub(crate) struct Matched {
 }
 
 /// Paid live money of a site in a time range, by currency.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn matched_money(
     store: &Store,
     site_id: &str,
@@ -266,9 +238,6 @@ pub(crate) enum AtStake {
 }
 
 /// Reads number, money and examples of the affected deliveries.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) -> Result<Stakes> {
     let affected = |before: &'static str| {
         let statement = sql(before)
@@ -305,23 +274,22 @@ pub(crate) async fn stakes(store: &Store, destination_id: &str, of: &AtStake) ->
         oldest = Some(oldest.map_or(id.clone(), |known| known.min(id)));
     }
     if let Some(id) = oldest {
-        let at: i64 = sql("select created_at_ms from deliveries where id = :id")
+        let at = sql("select created_at_ms from deliveries where id = :id")
             .set("id", &id)
             .value(store.pool())
             .await
             .context("could not read the oldest delivery")?;
-        stakes.oldest = Some((id, Timestamp::from_ms(at)));
+        stakes.oldest = Some((id, at));
     }
     let examples = examples
         .fetch_all(store.pool())
         .await
         .context("could not read examples of affected deliveries")?;
     for row in &examples {
-        let currency: Option<String> = row.get("currency")?;
         stakes.examples.push(Example {
             conversion_id: row.get("id")?,
             transaction_id: row.get("transaction_id")?,
-            amount: money(row.get("amount_minor")?, currency.as_deref()),
+            amount: money(row, "amount_minor")?,
         });
         if stakes.last_error.is_none() {
             stakes.last_error = row.get("last_error")?;

@@ -56,16 +56,12 @@ pub(crate) struct RankingRow {
     pub(crate) conversions: i64,
     /// Those of them that are purchases, trials or leads.
     pub(crate) firsts: i64,
-    /// Those of them that are renewals.
     pub(crate) renewals: i64,
     /// Net revenue: what was paid, without refunds and lost disputes.
     pub(crate) net: Totals,
 }
 
 /// Ranks a dimension by last touch; `currency` decides the order.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn ranking(
     store: &Store,
     scope: &Scope,

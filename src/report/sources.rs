@@ -5,33 +5,30 @@
 use anyhow::{Context as _, Result};
 
 use crate::clock::Timestamp;
-use crate::store::{Store, sql};
+use crate::store::{Store, from_row, sql};
 
 /// The last event that was verified with a signing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// `sev_…`.
     pub(crate) id: String,
-    /// When it was received.
     pub(crate) at: Timestamp,
-    /// Its type.
     pub(crate) kind: String,
     /// False in test mode.
     pub(crate) livemode: bool,
 }
 
+from_row!(Heard { id, at, kind, livemode });
+
 /// The last event of a source, received after `since`, that was verified with the secret at
 /// `position`.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn last_heard(
     store: &Store,
     source_id: &str,
     position: i64,
     since: Timestamp,
 ) -> Result<Option<Heard>> {
-    let row = sql("select id, received_at_ms, type, livemode
+    sql("select id, received_at_ms as at, type as kind, livemode
            from stripe_events
           where source_id = :source_id and secret_position = :position and received_at_ms >= :since
           order by received_at_ms desc
@@ -39,16 +36,9 @@ pub(crate) async fn last_heard(
     .set("source_id", source_id)
     .set("position", position)
     .set("since", since)
-    .fetch_optional(store.pool())
+    .optional(store.pool())
     .await
-    .context("could not find a source's last event")?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Heard {
-        id: row.get("id")?,
-        at: row.get("received_at_ms")?,
-        kind: row.get("type")?,
-        livemode: row.get::<bool>("livemode")?,
-    }))
+    .context("could not find a source's last event")
 }
 
 /// Whether a source's events allow us to find out which payment intents belong to invoices.
@@ -67,9 +57,6 @@ pub(crate) struct InvoiceEvents {
 const NO_PAYMENT_ON_INVOICES: &str = "2025-03-31";
 
 /// Reads which events about invoices a source has received.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<InvoiceEvents> {
     let row = sql("select (select count(*) from (select id from stripe_events
                                         where source_id = :source_id and api_version >= :no_payment_on_invoices limit 1) a) as new_version,
@@ -95,7 +82,6 @@ pub(crate) async fn invoice_events(store: &Store, source_id: &str) -> Result<Inv
 /// The last reconciliation with Stripe's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comparison {
-    /// `src_…`.
     pub(crate) source_id: String,
     /// When it last succeeded.
     pub(crate) checked_at: Option<Timestamp>,
@@ -105,26 +91,15 @@ pub(crate) struct Comparison {
     pub(crate) error: Option<String>,
 }
 
+from_row!(Comparison { source_id, checked_at, result, error });
+
 /// The last reconciliation of each source, the latest first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn comparisons(store: &Store) -> Result<Vec<Comparison>> {
-    let rows = sql("select source_id, checked_at_ms, result, error
+    sql("select source_id, checked_at_ms as checked_at, result, error
            from stripe_reconciliations
           where checked_at_ms is not null or error is not null
           order by coalesce(checked_at_ms, 0) desc")
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
-    .context("could not read the results of reconciliations")?;
-    rows.iter()
-        .map(|row| {
-            Ok(Comparison {
-                source_id: row.get("source_id")?,
-                checked_at: row.get("checked_at_ms")?,
-                result: row.get("result")?,
-                error: row.get("error")?,
-            })
-        })
-        .collect()
+    .context("could not read the results of reconciliations")
 }

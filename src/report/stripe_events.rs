@@ -4,26 +4,31 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{Filter as _, SiteKey, filter};
+use super::money;
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, EventOrigin, EventState};
-use crate::money::{Currency, Money};
-use crate::store::{Row, Statement, Store, from_row, sql};
+use crate::money::Money;
+use crate::store::{FromRow as _, Row, Statement, Store, from_row, sql};
 
 /// Maximum number of a subscription's payments that are shown for its event.
 const MAX_PAYMENTS: i64 = 24;
 
-/// Selects Stripe events. `None` in all fields selects all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EventFilter {
-    /// Those of a site's sources.
-    pub(crate) site_id: Option<String>,
-    /// Those in this state.
-    pub(crate) state: Option<EventState>,
-    /// Stripe's type: `checkout.session.completed`.
-    pub(crate) kind: Option<String>,
-    /// Live or test.
-    pub(crate) livemode: Option<bool>,
+filter! {
+    /// Selects Stripe events; the default lists all.
+    EventFilter {
+        /// The state of the event.
+        state: EventState = "state" where "e.state = :state";
+        /// Stripe's type, whole, for example checkout.session.completed.
+        kind: String = "type" where "e.type = :kind";
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site"
+            // Not a bare column: by its index, all events of the source would be read and sorted.
+            where "coalesce(e.source_id, '') in (select id from sources where site_id = :site_id)";
+        /// By default live and test.
+        livemode: bool = "livemode" where "e.livemode = :livemode";
+    }
 }
 
 /// One Stripe event as lists show it.
@@ -35,27 +40,20 @@ pub(crate) struct StripeEventRow {
     pub(crate) account: String,
     /// Stripe's `evt_…`.
     pub(crate) event_id: String,
-    /// `src_…`.
     pub(crate) source_id: String,
     /// Stripe's type: `checkout.session.completed`.
     pub(crate) kind: String,
     /// The object it is about: `cs_…`, `in_…`, …
     pub(crate) object_id: String,
-    /// Live or test.
     pub(crate) livemode: bool,
-    /// The version of Stripe's API.
     pub(crate) api_version: Option<String>,
-    /// When Stripe created it.
     pub(crate) created_at: Option<Timestamp>,
-    /// When we received it.
     pub(crate) received_at: Timestamp,
-    /// How it was received.
     pub(crate) origin: EventOrigin,
     /// What has become of it.
     pub(crate) state: EventState,
     /// Why it was ignored.
     pub(crate) reason: Option<String>,
-    /// Why it failed.
     pub(crate) error: Option<String>,
     /// A summary of its content.
     pub(crate) summary: Option<String>,
@@ -65,16 +63,19 @@ pub(crate) struct StripeEventRow {
     pub(crate) conversion_id: Option<String>,
     /// How often it was processed.
     pub(crate) attempts: i64,
-    /// When it was processed last.
     pub(crate) processed_at: Option<Timestamp>,
     /// How often the same event was received again.
     pub(crate) repeats: i64,
 }
 
+from_row!(StripeEventRow |row| {
+    id, account, event_id, source_id, kind, object_id, livemode, api_version, created_at, received_at,
+    origin, state, reason, error, summary, note, conversion_id, attempts, processed_at, repeats,
+});
+
 /// One Stripe event with its raw body.
 #[derive(Clone, Debug)]
 pub(crate) struct StripeEvent {
-    /// As lists show it.
     pub(crate) row: StripeEventRow,
     /// The index of the signing secret that verified it; -1 for events that we fetched from Stripe.
     pub(crate) secret_position: i64,
@@ -83,7 +84,6 @@ pub(crate) struct StripeEvent {
     pub(crate) lookup: Option<String>,
     /// The conversions that its object belongs to, oldest first.
     pub(crate) payments: Vec<EventPayment>,
-    /// The request's bytes.
     pub(crate) body: Vec<u8>,
 }
 
@@ -92,18 +92,17 @@ pub(crate) struct StripeEvent {
 pub(crate) struct EventPayment {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// Its kind.
     pub(crate) kind: ConversionKind,
     /// What was paid, if known.
     pub(crate) amount: Option<Money>,
-    /// When.
     pub(crate) occurred_at: Timestamp,
 }
+
+from_row!(EventPayment |row| { id, kind, amount: money(row, "amount_minor")?, occurred_at });
 
 /// Rejected webhooks of one day and reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
-    /// `src_…`.
     pub(crate) source_id: String,
     /// Days since 1970, UTC.
     pub(crate) day: i64,
@@ -118,9 +117,9 @@ pub(crate) struct Rejection {
 from_row!(Rejection { source_id, day, reason, rejected, last_at_ms });
 
 /// The columns of all lists of events: all but the body.
-const COLUMNS: &str = "select e.id, e.account, e.event_id, e.source_id, e.type, e.object_id, e.livemode, e.api_version,
-            e.created_at_ms, e.received_at_ms, e.origin, e.state, e.reason, e.error, e.summary, e.note,
-            e.attempts, e.processed_at_ms, e.repeats,
+const COLUMNS: &str = "select e.id, e.account, e.event_id, e.source_id, e.type as kind, e.object_id, e.livemode, e.api_version,
+            e.created_at_ms as created_at, e.received_at_ms as received_at, e.origin, e.state, e.reason, e.error, e.summary, e.note,
+            e.attempts, e.processed_at_ms as processed_at, e.repeats,
             coalesce((select c.id
                         from stripe_objects o
                         join conversions c on c.id = o.conversion_id
@@ -133,9 +132,6 @@ fn list() -> Statement {
 }
 
 /// A page of Stripe events, newest first; `limit` is held between 1 and 200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stripe_events(
     store: &Store,
     filter: &EventFilter,
@@ -143,11 +139,8 @@ pub(crate) async fn stripe_events(
     limit: i64,
 ) -> Result<Page<StripeEventRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let rows = newest(filter, after, limit)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list Stripe events")?;
-    let rows = rows.iter().map(read_row).collect::<Result<_>>()?;
+    let rows = newest(filter, after, limit).all(store.pool()).await;
+    let rows = rows.context("could not list Stripe events")?;
     Ok(Page::cut(rows, limit, |row: &StripeEventRow| Cursor {
         number: row.received_at.as_ms(),
         text: row.id.clone(),
@@ -156,25 +149,13 @@ pub(crate) async fn stripe_events(
 
 /// The newest events first, one more than `limit`. IDs sort by time.
 pub(super) fn newest(filter: &EventFilter, after: Option<&Cursor>, limit: i64) -> Statement {
-    list()
+    let list = list()
         .then("where e.id < :after")
-        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-        // Not a bare column: by its index, all events of the source would be read and sorted.
-        .and(
-            "coalesce(e.source_id, '') in (select id from sources where site_id = :site_id)",
-            filter.site_id.as_deref(),
-        )
-        .and("e.type = :kind", filter.kind.as_deref())
-        .and("e.livemode = :livemode", filter.livemode)
-        .and("e.state = :state", filter.state)
-        .then("order by e.id desc limit :limit")
-        .set("limit", limit + 1)
+        .set("after", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text));
+    filter.conditions(list).then("order by e.id desc limit :limit").set("limit", limit + 1)
 }
 
 /// One Stripe event with its raw body.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<StripeEvent>> {
     let row = sql(COLUMNS)
         .then(", e.secret_position, e.body from stripe_events e where e.id = :id")
@@ -183,17 +164,16 @@ pub(crate) async fn stripe_event(store: &Store, id: &str) -> Result<Option<Strip
         .await
         .context("could not find a Stripe event")?;
     let Some(row) = row else { return Ok(None) };
-    let lookups =
+    let said: Vec<String> =
         sql("select said from stripe_lookups where event_id = :event_id order by subject")
             .set("event_id", id)
-            .fetch_all(store.pool())
+            .values(store.pool())
             .await
             .context("could not read the requests to Stripe")?;
-    let said: Vec<String> = lookups.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     Ok(Some(StripeEvent {
         lookup: Some(said.join(" ")).filter(|said| !said.is_empty()),
         payments: payments(store, &row).await?,
-        row: read_row(&row)?,
+        row: StripeEventRow::from_row(&row)?,
         secret_position: row.get("secret_position")?,
         body: row.get("body")?,
     }))
@@ -206,28 +186,25 @@ pub(crate) struct HeldEvents {
 }
 
 /// The held events of a source.
-///
-/// # Errors
-/// When the database does not answer.
 pub(crate) async fn held_events(store: &Store, source_id: &str, limit: i64) -> Result<HeldEvents> {
     let count = sql("select count(*) from stripe_events where state = 'held' and source_id = :id")
         .set("id", source_id)
         .value(store.pool())
         .await
         .context("could not count held events")?;
-    let rows = list()
+    let newest = list()
         .then("where e.state = 'held' and e.source_id = :id order by e.id desc limit :limit")
         .set("id", source_id)
         .set("limit", limit)
-        .fetch_all(store.pool())
-        .await;
-    let rows = rows.context("could not list held events")?;
-    Ok(HeldEvents { count, newest: rows.iter().map(read_row).collect::<Result<_>>()? })
+        .all(store.pool())
+        .await
+        .context("could not list held events")?;
+    Ok(HeldEvents { count, newest })
 }
 
 /// The conversions of the event's object: its payment, or those of its subscription.
 async fn payments(store: &Store, event: &Row) -> Result<Vec<EventPayment>> {
-    let rows = sql("select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms
+    sql("select distinct c.id, c.kind, c.amount_minor, c.currency, c.occurred_at_ms as occurred_at
            from stripe_objects o
            join conversions c on c.id = o.conversion_id
           where o.account = :account and o.object_id = :object_id
@@ -236,22 +213,9 @@ async fn payments(store: &Store, event: &Row) -> Result<Vec<EventPayment>> {
     .set("account", event.get::<String>("account")?)
     .set("object_id", event.get::<String>("object_id")?)
     .set("max_payments", MAX_PAYMENTS)
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
-    .context("could not list the payments of an event's object")?;
-    rows.iter()
-        .map(|row| {
-            let currency: Option<String> = row.get("currency")?;
-            let currency = currency.as_deref().and_then(Currency::parse);
-            let minor: Option<i64> = row.get("amount_minor")?;
-            Ok(EventPayment {
-                id: row.get("id")?,
-                kind: row.get("kind")?,
-                amount: minor.zip(currency).map(|(minor, currency)| Money { minor, currency }),
-                occurred_at: row.get("occurred_at_ms")?,
-            })
-        })
-        .collect()
+    .context("could not list the payments of an event's object")
 }
 
 /// The events of a conversion in the order of arrival: those recorded with its ID, and those about
@@ -260,7 +224,7 @@ pub(super) async fn of_conversion(
     store: &Store,
     conversion_id: &str,
 ) -> Result<Vec<StripeEventRow>> {
-    let rows = list()
+    list()
         .then("where e.id in (select id from stripe_events where conversion_id = :conversion_id
                         union
                         select s.id
@@ -269,16 +233,12 @@ pub(super) async fn of_conversion(
                          where o.conversion_id = :conversion_id and o.role = 'identity')
          order by e.id")
         .set("conversion_id", conversion_id)
-    .fetch_all(store.pool())
+    .all(store.pool())
     .await
-    .context("could not list a conversion's Stripe events")?;
-    rows.iter().map(read_row).collect()
+    .context("could not list a conversion's Stripe events")
 }
 
 /// Rejected webhooks of a site's sources since `since`, newest day first.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn rejections(
     store: &Store,
     site_id: &str,
@@ -293,29 +253,4 @@ pub(crate) async fn rejections(
     .all(store.pool())
     .await
     .context("could not list rejected webhooks")
-}
-
-fn read_row(row: &Row) -> Result<StripeEventRow> {
-    Ok(StripeEventRow {
-        id: row.get("id")?,
-        account: row.get("account")?,
-        event_id: row.get("event_id")?,
-        source_id: row.get("source_id")?,
-        kind: row.get("type")?,
-        object_id: row.get("object_id")?,
-        livemode: row.get::<bool>("livemode")?,
-        api_version: row.get("api_version")?,
-        created_at: row.get("created_at_ms")?,
-        received_at: row.get("received_at_ms")?,
-        origin: row.get("origin")?,
-        state: row.get("state")?,
-        reason: row.get("reason")?,
-        error: row.get("error")?,
-        summary: row.get("summary")?,
-        note: row.get("note")?,
-        conversion_id: row.get("conversion_id")?,
-        attempts: row.get("attempts")?,
-        processed_at: row.get("processed_at_ms")?,
-        repeats: row.get("repeats")?,
-    })
 }

@@ -48,9 +48,6 @@ impl TagSigns {
 }
 
 /// Reads the state of the tag.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn tag_signs(store: &Store, site_id: &str, now: Timestamp) -> Result<TagSigns> {
     let since = now.minus(Duration::from_secs(DAYS * 86_400));
     let rows = sql("select click_id, flags, visitor, previous_click_id, landing_host, details

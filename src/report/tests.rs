@@ -3,6 +3,7 @@
 
 use jiff::tz::TimeZone;
 
+use super::filter::DestinationKey;
 use super::fixture::{Filled, MINUTE, NOON, filled};
 use super::*;
 use crate::domain::{
@@ -26,6 +27,10 @@ fn live(filled: &Filled) -> Scope {
 
 fn shown(totals: &Totals) -> Vec<String> {
     totals.iter().map(|sum| format!("{} {}", sum.currency, sum.decimal())).collect()
+}
+
+fn named(id: &str) -> Option<DestinationKey> {
+    Some(DestinationKey { id: id.to_owned(), key: "anytrack".to_owned() })
 }
 
 fn ids<'a>(rows: impl IntoIterator<Item = &'a ConversionRow>) -> Vec<&'a str> {
@@ -212,7 +217,7 @@ async fn each_filter_of_conversions_works() {
         (
             ConversionFilter {
                 search: some("cs_of"),
-                only_paid: true,
+                paid: Some(true),
                 livemode: Some(true),
                 ..none()
             },
@@ -227,6 +232,7 @@ async fn each_filter_of_conversions_works() {
             vec!["cnv_3", "cnv_2"],
         ),
         (ConversionFilter { site_id: some("site_0"), ..none() }, vec![]),
+        (ConversionFilter { paid: Some(false), ..none() }, vec!["cnv_5"]),
     ];
     let filled = &filled().await;
     for (filter, expected) in &rows {
@@ -285,18 +291,18 @@ async fn visits_are_paged_newest_first() {
         site_id: Some(filled.site_id.clone()),
         campaign: Some("spring".to_owned()),
         channel: Some("paid_search".to_owned()),
-        with_bots: true,
-        period: None,
+        bots: Some(true),
+        ..VisitFilter::default()
     };
     assert_eq!(visits(&filled.store, &filter, None, 9).await.unwrap().rows.len(), 1);
     // Their click IDs were not minted by the server, so they are in no period.
-    let filter = VisitFilter { period: Some(today()), ..VisitFilter::default() };
+    let filter =
+        VisitFilter { from: Some(today().from), to: Some(today().to), ..VisitFilter::default() };
     assert!(visits(&filled.store, &filter, None, 9).await.unwrap().rows.is_empty());
 }
 
 #[tokio::test]
 async fn deliveries_are_listed_and_summed() {
-    let some = |text: &str| Some(text.to_owned());
     let filled = &filled().await;
     let list = async |filter: DeliveryFilter| -> Vec<String> {
         let page = deliveries(&filled.store, &filter, None, 50).await.unwrap();
@@ -306,7 +312,7 @@ async fn deliveries_are_listed_and_summed() {
     assert_eq!(list(none()).await, ["dlv_5", "dlv_4", "dlv_3", "dlv_2", "dlv_1"]);
     let pending = DeliveryFilter { state: Some(DeliveryState::Pending), ..none() };
     assert_eq!(list(pending).await, ["dlv_4", "dlv_3"]);
-    let elsewhere = DeliveryFilter { destination_id: some("dst_0"), ..none() };
+    let elsewhere = DeliveryFilter { destination: named("dst_0"), ..none() };
     assert!(list(elsewhere).await.is_empty());
     let of_mode = |livemode| DeliveryFilter { livemode: Some(livemode), ..none() };
     let (live, test) = (list(of_mode(true)).await, list(of_mode(false)).await);
@@ -314,7 +320,7 @@ async fn deliveries_are_listed_and_summed() {
     let here = DeliveryFilter {
         reason: None,
         site_id: Some(filled.site_id.clone()),
-        destination_id: Some(filled.destination_id.clone()),
+        destination: named(&filled.destination_id),
         state: Some(DeliveryState::GivenUp),
         livemode: Some(true),
     };
@@ -423,13 +429,8 @@ async fn lists_never_sort() {
         return;
     }
     let some = |text: &str| Some(text.to_owned());
-    let of_destination = |state| DeliveryFilter {
-        site_id: some("site_1"),
-        destination_id: some("dst_1"),
-        state,
-        reason: None,
-        livemode: Some(true),
-    };
+    let destination = || DeliveryFilter { destination: named("dst_1"), ..Default::default() };
+    let of_destination = |state| DeliveryFilter { site_id: some("site_1"), state, ..destination() };
     let of_site =
         |state| EventFilter { site_id: some("site_1"), state, kind: None, livemode: Some(true) };
     let statements = [

@@ -4,28 +4,32 @@
 
 use anyhow::{Context as _, Result};
 
+use super::filter::{Filter as _, SiteKey, filter};
+use super::money;
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
-use super::{Period, money};
 use crate::clock::Timestamp;
 use crate::domain::flags::PROVISIONAL;
 use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
 use crate::money::Money;
-use crate::store::{Row, Store, sql};
+use crate::store::{Store, from_row, sql};
 
-/// Selects visits. The default selects all but bots.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct VisitFilter {
-    /// `site_…`.
-    pub(crate) site_id: Option<String>,
-    /// Only visits whose click ID was minted in this period.
-    pub(crate) period: Option<Period>,
-    /// Kind of traffic.
-    pub(crate) channel: Option<String>,
-    /// The campaign's name.
-    pub(crate) campaign: Option<String>,
-    /// True lists visits of bots too.
-    pub(crate) with_bots: bool,
+filter! {
+    /// Selects visits; the default lists all but those of bots.
+    VisitFilter {
+        /// A site's key; by default all sites.
+        site_id: SiteKey = "site" where "site_id = :site_id";
+        /// The kind of traffic.
+        channel: String = "channel" where "channel = :channel";
+        /// The campaign's name.
+        campaign: String = "campaign" where "campaign = :campaign";
+        /// True lists visits of bots, too.
+        bots: bool = "bots";
+        /// Only visits whose click ID was minted at or after this time.
+        from: Timestamp = "from";
+        /// Only visits whose click ID was minted before this time.
+        to: Timestamp = "to";
+    }
 }
 
 /// One visit.
@@ -35,31 +39,22 @@ pub(crate) struct VisitRow {
     pub(crate) click_id: String,
     /// The browser's time; part of the key, not trusted as a time.
     pub(crate) sent_at_ms: i64,
-    /// `site_…`.
     pub(crate) site_id: String,
-    /// When the visit happened.
     pub(crate) at: Timestamp,
-    /// When it was received.
     pub(crate) received_at: Timestamp,
     /// The click ID made by the browser that this one replaces.
     pub(crate) alias: Option<String>,
     /// The click ID before this visit.
     pub(crate) previous_click_id: Option<String>,
-    /// The page's address.
     pub(crate) url: Option<String>,
-    /// Where the visitor came from.
     pub(crate) referrer: Option<String>,
-    /// Kind of traffic.
     pub(crate) channel: String,
     /// google, newsletter, …
     pub(crate) source: Option<String>,
     /// cpc, email, …
     pub(crate) medium: Option<String>,
-    /// The campaign's name.
     pub(crate) campaign: Option<String>,
-    /// The page's host.
     pub(crate) landing_host: Option<String>,
-    /// The page's path.
     pub(crate) landing_path: Option<String>,
     /// phone, tablet, computer, bot, unknown.
     pub(crate) device: String,
@@ -69,6 +64,12 @@ pub(crate) struct VisitRow {
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     pub(crate) details: String,
 }
+
+from_row!(VisitRow |row| {
+    click_id, sent_at_ms, site_id, at, received_at, alias, previous_click_id, url, referrer, channel,
+    source, medium, campaign, landing_host, landing_path, device,
+    is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0, details,
+});
 
 /// A click ID with everything stored about it.
 #[derive(Clone, Debug)]
@@ -88,22 +89,26 @@ pub(crate) struct Visit {
 pub(crate) struct VisitedConversion {
     /// `cnv_…`.
     pub(crate) id: String,
-    /// When it happened.
     pub(crate) occurred_at: Timestamp,
     /// purchase, renewal, trial, lead, or a custom name.
     pub(crate) kind: ConversionKind,
-    /// What has become of the payment.
     pub(crate) status: ConversionStatus,
-    /// What was paid.
     pub(crate) amount: Option<Money>,
-    /// Live or test.
     pub(crate) livemode: bool,
 }
 
+from_row!(VisitedConversion |row| {
+    id, occurred_at, kind, status, amount: money(row, "amount_minor")?, livemode,
+});
+
+/// The columns of visits that are read.
+const COLUMNS: &str =
+    "select click_id, sent_at_ms, site_id, at_ms as at, received_at_ms as received_at, alias, previous_click_id, url,
+            referrer, channel, source, medium, campaign, landing_host, landing_path, device, flags,
+            details
+       from visits";
+
 /// A page of visits, newest click ID first; `limit` is held between 1 and 200.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn visits(
     store: &Store,
     filter: &VisitFilter,
@@ -111,33 +116,27 @@ pub(crate) async fn visits(
     limit: i64,
 ) -> Result<Page<VisitRow>> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let earliest = filter.period.map_or(String::new(), |period| ids::first_click_id(period.from));
-    let latest =
-        filter.period.map_or(AFTER_ALL_IDS.to_owned(), |period| ids::first_click_id(period.to));
-    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
-           from visits
-          where click_id >= :earliest and click_id < :latest
-            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)
-            and (cast(:site_id as text) is null or site_id = :site_id)
-            and (cast(:channel as text) is null or channel = :channel)
-            and (cast(:campaign as text) is null or campaign = :campaign)
-            and (:with_bots = 1 or device <> 'bot')
-          order by click_id desc, sent_at_ms desc
-          limit :limit")
-    .set("earliest", earliest)
-    .set("latest", latest)
-    .set("click_id", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
-    .set("sent_at_ms", after.map_or(i64::MAX, |cursor| cursor.number))
-    .set("site_id", &filter.site_id)
-    .set("channel", &filter.channel)
-    .set("campaign", &filter.campaign)
-    .set("with_bots", filter.with_bots)
-    .set("limit", limit + 1)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list visits")?;
-    let rows = rows.iter().map(read_visit).collect::<Result<_>>()?;
+    let earliest = filter.from.map_or_else(String::new, ids::first_click_id);
+    let latest = filter.to.map_or_else(|| AFTER_ALL_IDS.to_owned(), ids::first_click_id);
+    let list = sql(COLUMNS)
+        .then(
+            "where click_id >= :earliest and click_id < :latest
+            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)",
+        )
+        .set("earliest", earliest)
+        .set("latest", latest)
+        .set("click_id", after.map_or(AFTER_ALL_IDS, |cursor| &cursor.text))
+        .set("sent_at_ms", after.map_or(i64::MAX, |cursor| cursor.number));
+    let mut list = filter.conditions(list);
+    if filter.bots != Some(true) {
+        list = list.then("and device <> 'bot'");
+    }
+    let rows = list
+        .then("order by click_id desc, sent_at_ms desc limit :limit")
+        .set("limit", limit + 1)
+        .all(store.pool())
+        .await
+        .context("could not list visits")?;
     Ok(Page::cut(rows, limit, |row: &VisitRow| Cursor {
         number: row.sent_at_ms,
         text: row.click_id.clone(),
@@ -146,9 +145,6 @@ pub(crate) async fn visits(
 
 /// Reads a click ID's visits and conversions. Takes the signed click ID or the browser-made one
 /// that it replaces.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Option<Visit>> {
     let mut visits = of_click_id(store, click_id_or_alias).await?;
     if visits.is_empty() {
@@ -163,28 +159,24 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
     let Some(click_id) = visits.first().map(|visit| visit.click_id.clone()) else {
         return Ok(None);
     };
-    let notes: Vec<(String,)> =
+    let anytrack_click_ids =
         sql("select anytrack_click_id from visit_notes where click_id = :click_id order by at_ms")
             .set("click_id", &click_id)
-            .all(store.pool())
+            .values(store.pool())
             .await
             .context("could not list AnyTrack's click IDs of a visit")?;
-    let conversions =
-        sql("select id, occurred_at_ms, kind, status, amount_minor, currency, livemode
+    let conversions = sql(
+        "select id, occurred_at_ms as occurred_at, kind, status, amount_minor, currency, livemode
            from conversions
           where click_id = :click_id
           order by occurred_at_ms desc, id desc
-          limit 200")
-        .set("click_id", &click_id)
-        .fetch_all(store.pool())
-        .await
-        .context("could not list a visit's conversions")?;
-    Ok(Some(Visit {
-        click_id,
-        visits,
-        anytrack_click_ids: notes.into_iter().map(|(id,)| id).collect(),
-        conversions: conversions.iter().map(read_visited).collect::<Result<_>>()?,
-    }))
+          limit 200",
+    )
+    .set("click_id", &click_id)
+    .all(store.pool())
+    .await
+    .context("could not list a visit's conversions")?;
+    Ok(Some(Visit { click_id, visits, anytrack_click_ids, conversions }))
 }
 
 /// Maximum number of visits per click ID. A visitor may return for months with the same one; the
@@ -192,51 +184,15 @@ pub(crate) async fn visit(store: &Store, click_id_or_alias: &str) -> Result<Opti
 const MAX_VISITS: i64 = 200;
 
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
-    let rows = sql("select click_id, sent_at_ms, site_id, at_ms, received_at_ms, alias, previous_click_id, url, referrer,
-                channel, source, medium, campaign, landing_host, landing_path, device, flags, details
-           from visits
-          where click_id = :click_id
-          order by sent_at_ms
-          limit :max_visits")
-    .set("click_id", click_id)
-    .set("max_visits", MAX_VISITS)
-    .fetch_all(store.pool())
-    .await
-    .context("could not list a click ID's visits")?;
-    rows.iter().map(read_visit).collect()
-}
-
-fn read_visit(row: &Row) -> Result<VisitRow> {
-    Ok(VisitRow {
-        click_id: row.get("click_id")?,
-        sent_at_ms: row.get("sent_at_ms")?,
-        site_id: row.get("site_id")?,
-        at: row.get("at_ms")?,
-        received_at: row.get("received_at_ms")?,
-        alias: row.get("alias")?,
-        previous_click_id: row.get("previous_click_id")?,
-        url: row.get("url")?,
-        referrer: row.get("referrer")?,
-        channel: row.get("channel")?,
-        source: row.get("source")?,
-        medium: row.get("medium")?,
-        campaign: row.get("campaign")?,
-        landing_host: row.get("landing_host")?,
-        landing_path: row.get("landing_path")?,
-        device: row.get("device")?,
-        is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0,
-        details: row.get("details")?,
-    })
-}
-
-fn read_visited(row: &Row) -> Result<VisitedConversion> {
-    let currency: Option<String> = row.get("currency")?;
-    Ok(VisitedConversion {
-        id: row.get("id")?,
-        occurred_at: row.get("occurred_at_ms")?,
-        kind: row.get("kind")?,
-        status: row.get("status")?,
-        amount: money(row.get("amount_minor")?, currency.as_deref()),
-        livemode: row.get::<bool>("livemode")?,
-    })
+    sql(COLUMNS)
+        .then(
+            "where click_id = :click_id
+             order by sent_at_ms
+             limit :max_visits",
+        )
+        .set("click_id", click_id)
+        .set("max_visits", MAX_VISITS)
+        .all(store.pool())
+        .await
+        .context("could not list a click ID's visits")
 }

@@ -12,9 +12,7 @@ use crate::store::{Store, sql};
 pub(crate) struct Vitals {
     /// Stripe events that are stored and not processed yet.
     pub(crate) events_waiting: i64,
-    /// Stripe events that failed.
     pub(crate) events_failed: i64,
-    /// Page events that failed.
     pub(crate) page_events_failed: i64,
     /// Pending, paused and failed deliveries. Destinations and states without any are left out.
     pub(crate) unsettled: Vec<Unsettled>,
@@ -23,20 +21,15 @@ pub(crate) struct Vitals {
 /// Deliveries to one destination in one state.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsettled {
-    /// `dst_…`.
     pub(crate) destination_id: String,
     /// `pending`, `held` or `given_up`.
     pub(crate) state: String,
-    /// How many.
     pub(crate) deliveries: i64,
     /// When the oldest of them was created.
     pub(crate) oldest_at: Timestamp,
 }
 
 /// Reads pending and failed work of all sites and modes.
-///
-/// # Errors
-/// If the database fails.
 pub(crate) async fn vitals(store: &Store) -> Result<Vitals> {
     let (events_waiting, events_failed, page_events_failed): (i64, i64, i64) =
         sql("select (select count(*) from stripe_events where state = 'received'),

@@ -27,7 +27,7 @@ before(async () => {
     "overview by visits": "/?chart=visits",
     "overview in test mode": "/?mode=test",
     conversions: "/conversions",
-    "conversions, none": "/conversions?q=nobody",
+    "conversions, none": "/conversions?search=nobody",
     "journey, matched": `/conversions/${await one("conversions", "&match=matched")}`,
     "journey, unmatched": `/conversions/${await one("conversions", "&match=unmatched")}`,
     "journey, given up": `/conversions/${await one("conversions", "&delivery=given_up")}`,

@@ -183,6 +183,8 @@ async fn lists_are_filtered_and_paged() {
         ("deliveries?reason=gpc", 0),
         ("conversions?kind=purchase", 3),
         ("conversions?kind=renewal", 0),
+        ("conversions?paid=true&livemode=true", 2),
+        ("conversions?paid=false", 0),
         ("conversions?destination=anytrack", 3),
         ("conversions?destination=anytrack&delivery=skipped", 1),
         ("sites", 1),
@@ -255,6 +257,29 @@ async fn a_bad_parameter_is_named() {
         let reply = app.send("GET", &format!("/api/v1/{query}"), &[TOKEN], "").await;
         let detail = problem(&reply, 400);
         assert!(detail.starts_with(name), "{query}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn every_described_parameter_is_read_and_no_other() {
+    let app = TestApp::start().await;
+    let schema = app.get("/api/v1/openapi.json").await.json();
+    let ask = async |query: String| app.send("GET", &format!("/api/v1{query}"), &[TOKEN], "").await;
+    for (path, methods) in schema["paths"].as_object().expect("paths") {
+        if methods.get("get").is_none() || path.contains('{') {
+            continue;
+        }
+        let all = methods["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        let names: Vec<&str> = all.iter().map(|it| it["name"].as_str().expect("text")).collect();
+        let query: Vec<String> = names.iter().map(|name| format!("{name}=")).collect();
+        let reply = ask(format!("{path}?{}", query.join("&"))).await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text());
+        let detail = problem(&ask(format!("{path}?unknown=1")).await, 400);
+        let expected = match names.as_slice() {
+            [] => "unknown is unknown: this takes no parameters.".to_owned(),
+            names => format!("unknown is unknown; the parameters are {}.", names.join(", ")),
+        };
+        assert_eq!(detail, expected, "{path}");
     }
 }
 

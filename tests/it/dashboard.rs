@@ -310,6 +310,7 @@ async fn every_link_leads_somewhere() {
     // The types of the tag are for programmers; they speak of attributes of elements.
     let pages = full.into_iter().filter(|(path, _)| !path.starts_with("/static/"));
     let all: String = pages.map(|(_, text)| text).collect();
+    assert!(!all.contains("is not understood"), "links name only filters that exist");
     for words in [
         "Unmatched: tag didn’t run",
         "Sales without a source: $102.60",
@@ -356,6 +357,91 @@ fn attributes(text: &str, start: &str) -> BTreeSet<String> {
         .filter_map(|rest| rest.split('"').next())
         .map(|value| value.replace("&#38;", "&"))
         .collect()
+}
+
+#[tokio::test]
+async fn a_filter_that_is_not_understood_is_named_on_the_page() {
+    let mut app = with_admin(&[]).await;
+    app.leave_things_undone();
+    seed(&app).await;
+    let cookie = sign_in(&app).await;
+    let states = "pending, delivered, given_up, held, skipped";
+    let rows = [
+        ("/deliveries", "state", "nonsense", format!("Possible values: {states}.")),
+        ("/deliveries", "destination", "none", "It must be the key of a destination.".to_owned()),
+        ("/deliveries", "reason", "why", "Possible values: exhausted, refused,".to_owned()),
+        ("/deliveries", "livemode", "false", "Possible filters: mode, site, state,".to_owned()),
+        ("/conversions", "site", "none", "Possible values: main.".to_owned()),
+        ("/conversions", "delivery", "failed", format!("Possible values: {states}.")),
+        ("/conversions", "period", "1y", "Possible values: 28d, today, 7d, 12m.".to_owned()),
+        ("/conversions", "from", "2026-09-01", "It must be given together with".to_owned()),
+        ("/conversions", "tab", "matched", "Possible filters: mode, site,".to_owned()),
+        ("/visits", "bots", "yes", "Possible values: true, false.".to_owned()),
+        ("/visits", "to", "tomorrow", "It must be a date like 2026-09-21.".to_owned()),
+        ("/events", "state", "delivered", "Possible values: received, processed,".to_owned()),
+        ("/events", "after", "5", "It must be the end of a link".to_owned()),
+        ("/events", "kind", "x", "Possible filters: mode, site, state, type.".to_owned()),
+        ("/", "chart", "sales", "Possible values: conversions, rate, per_visit.".to_owned()),
+        ("/", "site", "none", "Possible values: main.".to_owned()),
+        ("/", "currency", "dollars", "It must be the code of a currency".to_owned()),
+        ("/leaks", "period", "1y", "Possible values: 28d, today, 7d, 12m.".to_owned()),
+        ("/leaks", "site", "none", "Possible values: main.".to_owned()),
+        ("/leaks", "state", "held", "Possible filters: mode, site, from, to, period.".to_owned()),
+        ("/settings", "site", "none", "Possible values: main.".to_owned()),
+    ];
+    for (path, name, value, rule) in rows {
+        let reply = page(&app, &cookie, &format!("{path}?{name}={value}")).await;
+        let said = format!(
+            "<p class=\"notice\" role=\"status\">The filter {name}={value} is not understood, so it is not applied. {rule}"
+        );
+        assert_eq!(reply.status, StatusCode::OK, "{path}?{name}={value}");
+        assert_eq!(reply.text().matches("is not understood").count(), 1, "{path}?{name}={value}");
+        assert!(reply.text().contains(&said), "{path}: {said}\n{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn pages_know_the_filters_of_the_api() {
+    let mut app = with_admin(&[]).await;
+    app.leave_things_undone();
+    seed(&app).await;
+    let cookie = sign_in(&app).await;
+    let schema = app.get("/api/v1/openapi.json").await.json();
+    let mut checked = 0;
+    for (of_api, path) in [
+        ("/conversions", "/conversions"),
+        ("/deliveries", "/deliveries"),
+        ("/stripe-events", "/events"),
+    ] {
+        let known = schema["paths"][of_api]["get"]["parameters"].as_array().expect("parameters");
+        for parameter in known {
+            let name = parameter["name"].as_str().expect("a name");
+            if ["site", "livemode", "cursor", "limit", "from", "to"].contains(&name) {
+                continue; // These have another form on pages.
+            }
+            let schema = match parameter["schema"]["$ref"].as_str() {
+                Some(place) => schema.pointer(place.trim_start_matches('#')).expect("a schema"),
+                None => &parameter["schema"],
+            };
+            let value = match (name, schema["type"].as_str()) {
+                ("destination", _) => "anytrack",
+                (_, Some("boolean")) => "true",
+                _ => schema["enum"][0].as_str().unwrap_or("renewal"),
+            };
+            let reply = page(&app, &cookie, &format!("{path}?{name}={value}")).await;
+            assert!(!reply.text().contains("is not understood"), "{path}?{name}={value}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 13);
+    let page = page(&app, &cookie, "/conversions?kind=renewal&status=paid&match=matched").await;
+    for chip in ["Kind: renewal", "Status: paid", "Match: matched"] {
+        assert!(
+            page.text().contains(&format!("\">{chip} <span aria-hidden=\"true\">×</span>")),
+            "{chip}"
+        );
+    }
+    assert!(page.text().contains("Filtered conversions"));
 }
 
 #[tokio::test]

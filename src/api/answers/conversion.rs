@@ -21,22 +21,23 @@ pub(crate) struct Conversion {
     deliveries: Vec<ConversionDelivery>,
 }
 
-/// The state of a delivery.
-#[derive(Serialize, ToSchema)]
-struct ConversionDelivery {
-    /// `dlv_…`.
-    id: String,
-    /// The destination's key.
-    destination: String,
-    /// Its state.
-    state: DeliveryState,
-    /// Why it failed or was skipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<DeliveryReason>,
-    /// Number of attempts.
-    attempts: i64,
-    /// HTTP status of the last response.
-    last_status: Option<i64>,
+answer! {
+    /// The state of a delivery.
+    struct ConversionDelivery = |found: report::DeliverySummary| {
+        /// `dlv_…`.
+        id: String = found.id,
+        /// The destination's key.
+        destination: String = found.destination_key,
+        /// Its state.
+        state: DeliveryState = found.state,
+        /// Why it failed or was skipped.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<DeliveryReason> = found.reason,
+        /// Number of attempts.
+        attempts: i64 = found.attempts,
+        /// HTTP status of the last response.
+        last_status: Option<i64> = found.last_status,
+    }
 }
 
 impl Conversion {
@@ -48,14 +49,6 @@ impl Conversion {
             medium: touch.medium,
             campaign: touch.campaign,
             landing_path: touch.landing_path,
-        };
-        let delivery = |delivery: report::DeliverySummary| ConversionDelivery {
-            id: delivery.id,
-            destination: delivery.destination_key,
-            state: delivery.state,
-            reason: delivery.reason,
-            attempts: delivery.attempts,
-            last_status: delivery.last_status,
         };
         let facts = facts::Conversion {
             id: found.id,
@@ -82,7 +75,7 @@ impl Conversion {
             },
             touches: found.touches.into_iter().map(touch).collect(),
         };
-        let deliveries = found.deliveries.into_iter().map(delivery).collect();
+        let deliveries = found.deliveries.into_iter().map(ConversionDelivery::new).collect();
         Self { facts, deliveries }
     }
 }

@@ -3,6 +3,38 @@
 //! Guarantees that field names and words stay stable, that amounts are exact decimal text, and that
 //! times are RFC 3339 in UTC to the second.
 
+/// Declares the type of an answer: its fields, and their values from what was found.
+///
+/// ```ignore
+/// answer! {
+///     /// One site.
+///     pub(crate) struct Site = |found: &settings::Site| {
+///         /// The name that users see.
+///         name: String = found.name.clone(),
+///     }
+/// }
+/// ```
+macro_rules! answer {
+    (
+        $(#[$of_type:meta])*
+        $public:vis struct $type:ident = |$($given:ident: $given_type:ty),+ $(,)?| {
+            $($(#[$of_field:meta])* $field:ident: $field_type:ty = $value:expr,)+
+        }
+    ) => {
+        $(#[$of_type])*
+        #[derive(Serialize, ToSchema)]
+        $public struct $type {
+            $($(#[$of_field])* $field: $field_type,)+
+        }
+
+        impl $type {
+            $public fn new($($given: $given_type),+) -> Self {
+                Self { $($field: $value,)+ }
+            }
+        }
+    };
+}
+
 mod conversion;
 mod delivery;
 mod overview;

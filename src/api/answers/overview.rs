@@ -8,52 +8,53 @@ use super::{Amount, Rate, amounts, time};
 use crate::report;
 use crate::settings;
 
-/// The numbers of a period.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Overview {
-    /// The site's key.
-    site: String,
-    /// Whether live or test payments are counted.
-    livemode: bool,
-    /// The first instant of the period.
-    from: String,
-    /// The first instant after the period.
-    to: String,
-    /// Visits without bots.
-    visits: i64,
-    /// Paid conversions.
-    conversions: i64,
-    /// Of these: purchases, trials and leads.
-    new_conversions: i64,
-    /// Of these: renewals.
-    renewals: i64,
-    /// Purchases, trials and leads per visit, at most 1; null without visits.
-    conversion_rate: Option<Rate>,
-    /// Matched conversions.
-    matched: i64,
-    /// Unmatched conversions.
-    unmatched: i64,
-    /// The amount paid, by currency.
-    revenue: Vec<Amount>,
-    /// The refunded part of it.
-    refunded: Vec<Amount>,
-    /// The part of it that lost disputes took.
-    lost: Vec<Amount>,
-    /// `revenue` without `refunded` and `lost`.
-    net: Vec<Amount>,
-    /// The part of `net` that open disputes withhold.
-    disputed: Vec<Amount>,
-    /// Net revenue of conversions that are unmatched, or that a destination has not received.
-    at_risk: Vec<Amount>,
-    /// By source of the last touch, best first.
-    by_source: Ranking,
-    /// By campaign of the last touch, best first.
-    by_campaign: Ranking,
-    /// Matched conversions of all that have an amount; null if there are none. Events without an
-    /// amount are no measure of how well payments are matched.
-    match_rate: Option<Rate>,
-    /// Accepted deliveries of all that were not skipped; null if there are none.
-    delivered_rate: Option<Rate>,
+answer! {
+    /// The numbers of a period.
+    pub(crate) struct Overview = |found: &report::Overview, rankings: [&report::Ranking; 2], delivered: report::Share, period: report::Period, site: &settings::Site, livemode: bool| {
+        /// The site's key.
+        site: String = site.key.clone(),
+        /// Whether live or test payments are counted.
+        livemode: bool = livemode,
+        /// The first instant of the period.
+        from: String = time(period.from),
+        /// The first instant after the period.
+        to: String = time(period.to),
+        /// Visits without bots.
+        visits: i64 = found.visits,
+        /// Paid conversions.
+        conversions: i64 = found.conversions,
+        /// Of these: purchases, trials and leads.
+        new_conversions: i64 = found.firsts,
+        /// Of these: renewals.
+        renewals: i64 = found.renewals,
+        /// Purchases, trials and leads per visit, at most 1; null without visits.
+        conversion_rate: Option<Rate> = Rate::of(found.conversion_rate()),
+        /// Matched conversions.
+        matched: i64 = found.matched,
+        /// Unmatched conversions.
+        unmatched: i64 = found.unmatched,
+        /// The amount paid, by currency.
+        revenue: Vec<Amount> = amounts(&found.gross),
+        /// The refunded part of it.
+        refunded: Vec<Amount> = amounts(&found.refunded),
+        /// The part of it that lost disputes took.
+        lost: Vec<Amount> = amounts(&found.lost),
+        /// `revenue` without `refunded` and `lost`.
+        net: Vec<Amount> = amounts(&found.net),
+        /// The part of `net` that open disputes withhold.
+        disputed: Vec<Amount> = amounts(&found.disputed),
+        /// Net revenue of conversions that are unmatched, or that a destination has not received.
+        at_risk: Vec<Amount> = amounts(&found.at_risk),
+        /// By source of the last touch, best first.
+        by_source: Ranking = Ranking::new(rankings[0]),
+        /// By campaign of the last touch, best first.
+        by_campaign: Ranking = Ranking::new(rankings[1]),
+        /// Matched conversions of all that have an amount; null if there are none. Events without an
+        /// amount are no measure of how well payments are matched.
+        match_rate: Option<Rate> = Rate::of(found.match_rate),
+        /// Accepted deliveries of all that were not skipped; null if there are none.
+        delivered_rate: Option<Rate> = Rate::of(delivered),
+    }
 }
 
 /// A ranking by visits and revenue.
@@ -68,23 +69,24 @@ struct Ranking {
     unmatched: Option<RankingRow>,
 }
 
-/// One line of a ranking.
-#[derive(Serialize, ToSchema)]
-struct RankingRow {
-    /// The source or campaign; null for a sum of several.
-    name: Option<String>,
-    /// Visits without bots.
-    visits: i64,
-    /// Paid conversions.
-    conversions: i64,
-    /// Of these: purchases, trials and leads.
-    new_conversions: i64,
-    /// Of these: renewals.
-    renewals: i64,
-    /// As in the overview.
-    conversion_rate: Option<Rate>,
-    /// The amount paid, without refunds and lost disputes.
-    net: Vec<Amount>,
+answer! {
+    /// One line of a ranking.
+    struct RankingRow = |row: &report::RankingRow, name: Option<String>| {
+        /// The source or campaign; null for a sum of several.
+        name: Option<String> = name,
+        /// Visits without bots.
+        visits: i64 = row.visits,
+        /// Paid conversions.
+        conversions: i64 = row.conversions,
+        /// Of these: purchases, trials and leads.
+        new_conversions: i64 = row.firsts,
+        /// Of these: renewals.
+        renewals: i64 = row.renewals,
+        /// As in the overview.
+        conversion_rate: Option<Rate> = Rate::of(report::conversion_rate(row.firsts, row.visits)),
+        /// The amount paid, without refunds and lost disputes.
+        net: Vec<Amount> = amounts(&row.net),
+    }
 }
 
 impl Ranking {
@@ -96,55 +98,6 @@ impl Ranking {
             rows: found.rows.iter().map(named).collect(),
             others: sum(&found.rest),
             unmatched: sum(&found.unmatched),
-        }
-    }
-}
-
-impl RankingRow {
-    fn new(row: &report::RankingRow, name: Option<String>) -> Self {
-        Self {
-            name,
-            visits: row.visits,
-            conversions: row.conversions,
-            new_conversions: row.firsts,
-            renewals: row.renewals,
-            conversion_rate: Rate::of(report::conversion_rate(row.firsts, row.visits)),
-            net: amounts(&row.net),
-        }
-    }
-}
-
-impl Overview {
-    pub(crate) fn new(
-        found: &report::Overview,
-        [by_source, by_campaign]: [&report::Ranking; 2],
-        delivered: report::Share,
-        period: report::Period,
-        site: &settings::Site,
-        livemode: bool,
-    ) -> Self {
-        Self {
-            site: site.key.clone(),
-            livemode,
-            from: time(period.from),
-            to: time(period.to),
-            visits: found.visits,
-            conversions: found.conversions,
-            new_conversions: found.firsts,
-            renewals: found.renewals,
-            conversion_rate: Rate::of(found.conversion_rate()),
-            matched: found.matched,
-            unmatched: found.unmatched,
-            revenue: amounts(&found.gross),
-            refunded: amounts(&found.refunded),
-            lost: amounts(&found.lost),
-            net: amounts(&found.net),
-            disputed: amounts(&found.disputed),
-            at_risk: amounts(&found.at_risk),
-            by_source: Ranking::new(by_source),
-            by_campaign: Ranking::new(by_campaign),
-            match_rate: Rate::of(found.match_rate),
-            delivered_rate: Rate::of(delivered),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn samples(
 ) -> Result<Vec<Sample>, AppError> {
     let filter = ConversionFilter {
         site_id: Some(viewer.site.id.clone()),
-        only_paid: true,
+        paid: Some(true),
         ..ConversionFilter::default()
     };
     let newest = report::conversions(&state.store, &filter, None, SAMPLES).await?;

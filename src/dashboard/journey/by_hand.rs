@@ -6,10 +6,9 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::conversion::{self, Ledger, MatchedByHand};
+use crate::conversion::{self, MatchedByHand};
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::page;
-use crate::domain::MatchState;
 use crate::error::AppError;
 use crate::report::Conversion;
 use crate::state::AppState;
@@ -23,49 +22,30 @@ pub(in crate::dashboard) struct Tried {
     click_id: Option<String>,
 }
 
-/// The form on the journey page.
-pub(super) struct Form {
-    /// The URL that a click ID is posted to.
-    pub(super) action: String,
-    /// The URL that undoes the match; empty if the payment is not matched by hand.
-    pub(super) undo: String,
-    /// `ada@example.org matched it by hand, …`; empty if the payment is not matched by hand.
-    pub(super) made: String,
-    pub(super) is_open: bool,
-    pub(super) value: String,
-    pub(super) wrong: String,
-    /// Link to the visits.
-    pub(super) visits: String,
-}
+impl Tried {
+    /// The click ID that was entered.
+    pub(super) fn value(&self) -> &str {
+        self.click_id.as_deref().unwrap_or_default()
+    }
 
-impl Form {
-    pub(super) fn new(viewer: &Viewer, found: &Conversion, tried: Tried) -> Self {
-        let path =
-            |verb: &str| viewer.link(&format!("/conversions/{}/{verb}", found.row.id)).to_string();
-        let wrong = match tried.wrong.as_deref() {
-            Some("no_click_id") => {
-                "This isn’t a Clickstamp click ID. Click IDs begin with ck_; the list of visits shows them."
-            }
-            Some("no_visit") => "No visit with this click ID was found.",
-            Some(_) | None => "",
-        };
-        let made = found.by_hand.as_ref().map(|by| {
-            let at = viewer.times.second(Timestamp::from_ms(by.made_at_ms)).title;
-            format!(
-                "{} matched it by hand, {at}. Later Stripe events don’t change that.",
-                by.made_by
-            )
-        });
-        Self {
-            action: path("match"),
-            undo: if made.is_some() { path("unmatch") } else { String::new() },
-            made: made.unwrap_or_default(),
-            is_open: found.row.match_state == MatchState::Unmatched || !wrong.is_empty(),
-            value: tried.click_id.unwrap_or_default(),
-            wrong: wrong.to_owned(),
-            visits: viewer.link("/visits").to_string(),
+    /// Why it was not taken.
+    pub(super) fn error(&self) -> Option<&'static str> {
+        match self.wrong.as_deref()? {
+            "no_click_id" => Some(
+                "This isn’t a Clickstamp click ID. Click IDs begin with ck_; the list of visits shows them.",
+            ),
+            "no_visit" => Some("No visit with this click ID was found."),
+            _ => None,
         }
     }
+}
+
+/// `ada@example.org matched it by hand, …`, if that is how it was matched.
+pub(super) fn made(viewer: &Viewer, found: &Conversion) -> Option<String> {
+    let by = found.by_hand.as_ref()?;
+    let at = viewer.times.second(Timestamp::from_ms(by.made_at_ms)).title;
+    let who = &by.made_by;
+    Some(format!("{who} matched it by hand, {at}. Later Stripe events don’t change that."))
 }
 
 #[derive(Deserialize)]
@@ -81,12 +61,7 @@ pub(in crate::dashboard) async fn match_conversion(
     Sent(wanted): Sent<Wanted>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger {
-        keys: &state.click_ids,
-        settings: &snapshot,
-        later: Some(&state.settings),
-        now: viewer.now,
-    };
+    let ledger = viewer.ledger(&state, &snapshot);
     let (store, who) = (&state.store, viewer.user.email.as_str());
     let done = conversion::match_by_hand(store, ledger, &id, &wanted.click_id, who).await?;
     let here = viewer.link(&format!("/conversions/{id}"));
@@ -113,12 +88,7 @@ pub(in crate::dashboard) async fn take_back_match(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger {
-        keys: &state.click_ids,
-        settings: &snapshot,
-        later: Some(&state.settings),
-        now: viewer.now,
-    };
+    let ledger = viewer.ledger(&state, &snapshot);
     if !conversion::take_back_match(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("This conversion isn’t matched by hand."));
     }

@@ -4,62 +4,22 @@
 use super::{Fact, Step, timed};
 use crate::clock::Timestamp;
 use crate::dashboard::frame::Viewer;
-use crate::dashboard::views::numbers::money;
-use crate::dashboard::views::times::{Moment, distance, took};
+use crate::dashboard::views::times::distance;
 use crate::dashboard::views::words;
 use crate::domain::{AttemptOutcome, DeliveryState};
 use crate::report::{Attempt, Conversion, Delivery, DeliveryRow};
 
-/// One attempt as a table row.
-pub(super) struct Try {
-    pub(super) n: i64,
-    pub(super) at: Moment,
-    pub(super) took: String,
-    pub(super) answer: String,
-    /// What followed: `accepted`, `retry after 5 seconds`, `failed`.
-    pub(super) so: String,
-    /// Body of the response; may be empty.
-    pub(super) said: String,
-}
-
-/// The notice about a failed delivery.
-pub(super) struct Notice {
-    pub(super) title: String,
-    pub(super) text: String,
-    /// The URL that a resend is posted to.
-    pub(super) retry: String,
-    /// The page to return to, without the public prefix.
-    pub(super) back: String,
-    /// Anchor of its step on this page.
-    pub(super) anchor: String,
-}
-
 /// Maximum number of notices on a page.
 const MAX_NOTICES: usize = 2;
 
-/// One notice per failed delivery.
-pub(super) fn notices(viewer: &Viewer, found: &Conversion) -> Vec<Notice> {
-    let amount =
-        found.row.amount.map_or_else(String::new, |amount| format!(" ({})", money(amount)));
-    let given_up =
-        found.deliveries.iter().filter(|delivery| delivery.row.state == DeliveryState::GivenUp);
-    given_up
-        .take(MAX_NOTICES)
-        .map(|delivery| Notice {
-            title: format!("{} didn’t receive this payment{amount}", delivery.row.destination_name),
-            text: format!(
-                "{} Fix that first, then resend. The same message is sent, so nothing is counted twice.",
-                why(delivery)
-            ),
-            retry: viewer.link(&format!("/deliveries/{}/retry", delivery.row.id)).to_string(),
-            back: viewer.back(&format!("/conversions/{}", found.row.id)).to_string(),
-            anchor: format!("#{}", delivery.row.id),
-        })
-        .collect()
+/// The failed deliveries that have a notice.
+pub(super) fn failed(found: &Conversion) -> impl Iterator<Item = &Delivery> {
+    let all = found.deliveries.iter();
+    all.filter(|delivery| delivery.row.state == DeliveryState::GivenUp).take(MAX_NOTICES)
 }
 
 /// Why the delivery failed, with the destination's response.
-fn why(delivery: &Delivery) -> String {
+pub(super) fn why(delivery: &Delivery) -> String {
     let reason = words::why(delivery.row.reason);
     let last = delivery.tries.last();
     let said =
@@ -83,7 +43,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// One step per delivery, in the order of their last attempts.
-pub(super) fn steps(viewer: &Viewer, deliveries: &[Delivery]) -> Vec<Step> {
+pub(super) fn steps<'a>(viewer: &Viewer, deliveries: &'a [Delivery]) -> Vec<Step<'a>> {
     let mut ordered: Vec<&Delivery> = deliveries.iter().collect();
     ordered.sort_by_key(|delivery| last_at(delivery));
     ordered.into_iter().map(|delivery| step(viewer, delivery)).collect()
@@ -93,7 +53,7 @@ fn last_at(delivery: &Delivery) -> Timestamp {
     delivery.tries.last().map_or(delivery.row.created_at, |last| last.started_at)
 }
 
-fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
+fn step<'a>(viewer: &Viewer, delivery: &'a Delivery) -> Step<'a> {
     let row = &delivery.row;
     let name = &row.destination_name;
     let tries = delivery.tries.len();
@@ -157,14 +117,8 @@ fn step(viewer: &Viewer, delivery: &Delivery) -> Step {
         kind: format!("Delivery to {name}"),
         heading,
         facts,
-        tries: delivery
-            .tries
-            .iter()
-            .enumerate()
-            .map(|(at, _)| attempt(viewer, delivery, at))
-            .collect(),
+        delivery: Some(delivery),
         note,
-        sent: delivery.request.clone(),
         ..timed(viewer, last_at(delivery))
     }
 }
@@ -186,25 +140,18 @@ fn due(viewer: &Viewer, at: Timestamp) -> String {
     }
 }
 
-fn attempt(viewer: &Viewer, delivery: &Delivery, at: usize) -> Try {
-    let attempt = &delivery.tries[at];
-    let answer = match (attempt.status, attempt.error.as_deref()) {
+/// The response to an attempt, or the error instead of one.
+pub(super) fn response(attempt: &Attempt) -> String {
+    match (attempt.status, attempt.error.as_deref()) {
         (Some(status), _) => words::http_status(status),
         (None, Some(error)) => error.to_owned(),
         (None, None) => "no response".to_owned(),
-    };
-    Try {
-        n: attempt.n,
-        at: viewer.times.second(attempt.started_at),
-        took: attempt.took_ms.map_or_else(String::new, took),
-        answer,
-        so: so(delivery, attempt, delivery.tries.get(at + 1)),
-        said: attempt.answer.clone().unwrap_or_default().trim().to_owned(),
     }
 }
 
-/// What followed an attempt.
-fn so(delivery: &Delivery, attempt: &Attempt, next: Option<&Attempt>) -> String {
+/// What followed an attempt: `accepted`, `retry after 5 seconds`, `failed`.
+pub(super) fn result(delivery: &Delivery, at: usize) -> String {
+    let (attempt, next) = (&delivery.tries[at], delivery.tries.get(at + 1));
     if attempt.outcome == Some(AttemptOutcome::Accepted) {
         return "accepted".to_owned();
     }

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use crate::clock::Timestamp;
-use crate::conversion::{self, Ledger};
+use crate::conversion;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::page;
 use crate::dashboard::views::numbers::money;
@@ -17,18 +17,13 @@ use crate::state::AppState;
 pub(super) struct Question {
     pub(super) title: &'static str,
     pub(super) text: String,
-    /// Link to the other payment; `None` if it no longer exists.
-    pub(super) other: Option<String>,
-    /// The URL that the button posts to.
-    pub(super) action: String,
+    /// What the button does, in the URL that it posts to.
+    pub(super) verb: &'static str,
     pub(super) button: &'static str,
 }
 
 /// The question about a conversion that may be a receipt, or the answer that was saved.
 pub(super) fn question(viewer: &Viewer, found: &Conversion) -> Option<Question> {
-    let row = &found.row;
-    let link = |path: String| viewer.link(&path).to_string();
-    let other = row.may_repeat.as_ref().map(|id| link(format!("/conversions/{id}")));
     if let Some(by) = &found.duplicate {
         let at = viewer.times.second(Timestamp::from_ms(by.made_at_ms)).title;
         return Some(Question {
@@ -37,21 +32,19 @@ pub(super) fn question(viewer: &Viewer, found: &Conversion) -> Option<Question> 
                 "{} marked it as the receipt of another payment, {at}. It is not counted as revenue.",
                 by.made_by
             ),
-            other,
-            action: link(format!("/conversions/{}/count-again", row.id)),
+            verb: "count-again",
             button: "Count it again",
         });
     }
-    other.as_ref()?;
-    let amount = row.amount.map_or_else(|| "the same amount".to_owned(), money);
+    found.row.may_repeat.as_ref()?;
+    let amount = found.row.amount.map_or_else(|| "the same amount".to_owned(), money);
     Some(Question {
         title: "Possible duplicate (receipt)",
         text: format!(
             "The same customer paid {amount} in a checkout within a day, and this invoice was paid outside Stripe. \
              If it is the receipt of that payment, count both only once. Messages already sent to destinations aren’t changed."
         ),
-        other,
-        action: link(format!("/conversions/{}/count-once", row.id)),
+        verb: "count-once",
         button: "It’s a receipt: count it once",
     })
 }
@@ -63,12 +56,7 @@ pub(in crate::dashboard) async fn count_once(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger {
-        keys: &state.click_ids,
-        settings: &snapshot,
-        later: Some(&state.settings),
-        now: viewer.now,
-    };
+    let ledger = viewer.ledger(&state, &snapshot);
     if !conversion::count_once(&state.store, ledger, &id, &viewer.user.email).await? {
         return Err(AppError::not_found("No possible receipt with this ID was found."));
     }
@@ -82,12 +70,7 @@ pub(in crate::dashboard) async fn count_again(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
-    let ledger = Ledger {
-        keys: &state.click_ids,
-        settings: &snapshot,
-        later: Some(&state.settings),
-        now: viewer.now,
-    };
+    let ledger = viewer.ledger(&state, &snapshot);
     if !conversion::count_again(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("This conversion isn’t marked as a duplicate."));
     }

@@ -20,49 +20,33 @@ pub(super) use duplicate::{count_again, count_once};
 
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
-use super::views::numbers::{NONE, money, money_parts};
-use super::views::times::{Moment, distance, long_day, short_day};
-use super::views::{Chip, words};
+use super::views::times::{Moment, distance, short_day};
+use super::views::{Link, numbers, times, words};
 use crate::clock::Timestamp;
-use crate::domain::EventState;
+use crate::domain::MatchState;
 use crate::error::AppError;
-use crate::report::{self, Conversion, ConversionRow, CustomRequest, StripeEventRow, Visit};
-use crate::settings::SourceKind;
+use crate::report::{self, Conversion, ConversionRow, CustomRequest, Delivery, Visit};
+use crate::settings::{Source, SourceKind};
 use crate::state::AppState;
 
 #[derive(Template)]
 #[template(path = "journey.html")]
-struct JourneyPage {
+struct JourneyPage<'a> {
     frame: Frame,
-    back: String,
-    /// Title of the browser's tab.
-    title: String,
-    big: String,
-    small: String,
-    /// `Jenny Rosen bought`, `Someone bought`.
-    who: String,
-    bought: String,
-    day: String,
-    at: Moment,
-    is_test: bool,
-    chips: Vec<Chip>,
-    notices: Vec<deliveries::Notice>,
-    duplicate: Option<duplicate::Question>,
-    story: Vec<way::Phrase>,
-    zone: String,
-    steps: Vec<Step>,
-    by_hand: by_hand::Form,
-    events: Vec<EventItem>,
-    requests: Vec<RequestItem>,
-    /// `Stripe events`, or `Requests from crm`.
-    records_title: String,
-    asides: Vec<Aside>,
-    payment: String,
+    viewer: &'a Viewer,
+    found: &'a Conversion,
+    row: &'a ConversionRow,
+    payment: Value,
+    /// Whether a page reported the conversion; it then has no amount.
+    is_page_event: bool,
+    source: Option<&'a Source>,
+    visit: Option<&'a Visit>,
+    tried: by_hand::Tried,
 }
 
 /// One step of the timeline.
 #[derive(Default)]
-struct Step {
+struct Step<'a> {
     /// Anchor; may be empty.
     id: String,
     /// `ok`, `bad`, `stamp` or nothing.
@@ -74,11 +58,10 @@ struct Step {
     heading: String,
     text: String,
     facts: Vec<Fact>,
-    tries: Vec<deliveries::Try>,
+    /// Its attempts and message are shown.
+    delivery: Option<&'a Delivery>,
     /// Text below the attempts.
     note: String,
-    /// The exact message; may be empty.
-    sent: String,
 }
 
 /// One line of facts.
@@ -124,117 +107,73 @@ pub(super) async fn show_journey(
         Some(click_id) => report::visit(&state.store, click_id).await?,
         None => None,
     };
-    let frame = viewer.frame(&state, Tab::Conversions).await?;
-    let by_hand = by_hand::Form::new(&viewer, &found, tried);
-    page::show(&journey_page(&state, &viewer, frame, &found, visit.as_ref(), by_hand))
+    let snapshot = state.settings.current();
+    let source = snapshot.source(&found.row.source_id);
+    let page = JourneyPage {
+        frame: viewer.frame(&state, Tab::Conversions).await?,
+        viewer: &viewer,
+        row: &found.row,
+        payment: serde_json::from_str(&found.payment).unwrap_or_default(),
+        is_page_event: source.is_some_and(|source| source.kind == SourceKind::Page),
+        source,
+        visit: visit.as_ref(),
+        found: &found,
+        tried,
+    };
+    page::show(&page)
 }
 
-fn journey_page(
-    state: &AppState,
-    viewer: &Viewer,
-    frame: Frame,
-    found: &Conversion,
-    visit: Option<&Visit>,
-    by_hand: by_hand::Form,
-) -> JourneyPage {
-    let row = &found.row;
-    let payment: Value = serde_json::from_str(&found.payment).unwrap_or_default();
-    let name = stated(&payment, "name").or(row.email.as_deref()).unwrap_or("Someone").to_owned();
-    let (big, small) = row.amount.map_or((NONE.to_owned(), String::new()), money_parts);
-    let mut steps = way::steps(viewer, found, visit);
-    let is_page_event = is_page_event(state, row);
-    steps.push(match is_page_event {
-        true => page_event_step(viewer, found),
-        false => payment_step(viewer, found, &payment),
-    });
-    steps.push(way::match_step(viewer, row, visit));
-    steps.extend(deliveries::steps(viewer, &found.deliveries));
-    let mut chips = vec![words::status_chip(row.status), words::match_chip(row)];
-    chips.extend(row.deliveries.iter().map(|d| words::delivery_chip(d, &viewer.times, viewer.now)));
-    JourneyPage {
-        frame,
-        back: viewer.link("/conversions").to_string(),
-        title: format!("{} from {name}", row.amount.map_or(NONE.to_owned(), money)),
-        big,
-        small,
-        who: match (is_page_event, row.paid_at) {
-            (true, _) => format!("{name} triggered"),
-            (false, Some(_)) => format!("{name} bought"),
-            (false, None) => format!("{name} started to buy"),
-        },
-        bought: match is_page_event {
-            true => words::kind(&row.kind),
-            false => row.description.clone().unwrap_or_else(|| "an unnamed product".to_owned()),
-        },
-        day: long_day(viewer.times.date(row.occurred_at)),
-        at: viewer.times.minute_and_zone(row.occurred_at),
-        is_test: !row.livemode,
-        chips,
-        notices: deliveries::notices(viewer, found),
-        duplicate: duplicate::question(viewer, found),
-        story: way::story(viewer, row),
-        zone: viewer.times.place.clone(),
-        steps,
-        by_hand,
-        events: found.events.iter().map(|event| event_item(viewer, event)).collect(),
-        requests: found.requests.iter().map(|it| request_item(viewer, row, it)).collect(),
-        records_title: match &row.reported_by {
-            Some(endpoint) => format!("Requests from {endpoint}"),
-            None => "Stripe events".to_owned(),
-        },
-        asides: asides(state, viewer, found, &payment),
-        payment: serde_json::to_string_pretty(&payment).unwrap_or_else(|_| found.payment.clone()),
+impl JourneyPage<'_> {
+    /// The buyer's name, else their email.
+    fn name(&self) -> &str {
+        stated(&self.payment, "name").or(self.row.email.as_deref()).unwrap_or("Someone")
+    }
+
+    /// `Jenny Rosen bought`.
+    fn who(&self) -> String {
+        let did = match (self.is_page_event, self.row.paid_at) {
+            (true, _) => "triggered",
+            (false, Some(_)) => "bought",
+            (false, None) => "started to buy",
+        };
+        format!("{} {did}", self.name())
+    }
+
+    fn bought(&self) -> String {
+        match (self.is_page_event, &self.row.description) {
+            (true, _) => words::kind(&self.row.kind),
+            (false, Some(description)) => description.clone(),
+            (false, None) => "an unnamed product".to_owned(),
+        }
+    }
+
+    /// The timeline: visits, payment, match, deliveries.
+    fn steps(&self) -> Vec<Step<'_>> {
+        let (viewer, found) = (self.viewer, self.found);
+        let mut steps = way::steps(viewer, found, self.visit);
+        steps.push(match self.is_page_event {
+            true => page_event_step(viewer, found),
+            false => payment_step(viewer, found, &self.payment),
+        });
+        steps.push(way::match_step(viewer, self.row, self.visit));
+        steps.extend(deliveries::steps(viewer, &found.deliveries));
+        steps
+    }
+
+    fn request_page(&self, request: &CustomRequest) -> Link {
+        let source = self.row.reported_by.as_deref().unwrap_or_default();
+        self.viewer.page(&format!("/settings/custom/{source}/requests"), &request.id)
+    }
+
+    fn payment_json(&self) -> String {
+        serde_json::to_string_pretty(&self.payment).unwrap_or_else(|_| self.found.payment.clone())
     }
 }
 
-/// A Stripe event about the payment.
-struct EventItem {
-    at: Moment,
-    href: String,
-    kind: String,
-    state: Chip,
-    read: String,
-    said: String,
-}
-
-fn event_item(viewer: &Viewer, event: &StripeEventRow) -> EventItem {
-    EventItem {
-        at: viewer.times.short_second(event.received_at, viewer.now),
-        href: viewer.link(&format!("/events/{}", event.id)).to_string(),
-        kind: if event.kind.is_empty() { event.event_id.clone() } else { event.kind.clone() },
-        state: words::event_chip(event.state),
-        read: event.summary.clone().unwrap_or_default(),
-        said: match event.state {
-            EventState::Failed => event.error.clone().unwrap_or_default(),
-            EventState::Held | EventState::Ignored => {
-                words::event_reason(event.reason.as_deref().unwrap_or_default()).to_owned()
-            }
-            EventState::Received | EventState::Processed => event.note.clone().unwrap_or_default(),
-        },
-    }
-}
-
-/// A request to a postback endpoint about the conversion.
-struct RequestItem {
-    at: Moment,
-    href: String,
-    state: &'static str,
-    line: String,
-    said: String,
-}
-
-fn request_item(viewer: &Viewer, row: &ConversionRow, request: &CustomRequest) -> RequestItem {
-    let source = row.reported_by.as_deref().unwrap_or_default();
+/// The query and the body of a request in one line.
+fn request_line(request: &CustomRequest) -> String {
     let line = format!("{} {}", request.query, request.body);
-    RequestItem {
-        at: viewer.times.short_second(request.received_at, viewer.now),
-        href: viewer
-            .link(&format!("/settings/custom/{source}/requests/{}", request.id))
-            .to_string(),
-        state: if request.state == "repeated" { "Repeat" } else { "Recorded" },
-        line: line.split_whitespace().collect::<Vec<_>>().join(" "),
-        said: request.warnings.join("; "),
-    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A fact of a payment, from the most reliable Stripe object that states it.
@@ -250,7 +189,7 @@ fn charge_facts(payment: &Value) -> &Value {
 }
 
 /// A step with the time at which something happened.
-fn timed(viewer: &Viewer, at: Timestamp) -> Step {
+fn timed(viewer: &Viewer, at: Timestamp) -> Step<'static> {
     Step {
         at: Some(viewer.times.second(at)),
         day: short_day(viewer.times.date(at)),
@@ -266,13 +205,7 @@ fn later(before: Option<Timestamp>, at: Timestamp) -> String {
     }
 }
 
-/// Whether a page reported the conversion; it then has no amount.
-fn is_page_event(state: &AppState, row: &ConversionRow) -> bool {
-    let settings = state.settings.current();
-    settings.source(&row.source_id).is_some_and(|source| source.kind == SourceKind::Page)
-}
-
-fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step {
+fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step<'static> {
     let row = &found.row;
     let before = found.way.last().map(|step| step.touch.at);
     let reference = match &row.client_reference_id {
@@ -290,9 +223,9 @@ fn page_event_step(viewer: &Viewer, found: &Conversion) -> Step {
     }
 }
 
-fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step {
+fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step<'static> {
     let row = &found.row;
-    let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), money);
+    let amount = row.amount.map_or_else(|| "an unknown amount".to_owned(), numbers::money);
     let before = found.way.last().map(|step| step.touch.at);
     let facts = vec![
         Fact::code("Transaction", row.transaction_id.clone()),
@@ -322,33 +255,34 @@ fn payment_step(viewer: &Viewer, found: &Conversion, payment: &Value) -> Step {
     }
 }
 
-fn asides(state: &AppState, viewer: &Viewer, found: &Conversion, payment: &Value) -> Vec<Aside> {
-    let row = &found.row;
-    let snapshot = state.settings.current();
-    let amounts = money::amounts(row);
-    let said = |name, key: &str| Some(Fact::text(name, stated(payment, key)?));
-    let email = row.email.as_ref().map(|email| Fact::text("Email", email.clone()));
-    let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
-    let source = snapshot.source(&row.source_id).map_or("", |source| source.key.as_str());
-    let mode = if row.livemode { "live" } else { "test" };
-    let mut sale = vec![
-        Fact::text("Kind", words::kind(&row.kind)),
-        Fact::text("Site", viewer.site.name.clone()),
-        Fact::text("Endpoint", format!("{source}, {mode}")),
-        Fact::code("Conversion", row.id.clone()),
-    ];
-    let is_stripes = row.reported_by.is_none();
-    for object in found.objects.iter().filter(|it| is_stripes && it.role == "identity") {
-        sale.push(Fact::code("Stripe ID", object.object_id.clone()));
+impl JourneyPage<'_> {
+    /// The groups of facts in the side column; some may be empty.
+    fn asides(&self) -> Vec<Aside> {
+        let (row, payment) = (self.row, &self.payment);
+        let said = |name, key: &str| Some(Fact::text(name, stated(payment, key)?));
+        let email = row.email.as_ref().map(|email| Fact::text("Email", email.clone()));
+        let buyer = [said("Name", "name"), email, said("City", "city"), said("Country", "country")];
+        let source = self.source.map_or("", |source| source.key.as_str());
+        let mode = if row.livemode { "live" } else { "test" };
+        let mut sale = vec![
+            Fact::text("Kind", words::kind(&row.kind)),
+            Fact::text("Site", self.viewer.site.name.clone()),
+            Fact::text("Endpoint", format!("{source}, {mode}")),
+            Fact::code("Conversion", row.id.clone()),
+        ];
+        let is_stripes = row.reported_by.is_none();
+        for object in self.found.objects.iter().filter(|it| is_stripes && it.role == "identity") {
+            sale.push(Fact::code("Stripe ID", object.object_id.clone()));
+        }
+        let said = payment["reported"]["params"].as_object().into_iter().flatten();
+        let said = said.filter_map(|(name, it)| Some(Fact::text(name.clone(), it.as_str()?)));
+        let sale_title = if self.is_page_event { "Event" } else { "Sale" };
+        vec![
+            Aside { title: "Money", facts: money::amounts(row) },
+            Aside { title: "Disputes", facts: money::disputes(payment, row) },
+            Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
+            Aside { title: sale_title, facts: sale },
+            Aside { title: "Other parameters", facts: said.collect() },
+        ]
     }
-    let said = payment["reported"]["params"].as_object().into_iter().flatten();
-    let said =
-        said.filter_map(|(name, value)| Some(Fact::text(name.clone(), value.as_str()?))).collect();
-    vec![
-        Aside { title: "Money", facts: amounts },
-        Aside { title: "Disputes", facts: money::disputes(payment, row) },
-        Aside { title: "Buyer", facts: buyer.into_iter().flatten().collect() },
-        Aside { title: if is_page_event(state, row) { "Event" } else { "Sale" }, facts: sale },
-        Aside { title: "Other parameters", facts: said },
-    ]
 }

@@ -26,7 +26,11 @@ fn bold(text: impl Into<String>) -> Phrase {
 }
 
 /// The touchpoints, then the visit whose click ID reached Stripe.
-pub(super) fn steps(viewer: &Viewer, found: &Conversion, visit: Option<&Visit>) -> Vec<Step> {
+pub(super) fn steps(
+    viewer: &Viewer,
+    found: &Conversion,
+    visit: Option<&Visit>,
+) -> Vec<Step<'static>> {
     let mut steps = Vec::new();
     let mut before = None;
     let last = found.way.len().saturating_sub(1);
@@ -47,7 +51,7 @@ pub(super) fn steps(viewer: &Viewer, found: &Conversion, visit: Option<&Visit>) 
     steps
 }
 
-fn touch_step(viewer: &Viewer, touched: &TouchVisit, kind: String) -> Step {
+fn touch_step(viewer: &Viewer, touched: &TouchVisit, kind: String) -> Step<'static> {
     let touch = &touched.touch;
     let details = details(touched.visit.as_ref());
     let mut facts = Vec::new();
@@ -67,7 +71,7 @@ fn touch_step(viewer: &Viewer, touched: &TouchVisit, kind: String) -> Step {
     Step { kind, heading: clicked(touch), facts, ..timed(viewer, touch.at) }
 }
 
-fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> Step {
+fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> Step<'static> {
     let details = details(Some(recorded));
     let host = recorded.landing_host.clone().unwrap_or_default();
     let path = recorded.landing_path.clone().unwrap_or_default();
@@ -204,7 +208,11 @@ pub(super) fn story(viewer: &Viewer, row: &ConversionRow) -> Vec<Phrase> {
 }
 
 /// How the payment was matched, or why it was not and what to do.
-pub(super) fn match_step(viewer: &Viewer, row: &ConversionRow, visit: Option<&Visit>) -> Step {
+pub(super) fn match_step(
+    viewer: &Viewer,
+    row: &ConversionRow,
+    visit: Option<&Visit>,
+) -> Step<'static> {
     if row.match_state == MatchState::Unmatched {
         return unmatched_step(viewer, row);
     }
@@ -252,7 +260,7 @@ fn came_back(row: &ConversionRow, visit: Option<&Visit>) -> bool {
     visits.iter().filter_map(|visit| visit.url.as_deref()).any(names_it)
 }
 
-fn unmatched_step(viewer: &Viewer, row: &ConversionRow) -> Step {
+fn unmatched_step(viewer: &Viewer, row: &ConversionRow) -> Step<'static> {
     let reason = row.match_reason.unwrap_or(UnmatchedReason::NoObject);
     let text = match reason {
         UnmatchedReason::PlaceholderNotReplaced => {

@@ -2,14 +2,15 @@
 //! it; returns cards ready to show. Pure. Four cards select what the chart shows; the last two link to the rows
 //! that need attention.
 
+use crate::dashboard::conversions::unmatched;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::period::Span;
 use crate::dashboard::views::Link;
 use crate::dashboard::views::numbers::{
     self, Change, More, NONE, change, count, counted, in_order, money, per_visit, points,
 };
-use crate::money::{Currency, Totals};
-use crate::report::Overview;
+use crate::money::{Currency, Money, Totals};
+use crate::report::{Overview, Share};
 
 /// The most characters of a large number; a longer one would not fit beside five other cards.
 const LONG: usize = 8;
@@ -23,7 +24,7 @@ pub(super) enum Metric {
     PerVisit,
 }
 
-const METRICS: [(Metric, &str); 4] = [
+pub(super) const METRICS: [(Metric, &str); 4] = [
     (Metric::Net, ""),
     (Metric::Conversions, "conversions"),
     (Metric::Rate, "rate"),
@@ -57,66 +58,119 @@ pub(super) struct Card {
     pub(super) is_current: bool,
 }
 
-/// The six cards, in their order.
-pub(super) fn cards(
-    viewer: &Viewer,
-    here: &Link,
-    span: &Span,
-    now: &Overview,
-    before: Option<&Overview>,
-    currency: Currency,
-    metric: Metric,
-) -> Vec<Card> {
-    let chart = |of: Metric| here.with("chart", of.word()).to_string();
-    let is_empty = now.visits == 0 && now.conversions == 0;
-    let (compares, before) = (before.is_some(), before.unwrap_or(now));
-    let rows = |tab: &str| span.on(&viewer.link("/conversions")).with("tab", tab).to_string();
-    let without_renewals = |of: &Overview| of.conversions - of.renewals;
-    let mut cards = vec![
-        amount("Net revenue", chart(Metric::Net), &now.net, &before.net, currency, More::IsGood),
+/// What the cards show.
+pub(super) struct Cards<'a> {
+    pub(super) viewer: &'a Viewer,
+    /// The page with its selections.
+    pub(super) here: &'a Link,
+    pub(super) span: &'a Span,
+    pub(super) now: &'a Overview,
+    /// `None` if nothing is comparable.
+    pub(super) before: Option<&'a Overview>,
+    pub(super) currency: Currency,
+    /// What the chart shows.
+    pub(super) metric: Metric,
+}
+
+impl Cards<'_> {
+    /// The six cards, in their order.
+    pub(super) fn all(&self) -> Vec<Card> {
+        let unmatched = unmatched(self.viewer, self.span).to_string();
+        let leaks = self.span.on(&self.viewer.link("/leaks")).to_string();
+        let mut cards = vec![
+            self.amount("Net revenue", self.chart(Metric::Net), |of| &of.net, More::IsGood),
+            self.conversions(),
+            self.share(
+                ("Conversion rate", format!("of {} visits", count(self.now.visits))),
+                self.chart(Metric::Rate),
+                Overview::conversion_rate,
+            ),
+            self.per_visit(),
+            self.share(
+                ("Match rate", format!("{} not matched", count(self.now.unmatched_payments()))),
+                unmatched,
+                |of| of.match_rate,
+            ),
+            self.amount("Money at risk", leaks, |of| &of.at_risk, More::IsBad),
+        ];
+        for (card, (of, _)) in cards.iter_mut().zip(METRICS) {
+            card.is_current = of == self.metric;
+        }
+        if self.now.visits == 0 && self.now.conversions == 0 {
+            for card in &mut cards {
+                (card.big, card.small, card.also) = (NONE.to_owned(), String::new(), String::new());
+                card.change = None;
+            }
+        }
+        cards
+    }
+
+    /// Link that shows a metric in the chart.
+    fn chart(&self, of: Metric) -> String {
+        self.here.with("chart", of.word()).to_string()
+    }
+
+    fn conversions(&self) -> Card {
+        let number = |of: &Overview| of.conversions - of.renewals;
+        let now = number(self.now);
+        let before = self.before.map(number);
         Card {
-            also: match now.renewals {
-                0 => format!("{} matched", count(now.matched)),
+            also: match self.now.renewals {
+                0 => format!("{} matched", count(self.now.matched)),
                 renewals => format!("and {}", counted(renewals, "renewal", "renewals")),
             },
-            change: change(
-                without_renewals(now),
-                without_renewals(before),
-                count(without_renewals(before)),
-                More::IsGood,
-            ),
-            ..card("Conversions", chart(Metric::Conversions), count(without_renewals(now)))
-        },
-        Card {
-            also: format!("of {} visits", count(now.visits)),
-            change: points(now.conversion_rate(), before.conversion_rate(), More::IsGood),
-            ..card("Conversion rate", chart(Metric::Rate), numbers::rate(now.conversion_rate()))
-        },
-        per_visit_card(chart(Metric::PerVisit), now, before, currency),
-        Card {
-            also: format!("{} not matched", count(now.unmatched_payments())),
-            change: points(now.match_rate, before.match_rate, More::IsGood),
-            ..card("Match rate", rows("unmatched"), numbers::rate(now.match_rate))
-        },
-        amount(
-            "Money at risk",
-            span.on(&viewer.link("/leaks")).to_string(),
-            &now.at_risk,
-            &before.at_risk,
-            currency,
-            More::IsBad,
-        ),
-    ];
-    for (card, (of, _)) in cards.iter_mut().zip(METRICS) {
-        card.is_current = of == metric;
-    }
-    for card in &mut cards {
-        if is_empty {
-            (card.big, card.small, card.also) = (NONE.to_owned(), String::new(), String::new());
+            change: before.and_then(|old| change(now, old, count(old), More::IsGood)),
+            ..card("Conversions", self.chart(Metric::Conversions), count(now))
         }
-        card.change = card.change.take().filter(|_| compares && !is_empty);
     }
-    cards
+
+    fn share(
+        &self,
+        (label, also): (&'static str, String),
+        href: String,
+        of: fn(&Overview) -> Share,
+    ) -> Card {
+        let now = of(self.now);
+        let change = self.before.and_then(|before| points(now, of(before), More::IsGood));
+        Card { also, change, ..card(label, href, numbers::rate(now)) }
+    }
+
+    fn amount(
+        &self,
+        label: &'static str,
+        href: String,
+        of: fn(&Overview) -> &Totals,
+        more: More,
+    ) -> Card {
+        let new = of(self.now).of(self.currency);
+        let old = self.before.map(|before| of(before).of(self.currency));
+        let (big, small) = numbers::money_parts(new);
+        Card {
+            is_long: big.chars().count() > LONG,
+            big,
+            small,
+            also: others(of(self.now), self.currency),
+            change: old.and_then(|old| change(new.minor, old.minor, money(old), more)),
+            ..card(label, href, String::new())
+        }
+    }
+
+    fn per_visit(&self) -> Card {
+        let of = |numbers: &Overview| per_visit(numbers.net.of(self.currency), numbers.visits);
+        let (new, old) = (of(self.now), self.before.and_then(of));
+        let mut each = Totals::default();
+        for sum in self.now.net.iter().filter_map(|sum| per_visit(sum, self.now.visits)) {
+            each.add(sum);
+        }
+        let change =
+            |(new, old): (Money, Money)| change(new.minor, old.minor, money(old), More::IsGood);
+        Card {
+            also: others(&each, self.currency),
+            change: new.zip(old).and_then(change),
+            big: numbers::amount(new),
+            ..card("Revenue per visit", self.chart(Metric::PerVisit), String::new())
+        }
+    }
 }
 
 fn card(label: &'static str, href: String, number: String) -> Card {
@@ -128,46 +182,9 @@ fn card(label: &'static str, href: String, number: String) -> Card {
     Card { href, label, big, small, is_long, also, change: None, is_current: false }
 }
 
-fn amount(
-    label: &'static str,
-    href: String,
-    now: &Totals,
-    before: &Totals,
-    currency: Currency,
-    more: More,
-) -> Card {
-    let (new, old) = (now.of(currency), before.of(currency));
-    let (big, small) = numbers::money_parts(new);
-    Card {
-        is_long: big.chars().count() > LONG,
-        big,
-        small,
-        also: others(now, currency),
-        change: change(new.minor, old.minor, money(old), more),
-        ..card(label, href, String::new())
-    }
-}
-
 /// The other currencies: `and €4,457.00`.
 fn others(sums: &Totals, currency: Currency) -> String {
     let others = in_order(sums, currency).into_iter().filter(|sum| sum.currency != currency);
     let others: Vec<String> = others.map(money).collect();
     if others.is_empty() { String::new() } else { format!("and {}", others.join(", ")) }
-}
-
-fn per_visit_card(href: String, now: &Overview, before: &Overview, currency: Currency) -> Card {
-    let of = |numbers: &Overview| per_visit(numbers.net.of(currency), numbers.visits);
-    let (new, old) = (of(now), of(before));
-    let (big, small) =
-        new.map_or((NONE.to_owned(), String::new()), |new| (money(new), String::new()));
-    let mut others = Totals::default();
-    for sum in now.net.iter().filter(|sum| sum.currency != currency) {
-        if let Some(each) = per_visit(sum, now.visits) {
-            others.add(each);
-        }
-    }
-    let others = self::others(&others, currency);
-    let change =
-        new.zip(old).and_then(|(new, old)| change(new.minor, old.minor, money(old), More::IsGood));
-    Card { big, small, also: others, change, ..card("Revenue per visit", href, String::new()) }
 }

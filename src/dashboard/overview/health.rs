@@ -1,6 +1,8 @@
 //! The health strip of the overview. Takes the health report and the last reconciliations with Stripe; returns
 //! short facts, each with a link. Pure.
 
+use std::fmt;
+
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::numbers::counted;
 use crate::report::{Comparison, Health};
@@ -42,126 +44,91 @@ pub(super) fn signs(
     signs
 }
 
+fn sign(href: impl fmt::Display, class: &'static str, fact: String, hint: &str) -> Sign {
+    Sign { href: href.to_string(), class, fact, hint: hint.to_owned() }
+}
+
 fn reconciliation(viewer: &Viewer, found: &Comparison) -> Sign {
-    let href = viewer.link("/settings/sources").to_string();
+    let href = viewer.link("/settings/sources");
     let result = found.result.as_deref();
     let result = result.and_then(|text| serde_json::from_str::<Reconciled>(text).ok());
     let checked = found.checked_at.map(|at| viewer.times.ago(at, viewer.now)).unwrap_or_default();
-    match (result, &found.error) {
-        (_, Some(_)) | (None, None) => Sign {
-            href,
-            class: "bad",
-            fact: "Not compared with Stripe".to_owned(),
-            hint: "the Stripe API request failed; see why".to_owned(),
-        },
-        (Some(result), None) if result.gap > 0 => {
-            let gap = i64::try_from(result.gap).unwrap_or(i64::MAX);
-            let gap = counted(gap, "difference", "differences");
-            let fact = format!("{gap} from Stripe’s records");
-            Sign { href, class: "bad", fact, hint: format!("compared {checked}") }
-        }
-        (Some(result), None) => {
-            let payments = result.totals.iter().filter(|sums| sums.kind == Kind::Payment);
-            let paid: u64 = payments.map(|sums| sums.here_count).sum();
-            let paid = counted(i64::try_from(paid).unwrap_or(i64::MAX), "payment", "payments");
-            let fact = "Matches Stripe’s records".to_owned();
-            let is_whole = |it: &NotCompared| it.count.is_none() && it.what != Part::PaymentIntents;
-            let partly = if result.not_compared.iter().any(is_whole) { "partly " } else { "" };
-            let hint = format!("{paid}, no differences, {partly}compared {checked}");
-            Sign { href, class: "ok", fact, hint }
-        }
+    let Some(result) = result.filter(|_| found.error.is_none()) else {
+        let fact = "Not compared with Stripe".to_owned();
+        return sign(href, "bad", fact, "the Stripe API request failed; see why");
+    };
+    if result.gap > 0 {
+        let gap = i64::try_from(result.gap).unwrap_or(i64::MAX);
+        let fact = format!("{} from Stripe’s records", counted(gap, "difference", "differences"));
+        return sign(href, "bad", fact, &format!("compared {checked}"));
     }
+    let payments = result.totals.iter().filter(|sums| sums.kind == Kind::Payment);
+    let paid: u64 = payments.map(|sums| sums.here_count).sum();
+    let paid = counted(i64::try_from(paid).unwrap_or(i64::MAX), "payment", "payments");
+    let is_whole = |it: &NotCompared| it.count.is_none() && it.what != Part::PaymentIntents;
+    let partly = if result.not_compared.iter().any(is_whole) { "partly " } else { "" };
+    let hint = format!("{paid}, no differences, {partly}compared {checked}");
+    sign(href, "ok", "Matches Stripe’s records".to_owned(), &hint)
 }
 
 fn tag(viewer: &Viewer, health: &Health) -> Sign {
-    let Some(at) = health.last_visit_at else {
-        if let Some(host) = &health.unknown_host {
-            return Sign {
-                href: format!("{}#hosts", viewer.link("/setup")),
-                class: "wait",
-                fact: format!("Tag seen on {host}"),
-                hint: "not counted: the host isn’t one of this site’s".to_owned(),
+    let setup = viewer.link("/setup");
+    match (health.last_visit_at, &health.unknown_host) {
+        (Some(at), _) => {
+            let is_quiet = viewer.now.since(at).as_secs() > QUIET_AFTER_SECONDS;
+            let (class, hint) = match is_quiet {
+                true => ("wait", "no visits for more than a day"),
+                false => ("ok", "visits are recorded"),
             };
+            let fact = format!("Tag seen {}", viewer.times.ago(at, viewer.now));
+            sign(viewer.link("/visits"), class, fact, hint)
         }
-        return Sign {
-            href: viewer.link("/setup").to_string(),
-            class: "",
-            fact: "Tag not seen yet".to_owned(),
-            hint: "setup step 2".to_owned(),
-        };
-    };
-    let is_quiet = viewer.now.since(at).as_secs() > QUIET_AFTER_SECONDS;
-    Sign {
-        href: viewer.link("/visits").to_string(),
-        class: if is_quiet { "wait" } else { "ok" },
-        fact: format!("Tag seen {}", viewer.times.ago(at, viewer.now)),
-        hint: if is_quiet { "no visits for more than a day" } else { "visits are recorded" }
-            .to_owned(),
+        (None, Some(host)) => {
+            let hint = "not counted: the host isn’t one of this site’s";
+            sign(format!("{setup}#hosts"), "wait", format!("Tag seen on {host}"), hint)
+        }
+        (None, None) => sign(setup, "", "Tag not seen yet".to_owned(), "setup step 2"),
     }
 }
 
 fn stripe(viewer: &Viewer, health: &Health) -> Sign {
     let mode = if viewer.is_test { "test mode" } else { "live mode" };
-    match health.last_event_at {
-        Some(at) => Sign {
-            href: viewer.link("/events").to_string(),
-            class: "ok",
-            fact: format!("Last Stripe event {}", viewer.times.ago(at, viewer.now)),
-            hint: mode.to_owned(),
-        },
-        None => Sign {
-            href: viewer.link("/setup").to_string(),
-            class: "",
-            fact: "No Stripe event yet".to_owned(),
-            hint: format!("{mode}, setup step 4"),
-        },
-    }
+    let Some(at) = health.last_event_at else {
+        let hint = format!("{mode}, setup step 4");
+        return sign(viewer.link("/setup"), "", "No Stripe event yet".to_owned(), &hint);
+    };
+    let fact = format!("Last Stripe event {}", viewer.times.ago(at, viewer.now));
+    sign(viewer.link("/events"), "ok", fact, mode)
 }
 
 fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
     let (pending, failed) = (health.deliveries_pending, health.deliveries_given_up);
     if health.last_event_at.is_none() && pending + failed + health.deliveries_held == 0 {
-        return Sign {
-            href: viewer.link("/setup").to_string(),
-            class: "",
-            fact: "Nothing to deliver".to_owned(),
-            hint: "setup step 5".to_owned(),
-        };
+        let fact = "Nothing to deliver".to_owned();
+        return sign(viewer.link("/setup"), "", fact, "setup step 5");
     }
-    let fact = match (pending, failed) {
-        (0, 0) => "No pending deliveries".to_owned(),
-        (pending, 0) => counted(pending, "pending delivery", "pending deliveries"),
-        (0, failed) => counted(failed, "failed delivery", "failed deliveries"),
+    let (class, fact) = match (pending, failed) {
+        (0, 0) => ("ok", "No pending deliveries".to_owned()),
+        (pending, 0) => ("wait", counted(pending, "pending delivery", "pending deliveries")),
+        (0, failed) => ("bad", counted(failed, "failed delivery", "failed deliveries")),
         (pending, failed) => {
             let pending = counted(pending, "delivery", "deliveries");
-            format!("{pending} pending, {failed} failed")
+            ("bad", format!("{pending} pending, {failed} failed"))
         }
     };
     let hint = match (health.oldest_pending_at, health.deliveries_held) {
-        (Some(at), _) => format!("the oldest is from {}", viewer.times.short(at, viewer.now).text),
+        (Some(at), _) => format!("the oldest is from {}", viewer.minute(at).text),
         (None, held) if held > 0 => format!("{held} paused: a destination is disabled"),
         (None, _) if failed > 0 => "fix the problem, then resend".to_owned(),
         (None, _) => "every message was accepted or intentionally skipped".to_owned(),
     };
-    Sign {
-        href: viewer.link("/deliveries").to_string(),
-        class: match (pending, failed) {
-            (_, 1..) => "bad",
-            (1.., _) => "wait",
-            _ => "ok",
-        },
-        fact,
-        hint,
-    }
+    sign(viewer.link("/deliveries"), class, fact, &hint)
 }
 
 fn held(viewer: &Viewer, held: i64) -> Sign {
-    Sign {
-        href: viewer.link("/events").with("state", "held").to_string(),
-        class: "bad",
-        fact: format!("{} on hold", counted(held, "event", "events")),
-        hint: "wrong mode or account for the webhook; accept or ignore them".to_owned(),
-    }
+    let fact = format!("{} on hold", counted(held, "event", "events"));
+    let hint = "wrong mode or account for the webhook; accept or ignore them";
+    sign(viewer.link("/events").with("state", "held"), "bad", fact, hint)
 }
 
 fn events(viewer: &Viewer, health: &Health) -> Sign {
@@ -176,5 +143,5 @@ fn events(viewer: &Viewer, health: &Health) -> Sign {
     } else {
         ("ok", "All events processed".to_owned(), "live and test, stored as received")
     };
-    Sign { href: viewer.link("/events").to_string(), class, fact, hint: hint.to_owned() }
+    sign(viewer.link("/events"), class, fact, hint)
 }

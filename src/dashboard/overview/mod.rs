@@ -6,51 +6,46 @@ mod health;
 mod lists;
 mod series;
 
+use anyhow::Result;
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::frame::{Frame, Tab, Viewer};
-use super::period::{PeriodMenu, PeriodQuery, Span};
-use super::rows::{ConversionItem, conversion_item};
-use super::views::numbers::{counted, in_order, money, totals};
-use super::views::{Choice, Link, entered};
-use super::{page, setup};
+use super::period::{PeriodMenu, Span};
+use super::views::numbers::{in_order, money};
+use super::views::{Choice, Link, numbers, words};
+use super::{page, rows, setup};
 use crate::error::AppError;
 use crate::money::Currency;
-use crate::report::{self, Comparison, ConversionFilter, ConversionRow, Overview};
+use crate::report::{
+    self, Comparison, ConversionFilter, ConversionRow, Overview, Rule, Scope, Undelivered,
+};
 use crate::state::AppState;
 
 /// Number of conversions shown at the end of the page.
 const LATEST: i64 = 6;
 
-#[derive(Deserialize)]
-pub(super) struct OverviewQuery {
-    currency: Option<String>,
-    chart: Option<String>,
-    from_by: Option<String>,
-}
-
 #[derive(Template)]
 #[template(path = "overview.html")]
-struct OverviewPage {
+struct OverviewPage<'a> {
     frame: Frame,
+    viewer: &'a Viewer,
     /// `27 October to 23 November 2026, New York time`.
     subtitle: String,
     period: PeriodMenu,
     currencies: Option<CurrencyMenu>,
     health: Vec<health::Sign>,
-    lost: Option<Lost>,
     cards: Vec<cards::Card>,
     chart: Option<series::Drawing>,
-    came: lists::Ranked,
-    leaks: lists::Leaking,
-    landed: lists::Ranked,
-    used: lists::Ranked,
-    latest: Vec<ConversionItem>,
-    /// `All 363 conversions`.
-    all: String,
+    came: lists::Ranked<'a>,
+    landed: lists::Ranked<'a>,
+    used: lists::Ranked<'a>,
+    undelivered: Vec<Undelivered>,
+    now: Overview,
+    /// The currency of lists and chart.
+    currency: Currency,
+    latest: Vec<ConversionRow>,
     all_href: String,
     leaks_href: String,
     /// Set until the first visit or payment is recorded.
@@ -63,84 +58,78 @@ struct CurrencyMenu {
     choices: Vec<Choice>,
 }
 
-/// The notice about sales on pages where the tag didn't run.
-struct Lost {
-    money: String,
-    payments: String,
-    href: String,
-}
-
 /// `GET /`.
 pub(super) async fn show_overview(
     State(state): State<AppState>,
-    viewer: Viewer,
-    Query(period): Query<PeriodQuery>,
-    Query(query): Query<OverviewQuery>,
+    mut viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let span = Span::read(&period, &viewer.times, viewer.now);
+    let span = Span::read(&mut viewer.asked, &viewer.times, viewer.now);
+    let asked = &mut viewer.asked;
+    let code = || Rule::Must("must be the code of a currency, such as USD".into());
+    let currency = asked.value("currency", |text| Currency::parse(text).ok_or_else(code));
+    let chart = asked.word("chart", &cards::METRICS.map(|(_, word)| word));
+    let from_by = asked.word("from_by", &lists::CAME.map(|(_, word, _)| word));
+    asked.refuse_others();
+    let here = span
+        .on(&viewer.link("/"))
+        .with("chart", chart.clone().unwrap_or_default())
+        .with("from_by", from_by.clone().unwrap_or_default())
+        .with("currency", currency.map(|asked| asked.code().to_owned()).unwrap_or_default());
     let frame = viewer.frame(&state, Tab::Overview).await?;
     let (store, scope) = (&state.store, viewer.scope());
     let now = report::overview(store, &scope, span.period).await?;
-    let compared = span.compared(report::began_at(store, &scope).await?);
-    let before = match compared {
-        Some(before) => Some(report::overview(store, &scope, before).await?),
-        None => None,
-    };
-    let currency = chosen(query.currency.as_deref(), &now, viewer.site.currency);
-    let here = here(&viewer, &span, &query, currency);
+    let before = span.overview_before(store, &scope).await?;
+    let currency = currency.unwrap_or_else(|| earning(&now, viewer.site.currency));
     let filter = ConversionFilter {
         site_id: Some(scope.site_id.clone()),
         livemode: Some(scope.livemode),
-        only_paid: true,
+        paid: Some(true),
         ..ConversionFilter::default()
     };
     let latest = report::conversions(store, &filter, None, LATEST).await?;
-    let comparisons = report::comparisons(store).await?;
-    let snapshot = state.settings.current();
-    let of_site = |found: &Comparison| {
-        let source = snapshot.source(&found.source_id)?;
-        let is_here = source.site_id == scope.site_id && state.api_key_of(source).is_some();
-        is_here.then(|| (source.key.clone(), found.clone()))
-    };
-    let comparisons: Vec<_> = comparisons.iter().filter_map(of_site).collect();
-    let metric = cards::Metric::read(query.chart.as_deref());
+    let metric = cards::Metric::read(chart.as_deref());
+    let (viewer, span, here) = (&viewer, &span, &here);
+    let before = before.as_ref();
+    let lists = lists::Lists { state: &state, viewer, span, currency };
+    let cards = cards::Cards { viewer, here, span, now: &now, before, currency, metric };
     let leaks_href = span.on(&viewer.link("/leaks")).to_string();
     let page = OverviewPage {
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
-        period: span.menu(&here),
-        currencies: currency_menu(&here, &now, currency),
-        health: health::signs(&viewer, &frame.health, &comparisons),
-        lost: lost(&now, currency, &leaks_href),
-        cards: cards::cards(&viewer, &here, &span, &now, before.as_ref(), currency, metric),
-        chart: series::draw(&state, &viewer, &span, metric, currency).await?,
-        came: lists::came(&state, &viewer, &span, &here, query.from_by.as_deref(), currency)
-            .await?,
-        leaks: lists::leaking(&state, &viewer, &span, &now, currency).await?,
-        landed: lists::landed(&state, &viewer, &span, currency).await?,
-        used: lists::used(&state, &viewer, &span, currency).await?,
-        latest: latest.rows.iter().map(|row| latest_item(&viewer, row)).collect(),
-        all: format!("All {}", counted(now.conversions, "conversion", "conversions")),
+        period: span.menu(here),
+        currencies: currency_menu(here, &now, currency),
+        health: health::signs(viewer, &frame.health, &comparisons(&state, &scope).await?),
+        cards: cards.all(),
+        chart: series::draw(&state, viewer, span, metric, currency).await?,
+        came: lists.came(here, from_by.as_deref()).await?,
+        landed: lists.landed().await?,
+        used: lists.used().await?,
+        undelivered: report::undelivered(store, &scope, span.period).await?,
+        latest: latest.rows,
         all_href: span.on(&viewer.link("/conversions")).to_string(),
         leaks_href,
-        empty: setup::progress_if_new(&state, &viewer, &frame.health).await?,
+        empty: setup::progress_if_new(&state, viewer, &frame.health).await?,
+        viewer,
+        currency,
+        now,
         frame,
     };
     page::show(&page)
 }
 
-/// The requested currency if valid, else the site's own if it has revenue, else one that has.
-fn chosen(asked: Option<&str>, now: &Overview, own: Currency) -> Currency {
-    let earning = in_order(&now.net, own);
-    let first = earning.first().map_or(own, |sum| sum.currency);
-    asked.and_then(Currency::parse).unwrap_or(first)
+/// The last reconciliations of the site's webhook endpoints that have an API key, with their names.
+async fn comparisons(state: &AppState, scope: &Scope) -> Result<Vec<(String, Comparison)>> {
+    let snapshot = state.settings.current();
+    let of_site = |found: Comparison| {
+        let source = snapshot.source(&found.source_id)?;
+        let is_here = source.site_id == scope.site_id && state.api_key_of(source).is_some();
+        is_here.then(|| (source.key.clone(), found))
+    };
+    Ok(report::comparisons(&state.store).await?.into_iter().filter_map(of_site).collect())
 }
 
-fn here(viewer: &Viewer, span: &Span, query: &OverviewQuery, currency: Currency) -> Link {
-    let kept = |text: &Option<String>| entered(text.as_deref()).unwrap_or_default();
-    let link = span.on(&viewer.link("/"));
-    let link = link.with("chart", kept(&query.chart)).with("from_by", kept(&query.from_by));
-    let asked = query.currency.as_ref().map(|_| currency.code().to_owned());
-    link.with("currency", asked.unwrap_or_default())
+/// The site's own currency if it has revenue, else one that has.
+fn earning(now: &Overview, own: Currency) -> Currency {
+    in_order(&now.net, own).first().map_or(own, |sum| sum.currency)
 }
 
 fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<CurrencyMenu> {
@@ -156,18 +145,4 @@ fn currency_menu(here: &Link, now: &Overview, currency: Currency) -> Option<Curr
     };
     let choices = sums.iter().map(choice).collect();
     Some(CurrencyMenu { label: currency.code().to_owned(), choices })
-}
-
-/// These rows have no day headings, so their times include the day.
-fn latest_item(viewer: &Viewer, row: &ConversionRow) -> ConversionItem {
-    let at = viewer.times.short(row.occurred_at, viewer.now);
-    ConversionItem { at, ..conversion_item(viewer, row) }
-}
-
-fn lost(now: &Overview, currency: Currency, leaks_href: &str) -> Option<Lost> {
-    (now.lost_to_missing_tag > 0).then(|| Lost {
-        money: totals(&now.lost_to_missing_tag_money, currency),
-        payments: counted(now.lost_to_missing_tag, "sale", "sales"),
-        href: format!("{leaks_href}#placeholder_not_replaced"),
-    })
 }

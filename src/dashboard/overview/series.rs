@@ -31,16 +31,8 @@ pub(super) struct Drawing {
     pub(super) caption: String,
     /// Heading of the column of values.
     pub(super) value: &'static str,
-    pub(super) rows: Vec<TableRow>,
-}
-
-/// One bucket in the table.
-pub(super) struct TableRow {
-    pub(super) name: String,
-    pub(super) visits: String,
-    pub(super) visits_before: String,
-    pub(super) value: String,
-    pub(super) value_before: String,
+    /// Name, visits and value; then visits and value of the period before.
+    pub(super) rows: Vec<[String; 5]>,
 }
 
 #[derive(Default)]
@@ -199,16 +191,13 @@ fn drawing(
         is_open: span.is_open,
         compares,
     };
-    let row = |(at, bucket): (usize, &Bucket)| TableRow {
-        name: if span.is_open && at == last {
-            format!("{} (until {until})", name(bucket))
-        } else {
-            name(bucket)
-        },
-        visits: count(bucket.now.visits),
-        visits_before: count(bucket.before.visits),
-        value: bucket.now.text(metric, currency),
-        value_before: bucket.before.text(metric, currency),
+    let row = |(at, bucket): (usize, &Bucket)| {
+        let is_open = span.is_open && at == last;
+        let until = if is_open { format!(" (until {until})") } else { String::new() };
+        let text = |sums: Sums| [count(sums.visits), sums.text(metric, currency)];
+        let ([visits, value], [visits_before, value_before]) =
+            (text(bucket.now), text(bucket.before));
+        [name(bucket) + &until, visits, value, visits_before, value_before]
     };
     Drawing {
         svg: chart.svg(),

@@ -151,7 +151,7 @@ async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec
     let filter = VisitFilter {
         site_id: Some(viewer.site.id.clone()),
         // If no visit was counted, one that was not shows the reason.
-        with_bots: health.last_visit_at.is_none(),
+        bots: Some(health.last_visit_at.is_none()),
         ..VisitFilter::default()
     };
     let visit = report::visits(&state.store, &filter, None, 1).await?.rows.pop();

@@ -39,6 +39,12 @@ impl Link {
         self.pairs.iter().filter(|(name, _)| !names.contains(name)).cloned().collect()
     }
 
+    /// The same address without the public prefix.
+    pub(super) fn without_prefix(&self, prefix: &str) -> Self {
+        let path = self.path.strip_prefix(prefix).unwrap_or(&self.path).to_owned();
+        Self { path, pairs: self.pairs.clone() }
+    }
+
     /// The address without its query, for the action of a form.
     pub(super) fn path(&self) -> String {
         self.path.clone()

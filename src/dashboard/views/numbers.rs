@@ -13,6 +13,16 @@ pub(in crate::dashboard) fn money(money: Money) -> String {
     whole + &rest
 }
 
+/// An amount, if it is known.
+pub(in crate::dashboard) fn amount(amount: Option<Money>) -> String {
+    amount.map_or_else(|| NONE.to_owned(), money)
+}
+
+/// An amount in two parts, if it is known.
+pub(in crate::dashboard) fn amount_parts(amount: Option<Money>) -> (String, String) {
+    amount.map_or_else(|| (NONE.to_owned(), String::new()), money_parts)
+}
+
 /// The same in two parts, so that a big number can show its cents smaller: `$129`, `.00`.
 pub(in crate::dashboard) fn money_parts(money: Money) -> (String, String) {
     let decimal = money.decimal();
@@ -68,6 +78,17 @@ pub(in crate::dashboard) fn in_order(totals: &Totals, first: Currency) -> Vec<Mo
     let mut sums: Vec<Money> = totals.iter().filter(|sum| sum.minor != 0).collect();
     sums.sort_by_key(|sum| (sum.currency != first, sum.currency));
     sums
+}
+
+/// The first of some sums in two parts; zero if there is none.
+pub(in crate::dashboard) fn largest(sums: &[Money], currency: Currency) -> (String, String) {
+    money_parts(sums.first().copied().unwrap_or(Money { minor: 0, currency }))
+}
+
+/// All currencies in a cell of a table: `$35,169.10, €4,457.00`; `–` if there is nothing.
+pub(in crate::dashboard) fn each(totals: &Totals, first: Currency) -> String {
+    let sums: Vec<String> = in_order(totals, first).into_iter().map(money).collect();
+    if sums.is_empty() { NONE.to_owned() } else { sums.join(", ") }
 }
 
 /// All currencies side by side, never added: `$35,169.10 and €4,457.00`. Nothing at all is a zero in the chosen one.
@@ -207,13 +228,17 @@ mod tests {
     fn currencies_stand_side_by_side() {
         let usd = Currency::parse("usd").unwrap();
         let mut sums = Totals::default();
-        assert_eq!(totals(&sums, usd), "$0.00");
+        assert_eq!((totals(&sums, usd).as_str(), each(&sums, usd).as_str()), ("$0.00", NONE));
+        assert_eq!(largest(&in_order(&sums, usd), usd), ("$0".to_owned(), ".00".to_owned()));
         sums.add(of("eur", 445_700));
         assert_eq!(totals(&sums, usd), "€4,457.00");
         sums.add(of("usd", 3_516_910));
         assert_eq!(totals(&sums, usd), "$35,169.10 and €4,457.00");
         sums.add(of("jpy", 500));
         assert_eq!(totals(&sums, usd), "$35,169.10, €4,457.00 and ¥500");
+        assert_eq!(each(&sums, usd), "$35,169.10, €4,457.00, ¥500");
+        assert_eq!(amount_parts(None), (NONE.to_owned(), String::new()));
+        assert_eq!((amount(None).as_str(), amount(Some(of("jpy", 5))).as_str()), (NONE, "¥5"));
     }
 
     #[test]

@@ -163,6 +163,12 @@ pub(in crate::dashboard) fn distance(between: Duration) -> String {
     parts.join(" ")
 }
 
+/// `in 2 hours 5 minutes`; `now` if it has passed.
+pub(in crate::dashboard) fn until(at: Timestamp, now: Timestamp) -> String {
+    let wait = at.since(now);
+    if wait.is_zero() { "now".to_owned() } else { format!("in {}", distance(wait)) }
+}
+
 /// How long a try took: `0.31 s`, `20.0 s`.
 pub(in crate::dashboard) fn took(ms: i64) -> String {
     if ms < 10_000 {
@@ -230,6 +236,8 @@ mod tests {
         for (seconds, text) in rows {
             assert_eq!(distance(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(until(AT.plus(Duration::from_secs(60)), AT), "in 1 minute");
+        assert_eq!(until(AT, AT), "now");
         assert_eq!((took(310).as_str(), took(20_000).as_str()), ("0.31 s", "20.0 s"));
     }
 

@@ -10,7 +10,7 @@ use crate::domain::{
     ConversionKind, ConversionStatus, DeliveryReason, DeliveryState, EventState, FailureReason,
     HeldReason, IgnoredReason, MatchRule, MatchState, SkipReason, UnmatchedReason, Word as _,
 };
-use crate::report::{ConversionRow, DeliveryRow, DeliverySummary};
+use crate::report::{ConversionRow, DeliveryRow, DeliverySummary, StripeEventRow};
 
 /// Why nothing matched, as a short clause: `tag didn’t run`.
 pub(in crate::dashboard) fn reason(reason: UnmatchedReason) -> &'static str {
@@ -120,6 +120,31 @@ pub(in crate::dashboard) fn why(reason: Option<DeliveryReason>) -> &'static str 
     }
 }
 
+/// A reason in a menu: `Failed: it expired before it was accepted`.
+pub(in crate::dashboard) fn reason_label(reason: DeliveryReason) -> String {
+    match reason {
+        DeliveryReason::Failed(reason) => format!("Failed: {}", given_up(reason)),
+        DeliveryReason::Skipped(reason) => format!("Not sent: {}", skipped(reason)),
+    }
+}
+
+/// The last response, or the error instead of one; empty before the first attempt.
+pub(in crate::dashboard) fn last_response(row: &DeliveryRow) -> String {
+    match row.last_status {
+        Some(status) => http_status(status),
+        None => row.last_error.clone().unwrap_or_default(),
+    }
+}
+
+/// The label of the button that sends a delivery again, if its state allows that.
+pub(in crate::dashboard) fn resend(state: DeliveryState) -> Option<&'static str> {
+    match state {
+        DeliveryState::Pending => Some("Send now"),
+        DeliveryState::GivenUp => Some("Resend"),
+        DeliveryState::Delivered | DeliveryState::Held | DeliveryState::Skipped => None,
+    }
+}
+
 /// Why a delivery was skipped.
 pub(in crate::dashboard) fn skipped(reason: SkipReason) -> &'static str {
     match reason {
@@ -203,6 +228,22 @@ pub(in crate::dashboard) fn event_chip(state: EventState) -> Chip {
     }
 }
 
+/// Stripe's type of an event.
+pub(in crate::dashboard) fn event_type(row: &StripeEventRow) -> &str {
+    if row.kind.is_empty() { "unnamed" } else { &row.kind }
+}
+
+/// What an event changed, why it was ignored or is on hold, or why it failed.
+pub(in crate::dashboard) fn event_result(row: &StripeEventRow) -> &str {
+    match row.state {
+        EventState::Held | EventState::Ignored => {
+            event_reason(row.reason.as_deref().unwrap_or_default())
+        }
+        EventState::Failed => row.error.as_deref().unwrap_or_default(),
+        EventState::Received | EventState::Processed => row.note.as_deref().unwrap_or_default(),
+    }
+}
+
 /// Why an event is on hold or was ignored. A reason that this version does not know is returned unchanged.
 pub(in crate::dashboard) fn event_reason(reason: &str) -> &str {
     match (HeldReason::parse(reason), IgnoredReason::parse(reason)) {
@@ -269,7 +310,8 @@ pub(in crate::dashboard) fn origin(
     }
 }
 
-fn capital(word: &str) -> String {
+/// With a capital at its beginning.
+pub(in crate::dashboard) fn capital(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
@@ -283,6 +325,15 @@ mod tests {
         assert!(event_reason("other_account").contains("another Stripe account"));
         assert!(event_reason("ping").contains("test"));
         assert_eq!(event_reason("new_reason"), "new_reason");
+    }
+
+    #[test]
+    fn only_what_has_not_ended_well_can_be_sent_again() {
+        let can = |state: &&DeliveryState| resend(**state).is_some();
+        let can: Vec<_> = DeliveryState::ALL.iter().filter(can).collect();
+        assert_eq!(can, [&DeliveryState::Pending, &DeliveryState::GivenUp]);
+        let reason = DeliveryReason::Skipped(SkipReason::TestMode);
+        assert_eq!(reason_label(reason), "Not sent: test mode");
     }
 
     #[test]

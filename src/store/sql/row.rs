@@ -60,14 +60,20 @@ tuples! {
 }
 
 /// Reads a struct from the columns that are named like its fields:
-/// `from_row!(Visit { click_id, host });`
+/// `from_row!(Visit { click_id, host });`. A field may be read in another way:
+/// `from_row!(Visit |row| { click_id, is_bot: row.get::<String>("device")? == "bot" });`
 macro_rules! from_row {
     ($type:ident { $($field:ident),+ $(,)? }) => {
+        $crate::store::from_row!($type |row| { $($field),+ });
+    };
+    ($type:ident |$row:ident| { $($field:ident $(: $read:expr)?),+ $(,)? }) => {
         impl $crate::store::FromRow for $type {
-            fn from_row(row: &$crate::store::Row) -> sqlx::Result<Self> {
-                Ok(Self { $($field: row.get(stringify!($field))?),+ })
+            fn from_row($row: &$crate::store::Row) -> sqlx::Result<Self> {
+                Ok(Self { $($field: $crate::store::from_row!(@ $row $field $($read)?)),+ })
             }
         }
     };
+    (@ $row:ident $field:ident) => { $row.get(stringify!($field))? };
+    (@ $row:ident $field:ident $read:expr) => { $read };
 }
 pub(crate) use from_row;

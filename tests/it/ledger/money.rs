@@ -446,7 +446,7 @@ async fn only_what_was_captured_is_sent_and_counted() {
     let path = app.database.texts("select '/conversions/' || id from conversions").await.remove(0);
     let page = owner.page(&path).await;
     assert!(page.contains("Authorized") && page.contains("not captured yet"), "{page}");
-    assert!(owner.page("/conversions?tab=authorized").await.contains("not captured yet"));
+    assert!(owner.page("/conversions?status=authorized").await.contains("not captured yet"));
     for event in events(&[CAPTURED, SUCCEEDED]) {
         app.stripe_processed(&event).await;
     }
