@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use askama::Template;
 use axum::Form;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::numbers::counted;
 use super::views::times::Moment;
-use super::views::{Chip, entered};
+use super::views::{Chip, Link, entered};
 use crate::alert::{self, Choices, Incident, Rules, Target, TargetKind, Told};
 use crate::config::Secret;
 use crate::destination::{self, MailServer, Security, Sender};
@@ -38,7 +38,7 @@ fn text(sent: &Sent, name: &str) -> String {
 #[template(path = "alerts.html")]
 struct AlertsPage {
     frame: Frame,
-    action: String,
+    action: Link,
     back: String,
     done: Option<&'static str>,
     targets: Vec<TargetItem>,
@@ -56,7 +56,7 @@ struct AlertsPage {
 }
 
 struct TargetItem {
-    id: String,
+    action: Link,
     name: String,
     kind: &'static str,
     address: String,
@@ -135,44 +135,47 @@ pub(super) async fn show_alerts(
     page::show(&alerts_page(&state, &viewer, Draft { done, ..Draft::default() }).await?)
 }
 
-/// `POST /settings/alerts`: the button's value selects the action.
-pub(super) async fn change_alerts(
+/// `POST /settings/alerts/recipients/{id}/enable`.
+pub(super) async fn enable_recipient(
     State(state): State<AppState>,
     viewer: Viewer,
-    Extension(sender): Extension<Sender>,
-    Form(sent): Form<Sent>,
+    Path(id): Path<String>,
 ) -> Result<Response, AppError> {
-    let store = &state.store;
-    // Links in alerts use the URL at which the user reaches the dashboard.
-    alert::save_base(store, &viewer.client.base).await?;
-    let done = match text(&sent, "do").as_str() {
-        "add" => return add_target(&state, &viewer, sent).await,
-        "mail" => return save_mail(&state, &viewer, sent).await,
-        "rules" => return save_rules(&state, &viewer, sent).await,
-        "test" => return send_test_alert(&state, &viewer, &sender, &sent).await,
-        "on" => {
-            alert::set_enabled(store, &find(&state, &sent).await?.id, true).await?;
-            "on"
-        }
-        "off" => {
-            alert::set_enabled(store, &find(&state, &sent).await?.id, false).await?;
-            "off"
-        }
-        "delete" => {
-            alert::delete_target(store, &find(&state, &sent).await?.id).await?;
-            "deleted"
-        }
-        _ => return Err(AppError::bad_request("Unknown action.")),
-    };
-    Ok(see_done(&viewer, done))
+    remember_base(&state, &viewer).await?;
+    alert::set_enabled(&state.store, &find(&state, &id).await?.id, true).await?;
+    Ok(see_done(&viewer, "on"))
+}
+
+/// `POST /settings/alerts/recipients/{id}/disable`.
+pub(super) async fn disable_recipient(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    alert::set_enabled(&state.store, &find(&state, &id).await?.id, false).await?;
+    Ok(see_done(&viewer, "off"))
+}
+
+/// `POST /settings/alerts/recipients/{id}/delete`.
+pub(super) async fn delete_recipient(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, AppError> {
+    alert::delete_target(&state.store, &find(&state, &id).await?.id).await?;
+    Ok(see_done(&viewer, "deleted"))
+}
+
+/// Links in alerts use the URL at which the user reaches the dashboard.
+async fn remember_base(state: &AppState, viewer: &Viewer) -> Result<(), AppError> {
+    Ok(alert::save_base(&state.store, &viewer.client.base).await?)
 }
 
 fn see_done(viewer: &Viewer, done: &str) -> Response {
     page::see_other(&viewer.link("/settings/alerts").with("done", done).to_string())
 }
 
-async fn find(state: &AppState, sent: &Sent) -> Result<Target, AppError> {
-    let id = text(sent, "id");
+async fn find(state: &AppState, id: &str) -> Result<Target, AppError> {
     let found = alert::targets(&state.store).await?.into_iter().find(|target| target.id == id);
     found.ok_or_else(|| AppError::not_found("Recipient not found."))
 }
@@ -182,7 +185,13 @@ async fn refuse(state: &AppState, viewer: &Viewer, draft: Draft) -> Result<Respo
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
 }
 
-async fn add_target(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Response, AppError> {
+/// `POST /settings/alerts/recipients`.
+pub(super) async fn add_recipient(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<Sent>,
+) -> Result<Response, AppError> {
+    remember_base(&state, &viewer).await?;
     let (name, address) = (text(&sent, "name"), text(&sent, "address"));
     let kind = TargetKind::parse(&text(&sent, "kind"));
     let mut faults = Vec::new();
@@ -209,37 +218,45 @@ async fn add_target(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
         let (store, now) = (&state.store, viewer.now);
         if alert::add_target(store, now, kind, &name, &address, &signing).await?.is_some() {
             if secret.is_empty() {
-                return Ok(see_done(viewer, "added"));
+                return Ok(see_done(&viewer, "added"));
             }
             let draft = Draft { secret: Some(secret), ..Draft::default() };
-            return page::show(&alerts_page(state, viewer, draft).await?);
+            return page::show(&alerts_page(&state, &viewer, draft).await?);
         }
         faults.push(format!(
             "You already have {} recipients, which is the maximum.",
             alert::MAX_TARGETS
         ));
     }
-    refuse(state, viewer, Draft { new: sent, target_faults: faults, ..Draft::default() }).await
+    refuse(&state, &viewer, Draft { new: sent, target_faults: faults, ..Draft::default() }).await
 }
 
-async fn send_test_alert(
-    state: &AppState,
-    viewer: &Viewer,
-    sender: &Sender,
-    sent: &Sent,
+/// `POST /settings/alerts/recipients/{id}/test`.
+pub(super) async fn send_test_alert(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Extension(sender): Extension<Sender>,
+    Path(id): Path<String>,
 ) -> Result<Response, AppError> {
-    let (target, choices) = (find(state, sent).await?, alert::choices(&state.store).await?);
-    let (is_taken, said) = alert::try_out(sender, &choices, &target, viewer.now).await;
+    remember_base(&state, &viewer).await?;
+    let (target, choices) = (find(&state, &id).await?, alert::choices(&state.store).await?);
+    let (is_taken, said) = alert::try_out(&sender, &choices, &target, viewer.now).await;
     let chip = if is_taken { Chip::ok("Accepted") } else { Chip::bad("Not sent") };
     let draft = Draft { tried: Some((target.id, chip, said)), ..Draft::default() };
-    page::show(&alerts_page(state, viewer, draft).await?)
+    page::show(&alerts_page(&state, &viewer, draft).await?)
 }
 
-async fn save_mail(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Response, AppError> {
+/// `POST /settings/alerts/mail`: an empty server removes it.
+pub(super) async fn save_mail(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<Sent>,
+) -> Result<Response, AppError> {
+    remember_base(&state, &viewer).await?;
     let before = alert::choices(&state.store).await?.mail;
     if text(&sent, "host").is_empty() {
         alert::save_mail(&state.store, None).await?;
-        return Ok(see_done(viewer, "mail"));
+        return Ok(see_done(&viewer, "mail"));
     }
     let (user, password) = (text(&sent, "user"), text(&sent, "password"));
     let kept = before.filter(|old| {
@@ -261,15 +278,21 @@ async fn save_mail(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Resp
     match server.fault(state.config.allow_private_destinations) {
         None => {
             alert::save_mail(&state.store, Some(&server)).await?;
-            Ok(see_done(viewer, "mail"))
+            Ok(see_done(&viewer, "mail"))
         }
         Some(fault) => {
-            refuse(state, viewer, Draft { mail: Some((sent, fault)), ..Draft::default() }).await
+            refuse(&state, &viewer, Draft { mail: Some((sent, fault)), ..Draft::default() }).await
         }
     }
 }
 
-async fn save_rules(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Response, AppError> {
+/// `POST /settings/alerts/rules`.
+pub(super) async fn save_rules(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<Sent>,
+) -> Result<Response, AppError> {
+    remember_base(&state, &viewer).await?;
     let mut faults = Vec::new();
     let mut number = |name: &'static str, most: u32| {
         let read = text(&sent, name).parse::<u32>().ok().filter(|number| *number <= most);
@@ -294,9 +317,9 @@ async fn save_rules(state: &AppState, viewer: &Viewer, sent: Sent) -> Result<Res
     };
     if faults.is_empty() {
         alert::save_rules(&state.store, &rules).await?;
-        return Ok(see_done(viewer, "rules"));
+        return Ok(see_done(&viewer, "rules"));
     }
-    refuse(state, viewer, Draft { rules: Some((sent, faults)), ..Draft::default() }).await
+    refuse(&state, &viewer, Draft { rules: Some((sent, faults)), ..Draft::default() }).await
 }
 
 async fn alerts_page(
@@ -310,7 +333,7 @@ async fn alerts_page(
     let kind = TargetKind::parse(&text(&draft.new, "kind")).unwrap_or(TargetKind::Slack);
     Ok(AlertsPage {
         frame: viewer.frame(state, Tab::Settings).await?,
-        action: viewer.link("/settings/alerts").to_string(),
+        action: viewer.link("/settings/alerts"),
         back: viewer.link("/settings").to_string(),
         done: draft.done,
         needs_mail: choices.mail.is_none()
@@ -369,7 +392,7 @@ fn target_item(
     };
     let tried = tried.filter(|(id, ..)| *id == target.id);
     TargetItem {
-        id: target.id.clone(),
+        action: viewer.link(&format!("/settings/alerts/recipients/{}", target.id)),
         name: target.name.clone(),
         kind: kind_name(target.kind),
         address: match target.kind {

@@ -2,6 +2,7 @@
 //! changed records. A mapping that fails on a recorded conversion is not saved. URLs, header values and secrets are not
 //! shown, except a new secret once.
 
+mod actions;
 mod form;
 mod list;
 mod message;
@@ -10,13 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::Value;
 
+pub(super) use self::actions::{
+    delete_destination, disable_destination, enable_destination, load_template, preview_message,
+    queue_past, restore_version, retry_failed, rotate_secret, save_destination,
+    send_test_conversion,
+};
 use self::form::{Faults, Sent};
 use self::list::health;
 pub(super) use self::list::{add_destination, list_destinations};
@@ -25,13 +29,10 @@ use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::numbers::{counted, totals};
 use super::views::times::Moment;
-use super::views::{Chip, Field, words};
-use crate::clock::Clock;
-use crate::config::Secret;
-use crate::conversion::{self, Ledger};
-use crate::delivery::{self, Chosen};
-use crate::destination::mapping::{self, Fault};
-use crate::destination::{self, Sender, Tried, Unsent, presets};
+use super::views::{Chip, Field, Link, words};
+use crate::conversion::Ledger;
+use crate::destination::mapping::Fault;
+use crate::destination::{self, Tried, Unsent};
 use crate::domain::{AttemptOutcome, DeliveryReason, Word as _};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
@@ -39,10 +40,6 @@ use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOptio
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Number of past conversions queued in one transaction.
-const PAST_AT_A_TIME: usize = 100;
-/// How long one request queues past conversions. Requests are aborted after half a minute.
-const PAST_PATIENCE: Duration = Duration::from_secs(15);
 
 fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
     Ledger {
@@ -68,7 +65,7 @@ pub(super) struct PageQuery {
 struct DestinationPage {
     frame: Frame,
     name: String,
-    action: String,
+    action: Link,
     back: String,
     log: String,
     done: Option<String>,
@@ -212,14 +209,47 @@ fn shown(
     }
 }
 
+/// The destination that the URL names, and who views it.
+pub(super) struct Opened {
+    state: AppState,
+    viewer: Viewer,
+    found: Destination,
+}
+
+impl FromRequestParts<AppState> for Opened {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let viewer = Viewer::from_request_parts(parts, state).await?;
+        let key = Path::<String>::from_request_parts(parts, state).await;
+        let Path(key) = key.map_err(IntoResponse::into_response)?;
+        let snapshot = state.settings.current();
+        let found = snapshot.destinations_of(&viewer.site.id).find(|found| found.key == key);
+        match found.cloned() {
+            Some(found) => Ok(Self { state: state.clone(), viewer, found }),
+            None => Err(AppError::not_found("Destination not found.").into_response()),
+        }
+    }
+}
+
+impl Opened {
+    /// The destination's page, with what is shown beside the record.
+    async fn show(&self, draft: Draft) -> Result<Response, AppError> {
+        page::show(&destination_page(&self.state, &self.viewer, &self.found, draft).await?)
+    }
+
+    /// Leads back to the page after an action.
+    fn done(&self, what: &str) -> Response {
+        let here = self.viewer.link(&format!("/settings/destinations/{}", self.found.key));
+        page::see_other(&here.with("done", what).to_string())
+    }
+}
+
 /// `GET /settings/destinations/{key}`.
 pub(super) async fn show_destination(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Path(key): Path<String>,
+    here: Opened,
     Query(query): Query<PageQuery>,
 ) -> Result<Response, AppError> {
-    let found = find(&state, &viewer, &key)?;
     let done = match query.done.as_deref() {
         Some("added") => Some(ADDED),
         Some("saved") => Some("Saved. Deliveries already queued keep their message."),
@@ -229,20 +259,8 @@ pub(super) async fn show_destination(
         Some("again") => Some("Queued. They are sent as fast as the rate limit allows."),
         _ => None,
     };
-    let shown = Draft { days: query.days, done: done.map(str::to_owned), ..Draft::of(&found) };
-    page::show(&destination_page(&state, &viewer, &found, shown).await?)
-}
-
-fn find(
-    state: &AppState,
-    viewer: &Viewer,
-    key: &str,
-) -> Result<std::sync::Arc<Destination>, AppError> {
-    let snapshot = state.settings.current();
-    let found = snapshot.destinations.iter();
-    let found =
-        found.clone().find(|found| found.key == key && found.site_id == viewer.site.id).cloned();
-    found.ok_or_else(|| AppError::not_found("Destination not found."))
+    let done = done.map(str::to_owned);
+    here.show(Draft { days: query.days, done, ..Draft::of(&here.found) }).await
 }
 
 /// What the page shows in addition to the record.
@@ -260,6 +278,11 @@ struct Draft {
 }
 
 impl Draft {
+    /// Whether the form has errors, so that nothing may be saved.
+    fn is_refused(&self) -> bool {
+        !self.faults.is_empty() || !self.row_faults.is_empty()
+    }
+
     fn of(found: &Destination) -> Self {
         Self {
             destination: found.clone(),
@@ -299,7 +322,7 @@ async fn destination_page(
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         name: found.name.clone(),
-        action: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+        action: viewer.link(&format!("/settings/destinations/{}", found.key)),
         back: viewer.link("/settings/destinations").to_string(),
         log: log.to_string(),
         done: draft.done,
@@ -419,145 +442,4 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
         status: if status == 0 { String::new() } else { words::http_status(i64::from(status)) },
         answer,
     }
-}
-
-/// `POST /settings/destinations/{key}`: the button's value selects the action.
-pub(super) async fn change_destination(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Extension(sender): Extension<Sender>,
-    Path(key): Path<String>,
-    body: Bytes,
-) -> Result<Response, AppError> {
-    let (found, sent) = (find(&state, &viewer, &key)?, Sent::read(&body));
-    let (store, records, now) = (&state.store, &state.settings, viewer.now);
-    let here = viewer.link(&format!("/settings/destinations/{key}"));
-    let done = |what: &str| Ok(page::see_other(&here.with("done", what).to_string()));
-    match sent.text("do").as_str() {
-        "save" | "preview" | "preset" => edit(&state, &viewer, &found, &sent).await,
-        "test" => {
-            let tried = destination::try_out(&sender, now, &found, &viewer.site.key).await;
-            let draft = Draft { tried: Some(tried_item(&found, tried)), ..Draft::of(&found) };
-            page::show(&destination_page(&state, &viewer, &found, draft).await?)
-        }
-        "enable" | "disable" => {
-            let enabled = sent.text("do") == "enable";
-            delivery::set_enabled(store, records, now, &found.id, enabled).await?;
-            state.bells.delivery_owed.notify_one();
-            done(if enabled { "enabled" } else { "disabled" })
-        }
-        "delete" if found.from_environment => Err(AppError::new(
-            StatusCode::CONFLICT,
-            "The environment variable CLICKSTAMP_ANYTRACK_URL sets this destination. Remove it there first, or disable it here.",
-        )),
-        "delete" if sent.is_on("sure") => {
-            delivery::delete_destination(store, records, now, &found.id).await?;
-            Ok(page::see_other(&viewer.link("/settings/destinations").to_string()))
-        }
-        "delete" => Err(AppError::bad_request("Tick the box beside the button to delete it.")),
-        "rotate" => {
-            let secret = destination::new_secret();
-            let new = Secret::new(secret.clone());
-            settings::rotate_signing_secret(store, records, now, &found, new).await?;
-            let found = find(&state, &viewer, &key)?;
-            let draft = Draft { secret: Some(secret), ..Draft::of(&found) };
-            page::show(&destination_page(&state, &viewer, &found, draft).await?)
-        }
-        "restore" => {
-            let number: i64 = sent.text("revision").parse().unwrap_or(0);
-            let history = settings::revisions(store, &found.id).await?;
-            let earlier = history.into_iter().find(|entry| entry.number == number);
-            let earlier = earlier.ok_or_else(|| AppError::not_found("Version not found."))?;
-            let restored = Destination { options: earlier.options, ..(*found).clone() };
-            settings::save_destination(store, records, now, &restored, &viewer.user.email).await?;
-            done("restored")
-        }
-        "retry" => {
-            let days: u32 = sent.text("days").parse().unwrap_or(30);
-            let chosen = Chosen {
-                destination_id: found.id.clone(),
-                reason: Some(sent.text("reason")).filter(|reason| !reason.is_empty()),
-                since: now.minus(DAY * days.clamp(1, 366)),
-            };
-            delivery::retry_all(store, now, &chosen).await?;
-            state.bells.delivery_owed.notify_one();
-            done("again")
-        }
-        "past" => {
-            let days: u32 = sent.text("days").parse().unwrap_or(30);
-            let since = now.minus(DAY * days.clamp(1, 366));
-            let past = report::past(store, &found.id, &viewer.site.id, since).await?;
-            let snapshot = records.current();
-            let stopwatch = Clock::stopwatch();
-            for ids in past.ids.chunks(PAST_AT_A_TIME) {
-                // The page still offers the rest.
-                if stopwatch.elapsed() > PAST_PATIENCE {
-                    break;
-                }
-                conversion::queue_past(store, ledger(&state, &snapshot), &found, ids).await?;
-            }
-            state.bells.delivery_owed.notify_one();
-            done("again")
-        }
-        _ => Err(AppError::bad_request("Unknown action.")),
-    }
-}
-
-async fn edit(
-    state: &AppState,
-    viewer: &Viewer,
-    found: &Destination,
-    sent: &Sent,
-) -> Result<Response, AppError> {
-    let snapshot = state.settings.current();
-    let allow_private = state.config.allow_private_destinations;
-    let (mut draft, mut faults) = form::read(found, sent, &snapshot.sites, allow_private);
-    if viewer.client.is_ours(draft.url.expose()) {
-        faults.add("url", OWN_ADDRESS);
-    }
-    let what = sent.text("do");
-    if what == "preset"
-        && let Some(preset) = presets::Preset::find(&sent.text("preset"))
-    {
-        draft.options.rows = Some(preset.rows());
-        draft.options.encoding = preset.encoding;
-    }
-    let mut row_faults = Vec::new();
-    if let Some(rows) = &draft.options.rows {
-        // The sample conversion has all fields, so it is checked first.
-        let mut tried: Vec<Value> =
-            samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
-        tried.reverse();
-        let checked = rows.clone();
-        match destination::apart(move || mapping::check(&checked, &tried)).await {
-            Ok(found) => row_faults = found,
-            Err(why) => faults.general.push(format!("The message can’t be built: {why}.")),
-        }
-        faults.general.extend(form::anytrack_faults(draft.kind, rows));
-        if rows.is_empty() {
-            faults.general.push(
-                "The mapping has no fields. Add one, or select the standard message.".to_owned(),
-            );
-        }
-    }
-    if what == "save" && faults.is_empty() && row_faults.is_empty() {
-        let (store, records) = (&state.store, &state.settings);
-        settings::save_destination(store, records, viewer.now, &draft, &viewer.user.email).await?;
-        if draft.url != found.url || draft.options.headers != found.options.headers {
-            delivery::reset_breaker(store, &found.id).await?;
-        }
-        state.bells.delivery_owed.notify_one();
-        let here = viewer.link(&format!("/settings/destinations/{}", found.key));
-        return Ok(page::see_other(&here.with("done", "saved").to_string()));
-    }
-    if !row_faults.is_empty() {
-        let said = "Some fields of the mapping have errors. They are marked below:";
-        faults.general.push(said.to_owned());
-    }
-    let is_refused = what == "save";
-    let sample = sent.text("sample");
-    let sent = Some(sent.clone());
-    let draft = Draft { sent, faults, row_faults, sample, ..Draft::of(&draft) };
-    let page = page::show(&destination_page(state, viewer, found, draft).await?)?;
-    Ok(if is_refused { (StatusCode::UNPROCESSABLE_ENTITY, page).into_response() } else { page })
 }

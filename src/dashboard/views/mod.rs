@@ -39,6 +39,11 @@ impl Link {
         self.pairs.iter().filter(|(name, _)| !names.contains(name)).cloned().collect()
     }
 
+    /// An address below this one, with the same parameters: the route of an action.
+    pub(super) fn below(&self, end: &str) -> Self {
+        Self { path: format!("{}{end}", self.path), pairs: self.pairs.clone() }
+    }
+
     /// The address without its query, for the action of a form.
     pub(super) fn path(&self) -> String {
         self.path.clone()
