@@ -12,6 +12,7 @@ mod delivery;
 mod destinations;
 mod device;
 mod events;
+mod form;
 mod frame;
 mod journey;
 mod layers;

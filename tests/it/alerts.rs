@@ -568,6 +568,15 @@ const RULES: [(&str, &str); 12] = [
     ("per_hour", "20"),
 ];
 
+/// Checks that a field has this error beside it, and is marked and described by it.
+fn assert_marked(page: &str, field: &str, said: &str) {
+    let error = page.split(&format!("id=\"{field}-error\">")).nth(1);
+    let error = error.and_then(|rest| rest.split("</p>").next()).unwrap_or_default();
+    assert!(error.contains(said), "{field}, {said}: {page}");
+    assert_eq!(page.matches("aria-invalid=\"true\"").count(), 1, "{field}: {page}");
+    assert!(page.contains(&format!("{field}-error\" aria-invalid=\"true\"")), "{field}: {page}");
+}
+
 #[tokio::test]
 async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
     let app = TestApp::owned(&[("CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS", "false")]).await;
@@ -576,19 +585,21 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         [("kind", kind), ("name", name), ("address", address)]
     };
     let rows = [
-        (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address"),
-        (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://"),
-        (add("webhook", "Ops", "hunter2"), "Enter a complete URL that starts with https://."),
-        (add("webhook", "", "https://hooks.slack.com/x"), "Enter a name"),
-        (add("email", "Ops", "hunter2"), "Enter one email address"),
-        (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one email address"),
-        (add("pigeon", "Ops", "a@b.example"), "Select Slack, webhook or email"),
+        (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address", "address"),
+        (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://", "address"),
+        (add("webhook", "Ops", "hunter2"), "Enter a complete URL that starts with https://.", "address"),
+        (add("webhook", "", "https://hooks.slack.com/x"), "Enter a name", "name"),
+        (add("email", "Ops", "hunter2"), "Enter one email address", "address"),
+        (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one email address", "address"),
+        (add("pigeon", "Ops", "a@b.example"), "Select Slack, webhook or email", "kind"),
     ];
-    for (fields, said) in rows {
+    for (fields, said, field) in rows {
         let reply = owner.post(RECIPIENTS, &fields).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{fields:?}");
-        assert!(reply.text().contains(said), "{said}: {}", reply.text());
-        assert!(!reply.text().contains("hunter2"), "what was refused is not shown");
+        assert_marked(reply.text(), field, said);
+        for (_, value) in &fields[1..] {
+            assert!(reply.text().contains(&format!("value=\"{value}\"")), "{value} is kept");
+        }
     }
     assert_eq!(app.database.number("select count(*) from alert_targets").await, 0);
     let mail = |at: usize, value: &'static str| {
@@ -609,7 +620,10 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
     ] {
         let reply = owner.post(MAIL_SERVER, &mail(at, value)).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");
-        assert!(reply.text().contains(said), "{said}: {}", reply.text());
+        let field = if at == 2 { "password" } else { mail(at, value)[at].0 };
+        assert_marked(reply.text(), field, said);
+        let kept = reply.text().contains(&format!("value=\"{value}\""));
+        assert!(kept || field == "security", "{value} is kept");
         assert!(!reply.text().contains("swordfish"));
     }
     // A private mail server is refused when it is tried, too.
@@ -636,7 +650,7 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         rules[at].1 = value;
         let reply = owner.post(RULES_FORM, &rules).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{at} {value}");
-        assert!(reply.text().contains("Enter a whole number from 0 to"));
+        assert_marked(reply.text(), RULES[at].0, "Enter a whole number from 0 to");
     }
     assert_eq!(
         owner.post(&format!("{RECIPIENTS}/alt_no/test"), &[]).await.status,

@@ -1,12 +1,10 @@
 //! The page of alerts: incidents, recipients, mail server and rules. Takes forms; returns the page, changed records, or
-//! the response to a test alert. Secret URLs and passwords are never shown again, and a form with errors shows each
-//! error.
+//! the response to a test alert. Secret URLs and passwords are never shown again, and a form with errors shows them
+//! beside its fields.
 
 mod mail;
 mod recipients;
 mod rules;
-
-use std::collections::HashMap;
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -21,21 +19,16 @@ pub(super) use self::recipients::{
 pub(super) use self::rules::save_rules;
 
 use self::mail::{MailForm, mail_form};
-use self::recipients::{TargetItem, kind_name, target_item};
+use self::recipients::{RecipientForm, TargetItem, recipient_form, target_item};
 use self::rules::{RulesForm, rules_form};
+use super::form::FormData;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::times::Moment;
-use super::views::{Chip, Link, entered};
+use super::views::{Chip, Link};
 use crate::alert::{self, Incident, TargetKind};
 use crate::error::AppError;
 use crate::state::AppState;
-
-type Sent = HashMap<String, String>;
-
-fn text(sent: &Sent, name: &str) -> String {
-    entered(sent.get(name).map(String::as_str)).unwrap_or_default()
-}
 
 #[derive(Template)]
 #[template(path = "alerts.html")]
@@ -47,10 +40,7 @@ struct AlertsPage {
     targets: Vec<TargetItem>,
     incidents: Vec<IncidentItem>,
     open: usize,
-    /// The form of a new recipient as entered, and its errors.
-    kinds: [(&'static str, &'static str, bool); 3],
-    name: String,
-    target_faults: Vec<String>,
+    new: RecipientForm,
     /// A new signing secret, shown once.
     secret: Option<String>,
     mail: MailForm,
@@ -69,11 +59,11 @@ struct IncidentItem {
 #[derive(Default)]
 struct Draft {
     done: Option<&'static str>,
-    new: Sent,
-    target_faults: Vec<String>,
+    /// The form of a new recipient, of the mail server, of the rules, if it was refused.
+    new: FormData,
+    mail: FormData,
+    rules: FormData,
     secret: Option<String>,
-    mail: Option<(Sent, String)>,
-    rules: Option<(Sent, Vec<(&'static str, String)>)>,
     tried: Option<(String, Chip, String)>,
 }
 
@@ -122,7 +112,6 @@ async fn alerts_page(
     let store = &state.store;
     let (targets, told) = (alert::targets(store).await?, alert::told(store).await?);
     let (choices, incidents) = (alert::choices(store).await?, alert::incidents(store).await?);
-    let kind = TargetKind::parse(&text(&draft.new, "kind")).unwrap_or(TargetKind::Slack);
     Ok(AlertsPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         action: viewer.link("/settings/alerts"),
@@ -136,12 +125,10 @@ async fn alerts_page(
             .collect(),
         open: incidents.iter().filter(|found| found.resolved_at.is_none()).count(),
         incidents: incidents.iter().map(|found| incident_item(viewer, found)).collect(),
-        kinds: TargetKind::ALL.map(|one| (one.word(), kind_name(one), one == kind)),
-        name: text(&draft.new, "name"),
-        target_faults: draft.target_faults,
+        new: recipient_form(draft.new),
         secret: draft.secret,
-        mail: mail_form(&choices, draft.mail),
-        rules: rules_form(&choices.rules, draft.rules),
+        mail: mail_form(choices.mail.as_ref(), &draft.mail),
+        rules: rules_form(choices.rules, &draft.rules),
     })
 }
 

@@ -1,17 +1,17 @@
 //! The recipients of alerts. Takes the form of a new one, and buttons; saves a record and leads back to the page, or shows
 //! it with errors, a new signing secret or the result of a test. Secret URLs are never shown again.
 
-use axum::Form;
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 
-use super::{Draft, Sent, alerts_page, refuse, remember_base, see_done, text};
+use super::{Draft, alerts_page, refuse, remember_base, see_done};
 use crate::alert::{self, Target, TargetKind, Told};
 use crate::config::Secret;
+use crate::dashboard::form::{FormData, Select};
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::page;
 use crate::dashboard::views::numbers::counted;
-use crate::dashboard::views::{Chip, Link};
+use crate::dashboard::views::{Chip, Field, Link};
 use crate::destination::{self, Sender};
 use crate::error::AppError;
 use crate::settings;
@@ -32,31 +32,44 @@ pub(super) struct TargetItem {
     pub(super) tried: Option<(Chip, String)>,
 }
 
+/// The form of a new recipient.
+pub(super) struct RecipientForm {
+    pub(super) kind: Select,
+    pub(super) name: Field,
+    pub(super) address: Field,
+    /// Errors that belong to no field.
+    pub(super) errors: Vec<String>,
+}
+
+pub(super) fn recipient_form(form: FormData) -> RecipientForm {
+    let kinds = TargetKind::ALL.map(|kind| (kind.word(), kind_name(kind)));
+    RecipientForm {
+        kind: form.select("kind", TargetKind::Slack.word(), &kinds),
+        name: form.field("name", ""),
+        address: form.field("address", ""),
+        errors: form.general,
+    }
+}
+
 /// `POST /settings/alerts/recipients`.
 pub(in crate::dashboard) async fn add_recipient(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<Sent>,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     remember_base(&state, &viewer).await?;
-    let (name, address) = (text(&sent, "name"), text(&sent, "address"));
-    let kind = TargetKind::parse(&text(&sent, "kind"));
-    let mut faults = Vec::new();
+    let (name, address) = (form.text("name"), form.text("address"));
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        faults.push(format!("Enter a name of at most {MAX_NAME_CHARS} characters."));
+        form.refuse("name", format!("Enter a name of at most {MAX_NAME_CHARS} characters."));
     }
-    match kind {
-        None => faults.push("Select Slack, webhook or email.".to_owned()),
-        Some(TargetKind::Email) => faults.extend(destination::check_recipients(&address).err()),
-        Some(TargetKind::Slack | TargetKind::Webhook) => {
-            let checked = destination::check_url(&address, state.config.allow_private_destinations);
-            faults.extend(checked.err().map(|why| format!("{why} Enter the address again.")));
-            if viewer.client.is_ours(&address) {
-                faults.push("This is Clickstamp’s own URL.".to_owned());
-            }
-        }
+    let Some(kind) = TargetKind::parse(&form.text("kind")) else {
+        form.refuse("kind", "Select Slack, webhook or email.");
+        return refuse(&state, &viewer, Draft { new: form, ..Draft::default() }).await;
+    };
+    if let Err(why) = check_address(&state, &viewer, kind, &address) {
+        form.refuse("address", why);
     }
-    if let (Some(kind), true) = (kind, faults.is_empty()) {
+    if form.is_right() {
         let secret = match kind {
             TargetKind::Webhook => destination::new_secret(),
             TargetKind::Slack | TargetKind::Email => String::new(),
@@ -70,12 +83,27 @@ pub(in crate::dashboard) async fn add_recipient(
             let draft = Draft { secret: Some(secret), ..Draft::default() };
             return page::show(&alerts_page(&state, &viewer, draft).await?);
         }
-        faults.push(format!(
-            "You already have {} recipients, which is the maximum.",
-            alert::MAX_TARGETS
-        ));
+        let most = alert::MAX_TARGETS;
+        form.general.push(format!("You already have {most} recipients, which is the maximum."));
     }
-    refuse(&state, &viewer, Draft { new: sent, target_faults: faults, ..Draft::default() }).await
+    refuse(&state, &viewer, Draft { new: form, ..Draft::default() }).await
+}
+
+fn check_address(
+    state: &AppState,
+    viewer: &Viewer,
+    kind: TargetKind,
+    address: &str,
+) -> Result<(), String> {
+    match kind {
+        TargetKind::Email => destination::check_recipients(address),
+        TargetKind::Slack | TargetKind::Webhook if viewer.client.is_ours(address) => {
+            Err("This is Clickstamp’s own URL.".to_owned())
+        }
+        TargetKind::Slack | TargetKind::Webhook => {
+            destination::check_url(address, state.config.allow_private_destinations).map(|_| ())
+        }
+    }
 }
 
 /// `POST /settings/alerts/recipients/{id}/test`.

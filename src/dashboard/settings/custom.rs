@@ -1,7 +1,6 @@
 //! The pages of postback endpoints. Takes forms; saves a record and redirects, or shows the form again with errors. The
 //! pages show received requests and why requests were rejected, in full; the token is only in the URL to copy.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use askama::Template;
@@ -11,13 +10,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::key;
+use super::{Tick, key, sites};
 use crate::conversion::{self, Ledger};
 use crate::custom;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
-use crate::dashboard::views::{Chip, Field, entered};
+use crate::dashboard::views::{Chip, Field};
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::report::{self, CustomRequest, CustomRequests};
@@ -54,13 +54,6 @@ struct SourcesPage {
     sites: Vec<Tick>,
 }
 
-/// One of several options.
-struct Tick {
-    word: String,
-    label: String,
-    is_chosen: bool,
-}
-
 /// One request in a list.
 struct RequestItem {
     href: String,
@@ -74,11 +67,11 @@ struct RequestItem {
     sent: String,
 }
 
-/// The form of a test conversion.
+/// The forms of an endpoint's page, if they were refused.
 #[derive(Default)]
-struct TestForm {
-    click_id: Field,
-    value: Field,
+struct Entered {
+    test: FormData,
+    options: FormData,
 }
 
 #[derive(Template)]
@@ -95,11 +88,13 @@ struct SourcePage {
     taken: Vec<RequestItem>,
     refused: Vec<RequestItem>,
     test_action: String,
-    test: TestForm,
+    click_id: Field,
+    value: Field,
     rotate_action: String,
     overlaps: Vec<Tick>,
     action: String,
     sites: Vec<Tick>,
+    site: Field,
     currency: Field,
     site_currency: String,
     /// Destinations; selected ones never get its conversions.
@@ -136,21 +131,10 @@ pub(in crate::dashboard) struct NewDoorSent {
     source_site: String,
 }
 
-/// The form's fields: `source_site`, `currency` and `never_{key of a destination}`.
-type DoorSent = HashMap<String, String>;
-
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct RotateSent {
     #[serde(default)]
     overlap: String,
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct TestSent {
-    #[serde(default)]
-    click_id: String,
-    #[serde(default)]
-    value: String,
 }
 
 /// `GET /settings/custom`.
@@ -215,15 +199,6 @@ async fn sources_page(
     })
 }
 
-fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
-    let tick = |site: &settings::Site| Tick {
-        word: site.key.clone(),
-        label: site.name.clone(),
-        is_chosen: site.key == chosen,
-    };
-    snapshot.sites.iter().map(tick).collect()
-}
-
 fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
     let there = viewer.link(&format!("/settings/custom/{key}"));
     page::see_other(&there.with("saved", what).to_string())
@@ -241,7 +216,7 @@ pub(in crate::dashboard) async fn show_door(
     Path(key): Path<String>,
     Query(query): Query<SavedQuery>,
 ) -> Result<Response, AppError> {
-    let mut page = source_page(&state, &viewer, &key).await?;
+    let mut page = source_page(&state, &viewer, &key, &Entered::default()).await?;
     page.done = match query.saved.as_deref() {
         Some("added") => Some("Endpoint added."),
         Some("source") => Some("Saved."),
@@ -251,11 +226,22 @@ pub(in crate::dashboard) async fn show_door(
     page::show(&page)
 }
 
-async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<SourcePage, AppError> {
+async fn source_page(
+    state: &AppState,
+    viewer: &Viewer,
+    key: &str,
+    entered: &Entered,
+) -> Result<SourcePage, AppError> {
     let snapshot = state.settings.current();
     let (source, door) = find(&snapshot, key)?;
     let url = format!("{}/webhooks/custom/{}", viewer.client.base, door.token.expose());
     let site = snapshot.site(&source.site_id);
+    let chosen_site = entered.options.field("source_site", site.map_or("", |site| &site.key));
+    let currency = door.currency.map(|it| it.code().to_owned()).unwrap_or_default();
+    let never_to = |found: &settings::Destination| {
+        let stored = source.never_to.contains(&found.id);
+        entered.options.tick(&format!("never_{}", found.key), stored)
+    };
     let action = |rest: &str| viewer.link(&format!("/settings/custom/{key}{rest}")).to_string();
     let mut lists = [Vec::new(), Vec::new()];
     let kinds = [CustomRequests::Taken, CustomRequests::Refused];
@@ -280,7 +266,8 @@ async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<Sou
         taken,
         refused,
         test_action: action("/test"),
-        test: TestForm { value: Field::of("1.00"), ..TestForm::default() },
+        click_id: entered.test.field("click_id", ""),
+        value: entered.test.field("value", "1.00"),
         rotate_action: action("/rotate"),
         overlaps: OVERLAPS
             .iter()
@@ -292,15 +279,16 @@ async fn source_page(state: &AppState, viewer: &Viewer, key: &str) -> Result<Sou
             })
             .collect(),
         action: action(""),
-        sites: sites(&snapshot, site.map_or("", |site| &site.key)),
-        currency: Field::of(door.currency.map(|it| it.code().to_owned()).unwrap_or_default()),
+        sites: sites(&snapshot, &chosen_site.value),
+        site: chosen_site,
+        currency: entered.options.field("currency", currency),
         never_to: snapshot
             .destinations
             .iter()
             .map(|found| Tick {
                 word: found.key.clone(),
                 label: found.name.clone(),
-                is_chosen: source.never_to.contains(&found.id),
+                is_chosen: never_to(found),
             })
             .collect(),
         site_currency: site.map_or_else(String::new, |site| site.currency.code().to_owned()),
@@ -383,30 +371,42 @@ pub(in crate::dashboard) async fn change_door(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<DoorSent>,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let (source, _) = find(&snapshot, &key)?;
-    let text = entered(sent.get("currency").map(String::as_str)).unwrap_or_default();
+    let (text, site) = (form.text("currency"), snapshot.site_by_key(&form.text("source_site")));
     let currency = Currency::parse(&text);
-    let site = sent.get("source_site").and_then(|key| snapshot.site_by_key(key));
-    if (currency.is_none() && !text.is_empty()) || site.is_none() {
-        let mut page = source_page(&state, &viewer, &key).await?;
-        page.currency = Field::of(text);
-        page.currency.error = Some("A currency has three letters, such as USD.".to_owned());
-        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response());
+    if currency.is_none() && !text.is_empty() {
+        form.refuse("currency", "A currency has three letters, such as USD.");
     }
-    let site_id = site.map_or(&source.site_id, |site| &site.id);
+    if site.is_none() {
+        form.refuse("source_site", "Select a site.");
+    }
+    let Some(site) = site.filter(|_| form.is_right()) else {
+        return refuse(&state, &viewer, &key, Entered { options: form, ..Entered::default() })
+            .await;
+    };
     let never_to = snapshot.destinations.iter();
-    let never_to = never_to.filter(|to| sent.contains_key(&format!("never_{}", to.key)));
+    let never_to = never_to.filter(|to| form.is_on(&format!("never_{}", to.key)));
     let never_to: Vec<String> = never_to.map(|to| to.id.clone()).collect();
     let (store, settings) = (&state.store, &state.settings);
-    settings::save_door(store, settings, &source.id, site_id, currency, &never_to).await?;
-    if *site_id != source.site_id {
+    settings::save_door(store, settings, &source.id, &site.id, currency, &never_to).await?;
+    if site.id != source.site_id {
         conversion::move_with_source(store, &source.id, &source.site_id).await?;
         state.bells.visit_recorded.notify_one();
     }
     Ok(saved(&viewer, &key, "source"))
+}
+
+async fn refuse(
+    state: &AppState,
+    viewer: &Viewer,
+    key: &str,
+    entered: Entered,
+) -> Result<Response, AppError> {
+    let page = source_page(state, viewer, key, &entered).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
 }
 
 /// `POST /settings/custom/{key}/rotate`: creates a new URL; the old one keeps working for a while.
@@ -433,13 +433,11 @@ pub(in crate::dashboard) async fn send_test_conversion(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<TestSent>,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let (source, _) = find(&snapshot, &key)?;
-    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
-    let mut form = TestForm { click_id: field(&sent.click_id), value: field(&sent.value) };
-    let request = custom::test_request(viewer.now, &form.click_id.value, &form.value.value);
+    let request = custom::test_request(viewer.now, &form.text("click_id"), &form.text("value"));
     let ledger = Ledger {
         keys: &state.click_ids,
         settings: &snapshot,
@@ -456,11 +454,9 @@ pub(in crate::dashboard) async fn send_test_conversion(
         Err(refusal) => refusal,
     };
     let at_fault = match refusal.parameter.as_deref() {
-        Some("value") => &mut form.value,
-        _ => &mut form.click_id,
+        Some("value") => "value",
+        _ => "click_id",
     };
-    at_fault.error = Some(refusal.error);
-    let mut page = source_page(&state, &viewer, &key).await?;
-    page.test = form;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    form.refuse(at_fault, refusal.error);
+    refuse(&state, &viewer, &key, Entered { test: form, ..Entered::default() }).await
 }

@@ -16,6 +16,7 @@ pub(in crate::dashboard) use self::keys::{add_secret, remove_secret, save_api_ke
 pub(in crate::dashboard) use self::list::{add_source, list_sources};
 
 use self::keys::{SecretItem, secrets};
+use super::{Tick, sites};
 use crate::clock::Timestamp;
 use crate::conversion;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
@@ -38,13 +39,6 @@ const HELD_SHOWN: i64 = 20;
 const WATCH_SECONDS: &str = "5";
 /// Maximum length of a key in Stripe metadata.
 const MAX_METADATA_KEY: usize = 40;
-
-/// One of several options.
-struct Tick {
-    word: String,
-    label: String,
-    is_chosen: bool,
-}
 
 struct RejectionItem {
     count: String,
@@ -138,15 +132,6 @@ pub(in crate::dashboard) struct SourceSent {
     record_bare_payment_intents: Option<String>,
     /// The user confirms that nothing can be counted twice.
     has_no_invoices: Option<String>,
-}
-
-fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
-    let tick = |site: &settings::Site| Tick {
-        word: site.key.clone(),
-        label: site.name.clone(),
-        is_chosen: site.key == chosen,
-    };
-    snapshot.sites.iter().map(tick).collect()
 }
 
 fn mode_label(mode: SourceMode) -> &'static str {
