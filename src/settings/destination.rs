@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, table};
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::domain::words;
 use crate::ids;
 use crate::store::{AnyConnection, Store, Tx};
 
@@ -28,27 +29,13 @@ const ANYTRACK_AT_A_TIME: i64 = 2;
 /// Concurrent requests to a webhook; receivers are built for several.
 const WEBHOOK_AT_A_TIME: i64 = 4;
 
-/// The kind of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DestinationKind {
-    /// An AnyTrack custom integration.
-    AnyTrack,
-    /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
-    Webhook,
-}
-
-impl DestinationKind {
-    /// The word in the database and the API.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AnyTrack => "anytrack",
-            Self::Webhook => "webhook",
-        }
-    }
-
-    /// The kind of a stored word.
-    pub(super) fn of(word: &str) -> Option<Self> {
-        [Self::AnyTrack, Self::Webhook].into_iter().find(|kind| kind.word() == word)
+words! {
+    /// The kind of a destination.
+    pub enum DestinationKind {
+        /// An AnyTrack custom integration.
+        AnyTrack = "anytrack",
+        /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
+        Webhook = "webhook",
     }
 }
 
@@ -215,17 +202,18 @@ impl Default for DestinationOptions {
     }
 }
 
-/// Which part of a payment's amount is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueOption {
-    /// The total.
-    #[default]
-    Total,
-    /// Without tax.
-    Net,
-    /// Before discount, tax and shipping.
-    Subtotal,
+words! {
+    /// Which part of a payment's amount is sent.
+    #[derive(Default)]
+    pub enum ValueOption {
+        /// The total.
+        #[default]
+        Total = "total",
+        /// Without tax.
+        Net = "net",
+        /// Before discount, tax and shipping.
+        Subtotal = "subtotal",
+    }
 }
 
 /// A secret that signs a webhook's messages.
@@ -237,57 +225,50 @@ pub struct SigningSecret {
     pub until: Option<Timestamp>,
 }
 
-/// The encoding of a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// POST with a JSON object.
-    #[default]
-    Json,
-    /// POST as an HTML form.
-    Form,
-    /// GET with query parameters.
-    Query,
-}
-
-/// What to do with the conversion of a visitor who asked for privacy or did not give consent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Discretion {
-    /// Send it, for example because the destination is the user's own tool.
-    #[default]
-    Send,
-    /// Send it without email, name, phone, address, and cookies of ad networks.
-    WithoutPersonal,
-    /// Do not send it.
-    Skip,
-}
-
-impl Discretion {
-    /// The stored word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Send => "send",
-            Self::WithoutPersonal => "without_personal",
-            Self::Skip => "skip",
-        }
+words! {
+    /// The encoding of a message.
+    #[derive(Default)]
+    pub enum Encoding {
+        /// POST with a JSON object.
+        #[default]
+        Json = "json",
+        /// POST as an HTML form.
+        Form = "form",
+        /// GET with query parameters.
+        Query = "query",
     }
 }
 
-/// The type of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RowKind {
-    /// A text.
-    Text,
-    /// A number with its exact digits.
-    Number,
-    /// A whole number.
-    Integer,
-    /// true or false.
-    Boolean,
-    /// Any JSON.
-    Json,
+words! {
+    /// What to do with the conversion of a visitor who asked for privacy or did not give consent.
+    #[derive(Default)]
+    pub enum Discretion {
+        /// Send it, for example because the destination is the user's own tool.
+        #[default]
+        Send = "send",
+        /// Send it without email, name, phone, address, and cookies of ad networks.
+        WithoutPersonal = "without_personal",
+        /// Do not send it.
+        Skip = "skip",
+    }
+}
+
+words! {
+    /// The type of a field.
+    #[derive(Default)]
+    pub enum RowKind {
+        /// A text.
+        #[default]
+        Text = "text",
+        /// A number with its exact digits.
+        Number = "number",
+        /// A whole number.
+        Integer = "integer",
+        /// true or false.
+        Boolean = "boolean",
+        /// Any JSON.
+        Json = "json",
+    }
 }
 
 /// One field of a mapping.

@@ -585,9 +585,21 @@ async fn bad_input_is_refused_with_its_reason_and_nothing_is_kept() {
         [("kind", kind), ("name", name), ("address", address)]
     };
     let rows = [
-        (add("slack", "Ops", "https://10.0.0.1/hunter2"), "is a private or local address", "address"),
-        (add("slack", "Ops", "http://hooks.slack.com/hunter2"), "The URL starts with http://", "address"),
-        (add("webhook", "Ops", "hunter2"), "Enter a complete URL that starts with https://.", "address"),
+        (
+            add("slack", "Ops", "https://10.0.0.1/hunter2"),
+            "is a private or local address",
+            "address",
+        ),
+        (
+            add("slack", "Ops", "http://hooks.slack.com/hunter2"),
+            "The URL starts with http://",
+            "address",
+        ),
+        (
+            add("webhook", "Ops", "hunter2"),
+            "Enter a complete URL that starts with https://.",
+            "address",
+        ),
         (add("webhook", "", "https://hooks.slack.com/x"), "Enter a name", "name"),
         (add("email", "Ops", "hunter2"), "Enter one email address", "address"),
         (add("email", "Ops", "a@b.example,,c@d.example"), "Enter one email address", "address"),

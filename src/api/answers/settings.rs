@@ -21,8 +21,8 @@ pub(crate) struct Site {
     currency: String,
     /// Host names of its pages; empty accepts all.
     domains: Vec<String>,
-    /// off, required, google, tcf.
-    consent: &'static str,
+    /// Whether visitors must give consent first, and who asks them.
+    consent: settings::Consent,
     /// True if payment links without a reference get one.
     auto_stamp: bool,
     /// Hosts of payment links in addition to Stripe's own.
@@ -39,7 +39,7 @@ impl Site {
             timezone: found.timezone.clone(),
             currency: found.currency.code().to_owned(),
             domains: found.domains.clone(),
-            consent: found.tag.consent.word(),
+            consent: found.tag.consent,
             auto_stamp: found.tag.auto_stamp,
             payment_hosts: found.tag.payment_hosts.clone(),
             linked_domains: found.tag.linked_domains.clone(),
@@ -84,16 +84,16 @@ pub(crate) struct Source {
     key: String,
     /// The site's key.
     site: String,
-    /// stripe, custom.
-    kind: &'static str,
+    /// Where payments come from.
+    kind: settings::SourceKind,
     /// The key in Stripe's metadata that may contain a click ID.
     metadata_key: String,
     /// The number of its signing secrets, which are never shown.
     secrets: usize,
     /// True if it has its own API key, entered in the dashboard.
     has_api_key: bool,
-    /// The mode that its endpoint was created for: live, test, any.
-    mode: &'static str,
+    /// The mode that its endpoint was created for.
+    mode: settings::SourceMode,
     /// Its own `acct_…`, if a user set it.
     account: Option<String>,
     /// True if payment intents without a checkout count too.
@@ -112,11 +112,11 @@ impl Source {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: found.kind.word(),
+            kind: found.kind,
             metadata_key: found.metadata_key.clone(),
             secrets: found.secrets.len(),
             has_api_key: found.api_key.is_some(),
-            mode: found.mode.word(),
+            mode: found.mode,
             account: Some(found.account.clone()).filter(|account| !account.is_empty()),
             record_bare_payment_intents: found.record_bare_payment_intents,
             token: door.map(|door| door.token.expose().to_owned()),
@@ -132,8 +132,8 @@ pub(crate) struct Destination {
     key: String,
     /// The site's key.
     site: String,
-    /// anytrack, webhook.
-    kind: &'static str,
+    /// What builds its messages.
+    kind: settings::DestinationKind,
     /// The name that users see.
     name: String,
     /// Where to send, masked.
@@ -155,10 +155,10 @@ pub(crate) struct Destination {
     minimum_value: Option<String>,
     /// True if unmatched conversions are sent too.
     sends_unmatched: bool,
-    /// For visitors whose browser asked for privacy: send, without_personal, skip.
-    gpc: &'static str,
-    /// For visitors who are not known to have given consent: send, without_personal, skip.
-    consent: &'static str,
+    /// What to do if the visitor's browser asked for privacy.
+    gpc: settings::Discretion,
+    /// What to do if the visitor is not known to have given consent.
+    consent: settings::Discretion,
     /// Accepted deliveries of all that ended; null if none has.
     success_rate: Option<Rate>,
     /// Pending deliveries, without those paused by a disabled destination.
@@ -177,7 +177,7 @@ impl Destination {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: found.kind.word(),
+            kind: found.kind,
             name: found.name.clone(),
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
@@ -191,8 +191,8 @@ impl Destination {
             kinds: options.kinds(),
             minimum_value: options.minimum_value.clone(),
             sends_unmatched: options.sends_unmatched,
-            gpc: options.gpc.word(),
-            consent: options.consent.word(),
+            gpc: options.gpc,
+            consent: options.consent,
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
             owed: sums.owed,
             oldest_owed_at: sums.oldest_owed_at.map(time),

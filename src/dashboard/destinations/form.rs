@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use crate::config::Secret;
 use crate::dashboard::views::entered;
 use crate::destination::{self, mapping::Fault, presets::Preset};
+use crate::domain::Word as _;
 use crate::money::{Currency, Money};
 use crate::settings::{
     Destination, DestinationKind, DestinationOptions, Discretion, Encoding, Header, Row, RowKind,
@@ -59,7 +60,7 @@ impl Sent {
             self.0.get(&format!("field_{at}"))?;
             Some(Row {
                 field: self.text(&format!("field_{at}")),
-                kind: row_kind(&self.text(&format!("kind_{at}"))),
+                kind: RowKind::parse(&self.text(&format!("kind_{at}"))).unwrap_or_default(),
                 expression: self.text(&format!("expression_{at}")),
                 is_on: self.is_on(&format!("on_{at}")),
             })
@@ -67,18 +68,6 @@ impl Sent {
         let rows = (0..200).map_while(row);
         rows.filter(|row| !row.field.is_empty() || !row.expression.is_empty()).collect()
     }
-}
-
-pub(super) const KINDS: [(RowKind, &str); 5] = [
-    (RowKind::Text, "text"),
-    (RowKind::Number, "number"),
-    (RowKind::Integer, "integer"),
-    (RowKind::Boolean, "boolean"),
-    (RowKind::Json, "json"),
-];
-
-fn row_kind(word: &str) -> RowKind {
-    KINDS.iter().find(|(_, known)| *known == word).map_or(RowKind::Text, |(kind, _)| *kind)
 }
 
 /// Kind and options of a new destination.
@@ -401,7 +390,7 @@ pub(super) fn row_items(rows: &[Row], results: &[String], faults: &[Fault]) -> V
             expression: row.expression.clone(),
             is_long: row.expression.chars().count() > LINE_CHARS,
             is_on: row.is_on,
-            kinds: KINDS.iter().map(|(kind, word)| (*word, *kind == row.kind)).collect(),
+            kinds: RowKind::ALL.iter().map(|kind| (kind.as_str(), *kind == row.kind)).collect(),
             result: results.get(at).cloned().unwrap_or_default(),
             fault: faults.iter().find(|fault| fault.row == at).map(|fault| marked(row, fault)),
         })

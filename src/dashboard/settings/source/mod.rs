@@ -23,6 +23,7 @@ use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Field, entered, numbers, words};
+use crate::domain::Word as _;
 use crate::error::AppError;
 use crate::report::{self, Heard, InvoiceEvents};
 use crate::settings::{self, Snapshot, Source, SourceMode};
@@ -205,7 +206,7 @@ fn form_of(snapshot: &Snapshot, source: &Source) -> SourceForm {
     SourceForm {
         site: Field::of(site.unwrap_or_default()),
         metadata_key: Field::of(source.metadata_key.clone()),
-        mode: Field::of(source.mode.word()),
+        mode: Field::of(source.mode.as_str()),
         account: Field::of(source.account.clone()),
         record_bare_payment_intents: source.record_bare_payment_intents,
         bare_error: None,
@@ -250,9 +251,9 @@ async fn source_page(
         SourceMode::Any | SourceMode::Live | SourceMode::Test => None,
     };
     let mode = |mode: SourceMode| Tick {
-        word: mode.word().to_owned(),
+        word: mode.as_str().to_owned(),
         label: mode_label(mode).to_owned(),
-        is_chosen: form.mode.value == mode.word(),
+        is_chosen: form.mode.value == mode.as_str(),
     };
     Ok(SourcePage {
         frame: viewer.frame(state, Tab::Settings).await?,
@@ -289,7 +290,7 @@ async fn source_page(
         api_key_error: None,
         action: action(""),
         sites: sites(&snapshot, &form.site.value),
-        modes: SourceMode::ALL.map(mode).into(),
+        modes: SourceMode::ALL.iter().copied().map(mode).collect(),
         form,
     })
 }
