@@ -177,7 +177,9 @@ fn headers(found: &Delivery, destination: Option<&Destination>) -> Vec<String> {
         lines.push(format!("content-type: {}", found.content_type));
     }
     let Some(destination) = destination else { return lines };
-    lines.extend(destination.options.headers.iter().map(|header| format!("{}: ***", header.name)));
+    lines.extend(
+        destination.options.message.headers.iter().map(|header| format!("{}: ***", header.name)),
+    );
     if destination.kind == DestinationKind::Webhook && !destination.secrets.is_empty() {
         lines.push(format!("webhook-id: {}", found.row.id));
         lines.push("webhook-timestamp: the time of the attempt".to_owned());
@@ -189,7 +191,7 @@ fn headers(found: &Delivery, destination: Option<&Destination>) -> Vec<String> {
 /// A curl command. The URL and secret headers are variables, because they are not shown.
 fn curl(found: &Delivery, destination: Option<&Destination>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let secret = destination.into_iter().flat_map(|found| &found.options.headers);
+    let secret = destination.into_iter().flat_map(|found| &found.options.message.headers);
     let secret: String = secret
         .map(|header| {
             let variable = header.name.to_uppercase().replace('-', "_");

@@ -72,6 +72,17 @@ impl FormData {
         self.errors.is_empty() && self.general.is_empty()
     }
 
+    /// Whether an error is beside a field.
+    pub(super) fn has_marked_fields(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Replaces what was typed.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        let sent = self.sent.get_or_insert_default();
+        sent.insert(name.to_owned(), value.to_owned());
+    }
+
     /// The first error of a field.
     pub(super) fn error(&self, name: &str) -> Option<String> {
         self.errors.iter().find(|(of, _)| *of == name).map(|(_, error)| error.clone())

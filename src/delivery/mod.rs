@@ -42,7 +42,7 @@ pub(crate) struct Owed<'a> {
 impl Owed<'_> {
     /// When its message becomes too old to send.
     fn expires_at(&self) -> Option<Timestamp> {
-        self.destination.options.expires_after().map(|after| self.news_at.plus(after))
+        self.destination.options.limits.expires_after().map(|after| self.news_at.plus(after))
     }
 }
 
@@ -55,7 +55,7 @@ const DISPUTE: &str = "dispute";
 
 /// Queues a message, or corrects a queued one that was not attempted yet. Idempotent.
 pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
-    let too_old_after = owed.destination.options.max_age();
+    let too_old_after = owed.destination.options.limits.max_age();
     let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
         Err(SkipReason::BeforeDestination)
     } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {

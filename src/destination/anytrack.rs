@@ -59,7 +59,7 @@ pub(super) fn click_id<'a>(
     options: &DestinationOptions,
     outgoing: &'a Outgoing,
 ) -> Option<&'a str> {
-    let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
+    let ours = outgoing.click_id.as_deref().filter(|_| options.anytrack.falls_back_to_our_click_id);
     anytracks(options, outgoing).or(ours)
 }
 
@@ -78,7 +78,7 @@ fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option
     let reference = outgoing.conversion.client_reference_id.as_deref()?;
     let is_alphanumeric = reference.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_theirs =
-        match options.anytrack_property.as_deref().filter(|property| !property.is_empty()) {
+        match options.anytrack.property.as_deref().filter(|property| !property.is_empty()) {
             Some(property) => is_alphanumeric && reference.starts_with(property),
             None => is_alphanumeric && ANYTRACK_ID_CHARS.contains(&reference.len()),
         };
@@ -152,6 +152,12 @@ pub(super) mod tests {
         outgoing
     }
 
+    fn with_options(change: impl FnOnce(&mut DestinationOptions)) -> DestinationOptions {
+        let mut options = DestinationOptions::default();
+        change(&mut options);
+        options
+    }
+
     /// Builds the body with the fixed message and with the default mapping, and checks that both
     /// are the same.
     fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, SkipReason> {
@@ -164,7 +170,7 @@ pub(super) mod tests {
             })
         };
         let fixed = made(&destination);
-        destination.options.rows = Some(PRESETS[0].rows());
+        destination.options.message.rows = Some(PRESETS[0].rows());
         assert_eq!(fixed, made(&destination));
         fixed.map(|message| message.body)
     }
@@ -183,11 +189,10 @@ pub(super) mod tests {
 
     #[test]
     fn refunds_and_chargebacks_are_sent_only_where_wanted_and_never_as_revenue() {
-        let options = DestinationOptions {
-            sends_refunds: true,
-            sends_disputes: true,
-            ..DestinationOptions::default()
-        };
+        let options = with_options(|options| {
+            options.events.sends_refunds = true;
+            options.events.sends_disputes = true;
+        });
         let growth = Money { minor: 2_600, currency: Currency::parse("usd").unwrap() };
         let refund = with(|found| found.news = News::Refund(growth));
         let lost = with(|found| found.news = News::Chargeback);
@@ -225,14 +230,10 @@ pub(super) mod tests {
     #[test]
     fn the_click_id_follows_the_identity_rule() {
         let options = DestinationOptions::default();
-        let none = DestinationOptions {
-            falls_back_to_our_click_id: false,
-            ..DestinationOptions::default()
-        };
-        let property = DestinationOptions {
-            anytrack_property: Some("p8qkMansHXKG".to_owned()),
-            ..DestinationOptions::default()
-        };
+        let none = with_options(|options| options.anytrack.falls_back_to_our_click_id = false);
+        let property = with_options(|options| {
+            options.anytrack.property = Some("p8qkMansHXKG".to_owned());
+        });
         let referred = |reference: &str| {
             with(|found| {
                 found.conversion.client_reference_id = Some(reference.to_owned());
@@ -267,7 +268,7 @@ pub(super) mod tests {
     #[test]
     fn what_can_not_or_must_not_be_sent_has_a_reason() {
         let options = DestinationOptions::default();
-        let strict = DestinationOptions { sends_unmatched: false, ..DestinationOptions::default() };
+        let strict = with_options(|options| options.limits.sends_unmatched = false);
         let nobody = with(|found| {
             found.conversion.client_reference_id = Some("--CLICK-ID--".to_owned());
             found.conversion.email = None;
@@ -277,13 +278,9 @@ pub(super) mod tests {
         let zero = Some(Money { minor: 0, currency: Currency::parse("usd").unwrap() });
         let kind = |kind: &str| with(|found| found.conversion.kind = ConversionKind::parse(kind));
         let private = with(|found| found.wants_privacy = true);
-        let dear = DestinationOptions {
-            minimum_value: Some("102.61".to_owned()),
-            ..DestinationOptions::default()
-        };
-        let shy = DestinationOptions { gpc: Discretion::Skip, ..DestinationOptions::default() };
-        let asking =
-            DestinationOptions { consent: Discretion::Skip, ..DestinationOptions::default() };
+        let dear = with_options(|options| options.limits.minimum_value = Some("102.61".to_owned()));
+        let shy = with_options(|options| options.limits.gpc = Discretion::Skip);
+        let asking = with_options(|options| options.limits.consent = Discretion::Skip);
         let unmatched = with(|found| found.conversion.joined.state = MatchState::Unmatched);
         let rows = [
             ("no identity", &options, nobody.clone(), SkipReason::NoIdentity),
@@ -299,18 +296,12 @@ pub(super) mod tests {
         for (name, options, outgoing, skip) in rows {
             assert_eq!(composed(options, &outgoing), Err(skip), "{name}");
         }
-        let less = DestinationOptions {
-            gpc: Discretion::WithoutPersonal,
-            ..DestinationOptions::default()
-        };
+        let less = with_options(|options| options.limits.gpc = Discretion::WithoutPersonal);
         assert!(!body(&less, &private).contains("jenny"));
         assert!(body(&less, &purchase()).contains("jenny"));
         let agreed = with(|found| found.has_agreed = true);
         assert!(composed(&asking, &agreed).is_ok());
-        let less = DestinationOptions {
-            consent: Discretion::WithoutPersonal,
-            ..DestinationOptions::default()
-        };
+        let less = with_options(|options| options.limits.consent = Discretion::WithoutPersonal);
         assert!(!body(&less, &purchase()).contains("jenny"));
         assert!(body(&less, &agreed).contains("jenny"));
         let mut mail_only = nobody;

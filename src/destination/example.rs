@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::domain::{AttemptOutcome, ConversionKind, ConversionStatus, MatchRule, MatchState};
 use crate::ids;
 use crate::money::{Currency, Money};
-use crate::settings::{Destination, DestinationKind, DestinationOptions};
+use crate::settings::{Destination, DestinationKind, Events};
 
 /// The result of a test.
 pub(crate) struct Tried {
@@ -33,14 +33,9 @@ pub(crate) async fn try_out(
     site: &str,
 ) -> Result<Tried, Unsent> {
     let id = ids::new_record_id("test_", now);
-    let options = DestinationOptions {
-        sends_purchases: true,
-        sends_custom: true,
-        minimum_value: None,
-        sites: Vec::new(),
-        ..destination.options.clone()
-    };
-    let wanting = Destination { accepts_test: true, options, ..destination.clone() };
+    let mut wanting = Destination { accepts_test: true, ..destination.clone() };
+    wanting.options.events = Events { sends_custom: true, ..Events::default() };
+    wanting.options.limits.minimum_value = None;
     let message = compose(&wanting, &outgoing(destination.kind, &id, now, site)).await?;
     let (content_type, body) = (message.content_type, message.body.as_str());
     let answer = sender.send(destination, Parcel { id: &id, at: now, content_type, body }).await;

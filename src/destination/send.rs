@@ -152,7 +152,7 @@ impl Sender {
             let request = self.client.post(url).header(header::CONTENT_TYPE, parcel.content_type);
             request.body(parcel.body.to_owned())
         };
-        for header in &destination.options.headers {
+        for header in &destination.options.message.headers {
             request = request.header(&header.name, &header.value);
         }
         if destination.kind == DestinationKind::Webhook {

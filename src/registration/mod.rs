@@ -51,9 +51,9 @@ pub(crate) struct Registrations {
 /// The AnyTrack property under which a destination registers visits; `None` if the option is off.
 fn property(destination: &Destination) -> Option<&str> {
     let wants = destination.kind == DestinationKind::AnyTrack
-        && destination.options.registers_visits
+        && destination.options.anytrack.registers_visits
         && destination.enabled;
-    destination.options.anytrack_property.as_deref().filter(|_| wants)
+    destination.options.anytrack.property.as_deref().filter(|_| wants)
 }
 
 /// AnyTrack's client ID for a click ID. It is derived with the server's key, so every replica
@@ -112,7 +112,7 @@ impl Registrations {
                 let mut tx = self.store.begin().await?;
                 for visit in &visits {
                     let client_id = client_id(&self.keys, &visit.click_id);
-                    let base = &destination.options.anytrack_collect_base;
+                    let base = &destination.options.anytrack.collect_base;
                     let url = address(base, property, &client_id, visit);
                     table::enqueue(&mut tx, now, &destination.id, visit, &url).await?;
                 }

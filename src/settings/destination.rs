@@ -71,10 +71,10 @@ pub struct Destination {
 impl Destination {
     /// Maximum number of concurrent requests.
     pub fn at_a_time(&self) -> i64 {
-        match (self.options.at_a_time, self.kind) {
-            (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
-            (0, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
-            (chosen, _) => chosen.max(1),
+        match (self.options.sending.at_a_time, self.kind) {
+            (None, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
+            (None, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
+            (Some(chosen), _) => i64::from(chosen),
         }
     }
 }

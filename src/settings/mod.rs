@@ -32,7 +32,10 @@ pub use link::{
     Link, LinkDraft, MAX_LINKS, STRIPE_LINK_HOSTS, add_link, check_target, delete_link,
     is_payment_host, placeholders, save_link, shows_existing_checkout,
 };
-pub use options::{DestinationOptions, Discretion, Encoding, Header, Row, RowKind, ValueOption};
+pub use options::{
+    AnyTrackOptions, DestinationOptions, Discretion, Encoding, Events, Header, Limits,
+    MessageOptions, Row, RowKind, Sending, ValueOption,
+};
 pub use site::{Consent, MAX_SITES, Site, TagSettings, add_site, save_site};
 pub use snapshot::{Settings, Snapshot};
 pub use source::{

@@ -5,69 +5,153 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::words;
 
-/// Options of a destination, stored as JSON; a missing one has its default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DestinationOptions {
-    /// Send our own click ID as `clickid` if AnyTrack's is not known.
-    pub falls_back_to_our_click_id: bool,
-    /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
-    pub anytrack_property: Option<String>,
-    /// Experimental: the server registers visits with AnyTrack, under its property ID.
-    pub registers_visits: bool,
-    /// The base URL where AnyTrack collects visits.
-    pub anytrack_collect_base: String,
-    /// Send unmatched conversions that have another key, such as an email address.
-    pub sends_unmatched: bool,
-    /// Send purchases.
-    pub sends_purchases: bool,
-    /// Send renewals.
-    pub sends_renewals: bool,
-    /// Send custom events.
-    pub sends_custom: bool,
-    /// Keys of the sites whose conversions are sent; empty means its own site.
-    pub sites: Vec<String>,
-    /// Minimum amount: decimal text, in the conversion's currency.
-    pub minimum_value: Option<String>,
-    /// Maximum age in days of conversions that are sent automatically; `None` means no limit.
-    pub max_age_days: Option<u32>,
-    /// What to do if the visitor's browser sent Global Privacy Control.
-    pub gpc: Discretion,
-    /// What to do if the visitor is not known to have given consent.
-    pub consent: Discretion,
-    /// Stop retrying a delivery after this many days; `None` means never.
-    pub expires_days: Option<u32>,
-    /// The mapping; `None` means the default message of its kind.
-    pub rows: Option<Vec<Row>>,
-    /// How the message is encoded.
-    pub encoding: Encoding,
-    /// Headers of every request.
-    pub headers: Vec<Header>,
-    /// Send trials, as `Lead`.
-    pub sends_trials: bool,
-    /// Send leads, as `Lead`.
-    pub sends_leads: bool,
-    /// Send refunds, as `Refund`.
-    pub sends_refunds: bool,
-    /// Send lost disputes, as `Chargeback`.
-    pub sends_disputes: bool,
-    /// Which amount to send.
-    pub value: ValueOption,
-    /// Texts in the body that make a 2xx response a refusal, in any letter case.
-    pub refuse_if_body_contains: Vec<String>,
-    /// Additional status codes to retry.
-    pub retry_also: Vec<u16>,
-    /// Maximum number of concurrent requests; 0 means the default of its kind.
-    pub at_a_time: i64,
-    /// Rate limit in deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 means no limit.
-    pub rate: Option<u32>,
+/// Declares a part of the options: each with its type and its default.
+macro_rules! options {
+    (
+        $(#[$of_part:meta])*
+        pub struct $part:ident {
+            $($(#[$of_option:meta])* $option:ident: $type:ty = $default:expr,)+
+        }
+    ) => {
+        $(#[$of_part])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $part {
+            $($(#[$of_option])* pub $option: $type,)+
+        }
+
+        impl Default for $part {
+            fn default() -> Self {
+                Self { $($option: $default,)+ }
+            }
+        }
+    };
 }
 
-impl DestinationOptions {
+/// Options of a destination. The parts share one flat JSON object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationOptions {
+    /// Which conversions are sent.
+    #[serde(flatten)]
+    pub events: Events,
+    /// Under which conditions.
+    #[serde(flatten)]
+    pub limits: Limits,
+    /// In which form.
+    #[serde(flatten)]
+    pub message: MessageOptions,
+    /// How fast, and what a response means.
+    #[serde(flatten)]
+    pub sending: Sending,
+    /// Only for AnyTrack.
+    #[serde(flatten)]
+    pub anytrack: AnyTrackOptions,
+}
+
+options! {
+    /// Which conversions are sent.
+    pub struct Events {
+        /// Send purchases.
+        sends_purchases: bool = true,
+        /// Send renewals.
+        sends_renewals: bool = true,
+        /// Send trials, as `Lead`.
+        sends_trials: bool = false,
+        /// Send leads, as `Lead`.
+        sends_leads: bool = false,
+        /// Send custom events.
+        sends_custom: bool = false,
+        /// Send refunds, as `Refund`.
+        sends_refunds: bool = false,
+        /// Send lost disputes, as `Chargeback`.
+        sends_disputes: bool = false,
+        /// Keys of the sites whose conversions are sent; empty means its own site.
+        sites: Vec<String> = Vec::new(),
+    }
+}
+
+options! {
+    /// Conditions of a destination. The API shows all of them.
+    #[derive(utoipa::ToSchema)]
+    pub struct Limits {
+        /// True if unmatched conversions are sent too, which have another key such as an email
+        /// address.
+        sends_unmatched: bool = true,
+        /// Minimum amount, in the conversion's currency; null means none.
+        minimum_value: Option<String> = None,
+        /// Maximum age in days of conversions that are sent automatically; null means no limit.
+        // Ad platforms refuse older conversions, and a destination that uses the time of arrival
+        // would count them on the wrong day.
+        max_age_days: Option<u32> = Some(7),
+        /// Stop retrying a delivery after this many days; null means never.
+        expires_days: Option<u32> = None,
+        /// What to do if the visitor's browser sent Global Privacy Control.
+        gpc: Discretion = Discretion::Send,
+        /// What to do if the visitor is not known to have given consent.
+        consent: Discretion = Discretion::Send,
+    }
+}
+
+options! {
+    /// The form of the message.
+    pub struct MessageOptions {
+        /// Which amount to send.
+        value: ValueOption = ValueOption::Total,
+        /// The mapping; `None` means the default message of its kind.
+        rows: Option<Vec<Row>> = None,
+        /// How the message is encoded.
+        encoding: Encoding = Encoding::Json,
+        /// Headers of every request.
+        headers: Vec<Header> = Vec::new(),
+    }
+}
+
+options! {
+    /// How messages are sent. The API shows all of it.
+    #[derive(utoipa::ToSchema)]
+    pub struct Sending {
+        /// Maximum number of concurrent requests; null means the default of its kind.
+        // An earlier version stored 0 for the default.
+        #[serde(deserialize_with = "none_if_zero")]
+        at_a_time: Option<u32> = None,
+        /// Rate limit in deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 means no
+        /// limit.
+        rate: Option<u32> = None,
+        /// Status codes to retry in addition to 408, 425, 429 and all from 500.
+        retry_also: Vec<u16> = Vec::new(),
+        /// Texts in the body that make a 2xx response a refusal, in any letter case.
+        refuse_if_body_contains: Vec<String> =
+            ["Missing click_id, ref_id and email", "No match found", "not exists anymore"]
+                .map(str::to_owned)
+                .to_vec(),
+    }
+}
+
+options! {
+    /// Options that only AnyTrack has.
+    pub struct AnyTrackOptions {
+        /// Send our own click ID as `clickid` if AnyTrack's is not known.
+        falls_back_to_our_click_id: bool = true,
+        /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
+        #[serde(rename = "anytrack_property")]
+        property: Option<String> = None,
+        /// Experimental: the server registers visits with AnyTrack, under its property ID.
+        registers_visits: bool = false,
+        /// The base URL where AnyTrack collects visits.
+        #[serde(rename = "anytrack_collect_base")]
+        collect_base: String = "https://t1.anytrack.io".to_owned(),
+    }
+}
+
+fn none_if_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    Ok(Option::<u32>::deserialize(from)?.filter(|number| *number > 0))
+}
+
+impl Events {
     /// The kinds of conversions to send.
     pub fn kinds(&self) -> Vec<&'static str> {
         let all = [
@@ -79,9 +163,11 @@ impl DestinationOptions {
             ("refund", self.sends_refunds),
             ("dispute", self.sends_disputes),
         ];
-        all.into_iter().filter(|(_, is_told)| *is_told).map(|(word, _)| word).collect()
+        all.into_iter().filter(|(_, is_sent)| *is_sent).map(|(word, _)| word).collect()
     }
+}
 
+impl Limits {
     /// The age after which a conversion is no longer sent automatically.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
@@ -90,43 +176,6 @@ impl DestinationOptions {
     /// The age after which a message is too old to send.
     pub fn expires_after(&self) -> Option<Duration> {
         self.expires_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
-    }
-}
-
-impl Default for DestinationOptions {
-    fn default() -> Self {
-        let refusals =
-            ["Missing click_id, ref_id and email", "No match found", "not exists anymore"];
-        Self {
-            falls_back_to_our_click_id: true,
-            anytrack_property: None,
-            registers_visits: false,
-            anytrack_collect_base: "https://t1.anytrack.io".to_owned(),
-            sends_unmatched: true,
-            sends_purchases: true,
-            sends_renewals: true,
-            sends_custom: false,
-            sites: Vec::new(),
-            minimum_value: None,
-            // Ad platforms refuse older conversions, and a destination that uses the time of
-            // arrival would count them on the wrong day.
-            max_age_days: Some(7),
-            gpc: Discretion::Send,
-            consent: Discretion::Send,
-            expires_days: None,
-            rows: None,
-            encoding: Encoding::Json,
-            headers: Vec::new(),
-            sends_trials: false,
-            sends_leads: false,
-            sends_refunds: false,
-            sends_disputes: false,
-            value: ValueOption::Total,
-            refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
-            retry_also: Vec::new(),
-            at_a_time: 0,
-            rate: None,
-        }
     }
 }
 
@@ -225,9 +274,32 @@ mod tests {
     #[test]
     fn options_read_from_an_empty_object() {
         let options: DestinationOptions = serde_json::from_str("{}").unwrap();
-        assert!(
-            options.falls_back_to_our_click_id && options.sends_unmatched && !options.sends_trials
-        );
-        assert_eq!(options.refuse_if_body_contains.len(), 3);
+        assert_eq!(options, DestinationOptions::default());
+        assert!(options.limits.sends_unmatched && !options.events.sends_trials);
+        assert_eq!(options.sending.refuse_if_body_contains.len(), 3);
+    }
+
+    /// Every option, as the version before the parts stored it.
+    const STORED: &str = r#"{
+        "falls_back_to_our_click_id": false, "anytrack_property": "abcdefABCDEF", "registers_visits": true,
+        "anytrack_collect_base": "https://t2.example.com", "sends_unmatched": false, "sends_purchases": false,
+        "sends_renewals": false, "sends_custom": true, "sites": ["shop"], "minimum_value": "9.90",
+        "max_age_days": 3, "gpc": "skip", "consent": "without_personal", "expires_days": 2,
+        "rows": [{"field": "a", "kind": "integer", "expression": "1", "is_on": true}], "encoding": "query",
+        "headers": [{"name": "x", "value": "y"}], "sends_trials": true, "sends_leads": true,
+        "sends_refunds": true, "sends_disputes": true, "value": "net", "refuse_if_body_contains": ["no"],
+        "retry_also": [400], "at_a_time": 5, "rate": 0}"#;
+
+    #[test]
+    fn options_that_an_earlier_version_stored_are_read_and_kept_in_their_shape() {
+        let stored: serde_json::Value = serde_json::from_str(STORED).unwrap();
+        let options: DestinationOptions = serde_json::from_str(STORED).unwrap();
+        assert_eq!(serde_json::to_value(&options).unwrap(), stored);
+        let all = serde_json::to_value(DestinationOptions::default()).unwrap();
+        for (name, value) in all.as_object().unwrap() {
+            assert_ne!(stored[name], *value, "{name} is missing above, or has its default");
+        }
+        let options: DestinationOptions = serde_json::from_str(r#"{"at_a_time": 0}"#).unwrap();
+        assert_eq!(options.sending.at_a_time, None);
     }
 }

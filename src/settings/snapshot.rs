@@ -93,7 +93,7 @@ impl Snapshot {
     /// True if the server registers visits of a site with a destination: only then is the browser's
     /// whole user agent stored.
     pub fn registers_visits(&self, site_id: &str) -> bool {
-        self.destinations_of(site_id).any(|found| found.options.registers_visits)
+        self.destinations_of(site_id).any(|found| found.options.anytrack.registers_visits)
     }
 
     /// The destinations for a site's conversions: its own, and those of other sites that ask for
@@ -103,7 +103,9 @@ impl Snapshot {
         site: &'a Site,
     ) -> impl Iterator<Item = &'a Destination> {
         let all = self.destinations.iter().map(Arc::as_ref);
-        all.filter(|found| found.site_id == site.id || found.options.sites.contains(&site.key))
+        all.filter(|found| {
+            found.site_id == site.id || found.options.events.sites.contains(&site.key)
+        })
     }
 
     /// The destinations of a site.

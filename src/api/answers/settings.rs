@@ -143,22 +143,14 @@ pub(crate) struct Destination {
     enabled: bool,
     /// If true, test-mode conversions are sent too.
     accepts_test: bool,
-    /// Maximum age in days of conversions that are sent automatically; null means no limit.
-    max_age_days: Option<u32>,
-    /// Stop retrying a delivery after this many days; null means never.
-    expires_days: Option<u32>,
     /// Keys of the sites whose conversions it receives.
     sites: Vec<String>,
     /// Events to send: purchase, renewal, trial, lead, custom, refund, dispute.
     kinds: Vec<&'static str>,
-    /// Minimum amount, in the conversion's currency; null means none.
-    minimum_value: Option<String>,
-    /// True if unmatched conversions are sent too.
-    sends_unmatched: bool,
-    /// What to do if the visitor's browser asked for privacy.
-    gpc: settings::Discretion,
-    /// What to do if the visitor is not known to have given consent.
-    consent: settings::Discretion,
+    #[serde(flatten)]
+    limits: settings::Limits,
+    #[serde(flatten)]
+    sending: settings::Sending,
     /// Accepted deliveries of all that ended; null if none has.
     success_rate: Option<Rate>,
     /// Pending deliveries, without those paused by a disabled destination.
@@ -182,17 +174,13 @@ impl Destination {
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
             accepts_test: found.accepts_test,
-            max_age_days: options.max_age_days,
-            expires_days: options.expires_days,
-            sites: match options.sites.is_empty() {
+            sites: match options.events.sites.is_empty() {
                 true => vec![site_key(settings, found.site_id.clone())],
-                false => options.sites.clone(),
+                false => options.events.sites.clone(),
             },
-            kinds: options.kinds(),
-            minimum_value: options.minimum_value.clone(),
-            sends_unmatched: options.sends_unmatched,
-            gpc: options.gpc,
-            consent: options.consent,
+            kinds: options.events.kinds(),
+            limits: options.limits.clone(),
+            sending: options.sending.clone(),
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
             owed: sums.owed,
             oldest_owed_at: sums.oldest_owed_at.map(time),

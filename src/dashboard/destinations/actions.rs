@@ -5,18 +5,19 @@
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 
-use super::form::{self, Sent};
+use super::form;
 use super::message::samples;
 use super::{DAY, Draft, OWN_ADDRESS, Opened, ledger, tried_item};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
+use crate::dashboard::form::FormData;
 use crate::dashboard::page;
 use crate::destination::{self, Sender, mapping, presets};
+use crate::domain::Word as _;
 use crate::error::AppError;
 use crate::settings::{self, Destination};
 use crate::{conversion, delivery, report};
@@ -29,9 +30,9 @@ const PAST_PATIENCE: Duration = Duration::from_secs(15);
 /// `POST /settings/destinations/{key}`: saves the record under a new revision.
 pub(in crate::dashboard) async fn save_destination(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let draft = enter(&here, Sent::read(&body), None).await?;
+    let draft = enter(&here, form, None).await?;
     if draft.is_refused() {
         let page = here.show(draft).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
@@ -39,7 +40,9 @@ pub(in crate::dashboard) async fn save_destination(
     let (state, new) = (&here.state, &draft.destination);
     let by = &here.viewer.user.email;
     settings::save_destination(&state.store, &state.settings, here.viewer.now, new, by).await?;
-    if new.url != here.found.url || new.options.headers != here.found.options.headers {
+    if new.url != here.found.url
+        || new.options.message.headers != here.found.options.message.headers
+    {
         delivery::reset_breaker(&state.store, &here.found.id).await?;
     }
     state.bells.delivery_owed.notify_one();
@@ -49,61 +52,60 @@ pub(in crate::dashboard) async fn save_destination(
 /// `POST /settings/destinations/{key}/preview`: shows the message of the form; saves nothing.
 pub(in crate::dashboard) async fn preview_message(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    here.show(enter(&here, Sent::read(&body), None).await?).await
+    here.show(enter(&here, form, None).await?).await
 }
 
 /// `POST /settings/destinations/{key}/template`: shows the form with the fields of a template; saves nothing.
 pub(in crate::dashboard) async fn load_template(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let sent = Sent::read(&body);
-    let template = presets::Preset::find(&sent.text("preset"));
-    here.show(enter(&here, sent, template).await?).await
+    let template = presets::Preset::find(&form.text("preset"));
+    here.show(enter(&here, form, template).await?).await
 }
 
 /// The form as entered, with its errors and those of its mapping.
 async fn enter(
     here: &Opened,
-    sent: Sent,
+    mut form: FormData,
     template: Option<&presets::Preset>,
 ) -> Result<Draft, AppError> {
     let (state, viewer) = (&here.state, &here.viewer);
     let snapshot = state.settings.current();
     let allow_private = state.config.allow_private_destinations;
-    let (mut entered, mut faults) = form::read(&here.found, &sent, &snapshot.sites, allow_private);
+    let mut entered = form::read(&here.found, &mut form, &snapshot.sites, allow_private);
     if viewer.client.is_ours(entered.url.expose()) {
-        faults.add("url", OWN_ADDRESS);
+        form.refuse("url", OWN_ADDRESS);
     }
     if let Some(template) = template {
-        entered.options.rows = Some(template.rows());
-        entered.options.encoding = template.encoding;
+        entered.options.message.rows = Some(template.rows());
+        entered.options.message.encoding = template.encoding;
+        form.set("encoding", template.encoding.as_str());
     }
     let mut row_faults = Vec::new();
-    if let Some(rows) = &entered.options.rows {
+    if let Some(rows) = &entered.options.message.rows {
         // The sample conversion has all fields, so it is checked first.
         let samples = samples(state, viewer, &entered).await?;
         let tried: Vec<Value> = samples.into_iter().rev().map(|sample| sample.names).collect();
         let checked = rows.clone();
         match destination::apart(move || mapping::check(&checked, &tried)).await {
             Ok(found) => row_faults = found,
-            Err(why) => faults.general.push(format!("The message can’t be built: {why}.")),
+            Err(why) => form.general.push(format!("The message can’t be built: {why}.")),
         }
-        faults.general.extend(form::anytrack_faults(entered.kind, rows));
+        form.general.extend(form::anytrack_faults(entered.kind, rows));
         if rows.is_empty() {
-            faults.general.push(
+            form.general.push(
                 "The mapping has no fields. Add one, or select the standard message.".to_owned(),
             );
         }
     }
     if !row_faults.is_empty() {
         let said = "Some fields of the mapping have errors. They are marked below:";
-        faults.general.push(said.to_owned());
+        form.general.push(said.to_owned());
     }
-    let sample = sent.text("sample");
-    Ok(Draft { sent: Some(sent), faults, row_faults, sample, ..Draft::of(&entered) })
+    Ok(Draft { form, row_faults, ..Draft::of(&entered) })
 }
 
 /// `POST /settings/destinations/{key}/test`: sends a sample conversion.
@@ -139,7 +141,7 @@ async fn set_enabled(here: &Opened, enabled: bool) -> Result<(), AppError> {
 /// `POST /settings/destinations/{key}/delete`.
 pub(in crate::dashboard) async fn delete_destination(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
     if here.found.from_environment {
         return Err(AppError::new(
@@ -147,7 +149,7 @@ pub(in crate::dashboard) async fn delete_destination(
             "The environment variable CLICKSTAMP_ANYTRACK_URL sets this destination. Remove it there first, or disable it here.",
         ));
     }
-    if !Sent::read(&body).is_on("sure") {
+    if !form.is_on("sure") {
         return Err(AppError::bad_request("Tick the box beside the button to delete it."));
     }
     let (state, id) = (&here.state, &here.found.id);
@@ -170,10 +172,10 @@ pub(in crate::dashboard) async fn rotate_secret(mut here: Opened) -> Result<Resp
 /// `POST /settings/destinations/{key}/restore`: saves the options of an earlier revision again.
 pub(in crate::dashboard) async fn restore_version(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let (state, by) = (&here.state, &here.viewer.user.email);
-    let number: i64 = Sent::read(&body).text("revision").parse().unwrap_or(0);
+    let number: i64 = form.text("revision").parse().unwrap_or(0);
     let history = settings::revisions(&state.store, &here.found.id).await?;
     let earlier = history.into_iter().find(|entry| entry.number == number);
     let earlier = earlier.ok_or_else(|| AppError::not_found("Version not found."))?;
@@ -185,13 +187,12 @@ pub(in crate::dashboard) async fn restore_version(
 /// `POST /settings/destinations/{key}/retry`: queues the failed deliveries of the last days again.
 pub(in crate::dashboard) async fn retry_failed(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let sent = Sent::read(&body);
     let chosen = delivery::Chosen {
         destination_id: here.found.id.clone(),
-        reason: Some(sent.text("reason")).filter(|reason| !reason.is_empty()),
-        since: since(&here, &sent),
+        reason: Some(form.text("reason")).filter(|reason| !reason.is_empty()),
+        since: since(&here, &form),
     };
     delivery::retry_all(&here.state.store, here.viewer.now, &chosen).await?;
     here.state.bells.delivery_owed.notify_one();
@@ -201,10 +202,10 @@ pub(in crate::dashboard) async fn retry_failed(
 /// `POST /settings/destinations/{key}/past`: queues conversions from before the destination was added.
 pub(in crate::dashboard) async fn queue_past(
     here: Opened,
-    body: Bytes,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let (state, found) = (&here.state, &here.found);
-    let since = since(&here, &Sent::read(&body));
+    let since = since(&here, &form);
     let past = report::past(&state.store, &found.id, &here.viewer.site.id, since).await?;
     let snapshot = state.settings.current();
     let stopwatch = Clock::stopwatch();
@@ -220,7 +221,7 @@ pub(in crate::dashboard) async fn queue_past(
 }
 
 /// The beginning of the days that the form names.
-fn since(here: &Opened, sent: &Sent) -> Timestamp {
-    let days: u32 = sent.text("days").parse().unwrap_or(30);
+fn since(here: &Opened, form: &FormData) -> Timestamp {
+    let days: u32 = form.text("days").parse().unwrap_or(30);
     here.viewer.now.minus(DAY * days.clamp(1, 366))
 }

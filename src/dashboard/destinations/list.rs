@@ -2,14 +2,14 @@
 //! destination, or adds a new one. A new webhook's secret is shown once, in the response, so that it is in no URL.
 
 use askama::Template;
-use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
-use super::form::{self, Faults, Sent};
+use super::form::{name_fault, new_options, shown_by, url_fault};
 use super::{ADDED, Draft, OWN_ADDRESS, destination_page};
 use crate::config::Secret;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::numbers::{count, counted};
@@ -56,15 +56,14 @@ pub(in crate::dashboard) async fn list_destinations(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
     // A link may preset the kind and the name.
-    let begun = Sent::read(query.unwrap_or_default().as_bytes());
-    page::show(&list_page(&state, &viewer, &begun, Faults::default()).await?)
+    let begun = FormData::read(query.unwrap_or_default().as_bytes());
+    page::show(&list_page(&state, &viewer, begun).await?)
 }
 
 async fn list_page(
     state: &AppState,
     viewer: &Viewer,
-    sent: &Sent,
-    faults: Faults,
+    form: FormData,
 ) -> Result<ListPage, AppError> {
     let snapshot = state.settings.current();
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
@@ -93,13 +92,13 @@ async fn list_page(
         items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
         action: viewer.link("/settings/destinations").to_string(),
         back: viewer.link("/settings").to_string(),
-        new_name: Field { value: sent.text("name"), error: faults.of("name") },
-        new_url: Field { value: sent.text("url"), error: faults.of("url") },
-        preset: sent.text("preset"),
+        new_name: form.field("name", ""),
+        new_url: form.field("url", ""),
+        preset: form.text("preset"),
         presets: std::iter::once(("webhook", "Webhook (signed, complete conversion)"))
             .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
             .collect(),
-        faults: faults.general,
+        faults: form.general,
     })
 }
 
@@ -149,33 +148,31 @@ pub(super) fn health(
 pub(in crate::dashboard) async fn add_destination(
     State(state): State<AppState>,
     viewer: Viewer,
-    body: Bytes,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
-    let sent = Sent::read(&body);
-    let (name, url) = (sent.text("name"), sent.text("url"));
-    let mut faults = Faults::default();
-    if let Some(fault) = form::name_fault(&name) {
-        faults.add("name", fault);
+    let (name, url) = (form.text("name"), form.text("url"));
+    if let Some(fault) = name_fault(&name) {
+        form.refuse("name", fault);
     }
-    let (preset, allow_private) = (sent.text("preset"), state.config.allow_private_destinations);
-    if let Some(fault) = form::url_fault(&url, form::shown_by(&preset), allow_private) {
-        faults.add("url", fault);
+    let (preset, allow_private) = (form.text("preset"), state.config.allow_private_destinations);
+    if let Some(fault) = url_fault(&url, shown_by(&preset), allow_private) {
+        form.refuse("url", fault);
     }
     if viewer.client.is_ours(&url) {
-        faults.add("url", OWN_ADDRESS);
+        form.refuse("url", OWN_ADDRESS);
     }
     let known = state.settings.current();
     let mut known = known.destinations_of(&viewer.site.id);
     if let Some(known) =
         known.find(|known| known.kind == DestinationKind::AnyTrack && known.url.expose() == url)
     {
-        faults.add(
+        form.refuse(
             "url",
             format!("{} already uses this URL. Every sale would be sent twice.", known.name),
         );
     }
-    if faults.is_empty() {
-        let (kind, options) = form::new_options(&preset);
+    if form.is_right() {
+        let (kind, options) = new_options(&preset);
         let secret = Secret::new(destination::new_secret());
         let new = NewDestination {
             site_id: &viewer.site.id,
@@ -202,8 +199,8 @@ pub(in crate::dashboard) async fn add_destination(
             return Ok(page::see_other(&there.with("done", "added").to_string()));
         }
         let most = settings::MAX_DESTINATIONS;
-        faults.general.push(format!("You already have {most} destinations, which is the maximum."));
+        form.general.push(format!("You already have {most} destinations, which is the maximum."));
     }
-    let page = list_page(&state, &viewer, &sent, faults).await?;
+    let page = list_page(&state, &viewer, form).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
 }

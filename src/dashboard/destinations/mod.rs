@@ -4,8 +4,10 @@
 
 mod actions;
 mod form;
+mod headers;
 mod list;
 mod message;
+mod options;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +23,11 @@ pub(super) use self::actions::{
     queue_past, restore_version, retry_failed, rotate_secret, save_destination,
     send_test_conversion,
 };
-use self::form::{Faults, Sent};
 use self::list::health;
 pub(super) use self::list::{add_destination, list_destinations};
 use self::message::{MessagePart, message, samples};
+use self::options::{Drawn, Shown};
+use super::form::FormData;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::numbers::{counted, totals};
@@ -36,12 +39,12 @@ use crate::destination::{self, Tried, Unsent};
 use crate::domain::{AttemptOutcome, DeliveryReason, Word as _};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOption};
+use crate::settings::{self, Destination, DestinationKind, Snapshot};
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<Snapshot>) -> Ledger<'a> {
     Ledger {
         keys: &state.click_ids,
         settings: snapshot,
@@ -77,9 +80,7 @@ struct DestinationPage {
     is_anytrack: bool,
     from_environment: bool,
     enabled: bool,
-    form: Shown,
-    /// Visits of the last month, which AnyTrack would count as sessions.
-    month_visits: String,
+    form: Fields,
     message: MessagePart,
     /// A new signing secret, shown once.
     secret: Option<String>,
@@ -93,31 +94,28 @@ struct DestinationPage {
     history: Vec<HistoryItem>,
 }
 
-/// The record as the form shows it. After an error, fields have what was typed and their errors.
-struct Shown {
+/// The form. Fields have what was typed, or what is stored, and their errors.
+struct Fields {
     name: Field,
     url: Field,
-    sites_error: Option<String>,
     /// All sites if there are several: key, name, whether its conversions are sent.
     sites: Vec<(String, String, bool)>,
-    accepts_test: bool,
-    kinds: [(&'static str, &'static str, bool); 7],
-    values: [(&'static str, &'static str, bool); 3],
-    sends_unmatched: bool,
-    falls_back: bool,
-    property: Field,
-    registers: bool,
-    collect_base: Field,
-    minimum: Field,
-    max_age_days: Field,
-    expires_days: Field,
-    gpc: [(&'static str, &'static str, bool); 3],
-    consent: [(&'static str, &'static str, bool); 3],
-    at_a_time: Field,
-    rate: Field,
-    retry_also: Field,
-    refusals: String,
-    headers: Field,
+    sites_field: Field,
+    events: Vec<Shown>,
+    limits: Vec<Shown>,
+    message: Vec<Shown>,
+    sending: Vec<Shown>,
+    anytrack: Vec<Shown>,
+    registration: Registration,
+}
+
+/// The switch of the experimental registration of visits with AnyTrack.
+struct Registration {
+    is_open: bool,
+    options: Vec<Shown>,
+    collect_base: String,
+    /// Visits of the last month, which AnyTrack would count as sessions.
+    month_visits: String,
 }
 
 /// The result of a test conversion.
@@ -137,75 +135,37 @@ struct HistoryItem {
     at: Moment,
     by: String,
     what: String,
+    /// Labels of the other options that differ from now.
+    differs: String,
 }
 
-fn shown(
-    found: &Destination,
-    snapshot: &settings::Snapshot,
-    sent: Option<&Sent>,
-    faults: &Faults,
-) -> Shown {
-    let field = |name: &str, stored: String| {
-        let typed = sent.and_then(|sent| sent.typed(name)).map(str::to_owned);
-        Field { value: typed.unwrap_or(stored), error: faults.of(name) }
-    };
-    let options = &found.options;
-    let discretion = |chosen| {
-        [
-            ("send", "Send as usual", Discretion::Send),
-            ("without_personal", "Send without email, name and phone", Discretion::WithoutPersonal),
-            ("skip", "Don’t send", Discretion::Skip),
-        ]
-        .map(|(word, label, choice)| (word, label, choice == chosen))
-    };
-    let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
-    let hears = |site: &settings::Site| match options.sites.is_empty() {
-        true => site.id == found.site_id,
-        false => options.sites.contains(&site.key),
-    };
-    let several = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1);
-    let headers = options.headers.iter().map(|header| format!("{}: ***", header.name));
-    let statuses = options.retry_also.iter().map(u16::to_string);
-    let days = |days: Option<u32>| days.map(|days| days.to_string()).unwrap_or_default();
-    Shown {
-        name: field("name", found.name.clone()),
-        url: field("url", String::new()),
-        sites_error: faults.of("sites"),
-        sites: several.map(|site| (site.key.clone(), site.name.clone(), hears(site))).collect(),
-        accepts_test: found.accepts_test,
-        kinds: [
-            ("sends_purchases", "Purchases", options.sends_purchases),
-            ("sends_renewals", "Subscription renewals", options.sends_renewals),
-            ("sends_trials", "Trials, as Lead", options.sends_trials),
-            ("sends_leads", "Leads", options.sends_leads),
-            ("sends_custom", "Custom events", options.sends_custom),
-            ("sends_refunds", "Refunds", options.sends_refunds),
-            ("sends_disputes", "Lost disputes, as Chargeback", options.sends_disputes),
-        ],
-        values: [
-            ("total", "Total paid", options.value == ValueOption::Total),
-            ("net", "Without tax", options.value == ValueOption::Net),
-            (
-                "subtotal",
-                "Before discount, tax and shipping",
-                options.value == ValueOption::Subtotal,
-            ),
-        ],
-        sends_unmatched: options.sends_unmatched,
-        falls_back: options.falls_back_to_our_click_id,
-        property: field("anytrack_property", options.anytrack_property.clone().unwrap_or_default()),
-        registers: options.registers_visits,
-        collect_base: field("anytrack_collect_base", options.anytrack_collect_base.clone()),
-        minimum: field("minimum_value", options.minimum_value.clone().unwrap_or_default()),
-        max_age_days: field("max_age_days", days(options.max_age_days)),
-        expires_days: field("expires_days", days(options.expires_days)),
-        gpc: discretion(options.gpc),
-        consent: discretion(options.consent),
-        at_a_time: field("at_a_time", number(options.at_a_time)),
-        rate: field("rate", options.rate.map(|rate| rate.to_string()).unwrap_or_default()),
-        retry_also: field("retry_also", statuses.collect::<Vec<_>>().join(", ")),
-        refusals: options.refuse_if_body_contains.join("\n"),
-        headers: field("headers", headers.collect::<Vec<_>>().join("\n")),
+fn fields(of: &Destination, settings: &Snapshot, form: &FormData, month_visits: String) -> Fields {
+    let several = settings.sites.iter().filter(|_| settings.sites.len() > 1);
+    let sites = several.map(|site| {
+        let keys = &of.options.events.sites;
+        let stored = if keys.is_empty() { site.id == of.site_id } else { keys.contains(&site.key) };
+        let is_on = form.tick(&format!("site_{}", site.key), stored);
+        (site.key.clone(), site.name.clone(), is_on)
+    });
+    let part = |part| options::shown(part, of, form);
+    let collect_base = form.field("anytrack_collect_base", &*of.options.anytrack.collect_base);
+    Fields {
+        name: form.field("name", of.name.clone()),
+        url: form.field("url", ""),
+        sites: sites.collect(),
+        sites_field: form.field("sites", ""),
+        events: part(options::EVENTS),
+        limits: part(options::LIMITS),
+        message: part(options::MESSAGE),
+        sending: part(options::SENDING),
+        anytrack: part(options::ANYTRACK),
+        registration: Registration {
+            is_open: form.tick("registers_visits", of.options.anytrack.registers_visits)
+                || collect_base.error.is_some(),
+            options: part(options::REGISTRATION),
+            collect_base: collect_base.value,
+            month_visits,
+        },
     }
 }
 
@@ -267,10 +227,8 @@ pub(super) async fn show_destination(
 struct Draft {
     destination: Destination,
     /// The form as typed, if it was not saved.
-    sent: Option<Sent>,
-    faults: Faults,
+    form: FormData,
     row_faults: Vec<Fault>,
-    sample: String,
     secret: Option<String>,
     tried: Option<TriedItem>,
     done: Option<String>,
@@ -280,16 +238,14 @@ struct Draft {
 impl Draft {
     /// Whether the form has errors, so that nothing may be saved.
     fn is_refused(&self) -> bool {
-        !self.faults.is_empty() || !self.row_faults.is_empty()
+        !self.form.is_right() || !self.row_faults.is_empty()
     }
 
     fn of(found: &Destination) -> Self {
         Self {
             destination: found.clone(),
-            sent: None,
-            faults: Faults::default(),
+            form: FormData::default(),
             row_faults: Vec::new(),
-            sample: String::new(),
             secret: None,
             tried: None,
             done: None,
@@ -332,18 +288,17 @@ async fn destination_page(
         is_anytrack: found.kind == DestinationKind::AnyTrack,
         from_environment: found.from_environment,
         enabled: found.enabled,
-        month_visits: month_visits(state, viewer, found).await?,
-        form: shown(
+        form: fields(
             &draft.destination,
             &state.settings.current(),
-            draft.sent.as_ref(),
-            &draft.faults,
+            &draft.form,
+            month_visits(state, viewer, found).await?,
         ),
-        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample).await,
-        faults: (!draft.faults.is_empty()).then(|| {
-            let marked = draft.faults.has_marked_fields();
+        message: message(&draft.destination, &draft.form, &draft.row_faults, &samples).await,
+        faults: (!draft.form.is_right()).then(|| {
+            let marked = draft.form.has_marked_fields();
             let marked = marked.then(|| "Correct the marked fields, then save again.".to_owned());
-            marked.into_iter().chain(draft.faults.general).collect()
+            marked.into_iter().chain(draft.form.general).collect()
         }),
         secret: draft.secret,
         secrets: found.secrets.len(),
@@ -388,7 +343,8 @@ async fn destination_page(
                 number: entry.number,
                 at: viewer.times.short(entry.saved_at, viewer.now),
                 by: entry.saved_by,
-                what: match &entry.options.rows {
+                differs: options::differences(found, entry.options.clone()).join(", "),
+                what: match &entry.options.message.rows {
                     Some(rows) => {
                         counted(i64::try_from(rows.len()).unwrap_or(0), "field", "fields")
                     }
