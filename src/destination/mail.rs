@@ -7,15 +7,16 @@
 use std::error::Error as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
-use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error, tls_words};
+use super::send::ATTEMPT_TIMEOUT;
+use super::tls::{Authorities, distrust, tls_error, tls_words};
 use super::{Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -89,18 +90,6 @@ impl MailServer {
         ];
         let broken = rules.into_iter().filter(|(_, is_right, _)| !is_right);
         broken.map(|(field, _, said)| (field, said)).collect()
-    }
-}
-
-/// Additional certificate authorities to trust for mail servers.
-#[derive(Clone)]
-pub(crate) struct Authorities(Certificate);
-
-impl Authorities {
-    /// Reads certificates in PEM form.
-    pub(super) fn read(pem: &str) -> Result<Self> {
-        let read = Certificate::from_pem(pem.as_bytes());
-        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it can't be read")?))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod mapping;
 pub(crate) mod presets;
 mod secrets;
 mod send;
+mod tls;
 mod webhook;
 
 pub(crate) use example::{Tried, try_out};

@@ -1,6 +1,9 @@
 //! The pages of postback endpoints. Takes forms; saves a record and redirects, or shows the form again with errors. The
 //! pages show received requests and why requests were rejected, in full; the token is only in the URL to copy.
 
+mod list;
+mod requests;
+
 use std::time::Duration;
 
 use askama::Template;
@@ -10,18 +13,22 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::{Tick, key, sites};
+pub(in crate::dashboard) use self::list::{add_door, list_doors};
+pub(in crate::dashboard) use self::requests::show_custom_request;
+
+use self::requests::{RequestItem, request_item};
+use super::{Tick, sites};
 use crate::conversion::{self, Ledger};
 use crate::custom;
 use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
+use crate::dashboard::views::Field;
 use crate::dashboard::views::times::Moment;
-use crate::dashboard::views::{Chip, Field};
 use crate::error::AppError;
 use crate::money::Currency;
-use crate::report::{self, CustomRequest, CustomRequests};
-use crate::settings::{self, Added, Door, Snapshot, Source, SourceKind};
+use crate::report::{self, CustomRequests};
+use crate::settings::{self, Door, Snapshot, Source};
 use crate::state::AppState;
 
 /// Maximum number of requests shown of each kind.
@@ -34,38 +41,6 @@ const OVERLAPS: [(&str, &str, u64); 4] = [
     ("month", "for thirty more days", 30 * 24),
     ("none", "no longer, because it leaked", 0),
 ];
-
-/// One postback endpoint in the list.
-struct SourceItem {
-    key: String,
-    href: String,
-    site: String,
-    heard: String,
-}
-
-#[derive(Template)]
-#[template(path = "custom_sources.html")]
-struct SourcesPage {
-    frame: Frame,
-    back: String,
-    rows: Vec<SourceItem>,
-    action: String,
-    key: Field,
-    sites: Vec<Tick>,
-}
-
-/// One request in a list.
-struct RequestItem {
-    href: String,
-    at: Moment,
-    state: Chip,
-    /// Link to its conversion.
-    conversion: Option<String>,
-    /// The error, or the warnings that its sender got.
-    said: String,
-    /// Its parameters in one line.
-    sent: String,
-}
 
 /// The forms of an endpoint's page, if they were refused.
 #[derive(Default)]
@@ -101,102 +76,15 @@ struct SourcePage {
     never_to: Vec<Tick>,
 }
 
-#[derive(Template)]
-#[template(path = "custom_request.html")]
-struct RequestPage {
-    frame: Frame,
-    back: String,
-    key: String,
-    at: Moment,
-    state: Chip,
-    error: String,
-    warnings: Vec<String>,
-    conversion: Option<String>,
-    content_type: String,
-    line: String,
-    parameters: Vec<(String, String)>,
-    body: String,
-}
-
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SavedQuery {
     saved: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(in crate::dashboard) struct NewDoorSent {
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    source_site: String,
-}
-
-#[derive(Deserialize)]
 pub(in crate::dashboard) struct RotateSent {
     #[serde(default)]
     overlap: String,
-}
-
-/// `GET /settings/custom`.
-pub(in crate::dashboard) async fn list_doors(
-    State(state): State<AppState>,
-    viewer: Viewer,
-) -> Result<Response, AppError> {
-    let site = viewer.site.key.clone();
-    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
-}
-
-/// `POST /settings/custom`.
-pub(in crate::dashboard) async fn add_door(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Form(sent): Form<NewDoorSent>,
-) -> Result<Response, AppError> {
-    let mut key = key::read(&sent.key, "the URL of its page");
-    let snapshot = state.settings.current();
-    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
-    if key.error.is_none() {
-        let (store, settings) = (&state.store, &state.settings);
-        let added =
-            settings::add_custom_source(store, settings, viewer.now, &site.id, &key.value).await?;
-        if added == Added::Done {
-            return Ok(saved(&viewer, &key.value, "added"));
-        }
-        let most = settings::MAX_CUSTOM_SOURCES;
-        key.error = key::fault(&added, "Another endpoint", most, "endpoints");
-    }
-    let page = sources_page(&state, &viewer, key, &site.key).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
-}
-
-async fn sources_page(
-    state: &AppState,
-    viewer: &Viewer,
-    key: Field,
-    chosen_site: &str,
-) -> Result<SourcesPage, AppError> {
-    let snapshot = state.settings.current();
-    let mut rows = Vec::new();
-    for source in snapshot.sources.iter().filter(|source| source.kind == SourceKind::Custom) {
-        let last = report::custom_requests(&state.store, &source.id, CustomRequests::Taken, 1);
-        rows.push(SourceItem {
-            key: source.key.clone(),
-            href: viewer.link(&format!("/settings/custom/{}", source.key)).to_string(),
-            site: snapshot.site(&source.site_id).map_or_else(String::new, |site| site.name.clone()),
-            heard: match last.await?.first() {
-                Some(last) => viewer.times.ago(last.received_at, viewer.now),
-                None => "not yet".to_owned(),
-            },
-        });
-    }
-    Ok(SourcesPage {
-        frame: viewer.frame(state, Tab::Settings).await?,
-        back: viewer.link("/settings").to_string(),
-        rows,
-        action: viewer.link("/settings/custom").to_string(),
-        key,
-        sites: sites(&snapshot, chosen_site),
-    })
 }
 
 fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
@@ -292,77 +180,6 @@ async fn source_page(
             })
             .collect(),
         site_currency: site.map_or_else(String::new, |site| site.currency.code().to_owned()),
-    })
-}
-
-fn request_item(viewer: &Viewer, key: &str, request: &CustomRequest) -> RequestItem {
-    RequestItem {
-        href: viewer.link(&format!("/settings/custom/{key}/requests/{}", request.id)).to_string(),
-        at: viewer.times.short_second(request.received_at, viewer.now),
-        state: state_chip(&request.state),
-        conversion: conversion_href(viewer, request),
-        said: match &request.error {
-            Some(_) => refusal(request),
-            None => request.warnings.join("; "),
-        },
-        sent: sent(request),
-    }
-}
-
-/// The request in one line.
-fn sent(request: &CustomRequest) -> String {
-    let line = [request.query.as_str(), request.body.as_str()].join(" ");
-    line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
-}
-
-fn conversion_href(viewer: &Viewer, request: &CustomRequest) -> Option<String> {
-    let id = request.conversion_id.as_ref()?;
-    Some(viewer.link(&format!("/conversions/{id}")).to_string())
-}
-
-fn state_chip(state: &str) -> Chip {
-    match state {
-        "recorded" => Chip::ok("Recorded"),
-        "repeated" => Chip::quiet("Repeat"),
-        _ => Chip::bad("Rejected"),
-    }
-}
-
-fn refusal(request: &CustomRequest) -> String {
-    let error = request.error.as_deref().unwrap_or_default();
-    match &request.parameter {
-        Some(parameter) => format!("{parameter}: {error}"),
-        None => error.to_owned(),
-    }
-}
-
-/// `GET /settings/custom/{key}/requests/{id}`.
-pub(in crate::dashboard) async fn show_custom_request(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Path((key, id)): Path<(String, String)>,
-) -> Result<Response, AppError> {
-    let snapshot = state.settings.current();
-    let (source, _) = find(&snapshot, &key)?;
-    let found = report::custom_request(&state.store, &id).await?;
-    let request = found.filter(|request| request.source_id == source.id);
-    let request = request.ok_or_else(|| {
-        AppError::not_found("Request not found. Only the last 200 rejected requests are kept.")
-    })?;
-    let query = if request.query.is_empty() { "" } else { "?" };
-    page::show(&RequestPage {
-        frame: viewer.frame(&state, Tab::Settings).await?,
-        back: viewer.link(&format!("/settings/custom/{key}")).to_string(),
-        key,
-        at: viewer.times.second(request.received_at),
-        state: state_chip(&request.state),
-        error: refusal(&request),
-        conversion: conversion_href(&viewer, &request),
-        line: format!("{} /webhooks/custom/…{query}{}", request.method, request.query),
-        parameters: custom::listed(&request.query, &request.content_type, request.body.as_bytes()),
-        warnings: request.warnings,
-        content_type: request.content_type,
-        body: request.body,
     })
 }
 
