@@ -16,12 +16,13 @@ use super::views::times::{Moment, distance, took};
 use super::views::{Chip, words};
 use crate::conversion::{self, Ledger};
 use crate::delivery::Retried;
+use crate::destination::kind;
 use crate::domain::{
     AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason, Word as _,
 };
 use crate::error::AppError;
 use crate::report::{self, Attempt, Delivery};
-use crate::settings::{self, Destination, DestinationKind};
+use crate::settings::{self, Destination};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -115,7 +116,7 @@ fn delivery_page(
         }
         _ => String::new(),
     };
-    let is_anytrack = destination.is_some_and(|found| found.kind == DestinationKind::AnyTrack);
+    let is_anytrack = destination.is_some_and(|found| found.is_anytrack());
     let hint = (is_anytrack && row.state == DeliveryState::Delivered).then(|| {
         format!(
             "AnyTrack accepted it, but doesn’t report whether it matched. Look in AnyTrack under Integrations, Events Log, for transaction {}.",
@@ -180,7 +181,7 @@ fn headers(found: &Delivery, destination: Option<&Destination>) -> Vec<String> {
     lines.extend(
         destination.options.message.headers.iter().map(|header| format!("{}: ***", header.name)),
     );
-    if destination.kind == DestinationKind::Webhook && !destination.secrets.is_empty() {
+    if kind(destination.kind).is_signed && !destination.secrets.is_empty() {
         lines.push(format!("webhook-id: {}", found.row.id));
         lines.push("webhook-timestamp: the time of the attempt".to_owned());
         lines.push("webhook-signature: computed from both and the message".to_owned());

@@ -8,6 +8,7 @@ mod anytrack;
 mod example;
 pub(crate) mod facts;
 mod guard;
+mod kind;
 mod limits;
 mod mail;
 pub(crate) mod mapping;
@@ -20,6 +21,7 @@ mod webhook;
 pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
 pub use guard::{Lookup, check_url};
+pub(crate) use kind::{kind, of_preset};
 pub(crate) use mail::{Letter, MailServer, Security, check_recipients};
 pub(crate) use secrets::Secrets;
 pub use send::Network;
@@ -32,7 +34,7 @@ use serde_json::Value;
 
 use crate::domain::{AttemptOutcome, ConversionKind, SkipReason};
 use crate::money::Money;
-use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
+use crate::settings::{Destination, DestinationOptions, Discretion, Encoding};
 
 /// A complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,23 +103,18 @@ pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Dr
         || is_discreet(!outgoing.has_agreed, options.limits.consent))
     .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
-    let has_identity = anytrack::click_id(options, outgoing).is_some()
-        || outgoing.click_id.is_some()
-        || outgoing.conversion.email.is_some();
-    if destination.kind == DestinationKind::AnyTrack && !has_identity {
-        return Err(SkipReason::NoIdentity);
-    }
-    let standard = |body| Content::Made(Made { body, content_type: content_type(Encoding::Json) });
+    let kind = kind(destination.kind);
+    (kind.admit)(options, outgoing)?;
+    let content = if options.message.rows.is_some() {
+        Content::Facts(names(options, outgoing).to_string())
+    } else {
+        let body = (kind.standard)(options, outgoing, event_name);
+        Content::Made(Made { body, content_type: content_type(Encoding::Json) })
+    };
     Ok(Draft {
         event_name: event_name.to_owned(),
         transaction_id: outgoing.transaction_id.clone(),
-        content: match (&options.message.rows, destination.kind) {
-            (Some(_), _) => Content::Facts(names(options, outgoing).to_string()),
-            (None, DestinationKind::AnyTrack) => {
-                standard(anytrack::body(options, outgoing, event_name))
-            }
-            (None, DestinationKind::Webhook) => standard(webhook::body(outgoing)),
-        },
+        content,
     })
 }
 
@@ -303,7 +300,7 @@ pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::settings::DestinationOptions;
+    use crate::settings::{DestinationKind, DestinationOptions};
 
     pub(crate) fn destination() -> Destination {
         Destination {

@@ -13,11 +13,11 @@ use reqwest::header;
 
 use super::guard::{self, BlockedAddress, GuardedResolver, Lookup};
 use super::tls::{Authorities, tls_error, tls_words};
-use super::{IN_THE_URL, webhook};
+use super::{IN_THE_URL, kind, webhook};
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::outbound;
-use crate::settings::{Destination, DestinationKind, SigningSecret};
+use crate::settings::{Destination, SigningSecret};
 
 /// Time limit for the connection, including name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,7 +155,7 @@ impl Sender {
         for header in &destination.options.message.headers {
             request = request.header(&header.name, &header.value);
         }
-        if destination.kind == DestinationKind::Webhook {
+        if kind(destination.kind).is_signed {
             let secrets = &destination.secrets;
             for (name, value) in webhook::headers(secrets, parcel.id, parcel.at, parcel.body) {
                 request = request.header(name, value);

@@ -19,7 +19,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::destination::{self, Answer, Sender};
 use crate::domain::AttemptOutcome;
 use crate::ids::ClickIdKey;
-use crate::settings::{Destination, DestinationKind, Settings};
+use crate::settings::{Destination, Settings};
 use crate::store::{AnyConnection, Store};
 
 /// How long after a visit its registration starts. AnyTrack's own click ID may arrive until then,
@@ -50,7 +50,7 @@ pub(crate) struct Registrations {
 
 /// The AnyTrack property under which a destination registers visits; `None` if the option is off.
 fn property(destination: &Destination) -> Option<&str> {
-    let wants = destination.kind == DestinationKind::AnyTrack
+    let wants = destination.is_anytrack()
         && destination.options.anytrack.registers_visits
         && destination.enabled;
     destination.options.anytrack.property.as_deref().filter(|_| wants)

@@ -29,10 +29,12 @@ const WEBHOOK_AT_A_TIME: i64 = 4;
 
 words! {
     /// The kind of a destination.
+    #[derive(Default)]
     pub enum DestinationKind {
         /// An AnyTrack custom integration.
         AnyTrack = "anytrack",
         /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
+        #[default]
         Webhook = "webhook",
     }
 }
@@ -69,6 +71,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether it is AnyTrack, whose page and tag have parts of their own.
+    pub fn is_anytrack(&self) -> bool {
+        self.kind == DestinationKind::AnyTrack
+    }
+
     /// Maximum number of concurrent requests.
     pub fn at_a_time(&self) -> i64 {
         match (self.options.sending.at_a_time, self.kind) {

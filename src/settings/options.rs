@@ -252,6 +252,13 @@ pub struct Row {
     pub is_on: bool,
 }
 
+impl Row {
+    /// A field that is on.
+    pub fn new(field: &str, kind: RowKind, expression: &str) -> Self {
+        Self { field: field.to_owned(), kind, expression: expression.to_owned(), is_on: true }
+    }
+}
+
 /// A header of every request.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {

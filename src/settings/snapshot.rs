@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 
-use super::{Destination, DestinationKind, Door, Link, Site, Source, SourceKind, table};
+use super::{Destination, Door, Link, Site, Source, SourceKind, table};
 use crate::store::{Store, Tx};
 
 /// All settings as of one moment.
@@ -87,7 +87,7 @@ impl Snapshot {
 
     /// The AnyTrack destination of a site; the first if there are several.
     pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
-        self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
+        self.destinations_of(site_id).find(|found| found.is_anytrack())
     }
 
     /// True if the server registers visits of a site with a destination: only then is the browser's

@@ -94,7 +94,8 @@ async fn enter(
             Ok(found) => row_faults = found,
             Err(why) => form.general.push(format!("The message can’t be built: {why}.")),
         }
-        form.general.extend(form::anytrack_faults(entered.kind, rows));
+        let lacks = (destination::kind(entered.kind).mapping_faults)(rows);
+        form.general.extend(lacks.into_iter().map(str::to_owned));
         if rows.is_empty() {
             form.general.push(
                 "The mapping has no fields. Add one, or select the standard message.".to_owned(),

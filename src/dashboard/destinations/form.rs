@@ -4,12 +4,9 @@
 use super::options;
 use crate::config::Secret;
 use crate::dashboard::form::FormData;
-use crate::destination::{self, mapping::Fault, presets::Preset};
+use crate::destination::{self, kind, mapping::Fault};
 use crate::domain::Word as _;
-use crate::settings::{
-    Destination, DestinationKind, DestinationOptions, Encoding, MessageOptions, Row, RowKind,
-    Sending, Site,
-};
+use crate::settings::{Destination, Row, RowKind, Site};
 
 /// Maximum length of a destination's name.
 const MAX_NAME_CHARS: usize = 80;
@@ -35,45 +32,10 @@ pub(super) fn rows(form: &FormData) -> Vec<Row> {
     rows.filter(|row| !row.field.is_empty() || !row.expression.is_empty()).collect()
 }
 
-/// Kind and options of a new destination.
-pub(super) fn new_options(preset: &str) -> (DestinationKind, DestinationOptions) {
-    let plain = DestinationOptions::default();
-    match preset {
-        "anytrack" => (DestinationKind::AnyTrack, plain),
-        word => {
-            let preset = Preset::find(word);
-            let message = MessageOptions {
-                rows: preset.map(Preset::rows),
-                encoding: preset.map_or(Encoding::Json, |preset| preset.encoding),
-                ..plain.message
-            };
-            let sending = Sending {
-                // The refusal texts are AnyTrack's only. Make returns 400 while its queue is full.
-                refuse_if_body_contains: Vec::new(),
-                retry_also: if word == "zapier" { vec![400] } else { Vec::new() },
-                ..plain.sending
-            };
-            let options = DestinationOptions { message, sending, ..plain };
-            (DestinationKind::Webhook, options)
-        }
-    }
-}
-
 /// Checks a URL. The error says where to copy the right one from.
-pub(super) fn url_fault(url: &str, shown_by: &str, allow_private: bool) -> Option<String> {
+pub(super) fn url_fault(url: &str, is_on: &str, allow_private: bool) -> Option<String> {
     let fault = destination::check_url(url, allow_private).err()?;
-    Some(format!("{fault} Copy the full URL from {shown_by}."))
-}
-
-/// The page or program that shows the URL of a destination of this preset.
-pub(super) fn shown_by(preset: &str) -> &'static str {
-    match preset {
-        "anytrack" => "your custom integration’s page in AnyTrack",
-        "slack" => "Slack, under Incoming Webhooks: it starts with https://hooks.slack.com/",
-        "zapier" => "the webhook step in Zapier, Make or n8n",
-        "postback" => "the network’s postback settings",
-        _ => "the program that receives the webhook",
-    }
+    Some(format!("{fault} Copy the full URL from {is_on}."))
 }
 
 pub(super) fn name_fault(name: &str) -> Option<String> {
@@ -94,11 +56,7 @@ pub(super) fn read(
     }
     let url = form.text("url");
     if !url.is_empty() && !old.from_environment {
-        let shown_by = match old.kind {
-            DestinationKind::AnyTrack => shown_by("anytrack"),
-            DestinationKind::Webhook => "the program that receives it",
-        };
-        match url_fault(&url, shown_by, allow_private) {
+        match url_fault(&url, kind(old.kind).url_is_on, allow_private) {
             None => new.url = Secret::new(url),
             Some(fault) => form.refuse("url", format!("{fault} The current URL stays.")),
         }
@@ -127,34 +85,6 @@ fn read_sites(old: &Destination, form: &FormData, sites: &[Site]) -> Option<Vec<
         [only] if only.id == old.site_id => Some(Vec::new()),
         several => Some(several.iter().map(|site| site.key.clone()).collect()),
     }
-}
-
-/// Checks that the mapping has the fields AnyTrack needs.
-pub(super) fn anytrack_faults(kind: DestinationKind, rows: &[Row]) -> Vec<String> {
-    if kind != DestinationKind::AnyTrack {
-        return Vec::new();
-    }
-    // AnyTrack ignores case, `_` and `-` in these names.
-    let is_there = |names: &[&str]| {
-        let canonical = |row: &Row| row.field.to_lowercase().replace(['_', '-'], "");
-        rows.iter().any(|row| row.is_on && names.contains(&canonical(row).as_str()))
-    };
-    let rules = [
-        (
-            !is_there(&["clickid", "click", "refid", "ref", "email"]),
-            "AnyTrack needs a field clickid, ref_id or email.",
-        ),
-        (
-            !is_there(&["transactionid"]),
-            "AnyTrack needs a field transaction_id to recognize repeats.",
-        ),
-        (
-            !is_there(&["eventname"]),
-            "AnyTrack needs a field event_name. Without it, a sale may count as a lead.",
-        ),
-        (is_there(&["value"]) && !is_there(&["currency"]), "A value needs a field currency."),
-    ];
-    rules.into_iter().filter(|(is_broken, _)| *is_broken).map(|(_, said)| said.to_owned()).collect()
 }
 
 /// A row of the mapping, as the page shows it.

@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
-use super::form::{name_fault, new_options, shown_by, url_fault};
+use super::form::{name_fault, url_fault};
 use super::{ADDED, Draft, OWN_ADDRESS, destination_page};
 use crate::config::Secret;
 use crate::dashboard::form::FormData;
@@ -18,7 +18,7 @@ use crate::dashboard::views::{Chip, Field};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, NewDestination};
+use crate::settings::{self, Destination, NewDestination};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -77,7 +77,7 @@ async fn list_page(
             name: found.name.clone(),
             href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
             address: settings::mask_url(&found.url),
-            kind: kind_name(found.kind),
+            kind: destination::kind(found.kind).name,
             state,
             note,
             rate: success_rate(sum),
@@ -100,13 +100,6 @@ async fn list_page(
             .collect(),
         faults: form.general,
     })
-}
-
-fn kind_name(kind: DestinationKind) -> &'static str {
-    match kind {
-        DestinationKind::AnyTrack => "AnyTrack",
-        DestinationKind::Webhook => "Webhook",
-    }
 }
 
 /// The share of finished deliveries that were accepted.
@@ -154,8 +147,12 @@ pub(in crate::dashboard) async fn add_destination(
     if let Some(fault) = name_fault(&name) {
         form.refuse("name", fault);
     }
-    let (preset, allow_private) = (form.text("preset"), state.config.allow_private_destinations);
-    if let Some(fault) = url_fault(&url, shown_by(&preset), allow_private) {
+    let preset = form.text("preset");
+    let template = presets::Preset::find(&preset);
+    let kind_of = destination::of_preset(&preset);
+    let kind = destination::kind(kind_of);
+    let is_on = template.map_or(kind.url_is_on, |template| template.url_is_on);
+    if let Some(fault) = url_fault(&url, is_on, state.config.allow_private_destinations) {
         form.refuse("url", fault);
     }
     if viewer.client.is_ours(&url) {
@@ -163,8 +160,8 @@ pub(in crate::dashboard) async fn add_destination(
     }
     let known = state.settings.current();
     let mut known = known.destinations_of(&viewer.site.id);
-    if let Some(known) =
-        known.find(|known| known.kind == DestinationKind::AnyTrack && known.url.expose() == url)
+    if let Some(known) = known
+        .find(|known| destination::kind(known.kind).counts_repeats && known.url.expose() == url)
     {
         form.refuse(
             "url",
@@ -172,15 +169,15 @@ pub(in crate::dashboard) async fn add_destination(
         );
     }
     if form.is_right() {
-        let (kind, options) = new_options(&preset);
+        let options = (kind.new_options)(&preset);
         let secret = Secret::new(destination::new_secret());
         let new = NewDestination {
             site_id: &viewer.site.id,
-            kind,
+            kind: kind_of,
             name: &name,
             url: &Secret::new(url),
             options: &options,
-            secret: (kind == DestinationKind::Webhook).then_some(&secret),
+            secret: kind.is_signed.then_some(&secret),
         };
         let by = &viewer.user.email;
         let id =
@@ -188,8 +185,7 @@ pub(in crate::dashboard) async fn add_destination(
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
             // Zapier, Slack and similar tools have no field for a secret. The destination's page can create one.
-            let is_program = presets::Preset::find(&preset).is_none();
-            if kind == DestinationKind::Webhook && is_program {
+            if kind.is_signed && template.is_none() {
                 let done = Some(ADDED.to_owned());
                 let draft =
                     Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };

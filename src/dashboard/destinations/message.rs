@@ -13,7 +13,7 @@ use crate::destination::mapping::{self, Cell, Fault};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter};
-use crate::settings::{self, Destination, DestinationKind, Encoding};
+use crate::settings::{self, Destination, Encoding};
 use crate::state::AppState;
 
 /// Number of conversions that the preview offers.
@@ -88,8 +88,9 @@ pub(super) async fn message(
     let sample = samples.iter().find(|sample| sample.id == chosen).or(samples.first());
     let names = sample.map(|sample| sample.names.clone()).unwrap_or_default();
     let options = &draft.options;
-    let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
-    let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
+    let standard = presets::Preset::find(destination::kind(draft.kind).preset)
+        .map(presets::Preset::rows)
+        .unwrap_or_default();
     // Rows that are not used now are kept in the form.
     let typed = Some(form::rows(form)).filter(|rows| !rows.is_empty());
     let unused = typed.unwrap_or(standard);

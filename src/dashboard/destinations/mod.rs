@@ -39,7 +39,7 @@ use crate::destination::{self, Tried, Unsent};
 use crate::domain::{AttemptOutcome, DeliveryReason, Word as _};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, Snapshot};
+use crate::settings::{self, Destination, Snapshot};
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -78,6 +78,7 @@ struct DestinationPage {
     note: String,
     address: String,
     is_anytrack: bool,
+    is_signed: bool,
     from_environment: bool,
     enabled: bool,
     form: Fields,
@@ -285,7 +286,8 @@ async fn destination_page(
         state: chip,
         note,
         address: settings::mask_url(&found.url),
-        is_anytrack: found.kind == DestinationKind::AnyTrack,
+        is_anytrack: found.is_anytrack(),
+        is_signed: destination::kind(found.kind).is_signed,
         from_environment: found.from_environment,
         enabled: found.enabled,
         form: fields(
@@ -360,7 +362,7 @@ async fn month_visits(
     viewer: &Viewer,
     found: &Destination,
 ) -> Result<String, AppError> {
-    if found.kind != DestinationKind::AnyTrack {
+    if !found.is_anytrack() {
         return Ok(String::new());
     }
     let period = report::Period { from: viewer.now.minus(DAY * 30), to: viewer.now };

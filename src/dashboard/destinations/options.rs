@@ -10,7 +10,7 @@ use crate::dashboard::views::{Field, entered};
 use crate::destination;
 use crate::domain::Word;
 use crate::money::{Currency, Money};
-use crate::settings::{AnyTrackOptions, Destination, DestinationKind, DestinationOptions};
+use crate::settings::{AnyTrackOptions, Destination, DestinationOptions};
 
 /// Maximum number of texts that mean a rejection.
 const MAX_REFUSALS: usize = 20;
@@ -243,18 +243,15 @@ pub(super) const SENDING: &[Control] = &[
     },
 ];
 
-/// The options that a destination of this kind has.
-fn options_of(kind: DestinationKind) -> impl Iterator<Item = &'static Control> {
-    let own: &[&[Control]] = match kind {
-        DestinationKind::AnyTrack => &[ANYTRACK, REGISTRATION],
-        DestinationKind::Webhook => &[],
-    };
+/// All options that a page shows.
+fn options_of(is_anytrack: bool) -> impl Iterator<Item = &'static Control> {
+    let own: &[&[Control]] = if is_anytrack { &[ANYTRACK, REGISTRATION] } else { &[] };
     [EVENTS, LIMITS, MESSAGE, SENDING].into_iter().chain(own.iter().copied()).flatten()
 }
 
 /// Reads all options of a destination from its form. A wrong one is refused and keeps its value.
 pub(super) fn read(into: &mut Destination, form: &mut FormData, allow_private: bool) {
-    for control in options_of(into.kind) {
+    for control in options_of(into.is_anytrack()) {
         if let Err(error) = control.read(into, form, allow_private) {
             form.refuse(control.name, error);
         }
@@ -274,8 +271,9 @@ pub(super) fn shown(part: &[Control], of: &Destination, form: &FormData) -> Vec<
 /// The labels of the options in which an earlier version differs from now.
 pub(super) fn differences(now: &Destination, earlier: DestinationOptions) -> Vec<&'static str> {
     let mut then = Destination { options: earlier, ..now.clone() };
+    let controls = options_of(now.is_anytrack());
     let mut now = now.clone();
-    options_of(now.kind)
+    controls
         .filter(|control| control.text(&mut now) != control.text(&mut then))
         .map(|control| control.label)
         .collect()
@@ -417,7 +415,7 @@ mod tests {
         assert!(form.is_right());
         let differing = differences(&after, before.options.clone());
         let mut again = destination();
-        for control in options_of(before.kind) {
+        for control in options_of(true) {
             let is_record = control.name == "accepts_test"; // Not an option of a version.
             assert!(
                 differing.contains(&control.label) || is_record,
@@ -427,7 +425,7 @@ mod tests {
         }
         // A form that shows what is stored, saved unchanged, changes nothing.
         let mut shown = url::form_urlencoded::Serializer::new(String::new());
-        for control in options_of(before.kind) {
+        for control in options_of(true) {
             let text = control.text(&mut after);
             if text != "false" {
                 shown.append_pair(control.name, &text);
@@ -440,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_webhook_keeps_options_that_its_form_does_not_have() {
-        let mut found = Destination { kind: DestinationKind::Webhook, ..destination() };
+        let mut found = Destination { kind: Default::default(), ..destination() };
         found.options.anytrack.property = Some("abcdefABCDEF".to_owned());
         let before = found.options.anytrack.clone();
         read(&mut found, &mut FormData::read(b"sends_purchases=1"), false);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::settings::Encoding;
 
-pub(super) fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
+pub(in crate::destination) fn encode(fields: &[(&str, String)], encoding: Encoding) -> String {
     // In query strings and forms, a text is written without quotes.
     let plain = |json: &String| match serde_json::from_str(json) {
         Ok(Value::String(text)) => text,

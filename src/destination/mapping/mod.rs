@@ -12,7 +12,7 @@ use minijinja::{Environment, Error, UndefinedBehavior};
 use serde_json::Value;
 
 pub(crate) use self::check::{check, names_of};
-use self::encode::encode;
+pub(super) use self::encode::encode;
 
 use super::limits::{self, TooLong};
 use crate::clock::Timestamp;
