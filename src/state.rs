@@ -51,19 +51,19 @@ pub struct Handles {
     /// Signs and verifies click IDs.
     pub click_ids: ClickIdKey,
     /// Wakes the workers.
-    pub bells: Bells,
+    pub wakeups: Wakeups,
 }
 
 /// Wake-ups of the workers. They are hints: another process may have written too, so every worker
 /// also polls.
 #[derive(Debug, Default)]
-pub struct Bells {
+pub struct Wakeups {
     /// A Stripe event or a page event was stored.
     pub event_stored: Notify,
     /// A visit was recorded, which a conversion may be waiting for.
     pub visit_recorded: Notify,
     /// A delivery was queued.
-    pub delivery_owed: Notify,
+    pub delivery_queued: Notify,
     /// A delivery was queued whose message a mapping has to build.
     pub facts_stored: Notify,
 }

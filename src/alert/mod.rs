@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use post::try_out;
-pub(crate) use table::{Incident, Told};
+pub(crate) use table::{Incident, SentMessages};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
@@ -237,8 +237,8 @@ pub(crate) async fn incidents(store: &Store) -> Result<Vec<Incident>> {
 }
 
 /// The newest and the pending messages of each recipient.
-pub(crate) async fn told(store: &Store) -> Result<Vec<Told>> {
-    table::told(store).await
+pub(crate) async fn sent(store: &Store) -> Result<Vec<SentMessages>> {
+    table::sent(store).await
 }
 
 /// How long a problem must be gone before its incident is resolved, so that one that comes and goes is reported once.

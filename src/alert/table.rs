@@ -120,7 +120,7 @@ pub(crate) struct Incident {
     pub(crate) subject: String,
     pub(crate) headline: String,
     pub(crate) raised_at: Timestamp,
-    pub(crate) told_at: Timestamp,
+    pub(crate) sent_at: Timestamp,
     pub(crate) newest_at: Timestamp,
     pub(crate) gone_at: Option<Timestamp>,
     pub(crate) resolved_at: Option<Timestamp>,
@@ -135,7 +135,7 @@ fn incident(row: &Row) -> Result<Incident> {
         subject: row.get("subject")?,
         headline: row.get("headline")?,
         raised_at: at("raised_at_ms")?.unwrap_or_default(),
-        told_at: at("told_at_ms")?.unwrap_or_default(),
+        sent_at: at("told_at_ms")?.unwrap_or_default(),
         newest_at: at("newest_at_ms")?.unwrap_or_default(),
         gone_at: at("gone_at_ms")?,
         resolved_at: at("resolved_at_ms")?,
@@ -187,12 +187,12 @@ pub(super) async fn remind(
     newest_at: Timestamp,
 ) -> Result<bool> {
     let done = sql("update incidents set told_at_ms = :now, newest_at_ms = :newest_at, headline = :headline, gone_at_ms = null
-          where id = :id and told_at_ms = :told_at and resolved_at_ms is null")
+          where id = :id and told_at_ms = :sent_at and resolved_at_ms is null")
     .set("now", now)
     .set("newest_at", newest_at)
     .set("headline", headline)
     .set("id", &incident.id)
-    .set("told_at", incident.told_at)
+    .set("sent_at", incident.sent_at)
     .execute(tx)
     .await
     .context("could not record the reminder of an incident")?;
@@ -252,7 +252,7 @@ pub(super) struct NewMessage<'a> {
     pub(super) body: &'a str,
 }
 
-pub(super) async fn owe(
+pub(super) async fn enqueue(
     tx: &mut AnyConnection,
     now: Timestamp,
     message: &NewMessage<'_>,
@@ -373,7 +373,7 @@ pub(super) async fn forget(tx: &mut AnyConnection, before: Timestamp) -> Result<
 
 /// The messages of a recipient in one state.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct SentMessages {
     pub(crate) target_id: String,
     pub(crate) state: String,
     /// The newest message of this state.
@@ -383,7 +383,7 @@ pub(crate) struct Told {
     pub(crate) messages: i64,
 }
 
-pub(super) async fn told(store: &Store) -> Result<Vec<Told>> {
+pub(super) async fn sent(store: &Store) -> Result<Vec<SentMessages>> {
     let rows = sql("select m.target_id, m.state, m.headline, m.said, coalesce(m.settled_at_ms, m.created_at_ms) as at_ms, n.messages
            from (select target_id, state, max(id) as newest, count(*) as messages
                    from alert_messages group by target_id, state) as n
@@ -394,7 +394,7 @@ pub(super) async fn told(store: &Store) -> Result<Vec<Told>> {
     .context("could not read the messages of alerts")?;
     rows.iter()
         .map(|row| {
-            Ok(Told {
+            Ok(SentMessages {
                 target_id: row.get("target_id")?,
                 state: row.get("state")?,
                 headline: row.get("headline")?,

@@ -8,7 +8,7 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 
 use super::table::{self, Incident, NewMessage};
-use super::words::{Alert, Phase, Trouble, What};
+use super::words::{Alert, Phase, Problem, What};
 use super::{Alerts, CALM, Choices, Rules, Target};
 use crate::clock::Timestamp;
 use crate::destination;
@@ -34,7 +34,7 @@ const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A problem that is seen, and the subject that identifies it.
 struct Seen {
     subject: String,
-    trouble: Trouble,
+    problem: Problem,
     /// Time of the newest delivery or event if each is reported, else the time of the check.
     newest_at: Timestamp,
     stakes: Scope,
@@ -83,20 +83,20 @@ impl Watch<'_> {
             subject: found.subject.clone(),
             headline: String::new(),
             raised_at: self.now,
-            told_at: self.now,
+            sent_at: self.now,
             newest_at: found.newest_at,
             gone_at: None,
             resolved_at: None,
         };
-        let zone = self.zone(&found.trouble);
+        let zone = self.zone(&found.problem);
         let id = incident.id.clone();
-        let alert = self.alert(&id, Phase::Raised, &zone, &found.trouble, &stakes);
+        let alert = self.alert(&id, Phase::Raised, &zone, &found.problem, &stakes);
         incident.headline = alert.headline();
         let mut tx = self.alerts.store.begin().await?;
         table::forget(&mut tx, self.now.minus(KEPT)).await?;
-        if table::raise(&mut tx, &incident, found.trouble.what.word()).await? {
+        if table::raise(&mut tx, &incident, found.problem.what.word()).await? {
             for target in self.targets {
-                self.owe(&mut tx, target, &alert).await?;
+                self.enqueue(&mut tx, target, &alert).await?;
             }
             failpoint::pass("alert_writing").await;
             tx.commit().await?;
@@ -113,8 +113,8 @@ impl Watch<'_> {
 
     async fn go_on(&self, incident: &Incident, found: &Seen) -> Result<()> {
         let rules = &self.choices.rules;
-        let silence = self.now.since(incident.told_at);
-        let is_time = if found.trouble.what.counts_news() {
+        let silence = self.now.since(incident.sent_at);
+        let is_time = if found.problem.what.counts_news() {
             found.newest_at > incident.newest_at
                 && silence >= Duration::from_secs(u64::from(rules.digest_minutes) * 60)
         } else {
@@ -129,13 +129,13 @@ impl Watch<'_> {
             return Ok(());
         }
         let stakes = self.stakes(found).await?;
-        let zone = self.zone(&found.trouble);
-        let alert = self.alert(&incident.id, Phase::Reminder, &zone, &found.trouble, &stakes);
+        let zone = self.zone(&found.problem);
+        let alert = self.alert(&incident.id, Phase::Reminder, &zone, &found.problem, &stakes);
         let headline = alert.headline();
         let mut tx = self.alerts.store.begin().await?;
         if table::remind(&mut tx, self.now, incident, &headline, found.newest_at).await? {
             for target in self.targets {
-                self.owe(&mut tx, target, &alert).await?;
+                self.enqueue(&mut tx, target, &alert).await?;
             }
             tx.commit().await?;
         }
@@ -158,11 +158,11 @@ impl Watch<'_> {
         let heard = table::take_back(&mut tx, &incident.id).await?;
         // An event that nobody fixed is only too old to be reported, which is no good news.
         let is_good_news = !is_news(incident) || self.now.since(incident.newest_at) < WEEK;
-        if let Some(trouble) = self.what_it_was(incident).filter(|_| is_good_news) {
-            let (zone, stakes) = (self.zone(&trouble), Stakes::default());
-            let alert = self.alert(&incident.id, Phase::Resolved, &zone, &trouble, &stakes);
+        if let Some(problem) = self.what_it_was(incident).filter(|_| is_good_news) {
+            let (zone, stakes) = (self.zone(&problem), Stakes::default());
+            let alert = self.alert(&incident.id, Phase::Resolved, &zone, &problem, &stakes);
             for target in self.targets.iter().filter(|target| heard.contains(&target.id)) {
-                self.owe(&mut tx, target, &alert).await?;
+                self.enqueue(&mut tx, target, &alert).await?;
             }
         }
         tx.commit().await?;
@@ -175,12 +175,12 @@ impl Watch<'_> {
     }
 
     /// The problem that an incident's subject names; `None` if its destination or site no longer exists.
-    fn what_it_was(&self, incident: &Incident) -> Option<Trouble> {
+    fn what_it_was(&self, incident: &Incident) -> Option<Problem> {
         let mut parts = incident.subject.split(':');
         let (word, about) = (parts.next()?, parts.next().unwrap_or_default());
         let what = ALL.into_iter().find(|what| what.word() == word)?;
         let destination = self.snapshot.destination(about);
-        let mut trouble = match (what, destination) {
+        let mut problem = match (what, destination) {
             (What::Held | What::GivenUp | What::Slow | What::Expiring | What::Failing, None) => {
                 return None;
             }
@@ -195,8 +195,8 @@ impl Watch<'_> {
             }
             (What::EventsFailed, None) => blank(what, "", incident.raised_at, "/events"),
         };
-        trouble.reason = parts.next().map(str::to_owned);
-        Some(trouble)
+        problem.reason = parts.next().map(str::to_owned);
+        Some(problem)
     }
 
     async fn stakes(&self, found: &Seen) -> Result<Stakes> {
@@ -213,8 +213,8 @@ impl Watch<'_> {
         }
     }
 
-    fn zone(&self, trouble: &Trouble) -> TimeZone {
-        let site = trouble.site.as_deref().and_then(|key| self.snapshot.site_by_key(key));
+    fn zone(&self, problem: &Problem) -> TimeZone {
+        let site = problem.site.as_deref().and_then(|key| self.snapshot.site_by_key(key));
         let site = site.or(self.snapshot.sites.first());
         site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
     }
@@ -224,14 +224,14 @@ impl Watch<'_> {
         incident_id: &'a str,
         phase: Phase,
         zone: &'a TimeZone,
-        trouble: &'a Trouble,
+        problem: &'a Problem,
         stakes: &'a Stakes,
     ) -> Alert<'a> {
         let base = &self.choices.base;
-        Alert { incident_id, phase, now: self.now, zone, base, trouble, stakes }
+        Alert { incident_id, phase, now: self.now, zone, base, problem, stakes }
     }
 
-    async fn owe(
+    async fn enqueue(
         &self,
         tx: &mut crate::store::AnyConnection,
         target: &Target,
@@ -245,7 +245,7 @@ impl Watch<'_> {
             headline: &alert.headline(),
             body: &alert.body(target.kind),
         };
-        table::owe(tx, self.now, &message).await
+        table::enqueue(tx, self.now, &message).await
     }
 }
 
@@ -290,8 +290,8 @@ fn without_addresses(text: &str) -> String {
         .collect()
 }
 
-fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Trouble {
-    Trouble {
+fn blank(what: What, name: &str, since: Timestamp, path: &str) -> Problem {
+    Problem {
         what,
         name: name.to_owned(),
         destination: None,
@@ -311,11 +311,11 @@ fn about_destination(
     destination: &Destination,
     what: What,
     since: Timestamp,
-) -> Trouble {
+) -> Problem {
     let site = snapshot.site(&destination.site_id);
     let query = site.filter(|site| !site.is_first()).map(|site| format!("?site={}", site.key));
     let path = format!("/settings/destinations/{}{}", destination.key, query.unwrap_or_default());
-    Trouble {
+    Problem {
         destination: Some(destination.key.clone()),
         site: site.map(|site| site.key.clone()),
         ..blank(what, &destination.name, since, &path)
@@ -354,14 +354,14 @@ async fn see_destinations(
     };
     for destination in &snapshot.destinations {
         let id = &destination.id;
-        let trouble = |what, since| about_destination(snapshot, destination, what, since);
+        let problem = |what, since| about_destination(snapshot, destination, what, since);
         for group in gave_up.iter().filter(|group| group.destination_id == *id) {
             let reason = Some(group.reason.clone());
             seen.push(Seen {
                 subject: format!("given_up:{id}:{}", group.reason),
-                trouble: Trouble {
+                problem: Problem {
                     reason: reason.clone(),
-                    ..trouble(What::GivenUp, group.newest_at)
+                    ..problem(What::GivenUp, group.newest_at)
                 },
                 newest_at: group.newest_at,
                 stakes: Scope::Deliveries(id.clone(), AtStake::State("given_up", reason)),
@@ -374,11 +374,11 @@ async fn see_destinations(
             if let Some(until) = first {
                 seen.push(Seen {
                     subject: format!("expiring:{id}"),
-                    trouble: Trouble {
+                    problem: Problem {
                         reason: (!destination.enabled).then(|| "held".to_owned()),
                         until: Some(until),
                         whole: i64::from(rules.expires_hours),
-                        ..trouble(What::Expiring, now)
+                        ..problem(What::Expiring, now)
                     },
                     newest_at: now,
                     stakes: Scope::Deliveries(id.clone(), AtStake::ExpiringBy(by)),
@@ -389,16 +389,16 @@ async fn see_destinations(
         if !destination.enabled {
             continue;
         }
-        let owed = || Scope::Deliveries(id.clone(), AtStake::State("pending", None));
+        let pending = || Scope::Deliveries(id.clone(), AtStake::State("pending", None));
         if let Some((_, down)) = down.iter().find(|(down, _)| down == id) {
             // A destination that accepts nothing is slow and failing, too. It is reported only once.
             if rules.held {
                 let error = down.error.as_deref().map(|said| harmless(destination, said));
                 seen.push(Seen {
                     subject: format!("held:{id}"),
-                    trouble: Trouble { error, ..trouble(What::Held, down.since) },
+                    problem: Problem { error, ..problem(What::Held, down.since) },
                     newest_at: now,
-                    stakes: owed(),
+                    stakes: pending(),
                 });
             }
             continue;
@@ -410,9 +410,9 @@ async fn see_destinations(
         {
             seen.push(Seen {
                 subject: format!("slow:{id}"),
-                trouble: trouble(What::Slow, since),
+                problem: problem(What::Slow, since),
                 newest_at: now,
-                stakes: owed(),
+                stakes: pending(),
             });
         }
         let tries = tries.iter().find(|tries| tries.destination_id == *id);
@@ -427,9 +427,9 @@ async fn see_destinations(
                 let (part, whole) = (failed, tries.all);
                 seen.push(Seen {
                     subject: format!("failing:{id}"),
-                    trouble: Trouble { part, whole, ..trouble(What::Failing, now) },
+                    problem: Problem { part, whole, ..problem(What::Failing, now) },
                     newest_at: now,
-                    stakes: owed(),
+                    stakes: pending(),
                 });
             }
         }
@@ -444,13 +444,13 @@ async fn see_failed_events(alerts: &Alerts, rules: &Rules) -> Result<Option<Seen
     let Some((count, newest_at, error)) = report::failed_events(&alerts.store).await? else {
         return Ok(None);
     };
-    let trouble = Trouble {
+    let problem = Problem {
         part: count,
         error: error.as_deref().map(without_addresses),
         ..blank(What::EventsFailed, "", newest_at, "/events?state=failed")
     };
     let stakes = Scope::Known(Box::default());
-    Ok(Some(Seen { subject: "events_failed".to_owned(), trouble, newest_at, stakes }))
+    Ok(Some(Seen { subject: "events_failed".to_owned(), problem, newest_at, stakes }))
 }
 
 async fn see_silence(
@@ -470,7 +470,7 @@ async fn see_silence(
         let last = quarters.last().copied().unwrap_or_default().saturating_mul(QUARTER_MS);
         let last = Timestamp::from_ms(last);
         if now.since(last) >= (usual * 3).max(HOUR * rules.silent_hours) {
-            let trouble = blank(
+            let problem = blank(
                 What::Silent,
                 &source.key,
                 last,
@@ -478,7 +478,7 @@ async fn see_silence(
             );
             seen.push(Seen {
                 subject: format!("silent:{}", source.id),
-                trouble,
+                problem,
                 newest_at: now,
                 stakes: Scope::Known(Box::default()),
             });
@@ -542,7 +542,7 @@ async fn see_unmatched(
         let query = if site.is_first() { String::new() } else { format!("?site={}", site.key) };
         seen.push(Seen {
             subject: format!("unmatched:{}", site.id),
-            trouble: Trouble {
+            problem: Problem {
                 site: Some(site.key.clone()),
                 part: worst.unmatched_payments,
                 whole: worst.payments,

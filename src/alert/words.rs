@@ -65,7 +65,7 @@ impl Phase {
 
 /// A problem that is seen now, or was.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
+pub(super) struct Problem {
     pub(super) what: What,
     /// The destination's or the site's name; empty if it concerns neither.
     pub(super) name: String,
@@ -93,18 +93,18 @@ pub(super) struct Alert<'a> {
     pub(super) now: Timestamp,
     pub(super) zone: &'a TimeZone,
     pub(super) base: &'a str,
-    pub(super) trouble: &'a Trouble,
+    pub(super) problem: &'a Problem,
     pub(super) stakes: &'a Stakes,
 }
 
 impl Alert<'_> {
     /// One sentence: what happened and how much money.
     pub(super) fn headline(&self) -> String {
-        let Trouble { name, part, whole, .. } = self.trouble;
+        let Problem { name, part, whole, .. } = self.problem;
         let deliveries = counted(self.stakes.deliveries, "delivery", "deliveries");
         let money = in_brackets(&self.stakes.money);
         if self.phase == Phase::Resolved {
-            return match self.trouble.what {
+            return match self.problem.what {
                 What::Held => format!("{name} accepts conversions again"),
                 What::GivenUp => format!("{name}: no more failed deliveries"),
                 What::Slow => format!("{name} receives deliveries on time again"),
@@ -116,7 +116,7 @@ impl Alert<'_> {
             };
         }
         let still = if self.phase == Phase::Reminder { "still " } else { "" };
-        match self.trouble.what {
+        match self.problem.what {
             What::Held => {
                 format!("{name} {still}accepts no conversions: {deliveries}{money} pending")
             }
@@ -147,22 +147,22 @@ impl Alert<'_> {
 
     /// The reason, and what to do.
     fn sentences(&self) -> Vec<String> {
-        let since = self.at(self.trouble.since);
-        let said = self.trouble.error.as_deref().or(self.stakes.last_error.as_deref());
+        let since = self.at(self.problem.since);
+        let said = self.problem.error.as_deref().or(self.stakes.last_error.as_deref());
         let said = said.map(|said| format!("Last error: {}.", said.trim_end_matches('.')));
         let mut lines: Vec<String> = Vec::new();
         if self.phase == Phase::Resolved {
             lines.push(format!("It began {since} and is resolved."));
             return lines;
         }
-        match self.trouble.what {
+        match self.problem.what {
             What::Held => {
                 lines.push(format!("Since {since}, Clickstamp only sends a probe from time to time. Nothing is lost: all deliveries are sent automatically once it recovers."));
                 lines.extend(said);
                 lines.push("If its URL or credentials have changed, update them.".to_owned());
             }
             What::GivenUp => {
-                lines.push(match self.trouble.reason.as_deref() {
+                lines.push(match self.problem.reason.as_deref() {
                     Some("refused") => "The destination rejected them, so they aren’t retried automatically.".to_owned(),
                     Some("exhausted") => "All attempts in the retry schedule failed.".to_owned(),
                     Some("mapping_error") => "The message could not be built: an expression of the mapping fails for these conversions.".to_owned(),
@@ -179,12 +179,12 @@ impl Alert<'_> {
                 lines.push("They are still being sent. Check whether the destination responds slowly or its limits are too low.".to_owned());
             }
             What::Expiring => {
-                let until = self.trouble.until.map(|until| self.at(until));
+                let until = self.problem.until.map(|until| self.at(until));
                 lines.extend(until.map(|until| {
                     format!("The first one expires {until} unless it is accepted by then.")
                 }));
                 lines.extend(said);
-                lines.push(match self.trouble.reason.as_deref() {
+                lines.push(match self.problem.reason.as_deref() {
                     Some("held") => "It is disabled, so nothing is sent. Enable it in time.".to_owned(),
                     _ => "They are retried until then. Check why the destination doesn’t accept them. “Send now” on a delivery’s page removes the time limit.".to_owned(),
                 });
@@ -195,7 +195,7 @@ impl Alert<'_> {
             }
             What::EventsFailed => {
                 lines.push(format!("The newest arrived {since}. The events are stored: check the error, then process them again."));
-                lines.extend(self.trouble.error.iter().map(|error| format!("Error: {error}")));
+                lines.extend(self.problem.error.iter().map(|error| format!("Error: {error}")));
             }
             What::Silent => {
                 lines.push(format!("The last event arrived {since}, three times as long ago as usual. In Stripe, under Developers, Webhooks, check that the endpoint is enabled and which responses it got."));
@@ -208,7 +208,7 @@ impl Alert<'_> {
     }
 
     fn link(&self) -> Option<String> {
-        (!self.base.is_empty()).then(|| format!("{}{}", self.base, self.trouble.path))
+        (!self.base.is_empty()).then(|| format!("{}{}", self.base, self.problem.path))
     }
 
     /// One line per conversion: transaction, amount and link to its customer journey.
@@ -271,17 +271,17 @@ impl Alert<'_> {
             "timestamp": self.now.to_rfc3339(),
             "data": {
                 "incident": self.incident_id,
-                "what": self.trouble.what.word(),
+                "what": self.problem.what.word(),
                 "headline": self.headline(),
                 "text": self.text(),
-                "destination": self.trouble.destination,
-                "site": self.trouble.site,
-                "reason": self.trouble.reason,
-                "since": self.trouble.since.to_rfc3339(),
-                "until": self.trouble.until.map(|until| until.to_rfc3339()),
+                "destination": self.problem.destination,
+                "site": self.problem.site,
+                "reason": self.problem.reason,
+                "since": self.problem.since.to_rfc3339(),
+                "until": self.problem.until.map(|until| until.to_rfc3339()),
                 "deliveries": self.stakes.deliveries,
                 "money": self.stakes.money.iter().map(money).collect::<Vec<_>>(),
-                "oldest": oldest.map(|(id, at)| json!({"delivery": id, "owed_since": at.to_rfc3339()})),
+                "oldest": oldest.map(|(id, at)| json!({"delivery": id, "pending_since": at.to_rfc3339()})),
                 "conversions": self.stakes.examples.iter().map(conversion).collect::<Vec<_>>(),
                 "link": self.link(),
             },

@@ -260,8 +260,8 @@ pub(super) async fn retry_delivery(
 ) -> Result<(StatusCode, Json<Delivery>), AppError> {
     let missing = || AppError::not_found("There is no delivery with this ID.");
     match delivery::retry(&state.store, state.clock.now(), without_nul(&id)?).await? {
-        Retried::Owed => {
-            state.bells.delivery_owed.notify_one();
+        Retried::Queued => {
+            state.wakeups.delivery_queued.notify_one();
             let found = report::delivery(&state.store, &id).await?.ok_or_else(missing)?;
             Ok((StatusCode::ACCEPTED, Json(Delivery::new(found.row))))
         }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::App;
 use crate::limit::log;
 use crate::server::{Stage, reached};
-use crate::state::Bells;
+use crate::state::Wakeups;
 
 type Round<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
@@ -24,7 +24,7 @@ struct Loop {
     /// What it does, as in "could not …".
     what: &'static str,
     /// Notified when there is work.
-    bell: Option<fn(&Bells) -> &Notify>,
+    wakeup: Option<fn(&Wakeups) -> &Notify>,
     /// Its poll interval: a wake-up is only a hint, and other replicas send none here.
     every: Duration,
     /// How long work is collected after a wake-up, so that a busy period does not need a batch for
@@ -33,9 +33,8 @@ struct Loop {
     /// If true, shutdown cancels a running batch at once, instead of when its time is over; the
     /// next start does the rest.
     breaks_off: bool,
-    /// The time limit of a batch, after which it is canceled and started again: whatever it waits
-    /// for, most likely an unreachable database, it waits for in vain. likely, it waits for in
-    /// vain.
+    /// The time limit of a batch, after which it is canceled and started again, because what it
+    /// waits for, most likely an unreachable database, will not come.
     longest: Duration,
     round: for<'a> fn(&'a App) -> Round<'a>,
 }
@@ -43,7 +42,7 @@ struct Loop {
 /// The default: no wake-up, and a stop waits for the batch.
 const BY_ITSELF: Loop = Loop {
     what: "",
-    bell: None,
+    wakeup: None,
     every: SECOND,
     gathers: Duration::ZERO,
     breaks_off: false,
@@ -55,7 +54,7 @@ const BY_ITSELF: Loop = Loop {
 const LOOPS: &[Loop] = &[
     Loop {
         what: PROCESS_EVENTS,
-        bell: Some(|bells| &bells.event_stored),
+        wakeup: Some(|wakeups| &wakeups.event_stored),
         longest: LONGEST_WALK, // Each of its steps has a time limit.
         round: |app| Box::pin(async { app.process_events().await.map(drop) }),
         ..BY_ITSELF
@@ -68,7 +67,7 @@ const LOOPS: &[Loop] = &[
     },
     Loop {
         what: "match payments to late visits",
-        bell: Some(|bells| &bells.visit_recorded),
+        wakeup: Some(|wakeups| &wakeups.visit_recorded),
         gathers: Duration::from_millis(250),
         round: |app| Box::pin(async { app.rejoin_late_visits().await.map(drop) }),
         ..BY_ITSELF
@@ -87,7 +86,7 @@ const LOOPS: &[Loop] = &[
     // A separate worker, so that slow expressions in a mapping delay neither events nor deliveries.
     Loop {
         what: "make messages",
-        bell: Some(|bells| &bells.facts_stored),
+        wakeup: Some(|wakeups| &wakeups.facts_stored),
         round: |app| Box::pin(async { app.make_messages().await.map(drop) }),
         ..BY_ITSELF
     },
@@ -146,7 +145,7 @@ const LOOPS: &[Loop] = &[
         every: Duration::from_secs(15),
         breaks_off: true,
         longest: LONGEST_WALK,
-        round: |app| Box::pin(async { app.tell_of_trouble().await.map(drop) }),
+        round: |app| Box::pin(async { app.send_alerts().await.map(drop) }),
         ..BY_ITSELF
     },
     // A separate worker, because it is experimental.
@@ -207,7 +206,7 @@ impl App {
         mut stage: watch::Receiver<Stage>,
     ) -> Result<()> {
         let (mut pause, silence) = (Backoff::default(), Notify::new());
-        let bell = work.bell.map_or(&silence, |bell| bell(&self.state.bells));
+        let wakeup = work.wakeup.map_or(&silence, |wakeup| wakeup(&self.state.wakeups));
         let is_short = work.longest == LONGEST || work.what == PROCESS_EVENTS;
         let has_pulse = is_short && work.every < MINUTE;
         if has_pulse {
@@ -215,7 +214,7 @@ impl App {
         }
         loop {
             // Registered before the batch, so that a wake-up during the batch is not lost.
-            let rung = bell.notified();
+            let woken = wakeup.notified();
             let round = in_time(work.longest, (work.round)(&self));
             let given_up = if work.breaks_off { Stage::Draining } else { Stage::Cutting };
             let done = tokio::select! {
@@ -230,7 +229,7 @@ impl App {
                 false => pause,
             });
             tokio::select! {
-                () = rung => {}
+                () = woken => {}
                 () = tokio::time::sleep(wait) => {}
                 () = reached(&mut stage, Stage::Draining) => return Ok(()),
             }
@@ -247,7 +246,7 @@ impl App {
         let (mut pause, mut shift) = (Backoff::default(), self.worker.shift());
         self.note_poll(DELIVER);
         loop {
-            let rung = self.state.bells.delivery_owed.notified();
+            let woken = self.state.wakeups.delivery_queued.notified();
             let turn = in_time(LONGEST, shift.turn()).await;
             if turn.is_ok() {
                 self.note_poll(DELIVER);
@@ -255,10 +254,10 @@ impl App {
             let rest = pause.after(turn, DELIVER).map(|pause| pause.min(SHORT_PAUSE));
             let rest = rest.unwrap_or_else(|| shift.rest());
             tokio::select! {
-                () = rung => {
-                    shift.hear_bell();
+                () = woken => {
+                    shift.wake();
                     // Some queued deliveries may have no message yet.
-                    self.state.bells.facts_stored.notify_one();
+                    self.state.wakeups.facts_stored.notify_one();
                 }
                 () = shift.attempt_ended() => {}
                 () = tokio::time::sleep(rest) => {}

@@ -42,7 +42,7 @@ use crate::limit::log;
 use crate::redirect;
 use crate::server::{Listener, Stage};
 use crate::settings::{self, Settings};
-use crate::state::{AppState, Bells, Handles};
+use crate::state::{AppState, Handles, Wakeups};
 use crate::store::{self, Address, Store};
 use crate::stripe::{self, Rejections};
 use crate::tag;
@@ -138,8 +138,8 @@ impl App {
         let apis = stripe::Apis::new(key, base, clock.clone());
         let limit = VisitLimit::new(config.visit_rate);
         let landings = Landings::new(VisitLimit::new(config.visit_rate));
-        let bells = Bells::default();
-        let state = AppState::new(Handles { config, store, settings, clock, click_ids, bells });
+        let wakeups = Wakeups::default();
+        let state = AppState::new(Handles { config, store, settings, clock, click_ids, wakeups });
         Ok(Self {
             state,
             worker,

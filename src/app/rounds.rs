@@ -78,7 +78,7 @@ impl App {
         let replayed = stripe::replay::run(store, ledger, wanted, custom::replay).await?;
         if replayed.applied {
             self.process_events().await?;
-            self.state.bells.delivery_owed.notify_one();
+            self.state.wakeups.delivery_queued.notify_one();
         }
         Ok(replayed)
     }
@@ -99,7 +99,7 @@ impl App {
     /// what was committed before it may have queued deliveries.
     fn waking_deliveries(&self, done: Result<usize>) -> Result<usize> {
         if !matches!(done, Ok(0)) {
-            self.state.bells.delivery_owed.notify_one();
+            self.state.wakeups.delivery_queued.notify_one();
         }
         done
     }
@@ -113,7 +113,7 @@ impl App {
         let now = state.clock.now();
         let kept = self.landings.write_due(&state.store, &state.click_ids, &settings, now).await?;
         if kept > 0 {
-            state.bells.visit_recorded.notify_one();
+            state.wakeups.visit_recorded.notify_one();
         }
         Ok(kept)
     }
@@ -206,7 +206,7 @@ impl App {
             if made == 0 {
                 return Ok(all);
             }
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             all += made;
         }
     }
@@ -251,7 +251,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::process_events`].
-    pub async fn tell_of_trouble(&self) -> Result<usize> {
+    pub async fn send_alerts(&self) -> Result<usize> {
         let state = &self.state;
         let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
         let alerts = Alerts {
@@ -285,8 +285,8 @@ impl App {
                 brought,
                 "the clock was ahead; work that it had scheduled too late is due now"
             );
-            state.bells.event_stored.notify_one();
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.event_stored.notify_one();
+            state.wakeups.delivery_queued.notify_one();
         }
         Ok(brought)
     }

@@ -25,7 +25,7 @@ impl App {
             if ended == 0 {
                 return Ok(all);
             }
-            self.state.bells.event_stored.notify_one();
+            self.state.wakeups.event_stored.notify_one();
             all += ended;
             if self.is_stopping() {
                 return Ok(all);
@@ -47,7 +47,7 @@ impl App {
             if asked == 0 {
                 return Ok(all);
             }
-            self.state.bells.event_stored.notify_one();
+            self.state.wakeups.event_stored.notify_one();
             all += asked;
             if self.is_stopping() {
                 return Ok(all);
@@ -76,18 +76,18 @@ impl App {
     pub async fn reconcile(&self, wanted: &Reconcile) -> Result<Reconciled> {
         let (state, snapshot) = (&self.state, self.state.settings.current());
         let source = self.source(&snapshot, &wanted.source)?;
-        let books = self.books(&snapshot, source)?;
+        let comparing = self.comparing(&snapshot, source)?;
         let store = &state.store;
-        let mut found = stripe::reconcile::run(store, &books, wanted).await?;
+        let mut found = stripe::reconcile::run(store, &comparing, wanted).await?;
         if wanted.repair && found.repaired > 0 {
             self.process_events().await?;
             let repaired = found.repaired;
             let again = Reconcile { repair: false, ..wanted.clone() };
-            found = stripe::reconcile::run(store, &books, &again).await?;
+            found = stripe::reconcile::run(store, &comparing, &again).await?;
             found.repaired = repaired;
         }
         if wanted.from.is_none() && wanted.until.is_none() && wanted.account.is_empty() {
-            stripe::reconcile::keep(store, &books, Ok(found.clone())).await?;
+            stripe::reconcile::keep(store, &comparing, Ok(found.clone())).await?;
         }
         Ok(found)
     }
@@ -100,19 +100,19 @@ impl App {
         let snapshot = self.state.settings.current();
         let mut any = false;
         for source in self.apis.one_per_key(&snapshot) {
-            let books = self.books(&snapshot, source)?;
-            any |= stripe::reconcile::daily(&self.state.store, &books).await?;
+            let comparing = self.comparing(&snapshot, source)?;
+            any |= stripe::reconcile::daily(&self.state.store, &comparing).await?;
         }
         Ok(any)
     }
 
     /// The parameters of a comparison for a source's account.
-    fn books<'a>(
+    fn comparing<'a>(
         &'a self,
         snapshot: &settings::Snapshot,
         source: &'a settings::Source,
-    ) -> Result<stripe::reconcile::Books<'a>> {
-        Ok(stripe::reconcile::Books {
+    ) -> Result<stripe::reconcile::Comparing<'a>> {
+        Ok(stripe::reconcile::Comparing {
             api: self.apis.of(snapshot, source)?,
             sources: self.apis.sharing(snapshot, source),
             source,

@@ -101,10 +101,10 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
 pub(crate) fn no_answer(done: Result<()>) -> Result<ExitCode> {
     let Err(error) = done else { return Ok(ExitCode::SUCCESS) };
     let Some(api) = error.downcast_ref::<ApiError>() else { return Err(error) };
-    let mut told = std::io::stderr();
-    writeln!(told, "clickstamp: {api}").context("could not print")?;
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "clickstamp: {api}").context("could not print")?;
     if matches!(api, ApiError::NoAnswer(_)) {
-        writeln!(told, "Nothing is lost: run the command again to continue.")
+        writeln!(stderr, "Nothing is lost: run the command again to continue.")
             .context("could not print")?;
     }
     Ok(ExitCode::from(NO_ANSWER))

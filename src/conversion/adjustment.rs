@@ -282,7 +282,7 @@ fn in_currency(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversion::payment::{Amounts, Presented, Teller, Told};
+    use crate::conversion::payment::{Amounts, ObjectFacts, ObjectKind, Presented};
 
     fn code(text: &str) -> Currency {
         Currency::parse(text).unwrap()
@@ -291,11 +291,11 @@ mod tests {
     /// A sale of 102.60 USD by one charge, with this cumulative refund.
     fn sale(high: i64) -> Payment {
         let amounts = Amounts::of(crate::money::Money { minor: 10_260, currency: code("usd") });
-        let told = Told { amounts: Some(amounts), ..Told::default() };
+        let facts = ObjectFacts { amounts: Some(amounts), ..ObjectFacts::default() };
         let amount = Some((10_260, code("usd")));
         let charge = Charge { amount, refunded: high, ..Charge::default() };
         Payment {
-            told: [(Teller::Session, told)].into(),
+            facts: [(ObjectKind::Session, facts)].into(),
             charges: [("ch_1".to_owned(), charge)].into(),
             ..Payment::default()
         }

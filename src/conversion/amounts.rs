@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::payment::{Payment, Teller};
+use super::payment::{ObjectKind, Payment};
 use super::reported::Reported;
 use crate::money::{Currency, Money, share};
 
@@ -67,14 +67,15 @@ impl Payment {
         if let Some(reported) = self.reported.as_ref().and_then(Reported::amount) {
             return Some(Amounts::of(reported));
         }
-        if let Some(session) = self.told.get(&Teller::Session).and_then(|told| told.amounts) {
+        if let Some(session) = self.facts.get(&ObjectKind::Session).and_then(|facts| facts.amounts)
+        {
             return Some(session.with_total(self.paid_of_session(session)));
         }
         let authorized = || {
-            let (minor, currency) = self.best(|told| told.authorized)?;
+            let (minor, currency) = self.best(|facts| facts.authorized)?;
             Some(Amounts::of(Money { minor, currency }))
         };
-        self.best(|told| told.amounts).or_else(authorized)
+        self.best(|facts| facts.amounts).or_else(authorized)
     }
 
     /// The part of a checkout's total that was paid. Stripe's session keeps its total after a
@@ -82,15 +83,15 @@ impl Payment {
     /// account.
     fn paid_of_session(&self, session: Amounts) -> i64 {
         let of = |teller| {
-            let amounts = self.told.get(&teller).and_then(|told| told.amounts);
+            let amounts = self.facts.get(&teller).and_then(|facts| facts.amounts);
             amounts.filter(|amounts| amounts.currency == session.currency)
         };
         if self.is_subscription_checkout()
-            && let Some(invoice) = of(Teller::Invoice)
+            && let Some(invoice) = of(ObjectKind::Invoice)
         {
             return invoice.total;
         }
-        let intent = of(Teller::PaymentIntent).filter(|_| self.is_manual_capture);
+        let intent = of(ObjectKind::PaymentIntent).filter(|_| self.is_manual_capture);
         let captured = match intent {
             Some(intent) => Some(intent.total),
             None => self.partly_captured(session),

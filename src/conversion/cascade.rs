@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::join::Match;
 use super::settle::{self, objects};
-use super::table::{self, Borrowers};
+use super::table::{self, LaterPayments};
 use super::{Ledger, Line, Record};
 use crate::clock::Timestamp;
 use crate::ids::ClickId;
@@ -68,13 +68,13 @@ pub(super) async fn settle_with_dependents(
 /// True if other payments may have another match now.
 fn affects_others(before: Option<&Line>, record: &Record, learned: bool) -> bool {
     let is_abandoned = record.line.is_none() && record.payment.expired_at.is_some();
-    let (lent, lends) = (lent(before), lent(record.line.as_ref()));
-    is_abandoned || lent != lends || (learned && lends.is_some())
+    let (given, gives) = (given(before), given(record.line.as_ref()));
+    is_abandoned || given != gives || (learned && gives.is_some())
 }
 
 /// What other payments can be matched by: nothing, unless this payment was matched by its own
 /// reference.
-fn lent(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
+fn given(line: Option<&Line>) -> Option<(&ClickId, Timestamp, &str)> {
     let line = line?;
     match &line.result {
         Match::Matched { by, click_id } if by.is_own() => {
@@ -92,8 +92,8 @@ async fn dependents(tx: &mut AnyConnection, record: &Record) -> Result<BTreeSet<
         .filter(|(id, role)| *role == "lineage" || record.payment.sessions.contains(*id))
         .map(|(id, _)| id)
         .collect();
-    match table::borrowers(tx, record, &through, REMATCHED_AT_ONCE).await? {
-        Borrowers::Few(ids) => Ok(ids),
-        Borrowers::SettledLater => Ok(BTreeSet::new()),
+    match table::later_payments(tx, record, &through, REMATCHED_AT_ONCE).await? {
+        LaterPayments::Few(ids) => Ok(ids),
+        LaterPayments::SettledLater => Ok(BTreeSet::new()),
     }
 }

@@ -4,7 +4,7 @@
 //! Pure. A sentence about something that waits says what it waits for.
 
 use super::join::Match;
-use super::payment::{PayFact, Payment, Teller};
+use super::payment::{ObjectKind, PayFact, Payment};
 use super::{Line, Record};
 use crate::domain::{ConversionKind, MatchRule, UnmatchedReason, Word as _};
 use crate::money::{Currency, Money};
@@ -37,12 +37,15 @@ pub(super) fn describe(
                 .to_owned(),
         );
     }
-    if line.owed_from.is_some() && before.is_none_or(|before| before.owed_from != line.owed_from) {
+    if line.enqueue_after.is_some()
+        && before.is_none_or(|before| before.enqueue_after != line.enqueue_after)
+    {
         sentences.push("Sending waits because the payment’s checkout may still arrive.".to_owned());
     }
-    let is_owed = line.paid_at.is_some() && line.owed_from.is_none();
-    let was_owed = before.is_some_and(|line| line.paid_at.is_some() && line.owed_from.is_none());
-    if is_owed && !was_owed && has_no_destination(settings, line) {
+    let is_enqueued = line.paid_at.is_some() && line.enqueue_after.is_none();
+    let was_enqueued =
+        before.is_some_and(|line| line.paid_at.is_some() && line.enqueue_after.is_none());
+    if is_enqueued && !was_enqueued && has_no_destination(settings, line) {
         sentences.push("There is no destination to send it to.".to_owned());
     }
     if sentences.is_empty() {
@@ -61,8 +64,8 @@ fn has_no_destination(settings: &Snapshot, line: &Line) -> bool {
 
 fn is_unstated(record: &Record) -> bool {
     // A charge alone creates no conversion.
-    let stated = record.payment.told.iter().filter(|(teller, _)| **teller != Teller::Charge);
-    stated.map(|(_, told)| told.pay_fact).all(|fact| fact == PayFact::Unknown)
+    let stated = record.payment.facts.iter().filter(|(teller, _)| **teller != ObjectKind::Charge);
+    stated.map(|(_, facts)| facts.pay_fact).all(|fact| fact == PayFact::Unknown)
 }
 
 fn compare(before: &Line, line: &Line, sentences: &mut Vec<String>) {

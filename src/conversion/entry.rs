@@ -4,7 +4,7 @@
 //! Pure: the result depends on the facts alone, and is computed from all of them each time.
 
 use super::adjustment::{self, Adjusted};
-use super::payment::{Mode, PayFact, Payment, Teller, Told};
+use super::payment::{Mode, ObjectFacts, ObjectKind, PayFact, Payment};
 use super::reported::Reported;
 use crate::clock::Timestamp;
 use crate::domain::{ConversionKind, ConversionStatus};
@@ -36,11 +36,11 @@ const WITHOUT_CHECKOUT: [&str; 3] =
 impl Payment {
     /// Returns the entry once the facts state a payment, or a refund or dispute of one.
     pub(crate) fn entry(&self, source: &Source) -> Option<Entry> {
-        let stating: Vec<&Told> = self
-            .told
+        let stating: Vec<&ObjectFacts> = self
+            .facts
             .iter()
-            .filter(|(teller, told)| states(**teller, told, source))
-            .map(|(_, told)| told)
+            .filter(|(teller, facts)| states(**teller, facts, source))
+            .map(|(_, facts)| facts)
             .collect();
         let reported = self.reported.as_ref();
         let is_taken_back = reported.is_some_and(Reported::is_taken_back);
@@ -59,7 +59,7 @@ impl Payment {
             }
             Some(_) | None => status(pay_fact, amount, &adjusted),
         };
-        let stated_at = stating.iter().filter_map(|told| told.stated_at).min();
+        let stated_at = stating.iter().filter_map(|facts| facts.stated_at).min();
         Some(Entry {
             kind: reported.map_or_else(|| self.kind(), |it| ConversionKind::parse(&it.kind)),
             status,
@@ -76,15 +76,15 @@ impl Payment {
     /// Returns how far the payment has come, and when it was paid. With manual capture Stripe sends
     /// no further event of the checkout. Therefore the payment intent and charge count too, once
     /// another object states the payment. This was not confirmed on a live account.
-    fn paid(&self, stating: &[&Told]) -> (PayFact, Option<Timestamp>) {
-        let of_money = [Teller::PaymentIntent, Teller::Charge]
+    fn paid(&self, stating: &[&ObjectFacts]) -> (PayFact, Option<Timestamp>) {
+        let of_money = [ObjectKind::PaymentIntent, ObjectKind::Charge]
             .into_iter()
-            .filter_map(|teller| self.told.get(&teller))
+            .filter_map(|teller| self.facts.get(&teller))
             .filter(|_| !stating.is_empty());
         let all = || stating.iter().copied().chain(of_money.clone());
-        let pay_fact = all().map(|told| told.pay_fact).max().unwrap_or_default();
-        let stated = stating.iter().filter_map(|told| told.paid_at).min();
-        (pay_fact, stated.or_else(|| all().filter_map(|told| told.paid_at).min()))
+        let pay_fact = all().map(|facts| facts.pay_fact).max().unwrap_or_default();
+        let stated = stating.iter().filter_map(|facts| facts.paid_at).min();
+        (pay_fact, stated.or_else(|| all().filter_map(|facts| facts.paid_at).min()))
     }
 
     /// True while a checkout session of this payment may still arrive.
@@ -96,7 +96,11 @@ impl Payment {
     /// an empty sale.
     fn kind(&self) -> ConversionKind {
         let is_free = self.amounts().is_none_or(|amounts| amounts.total == 0);
-        if self.told.get(&Teller::Session).is_some_and(|told| told.pay_fact != PayFact::Unknown) {
+        if self
+            .facts
+            .get(&ObjectKind::Session)
+            .is_some_and(|facts| facts.pay_fact != PayFact::Unknown)
+        {
             return match (self.mode, is_free) {
                 (Some(Mode::Setup), _) => ConversionKind::Lead,
                 (_, false) => ConversionKind::Purchase,
@@ -135,16 +139,17 @@ impl Payment {
 /// True if this object alone creates a conversion. A charge never does. A bare payment intent does
 /// only if its metadata has the source's key or the source records bare payment intents, and not if
 /// it was canceled: then nobody paid, and no event set `stated_at`.
-fn states(teller: Teller, told: &Told, source: &Source) -> bool {
+fn states(teller: ObjectKind, facts: &ObjectFacts, source: &Source) -> bool {
     let is_wanted = match teller {
-        Teller::Session | Teller::Invoice | Teller::Report => true,
-        Teller::PaymentIntent => {
-            (source.record_bare_payment_intents || told.metadata.contains_key(&source.metadata_key))
-                && told.stated_at.is_some()
+        ObjectKind::Session | ObjectKind::Invoice | ObjectKind::Report => true,
+        ObjectKind::PaymentIntent => {
+            (source.record_bare_payment_intents
+                || facts.metadata.contains_key(&source.metadata_key))
+                && facts.stated_at.is_some()
         }
-        Teller::Charge => false,
+        ObjectKind::Charge => false,
     };
-    is_wanted && told.pay_fact != PayFact::Unknown
+    is_wanted && facts.pay_fact != PayFact::Unknown
 }
 
 /// The first condition that is true decides.
@@ -174,15 +179,15 @@ mod tests {
         Some(Amounts::of(Money { minor: total, currency: Currency::parse("usd").unwrap() }))
     }
 
-    fn told(pay_fact: PayFact, total: i64) -> Told {
-        Told { pay_fact, amounts: amounts(total), ..Told::default() }
+    fn facts(pay_fact: PayFact, total: i64) -> ObjectFacts {
+        ObjectFacts { pay_fact, amounts: amounts(total), ..ObjectFacts::default() }
     }
 
     fn session(mode: Option<Mode>, total: i64) -> Payment {
         Payment {
             mode,
             sessions: ["cs_1".to_owned()].into(),
-            told: [(Teller::Session, told(PayFact::Paid, total))].into(),
+            facts: [(ObjectKind::Session, facts(PayFact::Paid, total))].into(),
             ..Payment::default()
         }
     }
@@ -192,7 +197,7 @@ mod tests {
             billing_reason: Some(reason.to_owned()),
             subscription: subscription.map(str::to_owned),
             invoices: ["in_1".to_owned()].into(),
-            told: [(Teller::Invoice, told(PayFact::Paid, total))].into(),
+            facts: [(ObjectKind::Invoice, facts(PayFact::Paid, total))].into(),
             ..Payment::default()
         }
     }
@@ -235,7 +240,7 @@ mod tests {
     fn the_first_condition_that_is_true_decides_the_status() {
         let sale = |fact| {
             let mut payment = session(Some(Mode::Payment), 100);
-            payment.told.insert(Teller::Session, told(fact, 100));
+            payment.facts.insert(ObjectKind::Session, facts(fact, 100));
             payment
         };
         let refunded = |minor, payment: Payment| {
@@ -280,11 +285,12 @@ mod tests {
     #[test]
     fn amounts_come_from_the_most_reliable_object_and_bare_intents_create_no_conversion() {
         let intent = |key: Option<&str>| {
-            let mut told = Told { stated_at: Some(Timestamp::default()), ..told(PayFact::Paid, 7) };
-            told.metadata.extend(key.map(|key| (key.to_owned(), "ck_x".to_owned())));
+            let mut facts =
+                ObjectFacts { stated_at: Some(Timestamp::default()), ..facts(PayFact::Paid, 7) };
+            facts.metadata.extend(key.map(|key| (key.to_owned(), "ck_x".to_owned())));
             Payment {
                 payment_intents: ["pi_1".to_owned()].into(),
-                told: [(Teller::PaymentIntent, told)].into(),
+                facts: [(ObjectKind::PaymentIntent, facts)].into(),
                 ..Payment::default()
             }
         };
@@ -306,11 +312,11 @@ mod tests {
     /// A checkout of 100.00 with manual capture, and the last state of its payment intent.
     fn captured(fact: PayFact, received: Option<i64>) -> Payment {
         let mut payment = session(Some(Mode::Payment), 10_000);
-        payment.told.insert(Teller::Session, told(PayFact::Pending, 10_000));
+        payment.facts.insert(ObjectKind::Session, facts(PayFact::Pending, 10_000));
         let paid_at = (fact == PayFact::Paid).then(|| Timestamp::from_ms(5));
         let amounts = received.and_then(amounts);
-        let intent = Told { pay_fact: fact, amounts, paid_at, ..Told::default() };
-        payment.told.insert(Teller::PaymentIntent, intent);
+        let intent = ObjectFacts { pay_fact: fact, amounts, paid_at, ..ObjectFacts::default() };
+        payment.facts.insert(ObjectKind::PaymentIntent, intent);
         Payment { is_manual_capture: true, ..payment }
     }
 
@@ -355,7 +361,7 @@ mod tests {
         let mut payment = captured(PayFact::Paid, Some(5_000));
         let parts =
             Amounts { net_of_tax: Some(9_000), tax: Some(1_000), ..amounts(10_000).unwrap() };
-        payment.told.entry(Teller::Session).or_default().amounts = Some(parts);
+        payment.facts.entry(ObjectKind::Session).or_default().amounts = Some(parts);
         assert_eq!(payment.value(ValueOption::Net).unwrap().minor, 4_500);
         assert_eq!(payment.amounts().unwrap().tax, Some(500));
     }
@@ -373,13 +379,14 @@ mod tests {
 
     #[test]
     fn a_released_authorization_makes_no_conversion() {
-        let released = Told { pay_fact: PayFact::Failed, ..Told::default() };
+        let released = ObjectFacts { pay_fact: PayFact::Failed, ..ObjectFacts::default() };
         let usd = Currency::parse("usd").unwrap();
         let charge = Charge { amount: Some((10_000, usd)), captured: Some(0), refunded: 10_000 };
         let payment = Payment {
             payment_intents: ["pi_1".to_owned()].into(),
             charges: [("ch_1".to_owned(), charge)].into(),
-            told: [(Teller::Charge, released.clone()), (Teller::PaymentIntent, released)].into(),
+            facts: [(ObjectKind::Charge, released.clone()), (ObjectKind::PaymentIntent, released)]
+                .into(),
             ..Payment::default()
         };
         let every = Source { record_bare_payment_intents: true, ..Source::sample("click_id") };
@@ -395,7 +402,7 @@ mod tests {
         }
         let known =
             Amounts { net_of_tax: Some(9_500), subtotal: Some(10_000), ..amounts(10_260).unwrap() };
-        payment.told.entry(Teller::Session).or_default().amounts = Some(known);
+        payment.facts.entry(ObjectKind::Session).or_default().amounts = Some(known);
         assert_eq!(value(&payment, ValueOption::Total), 10_260);
         assert_eq!(value(&payment, ValueOption::Net), 9_500);
         assert_eq!(value(&payment, ValueOption::Subtotal), 10_000);

@@ -11,11 +11,11 @@ mod by_hand;
 mod cascade;
 mod changes;
 mod duplicate;
+mod enqueue;
 mod entry;
 pub(crate) mod join;
 mod missing;
 mod outgoing;
-mod owed;
 pub(crate) mod payment;
 mod provisional;
 mod rebuild;
@@ -36,7 +36,7 @@ pub(crate) use duplicate::{count_again, count_once};
 pub(crate) use missing::Missing;
 pub(crate) use outgoing::{outgoing, queue_past, rebuild_delivery};
 pub(crate) use provisional::{forget_unnamed, promote_named};
-pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_told, take_turn};
+pub(crate) use rebuild::{BESIDE_THE_LEDGER, LEDGER, forget, remove_unless_sent, take_turn};
 
 pub(crate) use retention::prune;
 pub use retention::{Prune, Pruned};
@@ -122,7 +122,7 @@ struct Line {
     receipt_customer: Option<String>,
     result: Match,
     /// Sends nothing before this time, because the payment's checkout may still arrive.
-    owed_from: Option<Timestamp>,
+    enqueue_after: Option<Timestamp>,
     recorded_at: Timestamp,
 }
 
@@ -203,11 +203,11 @@ async fn gather(
     let mut ranked = Vec::new();
     for id in known {
         let record = table::load(tx, &id).await?;
-        let told = delivery::told_of(tx, &id).await?;
+        let facts = delivery::progress(tx, &id).await?;
         let has_session = !record.payment.sessions.is_empty();
         // Keep the one whose message was sent, else the one with a queued message, else the one
         // with a checkout, else the oldest.
-        ranked.push(((std::cmp::Reverse((told, has_session)), id), record));
+        ranked.push(((std::cmp::Reverse((facts, has_session)), id), record));
     }
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut records = ranked.into_iter().map(|(_, record)| record);
@@ -274,7 +274,7 @@ pub(crate) async fn has_unsettled(store: &Store) -> Result<bool> {
 /// wait is over. Returns how many it tried.
 pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
     let waiting = table::payments_to_settle(store, ledger.now, REJOINS_AT_A_TIME).await?;
-    let mut first_trouble = None;
+    let mut first_error = None;
     for (account, id) in &waiting {
         match join_again(store, ledger, account, id).await {
             Ok(()) => {
@@ -285,11 +285,11 @@ pub(crate) async fn rejoin(store: &Store, ledger: Ledger<'_>) -> Result<usize> {
             }
             // One payment that cannot be read must not keep the others from being re-matched.
             Err(error) => {
-                first_trouble.get_or_insert(error.context(format!("conversion {id}")));
+                first_error.get_or_insert(error.context(format!("conversion {id}")));
             }
         }
     }
-    first_trouble.map_or(Ok(waiting.len()), Err)
+    first_error.map_or(Ok(waiting.len()), Err)
 }
 
 /// Moves the unmatched payments of a source to its new site. Only notes them; [`rejoin`] moves them

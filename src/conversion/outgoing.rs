@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::join::{self, Match, Reference};
-use super::payment::{Payment, Told};
+use super::payment::{ObjectFacts, Payment};
 use super::{Ledger, Line, Record, table};
 use crate::clock::Timestamp;
-use crate::delivery::{self, Owed, Retried};
+use crate::delivery::{self, NewDelivery, Retried};
 use crate::destination::{self, News, Outgoing, mapping};
 use crate::domain::MatchRule;
 use crate::ids::ClickId;
@@ -136,8 +136,9 @@ fn touch(visit: &Visit) -> destination::facts::Touch {
 
 fn facts_of(payment: &Payment) -> Value {
     let amounts = payment.amounts();
-    let text = |of: fn(&Told) -> Option<&String>| payment.told.values().find_map(of);
-    let metadata = payment.told.values().map(|told| &told.metadata).find(|found| !found.is_empty());
+    let text = |of: fn(&ObjectFacts) -> Option<&String>| payment.facts.values().find_map(of);
+    let metadata =
+        payment.facts.values().map(|facts| &facts.metadata).find(|found| !found.is_empty());
     json!({
         "session_id": payment.sessions.first(),
         "payment_intent_id": payment.payment_intents.first(),
@@ -146,12 +147,12 @@ fn facts_of(payment: &Payment) -> Value {
         "subscription_id": payment.subscription,
         "customer_id": payment.customer,
         "payment_link_id": payment.payment_link,
-        "name": text(|told| told.name.as_ref()),
+        "name": text(|facts| facts.name.as_ref()),
         "email": payment.email(),
-        "phone": text(|told| told.phone.as_ref()),
-        "country": text(|told| told.country.as_ref()),
-        "city": text(|told| told.city.as_ref()),
-        "postal_code": text(|told| told.postal_code.as_ref()),
+        "phone": text(|facts| facts.phone.as_ref()),
+        "country": text(|facts| facts.country.as_ref()),
+        "city": text(|facts| facts.city.as_ref()),
+        "postal_code": text(|facts| facts.postal_code.as_ref()),
         "description": payment.description(),
         "subtotal_minor": amounts.and_then(|amounts| amounts.subtotal),
         "tax_minor": amounts.and_then(|amounts| amounts.tax),
@@ -203,14 +204,14 @@ pub(crate) async fn queue_past(
     let (mut tx, settings) = ledger.begin(store).await?;
     let Some(destination) = settings.destination(&destination.id) else { return Ok(()) };
     for (id, outgoing) in &gathered {
-        let owed = Owed {
+        let new = NewDelivery {
             destination,
             conversion_id: id,
             outgoing,
             waits_for_visit: false,
             news_at: ledger.now, // Requested now, so it is not skipped as too old.
         };
-        delivery::owe_anyway(&mut tx, ledger.now, &owed).await?;
+        delivery::enqueue_anyway(&mut tx, ledger.now, &new).await?;
     }
     tx.commit().await
 }

@@ -55,7 +55,7 @@ pub(crate) enum Mode {
 /// that states them, whatever arrived first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Teller {
+pub(crate) enum ObjectKind {
     /// A checkout session.
     Session,
     /// An invoice.
@@ -74,7 +74,7 @@ pub(crate) type Metadata = BTreeMap<String, String>;
 /// What one kind of object states about the payment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Told {
+pub(crate) struct ObjectFacts {
     pub(crate) pay_fact: PayFact,
     /// The earliest time at which it states this payment.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,8 +122,8 @@ pub(crate) struct Payment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_id: Option<String>,
     /// What each kind of object states.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) told: BTreeMap<Teller, Told>,
+    #[serde(rename = "facts", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) facts: BTreeMap<ObjectKind, ObjectFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<Mode>,
     /// Why the invoice exists: `subscription_create`, `subscription_cycle`, …
@@ -230,7 +230,7 @@ pub(super) fn united(mine: &mut Metadata, other: Metadata) {
     }
 }
 
-impl Told {
+impl ObjectFacts {
     fn absorb(&mut self, other: Self) {
         self.pay_fact = self.pay_fact.max(other.pay_fact);
         earlier(&mut self.stated_at, other.stated_at);
@@ -258,8 +258,8 @@ impl Payment {
         self.account = std::mem::take(&mut self.account).max(other.account);
         self.livemode |= other.livemode;
         earlier(&mut self.source_id, other.source_id);
-        for (teller, told) in other.told {
-            self.told.entry(teller).or_default().absorb(told);
+        for (teller, facts) in other.facts {
+            self.facts.entry(teller).or_default().absorb(facts);
         }
         later(&mut self.mode, other.mode);
         later(&mut self.billing_reason, other.billing_reason);
@@ -319,7 +319,7 @@ impl Payment {
 
     /// The earliest time at which any object states that it is paid.
     pub(crate) fn stated_paid_at(&self) -> Option<Timestamp> {
-        self.told.values().filter_map(|told| told.paid_at).min()
+        self.facts.values().filter_map(|facts| facts.paid_at).min()
     }
 
     /// The texts that may contain the click ID, most reliable first.
@@ -345,8 +345,8 @@ impl Payment {
     }
 
     /// The value from the most reliable object that has one.
-    pub(super) fn best<'a, T>(&'a self, of: impl Fn(&'a Told) -> Option<T>) -> Option<T> {
-        self.told.values().find_map(of)
+    pub(super) fn best<'a, T>(&'a self, of: impl Fn(&'a ObjectFacts) -> Option<T>) -> Option<T> {
+        self.facts.values().find_map(of)
     }
 
     /// True if the checkout started a subscription.
@@ -368,32 +368,35 @@ impl Payment {
 
     /// True if its authorization was released (canceled or expired) before anything was captured.
     pub(super) fn is_released(&self) -> bool {
-        let fact = |teller| self.told.get(&teller).map_or(PayFact::Unknown, |told| told.pay_fact);
-        [Teller::PaymentIntent, Teller::Charge].into_iter().any(|of| fact(of) == PayFact::Failed)
-            && self.told.values().all(|told| told.pay_fact != PayFact::Paid)
+        let fact =
+            |teller| self.facts.get(&teller).map_or(PayFact::Unknown, |facts| facts.pay_fact);
+        [ObjectKind::PaymentIntent, ObjectKind::Charge]
+            .into_iter()
+            .any(|of| fact(of) == PayFact::Failed)
+            && self.facts.values().all(|facts| facts.pay_fact != PayFact::Paid)
     }
 
     /// The buyer's email address.
     pub(crate) fn email(&self) -> Option<&str> {
-        self.best(|told| told.email.as_deref())
+        self.best(|facts| facts.email.as_deref())
     }
 
     /// What was bought.
     pub(crate) fn description(&self) -> Option<&str> {
-        self.best(|told| told.description.as_deref())
+        self.best(|facts| facts.description.as_deref())
     }
 
     /// The metadata that may contain a click ID, most reliable first: session, payment intent,
     /// subscription (as its invoice copied it, then its own), invoice, charge.
     pub(crate) fn metadata<'a>(&'a self, contract: &'a Contract) -> Vec<&'a Metadata> {
-        let of = |teller| self.told.get(&teller).map(|told| &told.metadata);
+        let of = |teller| self.facts.get(&teller).map(|facts| &facts.metadata);
         let order = [
-            of(Teller::Session),
-            of(Teller::PaymentIntent),
+            of(ObjectKind::Session),
+            of(ObjectKind::PaymentIntent),
             Some(&self.subscription_metadata),
             Some(&contract.metadata),
-            of(Teller::Invoice),
-            of(Teller::Charge),
+            of(ObjectKind::Invoice),
+            of(ObjectKind::Charge),
         ];
         order.into_iter().flatten().collect()
     }
@@ -419,7 +422,7 @@ mod tests {
 
     use crate::conversion::adjustment::DisputeState;
 
-    fn any_told() -> impl Strategy<Value = Told> {
+    fn any_facts() -> impl Strategy<Value = ObjectFacts> {
         let text = || proptest::option::of("[a-c]{1,2}");
         let fact = prop_oneof![
             Just(PayFact::Unknown),
@@ -434,7 +437,7 @@ mod tests {
             .prop_map(move |minor| minor.map(|minor| Amounts::of(Money { minor, currency: usd })));
         let metadata = proptest::collection::btree_map("[a-b]", "[a-c]", 0..3);
         (fact, time(), time(), amounts, metadata, text()).prop_map(
-            move |(pay_fact, stated_at, paid_at, amounts, metadata, email)| Told {
+            move |(pay_fact, stated_at, paid_at, amounts, metadata, email)| ObjectFacts {
                 pay_fact,
                 stated_at,
                 paid_at,
@@ -443,7 +446,7 @@ mod tests {
                 authorized: amounts.map(|amounts| (amounts.total, usd)),
                 metadata,
                 email,
-                ..Told::default()
+                ..ObjectFacts::default()
             },
         )
     }
@@ -451,10 +454,10 @@ mod tests {
     fn any_payment() -> impl Strategy<Value = Payment> {
         let text = || proptest::option::of("[a-c]{1,2}");
         let teller = prop_oneof![
-            Just(Teller::Session),
-            Just(Teller::Invoice),
-            Just(Teller::PaymentIntent),
-            Just(Teller::Charge)
+            Just(ObjectKind::Session),
+            Just(ObjectKind::Invoice),
+            Just(ObjectKind::PaymentIntent),
+            Just(ObjectKind::Charge)
         ];
         let usd = Currency::parse("usd").unwrap();
         let charge = proptest::option::of(0_i64..9).prop_map(move |minor| {
@@ -478,11 +481,11 @@ mod tests {
             Just(DisputeState::Lost),
             Just(DisputeState::Won)
         ];
-        let told = proptest::collection::btree_map(teller, any_told(), 0..3);
+        let facts = proptest::collection::btree_map(teller, any_facts(), 0..3);
         let ids = proptest::collection::btree_set("[a-c]", 0..3);
-        (told, ids, charge, refund, dispute, text(), text(), any::<bool>()).prop_map(
-            |(told, sessions, charge, refund, state, reference, source_id, livemode)| Payment {
-                told,
+        (facts, ids, charge, refund, dispute, text(), text(), any::<bool>()).prop_map(
+            |(facts, sessions, charge, refund, state, reference, source_id, livemode)| Payment {
+                facts,
                 sessions,
                 charges: charge.into_iter().map(|charge| ("ch".to_owned(), charge)).collect(),
                 refunds: refund.into_iter().map(|refund| ("re".to_owned(), refund)).collect(),
@@ -519,12 +522,12 @@ mod tests {
     #[test]
     fn a_late_pending_does_not_undo_paid() {
         let of = |pay_fact| {
-            let told = Told { pay_fact, ..Told::default() };
-            Payment { told: [(Teller::Session, told)].into(), ..Payment::default() }
+            let facts = ObjectFacts { pay_fact, ..ObjectFacts::default() };
+            Payment { facts: [(ObjectKind::Session, facts)].into(), ..Payment::default() }
         };
         let mut payment = of(PayFact::Paid);
         payment.absorb(of(PayFact::Pending));
         payment.absorb(of(PayFact::Failed));
-        assert_eq!(payment.told[&Teller::Session].pay_fact, PayFact::Paid);
+        assert_eq!(payment.facts[&ObjectKind::Session].pay_fact, PayFact::Paid);
     }
 }

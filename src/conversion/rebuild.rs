@@ -35,8 +35,8 @@ pub(crate) async fn forget(tx: &mut AnyConnection, id: &str) -> Result<()> {
 }
 
 /// Removes a conversion that no event creates, unless one of its deliveries was attempted.
-pub(crate) async fn remove_unless_told(tx: &mut AnyConnection, id: &str) -> Result<()> {
-    if delivery::forget_untold(tx, id).await? {
+pub(crate) async fn remove_unless_sent(tx: &mut AnyConnection, id: &str) -> Result<()> {
+    if delivery::delete_unattempted(tx, id).await? {
         table::remove(tx, id).await?;
     }
     Ok(())

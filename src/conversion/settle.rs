@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use super::entry::Entry;
 use super::join::{self, Found, Match, Origin, Reference};
 use super::payment::{Mode, PayFact, Payment};
-use super::{Ledger, Line, Record, owed, sums, table};
+use super::{Ledger, Line, Record, enqueue, sums, table};
 use crate::clock::Timestamp;
 use crate::delivery;
 use crate::domain::ConversionStatus;
@@ -36,7 +36,7 @@ const FIRST_INVOICE_HOLD: Duration = Duration::from_secs(60 * 60);
 /// Returns the end of the hold. A hold can be shortened or ended, but never starts again.
 fn held_until(line: Option<&Line>, until: Timestamp) -> Option<Timestamp> {
     match line {
-        Some(line) if line.paid_at.is_some() => line.owed_from.map(|known| known.min(until)),
+        Some(line) if line.paid_at.is_some() => line.enqueue_after.map(|known| known.min(until)),
         Some(_) | None => Some(until),
     }
 }
@@ -84,7 +84,7 @@ pub(super) async fn settle(
 /// the release of an authorization. Keeps it if it has a delivery that was attempted, because the
 /// delivery needs its conversion.
 async fn unwrite(tx: &mut AnyConnection, ledger: Ledger<'_>, record: &mut Record) -> Result<()> {
-    if record.line.is_none() || !delivery::forget_untold(tx, &record.id).await? {
+    if record.line.is_none() || !delivery::delete_unattempted(tx, &record.id).await? {
         return Ok(());
     }
     let line = record.line.take();
@@ -113,7 +113,7 @@ async fn write(
     if !looked.found.has_own() {
         looked.found.by_stripe_object = match came_back(tx, record, &mut looked.awaited).await? {
             Some(click_id) => Some(click_id),
-            None => table::lent_click_id(tx, record, occurred_at).await?,
+            None => table::earlier_click_id(tx, record, occurred_at).await?,
         };
     }
     let origin = origin(&record.payment, &entry);
@@ -137,7 +137,7 @@ async fn write(
         Match::Unmatched(_) if begins_subscription => FIRST_INVOICE_HOLD,
         Match::Matched { .. } | Match::Unmatched(_) => LONG_HOLD,
     };
-    let owed_from = held_until(record.line.as_ref(), recorded_at.plus(hold))
+    let enqueue_after = held_until(record.line.as_ref(), recorded_at.plus(hold))
         .filter(|from| entry.may_have_checkout && entry.paid_at.is_some() && *from > ledger.now);
     let payment = &record.payment;
     let is_receipt = payment.may_be_receipt();
@@ -164,7 +164,7 @@ async fn write(
         description: payment.description().map(str::to_owned),
         receipt_customer: payment.customer.clone().filter(|_| is_receipt),
         result,
-        owed_from,
+        enqueue_after,
         recorded_at,
     };
     sums::unsum(tx, ledger.now, [record.line.as_ref(), Some(&line)]).await?;
@@ -183,9 +183,9 @@ async fn write(
     record.line = Some(line.clone());
     if is_duplicate {
         // Messages that were already sent stay; queued ones are removed.
-        delivery::forget_untold(tx, &record.id).await?;
-    } else if owed_from.is_none() {
-        owed::owe(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
+        delivery::delete_unattempted(tx, &record.id).await?;
+    } else if enqueue_after.is_none() {
+        enqueue::enqueue(tx, ledger, record, &line, &entry, looked.genuine.as_ref()).await?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! sender.
 //! Pure. Every ignored statement has a warning, so that a 200 never hides an ignored correction.
 
-use crate::conversion::payment::{PayFact, Payment, Teller};
+use crate::conversion::payment::{ObjectKind, PayFact, Payment};
 use crate::conversion::reported::{Reported, Stated};
 use crate::money::{Currency, Money};
 
@@ -34,7 +34,7 @@ pub(super) fn warnings(known: &Payment, stated: &Payment, says_paid: bool) -> Ve
 }
 
 fn pay_fact(payment: &Payment) -> PayFact {
-    payment.told.get(&Teller::Report).map_or(PayFact::Unknown, |told| told.pay_fact)
+    payment.facts.get(&ObjectKind::Report).map_or(PayFact::Unknown, |facts| facts.pay_fact)
 }
 
 /// Warns about a status that is not used: pending and failed count as earlier than paid, whenever

@@ -126,7 +126,7 @@ async fn receive_conversion(
         Ledger { keys: &state.click_ids, settings: &settings, later: Some(&state.settings), now };
     match record(&state.store, ledger, source, request).await {
         Ok(Ok(recorded)) => {
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             answer(StatusCode::OK, Answer::new(recorded))
         }
         Ok(Err(refusal)) => {

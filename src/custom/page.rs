@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 
 use super::statement;
 use crate::clock::Timestamp;
-use crate::conversion::payment::{PayFact, Payment, Teller, Told};
+use crate::conversion::payment::{ObjectFacts, ObjectKind, PayFact, Payment};
 use crate::conversion::reported::Reported;
 use crate::conversion::{self, Ledger};
 use crate::ids::{self, ClickIdKey};
@@ -143,17 +143,17 @@ fn facts(source: &Source, event: &PageEvent, is_of_here: bool) -> Payment {
     if let Some(url) = &event.url {
         params.entry("page".to_owned()).or_insert_with(|| url.clone());
     }
-    let told = Told {
+    let facts = ObjectFacts {
         pay_fact: PayFact::Paid,
         stated_at: Some(event.received_at),
         paid_at: Some(event.received_at),
-        ..Told::default()
+        ..ObjectFacts::default()
     };
     Payment {
         account: statement::account(&source.id),
         livemode: true,
         source_id: Some(source.id.clone()),
-        told: BTreeMap::from([(Teller::Report, told)]),
+        facts: BTreeMap::from([(ObjectKind::Report, facts)]),
         client_reference_id: is_of_here.then(|| click_id.to_owned()),
         reported: Some(Reported {
             key,
@@ -188,7 +188,7 @@ mod tests {
         let reported = first.reported.clone().unwrap();
         assert_eq!((reported.kind.as_str(), reported.params["page"].as_str()), ("lead", "mine"));
         assert_eq!(first.client_reference_id.as_deref(), Some(event.click_id.as_str()));
-        assert!(first.told[&Teller::Report].amounts.is_none());
+        assert!(first.facts[&ObjectKind::Report].amounts.is_none());
         let again = PageEvent { id: "pev_2".to_owned(), ..event.clone() };
         assert_eq!(facts(&source, &again, true), first);
         assert_eq!(facts(&source, &event, false).client_reference_id, None);

@@ -13,7 +13,7 @@ use super::currencies;
 use super::parameters::{Parameter, Parameters, Refusal};
 use crate::clock::Timestamp;
 use crate::conversion::join;
-use crate::conversion::payment::{PayFact, Payment, Teller, Told};
+use crate::conversion::payment::{ObjectFacts, ObjectKind, PayFact, Payment};
 use crate::conversion::reported::{Arrival, Chargeback, Reported, Stated};
 use crate::ids;
 use crate::money::{Currency, Money};
@@ -302,12 +302,12 @@ impl Statement {
             Status::Refunded | Status::Disputed => PayFact::Unknown,
         };
         let is_taken_back = pay_fact == PayFact::Unknown;
-        let told = Told {
+        let facts = ObjectFacts {
             pay_fact,
             stated_at: (!is_taken_back).then_some(occurred_at),
             paid_at: (pay_fact == PayFact::Paid).then_some(occurred_at),
             email: self.email.take(),
-            ..Told::default()
+            ..ObjectFacts::default()
         };
         let reported = Reported {
             key,
@@ -321,7 +321,7 @@ impl Statement {
             account: account(source_id),
             livemode: !self.is_test,
             source_id: Some(source_id.to_owned()),
-            told: BTreeMap::from([(Teller::Report, told)]),
+            facts: BTreeMap::from([(ObjectKind::Report, facts)]),
             adjusted_at: (is_taken_back || self.refunded_total.is_some()).then_some(occurred_at),
             client_reference_id: self.click_id.or(self.reference),
             reported: Some(reported),

@@ -8,7 +8,7 @@ use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::frame::Door;
+use super::frame::SignedOutFrame;
 use super::limiter::LoginLimit;
 use super::session::{self, see_other};
 use super::turns::Who;
@@ -28,7 +28,7 @@ const TOKEN: &str = "setup_token";
 #[derive(Template)]
 #[template(path = "account.html")]
 struct AccountPage {
-    frame: Door,
+    frame: SignedOutFrame,
     action: String,
     token: String,
     email: Field,
@@ -106,7 +106,7 @@ fn form(
     password_error: Option<String>,
 ) -> AccountPage {
     let action = format!("{}/setup/account", client.prefix());
-    AccountPage { frame: Door::new(client), action, token, email, password_error }
+    AccountPage { frame: SignedOutFrame::new(client), action, token, email, password_error }
 }
 
 /// Checks that the token is the stored one and no account exists. Compares hashes, so that timing reveals nothing.

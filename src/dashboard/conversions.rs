@@ -64,7 +64,7 @@ const TABS: [(&str, &str); 7] = [
     ("", "All"),
     ("matched", "Matched"),
     ("unmatched", "Not matched"),
-    ("owed", "Delivery pending"),
+    ("pending", "Delivery pending"),
     ("given_up", "Delivery failed"),
     ("refunded", "Refunded"),
     ("authorized", "Not captured yet"),
@@ -124,7 +124,7 @@ fn filter(
         match_state: MatchState::parse(tab),
         reason,
         delivery_state: match tab {
-            "owed" => Some(DeliveryState::Pending),
+            "pending" => Some(DeliveryState::Pending),
             "given_up" => Some(DeliveryState::GivenUp),
             _ => None,
         },

@@ -77,7 +77,7 @@ struct DestinationItem {
     address: String,
     state: Chip,
     accepted: String,
-    owed: String,
+    pending: String,
     given_up: String,
     last: Option<Moment>,
 }
@@ -176,11 +176,11 @@ pub(super) async fn list_deliveries(
 #[derive(Default)]
 struct All {
     accepted: i64,
-    owed: i64,
+    pending: i64,
     given_up: i64,
     held: i64,
     skipped: i64,
-    owed_money: Totals,
+    pending_money: Totals,
     given_up_money: Totals,
 }
 
@@ -188,11 +188,11 @@ fn all(sums: &[DestinationTotals]) -> All {
     let mut all = All::default();
     for sum in sums {
         all.accepted += sum.accepted;
-        all.owed += sum.owed;
+        all.pending += sum.pending;
         all.given_up += sum.given_up;
         all.held += sum.held;
         all.skipped += sum.skipped;
-        sum.owed_money.iter().for_each(|money| all.owed_money.add(money));
+        sum.pending_money.iter().for_each(|money| all.pending_money.add(money));
         sum.given_up_money.iter().for_each(|money| all.given_up_money.add(money));
     }
     all
@@ -211,7 +211,7 @@ fn subtitle(viewer: &Viewer, sums: &[DestinationTotals]) -> String {
     let all = all(sums);
     format!(
         "{}, {}, {} accepted. Times in {}.",
-        with_money(all.owed, "pending", &all.owed_money, viewer),
+        with_money(all.pending, "pending", &all.pending_money, viewer),
         with_money(all.given_up, "failed", &all.given_up_money, viewer),
         count(all.accepted),
         viewer.times.place,
@@ -237,7 +237,7 @@ fn tabs(here: &Link, current: &str, sums: &[DestinationTotals]) -> Vec<Choice> {
     let tab = |(word, label): &(&'static str, &'static str)| {
         let choice = Choice::new(&here.with("state", *word), *label, *word == current);
         match *word {
-            "pending" if all.owed > 0 => choice.counting(all.owed),
+            "pending" if all.pending > 0 => choice.counting(all.pending),
             "given_up" if all.given_up > 0 => choice.counting(all.given_up),
             "held" if all.held > 0 => choice.counting(all.held),
             "skipped" if all.skipped > 0 => choice.counting(all.skipped),
@@ -258,9 +258,9 @@ fn destination_item(
     let state = if !destination.enabled {
         Chip::quiet(format!("Disabled: {} paused", count(sum.held)))
     } else if is_down {
-        Chip::bad(format!("Failing: {} pending", count(sum.owed)))
-    } else if sum.owed > 0 {
-        Chip::wait(format!("{} pending", count(sum.owed)))
+        Chip::bad(format!("Failing: {} pending", count(sum.pending)))
+    } else if sum.pending > 0 {
+        Chip::wait(format!("{} pending", count(sum.pending)))
     } else if sum.last_accepted_at.is_some() {
         Chip::ok("Working")
     } else {
@@ -272,7 +272,7 @@ fn destination_item(
         address: settings::mask_url(&destination.url),
         state,
         accepted: count(sum.accepted),
-        owed: count(sum.owed),
+        pending: count(sum.pending),
         given_up: count(sum.given_up),
         last: sum.last_accepted_at.map(|at| viewer.times.short_second(at, viewer.now)),
     }
@@ -281,7 +281,7 @@ fn destination_item(
 fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
     let retry = viewer.link(&format!("/deliveries/{}/retry", row.id)).to_string();
     let can_retry = matches!(row.state, DeliveryState::GivenUp | DeliveryState::Pending);
-    let is_owed = row.state == DeliveryState::Pending;
+    let is_scheduled = row.state == DeliveryState::Pending;
     let answer = match (&row.last_error, row.last_status) {
         (_, Some(status)) => words::http_status(status),
         (Some(error), None) => error.clone(),
@@ -297,9 +297,9 @@ fn delivery_item(viewer: &Viewer, row: &DeliveryRow) -> DeliveryItem {
         state: words::delivery_state(row),
         tries: count(row.attempts),
         answer,
-        next: (is_owed && row.down_since.is_none())
+        next: (is_scheduled && row.down_since.is_none())
             .then(|| viewer.times.short(row.due_at, viewer.now)),
-        waits: if is_owed && row.down_since.is_some() {
+        waits: if is_scheduled && row.down_since.is_some() {
             "when the destination recovers"
         } else {
             ""
@@ -324,8 +324,8 @@ pub(super) async fn retry_delivery(
     axum::Form(sent): axum::Form<Back>,
 ) -> Result<Response, AppError> {
     match delivery::retry(&state.store, viewer.now, &id).await? {
-        Retried::Owed => {
-            state.bells.delivery_owed.notify_one();
+        Retried::Queued => {
+            state.wakeups.delivery_queued.notify_one();
             let list = viewer.link("/deliveries").to_string();
             let back = sent.back.as_deref().map(|back| local_path(Some(back)));
             Ok(back.map_or_else(|| page::see_other(&list), |back| see_other(&viewer.client, back)))

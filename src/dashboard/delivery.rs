@@ -258,8 +258,8 @@ pub(super) async fn rebuild_delivery(
         now: viewer.now,
     };
     match conversion::rebuild_delivery(&state.store, ledger, &id).await? {
-        Retried::Owed => {
-            state.bells.delivery_owed.notify_one();
+        Retried::Queued => {
+            state.wakeups.delivery_queued.notify_one();
             Ok(page::see_other(&viewer.link(&format!("/deliveries/{id}")).to_string()))
         }
         Retried::NotFound => Err(missing()),

@@ -353,7 +353,7 @@ pub(super) async fn rerun_event(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     if stripe::rerun(&state.store, viewer.now, &id).await? {
-        state.bells.event_stored.notify_one();
+        state.wakeups.event_stored.notify_one();
         return Ok(page::see_other(&viewer.link(&format!("/events/{id}")).to_string()));
     }
     let line = "This event can’t be processed again. Only failed events can.";
@@ -367,7 +367,7 @@ pub(super) async fn rerun_page_event(
     Path(id): Path<String>,
 ) -> Result<Response, AppError> {
     if custom::page::rerun(&state.store, viewer.now, &id).await? {
-        state.bells.event_stored.notify_one();
+        state.wakeups.event_stored.notify_one();
         return Ok(page::see_other(&viewer.link("/events").to_string()));
     }
     let line = "This page event can’t be processed again. Only failed events can.";

@@ -22,13 +22,13 @@ use crate::settings::Site;
 use crate::state::AppState;
 
 /// The frame of pages for people who are not signed in.
-pub(super) struct Door {
+pub(super) struct SignedOutFrame {
     pub(super) css: String,
     pub(super) icon: String,
     pub(super) home: String,
 }
 
-impl Door {
+impl SignedOutFrame {
     pub(super) fn new(client: &Client) -> Self {
         let prefix = client.prefix();
         Self {
@@ -106,7 +106,7 @@ impl Viewer {
         let span = Span::default_of(&self.times, self.now);
         let health = report::health(&state.store, &self.scope()).await?;
         let leaks = report::leaking(&state.store, &self.scope(), span.period).await?;
-        let Door { css, icon, .. } = Door::new(&self.client);
+        let SignedOutFrame { css, icon, .. } = SignedOutFrame::new(&self.client);
         let here = self.link(current.path());
         let snapshot = state.settings.current();
         let sites = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1).map(|site| {

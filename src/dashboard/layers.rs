@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
-use super::frame::Door;
+use super::frame::SignedOutFrame;
 use super::page;
 use crate::client::Client;
 use crate::error::{AppError, Fault};
@@ -78,7 +78,7 @@ fn insert_headers(headers: &mut HeaderMap) {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage {
-    frame: Door,
+    frame: SignedOutFrame,
     status: u16,
     heading: &'static str,
     line: Cow<'static, str>,
@@ -100,7 +100,7 @@ fn shown(client: &Client, mut response: Response) -> Response {
     }
     let fault = response.extensions_mut().remove::<Fault>();
     let page = ErrorPage {
-        frame: Door::new(client),
+        frame: SignedOutFrame::new(client),
         status: status.as_u16(),
         heading: heading(status),
         line: fault

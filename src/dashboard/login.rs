@@ -10,7 +10,7 @@ use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::frame::Door;
+use super::frame::SignedOutFrame;
 use super::limiter::{self, Caller, LoginLimit};
 use super::session::{self, local_path, see_other};
 use super::table::{self, StoredUser};
@@ -25,7 +25,7 @@ use crate::state::AppState;
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage {
-    frame: Door,
+    frame: SignedOutFrame,
     action: String,
     next: String,
     email: String,
@@ -67,7 +67,7 @@ fn form(
     has_users: bool,
 ) -> LoginPage {
     let action = format!("{}/login", client.prefix());
-    LoginPage { frame: Door::new(client), action, next, email, error, has_users }
+    LoginPage { frame: SignedOutFrame::new(client), action, next, email, error, has_users }
 }
 
 /// `POST /login`.

@@ -95,8 +95,11 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/settings/sources/{key}/api-key", post(settings::save_api_key))
         .route("/settings/sources/{key}/secrets", post(settings::add_secret))
         .route("/settings/sources/{key}/secrets/remove", post(settings::remove_secret))
-        .route("/settings/custom", get(settings::list_doors).post(settings::add_door))
-        .route("/settings/custom/{key}", get(settings::show_door).post(settings::change_door))
+        .route("/settings/custom", get(settings::list_postbacks).post(settings::add_postback))
+        .route(
+            "/settings/custom/{key}",
+            get(settings::show_postback).post(settings::change_postback),
+        )
         .route("/settings/custom/{key}/rotate", post(settings::rotate_custom_token))
         .route("/settings/custom/{key}/test", post(settings::send_test_conversion))
         .route("/settings/custom/{key}/requests/{id}", get(settings::show_custom_request))

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_too_long_is_told_so_and_holds_nothing() {
+    async fn a_request_that_waits_too_long_is_refused_and_holds_nothing() {
         let turns = Turns::default();
         let taken = all(&turns).await;
         assert!(turns.wait(stranger(1)).await.is_none());

@@ -29,7 +29,7 @@ use crate::store::{AnyConnection, Store};
 const WAIT_FOR_VISIT: Duration = Duration::from_secs(120);
 
 /// A conversion to queue for one destination.
-pub(crate) struct Owed<'a> {
+pub(crate) struct NewDelivery<'a> {
     pub(crate) destination: &'a Destination,
     pub(crate) conversion_id: &'a str,
     pub(crate) outgoing: &'a Outgoing,
@@ -39,7 +39,7 @@ pub(crate) struct Owed<'a> {
     pub(crate) news_at: Timestamp,
 }
 
-impl Owed<'_> {
+impl NewDelivery<'_> {
     /// When its message becomes too old to send.
     fn expires_at(&self) -> Option<Timestamp> {
         self.destination.options.limits.expires_after().map(|after| self.news_at.plus(after))
@@ -54,16 +54,20 @@ const DELETED: &str = "destination_deleted";
 const DISPUTE: &str = "dispute";
 
 /// Queues a message, or corrects a queued one that was not attempted yet. Idempotent.
-pub(crate) async fn owe(tx: &mut AnyConnection, now: Timestamp, owed: &Owed<'_>) -> Result<()> {
-    let too_old_after = owed.destination.options.limits.max_age();
-    let draft = if is_before(owed.news_at, owed.destination.created_at, now) {
+pub(crate) async fn enqueue(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    new: &NewDelivery<'_>,
+) -> Result<()> {
+    let too_old_after = new.destination.options.limits.max_age();
+    let draft = if is_before(new.news_at, new.destination.created_at, now) {
         Err(SkipReason::BeforeDestination)
-    } else if too_old_after.is_some_and(|age| owed.news_at.plus(age) < now) {
+    } else if too_old_after.is_some_and(|age| new.news_at.plus(age) < now) {
         Err(SkipReason::TooOld)
     } else {
-        destination::draft(owed.destination, owed.outgoing)
+        destination::draft(new.destination, new.outgoing)
     };
-    write(tx, now, owed, &draft, &[SkipReason::NoIdentity, SkipReason::Unmatched]).await
+    write(tx, now, new, &draft, &[SkipReason::NoIdentity, SkipReason::Unmatched]).await
 }
 
 /// True if the conversion became known before the destination was added. If the destination's time
@@ -88,19 +92,19 @@ pub(crate) async fn bring_back(store: &Store, now: Timestamp) -> Result<u64> {
 }
 
 /// The same for a conversion that a user asked to send: its age is ignored.
-pub(crate) async fn owe_anyway(
+pub(crate) async fn enqueue_anyway(
     tx: &mut AnyConnection,
     now: Timestamp,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
 ) -> Result<()> {
-    let draft = destination::draft(owed.destination, owed.outgoing);
+    let draft = destination::draft(new.destination, new.outgoing);
     let cured = [
         SkipReason::NoIdentity,
         SkipReason::Unmatched,
         SkipReason::BeforeDestination,
         SkipReason::TooOld,
     ];
-    write(tx, now, owed, &draft, &cured).await
+    write(tx, now, new, &draft, &cured).await
 }
 
 /// `cured` are the skip reasons that a new draft overrides. Other decisions stay, even if a setting
@@ -108,24 +112,24 @@ pub(crate) async fn owe_anyway(
 async fn write(
     tx: &mut AnyConnection,
     now: Timestamp,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
     draft: &Result<Draft, SkipReason>,
     cured: &[SkipReason],
 ) -> Result<()> {
-    let due = if owed.waits_for_visit { now.plus(WAIT_FOR_VISIT) } else { now };
+    let due = if new.waits_for_visit { now.plus(WAIT_FOR_VISIT) } else { now };
     let is_cured = |reason: Option<DeliveryReason>| {
         cured.iter().any(|skip| reason == Some(DeliveryReason::Skipped(*skip)))
     };
-    match table::find(tx, &owed.destination.id, owed.conversion_id, PAID).await? {
-        None => table::insert(tx, now, due, PAID, owed, draft).await,
+    match table::find(tx, &new.destination.id, new.conversion_id, PAID).await? {
+        None => table::insert(tx, now, due, PAID, new, draft).await,
         Some(existing) => match (existing.state, draft) {
             (DeliveryState::Skipped, Ok(draft)) if is_cured(existing.reason) => {
-                table::write_draft(tx, &existing.id, due, owed, draft).await
+                table::write_draft(tx, &existing.id, due, new, draft).await
             }
             (DeliveryState::Pending | DeliveryState::Held, Ok(draft))
                 if existing.is_untouched() && (!existing.says(draft) || existing.due > due) =>
             {
-                table::write_draft(tx, &existing.id, due, owed, draft).await
+                table::write_draft(tx, &existing.id, due, new, draft).await
             }
             _ => Ok(()),
         },
@@ -135,14 +139,14 @@ async fn write(
 /// Queues a refund if more was refunded than earlier messages stated; `refunded` is the total so
 /// far. Idempotent: only the increase is queued, so partial refunds add up in whatever order they
 /// arrive.
-pub(crate) async fn owe_refund(
+pub(crate) async fn enqueue_refund(
     tx: &mut AnyConnection,
     now: Timestamp,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
     refunded: Money,
 ) -> Result<()> {
-    let (destination_id, conversion_id) = (&owed.destination.id, owed.conversion_id);
-    let Some(told_as) = table::transaction_told(tx, destination_id, conversion_id, PAID).await?
+    let (destination_id, conversion_id) = (&new.destination.id, new.conversion_id);
+    let Some(sent_as) = table::transaction_sent(tx, destination_id, conversion_id, PAID).await?
     else {
         return Ok(()); // No message about the payment itself was queued for it.
     };
@@ -153,64 +157,72 @@ pub(crate) async fn owe_refund(
     let growth = Money { minor: refunded.minor - before, ..refunded };
     let outgoing = Outgoing {
         news: News::Refund(growth),
-        transaction_id: format!("{told_as}-refund-{}", refunded.minor),
-        original_transaction_id: told_as,
-        ..owed.outgoing.clone()
+        transaction_id: format!("{sent_as}-refund-{}", refunded.minor),
+        original_transaction_id: sent_as,
+        ..new.outgoing.clone()
     };
     let key = format!("refund:{}", refunded.minor);
-    insert(tx, now, &key, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await
+    insert(tx, now, &key, &NewDelivery { outgoing: &outgoing, news_at: now, ..*new }).await
 }
 
 /// Queues a message that the money was lost to a dispute. Idempotent.
-pub(crate) async fn owe_chargeback(
+pub(crate) async fn enqueue_chargeback(
     tx: &mut AnyConnection,
     now: Timestamp,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
 ) -> Result<()> {
-    let (destination_id, conversion_id) = (&owed.destination.id, owed.conversion_id);
-    let told_as = table::transaction_told(tx, destination_id, conversion_id, PAID).await?;
-    let Some(told_as) = told_as else { return Ok(()) };
+    let (destination_id, conversion_id) = (&new.destination.id, new.conversion_id);
+    let sent_as = table::transaction_sent(tx, destination_id, conversion_id, PAID).await?;
+    let Some(sent_as) = sent_as else { return Ok(()) };
     if table::find(tx, destination_id, conversion_id, DISPUTE).await?.is_some() {
         return Ok(());
     }
     let outgoing = Outgoing {
         news: News::Chargeback,
-        transaction_id: format!("{told_as}-dispute"),
-        original_transaction_id: told_as,
-        ..owed.outgoing.clone()
+        transaction_id: format!("{sent_as}-dispute"),
+        original_transaction_id: sent_as,
+        ..new.outgoing.clone()
     };
-    insert(tx, now, DISPUTE, &Owed { outgoing: &outgoing, news_at: now, ..*owed }).await
+    insert(tx, now, DISPUTE, &NewDelivery { outgoing: &outgoing, news_at: now, ..*new }).await
 }
 
-async fn insert(tx: &mut AnyConnection, now: Timestamp, key: &str, owed: &Owed<'_>) -> Result<()> {
-    let draft = destination::draft(owed.destination, owed.outgoing);
-    table::insert(tx, now, now, key, owed, &draft).await
+async fn insert(
+    tx: &mut AnyConnection,
+    now: Timestamp,
+    key: &str,
+    new: &NewDelivery<'_>,
+) -> Result<()> {
+    let draft = destination::draft(new.destination, new.outgoing);
+    table::insert(tx, now, now, key, new, &draft).await
 }
 
 /// Deletes messages of a conversion that were never attempted. Returns true if no message is left.
-pub(crate) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
-    table::forget_untold(tx, conversion_id).await
+pub(crate) async fn delete_unattempted(
+    tx: &mut AnyConnection,
+    conversion_id: &str,
+) -> Result<bool> {
+    table::delete_unattempted(tx, conversion_id).await
 }
 
 /// How far the messages of a conversion have come; a greater value wins when conversions are
 /// merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ToldOf {
+pub(crate) enum Progress {
     /// It has no message.
     Nothing,
     /// It has queued or skipped messages only.
-    Owed,
+    Queued,
     /// At least one message was attempted.
     Sent,
 }
 
 /// Returns how far the messages of a conversion have come.
-pub(crate) async fn told_of(tx: &mut AnyConnection, conversion_id: &str) -> Result<ToldOf> {
+pub(crate) async fn progress(tx: &mut AnyConnection, conversion_id: &str) -> Result<Progress> {
     let (rows, attempts) = table::count_of(tx, conversion_id).await?;
     Ok(match (rows, attempts) {
-        (0, _) => ToldOf::Nothing,
-        (_, 0) => ToldOf::Owed,
-        _ => ToldOf::Sent,
+        (0, _) => Progress::Nothing,
+        (_, 0) => Progress::Queued,
+        _ => Progress::Sent,
     })
 }
 
@@ -249,7 +261,7 @@ impl Existing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
     /// It is queued again and due now.
-    Owed,
+    Queued,
     /// There is no such delivery.
     NotFound,
     /// It can't be sent again in this state, or for this reason.
@@ -270,15 +282,15 @@ pub async fn retry(store: &Store, now: Timestamp, id: &str) -> Result<Retried> {
         }
         table::breakers::probe_now(&mut tx, now, &subject.destination_id).await?;
     }
-    let retried = if table::owe_again(&mut tx, now, id).await? {
-        Retried::Owed
+    let retried = if table::requeue(&mut tx, now, id).await? {
+        Retried::Queued
     } else {
         match table::state_of(&mut tx, id).await? {
             Some(state) => Retried::NotRetryable(state.as_str().to_owned()),
             None => Retried::NotFound,
         }
     };
-    if retried == Retried::Owed {
+    if retried == Retried::Queued {
         tx.commit().await?;
     }
     Ok(retried)
@@ -306,7 +318,7 @@ pub(crate) async fn retry_all(store: &Store, now: Timestamp, chosen: &Chosen) ->
         return Ok(0);
     }
     table::breakers::probe_now(&mut tx, now, &chosen.destination_id).await?;
-    let count = table::owe_all_again(&mut tx, now, chosen).await?;
+    let count = table::requeue_all(&mut tx, now, chosen).await?;
     tx.commit().await?;
     Ok(count)
 }
@@ -342,7 +354,7 @@ pub(crate) async fn make_again(
     table::breakers::probe_now(&mut tx, now, &destination.id).await?;
     let is_done = table::unmake(&mut tx, now, id, destination).await?;
     tx.commit().await?;
-    Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
+    Ok(if is_done { Retried::Queued } else { Retried::NotRetryable("sending".to_owned()) })
 }
 
 /// Replaces a message by a new one, whatever was sent before; the earlier body is kept. Not
@@ -366,7 +378,7 @@ pub(crate) async fn rebuild(
     table::breakers::probe_now(&mut tx, now, &destination.id).await?;
     let is_done = table::refreeze(&mut tx, now, id, destination, &message).await?;
     tx.commit().await?;
-    Ok(if is_done { Retried::Owed } else { Retried::NotRetryable("sending".to_owned()) })
+    Ok(if is_done { Retried::Queued } else { Retried::NotRetryable("sending".to_owned()) })
 }
 
 /// Enables or disables a destination. While it is disabled, its queued messages wait as `held`, and

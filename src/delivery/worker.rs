@@ -396,7 +396,7 @@ impl Shift {
     }
 
     /// Something may have been queued: poll every destination now.
-    pub(crate) fn hear_bell(&mut self) {
+    pub(crate) fn wake(&mut self) {
         self.polls.clear();
     }
 
@@ -604,7 +604,7 @@ mod tests {
             assert_eq!(shift.rest(), POLL_FOR_COMMANDS);
             assert_eq!(shift.turn().await.unwrap(), 0, "a query would fail on the closed database");
         }
-        shift.hear_bell();
+        shift.wake();
         assert!(shift.turn().await.is_err(), "it polls again");
         let _ = std::fs::remove_dir_all(directory); // Leftover temporary files do no harm.
     }

@@ -46,7 +46,7 @@ const FIELDS: [Field; 9] = [
     }),
     // Digits unchanged: as a float, 102.60 would become 102.6.
     Field("value", RowKind::Number, "conversion.value", |it| {
-        it.outgoing.told_value().map(Money::decimal)
+        it.outgoing.sent_value().map(Money::decimal)
     }),
     Field("currency", RowKind::Text, "conversion.currency", |it| {
         it.outgoing.value.as_ref().map(|value| text(value.currency.code()))

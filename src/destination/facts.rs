@@ -149,7 +149,7 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// The value of this message. It is 0 for refunds and disputes, because a destination may count
     /// every positive value as revenue; their amount is a separate field.
-    pub(crate) fn told_value(&self) -> Option<Money> {
+    pub(crate) fn sent_value(&self) -> Option<Money> {
         match self.news {
             News::Paid => self.value,
             News::Refund(_) | News::Chargeback => {
@@ -232,7 +232,7 @@ impl Outgoing {
             "status": self.status(),
             "event_name": event_name,
             "transaction_id": self.transaction_id,
-            "value": self.told_value().map(Money::decimal),
+            "value": self.sent_value().map(Money::decimal),
             "amount": conversion.amount,
             "amount_minor": self.amount.map(|amount| amount.minor),
             "refund_amount": self.refund_amount().map(Money::decimal),

@@ -290,14 +290,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_beginning_of_an_endless_response_is_read() {
-        let (told, written) = tokio::sync::oneshot::channel();
+        let (announce, written) = tokio::sync::oneshot::channel();
         let port = server(move |mut stream| {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
             let mut bytes = 0;
             while stream.write_all(&[b'x'; 64 * 1024]).is_ok() && bytes < 512 * 1024 * 1024 {
                 bytes += 64 * 1024;
             }
-            told.send(bytes).unwrap();
+            announce.send(bytes).unwrap();
         });
         let sender = Sender::new(true, Network::default()).unwrap();
         let mut to = destination();

@@ -126,7 +126,7 @@ async fn record(
     let written = visit::record_click(&state.store, &state.click_ids, now, site, &click, &around);
     match tokio::time::timeout(WRITE_TIMEOUT, written).await {
         Ok(Ok(recorded)) => {
-            state.bells.visit_recorded.notify_one();
+            state.wakeups.visit_recorded.notify_one();
             Some(recorded.click_id)
         }
         Ok(Err(error)) => {

@@ -115,10 +115,10 @@ pub(crate) struct DestinationTotals {
     /// Delivered.
     pub(crate) accepted: i64,
     /// Pending: due now or later.
-    pub(crate) owed: i64,
+    pub(crate) pending: i64,
     /// Money of the conversions with pending deliveries, each counted once; empty if there are more
     /// than ten thousand.
-    pub(crate) owed_money: Totals,
+    pub(crate) pending_money: Totals,
     /// Failed.
     pub(crate) given_up: i64,
     /// The same for failed deliveries.
@@ -130,7 +130,7 @@ pub(crate) struct DestinationTotals {
     /// The latest acceptance among its newest hundred deliveries.
     pub(crate) last_accepted_at: Option<Timestamp>,
     /// When the oldest pending one was queued.
-    pub(crate) oldest_owed_at: Option<Timestamp>,
+    pub(crate) oldest_pending_at: Option<Timestamp>,
 }
 
 /// The columns of all lists of deliveries.
@@ -265,7 +265,7 @@ pub(crate) async fn destination_totals(
     for (id,) in ids {
         let entry = totals_of(store, id).await?;
         let settled = entry.accepted + entry.skipped;
-        if settled + entry.owed + entry.given_up + entry.held > 0 {
+        if settled + entry.pending + entry.given_up + entry.held > 0 {
             totals.push(entry);
         }
     }
@@ -294,9 +294,10 @@ async fn totals_of(store: &Store, destination_id: String) -> Result<DestinationT
     for (state, count, oldest_at) in unsettled {
         match state {
             DeliveryState::Pending => {
-                totals.owed = count;
-                totals.oldest_owed_at = Some(oldest_at);
-                totals.owed_money = unsettled_money(store, &destination_id, state, count).await?;
+                totals.pending = count;
+                totals.oldest_pending_at = Some(oldest_at);
+                totals.pending_money =
+                    unsettled_money(store, &destination_id, state, count).await?;
             }
             DeliveryState::GivenUp => {
                 totals.given_up = count;

@@ -29,9 +29,9 @@ pub(crate) struct Health {
     /// Stripe events that their endpoint should not have received, and that wait for a user.
     pub(crate) events_held: i64,
     /// Pending deliveries to this site's destinations, due now or later.
-    pub(crate) deliveries_owed: i64,
+    pub(crate) deliveries_pending: i64,
     /// When the oldest of them was queued.
-    pub(crate) oldest_owed_at: Option<Timestamp>,
+    pub(crate) oldest_pending_at: Option<Timestamp>,
     /// Failed deliveries.
     pub(crate) deliveries_given_up: i64,
     /// Deliveries that wait because their destination is disabled.
@@ -86,9 +86,9 @@ pub(crate) async fn health(store: &Store, scope: &Scope) -> Result<Health> {
         match state {
             DeliveryState::Pending => {
                 let oldest = Timestamp::from_ms(oldest_ms);
-                let known = health.oldest_owed_at;
-                health.deliveries_owed += count;
-                health.oldest_owed_at = Some(known.map_or(oldest, |known| known.min(oldest)));
+                let known = health.oldest_pending_at;
+                health.deliveries_pending += count;
+                health.oldest_pending_at = Some(known.map_or(oldest, |known| known.min(oldest)));
             }
             DeliveryState::GivenUp => health.deliveries_given_up += count,
             DeliveryState::Held => health.deliveries_held += count,

@@ -18,12 +18,12 @@ mod overview;
 mod owing;
 mod page;
 mod page_events;
+mod problems;
 mod ranking;
 mod sources;
 mod stripe_events;
 mod summed;
 mod tag_signs;
-mod trouble;
 mod visits;
 mod vitals;
 
@@ -56,6 +56,10 @@ pub(crate) use overview::{Overview, delivered_rate, leaking, overview, visits_in
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, MAX_LIMIT, Page};
 pub(crate) use page_events::{FailedPageEvent, failed_page_events};
+pub(crate) use problems::{
+    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
+    last_tries, matched_money, stakes, waits_since,
+};
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
     Comparison, Heard, InvoiceEvents, comparisons, invoice_events, last_heard,
@@ -65,10 +69,6 @@ pub(crate) use stripe_events::{
     stripe_event, stripe_events,
 };
 pub(crate) use tag_signs::{TagSigns, tag_signs};
-pub(crate) use trouble::{
-    AtStake, Example, Matched, Stakes, failed_events, first_to_expire, gave_up, heard_quarters,
-    last_tries, matched_money, stakes, waits_since,
-};
 pub(crate) use visits::{Visit, VisitFilter, VisitRow, VisitedConversion, visit, visits};
 pub(crate) use vitals::{Vitals, vitals};
 

@@ -330,11 +330,11 @@ async fn deliveries_are_listed_and_summed() {
 
     let totals = destination_totals(&filled.store, &filled.site_id).await.unwrap();
     let [sum] = totals.as_slice() else { panic!("one destination") };
-    assert_eq!((sum.accepted, sum.owed, sum.given_up, sum.held, sum.skipped), (1, 2, 1, 0, 1));
-    assert_eq!(shown(&sum.owed_money), ["EUR 7.00"], "one conversion, two messages");
+    assert_eq!((sum.accepted, sum.pending, sum.given_up, sum.held, sum.skipped), (1, 2, 1, 0, 1));
+    assert_eq!(shown(&sum.pending_money), ["EUR 7.00"], "one conversion, two messages");
     assert_eq!(shown(&sum.given_up_money), ["USD 50.00"]);
     assert_eq!(sum.last_accepted_at.unwrap().as_ms(), NOON + 5000);
-    assert_eq!(sum.oldest_owed_at.unwrap().as_ms(), NOON + 2);
+    assert_eq!(sum.oldest_pending_at.unwrap().as_ms(), NOON + 2);
 }
 
 #[tokio::test]
@@ -376,8 +376,8 @@ async fn health_reads_the_newest_records() {
     assert_eq!(found.last_visit_at.unwrap().as_ms(), NOON - 10 * MINUTE);
     assert_eq!(found.last_event_at.unwrap().as_ms(), NOON + 3);
     assert_eq!((found.events_waiting, found.events_failed), (1, 1));
-    assert_eq!((found.deliveries_owed, found.deliveries_given_up), (2, 1));
-    assert_eq!(found.oldest_owed_at.unwrap().as_ms(), NOON + 2);
+    assert_eq!((found.deliveries_pending, found.deliveries_given_up), (2, 1));
+    assert_eq!(found.oldest_pending_at.unwrap().as_ms(), NOON + 2);
     let nowhere = Scope { site_id: "site_0".to_owned(), livemode: true };
     let found = health(&filled.store, &nowhere).await.unwrap();
     assert_eq!((found.last_visit_at, found.last_event_at), (None, None));

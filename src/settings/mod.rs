@@ -5,7 +5,6 @@
 //! shows a secret.
 
 mod destination;
-mod door;
 mod link;
 mod options;
 mod site;
@@ -27,7 +26,6 @@ pub use destination::{
 pub(crate) use destination::{
     delete as delete_destination, deleted as deleted_destinations, is_deleted, set_enabled,
 };
-pub use door::{Door, MAX_CUSTOM_SOURCES, OldToken, add_custom_source, rotate_token, save_door};
 pub use link::{
     Link, LinkDraft, MAX_LINKS, STRIPE_LINK_HOSTS, add_link, check_target, delete_link,
     is_payment_host, placeholders, save_link, shows_existing_checkout,

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 
-use super::{Destination, Door, Link, Site, Source, SourceKind, table};
+use super::{Destination, Link, Postback, Site, Source, SourceKind, table};
 use crate::store::{Store, Tx};
 
 /// All settings as of one moment.
@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Redirect links, newest first.
     pub links: Vec<Link>,
     /// One for each postback source.
-    pub doors: Vec<Door>,
+    pub postbacks: Vec<Postback>,
 }
 
 impl Snapshot {

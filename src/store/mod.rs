@@ -100,7 +100,7 @@ pub struct Store {
     suspicion: Arc<postgres::Suspicion>,
     probe: Arc<readiness::Probe>,
     /// True after a write failed, until one succeeds.
-    in_trouble: Arc<AtomicBool>,
+    is_failing: Arc<AtomicBool>,
     /// New rows of the writer's table since the start.
     recorded: Arc<AtomicU64>,
     _lock: Option<Arc<sqlite_lock::DirectoryLock>>,
@@ -162,7 +162,7 @@ impl Store {
                 visits: writer,
                 suspicion,
                 probe: Arc::default(),
-                in_trouble: Arc::default(),
+                is_failing: Arc::default(),
                 recorded: Arc::default(),
                 _lock: None,
             })
@@ -193,7 +193,7 @@ impl Store {
             gate,
             suspicion: Arc::default(),
             probe: Arc::new(readiness::Probe::of_files(path)),
-            in_trouble: Arc::default(),
+            is_failing: Arc::default(),
             recorded: Arc::default(),
             _lock: None,
         })
@@ -251,13 +251,13 @@ impl Store {
     }
 
     fn transaction(&self, inner: Inner, turn: Option<OwnedMutexGuard<()>>) -> Tx {
-        Tx { inner, engine: self.engine, in_trouble: self.in_trouble.clone(), _turn: turn }
+        Tx { inner, engine: self.engine, is_failing: self.is_failing.clone(), _turn: turn }
     }
 
     /// Adds one row to the group-commit writer's table and waits until it is durable.
     pub(crate) async fn insert(&self, row: NewRow) -> Result<Inserted> {
         let inserted = self.visits.insert(row).await;
-        self.in_trouble.store(inserted.is_err(), Ordering::Relaxed);
+        self.is_failing.store(inserted.is_err(), Ordering::Relaxed);
         if inserted.is_err() {
             self.suspicion.raise();
         }
@@ -367,7 +367,7 @@ async fn is_whole(connection: &mut AnyConnection) -> sqlx::Result<bool> {
 pub(crate) struct Tx {
     inner: Inner,
     engine: Engine,
-    in_trouble: Arc<AtomicBool>,
+    is_failing: Arc<AtomicBool>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -406,9 +406,9 @@ impl Tx {
 
     /// Makes everything durable. Do not acknowledge anything before it returns.
     pub(crate) async fn commit(self) -> Result<()> {
-        let in_trouble = self.in_trouble.clone();
+        let is_failing = self.is_failing.clone();
         let committed = self.end().await;
-        in_trouble.store(committed.is_err(), Ordering::Relaxed);
+        is_failing.store(committed.is_err(), Ordering::Relaxed);
         committed
     }
 
@@ -494,7 +494,7 @@ mod tests {
         }
         store.writes.execute("pragma query_only = off").await.unwrap();
         assert!(store.unready(now).await.is_none());
-        assert!(!store.in_trouble.load(Ordering::Relaxed));
+        assert!(!store.is_failing.load(Ordering::Relaxed));
         store.close().await;
         let _ = std::fs::remove_dir_all(directory); // As above.
     }

@@ -74,7 +74,7 @@ impl Store {
         // One check at a time, however many clients ask.
         let mut passed_at = self.probe.passed_at.lock().await;
         let is_fresh = passed_at.is_some_and(|at| now.since(at) < GOOD_FOR && at <= now);
-        if is_fresh && !self.in_trouble.load(Ordering::Relaxed) {
+        if is_fresh && !self.is_failing.load(Ordering::Relaxed) {
             return None;
         }
         *passed_at = None;
@@ -84,7 +84,7 @@ impl Store {
         let looked = tokio::time::timeout(PATIENCE, self.write_a_row());
         let unready = match looked.await {
             Ok(Ok(())) => {
-                self.in_trouble.store(false, Ordering::Relaxed);
+                self.is_failing.store(false, Ordering::Relaxed);
                 *passed_at = Some(now);
                 return None;
             }

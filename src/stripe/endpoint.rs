@@ -109,7 +109,7 @@ async fn receive_event(
     store(&state, &event).await.map_err(|cause| {
         AppError::unavailable("the event could not be stored; send it again", cause)
     })?;
-    state.bells.event_stored.notify_one();
+    state.wakeups.event_stored.notify_one();
     Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")], "ok\n").into_response())
 }
 

@@ -74,7 +74,7 @@ async fn record_visit(
         }
         What::Event(event) => {
             if keep_event(&state.store, now, site, &sent, event).await.map_err(unavailable)? {
-                state.bells.event_stored.notify_one();
+                state.wakeups.event_stored.notify_one();
             }
         }
         What::Visit(seen) => {
@@ -104,7 +104,7 @@ async fn record_visit(
                     .map_err(unavailable)?;
             }
             if recorded.is_new {
-                state.bells.visit_recorded.notify_one();
+                state.wakeups.visit_recorded.notify_one();
             }
             if let Some(cookie) =
                 cookie(&headers, &client, &sent.click_id, seen.url.as_deref(), &recorded.click_id)

@@ -53,12 +53,12 @@ fn texts(hook: &FakeDestination) -> Vec<String> {
 #[tokio::test]
 async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
     let (app, slack, _) = watched("slack").await;
-    assert_eq!(app.tell_of_trouble().await, 0, "nothing is wrong");
+    assert_eq!(app.send_alerts().await, 0, "nothing is wrong");
     app.anytrack.answers([422, 422, 422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1);
-    assert_eq!(app.tell_of_trouble().await, 0, "told once");
+    assert_eq!(app.send_alerts().await, 1);
+    assert_eq!(app.send_alerts().await, 0, "told once");
     let first = texts(&slack).remove(0);
     let id = app.database.texts("select id from conversions").await.remove(0);
     for part in [
@@ -80,22 +80,22 @@ async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
         app.advance(MINUTE);
         sale(&app, session).await;
         app.deliver_due().await;
-        assert_eq!(app.tell_of_trouble().await, 0);
+        assert_eq!(app.send_alerts().await, 0);
     }
     app.advance(MINUTE * 15);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[1].starts_with("AnyTrack: 3 deliveries (307.80 USD) failed."));
     app.advance(MINUTE * 60);
-    assert_eq!(app.tell_of_trouble().await, 0, "nothing new");
+    assert_eq!(app.send_alerts().await, 0, "nothing new");
 
     let owner = app.owner().await;
     assert!(owner.page(HERE).await.contains("Active alerts"));
     let fields = [("days", "7"), ("reason", "refused")];
     owner.save("/settings/destinations/anytrack/retry", &fields).await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 0, "it might come back");
+    assert_eq!(app.send_alerts().await, 0, "it might come back");
     app.advance(MINUTE * 3);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[2].starts_with("AnyTrack: no more failed deliveries."));
     let page = owner.page(HERE).await;
     assert!(page.contains("No active alerts") && page.contains("Resolved "), "{page}");
@@ -110,7 +110,7 @@ async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
         sale(&app, &format!("cs_live_{number}")).await;
     }
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let text = texts(&slack).remove(0);
     assert!(
         text.starts_with("AnyTrack accepts no conversions: 12 deliveries (1231.20 USD) pending."),
@@ -118,18 +118,18 @@ async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
     );
     assert!(text.contains("Last error: it answered 503."), "{text}");
     app.advance(MINUTE * 30);
-    assert_eq!(app.tell_of_trouble().await, 0, "it is slow, too; that is not told twice");
+    assert_eq!(app.send_alerts().await, 0, "it is slow, too; that is not told twice");
     app.advance(MINUTE * 6 * 60);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[1].starts_with("AnyTrack still accepts no conversions"));
     // It comes back; deliveries never noticed that somebody watched.
     for _ in 0..24 {
         app.advance(MINUTE * 60);
         app.deliver_due().await;
     }
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     app.advance(MINUTE * 3);
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     let last = texts(&slack).pop().unwrap();
     assert!(last.starts_with("AnyTrack accepts conversions again."), "{last}");
     assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
@@ -141,9 +141,9 @@ async fn a_slow_backlog_is_told_of() {
     app.leave_things_undone();
     sale(&app, "cs_live_1").await;
     app.advance(MINUTE * 14);
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     app.advance(MINUTE * 2);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[0].starts_with("AnyTrack is slow: 1 delivery (102.60 USD) pending"));
     // One that is tried again and again waits, too, since its first try.
     let (mut app, slack, _) = watched_with("slack", &[("CLICKSTAMP_RETRY_SCHEDULE", "10h")]).await;
@@ -152,7 +152,7 @@ async fn a_slow_backlog_is_told_of() {
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
     app.advance(MINUTE * 16);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[0].contains("Last error: it answered 500."));
 }
 
@@ -183,10 +183,10 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     app.deliver_due().await;
     app.advance(MINUTE * 60 * 11);
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 0, "13 hours are left");
+    assert_eq!(app.send_alerts().await, 0, "13 hours are left");
     app.advance(MINUTE * 60);
-    assert_eq!(app.tell_of_trouble().await, 1);
-    assert_eq!(app.tell_of_trouble().await, 0, "told once");
+    assert_eq!(app.send_alerts().await, 1);
+    assert_eq!(app.send_alerts().await, 0, "told once");
     let text = texts(&slack).remove(0);
     for part in [
         "AnyTrack: 1 delivery (102.60 USD) expires within 12 hours.",
@@ -202,13 +202,13 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     sale(&app, "cs_live_2").await;
     app.deliver_due().await;
     app.advance(MINUTE * 60 * 6);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[1].starts_with("AnyTrack: 1 delivery (102.60 USD) expires"), "reminded");
     app.advance(MINUTE * 60 * 5 + MINUTE * 30);
     app.deliver_due().await;
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     app.advance(MINUTE * 3);
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     let last = texts(&slack).pop().unwrap();
     assert!(last.starts_with("AnyTrack: no delivery is about to expire."), "{last}");
     assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
@@ -226,25 +226,25 @@ async fn what_a_disabled_destination_holds_expires_too_unless_nobody_wants_to_kn
     let mut rules = RULES.to_vec();
     rules[4].1 = "0";
     owner.save(RULES_FORM, &rules).await;
-    assert_eq!(app.tell_of_trouble().await, 0, "turned off");
+    assert_eq!(app.send_alerts().await, 0, "turned off");
     rules[4].1 = "24";
     owner.save(RULES_FORM, &rules).await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let body: Value = serde_json::from_str(&hook.received()[0]).unwrap();
     let data = &body["data"];
     assert_eq!((&data["what"], &data["destination"]), (&"expiring".into(), &"anytrack".into()));
     assert_eq!((&data["until"], &data["deliveries"]), (&"2026-09-22T14:13:20Z".into(), &1.into()));
     assert_eq!(data["money"][0]["amount"], "102.60");
-    assert_eq!(data["oldest"]["owed_since"], "2026-09-21T14:13:20Z");
+    assert_eq!(data["oldest"]["pending_since"], "2026-09-21T14:13:20Z");
     assert!(data["text"].as_str().unwrap().contains("It is disabled"), "{data}");
     // What was only just written goes out before anybody could read of it, though all of it expires within a day.
     owner.save("/settings/destinations/anytrack/enable", &[]).await;
     app.deliver_due().await;
     app.advance(MINUTE * 3);
     sale(&app, "cs_live_2").await;
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     app.advance(MINUTE * 3);
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     let open = "select count(*) from incidents where resolved_at_ms is null";
     assert_eq!(app.database.number(open).await, 0);
 }
@@ -262,7 +262,7 @@ async fn a_destination_that_refuses_a_share_is_told_of() {
         sale(&app, &format!("cs_live_{number}")).await;
         app.deliver_due().await;
     }
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let text = texts(&slack).remove(0);
     assert!(
         text.starts_with("AnyTrack is failing: 4 of the last 24 attempts were not accepted."),
@@ -276,7 +276,7 @@ async fn an_event_that_cannot_be_processed_is_told_of() {
     let mut event = Session::paid("cs_live_1").completed();
     event["data"]["object"]["amount_total"] = "much".into();
     app.stripe_processed(&event).await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let text = texts(&slack).remove(0);
     assert!(text.starts_with("1 event could not be processed."), "{text}");
     assert!(text.contains("http://go.shop.localhost/events?state=failed"), "{text}");
@@ -296,7 +296,7 @@ async fn silence_of_stripe_and_payments_without_a_visit_are_told_of() {
         app.stripe_processed(&session.completed()).await;
     }
     app.deliver_due().await;
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     let text = texts(&slack).remove(0);
     // Nobody came through a tagged page at all.
     assert!(
@@ -304,9 +304,9 @@ async fn silence_of_stripe_and_payments_without_a_visit_are_told_of() {
         "{text}"
     );
     app.advance(MINUTE * 5 * 60);
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     app.advance(MINUTE * 75);
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     let silent =
         texts(&slack).into_iter().filter(|text| text.contains("receives no Stripe events"));
     assert_eq!(silent.count(), 1, "{:?}", texts(&slack));
@@ -319,13 +319,13 @@ async fn a_webhook_is_signed_and_what_is_owed_to_it_survives_a_restart() {
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let app = app.restart(&[]).await;
-    assert_eq!(app.tell_of_trouble().await, 0, "not due yet");
+    assert_eq!(app.send_alerts().await, 0, "not due yet");
     app.advance(MINUTE);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     app.advance(MINUTE * 60);
-    assert_eq!(app.tell_of_trouble().await, 0, "it was taken");
+    assert_eq!(app.send_alerts().await, 0, "it was taken");
     let (bodies, headers) = (hook.received(), hook.headers());
     assert_eq!((bodies.len(), &bodies[0]), (2, &bodies[1]));
     assert_eq!(headers[0]["webhook-id"], headers[1]["webhook-id"]);
@@ -355,11 +355,11 @@ async fn a_target_gets_no_more_than_it_may_and_never_what_is_over() {
     app.anytrack.answers([422, 500]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     sale(&app, "cs_live_2").await;
     app.deliver_due().await;
     app.advance(MINUTE * 20);
-    assert_eq!(app.tell_of_trouble().await, 0, "the hour is full");
+    assert_eq!(app.send_alerts().await, 0, "the hour is full");
     assert_eq!(
         app.database.number("select count(*) from incidents where resolved_at_ms is null").await,
         2
@@ -369,11 +369,11 @@ async fn a_target_gets_no_more_than_it_may_and_never_what_is_over() {
     let id = app.deliveries().await.into_iter().find(|found| found.state == "pending").unwrap().id;
     owner.save(&format!("/deliveries/{id}/retry"), &[]).await;
     app.deliver_due().await;
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     app.advance(MINUTE * 3);
-    app.tell_of_trouble().await;
+    app.send_alerts().await;
     app.advance(MINUTE * 60);
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     assert_eq!(texts(&slack).len(), 1);
 }
 
@@ -397,15 +397,15 @@ async fn a_letter_goes_through_the_owners_mail_server() {
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1, "it is tried, and waits");
+    assert_eq!(app.send_alerts().await, 1, "it is tried, and waits");
     let fields: Vec<_> = MAIL.into_iter().chain([("port", port.as_str())]).collect();
     owner.save(MAIL_SERVER, &fields).await;
     mail.answer("451 come again");
     app.advance(MINUTE);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     assert!(owner.page(HERE).await.contains("the mail server answered 451"));
     app.advance(MINUTE * 2);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let heard = mail.heard();
     for part in [
         "EHLO shop.example",
@@ -486,7 +486,7 @@ async fn a_letter_goes_over_tls_to_a_server_that_somebody_vouches_for() {
         app.anytrack.answers([422]);
         sale(&app, "cs_live_1").await;
         app.deliver_due().await;
-        assert_eq!(app.tell_of_trouble().await, 1, "{case}");
+        assert_eq!(app.send_alerts().await, 1, "{case}");
         let (clear, private) = (mail.heard(), mail.heard_in_private());
         for word in ["AUTH", "MAIL FROM", "cs_live_1"] {
             assert!(!clear.contains(word), "{case}: {word} in the clear: {clear}");
@@ -528,9 +528,9 @@ async fn a_test_shows_the_real_answer_and_is_kept_nowhere() {
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     owner.save(&format!("{RECIPIENTS}/{id}/enable"), &[]).await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     owner.save(&format!("{RECIPIENTS}/{id}/delete"), &[]).await;
     assert_eq!(
         owner.post(&format!("{RECIPIENTS}/{id}/test"), &[]).await.status,
@@ -545,9 +545,9 @@ async fn an_alert_that_fails_raises_none() {
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     app.advance(MINUTE * 60 * 24);
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     let page = app.owner().await.page(HERE).await;
     assert!(page.contains("Failed") && page.contains("it answered 404"), "{page}");
 }
@@ -709,7 +709,7 @@ async fn an_alert_survives_a_kill_at_every_place() {
         let replica = app.replica().await;
         let other = replica.as_ref().unwrap_or(app.app());
         for _ in 0..3 {
-            let (one, two) = tokio::join!(app.app().tell_of_trouble(), other.tell_of_trouble());
+            let (one, two) = tokio::join!(app.app().send_alerts(), other.send_alerts());
             one.and(two).expect("both look");
             app.advance(MINUTE);
         }
@@ -752,12 +752,12 @@ async fn an_alert_that_kills_the_process_every_time_is_given_up_at_last() {
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
     slack.answers([503]);
-    assert_eq!(app.tell_of_trouble().await, 1);
+    assert_eq!(app.send_alerts().await, 1);
     let pool = app.database.look().await;
     sqlx::query("update alert_messages set attempts = 10").execute(&pool).await.unwrap();
     pool.close().await;
     app.advance(MINUTE);
-    assert_eq!(app.tell_of_trouble().await, 0);
+    assert_eq!(app.send_alerts().await, 0);
     assert_eq!(app.database.texts("select state from alert_messages").await, ["given_up"]);
     let page = app.owner().await.page(HERE).await;
     assert!(page.contains("no attempt ever finished"), "{page}");

@@ -228,7 +228,7 @@ const HOMES: &[Home] = &[
         word: "axum",
         // The demo serves pretend pages of its own.
         is_home: |file| {
-            file.is_door() || file.is_in(&["app", "server", "state", "client", "error", "demo"])
+            file.is_postback() || file.is_in(&["app", "server", "state", "client", "error", "demo"])
         },
         rule: "axum belongs in handlers, in app, server, state, client and error",
     },
@@ -290,7 +290,7 @@ impl File {
     }
 
     /// True for modules that consist of handlers, and for the endpoint files of other modules.
-    fn is_door(&self) -> bool {
+    fn is_postback(&self) -> bool {
         self.is_in(&["tag", "redirect", "api", "dashboard"]) || self.path.ends_with("/endpoint.rs")
     }
 
@@ -493,8 +493,8 @@ fn imports_point_down_the_flow_or_to_the_ground() {
             if !may {
                 broken.push(format!("{place}: {} may not import {import}", file.module));
             }
-            let for_doors = ["state", "client", "error"].contains(&import);
-            if for_doors && !file.is_door() && !file.is_in(&["state", "client", "server"]) {
+            let for_postbacks = ["state", "client", "error"].contains(&import);
+            if for_postbacks && !file.is_postback() && !file.is_in(&["state", "client", "server"]) {
                 broken.push(format!("{place}: only handlers may import {import}"));
             }
         }

@@ -4,7 +4,8 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+
+use crate::harness::program;
 
 /// Serves the same response to every request and never returns.
 async fn serve(listener: &TcpListener, answer: &str) {
@@ -33,9 +34,8 @@ async fn check(answer: &str, environment: &[(&str, &str)]) -> (i32, String) {
 }
 
 async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+    let output = program()
         .args(arguments)
-        .env_clear()
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()

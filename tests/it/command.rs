@@ -5,9 +5,8 @@ use std::process::Stdio;
 use clickstamp::clock::Clock;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
-use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session, TestApp};
+use crate::harness::{Database, FakeDestination, FakeStripe, Server, Session, TestApp, program};
 
 /// Runs the binary with an environment and an input; answers its success and everything it said.
 pub(crate) async fn run(
@@ -15,9 +14,8 @@ pub(crate) async fn run(
     environment: &[(&str, &str)],
     input: &str,
 ) -> (bool, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+    let mut child = program()
         .args(arguments)
-        .env_clear()
         .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -300,9 +298,8 @@ async fn a_reconciliation_tells_its_gap_by_its_exit_code_too() {
         Session::paid("cs_live_1").with(json!({"status": "complete", "created": made})).at(made);
     stripe.has("/v1/checkout/sessions", [paid.completed()["data"]["object"].clone()]);
     let code = async |arguments: &[&str]| {
-        let status = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+        let status = program()
             .args(arguments)
-            .env_clear()
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

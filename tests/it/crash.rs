@@ -10,12 +10,12 @@ use clickstamp::clock::{Clock, Timestamp};
 use clickstamp::ids;
 use clickstamp::stripe::replay;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Database, FakeDestination, FakeStripe, SECRET, Server, Session, TestApp, Trouble, sign,
+    Database, FakeDestination, FakeStripe, SECRET, Server, Session, TestApp, Trouble, program, sign,
 };
 
 /// Number of responses after which the process is killed, by round: early, late, in the middle.
@@ -161,9 +161,7 @@ async fn two_processes_cannot_own_one_data_directory() {
         return; // Replicas on PostgreSQL may.
     }
     let _first = Server::start(&database, &anytrack).await;
-    let second = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
-        .env_clear()
-        .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
+    let second = program()
         .env("CLICKSTAMP_DATABASE_URL", &database.url)
         .output()
         .await
@@ -197,9 +195,8 @@ fn http_client() -> reqwest::Client {
 
 /// A command of the real binary, under way.
 fn command(database: &Database, stripe: &FakeStripe, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_clickstamp"))
+    program()
         .args(arguments)
-        .env_clear()
         .env("CLICKSTAMP_DATABASE_URL", &database.url)
         .envs(stripe.settings())
         .stdin(Stdio::null())

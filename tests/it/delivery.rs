@@ -66,7 +66,7 @@ async fn a_delivery_fails_at_the_end_of_its_schedule_and_a_retry_restarts_it() {
     let state = app.app().state();
     assert_eq!(
         delivery::retry(&state.store, app.now(), &given_up.id).await.unwrap(),
-        Retried::Owed
+        Retried::Queued
     );
     app.deliver_due().await;
     assert_eq!(
@@ -249,7 +249,7 @@ async fn a_resend_probes_at_once() {
     let state = app.app().state();
     let id = app.deliveries().await.into_iter().find(|found| found.attempts == 0).unwrap().id;
     let retried = delivery::retry(&state.store, app.now(), &id).await.unwrap();
-    assert_eq!(retried, Retried::Owed);
+    assert_eq!(retried, Retried::Queued);
     assert_eq!(app.deliver_due().await, 1, "one probe, which fails");
     assert_eq!(app.deliver_due().await, 0);
     delivery::retry(&state.store, app.now(), &id).await.unwrap();

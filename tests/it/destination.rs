@@ -493,7 +493,7 @@ async fn the_api_shows_the_state_of_a_destination() {
     app.leave_things_undone();
     let fields = async || {
         let found = app.api("/api/v1/destinations").await["data"][0].clone();
-        ["success_rate", "owed", "oldest_owed_at"].map(|name| found[name].clone())
+        ["success_rate", "pending", "oldest_pending_at"].map(|name| found[name].clone())
     };
     assert_eq!(fields().await, [json!(null), json!(0), json!(null)]);
     app.anytrack.answers([200, 400]);

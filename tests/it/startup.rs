@@ -5,10 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clickstamp::clock::Clock;
-use tokio::process::Command;
 
 use crate::command::run;
-use crate::harness::{Database, FakeDestination, Server};
+use crate::harness::{Database, FakeDestination, Server, program};
 
 /// A stopped installation with one sale; `None` on PostgreSQL.
 async fn stopped() -> Option<(Database, FakeDestination)> {
@@ -111,12 +110,7 @@ async fn a_name_that_is_no_text_is_refused_and_others_variables_may_hold_anythin
     let database = Database::create().await;
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
     let started = async |variable: &str, value: &std::ffi::OsStr| {
-        let output = Command::new(env!("CARGO_BIN_EXE_clickstamp"))
-            .arg("config")
-            .env_clear()
-            .env(variable, value)
-            .stdin(Stdio::null())
-            .output();
+        let output = program().arg("config").env(variable, value).stdin(Stdio::null()).output();
         let output = output.await.expect("it runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())

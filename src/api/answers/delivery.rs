@@ -52,7 +52,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(found: report::DeliveryRow) -> Self {
         let is_pending = found.state == DeliveryState::Pending;
-        let is_owed = is_pending || found.state == DeliveryState::Held;
+        let is_open = is_pending || found.state == DeliveryState::Held;
         Self {
             id: found.id,
             destination: found.destination_key,
@@ -68,7 +68,7 @@ impl Delivery {
             created_at: time(found.created_at),
             due_at: is_pending.then(|| time(found.due_at)),
             settled_at: found.settled_at.map(time),
-            expires_at: found.expires_at.filter(|_| is_owed).map(time),
+            expires_at: found.expires_at.filter(|_| is_open).map(time),
             amount: found.amount.map(Money::decimal),
             currency: found.amount.map(code),
         }

@@ -108,7 +108,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(found: &settings::Source, settings: &Snapshot) -> Self {
-        let door = settings.door(&found.id);
+        let postback = settings.postback(&found.id);
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
@@ -119,8 +119,8 @@ impl Source {
             mode: found.mode,
             account: Some(found.account.clone()).filter(|account| !account.is_empty()),
             record_bare_payment_intents: found.record_bare_payment_intents,
-            token: door.map(|door| door.token.expose().to_owned()),
-            currency: door.map(|_| settings.currency_of(found).code().to_owned()),
+            token: postback.map(|postback| postback.token.expose().to_owned()),
+            currency: postback.map(|_| settings.currency_of(found).code().to_owned()),
         }
     }
 }
@@ -154,9 +154,9 @@ pub(crate) struct Destination {
     /// Accepted deliveries of all that ended; null if none has.
     success_rate: Option<Rate>,
     /// Pending deliveries, without those paused by a disabled destination.
-    owed: i64,
+    pending: i64,
     /// When the oldest of them was queued; null if there are none.
-    oldest_owed_at: Option<String>,
+    oldest_pending_at: Option<String>,
 }
 
 impl Destination {
@@ -182,8 +182,8 @@ impl Destination {
             limits: options.limits.clone(),
             sending: options.sending.clone(),
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
-            owed: sums.owed,
-            oldest_owed_at: sums.oldest_owed_at.map(time),
+            pending: sums.pending,
+            oldest_pending_at: sums.oldest_pending_at.map(time),
         }
     }
 }

@@ -13,10 +13,10 @@ use sqlx::AnyConnection;
 pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(crate) use objects::IS_DUE;
 pub(super) use objects::{
-    Borrowers, FIRST_REPORT, awaited_by, borrowers, end_hold, groups_of, has_unsettled, is_settled,
-    kin, learn, lent_click_id, move_with_source, named_provisional, named_provisional_in,
-    needed_click_ids, objects_of, payments_of_subscription, payments_to_settle, save_waits,
-    settle_later,
+    FIRST_REPORT, LaterPayments, awaited_by, earlier_click_id, end_hold, groups_of, has_unsettled,
+    is_settled, kin, later_payments, learn, move_with_source, named_provisional,
+    named_provisional_in, needed_click_ids, objects_of, payments_of_subscription,
+    payments_to_settle, save_waits, settle_later,
 };
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, share_sums_turn, sum, summed, take_sums_turn, unsum,
@@ -126,7 +126,7 @@ fn read_line(row: &Row) -> Result<Line> {
         description: row.get("description")?,
         receipt_customer: row.get("receipt_customer")?,
         result: matched.unwrap_or_else(|| Match::Unmatched(unmatched())),
-        owed_from: time(row.get("owed_from_ms")?),
+        enqueue_after: time(row.get("owed_from_ms")?),
         recorded_at: row.get("recorded_at_ms")?,
     })
 }
@@ -193,7 +193,7 @@ pub(super) async fn save_line(
     .set("match_by", rule)
     .set("match_reason", reason)
     .set("click_id", click_id)
-    .set("owed_from_ms", line.owed_from)
+    .set("owed_from_ms", line.enqueue_after)
     .set("recorded_at_ms", line.recorded_at)
     .set("updated_at_ms", now)
     .set("receipt_customer", &line.receipt_customer)

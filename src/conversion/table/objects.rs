@@ -169,7 +169,7 @@ const OF_CHECKOUT: &str = "
 /// The click ID of another payment: of the checkout that this one recovers, of the subscription's
 /// first conversion, or of the customer's latest. Uses only payments that are matched by their own
 /// reference, so the result does not depend on which payment was matched first.
-pub(in crate::conversion) async fn lent_click_id(
+pub(in crate::conversion) async fn earlier_click_id(
     tx: &mut AnyConnection,
     record: &Record,
     occurred_at: Timestamp,
@@ -206,7 +206,7 @@ pub(in crate::conversion) async fn lent_click_id(
 }
 
 /// Conversions that may be matched through another payment.
-pub(in crate::conversion) enum Borrowers {
+pub(in crate::conversion) enum LaterPayments {
     /// These.
     Few(BTreeSet<String>),
     /// Too many for one transaction: they are noted, and re-matched in the next ones.
@@ -215,12 +215,12 @@ pub(in crate::conversion) enum Borrowers {
 
 /// Other conversions that may be matched through these IDs: unmatched ones, and ones that are
 /// already matched through an earlier payment.
-pub(in crate::conversion) async fn borrowers(
+pub(in crate::conversion) async fn later_payments(
     tx: &mut AnyConnection,
     record: &Record,
     ids: &[&str],
     limit: usize,
-) -> Result<Borrowers> {
+) -> Result<LaterPayments> {
     let mut found = BTreeSet::new();
     for eight in ids.chunks(IDS_AT_A_TIME) {
         let rows: Vec<String> = sql("select c.id
@@ -240,7 +240,7 @@ pub(in crate::conversion) async fn borrowers(
         found.extend(rows);
     }
     if found.len() <= limit {
-        return Ok(Borrowers::Few(found));
+        return Ok(LaterPayments::Few(found));
     }
     for id in ids {
         sql("insert into waits (awaited, conversion_id)
@@ -258,7 +258,7 @@ pub(in crate::conversion) async fn borrowers(
         .await
         .context("could not note which payments to match again")?;
     }
-    Ok(Borrowers::SettledLater)
+    Ok(LaterPayments::SettledLater)
 }
 
 /// Notes payments to be re-matched as soon as there is time.

@@ -110,7 +110,7 @@ async fn alerts_page(
     draft: Draft,
 ) -> Result<AlertsPage, AppError> {
     let store = &state.store;
-    let (targets, told) = (alert::targets(store).await?, alert::told(store).await?);
+    let (targets, told) = (alert::targets(store).await?, alert::sent(store).await?);
     let (choices, incidents) = (alert::choices(store).await?, alert::incidents(store).await?);
     Ok(AlertsPage {
         frame: viewer.frame(state, Tab::Settings).await?,
@@ -142,6 +142,6 @@ fn incident_item(viewer: &Viewer, found: &Incident) -> IncidentItem {
         headline: found.headline.clone(),
         state,
         raised: viewer.times.short(found.raised_at, viewer.now),
-        told: viewer.times.short(found.told_at, viewer.now),
+        told: viewer.times.short(found.sent_at, viewer.now),
     }
 }

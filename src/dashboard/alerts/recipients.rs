@@ -5,7 +5,7 @@ use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 
 use super::{Draft, alerts_page, refuse, remember_base, see_done};
-use crate::alert::{self, Target, TargetKind, Told};
+use crate::alert::{self, SentMessages, Target, TargetKind};
 use crate::config::Secret;
 use crate::dashboard::form::{FormData, Select};
 use crate::dashboard::frame::Viewer;
@@ -168,13 +168,13 @@ pub(super) fn kind_name(kind: TargetKind) -> &'static str {
 pub(super) fn target_item(
     viewer: &Viewer,
     target: &Target,
-    told: &[Told],
+    told: &[SentMessages],
     tried: Option<&(String, Chip, String)>,
 ) -> TargetItem {
     let of =
         |state: &str| told.iter().find(|told| told.target_id == target.id && told.state == state);
-    let when = |told: &Told| viewer.times.ago(told.at, viewer.now);
-    let failed = |told: &Told| {
+    let when = |told: &SentMessages| viewer.times.ago(told.at, viewer.now);
+    let failed = |told: &SentMessages| {
         let said = told.said.clone().unwrap_or_default();
         format!("“{}”, {}: {said}", told.headline, when(told))
     };

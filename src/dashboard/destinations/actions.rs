@@ -45,7 +45,7 @@ pub(in crate::dashboard) async fn save_destination(
     {
         delivery::reset_breaker(&state.store, &here.found.id).await?;
     }
-    state.bells.delivery_owed.notify_one();
+    state.wakeups.delivery_queued.notify_one();
     Ok(here.done("saved"))
 }
 
@@ -135,7 +135,7 @@ pub(in crate::dashboard) async fn disable_destination(here: Opened) -> Result<Re
 async fn set_enabled(here: &Opened, enabled: bool) -> Result<(), AppError> {
     let (state, id) = (&here.state, &here.found.id);
     delivery::set_enabled(&state.store, &state.settings, here.viewer.now, id, enabled).await?;
-    state.bells.delivery_owed.notify_one();
+    state.wakeups.delivery_queued.notify_one();
     Ok(())
 }
 
@@ -196,7 +196,7 @@ pub(in crate::dashboard) async fn retry_failed(
         since: since(&here, &form),
     };
     delivery::retry_all(&here.state.store, here.viewer.now, &chosen).await?;
-    here.state.bells.delivery_owed.notify_one();
+    here.state.wakeups.delivery_queued.notify_one();
     Ok(here.done("again"))
 }
 
@@ -217,7 +217,7 @@ pub(in crate::dashboard) async fn queue_past(
         }
         conversion::queue_past(&state.store, ledger(state, &snapshot), found, ids).await?;
     }
-    state.bells.delivery_owed.notify_one();
+    state.wakeups.delivery_queued.notify_one();
     Ok(here.done("again"))
 }
 

@@ -43,7 +43,7 @@ struct Item {
     state: Chip,
     note: String,
     rate: String,
-    owed: String,
+    pending: String,
     oldest: Option<Moment>,
     given_up: String,
     log: String,
@@ -81,8 +81,8 @@ async fn list_page(
             state,
             note,
             rate: success_rate(sum),
-            owed: count(sum.owed + sum.held),
-            oldest: sum.oldest_owed_at.map(|at| viewer.times.short(at, viewer.now)),
+            pending: count(sum.pending + sum.held),
+            oldest: sum.oldest_pending_at.map(|at| viewer.times.short(at, viewer.now)),
             given_up: count(sum.given_up),
             log: viewer.link("/deliveries").with("destination", found.key.as_str()).to_string(),
         }
@@ -127,8 +127,8 @@ pub(super) fn health(
         let error = down.error.as_deref().unwrap_or_default();
         return (Chip::bad("Failing"), format!("Since {since}: {error}.{next}"));
     }
-    let chip = if sum.owed > 0 {
-        Chip::wait(format!("{} pending", count(sum.owed)))
+    let chip = if sum.pending > 0 {
+        Chip::wait(format!("{} pending", count(sum.pending)))
     } else if sum.last_accepted_at.is_some() {
         Chip::ok("Working")
     } else {

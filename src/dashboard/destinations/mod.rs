@@ -275,7 +275,7 @@ async fn destination_page(
     let log = viewer.link("/deliveries").with("destination", found.key.as_str());
     let samples = samples(state, viewer, &draft.destination).await?;
     let history = settings::revisions(&state.store, &found.id).await?;
-    let sends = |owed: i64| counted(owed, "delivery is pending", "deliveries are pending");
+    let sends = |pending: i64| counted(pending, "delivery is pending", "deliveries are pending");
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         name: found.name.clone(),
@@ -332,10 +332,10 @@ async fn destination_page(
         ),
         past_count: past.ids.len(),
         days,
-        owes: match sum.owed_money.is_empty() {
-            true => sends(sum.owed + sum.held),
+        owes: match sum.pending_money.is_empty() {
+            true => sends(sum.pending + sum.held),
             false => {
-                format!("{} ({})", sends(sum.owed + sum.held), totals(&sum.owed_money, first))
+                format!("{} ({})", sends(sum.pending + sum.held), totals(&sum.pending_money, first))
             }
         },
         history: history

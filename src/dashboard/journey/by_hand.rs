@@ -92,7 +92,7 @@ pub(in crate::dashboard) async fn match_conversion(
     let here = viewer.link(&format!("/conversions/{id}"));
     let wrong = match done {
         MatchedByHand::Done => {
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             return Ok(page::see_other(&here.to_string()));
         }
         MatchedByHand::NoConversion => {
@@ -122,6 +122,6 @@ pub(in crate::dashboard) async fn take_back_match(
     if !conversion::take_back_match(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("This conversion isn’t matched by hand."));
     }
-    state.bells.delivery_owed.notify_one();
+    state.wakeups.delivery_queued.notify_one();
     Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))
 }

@@ -91,6 +91,6 @@ pub(in crate::dashboard) async fn count_again(
     if !conversion::count_again(&state.store, ledger, &id).await? {
         return Err(AppError::not_found("This conversion isn’t marked as a duplicate."));
     }
-    state.bells.delivery_owed.notify_one();
+    state.wakeups.delivery_queued.notify_one();
     Ok(page::see_other(&viewer.link(&format!("/conversions/{id}")).to_string()))
 }

@@ -119,7 +119,7 @@ fn stripe(viewer: &Viewer, health: &Health) -> Sign {
 }
 
 fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
-    let (pending, failed) = (health.deliveries_owed, health.deliveries_given_up);
+    let (pending, failed) = (health.deliveries_pending, health.deliveries_given_up);
     if health.last_event_at.is_none() && pending + failed + health.deliveries_held == 0 {
         return Sign {
             href: viewer.link("/setup").to_string(),
@@ -137,7 +137,7 @@ fn deliveries(viewer: &Viewer, health: &Health) -> Sign {
             format!("{pending} pending, {failed} failed")
         }
     };
-    let hint = match (health.oldest_owed_at, health.deliveries_held) {
+    let hint = match (health.oldest_pending_at, health.deliveries_held) {
         (Some(at), _) => format!("the oldest is from {}", viewer.times.short(at, viewer.now).text),
         (None, held) if held > 0 => format!("{held} paused: a destination is disabled"),
         (None, _) if failed > 0 => "fix the problem, then resend".to_owned(),

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 pub(super) use custom::{
-    add_door, change_door, list_doors, rotate_custom_token, send_test_conversion,
-    show_custom_request, show_door,
+    add_postback, change_postback, list_postbacks, rotate_custom_token, send_test_conversion,
+    show_custom_request, show_postback,
 };
 pub(super) use forms::change_password;
 pub(super) use site::{add_site, read_hosts, save_site, show_site};

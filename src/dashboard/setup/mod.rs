@@ -362,7 +362,7 @@ async fn destination(state: &AppState, viewer: &Viewer) -> Result<Step> {
                 continue;
             };
             newest = newest.max(totals.last_accepted_at.map(|at| (at, found.name.as_str())));
-            if totals.owed + totals.given_up > 0 {
+            if totals.pending + totals.given_up > 0 {
                 sent = Some(found.name.as_str());
             }
         }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use sqlx::AnyConnection;
 
 use super::make::Unmade;
-use super::{Chosen, Existing, Owed, PAID, Subject};
+use super::{Chosen, Existing, NewDelivery, PAID, Subject};
 use crate::clock::{AHEAD, Timestamp};
 use crate::destination::{Content, Draft, Made, Message};
 use crate::domain::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
@@ -51,11 +51,11 @@ pub(super) async fn insert(
     now: Timestamp,
     due: Timestamp,
     event_key: &str,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
     draft: &Result<Draft, SkipReason>,
 ) -> Result<()> {
     let (state, reason) = match draft {
-        Ok(_) => (waiting(owed.destination), None),
+        Ok(_) => (waiting(new.destination), None),
         Err(skip) => (DeliveryState::Skipped, Some(DeliveryReason::Skipped(*skip))),
     };
     let draft = draft.as_ref().ok();
@@ -66,21 +66,21 @@ pub(super) async fn insert(
          values (:id, :destination_id, :conversion_id, :event_key, :event_name, :transaction_id, :state, :reason, :request, :content_type, :revision, 0, 0, :due_at_ms, :created_at_ms, :settled_at_ms, :facts, :expires_at_ms)
              on conflict (destination_id, conversion_id, event_key) do nothing")
     .set("id", ids::new_record_id("dlv_", now))
-    .set("destination_id", &owed.destination.id)
-    .set("conversion_id", owed.conversion_id)
+    .set("destination_id", &new.destination.id)
+    .set("conversion_id", new.conversion_id)
     .set("event_key", event_key)
     .set("event_name", draft.map_or("", |draft| &draft.event_name))
-    .set("transaction_id", &owed.outgoing.transaction_id)
+    .set("transaction_id", &new.outgoing.transaction_id)
     .set("state", state)
     .set("reason", reason)
     .set("request", made.map_or("", |made| &made.body))
     .set("content_type", made.map_or("", |made| made.content_type))
-    .set("revision", owed.destination.revision)
+    .set("revision", new.destination.revision)
     .set("due_at_ms", due)
     .set("created_at_ms", now)
     .set("settled_at_ms", (state == DeliveryState::Skipped).then_some(now.as_ms()))
     .set("facts", facts)
-    .set("expires_at_ms", owed.expires_at())
+    .set("expires_at_ms", new.expires_at())
     .execute(tx)
     .await
     .context("could not queue a message")?;
@@ -101,10 +101,10 @@ pub(super) async fn write_draft(
     tx: &mut AnyConnection,
     id: &str,
     due: Timestamp,
-    owed: &Owed<'_>,
+    new: &NewDelivery<'_>,
     draft: &Draft,
 ) -> Result<()> {
-    let destination = owed.destination;
+    let destination = new.destination;
     let (made, facts) = content(Some(draft));
     sql("update deliveries
             set state = :state, reason = null, request = :request, content_type = :content_type, event_name = :event_name, revision = :revision, due_at_ms = :due,
@@ -117,7 +117,7 @@ pub(super) async fn write_draft(
     .set("revision", destination.revision)
     .set("due", due)
     .set("transaction_id", &draft.transaction_id)
-    .set("expires_at", owed.expires_at())
+    .set("expires_at", new.expires_at())
     .set("facts", facts)
     .set("id", id)
     .execute(tx)
@@ -212,7 +212,7 @@ pub(super) async fn unmake(
 }
 
 /// The transaction ID of the message with this key; `None` if there is none, or it was skipped.
-pub(super) async fn transaction_told(
+pub(super) async fn transaction_sent(
     tx: &mut AnyConnection,
     destination_id: &str,
     conversion_id: &str,
@@ -277,7 +277,7 @@ pub(super) async fn adopt(tx: &mut AnyConnection, from: &str, into: &str) -> Res
     Ok(())
 }
 
-pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
+pub(super) async fn requeue(tx: &mut AnyConnection, now: Timestamp, id: &str) -> Result<bool> {
     let changed = sql("update deliveries
             set state = 'pending', reason = null, due_at_ms = :now, schedule_from = attempts, settled_at_ms = null, expires_at_ms = null
           where id = :id and state in ('given_up', 'pending') and (request <> '' or facts is not null)")
@@ -288,7 +288,7 @@ pub(super) async fn owe_again(tx: &mut AnyConnection, now: Timestamp, id: &str) 
     Ok(changed.rows_affected() == 1)
 }
 
-pub(super) async fn owe_all_again(
+pub(super) async fn requeue_all(
     tx: &mut AnyConnection,
     now: Timestamp,
     chosen: &Chosen,
@@ -642,7 +642,10 @@ pub(super) async fn next_due(
 }
 
 /// Deletes messages of a conversion that were never attempted. Returns true if no message is left.
-pub(super) async fn forget_untold(tx: &mut AnyConnection, conversion_id: &str) -> Result<bool> {
+pub(super) async fn delete_unattempted(
+    tx: &mut AnyConnection,
+    conversion_id: &str,
+) -> Result<bool> {
     sql("delete from deliveries where conversion_id = :conversion_id and attempts = 0")
         .set("conversion_id", conversion_id)
         .execute(&mut *tx)

@@ -550,19 +550,19 @@ pub(super) const ITEMS: [Item; 4] = [
 mod tests {
     use super::*;
 
-    fn told(now: &str) -> Story {
+    fn story_at(now: &str) -> Story {
         tell(Timestamp::parse(now).unwrap(), &TimeZone::UTC)
     }
 
     #[test]
     fn the_same_time_gives_the_same_story() {
-        assert_eq!(told("2026-09-21T14:13:20Z"), told("2026-09-21T14:13:20Z"));
+        assert_eq!(story_at("2026-09-21T14:13:20Z"), story_at("2026-09-21T14:13:20Z"));
     }
 
     #[test]
     fn a_story_has_enough_visits_and_sales_and_nothing_after_its_end() {
         for now in ["2026-09-21T00:00:05Z", "2026-03-29T14:00:00Z", "2026-12-31T23:59:59Z"] {
-            let story = told(now);
+            let story = story_at(now);
             let end = Timestamp::parse(now).unwrap();
             assert!(story.steps.iter().all(|step| step.at < end), "{now}");
             assert!(story.steps.iter().all(|step| step.at >= story.begins), "{now}");

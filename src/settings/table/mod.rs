@@ -23,7 +23,7 @@ pub(super) use link::{delete_link, insert_link, update_link};
 pub(super) use site::{ensure_first_site, insert_site, update_site};
 pub(super) use source::{
     ensure_custom_source, ensure_source, insert_custom_source, release_from_environment,
-    rotate_token, set_api_key, set_secrets, update_door, update_source,
+    rotate_token, set_api_key, set_secrets, update_postback, update_source,
 };
 
 /// The revision of the settings in the database.
@@ -74,7 +74,7 @@ pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
         links: read(links.fetch_all(&mut *connection).await?)
             .map(|row| link::read(&row))
             .collect::<Result<_>>()?,
-        doors: source::doors(connection).await?,
+        postbacks: source::postbacks(connection).await?,
     })
 }
 

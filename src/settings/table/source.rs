@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
 use crate::money::Currency;
-use crate::settings::{Door, OldToken, Source, SourceKind};
+use crate::settings::{OldToken, Postback, Source, SourceKind};
 use crate::store::{Row, sql};
 
 pub(super) fn read(row: &Row) -> Result<Source> {
@@ -125,7 +125,7 @@ pub(in crate::settings) async fn release_from_environment(
     Ok(())
 }
 
-pub(super) async fn doors(connection: &mut AnyConnection) -> Result<Vec<Door>> {
+pub(super) async fn postbacks(connection: &mut AnyConnection) -> Result<Vec<Postback>> {
     let rows = sql("select id, token, old_token, old_token_until_ms, currency
            from sources
           where kind = 'custom' and token is not null
@@ -136,7 +136,7 @@ pub(super) async fn doors(connection: &mut AnyConnection) -> Result<Vec<Door>> {
             let old: Option<String> = row.get("old_token")?;
             let until: Option<i64> = row.get("old_token_until_ms")?;
             let currency: Option<String> = row.get("currency")?;
-            Ok(Door {
+            Ok(Postback {
                 source_id: row.get("id")?,
                 token: Secret::new(row.get::<String>("token")?),
                 old: old.zip(until).map(|(token, until)| OldToken {
@@ -208,7 +208,7 @@ pub(in crate::settings) async fn rotate_token(
     Ok(())
 }
 
-pub(in crate::settings) async fn update_door(
+pub(in crate::settings) async fn update_postback(
     tx: &mut AnyConnection,
     source_id: &str,
     site_id: &str,

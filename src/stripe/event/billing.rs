@@ -11,7 +11,7 @@ use super::Around;
 use super::fields::{
     email, metadata, needed_amount, needed_currency, needed_id, one, reference, side_amount, text,
 };
-use crate::conversion::payment::{Amounts, Contract, PayFact, Payment, Teller, Told};
+use crate::conversion::payment::{Amounts, Contract, ObjectFacts, ObjectKind, PayFact, Payment};
 use crate::money::share;
 
 /// Reads a paid invoice; `None` if nothing was paid, whatever its total, and it starts no
@@ -25,7 +25,7 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
     }
     let parent = &object["parent"]["subscription_details"];
     let address = &object["customer_address"];
-    let told = Told {
+    let facts = ObjectFacts {
         pay_fact: PayFact::Paid,
         stated_at: Some(around.at),
         paid_at: Some(around.at),
@@ -40,7 +40,7 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
         postal_code: text(&address["postal_code"]),
         description: text(&object["lines"]["data"][0]["description"])
             .or_else(|| text(&object["description"])),
-        ..Told::default()
+        ..ObjectFacts::default()
     };
     let mut subscription_metadata = metadata(&parent["metadata"]);
     if subscription_metadata.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn read_invoice(object: &Value, around: &Around) -> Result<Option<Pay
     }
     Ok(Some(Payment {
         was_paid_outside_stripe: was_paid_outside_stripe(object, reason.as_deref()),
-        told: [(Teller::Invoice, told)].into(),
+        facts: [(ObjectKind::Invoice, facts)].into(),
         // An invoice without a reason is still an invoice.
         billing_reason: Some(reason.unwrap_or_else(|| "unknown".to_owned())),
         invoices: one(Some(needed_id(object)?)),

@@ -15,24 +15,26 @@ use super::fields::{
     side_amount, text,
 };
 use crate::conversion::adjustment::{Charge, Dispute, DisputeState, Refund};
-use crate::conversion::payment::{Amounts, PayFact, Payment, Teller, Told};
+use crate::conversion::payment::{Amounts, ObjectFacts, ObjectKind, PayFact, Payment};
 use crate::money::{Currency, Money};
 
 /// Reads a payment intent that succeeded, was canceled, or was authorized and not captured yet.
 pub(super) fn read_payment_intent(object: &Value, around: &Around) -> Result<Payment, String> {
-    let told = match around.kind.as_str() {
-        "payment_intent.canceled" => Told { pay_fact: PayFact::Failed, ..Told::default() },
+    let facts = match around.kind.as_str() {
+        "payment_intent.canceled" => {
+            ObjectFacts { pay_fact: PayFact::Failed, ..ObjectFacts::default() }
+        }
         "payment_intent.amount_capturable_updated" => authorized(object, around)?,
         _ => received(object, around)?,
     };
-    let told = Told {
+    let facts = ObjectFacts {
         metadata: metadata(&object["metadata"]),
         email: email(&object["receipt_email"]),
         description: text(&object["description"]),
-        ..told
+        ..facts
     };
     Ok(Payment {
-        told: [(Teller::PaymentIntent, told)].into(),
+        facts: [(ObjectKind::PaymentIntent, facts)].into(),
         is_manual_capture: is_captured_by_hand(object, around),
         payment_intents: one(Some(needed_id(object)?)),
         charges: bare(reference(&object["latest_charge"])),
@@ -54,31 +56,31 @@ fn is_captured_by_hand(object: &Value, around: &Around) -> bool {
         || (around.kind == "payment_intent.succeeded" && is_in_part)
 }
 
-fn received(object: &Value, around: &Around) -> Result<Told, String> {
+fn received(object: &Value, around: &Around) -> Result<ObjectFacts, String> {
     let minor = match amount(object, "amount_received")? {
         Some(received) => received,
         None => needed_amount(object, "amount")?,
     };
-    Ok(Told {
+    Ok(ObjectFacts {
         pay_fact: PayFact::Paid,
         stated_at: Some(around.at),
         paid_at: Some(around.at),
         amounts: Some(Amounts::of(Money { minor, currency: needed_currency(object)? })),
         amounts_at: Some(around.at),
-        ..Told::default()
+        ..ObjectFacts::default()
     })
 }
 
 /// Reads an authorization; states nothing once all of it was captured.
-fn authorized(object: &Value, around: &Around) -> Result<Told, String> {
+fn authorized(object: &Value, around: &Around) -> Result<ObjectFacts, String> {
     if side_amount(object, "amount_capturable") == Some(0) {
-        return Ok(Told::default());
+        return Ok(ObjectFacts::default());
     }
-    Ok(Told {
+    Ok(ObjectFacts {
         pay_fact: PayFact::Authorized,
         stated_at: Some(around.at),
         authorized: Some((needed_amount(object, "amount")?, needed_currency(object)?)),
-        ..Told::default()
+        ..ObjectFacts::default()
     })
 }
 
@@ -95,7 +97,7 @@ pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, St
     let address = &details["address"];
     let paid = Money { minor: captured.unwrap_or(whole), currency };
     let amounts = (captured != Some(0)).then(|| Amounts::of(paid));
-    let told = Told {
+    let facts = ObjectFacts {
         pay_fact: match captured {
             Some(0) if refunded > 0 || object["refunded"] == true => PayFact::Failed,
             Some(0) => PayFact::Authorized,
@@ -111,10 +113,10 @@ pub(super) fn read_charge(object: &Value, around: &Around) -> Result<Payment, St
         city: text(&address["city"]),
         postal_code: text(&address["postal_code"]),
         description: text(&object["description"]),
-        ..Told::default()
+        ..ObjectFacts::default()
     };
     Ok(Payment {
-        told: [(Teller::Charge, told)].into(),
+        facts: [(ObjectKind::Charge, facts)].into(),
         charges: [(id, Charge { amount: Some((whole, currency)), captured, refunded })].into(),
         payment_intents: one(reference(&object["payment_intent"])),
         invoices: one(reference(&object["invoice"])),

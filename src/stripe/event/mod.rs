@@ -196,7 +196,7 @@ mod tests {
     use crate::domain::{ConversionKind, ConversionStatus};
     use proptest::prelude::*;
 
-    use crate::conversion::payment::{Teller, Told};
+    use crate::conversion::payment::{ObjectFacts, ObjectKind};
     use crate::settings::ValueOption;
     use crate::stripe::EVENT_TYPES;
 
@@ -227,8 +227,8 @@ mod tests {
         }
     }
 
-    fn session(payment: &Payment) -> &Told {
-        &payment.told[&Teller::Session]
+    fn session(payment: &Payment) -> &ObjectFacts {
+        &payment.facts[&ObjectKind::Session]
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::fields::{
     amount, currency, email, metadata, needed_currency, needed_id, one, reference, side_amount,
     text,
 };
-use crate::conversion::payment::{Amounts, Mode, PayFact, Payment, Presented, Teller, Told};
+use crate::conversion::payment::{
+    Amounts, Mode, ObjectFacts, ObjectKind, PayFact, Payment, Presented,
+};
 use crate::money::share;
 
 /// Reads a session; `fact` is the payment status that the event's type states, `None` if the
@@ -33,7 +35,7 @@ pub(super) fn read(
     let details = &object["customer_details"];
     let address = &details["address"];
     let amounts = read_amounts(object, mode)?;
-    let told = Told {
+    let facts = ObjectFacts {
         pay_fact,
         stated_at: Some(around.at),
         paid_at: (pay_fact == PayFact::Paid).then_some(around.at),
@@ -47,11 +49,11 @@ pub(super) fn read(
         city: text(&address["city"]),
         postal_code: text(&address["postal_code"]),
         description: description(object),
-        ..Told::default()
+        ..ObjectFacts::default()
     };
     Ok(Payment {
         mode,
-        told: [(Teller::Session, told)].into(),
+        facts: [(ObjectKind::Session, facts)].into(),
         sessions: one(Some(needed_id(object)?)),
         payment_intents: one(reference(&object["payment_intent"])),
         invoices: one(reference(&object["invoice"])),
@@ -70,14 +72,14 @@ pub(super) fn read(
 pub(super) fn read_expired(object: &Value, around: &Around) -> Result<Payment, String> {
     // The amount is informative only; an unreadable one must not hide the abandoned checkout.
     let amounts = read_amounts(object, None).ok().flatten();
-    let told = Told {
+    let facts = ObjectFacts {
         amounts,
         amounts_at: amounts.map(|_| around.at),
         metadata: metadata(&object["metadata"]),
-        ..Told::default()
+        ..ObjectFacts::default()
     };
     Ok(Payment {
-        told: [(Teller::Session, told)].into(),
+        facts: [(ObjectKind::Session, facts)].into(),
         sessions: one(Some(needed_id(object)?)),
         expired_at: Some(around.at),
         recovered_from: reference(&object["recovered_from"]),

@@ -71,7 +71,7 @@ struct Adjustment {
 }
 
 /// Whose records are compared, and how.
-pub(crate) struct Books<'a> {
+pub(crate) struct Comparing<'a> {
     pub(crate) api: Api,
     /// The sources whose payments this account's list should have.
     pub(crate) sources: BTreeSet<String>,
@@ -98,7 +98,7 @@ impl Range {
 /// One comparison.
 struct Comparison<'a> {
     store: &'a Store,
-    records: &'a Books<'a>,
+    records: &'a Comparing<'a>,
     /// The connected account; empty for the key's own.
     account: &'a str,
     range: Range,
@@ -116,16 +116,20 @@ struct Outcome<'a> {
 ///
 /// # Errors
 /// An [`super::ApiError`] if Stripe gives no answer that helps; nothing was changed then.
-pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Result<Reconciled> {
-    let latest = books.clock.now().minus(TOO_YOUNG);
+pub(crate) async fn run(
+    store: &Store,
+    comparing: &Comparing<'_>,
+    wanted: &Wanted,
+) -> Result<Reconciled> {
+    let latest = comparing.clock.now().minus(TOO_YOUNG);
     let range = Range {
-        from: wanted.from.unwrap_or_else(|| days_before(latest, &books.zone)),
+        from: wanted.from.unwrap_or_else(|| days_before(latest, &comparing.zone)),
         until: wanted.until.unwrap_or(latest).min(latest),
     };
-    let comparison = Comparison { store, records: books, account: &wanted.account, range };
+    let comparison = Comparison { store, records: comparing, account: &wanted.account, range };
     let mut records = Records::fetch(&comparison).await?;
     let mut outcome = Outcome {
-        sheet: Sheet::of(&books.zone),
+        sheet: Sheet::of(&comparing.zone),
         missing: Vec::new(),
         not_compared: std::mem::take(&mut records.not_compared),
     };
@@ -143,7 +147,7 @@ pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Re
     let (totals, days) = (sheet.totals(), sheet.days());
     let differences = sheet.differences();
     Ok(Reconciled {
-        livemode: books.api.is_live(),
+        livemode: comparing.api.is_live(),
         from: range.from,
         until: range.until,
         totals,
@@ -157,7 +161,7 @@ pub(crate) async fn run(store: &Store, books: &Books<'_>, wanted: &Wanted) -> Re
 
 /// Stores an event that never arrived; one that failed before is put back. False if it was stored before.
 async fn repair(comparison: &Comparison<'_>, event: &str) -> Result<bool> {
-    let Books { clock, source, .. } = comparison.records;
+    let Comparing { clock, source, .. } = comparison.records;
     let (now, account, body) = (clock.now(), comparison.account, event.as_bytes());
     let mut tx = comparison.store.begin().await?;
     let is_new =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 
-use super::{Books, Reconciled, Wanted, run, table};
+use super::{Comparing, Reconciled, Wanted, run, table};
 use crate::clock::Timestamp;
 use crate::store::Store;
 use crate::stripe::api::ApiError;
@@ -24,9 +24,9 @@ const DUE_HOUR: i8 = 4;
 const KEPT_DIFFERENCES: usize = 100;
 
 /// The daily comparison, when it is due and no other replica does it. True when it was done.
-pub(crate) async fn daily(store: &Store, books: &Books<'_>) -> Result<bool> {
-    let source = books.source;
-    if !table::claim(store, &source.id, "", books.clock.now(), LEASE).await? {
+pub(crate) async fn daily(store: &Store, comparing: &Comparing<'_>) -> Result<bool> {
+    let source = comparing.source;
+    if !table::claim(store, &source.id, "", comparing.clock.now(), LEASE).await? {
         return Ok(false);
     }
     let wanted = Wanted {
@@ -36,19 +36,19 @@ pub(crate) async fn daily(store: &Store, books: &Books<'_>) -> Result<bool> {
         until: None,
         repair: false,
     };
-    let outcome = run(store, books, &wanted).await;
-    keep(store, books, outcome).await?;
+    let outcome = run(store, comparing, &wanted).await;
+    keep(store, comparing, outcome).await?;
     Ok(true)
 }
 
 /// Keeps the result of a comparison of the usual range, for the dashboard, and says when the next is due.
 pub(crate) async fn keep(
     store: &Store,
-    books: &Books<'_>,
+    comparing: &Comparing<'_>,
     outcome: Result<Reconciled>,
 ) -> Result<()> {
-    let Books { source, zone, .. } = books;
-    let now = books.clock.now();
+    let Comparing { source, zone, .. } = comparing;
+    let now = comparing.clock.now();
     let (kept, due) = match outcome {
         Ok(mut reconciled) => {
             if reconciled.gap > 0 {

@@ -306,7 +306,7 @@ async fn apply(
     for found in &differences {
         let Some(rebuilt) = &found.rebuilt else {
             if let Some(id) = &found.conversion_id {
-                conversion::remove_unless_told(&mut tx, id).await?;
+                conversion::remove_unless_sent(&mut tx, id).await?;
             }
             continue;
         };

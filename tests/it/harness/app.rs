@@ -259,8 +259,8 @@ impl TestApp {
         self.app.deliver_due().await.expect("deliveries can be tried")
     }
 
-    pub(crate) async fn tell_of_trouble(&self) -> usize {
-        self.app.tell_of_trouble().await.expect("alerts can be sent")
+    pub(crate) async fn send_alerts(&self) -> usize {
+        self.app.send_alerts().await.expect("alerts can be sent")
     }
 
     /// All conversions, sorted by transaction.

@@ -82,9 +82,9 @@ impl FakeDestination {
 
     /// The next request gets no response until the returned notifier is notified.
     pub(crate) fn hold(&self) -> Arc<Notify> {
-        let bell = Arc::new(Notify::new());
-        self.shared.holds.lock().expect("nobody panics holding it").push_back(bell.clone());
-        bell
+        let wakeup = Arc::new(Notify::new());
+        self.shared.holds.lock().expect("nobody panics holding it").push_back(wakeup.clone());
+        wakeup
     }
 
     /// Waits until a request has come, one for each call.
@@ -131,8 +131,8 @@ async fn receive(
     shared.received.lock().expect("nobody panics holding it").push(body.clone());
     let held = shared.holds.lock().expect("nobody panics holding it").pop_front();
     shared.came.notify_one();
-    if let Some(bell) = held {
-        bell.notified().await;
+    if let Some(wakeup) = held {
+        wakeup.notified().await;
     }
     let reaction = shared.reactions.lock().expect("nobody panics holding it").pop_front();
     let (status, text, value) = match reaction {

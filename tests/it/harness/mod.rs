@@ -22,6 +22,6 @@ pub(crate) use http::{Reply, request};
 pub(crate) use line::Line;
 pub(crate) use mail::{FakeMail, MAIL_CERTIFICATE, MailTls};
 pub(crate) use owner::Owner;
-pub(crate) use server::Server;
+pub(crate) use server::{Server, program};
 pub(crate) use stripe_api::{FakeStripe, KEY, OTHER_KEY, TEST_KEY, Trouble};
 pub(crate) use wire::Wire;

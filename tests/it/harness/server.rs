@@ -11,6 +11,18 @@ use tokio::sync::mpsc;
 
 use super::{Database, FakeDestination, SECRET, Session, sign};
 
+/// The program with no setting but a free port: the default one may be in use, by another test or
+/// by anything else on the machine.
+pub(crate) fn program() -> Command {
+    isolated(env!("CARGO_BIN_EXE_clickstamp"))
+}
+
+fn isolated(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("CLICKSTAMP_LISTEN", "127.0.0.1:0");
+    command
+}
+
 /// How long a process may be silent before the wait for its next line fails.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -45,7 +57,7 @@ impl Server {
         anytrack: &FakeDestination,
         limit: &str,
     ) -> Self {
-        let mut program = Command::new("bash");
+        let mut program = isolated("bash");
         let script = format!("{limit} && exec \"$0\"");
         program.args(["-c", &script, env!("CARGO_BIN_EXE_clickstamp")]);
         Self::start_by(program, database, anytrack, &[]).await
@@ -57,8 +69,7 @@ impl Server {
         anytrack: &FakeDestination,
         settings: &[(&str, &str)],
     ) -> Self {
-        let program = Command::new(env!("CARGO_BIN_EXE_clickstamp"));
-        Self::start_by(program, database, anytrack, settings).await
+        Self::start_by(program(), database, anytrack, settings).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "the reader of the log ends with the process")]
@@ -69,8 +80,6 @@ impl Server {
         settings: &[(&str, &str)],
     ) -> Self {
         let mut child = program
-            .env_clear()
-            .env("CLICKSTAMP_LISTEN", "127.0.0.1:0")
             .env("CLICKSTAMP_DATA_DIR", &database.directory)
             .env("CLICKSTAMP_DATABASE_URL", &database.url)
             .env("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", SECRET)
@@ -175,8 +184,8 @@ impl Server {
     /// SIGSTOP: it neither works nor ends, as when its machine is paused.
     pub(crate) async fn freeze(&self) {
         let pid = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").args(["-STOP", &pid]).status().await;
-        assert!(told.expect("kill runs").success());
+        let sent = Command::new("kill").args(["-STOP", &pid]).status().await;
+        assert!(sent.expect("kill runs").success());
     }
 
     /// SIGTERM; answers whether it stopped in order.
@@ -188,8 +197,8 @@ impl Server {
     /// SIGTERM.
     pub(crate) async fn terminate(&self) {
         let pid = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status().await;
-        assert!(told.expect("kill runs").success());
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Waits for its end; answers whether it was in order.

@@ -38,7 +38,7 @@ struct SourcesPage {
 }
 
 #[derive(Deserialize)]
-pub(in crate::dashboard) struct NewDoorSent {
+pub(in crate::dashboard) struct NewPostbackForm {
     #[serde(default)]
     key: String,
     #[serde(default)]
@@ -46,7 +46,7 @@ pub(in crate::dashboard) struct NewDoorSent {
 }
 
 /// `GET /settings/custom`.
-pub(in crate::dashboard) async fn list_doors(
+pub(in crate::dashboard) async fn list_postbacks(
     State(state): State<AppState>,
     viewer: Viewer,
 ) -> Result<Response, AppError> {
@@ -55,10 +55,10 @@ pub(in crate::dashboard) async fn list_doors(
 }
 
 /// `POST /settings/custom`.
-pub(in crate::dashboard) async fn add_door(
+pub(in crate::dashboard) async fn add_postback(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<NewDoorSent>,
+    Form(sent): Form<NewPostbackForm>,
 ) -> Result<Response, AppError> {
     let mut key = key::read(&sent.key, "the URL of its page");
     let snapshot = state.settings.current();

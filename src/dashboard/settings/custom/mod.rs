@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-pub(in crate::dashboard) use self::list::{add_door, list_doors};
+pub(in crate::dashboard) use self::list::{add_postback, list_postbacks};
 pub(in crate::dashboard) use self::requests::show_custom_request;
 
 use self::requests::{RequestItem, request_item};
@@ -28,7 +28,7 @@ use crate::dashboard::views::times::Moment;
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::report::{self, CustomRequests};
-use crate::settings::{self, Door, Snapshot, Source};
+use crate::settings::{self, Postback, Snapshot, Source};
 use crate::state::AppState;
 
 /// Maximum number of requests shown of each kind.
@@ -92,13 +92,13 @@ fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
     page::see_other(&there.with("saved", what).to_string())
 }
 
-fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Door), AppError> {
+fn find<'a>(snapshot: &'a Snapshot, key: &str) -> Result<(&'a Source, &'a Postback), AppError> {
     let found = snapshot.custom_source_by_key(key);
     found.ok_or_else(|| AppError::not_found("Endpoint not found."))
 }
 
 /// `GET /settings/custom/{key}`.
-pub(in crate::dashboard) async fn show_door(
+pub(in crate::dashboard) async fn show_postback(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
@@ -121,11 +121,11 @@ async fn source_page(
     entered: &Entered,
 ) -> Result<SourcePage, AppError> {
     let snapshot = state.settings.current();
-    let (source, door) = find(&snapshot, key)?;
-    let url = format!("{}/webhooks/custom/{}", viewer.client.base, door.token.expose());
+    let (source, postback) = find(&snapshot, key)?;
+    let url = format!("{}/webhooks/custom/{}", viewer.client.base, postback.token.expose());
     let site = snapshot.site(&source.site_id);
     let chosen_site = entered.options.field("source_site", site.map_or("", |site| &site.key));
-    let currency = door.currency.map(|it| it.code().to_owned()).unwrap_or_default();
+    let currency = postback.currency.map(|it| it.code().to_owned()).unwrap_or_default();
     let never_to = |found: &settings::Destination| {
         let stored = source.never_to.contains(&found.id);
         entered.options.tick(&format!("never_{}", found.key), stored)
@@ -143,7 +143,9 @@ async fn source_page(
         back: viewer.link("/settings/custom").to_string(),
         key: key.to_owned(),
         done: None,
-        old_until: door.old_until(viewer.now).map(|until| viewer.times.short(until, viewer.now)),
+        old_until: postback
+            .old_until(viewer.now)
+            .map(|until| viewer.times.short(until, viewer.now)),
         postback: format!(
             "{url}?click_id={{clickid}}&value={{payout}}&currency=USD&transaction_id={{txid}}&event_name=Purchase"
         ),
@@ -184,7 +186,7 @@ async fn source_page(
 }
 
 /// `POST /settings/custom/{key}`: the site, the currency, and destinations that never get its conversions.
-pub(in crate::dashboard) async fn change_door(
+pub(in crate::dashboard) async fn change_postback(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
@@ -208,10 +210,10 @@ pub(in crate::dashboard) async fn change_door(
     let never_to = never_to.filter(|to| form.is_on(&format!("never_{}", to.key)));
     let never_to: Vec<String> = never_to.map(|to| to.id.clone()).collect();
     let (store, settings) = (&state.store, &state.settings);
-    settings::save_door(store, settings, &source.id, &site.id, currency, &never_to).await?;
+    settings::save_postback(store, settings, &source.id, &site.id, currency, &never_to).await?;
     if site.id != source.site_id {
         conversion::move_with_source(store, &source.id, &source.site_id).await?;
-        state.bells.visit_recorded.notify_one();
+        state.wakeups.visit_recorded.notify_one();
     }
     Ok(saved(&viewer, &key, "source"))
 }
@@ -263,7 +265,7 @@ pub(in crate::dashboard) async fn send_test_conversion(
     };
     let refusal = match custom::record(&state.store, ledger, source, request).await? {
         Ok(recorded) => {
-            state.bells.delivery_owed.notify_one();
+            state.wakeups.delivery_queued.notify_one();
             let id = recorded.processed.conversion_id.unwrap_or_default();
             let there = viewer.link(&format!("/conversions/{id}")).with("mode", "test");
             return Ok(page::see_other(&there.to_string()));

@@ -58,10 +58,10 @@ pub(in crate::dashboard) async fn save_source(
         Ok(changed) => {
             settings::save_source(&state.store, &state.settings, &changed).await?;
             stripe::judge_held(&state.store, viewer.now, &source.id).await?;
-            state.bells.event_stored.notify_one();
+            state.wakeups.event_stored.notify_one();
             if changed.site_id != source.site_id {
                 conversion::move_with_source(&state.store, &source.id, &source.site_id).await?;
-                state.bells.visit_recorded.notify_one();
+                state.wakeups.visit_recorded.notify_one();
             }
             Ok(saved(&viewer, &key, "source"))
         }
@@ -105,7 +105,7 @@ pub(in crate::dashboard) async fn accept_held(
     let source = find(&snapshot, &key)?;
     let until = Timestamp::from_ms(sent.until_ms);
     stripe::accept_held(&state.store, viewer.now, &source.id, until).await?;
-    state.bells.event_stored.notify_one();
+    state.wakeups.event_stored.notify_one();
     Ok(saved(&viewer, &key, "accepted"))
 }
 

@@ -20,7 +20,7 @@ pub const MAX_CUSTOM_SOURCES: usize = 50;
 
 /// The URL of a postback source.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Postback {
     /// `src_…`.
     pub source_id: String,
     /// Part of its URL, and the only credential.
@@ -40,7 +40,7 @@ pub struct OldToken {
     pub until: Timestamp,
 }
 
-impl Door {
+impl Postback {
     /// The time until which the old token is valid, if it still is.
     pub fn old_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.old.as_ref().map(|old| old.until).filter(|until| *until > now)
@@ -58,27 +58,27 @@ impl Door {
 impl Snapshot {
     /// The postback source of a token.
     pub fn custom_source(&self, token: &str, now: Timestamp) -> Option<&Source> {
-        let door = self.doors.iter().find(|door| door.opens(token, now))?;
-        self.source(&door.source_id)
+        let postback = self.postbacks.iter().find(|postback| postback.opens(token, now))?;
+        self.source(&postback.source_id)
     }
 
     /// The URL of a postback source.
-    pub fn door(&self, source_id: &str) -> Option<&Door> {
-        self.doors.iter().find(|door| door.source_id == source_id)
+    pub fn postback(&self, source_id: &str) -> Option<&Postback> {
+        self.postbacks.iter().find(|postback| postback.source_id == source_id)
     }
 
     /// The postback source with this key, and its URL.
-    pub fn custom_source_by_key(&self, key: &str) -> Option<(&Source, &Door)> {
+    pub fn custom_source_by_key(&self, key: &str) -> Option<(&Source, &Postback)> {
         let source = self
             .sources
             .iter()
             .find(|source| source.key == key && source.kind == SourceKind::Custom)?;
-        Some((source, self.door(&source.id)?))
+        Some((source, self.postback(&source.id)?))
     }
 
     /// The currency of this source's amounts if a request names none.
     pub fn currency_of(&self, source: &Source) -> Currency {
-        let own = self.door(&source.id).and_then(|door| door.currency);
+        let own = self.postback(&source.id).and_then(|postback| postback.currency);
         let of_site = || self.site(&source.site_id).map(|site| site.currency);
         own.or_else(of_site).unwrap_or(Currency::USD)
     }
@@ -107,7 +107,7 @@ pub async fn rotate_token(
 ///
 /// # Errors
 /// Fails if the database can't be written.
-pub async fn save_door(
+pub async fn save_postback(
     store: &Store,
     settings: &Settings,
     source_id: &str,
@@ -116,7 +116,7 @@ pub async fn save_door(
     never_to: &[String],
 ) -> Result<()> {
     let mut tx = super::begin_change(store).await?;
-    table::update_door(&mut tx, source_id, site_id, currency, never_to).await?;
+    table::update_postback(&mut tx, source_id, site_id, currency, never_to).await?;
     tx.commit().await?;
     settings.reload(store).await
 }
@@ -132,7 +132,7 @@ pub async fn add_custom_source(
     site_id: &str,
     key: &str,
 ) -> Result<Added> {
-    if settings.current().doors.len() >= MAX_CUSTOM_SOURCES {
+    if settings.current().postbacks.len() >= MAX_CUSTOM_SOURCES {
         return Ok(Added::TooMany);
     }
     let mut tx = super::begin_change(store).await?;

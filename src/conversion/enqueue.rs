@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::join::Match;
 use super::payment::PayFact;
 use super::{Ledger, Line, Record, outgoing};
-use crate::delivery::{self, Owed};
+use crate::delivery::{self, NewDelivery};
 use crate::destination::{Outgoing, mapping};
 use crate::domain::UnmatchedReason;
 use crate::ids::ClickId;
@@ -19,7 +19,7 @@ use crate::money::Money;
 use crate::settings::Destination;
 use crate::store::AnyConnection;
 
-pub(super) async fn owe(
+pub(super) async fn enqueue(
     tx: &mut AnyConnection,
     ledger: Ledger<'_>,
     record: &Record,
@@ -46,24 +46,24 @@ pub(super) async fn owe(
         let value = record.payment.value(destination.options.message.value).or(gathered.amount);
         let registered_click_id = outgoing::registered(tx, ledger, destination, line).await?;
         let outgoing = Outgoing { value, registered_click_id, ..gathered.clone() };
-        let owed = Owed {
+        let new = NewDelivery {
             destination,
             conversion_id: &record.id,
             outgoing: &outgoing,
             waits_for_visit: line.result == Match::Unmatched(UnmatchedReason::UnknownClickId),
             news_at: record.payment.paid_news_at.unwrap_or(line.recorded_at),
         };
-        delivery::owe(tx, ledger.now, &owed).await?;
+        delivery::enqueue(tx, ledger.now, &new).await?;
         let currency = entry.amount.map(|amount| amount.currency);
         if let Some(currency) = currency
             && destination.options.events.sends_refunds
             && entry.adjusted.refunded > 0
         {
             let refunded = Money { minor: entry.adjusted.refunded, currency };
-            delivery::owe_refund(tx, ledger.now, &owed, refunded).await?;
+            delivery::enqueue_refund(tx, ledger.now, &new, refunded).await?;
         }
         if destination.options.events.sends_disputes && entry.adjusted.lost > 0 {
-            delivery::owe_chargeback(tx, ledger.now, &owed).await?;
+            delivery::enqueue_chargeback(tx, ledger.now, &new).await?;
         }
     }
     Ok(())
