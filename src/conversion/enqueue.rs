@@ -38,11 +38,11 @@ pub(super) async fn enqueue(
     if destinations.is_empty() {
         return Ok(());
     }
-    let asks = |to: &&Destination| mapping::ask_for_stripe(to.options.rows.as_deref());
+    let asks = |to: &&Destination| mapping::ask_for_stripe(to.options.message.rows.as_deref());
     let wants_event = destinations.iter().any(asks);
     let gathered = outgoing::gather(tx, ledger, sendable, wants_event).await?;
     for destination in destinations {
-        let value = record.payment.value(destination.options.value).or(gathered.amount);
+        let value = record.payment.value(destination.options.message.value).or(gathered.amount);
         let registered_click_id = outgoing::registered(tx, ledger, destination, line).await?;
         let outgoing = Outgoing { value, registered_click_id, ..gathered.clone() };
         let new = NewDelivery {
@@ -55,13 +55,13 @@ pub(super) async fn enqueue(
         delivery::enqueue(tx, ledger.now, &new).await?;
         let currency = entry.amount.map(|amount| amount.currency);
         if let Some(currency) = currency
-            && destination.options.sends_refunds
+            && destination.options.events.sends_refunds
             && entry.adjusted.refunded > 0
         {
             let refunded = Money { minor: entry.adjusted.refunded, currency };
             delivery::enqueue_refund(tx, ledger.now, &new, refunded).await?;
         }
-        if destination.options.sends_disputes && entry.adjusted.lost > 0 {
+        if destination.options.events.sends_disputes && entry.adjusted.lost > 0 {
             delivery::enqueue_chargeback(tx, ledger.now, &new).await?;
         }
     }

@@ -182,10 +182,10 @@ pub(crate) async fn outgoing(
         Some(Reference::Genuine(id)) if !id.is_client_made() => Some(id),
         _ => None,
     };
-    let wants_event = mapping::ask_for_stripe(destination.options.rows.as_deref());
+    let wants_event = mapping::ask_for_stripe(destination.options.message.rows.as_deref());
     let sendable = Sendable { record: &record, line, genuine: genuine.as_ref() };
     let mut outgoing = gather(&mut connection, ledger, &sendable, wants_event).await?;
-    outgoing.value = record.payment.value(destination.options.value).or(outgoing.amount);
+    outgoing.value = record.payment.value(destination.options.message.value).or(outgoing.amount);
     outgoing.registered_click_id = registered(&mut connection, ledger, destination, line).await?;
     Ok(Some(outgoing))
 }
@@ -232,7 +232,8 @@ pub(crate) async fn rebuild_delivery(
     let Some(destination) = ledger.settings.destination(&subject.destination_id) else {
         return Ok(Retried::NotRetryable("destination_deleted".to_owned()));
     };
-    if !subject.tells_of_payment && subject.has_facts && destination.options.rows.is_some() {
+    if !subject.tells_of_payment && subject.has_facts && destination.options.message.rows.is_some()
+    {
         return delivery::make_again(store, ledger.now, delivery_id, destination).await;
     }
     if !subject.tells_of_payment {

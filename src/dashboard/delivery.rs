@@ -14,12 +14,13 @@ use super::page;
 use super::views::{Chip, numbers, times, words};
 use crate::conversion;
 use crate::delivery::Retried;
+use crate::destination::kind;
 use crate::domain::{
     AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason, Word as _,
 };
 use crate::error::AppError;
 use crate::report::{self, Attempt, Delivery, DeliveryRow};
-use crate::settings::{self, Destination, DestinationKind};
+use crate::settings::{self, Destination};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -78,7 +79,7 @@ impl DeliveryPage<'_> {
     }
 
     fn is_anytrack(&self) -> bool {
-        self.destination.is_some_and(|found| found.kind == DestinationKind::AnyTrack)
+        self.destination.is_some_and(|found| found.is_anytrack())
     }
 
     fn is_query(&self) -> bool {
@@ -106,9 +107,9 @@ impl DeliveryPage<'_> {
             lines.push(format!("content-type: {}", self.found.content_type));
         }
         let Some(destination) = self.destination else { return lines };
-        let own = destination.options.headers.iter();
+        let own = destination.options.message.headers.iter();
         lines.extend(own.map(|header| format!("{}: ***", header.name)));
-        if destination.kind == DestinationKind::Webhook && !destination.secrets.is_empty() {
+        if kind(destination.kind).is_signed && !destination.secrets.is_empty() {
             lines.push(format!("webhook-id: {}", self.row.id));
             lines.push("webhook-timestamp: the time of the attempt".to_owned());
             lines.push("webhook-signature: computed from both and the message".to_owned());
@@ -119,7 +120,7 @@ impl DeliveryPage<'_> {
     /// A curl command. The URL and secret headers are variables, because they are not shown.
     fn curl(&self) -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-        let secret = self.destination.into_iter().flat_map(|found| &found.options.headers);
+        let secret = self.destination.into_iter().flat_map(|found| &found.options.message.headers);
         let secret: String = secret
             .map(|header| {
                 let variable = header.name.to_uppercase().replace('-', "_");

@@ -13,6 +13,7 @@ mod delivery;
 mod destinations;
 mod device;
 mod events;
+mod form;
 mod frame;
 mod journey;
 mod layers;
@@ -42,10 +43,7 @@ use axum::{Extension, Router};
 
 pub(crate) use limiter::LoginLimit;
 
-use self::destinations::{
-    add_destination, change_destination, list_destinations, show_destination,
-};
-
+use self::destinations as to;
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::config::Secret;
@@ -107,9 +105,26 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/settings/custom/{key}/rotate", post(settings::rotate_custom_token))
         .route("/settings/custom/{key}/test", post(settings::send_test_conversion))
         .route("/settings/custom/{key}/requests/{id}", get(settings::show_custom_request))
-        .route("/settings/destinations", get(list_destinations).post(add_destination))
-        .route("/settings/destinations/{key}", get(show_destination).post(change_destination))
-        .route("/settings/alerts", get(alerts::show_alerts).post(alerts::change_alerts))
+        .route("/settings/destinations", get(to::list_destinations).post(to::add_destination))
+        .route("/settings/destinations/{key}", get(to::show_destination).post(to::save_destination))
+        .route("/settings/destinations/{key}/preview", post(to::preview_message))
+        .route("/settings/destinations/{key}/template", post(to::load_template))
+        .route("/settings/destinations/{key}/test", post(to::send_test_conversion))
+        .route("/settings/destinations/{key}/retry", post(to::retry_failed))
+        .route("/settings/destinations/{key}/past", post(to::queue_past))
+        .route("/settings/destinations/{key}/rotate", post(to::rotate_secret))
+        .route("/settings/destinations/{key}/restore", post(to::restore_version))
+        .route("/settings/destinations/{key}/enable", post(to::enable_destination))
+        .route("/settings/destinations/{key}/disable", post(to::disable_destination))
+        .route("/settings/destinations/{key}/delete", post(to::delete_destination))
+        .route("/settings/alerts", get(alerts::show_alerts))
+        .route("/settings/alerts/mail", post(alerts::save_mail))
+        .route("/settings/alerts/rules", post(alerts::save_rules))
+        .route("/settings/alerts/recipients", post(alerts::add_recipient))
+        .route("/settings/alerts/recipients/{id}/test", post(alerts::send_test_alert))
+        .route("/settings/alerts/recipients/{id}/enable", post(alerts::enable_recipient))
+        .route("/settings/alerts/recipients/{id}/disable", post(alerts::disable_recipient))
+        .route("/settings/alerts/recipients/{id}/delete", post(alerts::delete_recipient))
         .route("/settings/password", post(settings::change_password))
         .layer(Extension(limit))
         .layer(Extension(sender));

@@ -28,7 +28,7 @@ pub(crate) async fn enqueue(
     now: Timestamp,
     new: &NewDelivery<'_>,
 ) -> Result<()> {
-    let too_old_after = new.destination.options.max_age();
+    let too_old_after = new.destination.options.limits.max_age();
     let draft = if is_before(new.news_at, new.destination.created_at, now) {
         Err(SkipReason::BeforeDestination)
     } else if too_old_after.is_some_and(|age| new.news_at.plus(age) < now) {

@@ -21,7 +21,7 @@ pub(crate) struct NewDelivery<'a> {
 impl NewDelivery<'_> {
     /// When its message becomes too old to send.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
-        self.destination.options.expires_after().map(|after| self.news_at.plus(after))
+        self.destination.options.limits.expires_after().map(|after| self.news_at.plus(after))
     }
 }
 

@@ -195,7 +195,7 @@ impl Shift {
         destination: &Destination,
         breaker: &mut Breaker,
     ) -> Result<Vec<Claim>> {
-        let rate = destination.options.rate.unwrap_or(self.worker.rate);
+        let rate = destination.options.sending.rate.unwrap_or(self.worker.rate);
         let permit = breaker.permit(now, destination.at_a_time());
         let tokens = match self.pace.available(&destination.id, rate, now) {
             Ok(tokens) => i64::from(tokens),

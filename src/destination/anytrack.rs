@@ -4,62 +4,125 @@
 //! sent empty, and the value keeps its digits.
 //! Source: readme.anytrack.io, custom-integration-parameters and stripe.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 use super::Outgoing;
-use crate::domain::ConversionStatus;
+use super::kind::Kind;
+use super::mapping::encode;
+use crate::domain::{ConversionStatus, SkipReason};
 use crate::money::Money;
-use crate::settings::DestinationOptions;
+use crate::settings::{DestinationOptions, Encoding, Row, RowKind};
 
 /// Lengths of AnyTrack's click IDs: property (12) and client (14), with or without an event (8).
 const ANYTRACK_ID_CHARS: [usize; 2] = [26, 34];
 
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clickid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a str>,
-    transaction_id: &'a str,
+pub(super) const KIND: Kind = Kind {
+    name: "AnyTrack",
+    url_is_on: "your custom integration’s page in AnyTrack",
+    counts_repeats: true,
+    is_signed: false,
+    preset: "anytrack",
+    // Nobody maps it to an ad platform.
+    test_event: Some("ClickstampTest"),
+    new_options: |_| DestinationOptions::default(),
+    mapping_faults,
+    admit,
+    standard,
+};
+
+/// One field of the standard message: its name, its type, the expression by which a mapping gives
+/// the same value, and the value itself as JSON.
+struct Field(&'static str, RowKind, &'static str, fn(&Facts<'_>) -> Option<String>);
+
+struct Facts<'a> {
+    options: &'a DestinationOptions,
+    outgoing: &'a Outgoing,
     event_name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ref_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refund_value: Option<Box<RawValue>>,
+}
+
+const FIELDS: [Field; 9] = [
+    Field("clickid", RowKind::Text, "conversion.anytrack_click_id or conversion.click_id", |it| {
+        click_id(it.options, it.outgoing).map(text)
+    }),
+    // Digits unchanged: as a float, 102.60 would become 102.6.
+    Field("value", RowKind::Number, "conversion.value", |it| {
+        it.outgoing.sent_value().map(Money::decimal)
+    }),
+    Field("currency", RowKind::Text, "conversion.currency", |it| {
+        it.outgoing.value.as_ref().map(|value| text(value.currency.code()))
+    }),
+    Field("email", RowKind::Text, "conversion.email", |it| {
+        it.outgoing.conversion.email.as_deref().map(text)
+    }),
+    Field("status", RowKind::Text, "'paid' if conversion.status == 'paid'", |it| {
+        (it.outgoing.status() == ConversionStatus::Paid).then(|| text("paid"))
+    }),
+    Field("transaction_id", RowKind::Text, "conversion.transaction_id", |it| {
+        Some(text(&it.outgoing.transaction_id))
+    }),
+    Field("event_name", RowKind::Text, "conversion.event_name", |it| Some(text(it.event_name))),
+    Field("ref_id", RowKind::Text, "conversion.ref_id", |it| {
+        it.outgoing.click_id.as_deref().map(text)
+    }),
+    Field("refund_value", RowKind::Number, "conversion.refund_amount", |it| {
+        it.outgoing.refund_amount().map(Money::decimal)
+    }),
+];
+
+fn text(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// The message for a destination without a mapping.
-pub(super) fn body(options: &DestinationOptions, outgoing: &Outgoing, event_name: &str) -> String {
-    let conversion = &outgoing.conversion;
-    let digits = |value: Money| RawValue::from_string(value.decimal()).ok();
-    let body = Body {
-        clickid: click_id(options, outgoing),
-        // Digits unchanged: as a float, 102.60 would become 102.6.
-        value: outgoing.sent_value().and_then(digits),
-        currency: outgoing.value.as_ref().map(|value| value.currency.code()),
-        email: conversion.email.as_deref(),
-        status: (outgoing.status() == ConversionStatus::Paid).then_some("paid"),
-        transaction_id: &outgoing.transaction_id,
-        event_name,
-        ref_id: outgoing.click_id.as_deref(),
-        refund_value: outgoing.refund_amount().and_then(digits),
+fn standard(options: &DestinationOptions, outgoing: &Outgoing, event_name: &str) -> String {
+    let facts = Facts { options, outgoing, event_name };
+    let fields = FIELDS.iter().filter_map(|Field(name, _, _, value)| Some((*name, value(&facts)?)));
+    encode(&fields.collect::<Vec<_>>(), Encoding::Json)
+}
+
+/// The mapping that gives the same message, and a field that is off.
+pub(super) fn rows() -> Vec<Row> {
+    let field = |Field(name, kind, expression, _): &Field| Row::new(name, *kind, expression);
+    let brand = Row::new("brand_name", RowKind::Text, "payment.description");
+    FIELDS.iter().map(field).chain([Row { is_on: false, ..brand }]).collect()
+}
+
+/// A conversion needs something by which AnyTrack can match it.
+fn admit(options: &DestinationOptions, outgoing: &Outgoing) -> Result<(), SkipReason> {
+    let has_identity = click_id(options, outgoing).is_some()
+        || outgoing.click_id.is_some()
+        || outgoing.conversion.email.is_some();
+    if has_identity { Ok(()) } else { Err(SkipReason::NoIdentity) }
+}
+
+/// Checks that a mapping has the fields that AnyTrack needs.
+fn mapping_faults(rows: &[Row]) -> Vec<&'static str> {
+    // AnyTrack ignores case, `_` and `-` in these names.
+    let is_there = |names: &[&str]| {
+        let canonical = |row: &Row| row.field.to_lowercase().replace(['_', '-'], "");
+        rows.iter().any(|row| row.is_on && names.contains(&canonical(row).as_str()))
     };
-    serde_json::to_string(&body).expect("text and numbers serialise")
+    let rules = [
+        (
+            is_there(&["clickid", "click", "refid", "ref", "email"]),
+            "AnyTrack needs a field clickid, ref_id or email.",
+        ),
+        (
+            is_there(&["transactionid"]),
+            "AnyTrack needs a field transaction_id to recognize repeats.",
+        ),
+        (
+            is_there(&["eventname"]),
+            "AnyTrack needs a field event_name. Without it, a sale may count as a lead.",
+        ),
+        (!is_there(&["value"]) || is_there(&["currency"]), "A value needs a field currency."),
+    ];
+    rules.into_iter().filter(|(is_right, _)| !is_right).map(|(_, said)| said).collect()
 }
 
 /// The ID that AnyTrack receives as `clickid`.
-pub(super) fn click_id<'a>(
-    options: &DestinationOptions,
-    outgoing: &'a Outgoing,
-) -> Option<&'a str> {
-    let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
+fn click_id<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option<&'a str> {
+    let ours = outgoing.click_id.as_deref().filter(|_| options.anytrack.falls_back_to_our_click_id);
     anytracks(options, outgoing).or(ours)
 }
 
@@ -78,7 +141,7 @@ fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option
     let reference = outgoing.conversion.client_reference_id.as_deref()?;
     let is_alphanumeric = reference.bytes().all(|b| b.is_ascii_alphanumeric());
     let is_theirs =
-        match options.anytrack_property.as_deref().filter(|property| !property.is_empty()) {
+        match options.anytrack.property.as_deref().filter(|property| !property.is_empty()) {
             Some(property) => is_alphanumeric && reference.starts_with(property),
             None => is_alphanumeric && ANYTRACK_ID_CHARS.contains(&reference.len()),
         };
@@ -89,7 +152,6 @@ fn came_back<'a>(options: &DestinationOptions, outgoing: &'a Outgoing) -> Option
 pub(super) mod tests {
     use super::*;
     use crate::destination::facts::{Conversion, Match};
-    use crate::destination::presets::PRESETS;
     use crate::destination::{Content, News, draft, map};
     use crate::domain::{ConversionKind, MatchRule, MatchState, SkipReason};
     use crate::money::{Currency, Money};
@@ -152,8 +214,13 @@ pub(super) mod tests {
         outgoing
     }
 
-    /// Builds the body with the fixed message and with the default mapping, and checks that both
-    /// are the same.
+    fn with_options(change: impl FnOnce(&mut DestinationOptions)) -> DestinationOptions {
+        let mut options = DestinationOptions::default();
+        change(&mut options);
+        options
+    }
+
+    /// Builds the body directly and by the mapping, and checks that both are the same.
     fn composed(options: &DestinationOptions, outgoing: &Outgoing) -> Result<String, SkipReason> {
         let mut destination = crate::destination::tests::destination();
         destination.options = options.clone();
@@ -164,7 +231,7 @@ pub(super) mod tests {
             })
         };
         let fixed = made(&destination);
-        destination.options.rows = Some(PRESETS[0].rows());
+        destination.options.message.rows = Some(rows());
         assert_eq!(fixed, made(&destination));
         fixed.map(|message| message.body)
     }
@@ -183,11 +250,10 @@ pub(super) mod tests {
 
     #[test]
     fn refunds_and_chargebacks_are_sent_only_where_wanted_and_never_as_revenue() {
-        let options = DestinationOptions {
-            sends_refunds: true,
-            sends_disputes: true,
-            ..DestinationOptions::default()
-        };
+        let options = with_options(|options| {
+            options.events.sends_refunds = true;
+            options.events.sends_disputes = true;
+        });
         let growth = Money { minor: 2_600, currency: Currency::parse("usd").unwrap() };
         let refund = with(|found| found.news = News::Refund(growth));
         let lost = with(|found| found.news = News::Chargeback);
@@ -225,14 +291,10 @@ pub(super) mod tests {
     #[test]
     fn the_click_id_follows_the_identity_rule() {
         let options = DestinationOptions::default();
-        let none = DestinationOptions {
-            falls_back_to_our_click_id: false,
-            ..DestinationOptions::default()
-        };
-        let property = DestinationOptions {
-            anytrack_property: Some("p8qkMansHXKG".to_owned()),
-            ..DestinationOptions::default()
-        };
+        let none = with_options(|options| options.anytrack.falls_back_to_our_click_id = false);
+        let property = with_options(|options| {
+            options.anytrack.property = Some("p8qkMansHXKG".to_owned());
+        });
         let referred = |reference: &str| {
             with(|found| {
                 found.conversion.client_reference_id = Some(reference.to_owned());
@@ -267,7 +329,7 @@ pub(super) mod tests {
     #[test]
     fn what_can_not_or_must_not_be_sent_has_a_reason() {
         let options = DestinationOptions::default();
-        let strict = DestinationOptions { sends_unmatched: false, ..DestinationOptions::default() };
+        let strict = with_options(|options| options.limits.sends_unmatched = false);
         let nobody = with(|found| {
             found.conversion.client_reference_id = Some("--CLICK-ID--".to_owned());
             found.conversion.email = None;
@@ -277,13 +339,9 @@ pub(super) mod tests {
         let zero = Some(Money { minor: 0, currency: Currency::parse("usd").unwrap() });
         let kind = |kind: &str| with(|found| found.conversion.kind = ConversionKind::parse(kind));
         let private = with(|found| found.wants_privacy = true);
-        let dear = DestinationOptions {
-            minimum_value: Some("102.61".to_owned()),
-            ..DestinationOptions::default()
-        };
-        let shy = DestinationOptions { gpc: Discretion::Skip, ..DestinationOptions::default() };
-        let asking =
-            DestinationOptions { consent: Discretion::Skip, ..DestinationOptions::default() };
+        let dear = with_options(|options| options.limits.minimum_value = Some("102.61".to_owned()));
+        let shy = with_options(|options| options.limits.gpc = Discretion::Skip);
+        let asking = with_options(|options| options.limits.consent = Discretion::Skip);
         let unmatched = with(|found| found.conversion.joined.state = MatchState::Unmatched);
         let rows = [
             ("no identity", &options, nobody.clone(), SkipReason::NoIdentity),
@@ -299,18 +357,12 @@ pub(super) mod tests {
         for (name, options, outgoing, skip) in rows {
             assert_eq!(composed(options, &outgoing), Err(skip), "{name}");
         }
-        let less = DestinationOptions {
-            gpc: Discretion::WithoutPersonal,
-            ..DestinationOptions::default()
-        };
+        let less = with_options(|options| options.limits.gpc = Discretion::WithoutPersonal);
         assert!(!body(&less, &private).contains("jenny"));
         assert!(body(&less, &purchase()).contains("jenny"));
         let agreed = with(|found| found.has_agreed = true);
         assert!(composed(&asking, &agreed).is_ok());
-        let less = DestinationOptions {
-            consent: Discretion::WithoutPersonal,
-            ..DestinationOptions::default()
-        };
+        let less = with_options(|options| options.limits.consent = Discretion::WithoutPersonal);
         assert!(!body(&less, &purchase()).contains("jenny"));
         assert!(body(&less, &agreed).contains("jenny"));
         let mut mail_only = nobody;

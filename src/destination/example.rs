@@ -7,12 +7,12 @@
 
 use super::facts::{Conversion, Match, News, Outgoing, Taken, Touch};
 use super::send::Answer;
-use super::{Message, Parcel, Sender, Unsent, compose, hide_secrets, judge, presets};
+use super::{Message, Parcel, Sender, Unsent, compose, hide_secrets, judge, kind, presets};
 use crate::clock::Timestamp;
 use crate::domain::{AttemptOutcome, ConversionKind, ConversionStatus, MatchRule, MatchState};
 use crate::ids;
 use crate::money::{Currency, Money};
-use crate::settings::{Destination, DestinationKind, DestinationOptions};
+use crate::settings::{Destination, DestinationKind, Events};
 
 /// The result of a test.
 pub(crate) struct Tried {
@@ -33,14 +33,9 @@ pub(crate) async fn try_out(
     site: &str,
 ) -> Result<Tried, Unsent> {
     let id = ids::new_record_id("test_", now);
-    let options = DestinationOptions {
-        sends_purchases: true,
-        sends_custom: true,
-        minimum_value: None,
-        sites: Vec::new(),
-        ..destination.options.clone()
-    };
-    let wanting = Destination { accepts_test: true, options, ..destination.clone() };
+    let mut wanting = Destination { accepts_test: true, ..destination.clone() };
+    wanting.options.events = Events { sends_custom: true, ..Events::default() };
+    wanting.options.limits.minimum_value = None;
     let message = compose(&wanting, &outgoing(destination.kind, &id, now, site)).await?;
     let (content_type, body) = (message.content_type, message.body.as_str());
     let answer = sender.send(destination, Parcel { id: &id, at: now, content_type, body }).await;
@@ -52,15 +47,15 @@ pub(crate) async fn try_out(
     Ok(Tried { message, outcome, error, answer })
 }
 
-fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outgoing {
+fn outgoing(of: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outgoing {
     let mut names = presets::sample();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let click_id = text(&names["conversion"]["click_id"]);
     names["payment"]["name"] = "Clickstamp test".into();
     names["payment"]["email"] = EMAIL.into();
-    let is_anytrack = kind == DestinationKind::AnyTrack;
+    let event = kind(of).test_event;
     let one = Money { minor: 100, currency: Currency::parse("usd").expect("it is one") };
-    let one = Some(one).filter(|_| !is_anytrack);
+    let one = Some(one).filter(|_| event.is_none());
     let touch = &names["touches"][0];
     let first = Touch {
         click_id: click_id.clone().unwrap_or_default(),
@@ -70,7 +65,7 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
         campaign: text(&touch["campaign"]),
         landing_path: text(&touch["landing_path"]),
     };
-    let theirs = text(&names["conversion"]["anytrack_click_id"]).filter(|_| !is_anytrack);
+    let theirs = text(&names["conversion"]["anytrack_click_id"]).filter(|_| event.is_none());
     let nothing = one.map(|one| Money { minor: 0, ..one }.decimal());
     Outgoing {
         news: News::Paid,
@@ -79,7 +74,7 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
             id: "cnv_test".to_owned(),
             site: site.to_owned(),
             source: "test".to_owned(),
-            kind: ConversionKind::parse(if is_anytrack { ANYTRACK_EVENT } else { "purchase" }),
+            kind: ConversionKind::parse(event.unwrap_or("purchase")),
             status: ConversionStatus::Paid,
             livemode: false,
             occurred_at: now.to_rfc3339(),
@@ -118,9 +113,6 @@ fn outgoing(kind: DestinationKind, id: &str, now: Timestamp, site: &str) -> Outg
         original_transaction_id: id.to_owned(),
     }
 }
-
-/// An event name that nobody maps to an ad platform.
-const ANYTRACK_EVENT: &str = "ClickstampTest";
 
 /// Nobody's address: the domain is reserved for examples.
 const EMAIL: &str = "clickstamp-test@example.com";

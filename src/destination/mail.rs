@@ -7,31 +7,32 @@
 use std::error::Error as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
 
-use super::send::{ATTEMPT_TIMEOUT, distrust, tls_error, tls_words};
+use super::send::ATTEMPT_TIMEOUT;
+use super::tls::{Authorities, distrust, tls_error, tls_words};
 use super::{Sender, guard};
 use crate::clock::Timestamp;
 use crate::config::Secret;
-use crate::domain::AttemptOutcome;
+use crate::domain::{AttemptOutcome, words};
 
-/// How the connection to a mail server is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Security {
-    /// The connection starts unencrypted and switches to TLS before anything else is sent; port
-    /// 587.
-    Starttls,
-    /// TLS from the first byte; port 465.
-    Tls,
-    /// Unencrypted. Only inside the operator's own network.
-    Plain,
+words! {
+    /// How the connection to a mail server is encrypted.
+    pub(crate) enum Security {
+        /// The connection starts unencrypted and switches to TLS before anything else is sent;
+        /// port 587.
+        Starttls = "starttls",
+        /// TLS from the first byte; port 465.
+        Tls = "tls",
+        /// Unencrypted. Only inside the operator's own network.
+        Plain = "plain",
+    }
 }
 
 /// The operator's mail server.
@@ -64,40 +65,31 @@ mod exposed {
 }
 
 impl MailServer {
-    /// Returns what is wrong with it, as a sentence for users.
-    pub(crate) fn fault(&self, allow_private: bool) -> Option<String> {
+    /// Returns what is wrong with it: fields, each with a sentence for users.
+    pub(crate) fn faults(&self, allow_private: bool) -> Vec<(&'static str, &'static str)> {
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-        if self.host.is_empty() || !self.host.chars().all(is_host) {
-            return Some("Enter the name of the mail server, such as smtp.example.com.".to_owned());
-        }
-        if self.port == 0 {
-            return Some("Enter the port, usually 587 or 465.".to_owned());
-        }
-        if self.from.parse::<Mailbox>().is_err() {
-            return Some(
-                "Enter one email address as the sender, such as alerts@example.com.".to_owned(),
-            );
-        }
-        if self.user.is_empty() != self.password.expose().is_empty() {
-            return Some("Enter both user and password, or neither.".to_owned());
-        }
-        (self.security == Security::Plain && !allow_private).then(|| {
-            "Without TLS, others could read the password and every alert. Set CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS=true \
-             to use a mail server inside your own network."
-                .to_owned()
-        })
-    }
-}
-
-/// Additional certificate authorities to trust for mail servers.
-#[derive(Clone)]
-pub(crate) struct Authorities(Certificate);
-
-impl Authorities {
-    /// Reads certificates in PEM form.
-    pub(super) fn read(pem: &str) -> Result<Self> {
-        let read = Certificate::from_pem(pem.as_bytes());
-        Ok(Self(read.context("CLICKSTAMP_SMTP_CA: a certificate in it can't be read")?))
+        let is_host = !self.host.is_empty() && self.host.chars().all(is_host);
+        let is_sender = self.from.parse::<Mailbox>().is_ok();
+        let is_login = self.user.is_empty() == self.password.expose().is_empty();
+        let is_safe = self.security != Security::Plain || allow_private;
+        let rules = [
+            ("host", is_host, "Enter the name of the mail server, such as smtp.example.com."),
+            ("port", self.port != 0, "Enter the port, usually 587 or 465."),
+            (
+                "from",
+                is_sender,
+                "Enter one email address as the sender, such as alerts@example.com.",
+            ),
+            ("password", is_login, "Enter both user and password, or neither."),
+            (
+                "security",
+                is_safe,
+                "Without TLS, others could read the password and every alert. Set CLICKSTAMP_ALLOW_PRIVATE_DESTINATIONS=true \
+                 to use a mail server inside your own network.",
+            ),
+        ];
+        let broken = rules.into_iter().filter(|(_, is_right, _)| !is_right);
+        broken.map(|(field, _, said)| (field, said)).collect()
     }
 }
 
@@ -132,8 +124,8 @@ impl Sender {
         server: &MailServer,
         letter: &Letter<'_>,
     ) -> (AttemptOutcome, String) {
-        if let Some(fault) = server.fault(self.allow_private) {
-            return (AttemptOutcome::Blocked, fault);
+        if let Some((_, fault)) = server.faults(self.allow_private).first() {
+            return (AttemptOutcome::Blocked, (*fault).to_owned());
         }
         let sent = tokio::time::timeout(ATTEMPT_TIMEOUT, self.try_mail(server, letter)).await;
         sent.unwrap_or_else(|_| {

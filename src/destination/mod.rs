@@ -8,17 +8,20 @@ mod anytrack;
 mod example;
 pub(crate) mod facts;
 mod guard;
+mod kind;
 mod limits;
 mod mail;
 pub(crate) mod mapping;
 pub(crate) mod presets;
 mod secrets;
 mod send;
+mod tls;
 mod webhook;
 
 pub(crate) use example::{Tried, try_out};
 pub(crate) use facts::{News, Outgoing};
 pub use guard::{Lookup, check_url};
+pub(crate) use kind::{kind, of_preset};
 pub(crate) use mail::{Letter, MailServer, Security, check_recipients};
 pub(crate) use secrets::Secrets;
 pub use send::Network;
@@ -31,7 +34,7 @@ use serde_json::Value;
 
 use crate::domain::{AttemptOutcome, ConversionKind, SkipReason};
 use crate::money::Money;
-use crate::settings::{Destination, DestinationKind, DestinationOptions, Discretion, Encoding};
+use crate::settings::{Destination, DestinationOptions, Discretion, Encoding};
 
 /// A complete message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,27 +99,22 @@ pub(crate) fn draft(destination: &Destination, outgoing: &Outgoing) -> Result<Dr
     admit(destination, outgoing)?;
     let event_name = event_name(outgoing);
     let is_discreet = |asks: bool, choice| asks && choice == Discretion::WithoutPersonal;
-    let less = (is_discreet(outgoing.wants_privacy, options.gpc)
-        || is_discreet(!outgoing.has_agreed, options.consent))
+    let less = (is_discreet(outgoing.wants_privacy, options.limits.gpc)
+        || is_discreet(!outgoing.has_agreed, options.limits.consent))
     .then(|| outgoing.without_personal());
     let outgoing = less.as_ref().unwrap_or(outgoing);
-    let has_identity = anytrack::click_id(options, outgoing).is_some()
-        || outgoing.click_id.is_some()
-        || outgoing.conversion.email.is_some();
-    if destination.kind == DestinationKind::AnyTrack && !has_identity {
-        return Err(SkipReason::NoIdentity);
-    }
-    let standard = |body| Content::Made(Made { body, content_type: content_type(Encoding::Json) });
+    let kind = kind(destination.kind);
+    (kind.admit)(options, outgoing)?;
+    let content = if options.message.rows.is_some() {
+        Content::Facts(names(options, outgoing).to_string())
+    } else {
+        let body = (kind.standard)(options, outgoing, event_name);
+        Content::Made(Made { body, content_type: content_type(Encoding::Json) })
+    };
     Ok(Draft {
         event_name: event_name.to_owned(),
         transaction_id: outgoing.transaction_id.clone(),
-        content: match (&options.rows, destination.kind) {
-            (Some(_), _) => Content::Facts(names(options, outgoing).to_string()),
-            (None, DestinationKind::AnyTrack) => {
-                standard(anytrack::body(options, outgoing, event_name))
-            }
-            (None, DestinationKind::Webhook) => standard(webhook::body(outgoing)),
-        },
+        content,
     })
 }
 
@@ -130,18 +128,18 @@ fn content_type(encoding: Encoding) -> &'static str {
 
 /// Applies a mapping to facts. Call it through [`apart`], because it evaluates expressions.
 fn map(options: &DestinationOptions, facts: &str) -> Result<Made, String> {
-    let Some(rows) = &options.rows else {
+    let Some(rows) = &options.message.rows else {
         return Err("its mapping was removed before the message was built".to_owned());
     };
     let facts = serde_json::from_str(facts).map_err(|error| format!("its facts: {error}"))?;
-    let body = mapping::build(rows, &facts, options.encoding).map_err(|fault| {
+    let body = mapping::build(rows, &facts, options.message.encoding).map_err(|fault| {
         let field = rows.get(fault.row).map_or("", |row| row.field.as_str());
         format!("the mapping of “{field}” fails: {}", fault.message)
     })?;
     if body.is_empty() {
         return Err("no field of the mapping has a value for this conversion".to_owned());
     }
-    Ok(Made { body, content_type: content_type(options.encoding) })
+    Ok(Made { body, content_type: content_type(options.message.encoding) })
 }
 
 /// Builds a message from facts with the destination's mapping, or returns the error.
@@ -180,7 +178,7 @@ pub(crate) async fn compose(
 /// The names that a destination's mapping may use for a conversion.
 pub(crate) fn names(options: &DestinationOptions, outgoing: &Outgoing) -> Value {
     let anytracks = anytrack::anytracks(options, outgoing);
-    let ours = outgoing.click_id.as_deref().filter(|_| options.falls_back_to_our_click_id);
+    let ours = outgoing.click_id.as_deref().filter(|_| options.anytrack.falls_back_to_our_click_id);
     outgoing.names(event_name(outgoing), anytracks, ours)
 }
 
@@ -208,17 +206,17 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReaso
     let options = &destination.options;
     let conversion = &outgoing.conversion;
     let is_wanted = match (outgoing.news, &conversion.kind) {
-        (News::Refund(_), _) => options.sends_refunds,
-        (News::Chargeback, _) => options.sends_disputes,
-        (News::Paid, ConversionKind::Purchase) => options.sends_purchases,
-        (News::Paid, ConversionKind::Renewal) => options.sends_renewals,
-        (News::Paid, ConversionKind::Trial) => options.sends_trials,
-        (News::Paid, ConversionKind::Lead) => options.sends_leads,
-        (News::Paid, ConversionKind::Custom(_)) => options.sends_custom,
+        (News::Refund(_), _) => options.events.sends_refunds,
+        (News::Chargeback, _) => options.events.sends_disputes,
+        (News::Paid, ConversionKind::Purchase) => options.events.sends_purchases,
+        (News::Paid, ConversionKind::Renewal) => options.events.sends_renewals,
+        (News::Paid, ConversionKind::Trial) => options.events.sends_trials,
+        (News::Paid, ConversionKind::Lead) => options.events.sends_leads,
+        (News::Paid, ConversionKind::Custom(_)) => options.events.sends_custom,
     };
     let is_paid = outgoing.news == News::Paid;
     let is_purchase = event_name(outgoing) == "Purchase";
-    let minimum = options.minimum_value.as_deref();
+    let minimum = options.limits.minimum_value.as_deref();
     let is_less = |value: Money| {
         let minimum = minimum.and_then(|text| Money::parse(text, value.currency));
         minimum.is_some_and(|minimum| value.minor < minimum.minor)
@@ -227,7 +225,7 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReaso
         Err(SkipReason::TestMode)
     } else if outgoing.never_to.contains(&destination.id) {
         Err(SkipReason::Echo)
-    } else if !options.sites.is_empty() && !options.sites.contains(&conversion.site) {
+    } else if !options.events.sites.is_empty() && !options.events.sites.contains(&conversion.site) {
         Err(SkipReason::SiteOff)
     } else if !is_wanted {
         Err(SkipReason::KindOff)
@@ -235,11 +233,11 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReaso
         Err(SkipReason::ZeroValue)
     } else if is_paid && outgoing.value.is_some_and(is_less) {
         Err(SkipReason::BelowMinimum)
-    } else if outgoing.wants_privacy && options.gpc == Discretion::Skip {
+    } else if outgoing.wants_privacy && options.limits.gpc == Discretion::Skip {
         Err(SkipReason::Gpc)
-    } else if !outgoing.has_agreed && options.consent == Discretion::Skip {
+    } else if !outgoing.has_agreed && options.limits.consent == Discretion::Skip {
         Err(SkipReason::NoConsent)
-    } else if !outgoing.is_matched() && !options.sends_unmatched {
+    } else if !outgoing.is_matched() && !options.limits.sends_unmatched {
         Err(SkipReason::Unmatched)
     } else {
         Ok(())
@@ -252,7 +250,8 @@ pub(crate) fn judge(
     answer: &Answer,
 ) -> (AttemptOutcome, Option<String>) {
     let options = &destination.options;
-    let (outcome, error) = judge_by(&options.refuse_if_body_contains, &options.retry_also, answer);
+    let (outcome, error) =
+        judge_by(&options.sending.refuse_if_body_contains, &options.sending.retry_also, answer);
     (outcome, error.map(|error| hide_secrets(destination, &error)))
 }
 
@@ -301,7 +300,7 @@ pub(crate) fn hide_secrets(destination: &Destination, answer: &str) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::config::Secret;
-    use crate::settings::DestinationOptions;
+    use crate::settings::{DestinationKind, DestinationOptions};
 
     pub(crate) fn destination() -> Destination {
         Destination {

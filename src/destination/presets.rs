@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::anytrack;
 use crate::settings::{Encoding, Row, RowKind};
 
 /// A preset that a mapping can start from.
@@ -13,88 +14,102 @@ pub(crate) struct Preset {
     pub(crate) word: &'static str,
     /// The name on the page.
     pub(crate) name: &'static str,
+    /// Where the URL is found: the end of "Copy the full URL from".
+    pub(crate) url_is_on: &'static str,
     pub(crate) encoding: Encoding,
-    rows: &'static [(&'static str, RowKind, &'static str, bool)],
+    /// Status codes to retry in addition to the usual ones.
+    pub(crate) retry_also: &'static [u16],
+    rows: fn() -> Vec<Row>,
 }
 
 use RowKind::{Boolean, Integer, Number, Text};
 
 /// All presets. The first one is AnyTrack's default.
 pub(crate) const PRESETS: [Preset; 4] = [
-    Preset { word: "anytrack", name: "AnyTrack", encoding: Encoding::Json, rows: ANYTRACK },
-    Preset { word: "zapier", name: "Zapier, Make or n8n", encoding: Encoding::Json, rows: ZAPIER },
+    Preset {
+        word: "anytrack",
+        name: "AnyTrack",
+        url_is_on: anytrack::KIND.url_is_on,
+        encoding: Encoding::Json,
+        retry_also: &[],
+        rows: anytrack::rows,
+    },
+    Preset {
+        word: "zapier",
+        name: "Zapier, Make or n8n",
+        url_is_on: "the webhook step in Zapier, Make or n8n",
+        encoding: Encoding::Json,
+        // Make returns 400 while its queue is full.
+        retry_also: &[400],
+        rows: || rows(ZAPIER),
+    },
     Preset {
         word: "postback",
         name: "Query-string postback",
+        url_is_on: "the network’s postback settings",
         encoding: Encoding::Query,
-        rows: POSTBACK,
+        retry_also: &[],
+        rows: || rows(POSTBACK),
     },
-    Preset { word: "slack", name: "Slack message per sale", encoding: Encoding::Json, rows: SLACK },
+    Preset {
+        word: "slack",
+        name: "Slack message per sale",
+        url_is_on: "Slack, under Incoming Webhooks: it starts with https://hooks.slack.com/",
+        encoding: Encoding::Json,
+        retry_also: &[],
+        rows: || rows(SLACK),
+    },
 ];
 
-const ANYTRACK: &[(&str, RowKind, &str, bool)] = &[
-    ("clickid", Text, "conversion.anytrack_click_id or conversion.click_id", true),
-    ("value", Number, "conversion.value", true),
-    ("currency", Text, "conversion.currency", true),
-    ("email", Text, "conversion.email", true),
-    ("status", Text, "'paid' if conversion.status == 'paid'", true),
-    ("transaction_id", Text, "conversion.transaction_id", true),
-    ("event_name", Text, "conversion.event_name", true),
-    ("ref_id", Text, "conversion.ref_id", true),
-    ("refund_value", Number, "conversion.refund_amount", true),
-    ("brand_name", Text, "payment.description", false),
+const ZAPIER: &[(&str, RowKind, &str)] = &[
+    ("event", Text, "conversion.event_name"),
+    ("conversion_id", Text, "conversion.id"),
+    ("transaction_id", Text, "conversion.transaction_id"),
+    ("kind", Text, "conversion.kind"),
+    ("status", Text, "conversion.status"),
+    ("value", Number, "conversion.value"),
+    ("amount_minor", Integer, "conversion.amount_minor"),
+    ("currency", Text, "conversion.currency"),
+    ("email", Text, "conversion.email"),
+    ("name", Text, "payment.name"),
+    ("country", Text, "payment.country"),
+    ("click_id", Text, "conversion.ref_id"),
+    ("anytrack_click_id", Text, "conversion.anytrack_click_id"),
+    ("utm_source", Text, "visit.source"),
+    ("utm_medium", Text, "visit.medium"),
+    ("utm_campaign", Text, "visit.campaign"),
+    ("utm_term", Text, "visit.term"),
+    ("utm_content", Text, "visit.content"),
+    ("gclid", Text, "visit.gclid"),
+    ("fbclid", Text, "visit.fbclid"),
+    ("ttclid", Text, "visit.ttclid"),
+    ("msclkid", Text, "visit.msclkid"),
+    ("landing_url", Text, "visit.url"),
+    ("referrer", Text, "visit.referrer"),
+    ("first_source", Text, "(touches | first).source"),
+    ("first_campaign", Text, "(touches | first).campaign"),
+    ("occurred_at", Text, "conversion.occurred_at"),
+    ("match", Text, "conversion.match_state"),
+    ("test", Boolean, "not conversion.livemode"),
 ];
 
-const ZAPIER: &[(&str, RowKind, &str, bool)] = &[
-    ("event", Text, "conversion.event_name", true),
-    ("conversion_id", Text, "conversion.id", true),
-    ("transaction_id", Text, "conversion.transaction_id", true),
-    ("kind", Text, "conversion.kind", true),
-    ("status", Text, "conversion.status", true),
-    ("value", Number, "conversion.value", true),
-    ("amount_minor", Integer, "conversion.amount_minor", true),
-    ("currency", Text, "conversion.currency", true),
-    ("email", Text, "conversion.email", true),
-    ("name", Text, "payment.name", true),
-    ("country", Text, "payment.country", true),
-    ("click_id", Text, "conversion.ref_id", true),
-    ("anytrack_click_id", Text, "conversion.anytrack_click_id", true),
-    ("utm_source", Text, "visit.source", true),
-    ("utm_medium", Text, "visit.medium", true),
-    ("utm_campaign", Text, "visit.campaign", true),
-    ("utm_term", Text, "visit.term", true),
-    ("utm_content", Text, "visit.content", true),
-    ("gclid", Text, "visit.gclid", true),
-    ("fbclid", Text, "visit.fbclid", true),
-    ("ttclid", Text, "visit.ttclid", true),
-    ("msclkid", Text, "visit.msclkid", true),
-    ("landing_url", Text, "visit.url", true),
-    ("referrer", Text, "visit.referrer", true),
-    ("first_source", Text, "(touches | first).source", true),
-    ("first_campaign", Text, "(touches | first).campaign", true),
-    ("occurred_at", Text, "conversion.occurred_at", true),
-    ("match", Text, "conversion.match_state", true),
-    ("test", Boolean, "not conversion.livemode", true),
-];
-
-const POSTBACK: &[(&str, RowKind, &str, bool)] = &[
-    ("clickid", Text, "conversion.anytrack_click_id or conversion.click_id", true),
-    ("value", Number, "conversion.value", true),
-    ("currency", Text, "conversion.currency", true),
-    ("txid", Text, "conversion.transaction_id", true),
-    ("event", Text, "conversion.event_name", true),
+const POSTBACK: &[(&str, RowKind, &str)] = &[
+    ("clickid", Text, "conversion.anytrack_click_id or conversion.click_id"),
+    ("value", Number, "conversion.value"),
+    ("currency", Text, "conversion.currency"),
+    ("txid", Text, "conversion.transaction_id"),
+    ("event", Text, "conversion.event_name"),
 ];
 
 /// A campaign's name comes from the URL of a visit, so all of it is escaped for Slack: otherwise
 /// anybody could notify a channel.
-const SLACK: &[(&str, RowKind, &str, bool)] = &[(
+const SLACK: &[(&str, RowKind, &str)] = &[(
     "text",
     Text,
     "(('' if conversion.livemode else 'Test mode: ') ~ conversion.event_name \
      ~ (': ' ~ (conversion.refund_amount if conversion.event_name == 'Refund' else conversion.amount if conversion.event_name == 'Chargeback' else conversion.value) \
      ~ ' ' ~ conversion.currency if conversion.amount else '') \
      ~ (' from ' ~ visit.source if visit.source else ' (no visit known)') ~ (', ' ~ visit.campaign if visit.campaign else '')) | slack",
-    true,
 )];
 
 impl Preset {
@@ -105,14 +120,12 @@ impl Preset {
 
     /// The preset's fields.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let row = |(field, kind, expression, is_on): &(&str, RowKind, &str, bool)| Row {
-            field: (*field).to_owned(),
-            kind: *kind,
-            expression: (*expression).to_owned(),
-            is_on: *is_on,
-        };
-        self.rows.iter().map(row).collect()
+        (self.rows)()
     }
+}
+
+fn rows(rows: &[(&str, RowKind, &str)]) -> Vec<Row> {
+    rows.iter().map(|(field, kind, expression)| Row::new(field, *kind, expression)).collect()
 }
 
 /// A fictional conversion with a value for every name.

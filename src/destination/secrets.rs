@@ -50,7 +50,7 @@ impl Secrets {
     /// The secrets of a destination: its URL, headers and signing secrets.
     pub(crate) fn of_destination(destination: &Destination) -> Self {
         let mut secrets = of_url(destination.url.expose());
-        for header in &destination.options.headers {
+        for header in &destination.options.message.headers {
             secrets.extend(of_header(&header.value));
         }
         for signing in &destination.secrets {
@@ -180,7 +180,7 @@ mod tests {
         let mut found = destination();
         found.url = Secret::new("https://hooks.example.com/hook/s3cr%20t-Slug/?key=abc+d/ef1&x=1");
         let header = |value: &str| Header { name: "x".to_owned(), value: value.to_owned() };
-        found.options.headers = vec![
+        found.options.message.headers = vec![
             header("Bearer tok-en/12"),
             header("Basic YWRhOnBhc3N3b3Jk"),
             header("plain-value"),

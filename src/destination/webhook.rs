@@ -12,13 +12,40 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::facts::{Conversion, News, Outgoing};
+use super::kind::Kind;
+use super::presets::Preset;
 use crate::clock::Timestamp;
 use crate::domain::ConversionKind;
 use crate::ids;
-use crate::settings::SigningSecret;
+use crate::settings::{DestinationOptions, SigningSecret};
 
 /// The prefix of every secret.
 const PREFIX: &str = "whsec_";
+
+pub(super) const KIND: Kind = Kind {
+    name: "Webhook",
+    url_is_on: "the program that receives the webhook",
+    counts_repeats: false,
+    is_signed: true,
+    preset: "zapier",
+    test_event: None,
+    new_options,
+    mapping_faults: |_| Vec::new(),
+    admit: |_, _| Ok(()),
+    standard: |_, outgoing, _| body(outgoing),
+};
+
+fn new_options(preset: &str) -> DestinationOptions {
+    let mut options = DestinationOptions::default();
+    // The default texts are AnyTrack's.
+    options.sending.refuse_if_body_contains.clear();
+    if let Some(preset) = Preset::find(preset) {
+        options.message.rows = Some(preset.rows());
+        options.message.encoding = preset.encoding;
+        options.sending.retry_also = preset.retry_also.to_vec();
+    }
+    options
+}
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -28,7 +55,7 @@ struct Envelope<'a> {
 }
 
 /// The body for a destination without a mapping.
-pub(super) fn body(outgoing: &Outgoing) -> String {
+fn body(outgoing: &Outgoing) -> String {
     let conversion = &outgoing.conversion;
     let envelope = Envelope {
         r#type: event_type(outgoing).to_owned(),

@@ -37,13 +37,13 @@ pub trait Word: Copy + Eq + Sized + 'static {
 macro_rules! words {
     (
         $(#[$of_type:meta])*
-        pub enum $type:ident {
+        $visible:vis enum $type:ident {
             $($(#[$of_value:meta])* $value:ident = $text:literal,)+
         }
     ) => {
         $(#[$of_type])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $type {
+        $visible enum $type {
             $($(#[$of_value])* $value,)+
         }
 
@@ -124,7 +124,7 @@ macro_rules! is_text {
 pub(crate) use {is_text, words};
 
 /// The schema of a text that is one of these.
-fn schema(
+pub(crate) fn schema(
     words: impl Iterator<Item = &'static str>,
 ) -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
     let text = utoipa::openapi::schema::ObjectBuilder::new()

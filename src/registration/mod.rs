@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::destination::{self, Answer, Sender};
 use crate::domain::AttemptOutcome;
 use crate::ids::ClickIdKey;
-use crate::settings::{Destination, DestinationKind, Settings};
+use crate::settings::{Destination, Settings};
 use crate::store::{AnyConnection, Store};
 
 /// How long after a visit its registration starts. AnyTrack's own click ID may arrive until then,
@@ -52,10 +52,10 @@ pub(crate) struct Registrations {
 
 /// The AnyTrack property under which a destination registers visits; `None` if the option is off.
 fn property(destination: &Destination) -> Option<&str> {
-    let wants = destination.kind == DestinationKind::AnyTrack
-        && destination.options.registers_visits
+    let wants = destination.is_anytrack()
+        && destination.options.anytrack.registers_visits
         && destination.enabled;
-    destination.options.anytrack_property.as_deref().filter(|_| wants)
+    destination.options.anytrack.property.as_deref().filter(|_| wants)
 }
 
 /// AnyTrack's client ID for a click ID. It is derived with the server's key, so every replica
@@ -93,7 +93,7 @@ impl Registrations {
                 let mut tx = self.store.begin().await?;
                 for visit in &visits {
                     let client_id = client_id(&self.keys, &visit.click_id);
-                    let base = &destination.options.anytrack_collect_base;
+                    let base = &destination.options.anytrack.collect_base;
                     let url = address(base, property, &client_id, visit);
                     table::enqueue(&mut tx, now, &destination.id, visit, &url).await?;
                 }

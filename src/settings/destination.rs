@@ -4,15 +4,14 @@
 //! Guarantees that a signing secret stays valid for a day after it was replaced, and that no log
 //! shows a secret.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
-use super::{Settings, table};
+use super::{DestinationOptions, Settings, table};
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::domain::words;
 use crate::ids;
 use crate::store::{AnyConnection, Store, Tx};
 
@@ -28,27 +27,15 @@ const ANYTRACK_AT_A_TIME: i64 = 2;
 /// Concurrent requests to a webhook; receivers are built for several.
 const WEBHOOK_AT_A_TIME: i64 = 4;
 
-/// The kind of a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DestinationKind {
-    /// An AnyTrack custom integration.
-    AnyTrack,
-    /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
-    Webhook,
-}
-
-impl DestinationKind {
-    /// The word in the database and the API.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::AnyTrack => "anytrack",
-            Self::Webhook => "webhook",
-        }
-    }
-
-    /// The kind of a stored word.
-    pub(super) fn of(word: &str) -> Option<Self> {
-        [Self::AnyTrack, Self::Webhook].into_iter().find(|kind| kind.word() == word)
+words! {
+    /// The kind of a destination.
+    #[derive(Default)]
+    pub enum DestinationKind {
+        /// An AnyTrack custom integration.
+        AnyTrack = "anytrack",
+        /// Any URL: Zapier, Make, n8n, Slack, or the user's own program.
+        #[default]
+        Webhook = "webhook",
     }
 }
 
@@ -84,148 +71,19 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether it is AnyTrack, whose page and tag have parts of their own.
+    pub fn is_anytrack(&self) -> bool {
+        self.kind == DestinationKind::AnyTrack
+    }
+
     /// Maximum number of concurrent requests.
     pub fn at_a_time(&self) -> i64 {
-        match (self.options.at_a_time, self.kind) {
-            (0, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
-            (0, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
-            (chosen, _) => chosen.max(1),
+        match (self.options.sending.at_a_time, self.kind) {
+            (None, DestinationKind::AnyTrack) => ANYTRACK_AT_A_TIME,
+            (None, DestinationKind::Webhook) => WEBHOOK_AT_A_TIME,
+            (Some(chosen), _) => i64::from(chosen),
         }
     }
-}
-
-/// Options of a destination, stored as JSON; a missing one has its default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DestinationOptions {
-    /// Send our own click ID as `clickid` if AnyTrack's is not known.
-    pub falls_back_to_our_click_id: bool,
-    /// AnyTrack's property ID: IDs that begin with it are AnyTrack's own.
-    pub anytrack_property: Option<String>,
-    /// Experimental: the server registers visits with AnyTrack, under its property ID.
-    pub registers_visits: bool,
-    /// The base URL where AnyTrack collects visits.
-    pub anytrack_collect_base: String,
-    /// Send unmatched conversions that have another key, such as an email address.
-    pub sends_unmatched: bool,
-    /// Send purchases.
-    pub sends_purchases: bool,
-    /// Send renewals.
-    pub sends_renewals: bool,
-    /// Send custom events.
-    pub sends_custom: bool,
-    /// Keys of the sites whose conversions are sent; empty means its own site.
-    pub sites: Vec<String>,
-    /// Minimum amount: decimal text, in the conversion's currency.
-    pub minimum_value: Option<String>,
-    /// Maximum age in days of conversions that are sent automatically; `None` means no limit.
-    pub max_age_days: Option<u32>,
-    /// What to do if the visitor's browser sent Global Privacy Control.
-    pub gpc: Discretion,
-    /// What to do if the visitor is not known to have given consent.
-    pub consent: Discretion,
-    /// Stop retrying a delivery after this many days; `None` means never.
-    pub expires_days: Option<u32>,
-    /// The mapping; `None` means the default message of its kind.
-    pub rows: Option<Vec<Row>>,
-    /// How the message is encoded.
-    pub encoding: Encoding,
-    /// Headers of every request.
-    pub headers: Vec<Header>,
-    /// Send trials, as `Lead`.
-    pub sends_trials: bool,
-    /// Send leads, as `Lead`.
-    pub sends_leads: bool,
-    /// Send refunds, as `Refund`.
-    pub sends_refunds: bool,
-    /// Send lost disputes, as `Chargeback`.
-    pub sends_disputes: bool,
-    /// Which amount to send.
-    pub value: ValueOption,
-    /// Texts in the body that make a 2xx response a refusal, in any letter case.
-    pub refuse_if_body_contains: Vec<String>,
-    /// Additional status codes to retry.
-    pub retry_also: Vec<u16>,
-    /// Maximum number of concurrent requests; 0 means the default of its kind.
-    pub at_a_time: i64,
-    /// Rate limit in deliveries per second instead of `CLICKSTAMP_DELIVERY_RATE`; 0 means no limit.
-    pub rate: Option<u32>,
-}
-
-impl DestinationOptions {
-    /// The kinds of conversions to send.
-    pub fn kinds(&self) -> Vec<&'static str> {
-        let all = [
-            ("purchase", self.sends_purchases),
-            ("renewal", self.sends_renewals),
-            ("trial", self.sends_trials),
-            ("lead", self.sends_leads),
-            ("custom", self.sends_custom),
-            ("refund", self.sends_refunds),
-            ("dispute", self.sends_disputes),
-        ];
-        all.into_iter().filter(|(_, is_sent)| *is_sent).map(|(word, _)| word).collect()
-    }
-
-    /// The age after which a conversion is no longer sent automatically.
-    pub fn max_age(&self) -> Option<Duration> {
-        self.max_age_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
-    }
-
-    /// The age after which a message is too old to send.
-    pub fn expires_after(&self) -> Option<Duration> {
-        self.expires_days.map(|days| Duration::from_secs(u64::from(days) * 86_400))
-    }
-}
-
-impl Default for DestinationOptions {
-    fn default() -> Self {
-        let refusals =
-            ["Missing click_id, ref_id and email", "No match found", "not exists anymore"];
-        Self {
-            falls_back_to_our_click_id: true,
-            anytrack_property: None,
-            registers_visits: false,
-            anytrack_collect_base: "https://t1.anytrack.io".to_owned(),
-            sends_unmatched: true,
-            sends_purchases: true,
-            sends_renewals: true,
-            sends_custom: false,
-            sites: Vec::new(),
-            minimum_value: None,
-            // Ad platforms refuse older conversions, and a destination that uses the time of
-            // arrival would count them on the wrong day.
-            max_age_days: Some(7),
-            gpc: Discretion::Send,
-            consent: Discretion::Send,
-            expires_days: None,
-            rows: None,
-            encoding: Encoding::Json,
-            headers: Vec::new(),
-            sends_trials: false,
-            sends_leads: false,
-            sends_refunds: false,
-            sends_disputes: false,
-            value: ValueOption::Total,
-            refuse_if_body_contains: refusals.map(str::to_owned).to_vec(),
-            retry_also: Vec::new(),
-            at_a_time: 0,
-            rate: None,
-        }
-    }
-}
-
-/// Which part of a payment's amount is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueOption {
-    /// The total.
-    #[default]
-    Total,
-    /// Without tax.
-    Net,
-    /// Before discount, tax and shipping.
-    Subtotal,
 }
 
 /// A secret that signs a webhook's messages.
@@ -235,87 +93,6 @@ pub struct SigningSecret {
     pub secret: Secret,
     /// How long it is still used beside its successor; `None` for the current one.
     pub until: Option<Timestamp>,
-}
-
-/// The encoding of a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// POST with a JSON object.
-    #[default]
-    Json,
-    /// POST as an HTML form.
-    Form,
-    /// GET with query parameters.
-    Query,
-}
-
-/// What to do with the conversion of a visitor who asked for privacy or did not give consent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Discretion {
-    /// Send it, for example because the destination is the user's own tool.
-    #[default]
-    Send,
-    /// Send it without email, name, phone, address, and cookies of ad networks.
-    WithoutPersonal,
-    /// Do not send it.
-    Skip,
-}
-
-impl Discretion {
-    /// The stored word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Send => "send",
-            Self::WithoutPersonal => "without_personal",
-            Self::Skip => "skip",
-        }
-    }
-}
-
-/// The type of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RowKind {
-    /// A text.
-    Text,
-    /// A number with its exact digits.
-    Number,
-    /// A whole number.
-    Integer,
-    /// true or false.
-    Boolean,
-    /// Any JSON.
-    Json,
-}
-
-/// One field of a mapping.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    /// The name of the field in the message.
-    pub field: String,
-    /// Its type.
-    pub kind: RowKind,
-    /// The expression that computes the value.
-    pub expression: String,
-    /// If false, the field is left out.
-    pub is_on: bool,
-}
-
-/// A header of every request.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// Its name.
-    pub name: String,
-    /// Its value, a secret.
-    pub value: String,
-}
-
-impl fmt::Debug for Header {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ***", self.name)
-    }
 }
 
 /// A destination to add.

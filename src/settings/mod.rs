@@ -6,6 +6,7 @@
 
 mod destination;
 mod link;
+mod options;
 mod postback;
 mod site;
 mod snapshot;
@@ -20,8 +21,7 @@ use crate::ids::{self, ClickIdKey};
 use crate::store::{Store, Tx};
 
 pub use destination::{
-    Destination, DestinationKind, DestinationOptions, Discretion, Encoding, Header,
-    MAX_DESTINATIONS, NewDestination, Revision, Row, RowKind, SigningSecret, ValueOption,
+    Destination, DestinationKind, MAX_DESTINATIONS, NewDestination, Revision, SigningSecret,
     add_destination, revisions, rotate_signing_secret, save_anytrack_url, save_destination,
 };
 pub(crate) use destination::{
@@ -30,6 +30,10 @@ pub(crate) use destination::{
 pub use link::{
     Link, LinkDraft, MAX_LINKS, STRIPE_LINK_HOSTS, add_link, check_target, delete_link,
     is_payment_host, placeholders, save_link, shows_existing_checkout,
+};
+pub use options::{
+    AnyTrackOptions, DestinationOptions, Discretion, Encoding, Events, Header, Limits,
+    MessageOptions, Row, RowKind, Sending, ValueOption,
 };
 pub use postback::{
     MAX_CUSTOM_SOURCES, OldToken, Postback, add_custom_source, rotate_token, save_postback,
@@ -159,14 +163,5 @@ mod tests {
     fn a_masked_url_shows_host_and_tail_only() {
         let url = Secret::new("https://t1.anytrack.io/abc123/collect/secret-slug-k7Qe");
         assert_eq!(mask_url(&url), "https://t1.anytrack.io/…k7Qe");
-    }
-
-    #[test]
-    fn options_read_from_an_empty_object() {
-        let options: DestinationOptions = serde_json::from_str("{}").unwrap();
-        assert!(
-            options.falls_back_to_our_click_id && options.sends_unmatched && !options.sends_trials
-        );
-        assert_eq!(options.refuse_if_body_contains.len(), 3);
     }
 }

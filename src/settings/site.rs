@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Added, Settings, SourceKind, table};
 use crate::clock::Timestamp;
+use crate::domain::words;
 use crate::money::Currency;
 use crate::store::Store;
 
@@ -67,36 +68,17 @@ impl Default for TagSettings {
     }
 }
 
-/// Whether a visitor must give consent before anything is stored, added to links, or sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consent {
-    /// No consent is needed.
-    Off,
-    /// The page passes the consent to the tag with `clickstamp("consent", …)`.
-    Required,
-    /// The tag reads the consent from Google's consent mode.
-    Google,
-    /// The tag reads the consent from a consent tool with the TCF interface.
-    Tcf,
-}
-
-impl Consent {
-    /// All values, the most common one first.
-    pub const ALL: [Self; 4] = [Self::Off, Self::Required, Self::Google, Self::Tcf];
-
-    /// The stored word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Required => "required",
-            Self::Google => "google",
-            Self::Tcf => "tcf",
-        }
-    }
-
-    /// Reads the stored word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|consent| consent.word() == word)
+words! {
+    /// Whether a visitor must give consent before anything is stored, added to links, or sent.
+    pub enum Consent {
+        /// No consent is needed.
+        Off = "off",
+        /// The page passes the consent to the tag with `clickstamp("consent", …)`.
+        Required = "required",
+        /// The tag reads the consent from Google's consent mode.
+        Google = "google",
+        /// The tag reads the consent from a consent tool with the TCF interface.
+        Tcf = "tcf",
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 
-use super::{Destination, DestinationKind, Link, Postback, Site, Source, SourceKind, table};
+use super::{Destination, Link, Postback, Site, Source, SourceKind, table};
 use crate::store::{Store, Tx};
 
 /// All settings as of one moment.
@@ -87,13 +87,13 @@ impl Snapshot {
 
     /// The AnyTrack destination of a site; the first if there are several.
     pub fn anytrack_of<'a>(&'a self, site_id: &'a str) -> Option<&'a Destination> {
-        self.destinations_of(site_id).find(|found| found.kind == DestinationKind::AnyTrack)
+        self.destinations_of(site_id).find(|found| found.is_anytrack())
     }
 
     /// True if the server registers visits of a site with a destination: only then is the browser's
     /// whole user agent stored.
     pub fn registers_visits(&self, site_id: &str) -> bool {
-        self.destinations_of(site_id).any(|found| found.options.registers_visits)
+        self.destinations_of(site_id).any(|found| found.options.anytrack.registers_visits)
     }
 
     /// The destinations for a site's conversions: its own, and those of other sites that ask for
@@ -103,7 +103,9 @@ impl Snapshot {
         site: &'a Site,
     ) -> impl Iterator<Item = &'a Destination> {
         let all = self.destinations.iter().map(Arc::as_ref);
-        all.filter(|found| found.site_id == site.id || found.options.sites.contains(&site.key))
+        all.filter(|found| {
+            found.site_id == site.id || found.options.events.sites.contains(&site.key)
+        })
     }
 
     /// The destinations of a site.

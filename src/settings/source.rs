@@ -6,32 +6,18 @@ use anyhow::Result;
 use super::{Added, Settings, Site, table};
 use crate::clock::Timestamp;
 use crate::config::Secret;
+use crate::domain::words;
 use crate::store::Store;
 
-/// The kind of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
-    /// A Stripe webhook endpoint.
-    Stripe,
-    /// The endpoint for postbacks.
-    Custom,
-    /// Custom events that the pages of a site report.
-    Page,
-}
-
-impl SourceKind {
-    /// The word in the database and the API.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stripe => "stripe",
-            Self::Custom => "custom",
-            Self::Page => "page",
-        }
-    }
-
-    /// Reads such a word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Stripe, Self::Custom, Self::Page].into_iter().find(|kind| kind.word() == word)
+words! {
+    /// The kind of a source.
+    pub enum SourceKind {
+        /// A Stripe webhook endpoint.
+        Stripe = "stripe",
+        /// The endpoint for postbacks.
+        Custom = "custom",
+        /// Custom events that the pages of a site report.
+        Page = "page",
     }
 }
 
@@ -91,34 +77,16 @@ impl Source {
     }
 }
 
-/// The Stripe mode that an endpoint was created for. Events are recorded with their own mode
-/// anyway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceMode {
-    /// Unknown.
-    Any,
-    /// Real money.
-    Live,
-    /// Stripe's test mode or a sandbox.
-    Test,
-}
-
-impl SourceMode {
-    /// All modes.
-    pub const ALL: [Self; 3] = [Self::Any, Self::Live, Self::Test];
-
-    /// The stored word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Live => "live",
-            Self::Test => "test",
-        }
-    }
-
-    /// Reads the stored word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == word)
+words! {
+    /// The Stripe mode that an endpoint was created for. Events are recorded with their own mode
+    /// anyway.
+    pub enum SourceMode {
+        /// Unknown.
+        Any = "any",
+        /// Real money.
+        Live = "live",
+        /// Stripe's test mode or a sandbox.
+        Test = "test",
     }
 }
 

@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::splice::Script;
-use crate::settings::{Consent, DestinationKind, Site, Snapshot};
+use crate::settings::{Consent, Site, Snapshot};
 
 /// The minified form of `static/tag.js`, a function expression. It is committed, so that the build
 /// does not need Node.
@@ -53,8 +53,7 @@ impl AddOns {
     /// The add-ons that a page needs. `linked`: the page has linked domains. `debug`: debug output
     /// was requested.
     pub(super) fn of(settings: &Snapshot, site: &Site, linked: bool, debug: bool) -> Self {
-        let has_anytrack =
-            || settings.destinations_of(&site.id).any(|to| to.kind == DestinationKind::AnyTrack);
+        let has_anytrack = || settings.anytrack_of(&site.id).is_some();
         let tag = &site.tag;
         let wanted = [
             tag.auto_stamp,

@@ -220,8 +220,8 @@ const HOMES: &[Home] = &[
     },
     Home {
         word: "lettre",
-        is_home: |file| file.path == "destination/mail.rs",
-        rule: "lettre belongs in destination/mail",
+        is_home: |file| ["destination/mail.rs", "destination/tls.rs"].contains(&file.path.as_str()),
+        rule: "lettre belongs in destination/mail and destination/tls",
     },
     Home {
         word: "dns_lookup",

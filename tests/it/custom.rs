@@ -430,9 +430,11 @@ async fn a_test_conversion_and_the_forms_of_a_source() {
     let currencies =
         app.database.texts("select currency from conversions where livemode = 1").await;
     assert_eq!(currencies, ["EUR"]);
-    let bad = [("source_site", "main"), ("currency", "euros")];
+    let bad = [("source_site", "main"), ("currency", "euros"), ("never_anytrack", "1")];
     let bad = owner.post("/settings/custom/custom", &bad).await;
     assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let kept = ["value=\"euros\"", "name=\"never_anytrack\" value=\"1\" checked"];
+    assert!(kept.iter().all(|kept| bad.text().contains(kept)), "{}", bad.text());
 
     owner.save("/settings/custom", &[("key", "affiliates"), ("source_site", "main")]).await;
     for key in ["affiliates", "main", "No Key", ""] {

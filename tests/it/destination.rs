@@ -69,8 +69,7 @@ async fn sale(app: &TestApp, session: &str) -> String {
 const HERE: &str = "/settings/destinations/my-hook";
 
 /// Every box that is ticked when nobody changed anything.
-const TICKED: [(&str, &str); 6] = [
-    ("do", "save"),
+const TICKED: [(&str, &str); 5] = [
     ("name", "My Hook"),
     ("sends_purchases", "1"),
     ("sends_renewals", "1"),
@@ -174,7 +173,7 @@ async fn rows_make_the_message_and_wrong_ones_are_refused_with_their_place() {
     app.deliver_due().await;
     assert_eq!(hook.received(), [r#"{"sum":102.60,"ad":"Cj0K"}"#]);
     // The earlier rows come back on demand.
-    let (status, _) = press(&app, &cookie, HERE, &[("do", "restore"), ("revision", "1")]).await;
+    let (status, _) = press(&app, &cookie, &format!("{HERE}/restore"), &[("revision", "1")]).await;
     assert_eq!(status, StatusCode::SEE_OTHER);
     sale(&app, "cs_live_2").await;
     app.deliver_due().await;
@@ -225,14 +224,17 @@ async fn a_mapping_that_fails_fails_the_delivery_and_a_rebuild_fixes_it() {
 async fn a_disabled_destination_receives_its_queued_messages_when_enabled() {
     let (app, cookie, hook) = with_hook("webhook").await;
     sale(&app, "cs_live_1").await;
-    assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(
+        press(&app, &cookie, &format!("{HERE}/disable"), &[]).await.0,
+        StatusCode::SEE_OTHER
+    );
     sale(&app, "cs_live_2").await;
     app.deliver_due().await;
     assert_eq!((hook.received().len(), app.anytrack.received().len()), (0, 2));
     let held = app.deliveries().await.iter().filter(|found| found.state == "held").count();
     assert_eq!(held, 2);
     assert!(look(&app, &cookie, HERE).await.contains("2 deliveries paused; nothing is lost"));
-    assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(press(&app, &cookie, &format!("{HERE}/enable"), &[]).await.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 2);
 }
@@ -241,8 +243,11 @@ async fn a_disabled_destination_receives_its_queued_messages_when_enabled() {
 async fn queued_messages_of_a_deleted_destination_fail_visibly() {
     let (app, cookie, hook) = with_hook("webhook").await;
     sale(&app, "cs_live_1").await;
-    assert_eq!(press(&app, &cookie, HERE, &[("do", "delete")]).await.0, StatusCode::BAD_REQUEST);
-    let (status, _) = press(&app, &cookie, HERE, &[("do", "delete"), ("sure", "1")]).await;
+    assert_eq!(
+        press(&app, &cookie, &format!("{HERE}/delete"), &[]).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    let (status, _) = press(&app, &cookie, &format!("{HERE}/delete"), &[("sure", "1")]).await;
     assert_eq!(status, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert_eq!(hook.received().len(), 0);
@@ -272,7 +277,7 @@ async fn past_conversions_are_offered_and_sent_only_on_request() {
     let page = look(&app, &cookie, HERE).await;
     assert!(page.contains("1 matched conversion ($102.60) of the last 30 days"), "{page}");
     for _ in 0..2 {
-        let pressed = press(&app, &cookie, HERE, &[("do", "past"), ("days", "30")]).await;
+        let pressed = press(&app, &cookie, &format!("{HERE}/past"), &[("days", "30")]).await;
         assert_eq!(pressed.0, StatusCode::SEE_OTHER);
     }
     app.deliver_due().await;
@@ -298,7 +303,7 @@ async fn many_past_conversions_are_queued_in_few_transactions() {
     let hook = FakeDestination::start().await;
     let fields = [("name", "My Hook"), ("url", hook.url.as_str()), ("preset", "webhook")];
     assert_eq!(press(&app, &cookie, "/settings/destinations", &fields).await.0, StatusCode::OK);
-    let pressed = press(&app, &cookie, HERE, &[("do", "past"), ("days", "30")]).await;
+    let pressed = press(&app, &cookie, &format!("{HERE}/past"), &[("days", "30")]).await;
     assert_eq!(pressed.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     let bodies: std::collections::BTreeSet<_> = hook.received().into_iter().collect();
@@ -315,11 +320,12 @@ async fn failed_deliveries_are_counted_with_their_money_and_resent_by_reason() {
     app.deliver_due().await;
     let page = look(&app, &cookie, HERE).await;
     assert!(page.contains("2 deliveries ($205.20)"), "{page}");
-    let wrong = [("do", "retry"), ("reason", "exhausted"), ("days", "30")];
-    press(&app, &cookie, HERE, &wrong).await;
+    let retry = format!("{HERE}/retry");
+    let wrong = [("reason", "exhausted"), ("days", "30")];
+    press(&app, &cookie, &retry, &wrong).await;
     assert_eq!(app.deliver_due().await, 0);
-    let right = [("do", "retry"), ("reason", "refused"), ("days", "30")];
-    press(&app, &cookie, HERE, &right).await;
+    let right = [("reason", "refused"), ("days", "30")];
+    press(&app, &cookie, &retry, &right).await;
     assert_eq!(app.deliver_due().await, 2);
     let log = look(&app, &cookie, "/deliveries?destination=my-hook&state=delivered").await;
     assert_eq!(log.matches("/deliveries/dlv_").count() / 2, 1, "{log}");
@@ -409,14 +415,11 @@ async fn invalid_forms_change_nothing_and_explain_why() {
         assert!(page.contains(said), "{said}");
     }
     for (path, fields, expected) in [
-        (HERE, vec![("do", "dance")], StatusCode::BAD_REQUEST),
-        (HERE, vec![("do", "restore"), ("revision", "99")], StatusCode::NOT_FOUND),
-        ("/settings/destinations/nobody", vec![("do", "save")], StatusCode::NOT_FOUND),
-        (
-            "/settings/destinations/anytrack",
-            vec![("do", "delete"), ("sure", "1")],
-            StatusCode::CONFLICT,
-        ),
+        ("/settings/destinations/my-hook/dance", vec![], StatusCode::NOT_FOUND),
+        ("/settings/destinations/my-hook/restore", vec![("revision", "99")], StatusCode::NOT_FOUND),
+        ("/settings/destinations/nobody", vec![], StatusCode::NOT_FOUND),
+        ("/settings/destinations/nobody/test", vec![], StatusCode::NOT_FOUND),
+        ("/settings/destinations/anytrack/delete", vec![("sure", "1")], StatusCode::CONFLICT),
         ("/deliveries/dlv_none/rebuild", vec![], StatusCode::NOT_FOUND),
         (
             "/settings/destinations",
@@ -446,7 +449,7 @@ async fn a_new_webhooks_secret_is_shown_once() {
 #[tokio::test]
 async fn a_test_conversion_is_sent_once_and_counts_nowhere() {
     let (app, cookie, hook) = with_hook("webhook").await;
-    let (_, page) = press(&app, &cookie, HERE, &[("do", "test")]).await;
+    let (_, page) = press(&app, &cookie, &format!("{HERE}/test"), &[]).await;
     assert!(page.contains("Accepted") && page.contains("Response: 200 OK"), "{page}");
     let body: serde_json::Value = serde_json::from_str(&hook.received()[0]).unwrap();
     let transaction = body["data"]["transaction_id"].as_str().unwrap();
@@ -469,11 +472,11 @@ async fn a_test_shows_what_went_wrong_and_hides_our_secrets() {
     app.anytrack.answer(400, &format!("<b>no match found</b> at {url}"), None);
     app.anytrack.reacts([Reaction::Cut]);
     let path = "/settings/destinations/anytrack";
-    let (status, page) = press(&app, &cookie, path, &[("do", "test")]).await;
+    let (status, page) = press(&app, &cookie, &format!("{path}/test"), &[]).await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("Rejected") && page.contains("Response: 400 Bad Request"), "{page}");
     assert!(page.contains("no match found&#60;/b&#62; at ***"), "{page}");
-    let (_, page) = press(&app, &cookie, path, &[("do", "test")]).await;
+    let (_, page) = press(&app, &cookie, &format!("{path}/test"), &[]).await;
     assert!(page.contains("Temporary error") && page.contains("No response"), "{page}");
     let ids: Vec<_> = app.anytrack.received();
     assert!(ids.len() == 2 && ids[0] != ids[1], "each test is a transaction of its own");
@@ -521,9 +524,8 @@ async fn rows_can_read_the_event_as_stripe_sent_it() {
         ("expression_2", "stripe.data.object.not_there.further"),
         ("on_2", "1"),
     ];
-    let preview = [("do", "preview"), ("sample", "sample")];
-    let all = [&fields[1..], &rows[..], &preview[..]].concat();
-    let (status, page) = press(&app, &cookie, HERE, &all).await;
+    let all = [&fields[..], &rows[..], &[("sample", "sample")]].concat();
+    let (status, page) = press(&app, &cookie, &format!("{HERE}/preview"), &all).await;
     assert_eq!(status, StatusCode::OK);
     assert!(page.contains("&#34;size&#34;:&#34;M&#34;"), "tried on the made-up one: {page}");
     assert!(page.contains("stripe.data.object.locale"), "the names are offered");
@@ -699,7 +701,10 @@ async fn a_message_that_was_not_accepted_in_time_fails_and_can_be_resent() {
     let (app, cookie, hook) = with_hook("webhook").await;
     let fields = [TICKED.to_vec(), vec![("message", "standard"), ("expires_days", "2")]].concat();
     assert_eq!(press(&app, &cookie, HERE, &fields).await.0, StatusCode::SEE_OTHER);
-    assert_eq!(press(&app, &cookie, HERE, &[("do", "disable")]).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(
+        press(&app, &cookie, &format!("{HERE}/disable"), &[]).await.0,
+        StatusCode::SEE_OTHER
+    );
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
     let held = app.api("/api/v1/deliveries?state=held").await["data"][0].clone();
@@ -713,7 +718,7 @@ async fn a_message_that_was_not_accepted_in_time_fails_and_can_be_resent() {
     }
     app.advance(Duration::from_secs(6 * 3600));
     assert!(look(&app, &cookie, &its_page).await.contains("It expired ("));
-    assert_eq!(press(&app, &cookie, HERE, &[("do", "enable")]).await.0, StatusCode::SEE_OTHER);
+    assert_eq!(press(&app, &cookie, &format!("{HERE}/enable"), &[]).await.0, StatusCode::SEE_OTHER);
     app.deliver_due().await;
     assert!(hook.received().is_empty());
     let given_up = "select id from deliveries where state = 'given_up' and reason = 'expired'";
@@ -759,13 +764,13 @@ async fn pages_show_that_messages_wait_for_a_destination_that_is_down() {
     assert!(journey.contains("AnyTrack has accepted nothing since 14:13."), "{journey}");
     // It is fixed, and a resend does not wait for the next probe. A refused probe stays the only
     // one.
-    let bulk = [("do", "retry"), ("reason", "refused"), ("days", "30")];
+    let bulk = [("reason", "refused"), ("days", "30")];
     for _ in app.anytrack.received().len()..4 {
-        owner.save("/settings/destinations/anytrack", &bulk).await;
+        owner.save("/settings/destinations/anytrack/retry", &bulk).await;
         assert_eq!(app.deliver_due().await, 1, "a probe");
         assert_eq!(app.deliver_due().await, 0, "and no second one");
     }
-    owner.save("/settings/destinations/anytrack", &bulk).await;
+    owner.save("/settings/destinations/anytrack/retry", &bulk).await;
     app.deliver_due().await;
     assert!(app.deliveries().await.iter().all(|found| found.state == "delivered"));
 }
@@ -851,10 +856,10 @@ async fn an_invalid_field_is_marked_and_nothing_is_saved() {
     // What is only deep or long is harmless: it ends at once, whatever it gives.
     for expression in [&deep, &lists, &chain] {
         let mut fields = TICKED.to_vec();
-        fields.extend([("message", "rows"), ("encoding", "json"), ("do", "preview")]);
+        fields.extend([("message", "rows"), ("encoding", "json")]);
         fields.extend([("field_0", "x"), ("kind_0", "json"), ("on_0", "1")]);
         fields.push(("expression_0", expression));
-        let (status, _) = press(&app, &cookie, HERE, &fields).await;
+        let (status, _) = press(&app, &cookie, &format!("{HERE}/preview"), &fields).await;
         assert!(status.is_success() || status.is_client_error(), "{expression}: {status}");
     }
     let revision = "select revision from destinations where key = 'my-hook'";
@@ -876,8 +881,9 @@ async fn a_destination_may_be_deleted_while_it_is_sent_to() {
         let working = app.deliver_due();
         let deleting = async {
             hook.asked().await;
-            let sure = [("do", "delete"), ("sure", "1")];
-            assert_eq!(press(&app, &cookie, HERE, &sure).await.0, StatusCode::SEE_OTHER);
+            let delete = format!("{HERE}/delete");
+            let sure = [("sure", "1")];
+            assert_eq!(press(&app, &cookie, &delete, &sure).await.0, StatusCode::SEE_OTHER);
             letting_go.notify_one();
         };
         tokio::join!(working, deleting);
@@ -948,7 +954,7 @@ async fn a_form_that_is_refused_keeps_what_was_typed_and_marks_each_field() {
         ("headers", "no colon here!"),
         ("url", "not a url"),
     ];
-    let mut fields = vec![("do", "save"), ("message", "standard")];
+    let mut fields = vec![("message", "standard")];
     fields.extend(typed);
     let (status, page) = press(&app, &cookie, path, &fields).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);

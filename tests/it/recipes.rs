@@ -83,7 +83,7 @@ async fn zapier_make_and_n8n_get_one_flat_message_per_sale() {
 async fn a_sample_fills_every_field_that_the_tools_are_to_learn() {
     let (app, tool) = with_tool("zapier").await;
     tool.answer(200, "Accepted", None);
-    let reply = app.owner().await.post(HERE, &[("do", "test")]).await;
+    let reply = app.owner().await.post(&format!("{HERE}/test"), &[]).await;
     assert!(reply.text().contains("Response: 200 OK"), "{}", reply.text());
     let body: Value = serde_json::from_str(&tool.received()[0]).expect("JSON");
     let fields: Vec<&String> = body.as_object().expect("an object").keys().collect();
@@ -199,7 +199,7 @@ async fn a_test_to_anytrack_is_not_a_sale() {
     let here = "/settings/destinations/anytrack";
     let owner = app.owner().await;
     assert!(owner.page(here).await.contains("ClickstampTest"), "the button says what it does");
-    let reply = owner.post(here, &[("do", "test")]).await;
+    let reply = owner.post(&format!("{here}/test"), &[]).await;
     assert!(reply.text().contains("Response: 200 OK"), "{}", reply.text());
     let body: Value = serde_json::from_str(&app.anytrack.received()[0]).expect("JSON");
     assert_eq!(body["event_name"], "ClickstampTest");

@@ -20,7 +20,6 @@ fn fields(collect: &FakeDestination) -> Vec<(&'static str, String)> {
         ["sends_purchases", "sends_renewals", "sends_unmatched", "falls_back_to_our_click_id"];
     let mut fields: Vec<_> = ticked.into_iter().map(|name| (name, "1".to_owned())).collect();
     fields.extend([
-        ("do", "save".to_owned()),
         ("name", "AnyTrack".to_owned()),
         ("message", "standard".to_owned()),
         ("refuse_if_body_contains", "not exists anymore".to_owned()),

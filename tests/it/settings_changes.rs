@@ -75,12 +75,12 @@ async fn another_copy_follows_a_change_with_its_very_next_conversion() {
     assert_eq!(app.database.number("select count(*) from conversions").await, 15);
     assert_eq!(app.database.number(WITHOUT_A_ROW).await, 0, "Stripe's events");
 
-    owner.save(HERE, &[("do", "disable")]).await;
+    owner.save(&format!("{HERE}/disable"), &[]).await;
     report(&two, &token, "t1").await;
     assert_eq!(state_of(&app, "t1").await, "held", "the custom endpoint");
 
-    owner.save(HERE, &[("do", "enable")]).await;
-    owner.save(HERE, &[("do", "save"), ("name", "My Hook"), ("sends_renewals", "1")]).await;
+    owner.save(&format!("{HERE}/enable"), &[]).await;
+    owner.save(HERE, &[("name", "My Hook"), ("sends_renewals", "1")]).await;
     let click_id = app.visit(PAGE).await;
     let event = json!({"s": "main", "i": click_id, "t": 1, "e": "Signup", "p": {}}).to_string();
     let posted = two.router().oneshot(request("POST", "/v", &[], event)).await.unwrap();
@@ -92,7 +92,7 @@ async fn another_copy_follows_a_change_with_its_very_next_conversion() {
     assert_eq!(state_of(&app, "cs_live_b").await, "skipped kind_off", "its conditions");
 
     let written = states(&app).await.len();
-    owner.save(HERE, &[("do", "delete"), ("sure", "1")]).await;
+    owner.save(&format!("{HERE}/delete"), &[("sure", "1")]).await;
     report(&two, &token, "t2").await;
     assert_eq!(states(&app).await.len(), written, "a deleted one gets nothing new");
     assert_eq!(app.database.number(ORPHANS).await, 0);
@@ -174,9 +174,9 @@ async fn destinations_come_and_go_while_payments_arrive() {
             let fields =
                 [("name", name.as_str()), ("url", "http://127.0.0.1:9/x"), ("preset", "zapier")];
             owner.save(LIST, &fields).await;
-            owner.save(&path, &[("do", "disable")]).await;
-            owner.save(&path, &[("do", "enable")]).await;
-            owner.save(&path, &[("do", "delete"), ("sure", "1")]).await;
+            owner.save(&format!("{path}/disable"), &[]).await;
+            owner.save(&format!("{path}/enable"), &[]).await;
+            owner.save(&format!("{path}/delete"), &[("sure", "1")]).await;
         }
     };
     tokio::join!(paid, changed);
@@ -195,7 +195,7 @@ async fn what_an_earlier_version_left_for_deleted_destinations_is_given_up_at_st
     let (owner, hook) = (app.owner().await, FakeDestination::start().await);
     owner.save(LIST, &[("name", "My Hook"), ("url", &hook.url), ("preset", "zapier")]).await;
     app.stripe_processed(&Session::paid("cs_live_1").completed()).await;
-    owner.save(HERE, &[("do", "delete"), ("sure", "1")]).await;
+    owner.save(&format!("{HERE}/delete"), &[("sure", "1")]).await;
     app.database.change("update deliveries set state = 'pending', reason = null, settled_at_ms = null where reason = 'destination_deleted'").await;
     assert_eq!(app.database.number(ORPHANS).await, 1);
     app.leave_things_undone();
@@ -210,7 +210,7 @@ async fn what_was_given_up_with_its_destination_cannot_be_sent_again() {
     let (owner, hook) = (app.owner().await, FakeDestination::start().await);
     owner.save(LIST, &[("name", "My Hook"), ("url", &hook.url), ("preset", "zapier")]).await;
     app.stripe_processed(&Session::paid("cs_live_1").completed()).await;
-    owner.save(HERE, &[("do", "delete"), ("sure", "1")]).await;
+    owner.save(&format!("{HERE}/delete"), &[("sure", "1")]).await;
     let id = app
         .database
         .texts("select id from deliveries where reason = 'destination_deleted'")

@@ -120,7 +120,7 @@ async fn conversions_of_an_outage_are_sent_and_older_ones_only_on_request() {
     let here = "/settings/destinations/anytrack";
     let page = owner.page(here).await;
     assert!(page.contains("1 matched conversion ($102.60) of the last 30 days"), "{page}");
-    owner.save(here, &[("do", "past"), ("days", "30")]).await;
+    owner.save(&format!("{here}/past"), &[("days", "30")]).await;
     app.deliver_due().await;
     assert_eq!(app.anytrack.received().len(), 5);
 }

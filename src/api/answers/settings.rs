@@ -21,8 +21,8 @@ pub(crate) struct Site {
     currency: String,
     /// Host names of its pages; empty accepts all.
     domains: Vec<String>,
-    /// off, required, google, tcf.
-    consent: &'static str,
+    /// Whether visitors must give consent first, and who asks them.
+    consent: settings::Consent,
     /// True if payment links without a reference get one.
     auto_stamp: bool,
     /// Hosts of payment links in addition to Stripe's own.
@@ -39,7 +39,7 @@ impl Site {
             timezone: found.timezone.clone(),
             currency: found.currency.code().to_owned(),
             domains: found.domains.clone(),
-            consent: found.tag.consent.word(),
+            consent: found.tag.consent,
             auto_stamp: found.tag.auto_stamp,
             payment_hosts: found.tag.payment_hosts.clone(),
             linked_domains: found.tag.linked_domains.clone(),
@@ -84,16 +84,16 @@ pub(crate) struct Source {
     key: String,
     /// The site's key.
     site: String,
-    /// stripe, custom.
-    kind: &'static str,
+    /// Where payments come from.
+    kind: settings::SourceKind,
     /// The key in Stripe's metadata that may contain a click ID.
     metadata_key: String,
     /// The number of its signing secrets, which are never shown.
     secrets: usize,
     /// True if it has its own API key, entered in the dashboard.
     has_api_key: bool,
-    /// The mode that its endpoint was created for: live, test, any.
-    mode: &'static str,
+    /// The mode that its endpoint was created for.
+    mode: settings::SourceMode,
     /// Its own `acct_…`, if a user set it.
     account: Option<String>,
     /// True if payment intents without a checkout count too.
@@ -112,11 +112,11 @@ impl Source {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: found.kind.word(),
+            kind: found.kind,
             metadata_key: found.metadata_key.clone(),
             secrets: found.secrets.len(),
             has_api_key: found.api_key.is_some(),
-            mode: found.mode.word(),
+            mode: found.mode,
             account: Some(found.account.clone()).filter(|account| !account.is_empty()),
             record_bare_payment_intents: found.record_bare_payment_intents,
             token: postback.map(|postback| postback.token.expose().to_owned()),
@@ -132,8 +132,8 @@ pub(crate) struct Destination {
     key: String,
     /// The site's key.
     site: String,
-    /// anytrack, webhook.
-    kind: &'static str,
+    /// What builds its messages.
+    kind: settings::DestinationKind,
     /// The name that users see.
     name: String,
     /// Where to send, masked.
@@ -143,22 +143,14 @@ pub(crate) struct Destination {
     enabled: bool,
     /// If true, test-mode conversions are sent too.
     accepts_test: bool,
-    /// Maximum age in days of conversions that are sent automatically; null means no limit.
-    max_age_days: Option<u32>,
-    /// Stop retrying a delivery after this many days; null means never.
-    expires_days: Option<u32>,
     /// Keys of the sites whose conversions it receives.
     sites: Vec<String>,
     /// Events to send: purchase, renewal, trial, lead, custom, refund, dispute.
     kinds: Vec<&'static str>,
-    /// Minimum amount, in the conversion's currency; null means none.
-    minimum_value: Option<String>,
-    /// True if unmatched conversions are sent too.
-    sends_unmatched: bool,
-    /// For visitors whose browser asked for privacy: send, without_personal, skip.
-    gpc: &'static str,
-    /// For visitors who are not known to have given consent: send, without_personal, skip.
-    consent: &'static str,
+    #[serde(flatten)]
+    limits: settings::Limits,
+    #[serde(flatten)]
+    sending: settings::Sending,
     /// Accepted deliveries of all that ended; null if none has.
     success_rate: Option<Rate>,
     /// Pending deliveries, without those paused by a disabled destination.
@@ -177,22 +169,18 @@ impl Destination {
         Self {
             key: found.key.clone(),
             site: site_key(settings, found.site_id.clone()),
-            kind: found.kind.word(),
+            kind: found.kind,
             name: found.name.clone(),
             url: settings::mask_url(&found.url),
             enabled: found.enabled,
             accepts_test: found.accepts_test,
-            max_age_days: options.max_age_days,
-            expires_days: options.expires_days,
-            sites: match options.sites.is_empty() {
+            sites: match options.events.sites.is_empty() {
                 true => vec![site_key(settings, found.site_id.clone())],
-                false => options.sites.clone(),
+                false => options.events.sites.clone(),
             },
-            kinds: options.kinds(),
-            minimum_value: options.minimum_value.clone(),
-            sends_unmatched: options.sends_unmatched,
-            gpc: options.gpc.word(),
-            consent: options.consent.word(),
+            kinds: options.events.kinds(),
+            limits: options.limits.clone(),
+            sending: options.sending.clone(),
             success_rate: Rate::of(Share { part: sums.accepted, whole: ended }),
             pending: sums.pending,
             oldest_pending_at: sums.oldest_pending_at.map(time),

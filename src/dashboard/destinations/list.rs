@@ -2,14 +2,14 @@
 //! destination, or adds a new one. A new webhook's secret is shown once, in the response, so that it is in no URL.
 
 use askama::Template;
-use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
-use super::form::{self, Faults, Sent};
+use super::form::{name_fault, url_fault};
 use super::{ADDED, Draft, OWN_ADDRESS, destination_page};
 use crate::config::Secret;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::numbers::{count, counted};
@@ -18,7 +18,7 @@ use crate::dashboard::views::{Chip, Field};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, NewDestination};
+use crate::settings::{self, Destination, NewDestination};
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -56,15 +56,14 @@ pub(in crate::dashboard) async fn list_destinations(
     RawQuery(query): RawQuery,
 ) -> Result<Response, AppError> {
     // A link may preset the kind and the name.
-    let begun = Sent::read(query.unwrap_or_default().as_bytes());
-    page::show(&list_page(&state, &viewer, &begun, Faults::default()).await?)
+    let begun = FormData::read(query.unwrap_or_default().as_bytes());
+    page::show(&list_page(&state, &viewer, begun).await?)
 }
 
 async fn list_page(
     state: &AppState,
     viewer: &Viewer,
-    sent: &Sent,
-    faults: Faults,
+    form: FormData,
 ) -> Result<ListPage, AppError> {
     let snapshot = state.settings.current();
     let sums = report::destination_totals(&state.store, &viewer.site.id).await?;
@@ -78,7 +77,7 @@ async fn list_page(
             name: found.name.clone(),
             href: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
             address: settings::mask_url(&found.url),
-            kind: kind_name(found.kind),
+            kind: destination::kind(found.kind).name,
             state,
             note,
             rate: success_rate(sum),
@@ -93,21 +92,14 @@ async fn list_page(
         items: snapshot.destinations_of(&viewer.site.id).map(item).collect(),
         action: viewer.link("/settings/destinations").to_string(),
         back: viewer.link("/settings").to_string(),
-        new_name: Field { value: sent.text("name"), error: faults.of("name") },
-        new_url: Field { value: sent.text("url"), error: faults.of("url") },
-        preset: sent.text("preset"),
+        new_name: form.field("name", ""),
+        new_url: form.field("url", ""),
+        preset: form.text("preset"),
         presets: std::iter::once(("webhook", "Webhook (signed, complete conversion)"))
             .chain(presets::PRESETS.iter().map(|preset| (preset.word, preset.name)))
             .collect(),
-        faults: faults.general,
+        faults: form.general,
     })
-}
-
-fn kind_name(kind: DestinationKind) -> &'static str {
-    match kind {
-        DestinationKind::AnyTrack => "AnyTrack",
-        DestinationKind::Webhook => "Webhook",
-    }
 }
 
 /// The share of finished deliveries that were accepted.
@@ -149,41 +141,43 @@ pub(super) fn health(
 pub(in crate::dashboard) async fn add_destination(
     State(state): State<AppState>,
     viewer: Viewer,
-    body: Bytes,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
-    let sent = Sent::read(&body);
-    let (name, url) = (sent.text("name"), sent.text("url"));
-    let mut faults = Faults::default();
-    if let Some(fault) = form::name_fault(&name) {
-        faults.add("name", fault);
+    let (name, url) = (form.text("name"), form.text("url"));
+    if let Some(fault) = name_fault(&name) {
+        form.refuse("name", fault);
     }
-    let (preset, allow_private) = (sent.text("preset"), state.config.allow_private_destinations);
-    if let Some(fault) = form::url_fault(&url, form::shown_by(&preset), allow_private) {
-        faults.add("url", fault);
+    let preset = form.text("preset");
+    let template = presets::Preset::find(&preset);
+    let kind_of = destination::of_preset(&preset);
+    let kind = destination::kind(kind_of);
+    let is_on = template.map_or(kind.url_is_on, |template| template.url_is_on);
+    if let Some(fault) = url_fault(&url, is_on, state.config.allow_private_destinations) {
+        form.refuse("url", fault);
     }
     if viewer.client.is_ours(&url) {
-        faults.add("url", OWN_ADDRESS);
+        form.refuse("url", OWN_ADDRESS);
     }
     let known = state.settings.current();
     let mut known = known.destinations_of(&viewer.site.id);
-    if let Some(known) =
-        known.find(|known| known.kind == DestinationKind::AnyTrack && known.url.expose() == url)
+    if let Some(known) = known
+        .find(|known| destination::kind(known.kind).counts_repeats && known.url.expose() == url)
     {
-        faults.add(
+        form.refuse(
             "url",
             format!("{} already uses this URL. Every sale would be sent twice.", known.name),
         );
     }
-    if faults.is_empty() {
-        let (kind, options) = form::new_options(&preset);
+    if form.is_right() {
+        let options = (kind.new_options)(&preset);
         let secret = Secret::new(destination::new_secret());
         let new = NewDestination {
             site_id: &viewer.site.id,
-            kind,
+            kind: kind_of,
             name: &name,
             url: &Secret::new(url),
             options: &options,
-            secret: (kind == DestinationKind::Webhook).then_some(&secret),
+            secret: kind.is_signed.then_some(&secret),
         };
         let by = &viewer.user.email;
         let id =
@@ -191,8 +185,7 @@ pub(in crate::dashboard) async fn add_destination(
         let snapshot = state.settings.current();
         if let Some(added) = id.and_then(|id| snapshot.destination(&id).cloned()) {
             // Zapier, Slack and similar tools have no field for a secret. The destination's page can create one.
-            let is_program = presets::Preset::find(&preset).is_none();
-            if kind == DestinationKind::Webhook && is_program {
+            if kind.is_signed && template.is_none() {
                 let done = Some(ADDED.to_owned());
                 let draft =
                     Draft { secret: Some(secret.expose().to_owned()), done, ..Draft::of(&added) };
@@ -202,8 +195,8 @@ pub(in crate::dashboard) async fn add_destination(
             return Ok(page::see_other(&there.with("done", "added").to_string()));
         }
         let most = settings::MAX_DESTINATIONS;
-        faults.general.push(format!("You already have {most} destinations, which is the maximum."));
+        form.general.push(format!("You already have {most} destinations, which is the maximum."));
     }
-    let page = list_page(&state, &viewer, &sent, faults).await?;
+    let page = list_page(&state, &viewer, form).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
 }

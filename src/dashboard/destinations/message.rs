@@ -6,13 +6,14 @@ use serde_json::Value;
 use super::form::{self, RowItem};
 use super::ledger;
 use crate::conversion;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::views::{numbers, words};
 use crate::destination::mapping::{self, Cell, Fault};
 use crate::destination::{self, presets};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter};
-use crate::settings::{self, Destination, DestinationKind, Encoding};
+use crate::settings::{self, Destination, Encoding};
 use crate::state::AppState;
 
 /// Number of conversions that the preview offers.
@@ -21,7 +22,6 @@ const SAMPLES: i64 = 10;
 pub(super) struct MessagePart {
     pub(super) has_rows: bool,
     pub(super) rows: Vec<RowItem>,
-    pub(super) encodings: [(&'static str, &'static str, bool); 3],
     pub(super) presets: Vec<(&'static str, &'static str)>,
     pub(super) names: Vec<String>,
     pub(super) samples: Vec<(String, String, bool)>,
@@ -80,17 +80,23 @@ pub(super) async fn samples(
 
 pub(super) async fn message(
     draft: &Destination,
+    form: &FormData,
     faults: &[Fault],
     samples: &[Sample],
-    chosen: &str,
 ) -> MessagePart {
+    let chosen = form.text("sample");
     let sample = samples.iter().find(|sample| sample.id == chosen).or(samples.first());
     let names = sample.map(|sample| sample.names.clone()).unwrap_or_default();
     let options = &draft.options;
-    let preset = if draft.kind == DestinationKind::AnyTrack { "anytrack" } else { "zapier" };
-    let standard = presets::Preset::find(preset).map(presets::Preset::rows).unwrap_or_default();
-    let rows = options.rows.as_ref().unwrap_or(&standard);
-    let encoding = if options.rows.is_some() { options.encoding } else { Encoding::Json };
+    let standard = presets::Preset::find(destination::kind(draft.kind).preset)
+        .map(presets::Preset::rows)
+        .unwrap_or_default();
+    // Rows that are not used now are kept in the form.
+    let typed = Some(form::rows(form)).filter(|rows| !rows.is_empty());
+    let unused = typed.unwrap_or(standard);
+    let rows = options.message.rows.as_ref().unwrap_or(&unused);
+    let encoding =
+        if options.message.rows.is_some() { options.message.encoding } else { Encoding::Json };
     let tried = {
         let (rows, names) = (rows.clone(), names);
         move || (mapping::evaluate(&rows, &names), mapping::build(&rows, &names, encoding))
@@ -114,16 +120,10 @@ pub(super) async fn message(
         },
         None => built,
     };
-    let is_query = options.rows.is_some() && options.encoding == Encoding::Query;
-    let encoding = |encoding| options.encoding == encoding;
+    let is_query = options.message.rows.is_some() && options.message.encoding == Encoding::Query;
     MessagePart {
-        has_rows: options.rows.is_some(),
+        has_rows: options.message.rows.is_some(),
         rows: form::row_items(rows, &results.iter().map(result).collect::<Vec<_>>(), faults),
-        encodings: [
-            ("json", "JSON", encoding(Encoding::Json)),
-            ("form", "Form", encoding(Encoding::Form)),
-            ("query", "Query parameters (GET)", encoding(Encoding::Query)),
-        ],
         presets: presets::PRESETS.iter().map(|preset| (preset.word, preset.name)).collect(),
         names: mapping::names_of(&presets::sample()),
         samples: samples

@@ -2,49 +2,49 @@
 //! changed records. A mapping that fails on a recorded conversion is not saved. URLs, header values and secrets are not
 //! shown, except a new secret once.
 
+mod actions;
 mod form;
+mod headers;
 mod list;
 mod message;
+mod options;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::Value;
 
-use self::form::{Faults, Sent};
+pub(super) use self::actions::{
+    delete_destination, disable_destination, enable_destination, load_template, preview_message,
+    queue_past, restore_version, retry_failed, rotate_secret, save_destination,
+    send_test_conversion,
+};
 use self::list::health;
 pub(super) use self::list::{add_destination, list_destinations};
 use self::message::{MessagePart, message, samples};
+use self::options::{Drawn, Shown};
+use super::form::FormData;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::views::numbers::{counted, totals};
 use super::views::times::Moment;
-use super::views::{Chip, Field, words};
-use crate::clock::Clock;
-use crate::config::Secret;
-use crate::conversion::{self, Ledger};
-use crate::delivery::{self, Chosen};
-use crate::destination::mapping::{self, Fault};
-use crate::destination::{self, Sender, Tried, Unsent, presets};
+use super::views::{Chip, Field, Link, words};
+use crate::conversion::Ledger;
+use crate::destination::mapping::Fault;
+use crate::destination::{self, Tried, Unsent};
 use crate::domain::{AttemptOutcome, DeliveryReason, Word as _};
 use crate::error::AppError;
 use crate::report::{self, DestinationTotals};
-use crate::settings::{self, Destination, DestinationKind, Discretion, ValueOption};
+use crate::settings::{self, Destination, Snapshot};
 use crate::state::AppState;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Number of past conversions queued in one transaction.
-const PAST_AT_A_TIME: usize = 100;
-/// How long one request queues past conversions. Requests are aborted after half a minute.
-const PAST_PATIENCE: Duration = Duration::from_secs(15);
 
-fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<settings::Snapshot>) -> Ledger<'a> {
+fn ledger<'a>(state: &'a AppState, snapshot: &'a Arc<Snapshot>) -> Ledger<'a> {
     Ledger {
         keys: &state.click_ids,
         settings: snapshot,
@@ -68,7 +68,7 @@ pub(super) struct PageQuery {
 struct DestinationPage {
     frame: Frame,
     name: String,
-    action: String,
+    action: Link,
     back: String,
     log: String,
     done: Option<String>,
@@ -78,11 +78,10 @@ struct DestinationPage {
     note: String,
     address: String,
     is_anytrack: bool,
+    is_signed: bool,
     from_environment: bool,
     enabled: bool,
-    form: Shown,
-    /// Visits of the last month, which AnyTrack would count as sessions.
-    month_visits: String,
+    form: Fields,
     message: MessagePart,
     /// A new signing secret, shown once.
     secret: Option<String>,
@@ -96,31 +95,28 @@ struct DestinationPage {
     history: Vec<HistoryItem>,
 }
 
-/// The record as the form shows it. After an error, fields have what was typed and their errors.
-struct Shown {
+/// The form. Fields have what was typed, or what is stored, and their errors.
+struct Fields {
     name: Field,
     url: Field,
-    sites_error: Option<String>,
     /// All sites if there are several: key, name, whether its conversions are sent.
     sites: Vec<(String, String, bool)>,
-    accepts_test: bool,
-    kinds: [(&'static str, &'static str, bool); 7],
-    values: [(&'static str, &'static str, bool); 3],
-    sends_unmatched: bool,
-    falls_back: bool,
-    property: Field,
-    registers: bool,
-    collect_base: Field,
-    minimum: Field,
-    max_age_days: Field,
-    expires_days: Field,
-    gpc: [(&'static str, &'static str, bool); 3],
-    consent: [(&'static str, &'static str, bool); 3],
-    at_a_time: Field,
-    rate: Field,
-    retry_also: Field,
-    refusals: String,
-    headers: Field,
+    sites_field: Field,
+    events: Vec<Shown>,
+    limits: Vec<Shown>,
+    message: Vec<Shown>,
+    sending: Vec<Shown>,
+    anytrack: Vec<Shown>,
+    registration: Registration,
+}
+
+/// The switch of the experimental registration of visits with AnyTrack.
+struct Registration {
+    is_open: bool,
+    options: Vec<Shown>,
+    collect_base: String,
+    /// Visits of the last month, which AnyTrack would count as sessions.
+    month_visits: String,
 }
 
 /// The result of a test conversion.
@@ -140,86 +136,81 @@ struct HistoryItem {
     at: Moment,
     by: String,
     what: String,
+    /// Labels of the other options that differ from now.
+    differs: String,
 }
 
-fn shown(
-    found: &Destination,
-    snapshot: &settings::Snapshot,
-    sent: Option<&Sent>,
-    faults: &Faults,
-) -> Shown {
-    let field = |name: &str, stored: String| {
-        let typed = sent.and_then(|sent| sent.typed(name)).map(str::to_owned);
-        Field { value: typed.unwrap_or(stored), error: faults.of(name) }
-    };
-    let options = &found.options;
-    let discretion = |chosen| {
-        [
-            ("send", "Send as usual", Discretion::Send),
-            ("without_personal", "Send without email, name and phone", Discretion::WithoutPersonal),
-            ("skip", "Don’t send", Discretion::Skip),
-        ]
-        .map(|(word, label, choice)| (word, label, choice == chosen))
-    };
-    let number = |number: i64| if number == 0 { String::new() } else { number.to_string() };
-    let hears = |site: &settings::Site| match options.sites.is_empty() {
-        true => site.id == found.site_id,
-        false => options.sites.contains(&site.key),
-    };
-    let several = snapshot.sites.iter().filter(|_| snapshot.sites.len() > 1);
-    let headers = options.headers.iter().map(|header| format!("{}: ***", header.name));
-    let statuses = options.retry_also.iter().map(u16::to_string);
-    let days = |days: Option<u32>| days.map(|days| days.to_string()).unwrap_or_default();
-    Shown {
-        name: field("name", found.name.clone()),
-        url: field("url", String::new()),
-        sites_error: faults.of("sites"),
-        sites: several.map(|site| (site.key.clone(), site.name.clone(), hears(site))).collect(),
-        accepts_test: found.accepts_test,
-        kinds: [
-            ("sends_purchases", "Purchases", options.sends_purchases),
-            ("sends_renewals", "Subscription renewals", options.sends_renewals),
-            ("sends_trials", "Trials, as Lead", options.sends_trials),
-            ("sends_leads", "Leads", options.sends_leads),
-            ("sends_custom", "Custom events", options.sends_custom),
-            ("sends_refunds", "Refunds", options.sends_refunds),
-            ("sends_disputes", "Lost disputes, as Chargeback", options.sends_disputes),
-        ],
-        values: [
-            ("total", "Total paid", options.value == ValueOption::Total),
-            ("net", "Without tax", options.value == ValueOption::Net),
-            (
-                "subtotal",
-                "Before discount, tax and shipping",
-                options.value == ValueOption::Subtotal,
-            ),
-        ],
-        sends_unmatched: options.sends_unmatched,
-        falls_back: options.falls_back_to_our_click_id,
-        property: field("anytrack_property", options.anytrack_property.clone().unwrap_or_default()),
-        registers: options.registers_visits,
-        collect_base: field("anytrack_collect_base", options.anytrack_collect_base.clone()),
-        minimum: field("minimum_value", options.minimum_value.clone().unwrap_or_default()),
-        max_age_days: field("max_age_days", days(options.max_age_days)),
-        expires_days: field("expires_days", days(options.expires_days)),
-        gpc: discretion(options.gpc),
-        consent: discretion(options.consent),
-        at_a_time: field("at_a_time", number(options.at_a_time)),
-        rate: field("rate", options.rate.map(|rate| rate.to_string()).unwrap_or_default()),
-        retry_also: field("retry_also", statuses.collect::<Vec<_>>().join(", ")),
-        refusals: options.refuse_if_body_contains.join("\n"),
-        headers: field("headers", headers.collect::<Vec<_>>().join("\n")),
+fn fields(of: &Destination, settings: &Snapshot, form: &FormData, month_visits: String) -> Fields {
+    let several = settings.sites.iter().filter(|_| settings.sites.len() > 1);
+    let sites = several.map(|site| {
+        let keys = &of.options.events.sites;
+        let stored = if keys.is_empty() { site.id == of.site_id } else { keys.contains(&site.key) };
+        let is_on = form.tick(&format!("site_{}", site.key), stored);
+        (site.key.clone(), site.name.clone(), is_on)
+    });
+    let part = |part| options::shown(part, of, form);
+    let collect_base = form.field("anytrack_collect_base", &*of.options.anytrack.collect_base);
+    Fields {
+        name: form.field("name", of.name.clone()),
+        url: form.field("url", ""),
+        sites: sites.collect(),
+        sites_field: form.field("sites", ""),
+        events: part(options::EVENTS),
+        limits: part(options::LIMITS),
+        message: part(options::MESSAGE),
+        sending: part(options::SENDING),
+        anytrack: part(options::ANYTRACK),
+        registration: Registration {
+            is_open: form.tick("registers_visits", of.options.anytrack.registers_visits)
+                || collect_base.error.is_some(),
+            options: part(options::REGISTRATION),
+            collect_base: collect_base.value,
+            month_visits,
+        },
+    }
+}
+
+/// The destination that the URL names, and who views it.
+pub(super) struct Opened {
+    state: AppState,
+    viewer: Viewer,
+    found: Destination,
+}
+
+impl FromRequestParts<AppState> for Opened {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let viewer = Viewer::from_request_parts(parts, state).await?;
+        let key = Path::<String>::from_request_parts(parts, state).await;
+        let Path(key) = key.map_err(IntoResponse::into_response)?;
+        let snapshot = state.settings.current();
+        let found = snapshot.destinations_of(&viewer.site.id).find(|found| found.key == key);
+        match found.cloned() {
+            Some(found) => Ok(Self { state: state.clone(), viewer, found }),
+            None => Err(AppError::not_found("Destination not found.").into_response()),
+        }
+    }
+}
+
+impl Opened {
+    /// The destination's page, with what is shown beside the record.
+    async fn show(&self, draft: Draft) -> Result<Response, AppError> {
+        page::show(&destination_page(&self.state, &self.viewer, &self.found, draft).await?)
+    }
+
+    /// Leads back to the page after an action.
+    fn done(&self, what: &str) -> Response {
+        let here = self.viewer.link(&format!("/settings/destinations/{}", self.found.key));
+        page::see_other(&here.with("done", what).to_string())
     }
 }
 
 /// `GET /settings/destinations/{key}`.
 pub(super) async fn show_destination(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Path(key): Path<String>,
+    here: Opened,
     Query(query): Query<PageQuery>,
 ) -> Result<Response, AppError> {
-    let found = find(&state, &viewer, &key)?;
     let done = match query.done.as_deref() {
         Some("added") => Some(ADDED),
         Some("saved") => Some("Saved. Deliveries already queued keep their message."),
@@ -229,30 +220,16 @@ pub(super) async fn show_destination(
         Some("again") => Some("Queued. They are sent as fast as the rate limit allows."),
         _ => None,
     };
-    let shown = Draft { days: query.days, done: done.map(str::to_owned), ..Draft::of(&found) };
-    page::show(&destination_page(&state, &viewer, &found, shown).await?)
-}
-
-fn find(
-    state: &AppState,
-    viewer: &Viewer,
-    key: &str,
-) -> Result<std::sync::Arc<Destination>, AppError> {
-    let snapshot = state.settings.current();
-    let found = snapshot.destinations.iter();
-    let found =
-        found.clone().find(|found| found.key == key && found.site_id == viewer.site.id).cloned();
-    found.ok_or_else(|| AppError::not_found("Destination not found."))
+    let done = done.map(str::to_owned);
+    here.show(Draft { days: query.days, done, ..Draft::of(&here.found) }).await
 }
 
 /// What the page shows in addition to the record.
 struct Draft {
     destination: Destination,
     /// The form as typed, if it was not saved.
-    sent: Option<Sent>,
-    faults: Faults,
+    form: FormData,
     row_faults: Vec<Fault>,
-    sample: String,
     secret: Option<String>,
     tried: Option<TriedItem>,
     done: Option<String>,
@@ -260,13 +237,16 @@ struct Draft {
 }
 
 impl Draft {
+    /// Whether the form has errors, so that nothing may be saved.
+    fn is_refused(&self) -> bool {
+        !self.form.is_right() || !self.row_faults.is_empty()
+    }
+
     fn of(found: &Destination) -> Self {
         Self {
             destination: found.clone(),
-            sent: None,
-            faults: Faults::default(),
+            form: FormData::default(),
             row_faults: Vec::new(),
-            sample: String::new(),
             secret: None,
             tried: None,
             done: None,
@@ -299,28 +279,28 @@ async fn destination_page(
     Ok(DestinationPage {
         frame: viewer.frame(state, Tab::Settings).await?,
         name: found.name.clone(),
-        action: viewer.link(&format!("/settings/destinations/{}", found.key)).to_string(),
+        action: viewer.link(&format!("/settings/destinations/{}", found.key)),
         back: viewer.link("/settings/destinations").to_string(),
         log: log.to_string(),
         done: draft.done,
         state: chip,
         note,
         address: settings::mask_url(&found.url),
-        is_anytrack: found.kind == DestinationKind::AnyTrack,
+        is_anytrack: found.is_anytrack(),
+        is_signed: destination::kind(found.kind).is_signed,
         from_environment: found.from_environment,
         enabled: found.enabled,
-        month_visits: month_visits(state, viewer, found).await?,
-        form: shown(
+        form: fields(
             &draft.destination,
             &state.settings.current(),
-            draft.sent.as_ref(),
-            &draft.faults,
+            &draft.form,
+            month_visits(state, viewer, found).await?,
         ),
-        message: message(&draft.destination, &draft.row_faults, &samples, &draft.sample).await,
-        faults: (!draft.faults.is_empty()).then(|| {
-            let marked = draft.faults.has_marked_fields();
+        message: message(&draft.destination, &draft.form, &draft.row_faults, &samples).await,
+        faults: (!draft.form.is_right()).then(|| {
+            let marked = draft.form.has_marked_fields();
             let marked = marked.then(|| "Correct the marked fields, then save again.".to_owned());
-            marked.into_iter().chain(draft.faults.general).collect()
+            marked.into_iter().chain(draft.form.general).collect()
         }),
         secret: draft.secret,
         secrets: found.secrets.len(),
@@ -365,7 +345,8 @@ async fn destination_page(
                 number: entry.number,
                 at: viewer.times.short(entry.saved_at, viewer.now),
                 by: entry.saved_by,
-                what: match &entry.options.rows {
+                differs: options::differences(found, entry.options.clone()).join(", "),
+                what: match &entry.options.message.rows {
                     Some(rows) => {
                         counted(i64::try_from(rows.len()).unwrap_or(0), "field", "fields")
                     }
@@ -381,7 +362,7 @@ async fn month_visits(
     viewer: &Viewer,
     found: &Destination,
 ) -> Result<String, AppError> {
-    if found.kind != DestinationKind::AnyTrack {
+    if !found.is_anytrack() {
         return Ok(String::new());
     }
     let period = report::Period { from: viewer.now.minus(DAY * 30), to: viewer.now };
@@ -419,145 +400,4 @@ fn tried_item(found: &Destination, tried: Result<Tried, Unsent>) -> TriedItem {
         status: if status == 0 { String::new() } else { words::http_status(i64::from(status)) },
         answer,
     }
-}
-
-/// `POST /settings/destinations/{key}`: the button's value selects the action.
-pub(super) async fn change_destination(
-    State(state): State<AppState>,
-    viewer: Viewer,
-    Extension(sender): Extension<Sender>,
-    Path(key): Path<String>,
-    body: Bytes,
-) -> Result<Response, AppError> {
-    let (found, sent) = (find(&state, &viewer, &key)?, Sent::read(&body));
-    let (store, records, now) = (&state.store, &state.settings, viewer.now);
-    let here = viewer.link(&format!("/settings/destinations/{key}"));
-    let done = |what: &str| Ok(page::see_other(&here.with("done", what).to_string()));
-    match sent.text("do").as_str() {
-        "save" | "preview" | "preset" => edit(&state, &viewer, &found, &sent).await,
-        "test" => {
-            let tried = destination::try_out(&sender, now, &found, &viewer.site.key).await;
-            let draft = Draft { tried: Some(tried_item(&found, tried)), ..Draft::of(&found) };
-            page::show(&destination_page(&state, &viewer, &found, draft).await?)
-        }
-        "enable" | "disable" => {
-            let enabled = sent.text("do") == "enable";
-            delivery::set_enabled(store, records, now, &found.id, enabled).await?;
-            state.wakeups.delivery_queued.notify_one();
-            done(if enabled { "enabled" } else { "disabled" })
-        }
-        "delete" if found.from_environment => Err(AppError::new(
-            StatusCode::CONFLICT,
-            "The environment variable CLICKSTAMP_ANYTRACK_URL sets this destination. Remove it there first, or disable it here.",
-        )),
-        "delete" if sent.is_on("sure") => {
-            delivery::delete_destination(store, records, now, &found.id).await?;
-            Ok(page::see_other(&viewer.link("/settings/destinations").to_string()))
-        }
-        "delete" => Err(AppError::bad_request("Tick the box beside the button to delete it.")),
-        "rotate" => {
-            let secret = destination::new_secret();
-            let new = Secret::new(secret.clone());
-            settings::rotate_signing_secret(store, records, now, &found, new).await?;
-            let found = find(&state, &viewer, &key)?;
-            let draft = Draft { secret: Some(secret), ..Draft::of(&found) };
-            page::show(&destination_page(&state, &viewer, &found, draft).await?)
-        }
-        "restore" => {
-            let number: i64 = sent.text("revision").parse().unwrap_or(0);
-            let history = settings::revisions(store, &found.id).await?;
-            let earlier = history.into_iter().find(|entry| entry.number == number);
-            let earlier = earlier.ok_or_else(|| AppError::not_found("Version not found."))?;
-            let restored = Destination { options: earlier.options, ..(*found).clone() };
-            settings::save_destination(store, records, now, &restored, &viewer.user.email).await?;
-            done("restored")
-        }
-        "retry" => {
-            let days: u32 = sent.text("days").parse().unwrap_or(30);
-            let chosen = Chosen {
-                destination_id: found.id.clone(),
-                reason: Some(sent.text("reason")).filter(|reason| !reason.is_empty()),
-                since: now.minus(DAY * days.clamp(1, 366)),
-            };
-            delivery::retry_all(store, now, &chosen).await?;
-            state.wakeups.delivery_queued.notify_one();
-            done("again")
-        }
-        "past" => {
-            let days: u32 = sent.text("days").parse().unwrap_or(30);
-            let since = now.minus(DAY * days.clamp(1, 366));
-            let past = report::past(store, &found.id, &viewer.site.id, since).await?;
-            let snapshot = records.current();
-            let stopwatch = Clock::stopwatch();
-            for ids in past.ids.chunks(PAST_AT_A_TIME) {
-                // The page still offers the rest.
-                if stopwatch.elapsed() > PAST_PATIENCE {
-                    break;
-                }
-                conversion::queue_past(store, ledger(&state, &snapshot), &found, ids).await?;
-            }
-            state.wakeups.delivery_queued.notify_one();
-            done("again")
-        }
-        _ => Err(AppError::bad_request("Unknown action.")),
-    }
-}
-
-async fn edit(
-    state: &AppState,
-    viewer: &Viewer,
-    found: &Destination,
-    sent: &Sent,
-) -> Result<Response, AppError> {
-    let snapshot = state.settings.current();
-    let allow_private = state.config.allow_private_destinations;
-    let (mut draft, mut faults) = form::read(found, sent, &snapshot.sites, allow_private);
-    if viewer.client.is_ours(draft.url.expose()) {
-        faults.add("url", OWN_ADDRESS);
-    }
-    let what = sent.text("do");
-    if what == "preset"
-        && let Some(preset) = presets::Preset::find(&sent.text("preset"))
-    {
-        draft.options.rows = Some(preset.rows());
-        draft.options.encoding = preset.encoding;
-    }
-    let mut row_faults = Vec::new();
-    if let Some(rows) = &draft.options.rows {
-        // The sample conversion has all fields, so it is checked first.
-        let mut tried: Vec<Value> =
-            samples(state, viewer, &draft).await?.into_iter().map(|sample| sample.names).collect();
-        tried.reverse();
-        let checked = rows.clone();
-        match destination::apart(move || mapping::check(&checked, &tried)).await {
-            Ok(found) => row_faults = found,
-            Err(why) => faults.general.push(format!("The message can’t be built: {why}.")),
-        }
-        faults.general.extend(form::anytrack_faults(draft.kind, rows));
-        if rows.is_empty() {
-            faults.general.push(
-                "The mapping has no fields. Add one, or select the standard message.".to_owned(),
-            );
-        }
-    }
-    if what == "save" && faults.is_empty() && row_faults.is_empty() {
-        let (store, records) = (&state.store, &state.settings);
-        settings::save_destination(store, records, viewer.now, &draft, &viewer.user.email).await?;
-        if draft.url != found.url || draft.options.headers != found.options.headers {
-            delivery::reset_breaker(store, &found.id).await?;
-        }
-        state.wakeups.delivery_queued.notify_one();
-        let here = viewer.link(&format!("/settings/destinations/{}", found.key));
-        return Ok(page::see_other(&here.with("done", "saved").to_string()));
-    }
-    if !row_faults.is_empty() {
-        let said = "Some fields of the mapping have errors. They are marked below:";
-        faults.general.push(said.to_owned());
-    }
-    let is_refused = what == "save";
-    let sample = sent.text("sample");
-    let sent = Some(sent.clone());
-    let draft = Draft { sent, faults, row_faults, sample, ..Draft::of(&draft) };
-    let page = page::show(&destination_page(state, viewer, found, draft).await?)?;
-    Ok(if is_refused { (StatusCode::UNPROCESSABLE_ENTITY, page).into_response() } else { page })
 }

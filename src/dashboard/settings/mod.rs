@@ -108,6 +108,13 @@ struct SettingsPage {
     fewest: usize,
 }
 
+/// One of several options.
+struct Tick {
+    word: String,
+    label: String,
+    is_chosen: bool,
+}
+
 /// The fields and errors of a form that was not saved.
 #[derive(Default)]
 struct Refused {
@@ -210,4 +217,14 @@ fn anytrack(viewer: &Viewer, snapshot: &Snapshot) -> SecretSetting {
 pub(super) fn add_anytrack(viewer: &Viewer) -> String {
     let link = viewer.link("/settings/destinations").with("preset", "anytrack");
     format!("{}#h-add", link.with("name", "AnyTrack"))
+}
+
+/// The sites to choose from.
+fn sites(snapshot: &Snapshot, chosen: &str) -> Vec<Tick> {
+    let tick = |site: &settings::Site| Tick {
+        word: site.key.clone(),
+        label: site.name.clone(),
+        is_chosen: site.key == chosen,
+    };
+    snapshot.sites.iter().map(tick).collect()
 }

@@ -13,6 +13,7 @@ use super::{Refused, SettingsQuery, key, refuse};
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::{Field, entered};
+use crate::domain::Word as _;
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::settings::{self, Added, Consent, Site, TagSettings};
@@ -68,7 +69,7 @@ impl Entered {
             timezone: Field::of(site.timezone.as_str()),
             currency: Field::of(site.currency.code()),
             domains: Field::of(site.domains.join("\n")),
-            consent: Field::of(site.tag.consent.word()),
+            consent: Field::of(site.tag.consent.as_str()),
             payment_hosts: Field::of(site.tag.payment_hosts.join("\n")),
             linked_domains: Field::of(site.tag.linked_domains.join("\n")),
             auto_stamp: site.tag.auto_stamp,
@@ -84,7 +85,7 @@ impl Entered {
             timezone: field(&sent.timezone),
             currency: field(&sent.currency),
             domains: field(&sent.domains),
-            consent: field(sent.consent.as_deref().unwrap_or(old.tag.consent.word())),
+            consent: field(sent.consent.as_deref().unwrap_or(old.tag.consent.as_str())),
             payment_hosts: field(&sent.payment_hosts),
             linked_domains: field(&sent.linked_domains),
             auto_stamp: sent.auto_stamp.is_some(),
@@ -183,7 +184,10 @@ async fn site_page(
         done,
         action: viewer.link(&format!("/settings/sites/{}", site.key)).to_string(),
         back: viewer.link("/settings").to_string(),
-        consents: Consent::ALL.map(|consent| consent_choice(consent, &form.consent.value)).into(),
+        consents: Consent::ALL
+            .iter()
+            .map(|one| consent_choice(*one, &form.consent.value))
+            .collect(),
         form,
         timezones: jiff::tz::db().available().map(|name| name.to_string()).collect(),
         has_anytrack: state.settings.current().anytrack_of(&site.id).is_some(),
@@ -202,7 +206,7 @@ fn consent_choice(consent: Consent, chosen: &str) -> ConsentChoice {
             ("A consent tool with TCF", "The tag waits until purposes 1 and 7 have consent.")
         }
     };
-    ConsentChoice { word: consent.word(), label, hint, is_chosen: consent.word() == chosen }
+    ConsentChoice { word: consent.as_str(), label, hint, is_chosen: consent.as_str() == chosen }
 }
 
 /// The site as entered, or the fields with errors.

@@ -45,6 +45,11 @@ impl Link {
         Self { path, pairs: self.pairs.clone() }
     }
 
+    /// An address below this one, with the same parameters: the route of an action.
+    pub(super) fn below(&self, end: &str) -> Self {
+        Self { path: format!("{}{end}", self.path), pairs: self.pairs.clone() }
+    }
+
     /// The address without its query, for the action of a form.
     pub(super) fn path(&self) -> String {
         self.path.clone()

@@ -7,19 +7,17 @@ use sqlx::AnyConnection;
 use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
-use crate::settings::{
-    Destination, DestinationKind, DestinationOptions, NewDestination, Revision, SigningSecret,
-};
+use crate::settings::{Destination, DestinationOptions, NewDestination, Revision, SigningSecret};
 use crate::store::{Row, Store, insert_into, sql};
 
 pub(super) fn read(row: &Row) -> Result<Destination> {
     let (options, url): (String, String) = (row.get("options")?, row.get("url")?);
-    let (kind, secrets): (String, String) = (row.get("kind")?, row.get("secrets")?);
+    let secrets: String = row.get("secrets")?;
     Ok(Destination {
         id: row.get("id")?,
         key: row.get("key")?,
         site_id: row.get("site_id")?,
-        kind: DestinationKind::of(&kind).context("a destination's kind")?,
+        kind: row.get("kind")?,
         secrets: signing_secrets(&secrets),
         name: row.get("name")?,
         url: Secret::new(url),
@@ -169,7 +167,7 @@ pub(in crate::settings) async fn insert_destination(
         .set("id", id)
         .set("key", key)
         .set("site_id", new.site_id)
-        .set("kind", new.kind.word())
+        .set("kind", new.kind)
         .set("name", new.name)
         .set("url", new.url.expose())
         .set("enabled", 1)

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::money::Currency;
-use crate::settings::{Consent, Site, TagSettings};
+use crate::settings::{Site, TagSettings};
 use crate::store::{Row, sql};
 
 pub(super) fn read(row: &Row) -> Result<Site> {
@@ -17,7 +17,6 @@ pub(super) fn read(row: &Row) -> Result<Site> {
         Ok(text.lines().map(str::to_owned).collect())
     };
     let is_set = |column: &str| -> Result<bool> { Ok(row.get::<bool>(column)?) };
-    let consent: String = row.get("consent")?;
     Ok(Site {
         id: row.get("id")?,
         number: row.get("number")?,
@@ -27,7 +26,7 @@ pub(super) fn read(row: &Row) -> Result<Site> {
         currency: Currency::parse(&currency).context("a site's currency is not a code")?,
         domains: lines("domains")?,
         tag: TagSettings {
-            consent: Consent::parse(&consent).context("a site's consent setting")?,
+            consent: row.get("consent")?,
             auto_stamp: is_set("auto_stamp")?,
             payment_hosts: lines("payment_hosts")?,
             linked_domains: lines("linked_domains")?,
@@ -86,7 +85,7 @@ pub(in crate::settings) async fn update_site(tx: &mut AnyConnection, site: &Site
     .set("timezone", &site.timezone)
     .set("currency", site.currency.code())
     .set("domains", site.domains.join("\n"))
-    .set("consent", site.tag.consent.word())
+    .set("consent", site.tag.consent)
     .set("auto_stamp", site.tag.auto_stamp)
     .set("payment_hosts", site.tag.payment_hosts.join("\n"))
     .set("linked_domains", site.tag.linked_domains.join("\n"))

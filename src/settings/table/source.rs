@@ -10,25 +10,23 @@ use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::ids;
 use crate::money::Currency;
-use crate::settings::{OldToken, Postback, Source, SourceKind, SourceMode};
+use crate::settings::{OldToken, Postback, Source, SourceKind};
 use crate::store::{Row, insert_into, sql};
 
 pub(super) fn read(row: &Row) -> Result<Source> {
-    let kind: String = row.get("kind")?;
-    let mode: String = row.get("mode")?;
     let secrets: String = row.get("secrets")?;
     let api_key: String = row.get("api_key")?;
     Ok(Source {
         id: row.get("id")?,
         key: row.get("key")?,
         site_id: row.get("site_id")?,
-        kind: SourceKind::parse(&kind).context("a source's kind")?,
+        kind: row.get("kind")?,
         secrets: secrets.split(',').filter(|text| !text.is_empty()).map(Secret::new).collect(),
         metadata_key: row.get("metadata_key")?,
         from_environment: row.get::<bool>("from_environment")?,
         record_bare_payment_intents: row.get::<bool>("record_bare_payment_intents")?,
         account: row.get("account")?,
-        mode: SourceMode::parse(&mode).unwrap_or(SourceMode::Any),
+        mode: row.get("mode")?,
         api_key: Some(api_key).filter(|text| !text.is_empty()).map(Secret::new),
         secrets_changed_at: row.get("secrets_changed_at_ms")?,
         never_to: row
@@ -51,7 +49,7 @@ pub(in crate::settings) async fn ensure_source(
         .set("id", ids::new_record_id("src_", now))
         .set("key", key)
         .set("site_id", site_id)
-        .set("kind", kind.word())
+        .set("kind", kind)
         .set("secrets", "")
         .set("metadata_key", "click_id")
         .set("from_environment", 0)
@@ -92,7 +90,7 @@ pub(in crate::settings) async fn update_source(
           where id = :id")
     .set("site_id", &source.site_id)
     .set("metadata_key", &source.metadata_key)
-    .set("mode", source.mode.word())
+    .set("mode", source.mode)
     .set("account", &source.account)
     .set("record_bare_payment_intents", source.record_bare_payment_intents)
     .set("id", &source.id)

@@ -135,11 +135,11 @@ async fn a_destination_that_is_enabled_again_gets_what_waited_at_once() {
     let page = "/settings/destinations/anytrack";
     for n in 0..2 {
         let before = running.anytrack.arrivals().len();
-        owner.saves(&running, page, &[("do", "disable")]).await;
+        owner.saves(&running, &format!("{page}/disable"), &[]).await;
         running.server.sale(&format!("cs_live_held_{n}")).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(running.anytrack.arrivals().len(), before, "it is disabled");
-        owner.saves(&running, page, &[("do", "enable")]).await;
+        owner.saves(&running, &format!("{page}/enable"), &[]).await;
         assert_prompt(&running, before, "enabling its destination").await;
     }
 }

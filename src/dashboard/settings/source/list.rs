@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use super::super::key;
-use super::{Tick, api_key, heard, mode_label, sites};
+use super::super::{Tick, key, sites};
+use super::{api_key, heard, mode_label};
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::{Field, numbers};

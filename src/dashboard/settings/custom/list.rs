@@ -1,0 +1,108 @@
+//! The list of postback endpoints, and the form that adds one. Takes the key of a new endpoint; returns the page, or adds
+//! a record and redirects.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+use super::super::{Tick, key, sites};
+use super::saved;
+use crate::dashboard::frame::{Frame, Tab, Viewer};
+use crate::dashboard::page;
+use crate::dashboard::views::Field;
+use crate::error::AppError;
+use crate::report::{self, CustomRequests};
+use crate::settings::{self, Added, SourceKind};
+use crate::state::AppState;
+
+/// One postback endpoint in the list.
+struct SourceItem {
+    key: String,
+    href: String,
+    site: String,
+    heard: String,
+}
+
+#[derive(Template)]
+#[template(path = "custom_sources.html")]
+struct SourcesPage {
+    frame: Frame,
+    back: String,
+    rows: Vec<SourceItem>,
+    action: String,
+    key: Field,
+    sites: Vec<Tick>,
+}
+
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct NewPostbackForm {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    source_site: String,
+}
+
+/// `GET /settings/custom`.
+pub(in crate::dashboard) async fn list_postbacks(
+    State(state): State<AppState>,
+    viewer: Viewer,
+) -> Result<Response, AppError> {
+    let site = viewer.site.key.clone();
+    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
+}
+
+/// `POST /settings/custom`.
+pub(in crate::dashboard) async fn add_postback(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<NewPostbackForm>,
+) -> Result<Response, AppError> {
+    let mut key = key::read(&sent.key, "the URL of its page");
+    let snapshot = state.settings.current();
+    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
+    if key.error.is_none() {
+        let (store, settings) = (&state.store, &state.settings);
+        let added =
+            settings::add_custom_source(store, settings, viewer.now, &site.id, &key.value).await?;
+        if added == Added::Done {
+            return Ok(saved(&viewer, &key.value, "added"));
+        }
+        let most = settings::MAX_CUSTOM_SOURCES;
+        key.error = key::fault(&added, "Another endpoint", most, "endpoints");
+    }
+    let page = sources_page(&state, &viewer, key, &site.key).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+}
+
+async fn sources_page(
+    state: &AppState,
+    viewer: &Viewer,
+    key: Field,
+    chosen_site: &str,
+) -> Result<SourcesPage, AppError> {
+    let snapshot = state.settings.current();
+    let mut rows = Vec::new();
+    for source in snapshot.sources.iter().filter(|source| source.kind == SourceKind::Custom) {
+        let last = report::custom_requests(&state.store, &source.id, CustomRequests::Taken, 1);
+        rows.push(SourceItem {
+            key: source.key.clone(),
+            href: viewer.link(&format!("/settings/custom/{}", source.key)).to_string(),
+            site: snapshot.site(&source.site_id).map_or_else(String::new, |site| site.name.clone()),
+            heard: match last.await?.first() {
+                Some(last) => viewer.times.ago(last.received_at, viewer.now),
+                None => "not yet".to_owned(),
+            },
+        });
+    }
+    Ok(SourcesPage {
+        frame: viewer.frame(state, Tab::Settings).await?,
+        back: viewer.link("/settings").to_string(),
+        rows,
+        action: viewer.link("/settings/custom").to_string(),
+        key,
+        sites: sites(&snapshot, chosen_site),
+    })
+}
