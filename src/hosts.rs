@@ -5,9 +5,24 @@
 
 use std::net::IpAddr;
 
-/// Hosts of payment pages. Buyers return from them, so as referrers they do not count as a new
-/// source.
-pub const PAYMENT_HOSTS: [&str; 2] = ["stripe.com", "paypal.com"];
+/// Hosts that visitors only pass, to pay or to sign in. As referrers they are no source at all.
+pub const PASSED_HOSTS: [&str; 6] = [
+    "stripe.com",
+    "paypal.com",
+    "accounts.google.com",
+    "appleid.apple.com",
+    "login.microsoftonline.com",
+    "login.live.com",
+];
+
+/// Mailboxes: a visitor who returns from one comes for a receipt or a link to sign in with, and keeps
+/// the click ID.
+pub const MAILBOXES: [&str; 3] = ["mail.google.com", "outlook.live.com", "mail.yahoo.com"];
+
+/// Referrers that start no new click.
+pub fn no_new_click() -> impl Iterator<Item = &'static str> {
+    PASSED_HOSTS.into_iter().chain(MAILBOXES)
+}
 
 /// The registrable domain of a host (`go.shop.co.uk` → `shop.co.uk`). `None` for IP addresses, for
 /// names without a dot, and for hosts that are a public suffix or have an unknown one.

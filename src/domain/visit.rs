@@ -20,6 +20,8 @@ words! {
         Search = "search",
         /// A social network, without an ad.
         Social = "social",
+        /// An answer of an AI assistant.
+        Ai = "ai",
         /// A link of another site.
         Referral = "referral",
         /// A link with campaign parameters that fit no other channel.

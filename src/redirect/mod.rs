@@ -139,11 +139,11 @@ async fn record(state: &AppState, arrival: &Arrival<'_>, click: Click) -> ClickI
     click.click_id
 }
 
-/// True for a referrer that is neither one of the site's own pages nor a payment page.
+/// True for a referrer that is neither one of the site's own pages nor one that starts no new click.
 fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
     let Some(host) = visit::host_of(referrer) else { return false };
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let is_own = own.map(String::as_str).chain(hosts::PAYMENT_HOSTS).any(|domain| {
+    let is_own = own.map(String::as_str).chain(hosts::no_new_click()).any(|domain| {
         host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     });
     !is_own && !hosts::same_site(&host, &own_host(client))

@@ -131,12 +131,12 @@ fn cookie_attributes(site: &Site, page: Option<&PageAddress>, is_https: bool) ->
     attributes
 }
 
-/// A pattern that matches referrers on the site's own hosts, on linked domains and on payment
-/// pages.
+/// A pattern that matches referrers on the site's own hosts, on linked domains and on pages that
+/// visitors only pass.
 fn own_referrers(site: &Site, page: Option<&PageAddress>) -> String {
     let page_domain = page.and_then(|page| hosts::registrable_domain(&page.host));
     let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let own = own.cloned().chain(page_domain).chain(hosts::PAYMENT_HOSTS.map(str::to_owned));
+    let own = own.cloned().chain(page_domain).chain(hosts::no_new_click().map(str::to_owned));
     format!("^https?://([^/]+\\.)?({})[:/]", one_of(own))
 }
 
@@ -243,7 +243,11 @@ mod tests {
         let page = PageAddress::read("https://www.shop.com/");
         assert_eq!(
             own_referrers(&site(&["shop.de", "e\"vil"]), page.as_ref()),
-            r"^https?://([^/]+\.)?(paypal\.com|shop\.com|shop\.de|stripe\.com)[:/]"
+            concat!(
+                r"^https?://([^/]+\.)?(accounts\.google\.com|appleid\.apple\.com|login\.live\.com|",
+                r"login\.microsoftonline\.com|mail\.google\.com|mail\.yahoo\.com|outlook\.live\.com|",
+                r"paypal\.com|shop\.com|shop\.de|stripe\.com)[:/]"
+            )
         );
     }
 
@@ -269,7 +273,8 @@ mod tests {
         assert_eq!(linked("https://www.shop.com/").as_deref(), Some(french));
         assert_eq!(linked("https://shop.fr/"), None, "the page's own domain is not linked");
         assert_eq!(linked("no page"), None);
-        assert!(own_referrers(&site, None).contains(r"pay\.shop\.com|paypal\.com|shop\.fr|stripe"));
+        let own = own_referrers(&site, None);
+        assert!(own.contains(r"|pay\.shop\.com|") && own.contains(r"|shop\.fr|"));
     }
 
     #[test]

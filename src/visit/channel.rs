@@ -43,40 +43,157 @@ pub(super) const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
     ("irclickid", "impact", Proof::Paid),
     ("yclid", "yandex", Proof::Paid),
     ("ysclid", "yandex", Proof::Either),
+    ("oppref", "openai", Proof::Paid),
+    ("dicbo", "outbrain", Proof::Paid),
+    ("ndclid", "nextdoor", Proof::Paid),
+    ("aleid", "applovin", Proof::Paid),
     ("atclid", "anytrack", Proof::Nothing),
     ("mc_eid", "mailchimp", Proof::Nothing),
 ];
 
-const SEARCH_ENGINES: [&str; 10] = [
-    "google",
-    "bing",
-    "duckduckgo",
-    "yahoo",
-    "ecosia",
-    "baidu",
-    "yandex",
-    "qwant",
-    "startpage",
-    "brave",
+/// What a platform is for its visitors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Search,
+    Social,
+    Ai,
+    Email,
+    /// Ads beside the articles of other pages, in apps and in podcasts.
+    Ads,
+}
+
+/// A platform that visitors come from.
+struct Platform {
+    /// Its name as a source. Reports have one row for all its spellings.
+    source: &'static str,
+    kind: Kind,
+    /// Domains of its pages; a host below one of them belongs to it too.
+    hosts: &'static [&'static str],
+    /// What else people and ad platforms write as `utm_source`, in lower case.
+    aliases: &'static [&'static str],
+}
+
+const fn platform(
+    source: &'static str,
+    kind: Kind,
+    hosts: &'static [&'static str],
+    aliases: &'static [&'static str],
+) -> Platform {
+    Platform { source, kind, hosts, aliases }
+}
+
+/// Every platform that is known. Of several hosts that fit, the first one counts, so the assistants
+/// and mailboxes of a search engine are above it.
+const PLATFORMS: &[Platform] = &[
+    platform("chatgpt", Kind::Ai, &["chatgpt.com", "chat.openai.com"], &["chat-gpt"]),
+    platform("openai", Kind::Ai, &["openai.com"], &[]),
+    platform("perplexity", Kind::Ai, &["perplexity.ai"], &[]),
+    platform("gemini", Kind::Ai, &["gemini.google.com", "bard.google.com"], &["bard"]),
+    platform("claude", Kind::Ai, &["claude.ai"], &["anthropic"]),
+    platform("copilot", Kind::Ai, &["copilot.microsoft.com", "copilot.com"], &[]),
+    platform("deepseek", Kind::Ai, &["deepseek.com"], &[]),
+    platform("grok", Kind::Ai, &["grok.com"], &[]),
+    platform("mistral", Kind::Ai, &["chat.mistral.ai"], &["le-chat"]),
+    platform("meta ai", Kind::Ai, &["meta.ai"], &[]),
+    platform("poe", Kind::Ai, &["poe.com"], &[]),
+    platform("phind", Kind::Ai, &["phind.com"], &[]),
+    platform("gmail", Kind::Email, &["mail.google.com"], &[]),
+    platform(
+        "outlook",
+        Kind::Email,
+        &["outlook.live.com", "outlook.office.com", "outlook.office365.com"],
+        &[],
+    ),
+    platform("yahoo mail", Kind::Email, &["mail.yahoo.com"], &[]),
+    platform("proton mail", Kind::Email, &["mail.proton.me"], &[]),
+    platform("icloud mail", Kind::Email, &["icloud.com"], &[]),
+    platform("gmx", Kind::Email, &["gmx.net", "gmx.com"], &[]),
+    platform("web.de", Kind::Email, &["web.de"], &[]),
+    platform(
+        "facebook",
+        Kind::Social,
+        &["facebook.com", "fb.com", "fb.me", "messenger.com"],
+        &["fb", "meta", "msg", "messenger", "an", "facebook-ads"],
+    ),
+    platform("instagram", Kind::Social, &["instagram.com"], &["ig", "insta"]),
+    platform("threads", Kind::Social, &["threads.net", "threads.com"], &["th"]),
+    platform("twitter", Kind::Social, &["t.co", "twitter.com", "x.com"], &["x"]),
+    platform("linkedin", Kind::Social, &["linkedin.com", "lnkd.in"], &["li"]),
+    platform("reddit", Kind::Social, &["reddit.com", "redd.it"], &[]),
+    platform("pinterest", Kind::Social, &["pinterest.com", "pin.it"], &["pin"]),
+    platform("tiktok", Kind::Social, &["tiktok.com"], &["tt", "tik-tok"]),
+    platform("snapchat", Kind::Social, &["snapchat.com"], &["snap", "sc"]),
+    platform("quora", Kind::Social, &["quora.com"], &[]),
+    platform("youtube", Kind::Social, &["youtube.com", "youtu.be"], &["yt"]),
+    platform("bluesky", Kind::Social, &["bsky.app"], &["bsky"]),
+    platform(
+        "mastodon",
+        Kind::Social,
+        &["mastodon.social", "mastodon.online", "mstdn.social"],
+        &[],
+    ),
+    platform("hackernews", Kind::Social, &["news.ycombinator.com"], &["hn", "hacker-news"]),
+    platform("telegram", Kind::Social, &["t.me", "telegram.me", "telegram.org"], &["tg"]),
+    platform("whatsapp", Kind::Social, &["wa.me", "whatsapp.com"], &["wa"]),
+    platform("discord", Kind::Social, &["discord.com", "discord.gg"], &[]),
+    platform("vk", Kind::Social, &["vk.com"], &["vkontakte"]),
+    platform("weibo", Kind::Social, &["weibo.com"], &[]),
+    platform("tumblr", Kind::Social, &["tumblr.com"], &[]),
+    platform("nextdoor", Kind::Social, &["nextdoor.com"], &[]),
+    platform("twitch", Kind::Social, &["twitch.tv"], &[]),
+    platform("producthunt", Kind::Social, &["producthunt.com"], &["product-hunt"]),
+    platform("google", Kind::Search, &[], &["adwords", "google-ads", "googleads", "google-search"]),
+    platform(
+        "bing",
+        Kind::Search,
+        &[],
+        &["bingads", "bing-ads", "microsoft", "microsoft-ads", "msn"],
+    ),
+    platform("duckduckgo", Kind::Search, &[], &["ddg"]),
+    platform("yahoo", Kind::Search, &[], &[]),
+    platform("ecosia", Kind::Search, &[], &[]),
+    platform("baidu", Kind::Search, &[], &[]),
+    platform("yandex", Kind::Search, &["ya.ru"], &[]),
+    platform("qwant", Kind::Search, &[], &[]),
+    platform("startpage", Kind::Search, &[], &[]),
+    platform("brave", Kind::Search, &[], &[]),
+    platform("kagi", Kind::Search, &[], &[]),
+    platform("naver", Kind::Search, &[], &[]),
+    platform("seznam", Kind::Search, &[], &[]),
+    platform("taboola", Kind::Ads, &["taboola.com"], &[]),
+    platform("outbrain", Kind::Ads, &["outbrain.com"], &[]),
+    platform("applovin", Kind::Ads, &["applovin.com"], &[]),
 ];
-const SOCIAL_HOSTS: [(&str, &str); 16] = [
-    ("facebook.com", "facebook"),
-    ("fb.com", "facebook"),
-    ("instagram.com", "instagram"),
-    ("t.co", "twitter"),
-    ("twitter.com", "twitter"),
-    ("x.com", "twitter"),
-    ("linkedin.com", "linkedin"),
-    ("lnkd.in", "linkedin"),
-    ("reddit.com", "reddit"),
-    ("pinterest.com", "pinterest"),
-    ("tiktok.com", "tiktok"),
-    ("youtube.com", "youtube"),
-    ("youtu.be", "youtube"),
-    ("threads.net", "threads"),
-    ("bsky.app", "bluesky"),
-    ("news.ycombinator.com", "hackernews"),
-];
+
+/// Pages of search engines that are no search: from `news.google.com` one comes as from any site.
+const NO_SEARCH: [&str; 9] =
+    ["news", "docs", "drive", "sites", "groups", "finance", "maps", "translate", "sports"];
+
+/// The platform whose name or spelling a `utm_source` is: `fb`, `google.com`, `Facebook_Ads`.
+fn platform_named(source: &str) -> Option<&'static Platform> {
+    let source = source.to_lowercase().replace(['_', ' '], "-");
+    let name =
+        source.strip_suffix("-ads").or_else(|| source.strip_suffix("-ad")).unwrap_or(&source);
+    PLATFORMS.iter().find(|platform| {
+        let all = platform.aliases.iter().chain(platform.hosts);
+        [source.as_str(), name].into_iter().any(|spelled| {
+            spelled == platform.source.replace(' ', "-")
+                || spelled.strip_suffix(".com") == Some(platform.source)
+                || all.clone().any(|known| *known == spelled)
+        })
+    })
+}
+
+/// The platform that a source begins with: `facebook_mobile_feed`.
+fn platform_in(source: &str) -> Option<&'static Platform> {
+    let first = source.split(['_', '-', ' ', '.', '|', '/']).next().unwrap_or_default();
+    platform_named(source).or_else(|| platform_named(first).filter(|_| first.len() >= 4))
+}
+
+/// One name for all spellings of a source that is known; others stay as they are.
+pub(super) fn one_name(source: String) -> String {
+    platform_named(&source).map_or(source, |platform| platform.source.to_owned())
+}
 
 /// True if a page's URL has an ad click ID or a UTM parameter.
 pub(crate) fn names_ad_click(url: &str) -> bool {
@@ -94,49 +211,60 @@ pub(crate) fn names_ad_click(url: &str) -> bool {
     })
 }
 
-/// A referring host as source and medium.
-pub(super) fn name_referrer(host: &str) -> (String, &'static str) {
+/// A referring host as source and medium. `None` for a page that visitors only pass: where they pay
+/// or sign in.
+pub(super) fn name_referrer(host: &str) -> Option<(String, &'static str)> {
     let bare = host.strip_prefix("www.").unwrap_or(host);
     let below = |domain: &str| bare == domain || bare.ends_with(&format!(".{domain}"));
-    if let Some((_, name)) = SOCIAL_HOSTS.iter().find(|(domain, _)| below(domain)) {
-        return ((*name).to_owned(), "social");
+    if hosts::PASSED_HOSTS.iter().any(|domain| below(domain)) {
+        return None;
+    }
+    let by_host = PLATFORMS.iter().find(|it| it.hosts.iter().any(|domain| below(domain)));
+    if let Some(platform) = by_host {
+        return Some((platform.source.to_owned(), medium_of(platform.kind)));
     }
     let domain = hosts::registrable_domain(bare).unwrap_or_else(|| bare.to_owned());
     let label = domain.split('.').next().unwrap_or_default();
-    if let Some(engine) = SEARCH_ENGINES.iter().find(|engine| **engine == label) {
-        return ((*engine).to_owned(), "organic");
+    let is_engine = |it: &&Platform| it.kind == Kind::Search && it.source == label;
+    let part = bare.split('.').next().unwrap_or_default();
+    match PLATFORMS.iter().find(is_engine).filter(|_| !NO_SEARCH.contains(&part)) {
+        Some(engine) => Some((engine.source.to_owned(), "organic")),
+        None => Some((bare.to_owned(), "referral")),
     }
-    (bare.to_owned(), "referral")
+}
+
+fn medium_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Search => "organic",
+        Kind::Social => "social",
+        Kind::Email => "email",
+        Kind::Ai | Kind::Ads => "referral",
+    }
 }
 
 /// The channel that a source and a medium mean. `is_paid` says that an ad click ID proves an ad.
 pub(super) fn channel(source: Option<&str>, medium: Option<&str>, is_paid: bool) -> Channel {
-    let is_tagged = source.is_some() || medium.is_some();
-    let lower = |field: Option<&str>| field.unwrap_or_default().to_lowercase();
-    let (medium, source) = (lower(medium), lower(source));
-    let has = |words: &[&str]| words.iter().any(|word| medium.contains(word));
-    let is_social = has(&["social"]) || SOCIAL_HOSTS.iter().any(|(_, name)| *name == source);
-    if is_paid || has(&["cpc", "ppc", "paid", "cpm", "cpv", "display", "banner"]) {
-        if is_social {
-            Channel::PaidSocial
-        } else if SEARCH_ENGINES.contains(&source.as_str()) {
-            Channel::PaidSearch
-        } else {
-            Channel::Paid
-        }
-    } else if has(&["email", "e-mail", "newsletter"]) {
-        Channel::Email
-    } else if has(&["affiliate", "partner"]) {
-        Channel::Affiliate
-    } else if medium == "organic" {
-        Channel::Search
-    } else if is_social {
-        Channel::Social
-    } else if medium == "referral" {
-        Channel::Referral
-    } else if is_tagged {
-        Channel::Campaign
-    } else {
-        Channel::Direct
+    let kind = source.and_then(platform_in).map(|platform| platform.kind);
+    let lower = medium.unwrap_or_default().to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let is_social = has(&["social"]) || kind == Some(Kind::Social);
+    let is_display = has(&["display", "banner", "cpm", "interstitial", "native"]);
+    if is_paid || is_display || has(&["cpc", "ppc", "paid", "cpv", "retargeting"]) {
+        return match kind {
+            _ if is_social => Channel::PaidSocial,
+            Some(Kind::Search) if !is_display => Channel::PaidSearch,
+            _ => Channel::Paid,
+        };
+    }
+    match kind {
+        _ if has(&["email", "e-mail", "newsletter"]) => Channel::Email,
+        _ if has(&["affiliate", "partner"]) => Channel::Affiliate,
+        Some(Kind::Ai) => Channel::Ai,
+        _ if lower == "organic" => Channel::Search,
+        _ if is_social => Channel::Social,
+        Some(Kind::Email) => Channel::Email,
+        _ if lower == "referral" => Channel::Referral,
+        _ if source.is_some() || medium.is_some() => Channel::Campaign,
+        _ => Channel::Direct,
     }
 }

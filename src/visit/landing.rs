@@ -4,7 +4,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::channel::{AD_CLICK_IDS, Proof, channel, name_referrer};
+use super::channel::{AD_CLICK_IDS, Proof, channel, name_referrer, one_name};
 use crate::domain::Channel;
 
 /// Longest UTM value that is stored, in characters.
@@ -44,6 +44,14 @@ pub(crate) struct Landing {
     pub(crate) ad_click_ids: Vec<(String, String)>,
     /// Further UTMs and plain parameters.
     pub(crate) parameters: Vec<(String, String)>,
+}
+
+impl Landing {
+    /// Who sent the visitor by `?via=`, as affiliate programs write it.
+    fn affiliate(&self) -> Option<String> {
+        let via = self.parameters.iter().find(|(name, _)| name == "via");
+        via.map(|(_, value)| value.clone())
+    }
 }
 
 /// Parses a landing. A `referrer` on the page's own site is ignored.
@@ -178,11 +186,14 @@ fn classify(landing: &mut Landing, referrer: Option<&str>) {
         } else {
             landing.medium = Some("social".to_owned());
         }
-    } else if !is_tagged && let Some(from) = &from {
-        let (source, medium) = name_referrer(from);
+    } else if !is_tagged && let Some(affiliate) = landing.affiliate() {
+        landing.source = Some(affiliate);
+        landing.medium = Some("affiliate".to_owned());
+    } else if !is_tagged && let Some((source, medium)) = from.as_deref().and_then(name_referrer) {
         landing.source = Some(source);
         landing.medium = Some(medium.to_owned());
     }
+    landing.source = landing.source.take().map(one_name);
     let (source, medium) = (landing.source.as_deref(), landing.medium.as_deref());
     landing.channel =
         match channel(source, medium, proof.is_some_and(|(_, _, it)| *it == Proof::Paid)) {
@@ -202,7 +213,12 @@ mod tests {
             ("/offer", "", "direct - - -"),
             ("/offer?gclid=AbC", "https://www.google.com/", "paid search google cpc -"),
             ("/?utm_source=Go&utm_medium=CPC&utm_campaign=a+b", "", "paid Go CPC a b"),
-            ("/?utm_source=Google&utm_medium=CPC", "", "paid search Google CPC -"),
+            ("/?utm_source=Google&utm_medium=CPC", "", "paid search google CPC -"),
+            ("/?utm_source=fb&utm_medium=paid", "", "paid social facebook paid -"),
+            ("/?via=joe", "", "affiliate joe affiliate -"),
+            ("/?oppref=abc", "https://chatgpt.com/", "paid openai cpc -"),
+            ("/", "https://mail.google.com/", "email gmail email -"),
+            ("/", "https://accounts.google.com/", "direct - - -"),
             ("/?utm_source=news&utm_medium=email", "", "email news email -"),
             // Facebook adds this to links that are no ads, too.
             ("/?fbclid=x", "", "social facebook social -"),
@@ -229,6 +245,21 @@ mod tests {
             let found = format!("{} {source} {medium} {campaign}", landing.channel);
             assert_eq!(found, expected, "{url} {referrer}");
         }
+    }
+
+    /// Addresses of real ads, mails and pages, and the channel that a marketer expects.
+    #[test]
+    fn real_landings_are_in_the_right_channel() {
+        let rows = include_str!("../../tests/fixtures/landings.json");
+        let rows: Vec<[String; 3]> = serde_json::from_str(rows).unwrap();
+        assert!(rows.len() >= 86);
+        let wrong: Vec<_> = rows
+            .iter()
+            .map(|row| (row, read(Some(&format!("https://shop.com/{}", row[0])), Some(&row[1]))))
+            .filter(|(row, landing)| landing.channel.to_string() != row[2])
+            .map(|(row, landing)| format!("{row:?}: {}", landing.channel))
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     #[test]

@@ -214,7 +214,11 @@ pub(in crate::dashboard) fn kind(kind: &ConversionKind) -> String {
 
 /// The channel of a visit: `Paid search`.
 pub(in crate::dashboard) fn channel(channel: &str) -> String {
-    if channel.is_empty() { "Unknown".to_owned() } else { capital(channel) }
+    match channel {
+        "" => "Unknown".to_owned(),
+        "ai" => "AI assistants".to_owned(),
+        channel => capital(channel),
+    }
 }
 
 /// The state of a Stripe event.
