@@ -17,7 +17,7 @@ use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
 use super::request::{Around, Arrival};
 use super::{keep_event, landing, note, note_session, record};
-use crate::client::{Client, Peer};
+use crate::client::{Client, Peer, cookies, text};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
@@ -157,10 +157,6 @@ async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> R
     response
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
 /// The facts about a visit from its request.
 pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
     let language = text(headers, "accept-language")
@@ -210,7 +206,7 @@ pub(crate) fn hear_landing(
 
 /// True for a page whose path reports use for a redirect link.
 fn is_at_link(settings: &Snapshot, page: Option<&str>) -> bool {
-    let alias = page.and_then(landing::path_of).and_then(|path| path.strip_prefix("/p/"));
+    let alias = page.and_then(hosts::split_url).and_then(|(_, path)| path.strip_prefix("/p/"));
     alias.is_some_and(|alias| settings.link_by_alias(alias).is_some())
 }
 
@@ -224,19 +220,12 @@ fn cookie(
     page: Option<&str>,
     click_id: &ClickId,
 ) -> Option<HeaderValue> {
-    let held = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let is_held = held
-        .flat_map(cookie::Cookie::split_parse)
-        .filter_map(Result::ok)
-        .any(|cookie| cookie.name() == "_ck" && cookie.value() == presented.as_str());
-    if !is_held {
+    if !cookies(headers, "_ck").any(|held| held == presented.as_str()) {
         return None;
     }
-    let own_host = hosts::without_port(client.base.split("://").nth(1)?.split('/').next()?)
-        .to_ascii_lowercase();
-    let page_host = page
-        .and_then(landing::host_of)
-        .or_else(|| text(headers, "referer").and_then(landing::host_of));
+    let own_host = client.own_host();
+    let page_host =
+        page.and_then(hosts::of_url).or_else(|| hosts::of_url(text(headers, "referer")?));
     let is_same_site = match text(headers, "sec-fetch-site") {
         Some(site) => matches!(site, "same-origin" | "same-site"),
         None => page_host.as_deref().is_some_and(|host| hosts::same_site(host, &own_host)),
@@ -260,7 +249,7 @@ fn allow_origin(response: &mut Response, headers: &HeaderMap, sites: &[Site]) ->
     // without this header, and be sent again.
     answer.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
-    let host = text(headers, "origin").and_then(landing::host_of);
+    let host = text(headers, "origin").and_then(hosts::of_url);
     let belongs = host.is_some_and(|host| {
         let mut domains = sites.iter().flat_map(|site| &site.domains);
         domains.any(|domain| hosts::same_site(domain, &host))
