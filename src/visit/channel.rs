@@ -48,15 +48,7 @@ pub(super) const AD_CLICK_IDS: &[(&str, &str, Proof)] = &[
 ];
 
 const SEARCH_ENGINES: [&str; 10] = [
-    "google",
-    "bing",
-    "duckduckgo",
-    "yahoo",
-    "ecosia",
-    "baidu",
-    "yandex",
-    "qwant",
-    "startpage",
+    "google", "bing", "duckduckgo", "yahoo", "ecosia", "baidu", "yandex", "qwant", "startpage",
     "brave",
 ];
 const SOCIAL_HOSTS: [(&str, &str); 16] = [
