@@ -9,10 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::FromRequestParts;
+use axum::http::header::{self, AsHeaderName};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 
 use crate::config::Config;
+use crate::hosts;
 use crate::limit::network::is_private;
 use crate::state::AppState;
 
@@ -64,6 +66,11 @@ impl Client {
     pub fn prefix(&self) -> String {
         let path = url::Url::parse(&self.base).map(|url| url.path().to_owned());
         path.unwrap_or_default().trim_end_matches('/').to_owned()
+    }
+
+    /// The host of the public base URL.
+    pub fn own_host(&self) -> String {
+        hosts::of_url(&self.base).unwrap_or_default()
     }
 
     /// True for a URL of this server, as this client reaches it.
@@ -159,7 +166,7 @@ fn push_public_base(text: &mut String, config: &Config, peer: Peer, headers: &He
     }
     let is_proxied = is_proxy(config, peer);
     let first = |name| is_proxied.then(|| forwarded(headers, name).next()).flatten();
-    let host = first("x-forwarded-host").or_else(|| headers.get(header::HOST)?.to_str().ok());
+    let host = first("x-forwarded-host").or_else(|| self::text(headers, header::HOST));
     let fits = |host: &&str| {
         !host.is_empty()
             && host.bytes().all(|b| {
@@ -179,6 +186,21 @@ fn forwarded<'a>(
 ) -> impl DoubleEndedIterator<Item = &'a str> {
     let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     texts.flat_map(|text| text.split(',')).map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+/// A header as text; `None` if it is absent or no text.
+pub(crate) fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The values of all cookies with this name.
+pub(crate) fn cookies<'a>(
+    headers: &'a HeaderMap,
+    name: &'a str,
+) -> impl Iterator<Item = String> + 'a {
+    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let cookies = texts.flat_map(cookie::Cookie::split_parse).filter_map(Result::ok);
+    cookies.filter(move |cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned())
 }
 
 impl FromRequestParts<AppState> for Client {

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use jiff::ZonedDateTime;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 /// An instant in milliseconds since 1970, UTC. Time zones matter only in reports.
 #[derive(
     Clone,
@@ -67,6 +71,20 @@ impl Timestamp {
             jiff::Timestamp::MAX
         });
         seconds.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    /// This instant as date and time in a time zone.
+    pub(crate) fn in_zone(self, zone: &TimeZone) -> ZonedDateTime {
+        let edge = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(edge);
+        at.to_zoned_datetime(zone.clone())
+    }
+
+    /// The first instant of a day in a time zone; `None` at the end of the calendar. It is not
+    /// midnight if a clock change skips midnight.
+    pub(crate) fn start_of(day: Date, zone: &TimeZone) -> Option<Self> {
+        let start = day.to_zoned_datetime(zone.clone()).ok()?;
+        Some(Self(start.timestamp().as_millisecond()))
     }
 
     /// Reads RFC 3339 (`2026-09-21T14:13:20Z`, any offset) or a bare date, which means its first

@@ -55,6 +55,24 @@ pub fn cookie_domain(host: &str) -> Option<String> {
     (!shared).then_some(domain)
 }
 
+/// `https://user@Host:8080/path?query` → host and path. The host is in lower case, the path not
+/// decoded.
+pub(crate) fn split_url(url: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = url.split(['?', '#']).next()?.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
+    let host = without_port(authority).trim_end_matches('.').to_lowercase();
+    (!host.is_empty() && host.len() <= 253).then_some((host, path))
+}
+
+/// The host of a URL, in lower case and without port.
+pub(crate) fn of_url(url: &str) -> Option<String> {
+    split_url(url).map(|(host, _)| host)
+}
+
 /// The host part of a `Host` header or authority, without its port.
 pub fn without_port(authority: &str) -> &str {
     if let Some(end) = authority.strip_prefix('[').and_then(|rest| rest.find(']')) {

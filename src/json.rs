@@ -216,37 +216,21 @@ mod tests {
         let deep = |levels: usize| {
             format!(r#"{{"a":{}1{},"b":2}}"#, "[".repeat(levels), "]".repeat(levels))
         };
-        let rows: [(&str, Vec<u8>, Value); 6] = [
+        let rows: [(&str, &[u8], &str); 6] = [
+            ("a lone surrogate at byte 6", br#"{"a":"\ud83d","b":2}"#, "\u{fffd}"),
             (
                 "a lone surrogate at byte 6",
-                br#"{"a":"\ud83d","b":2}"#.to_vec(),
-                json!({"a": "\u{fffd}", "b": 2}),
+                br#"{"a":"\udc00\ud83d\ude00\n","b":2}"#,
+                "\u{fffd}\u{1f600}\n",
             ),
-            (
-                "a lone surrogate at byte 6",
-                br#"{"a":"\udc00\ud83d\ude00\n","b":2}"#.to_vec(),
-                json!({"a": "\u{fffd}\u{1f600}\n", "b": 2}),
-            ),
-            (
-                "a number that cannot be held at byte 5",
-                br#"{"a":1e400,"b":2}"#.to_vec(),
-                json!({"a": "1e400", "b": 2}),
-            ),
-            (
-                "a byte that is not UTF-8 at byte 6",
-                b"{\"a\":\"\xe4\",\"b\":2}".to_vec(),
-                json!({"a": "\u{fffd}", "b": 2}),
-            ),
-            (
-                "a control character in a text at byte 6",
-                b"{\"a\":\"\n\",\"b\":2}".to_vec(),
-                json!({"a": "\u{fffd}", "b": 2}),
-            ),
-            ("", b"\xef\xbb\xbf{\"a\":1,\"b\":2}".to_vec(), json!({"a": 1, "b": 2})),
+            ("a number that cannot be held at byte 5", br#"{"a":1e400,"b":2}"#, "1e400"),
+            ("a byte that is not UTF-8 at byte 6", b"{\"a\":\"\xe4\",\"b\":2}", "\u{fffd}"),
+            ("a control character in a text at byte 6", b"{\"a\":\"\n\",\"b\":2}", "\u{fffd}"),
+            ("", b"\xef\xbb\xbf{\"a\":\"1\",\"b\":2}", "1"),
         ];
-        for (repair, body, value) in rows {
-            let found = lenient(&body).unwrap();
-            assert_eq!(found.value, value);
+        for (repair, body, a) in rows {
+            let found = lenient(body).unwrap();
+            assert_eq!(found.value, json!({"a": a, "b": 2}));
             assert_eq!(found.repairs.join(", "), repair);
         }
         for levels in [130, 100_000] {

@@ -16,7 +16,7 @@ use crate::domain::{AlertKind, AlertPhase, Word as _};
 use crate::failpoint;
 use crate::ids;
 use crate::report::{self, Stakes};
-use crate::settings::Snapshot;
+use crate::settings::{Site, Snapshot};
 
 /// How long a problem must be gone before its incident is resolved, so that one that comes and goes is reported once.
 const CALM: Duration = Duration::from_secs(120);
@@ -199,7 +199,7 @@ impl Watch<'_> {
     fn zone(&self, problem: &Problem) -> TimeZone {
         let site = problem.site.as_deref().and_then(|key| self.snapshot.site_by_key(key));
         let site = site.or(self.snapshot.sites.first());
-        site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
+        site.map_or(TimeZone::UTC, Site::zone)
     }
 
     fn alert<'a>(

@@ -244,8 +244,7 @@ impl Alert<'_> {
     }
 
     fn at(&self, at: Timestamp) -> String {
-        let found = jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or_default();
-        found.to_zoned_datetime(self.zone.clone()).strftime("%a %-d %b, %H:%M %Z").to_string()
+        at.in_zone(self.zone).strftime("%a %-d %b, %H:%M %Z").to_string()
     }
 }
 

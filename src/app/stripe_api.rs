@@ -130,5 +130,5 @@ impl App {
 /// The time zone of a source's site.
 fn zone_of(snapshot: &settings::Snapshot, source: &settings::Source) -> TimeZone {
     let site = snapshot.site(&source.site_id);
-    site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
+    site.map_or(TimeZone::UTC, settings::Site::zone)
 }

@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
+use super::{flag, print};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -38,12 +39,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u32).range(1..=3650))
                 .help("how many days back"),
         )
-        .arg(
-            Arg::new("undelivered")
-                .long("undelivered")
-                .action(ArgAction::SetTrue)
-                .help("only events that Stripe could not deliver to at least one endpoint"),
-        )
+        .arg(flag("undelivered", "only events that Stripe could not deliver to at least one endpoint"))
         .args(whose())
 }
 
@@ -62,7 +58,7 @@ pub(crate) fn whose() -> [Arg; 3] {
             .value_parser(account)
             .hide_default_value(true)
             .help("a connected account (acct_…) instead of the key's own"),
-        Arg::new("json").long("json").action(ArgAction::SetTrue).help("print JSON"),
+        flag("json", "print JSON"),
     ]
 }
 
@@ -93,7 +89,7 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
         Ok(done) => (tell(&wanted, done), ExitCode::SUCCESS),
         Err(_) => return no_answer(done.map(|_| ())),
     };
-    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    print(&said)?;
     Ok(code)
 }
 

@@ -4,12 +4,12 @@
 //! Guarantees that the copy is complete and as of one moment, and that no existing file is
 //! replaced.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches, Command};
 
+use super::print;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::store;
@@ -30,9 +30,6 @@ pub fn command() -> Command {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// With a message for the operator.
 pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
     let Some(database) = config.database_url.expose().strip_prefix("sqlite://") else {
         bail!(
@@ -46,7 +43,7 @@ pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
     };
     let bytes = store::copy_sqlite(Path::new(database), &copy)?;
     let kib = bytes.div_ceil(1024);
-    writeln!(std::io::stdout(), "{} ({kib} KiB)", copy.display()).context("could not print")
+    print(&format!("{} ({kib} KiB)", copy.display()))
 }
 
 /// `clickstamp-20260921T141320Z.db`.

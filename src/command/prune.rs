@@ -2,16 +2,16 @@
 //! CLICKSTAMP_RETENTION_DAYS; prints for each site how many visits were deleted and their dates.
 //! Guarantees that visits which a conversion needs are kept, and that `--dry-run` writes nothing.
 
-use std::io::Write as _;
-
-use anyhow::{Context as _, Result, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use anyhow::{Result, bail};
+use clap::{ArgMatches, Command};
 use jiff::tz::TimeZone;
 
+use super::{flag, print};
 use crate::app::App;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 pub use crate::conversion::{Prune, Pruned};
+use crate::settings::Site;
 
 /// The command's arguments and help.
 pub fn command() -> Command {
@@ -21,18 +21,10 @@ pub fn command() -> Command {
             "The server does the same once a day. Visits that a conversion, an abandoned checkout or a waiting payment needs are kept. \
              The numbers of the reports do not change. The server may keep running.",
         )
-        .arg(
-            Arg::new("dry-run")
-                .long("dry-run")
-                .action(ArgAction::SetTrue)
-                .help("only print what would be deleted"),
-        )
+        .arg(flag("dry-run", "only print what would be deleted"))
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// With a message for the operator.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
     let Some(days) = config.retention_days else {
         bail!("visits are kept forever; set CLICKSTAMP_RETENTION_DAYS, or --retention-days 400");
@@ -41,10 +33,7 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
     let app = App::beside(config, Clock::system()).await?;
     let pruned = app.prune(if is_dry { Prune::Count } else { Prune::Delete }).await;
     let settings = app.state().settings.current();
-    let zone = |key: &str| {
-        let site = settings.site_by_key(key);
-        site.and_then(|site| TimeZone::get(&site.timezone).ok()).unwrap_or(TimeZone::UTC)
-    };
+    let zone = |key: &str| settings.site_by_key(key).map_or(TimeZone::UTC, Site::zone);
     app.close().await;
     let mut text = String::new();
     let verb = if is_dry { "would be deleted" } else { "deleted" };
@@ -55,14 +44,11 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
     if pruned.is_empty() {
         text = format!("No visit without a conversion is older than {days} days.\n");
     }
-    std::io::stdout().write_all(text.as_bytes()).context("could not print")
+    print(text.trim_end())
 }
 
 fn line(key: &str, pruned: &Pruned, verb: &str, zone: &TimeZone) -> String {
-    let day = |at: Timestamp| {
-        let at = jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or_default();
-        zone.to_datetime(at).date().to_string()
-    };
+    let day = |at: Timestamp| at.in_zone(zone).date().to_string();
     let (visits, noun) = (pruned.visits, if pruned.visits == 1 { "visit" } else { "visits" });
     format!("{key}: {visits} {noun} {verb}, {} to {}\n", day(pruned.oldest), day(pruned.newest))
 }

@@ -2,15 +2,15 @@
 //! Takes a range of days; prints a line per day, kind and currency, every difference, and what was not compared. Exit code 0 without differences, 1 with some, 2 without an answer.
 //! Changes nothing; with `--repair` it fetches what is missing and compares again.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use anyhow::Result;
+use clap::{ArgMatches, Command};
 use serde_json::json;
 
 use super::backfill::{no_answer, whose};
 use super::replay::{days, range};
+use super::{flag, print};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -27,12 +27,7 @@ pub fn command() -> Command {
              Exit code: 0 no difference, 1 a difference, 2 no answer from Stripe.",
         )
         .args(days())
-        .arg(
-            Arg::new("repair")
-                .long("repair")
-                .action(ArgAction::SetTrue)
-                .help("fetch what is missing here, and compare again"),
-        )
+        .arg(flag("repair", "fetch what is missing here, and compare again"))
         .args(whose())
 }
 
@@ -53,7 +48,7 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
         Err(error) => return no_answer(Err(error)),
     };
     let said = if arguments.get_flag("json") { json!(found).to_string() } else { report(&found) };
-    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    print(&said)?;
     Ok(if found.gap == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

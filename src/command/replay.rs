@@ -4,19 +4,19 @@
 //! Guarantees that nothing is written without `--apply`, and that nothing that was delivered is
 //! sent again with it.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::{flag, print};
 use crate::app::App;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::settings::Snapshot;
+use crate::settings::{Site, Snapshot};
 use crate::stripe::replay::{Difference, Replayed, Wanted, What};
 
 /// Maximum number of lines of the table; `--json` prints all.
@@ -31,9 +31,9 @@ pub fn command() -> Command {
              earlier version ignored. With --apply, run it beside the server or without one: \
              conversions that the server changes meanwhile, or is about to match to a visit that just arrived, are left out and counted.",
         )
-        .arg(Arg::new("apply").long("apply").action(ArgAction::SetTrue).help("correct what differs"))
+        .arg(flag("apply", "correct what differs"))
         .args(days())
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("print JSON"))
+        .arg(flag("json", "print JSON"))
 }
 
 /// `--from` and `--to`, both days included.
@@ -54,12 +54,9 @@ pub(crate) fn range(
     arguments: &ArgMatches,
     snapshot: &Snapshot,
 ) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
-    let zone = snapshot.sites.first().map_or("UTC", |site| site.timezone.as_str());
-    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-    let start = |day: Date| -> Result<Timestamp> {
-        let start =
-            day.to_zoned_datetime(zone.clone()).context("a day that the calendar does not have")?;
-        Ok(Timestamp::from_ms(start.timestamp().as_millisecond()))
+    let zone = snapshot.sites.first().map_or(TimeZone::UTC, Site::zone);
+    let start = |day: Date| {
+        Timestamp::start_of(day, &zone).context("a day that the calendar does not have")
     };
     let from = arguments.get_one::<Date>("from").copied();
     let to = arguments.get_one::<Date>("to").copied();
@@ -71,9 +68,6 @@ pub(crate) fn range(
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// With a message for the operator.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let app = App::beside(config, Clock::system()).await?;
     let (from, until) = range(arguments, &app.state().settings.current())?;
@@ -83,7 +77,7 @@ pub async fn run(config: Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let replayed = replayed?;
     let said =
         if arguments.get_flag("json") { json!(replayed).to_string() } else { tell(&replayed) };
-    writeln!(std::io::stdout(), "{said}").context("could not print")?;
+    print(&said)?;
     Ok(ExitCode::SUCCESS)
 }
 

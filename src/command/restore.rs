@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use super::backup::file_time;
+use super::flag;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::store::{Counted, Staged};
@@ -38,18 +39,10 @@ pub fn command() -> Command {
                 .value_parser(clap::value_parser!(PathBuf))
                 .help("the backup, such as data/backups/clickstamp-TIME.db"),
         )
-        .arg(
-            Arg::new("yes")
-                .long("yes")
-                .action(ArgAction::SetTrue)
-                .help("do not ask, for scripts"),
-        )
+        .arg(flag("yes", "do not ask, for scripts"))
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// With a message for the operator.
 pub fn run(config: &Config, arguments: &ArgMatches) -> Result<()> {
     let Some(database) = config.database_url.expose().strip_prefix("sqlite://") else {
         bail!(

@@ -150,20 +150,8 @@ mod tests {
     #[test]
     fn placeholders_of_other_tools_are_recognized() {
         for text in [
-            "{clickid}",
-            "{{ck.id}}",
-            "{{ steps.1.id }}",
-            "${subid}",
-            "[click_id]",
-            "[[x]]",
-            "%SUBID%",
-            "<sub1>",
-            "#aff_sub#",
-            "--SUB-ID--",
-            "null",
-            "undefined",
-            "None",
-            "NaN",
+            "{clickid}", "{{ck.id}}", "{{ steps.1.id }}", "${subid}", "[click_id]", "[[x]]",
+            "%SUBID%", "<sub1>", "#aff_sub#", "--SUB-ID--", "null", "undefined", "None", "NaN",
         ] {
             assert!(is_unreplaced(text), "{text}");
         }
@@ -227,40 +215,30 @@ mod tests {
     #[test]
     fn the_strongest_rule_wins_and_each_reason_has_its_cause() {
         let id = |site| keys().mint(Timestamp::from_ms(1), site);
-        let found = |a, b, c, d| Found {
-            by_hand: None,
-            by_click_id: a,
-            by_anytrack_id: b,
-            by_metadata: c,
-            by_stripe_object: d,
-        };
-        let (one, two, three, four) = (id(1), id(2), id(3), id(4));
+        let ids = [id(1), id(2), id(3), id(4)];
+        let [one, two, ..] = ids.clone();
         let genuine = Reference::Genuine(one.clone());
         let matched = |by, click_id: &ClickId| Match::Matched { by, click_id: click_id.clone() };
-        let rows = [
-            (
-                found(
-                    Some(one.clone()),
-                    Some(two.clone()),
-                    Some(three.clone()),
-                    Some(four.clone()),
-                ),
-                matched(MatchRule::ClickId, &one),
-            ),
-            (
-                found(None, Some(two.clone()), Some(three.clone()), Some(four.clone())),
-                matched(MatchRule::AnytrackClickId, &two),
-            ),
-            (
-                found(None, None, Some(three.clone()), Some(four.clone())),
-                matched(MatchRule::Metadata, &three),
-            ),
-            (found(None, None, None, Some(four.clone())), matched(MatchRule::StripeObject, &four)),
+        let rules = [
+            MatchRule::ClickId,
+            MatchRule::AnytrackClickId,
+            MatchRule::Metadata,
+            MatchRule::StripeObject,
         ];
-        for (found, expected) in rows {
-            assert_eq!(decide(Some(&genuine), Origin::Checkout, found), expected);
+        for (first, rule) in rules.into_iter().enumerate() {
+            let from = |at: usize| (at >= first).then(|| ids[at].clone());
+            let found = Found {
+                by_hand: None,
+                by_click_id: from(0),
+                by_anytrack_id: from(1),
+                by_metadata: from(2),
+                by_stripe_object: from(3),
+            };
+            let decided = decide(Some(&genuine), Origin::Checkout, found);
+            assert_eq!(decided, matched(rule, &ids[first]));
         }
-        let by_hand = Found { by_hand: Some(two.clone()), ..found(Some(one), None, None, None) };
+        let by_hand =
+            Found { by_hand: Some(two.clone()), by_click_id: Some(one), ..Found::default() };
         assert_eq!(decide(None, Origin::Checkout, by_hand), matched(MatchRule::Manual, &two));
         let reasons = [
             (None, Origin::Checkout, UnmatchedReason::NoReference),

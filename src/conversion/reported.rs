@@ -268,43 +268,34 @@ mod tests {
     #[test]
     fn the_last_statement_counts_in_whatever_order_requests_are_processed() {
         let sale = || value(1, 10_000);
+        let after = |more: Vec<Reported>| [vec![sale()], more].concat();
         let some = |minor| Some(usd(minor));
+        let of_sale = |refunded, disputed| (some(10_000), refunded, disputed, disputed > 0);
+        let twice = || vec![refund(2, "a", 3_000), refund(3, "a", 3_000), refund(4, "b", 500)];
         let rows = [
-            ("a lower value", vec![sale(), value(2, 9_000)], (some(9_000), 0, 0, false)),
-            ("a refund", vec![sale(), refund(2, "a", 3_000)], (some(10_000), 3_000, 0, false)),
-            (
-                "the same refund twice, another one",
-                vec![sale(), refund(2, "a", 3_000), refund(3, "a", 3_000), refund(4, "b", 500)],
-                (some(10_000), 3_500, 0, false),
-            ),
+            ("a lower value", after(vec![value(2, 9_000)]), (some(9_000), 0, 0, false)),
+            ("a refund", after(vec![refund(2, "a", 3_000)]), of_sale(3_000, 0)),
+            ("the same refund twice, another one", after(twice()), of_sale(3_500, 0)),
             (
                 "a refund corrected",
-                vec![sale(), refund(2, "a", 3_000), refund(3, "a", 1_000)],
-                (some(10_000), 1_000, 0, false),
+                after(vec![refund(2, "a", 3_000), refund(3, "a", 1_000)]),
+                of_sale(1_000, 0),
             ),
             (
                 "a sum and its parts",
-                vec![sale(), refund(2, "a", 3_000), total(3, 5_000)],
-                (some(10_000), 5_000, 0, false),
+                after(vec![refund(2, "a", 3_000), total(3, 5_000)]),
+                of_sale(5_000, 0),
             ),
-            (
-                "more than all",
-                vec![sale(), refund(2, "a", 30_000)],
-                (some(10_000), 10_000, 0, false),
-            ),
-            ("all of it", vec![sale(), refunded(2)], (some(10_000), 10_000, 0, false)),
-            ("paid again", vec![sale(), refunded(2), paid(3)], (some(10_000), 0, 0, false)),
-            (
-                "paid, then refunded",
-                vec![sale(), paid(2), refunded(3)],
-                (some(10_000), 10_000, 0, false),
-            ),
-            ("a chargeback", vec![sale(), chargeback(2)], (some(10_000), 0, 10_000, true)),
-            ("won", vec![sale(), chargeback(2), paid(3)], (some(10_000), 0, 0, false)),
+            ("more than all", after(vec![refund(2, "a", 30_000)]), of_sale(10_000, 0)),
+            ("all of it", after(vec![refunded(2)]), of_sale(10_000, 0)),
+            ("paid again", after(vec![refunded(2), paid(3)]), of_sale(0, 0)),
+            ("paid, then refunded", after(vec![paid(2), refunded(3)]), of_sale(10_000, 0)),
+            ("a chargeback", after(vec![chargeback(2)]), of_sale(0, 10_000)),
+            ("won", after(vec![chargeback(2), paid(3)]), of_sale(0, 0)),
             (
                 "a chargeback, then refunded",
-                vec![sale(), chargeback(2), refunded(3)],
-                (some(10_000), 10_000, 0, false),
+                after(vec![chargeback(2), refunded(3)]),
+                of_sale(10_000, 0),
             ),
             ("a refund of an unknown sale", vec![refund(2, "a", 300)], (None, 300, 0, false)),
         ];

@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::record::Line;
@@ -161,13 +160,9 @@ fn zone_of(name: &str) -> (TimeZone, String) {
 
 /// The day in this zone that contains a time; `None` at the end of the calendar.
 fn day_of(ms: i64, zone: &TimeZone) -> Option<Stretch> {
-    let at = jiff::Timestamp::from_millisecond(ms).ok()?;
-    let date = zone.to_datetime(at).date();
-    Some((first_instant(date, zone)?, first_instant(date.tomorrow().ok()?, zone)?))
-}
-
-fn first_instant(date: Date, zone: &TimeZone) -> Option<i64> {
-    Some(date.to_zoned_datetime(zone.clone()).ok()?.timestamp().as_millisecond())
+    let day = Timestamp::from_ms(ms).in_zone(zone).date();
+    let start = |day| Timestamp::start_of(day, zone).map(Timestamp::as_ms);
+    Some((start(day)?, start(day.tomorrow().ok()?)?))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 
 use super::session;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::ids;
 use crate::state::AppState;
 
@@ -23,7 +23,7 @@ pub(super) fn cookie(state: &AppState, client: &Client, email: &str) -> HeaderVa
 
 /// The number of the request's device cookie, if it was made for this email.
 pub(super) fn number(state: &AppState, headers: &HeaderMap, email: &str) -> Option<String> {
-    let value = session::cookie(headers, COOKIE)?;
+    let value = client::cookies(headers, COOKIE).next()?;
     let (number, signature) = value.split_once('.')?;
     let expected = sign(state, email, number);
     ids::equal_in_constant_time(signature.as_bytes(), expected.as_bytes())

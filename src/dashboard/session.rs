@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use cookie::{Cookie, SameSite};
 
 use super::table;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::error::AppError;
 use crate::ids;
 use crate::state::AppState;
@@ -53,15 +53,7 @@ impl FromRequestParts<AppState> for User {
 
 /// The hash of the session cookie's value, if the request has one.
 pub(super) fn token_hash(headers: &HeaderMap) -> Option<String> {
-    Some(ids::sha256_hex(cookie(headers, COOKIE)?.as_bytes()))
-}
-
-/// A cookie's value.
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let cookies = texts.flat_map(|text| Cookie::split_parse(text.to_owned()));
-    let found = cookies.flatten().find(|cookie| cookie.name() == name)?;
-    Some(found.value().to_owned())
+    Some(ids::sha256_hex(client::cookies(headers, COOKIE).next()?.as_bytes()))
 }
 
 /// Starts a session; the header sets its cookie.
@@ -122,6 +114,8 @@ pub(super) fn local_path(next: Option<&str>) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     #[test]

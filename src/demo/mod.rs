@@ -9,7 +9,6 @@ mod history;
 mod story;
 mod world;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -106,8 +105,32 @@ impl Demo {
     }
 
     /// The steps to try, as text to print.
-    pub fn walk_through(&self) -> impl fmt::Display + '_ {
-        WalkThrough(self)
+    pub fn walk_through(&self) -> String {
+        let (ad, anytrack) = (self.world.ad_url(), self.world.anytrack_url());
+        let clickstamp = self.world.clickstamp_url();
+        let (password, token) = (self.password.expose(), self.api_token.expose());
+        let (tenths, link) = (self.took.as_millis() / 100, story::LINK);
+        let took = format!("{}.{} s", tenths / 10, tenths % 10);
+        format!(
+            "\
+Clickstamp demo. Eight weeks of sample data, written in {took}.
+
+  1  Come from an ad: open the shop's landing page
+     {ad}
+  2  Click Buy. The payment link passes your click ID to a simulated Stripe checkout
+  3  Pay. The webhook is signed like Stripe's and sent to Clickstamp
+  4  See what AnyTrack received
+     {anytrack}
+  5  Open the dashboard. Your payment is the newest conversion
+     {clickstamp}/
+     email     {EMAIL}
+     password  {password}
+  6  Pay without a page: a redirect link, for example in a QR code, adds a click ID
+     {clickstamp}{link}
+
+JSON API: curl -H 'Authorization: Bearer {token}' {clickstamp}/api/v1/overview
+All data is in a temporary directory, which is deleted when this process ends (Ctrl-C)."
+        )
     }
 
     /// The app, for tests.
@@ -182,49 +205,6 @@ async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -
     let secrets = std::slice::from_ref(secret);
     settings::save_webhook_secrets(&state.store, &state.settings, now, source, secrets).await?;
     settings::save_anytrack_url(&state.store, &state.settings, now, &site.id, &url).await
-}
-
-struct WalkThrough<'a>(&'a Demo);
-
-impl fmt::Display for WalkThrough<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let demo = self.0;
-        let seconds = demo.took.as_millis();
-        let clickstamp = demo.world.clickstamp_url();
-        writeln!(
-            f,
-            "Clickstamp demo. Eight weeks of sample data, written in {}.{} s.\n",
-            seconds / 1000,
-            seconds % 1000 / 100
-        )?;
-        writeln!(f, "  1  Come from an ad: open the shop's landing page")?;
-        writeln!(f, "     {}", demo.world.ad_url())?;
-        writeln!(
-            f,
-            "  2  Click Buy. The payment link passes your click ID to a simulated Stripe checkout"
-        )?;
-        writeln!(f, "  3  Pay. The webhook is signed like Stripe's and sent to Clickstamp")?;
-        writeln!(f, "  4  See what AnyTrack received")?;
-        writeln!(f, "     {}", demo.world.anytrack_url())?;
-        writeln!(f, "  5  Open the dashboard. Your payment is the newest conversion")?;
-        writeln!(f, "     {clickstamp}/")?;
-        writeln!(f, "     email     {EMAIL}")?;
-        writeln!(f, "     password  {}", demo.password.expose())?;
-        writeln!(
-            f,
-            "  6  Pay without a page: a redirect link, for example in a QR code, adds a click ID"
-        )?;
-        writeln!(f, "     {clickstamp}{}\n", story::LINK)?;
-        writeln!(
-            f,
-            "JSON API: curl -H 'Authorization: Bearer {}' {clickstamp}/api/v1/overview",
-            demo.api_token.expose()
-        )?;
-        write!(
-            f,
-            "All data is in a temporary directory, which is deleted when this process ends (Ctrl-C)."
-        )
-    }
 }
 
 /// A temporary directory that is deleted on drop.

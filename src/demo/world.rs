@@ -370,8 +370,7 @@ struct Message {
 /// Serves `GET /anytrack`: the messages that the simulated AnyTrack received, newest first.
 async fn show_anytrack(State(world): State<World>) -> Result<Response, AppError> {
     let message = |received: anytrack::Received| {
-        let at = jiff::Timestamp::from_millisecond(received.at.as_ms()).unwrap_or_default();
-        let time = world.0.zone.to_datetime(at).strftime("%H:%M:%S").to_string();
+        let time = received.at.in_zone(&world.0.zone).strftime("%H:%M:%S").to_string();
         Message { time, body: anytrack::indented(&received.body) }
     };
     let messages = world.0.anytrack.received().into_iter().map(message).collect();

@@ -104,17 +104,8 @@ fn is_signed(pair: &str) -> bool {
     }
     let click = ["clid", "clkid", "click_id", "clickid", "clk_id", "cl_id", "clicid", "clic_id"];
     let whole = [
-        "gbraid",
-        "wbraid",
-        "rdt_cid",
-        "sccid",
-        "epik",
-        "_epik",
-        "li_fat_id",
-        "tblci",
-        "oppref",
-        "dicbo",
-        "aleid",
+        "gbraid", "wbraid", "rdt_cid", "sccid", "epik", "_epik", "li_fat_id", "tblci", "oppref",
+        "dicbo", "aleid",
     ];
     name.strip_prefix("utm_").is_some_and(|rest| !rest.is_empty())
         || click.iter().any(|end| name.ends_with(end))

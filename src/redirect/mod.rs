@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use self::identity::{Choice, Held};
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
@@ -56,10 +56,11 @@ async fn follow_link(
         return Ok(not_found(PAUSED));
     }
     let query = query.filter(|query| query.len() <= MAX_QUERY_BYTES).unwrap_or_default();
-    let jar = Jar::read(&headers);
+    let cookie = |name| client::cookies(&headers, name).next();
+    let (held_id, session) = (cookie("_ck"), cookie("_ck_s"));
     let held = Held {
-        click_id: jar.get("_ck"),
-        session: jar.get("_ck_s"),
+        click_id: held_id.as_deref(),
+        session: session.as_deref(),
         handed_over: parameter(&query, "_ck"),
     };
     let waits_for_consent =
@@ -72,7 +73,7 @@ async fn follow_link(
         return answer(&target::address(site, &link.target, None, &query));
     }
     let pairs = identity::ad_parameters(&query);
-    let referrer = text(&headers, header::REFERER);
+    let referrer = client::text(&headers, header::REFERER);
     let from_outside = referrer.is_some_and(|referrer| is_outside(site, &client, referrer));
     let now = state.clock.now();
     let choice = identity::choose(&state.click_ids, site.number, now, &held, &pairs, from_outside);
@@ -100,7 +101,7 @@ async fn follow_link(
     let is_new = held.click_id != Some(click_id.as_str());
     let click_id = is_new.then_some(("_ck", click_id.as_str()));
     for (name, value) in click_id.into_iter().chain([("_ck_s", session.as_str())]) {
-        let cookie = visit::cookie(name, value, &own_host(&client), client.is_https);
+        let cookie = visit::cookie(name, value, &client.own_host(), client.is_https);
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -141,36 +142,14 @@ async fn record(state: &AppState, arrival: &Arrival<'_>, click: Click) -> ClickI
 
 /// True for a referrer that is neither one of the site's own pages nor one that starts no new click.
 fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
-    let Some(host) = visit::host_of(referrer) else { return false };
-    let own = site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let is_own = own.map(String::as_str).chain(hosts::no_new_click()).any(|domain| {
+    let Some(host) = hosts::of_url(referrer) else { return false };
+    let below = |domain: &str| {
         host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-    });
-    !is_own && !hosts::same_site(&host, &own_host(client))
-}
-
-fn own_host(client: &Client) -> String {
-    let authority = client.base.split_once("://").map_or("", |(_, rest)| rest);
-    hosts::without_port(authority.split('/').next().unwrap_or_default()).to_ascii_lowercase()
-}
-
-/// The request's cookies.
-struct Jar(Vec<(String, String)>);
-
-impl Jar {
-    fn read(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let cookies = lines.flat_map(cookie::Cookie::split_parse).filter_map(Result::ok);
-        Self(cookies.map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned())).collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
+    };
+    let mut own =
+        site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
+    let is_own = own.any(|domain| below(domain)) || hosts::no_new_click().any(below);
+    !is_own && !hosts::same_site(&host, &client.own_host())
 }
 
 fn parameter<'a>(query: &'a str, wanted: &str) -> Option<&'a str> {

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::summed::{in_gaps, in_sums, summed_days};
 use super::{Period, QUARTER_MS, Scope, add, within};
+use crate::clock::Timestamp;
 use crate::money::Totals;
 use crate::store::{Store, from_row, sql};
 
@@ -88,7 +89,7 @@ pub(crate) async fn days(
 fn step(period: Period, zone: &TimeZone) -> i64 {
     let (first, after) = period.quarters();
     let begins = |date: Date| {
-        let begin = super::first_instant(date, zone)?.as_ms();
+        let begin = Timestamp::start_of(date, zone)?.as_ms();
         Some(begin.saturating_add(QUARTER_MS - 1).div_euclid(QUARTER_MS))
     };
     let begun = empty_days(period, zone).into_keys().filter_map(begins);
@@ -171,8 +172,7 @@ fn empty_days(period: Period, zone: &TimeZone) -> BTreeMap<Date, Day> {
 }
 
 fn date_of(ms: i64, zone: &TimeZone) -> Date {
-    let edge = if ms < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    zone.to_datetime(jiff::Timestamp::from_millisecond(ms).unwrap_or(edge)).date()
+    Timestamp::from_ms(ms).in_zone(zone).date()
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Period {
     /// The days from `first` to `last`, both included, in a time zone. Days with a clock change are
     /// shorter or longer. `None` if a date is at the end of the calendar.
     pub(crate) fn of_days(first: Date, last: Date, zone: &TimeZone) -> Option<Self> {
-        let from = first_instant(first, zone)?;
-        let to = first_instant(last.tomorrow().ok()?, zone)?;
+        let from = Timestamp::start_of(first, zone)?;
+        let to = Timestamp::start_of(last.tomorrow().ok()?, zone)?;
         Some(Self { from, to })
     }
 
@@ -118,12 +118,6 @@ fn within(text: impl Into<Text>, scope: &Scope, period: Period) -> Statement {
         .set("livemode", scope.livemode)
         .set("from", period.from)
         .set("to", period.to)
-}
-
-/// A day's first instant in a time zone. It is not midnight if a clock change skips midnight.
-pub(crate) fn first_instant(day: Date, zone: &TimeZone) -> Option<Timestamp> {
-    let zoned = day.to_zoned_datetime(zone.clone()).ok()?;
-    Some(Timestamp::from_ms(zoned.timestamp().as_millisecond()))
 }
 
 /// A part and the whole as counts. The dashboard and the API turn it into a rate.

@@ -2,6 +2,7 @@
 //! Takes what a user entered, checked by the handler; writes and reads rows.
 
 use anyhow::{Context as _, Result};
+use jiff::tz::TimeZone;
 
 use super::{Added, Settings, SourceKind, table};
 use crate::clock::Timestamp;
@@ -31,6 +32,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// The site's time zone; UTC if this machine does not know it.
+    pub(crate) fn zone(&self) -> TimeZone {
+        TimeZone::get(&self.timezone).unwrap_or(TimeZone::UTC)
+    }
+
     /// True for the site from the first start; pages need not name it in their URL.
     pub fn is_first(&self) -> bool {
         self.number == 1

@@ -11,12 +11,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyConnection, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _};
+use sqlx::{
+    AnyConnection, AnyPool, AssertSqlSafe, Column as _, Executor as _, Row as _, TypeInfo as _,
+};
 use tokio::sync::Mutex;
 
 use super::sqlite_file::{self, Access};
 use super::{Engine, Store, Tx, postgres};
 
+/// Scratch tables refer to real ones, which SQLite can't check. Rows of events are large; with its
+/// default cache of 2 MB their pages would be read again and again.
+const SQLITE_SESSION: &[&str] = &[
+    "pragma busy_timeout = 10000",
+    "pragma foreign_keys = off",
+    "pragma temp_store = file",
+    "pragma temp.cache_size = -16384",
+];
+/// A replay reads and writes whole tables.
+const POSTGRES_SESSION: &[&str] = &[postgres::SESSION, "set statement_timeout = 0"];
 /// How long a statement waits for the only connection; a longer wait means that the same task holds
 /// it already.
 const ONLY_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,45 +59,7 @@ impl Store {
         tables: &[&'static str],
         further: &[&'static str],
     ) -> Result<Shadow> {
-        let options = AnyPoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(ONLY_CONNECTION_TIMEOUT);
-        let pool = match self.engine {
-            Engine::Sqlite => {
-                let path = self.url.strip_prefix("sqlite://").unwrap_or(&self.url);
-                options
-                    .after_connect(|connection, _| {
-                        Box::pin(async move {
-                            connection.execute("pragma busy_timeout = 10000").await?;
-                            // Scratch tables refer to real ones, which SQLite can't check.
-                            connection.execute("pragma foreign_keys = off").await?;
-                            connection.execute("pragma temp_store = file").await?;
-                            // Rows of events are large; with SQLite's default cache of 2 MB their
-                            // pages would be read again and again.
-                            connection.execute("pragma temp.cache_size = -16384").await?;
-                            Ok(())
-                        })
-                    })
-                    .connect(&sqlite_file::url(Path::new(path), Access::Read)?)
-                    .await
-            }
-            Engine::Postgres => {
-                options
-                    .after_connect(|connection, _| {
-                        Box::pin(async move {
-                            connection.execute(postgres::SESSION).await?;
-                            // A replay reads and writes whole tables.
-                            connection.execute("set statement_timeout = 0").await?;
-                            Ok(())
-                        })
-                    })
-                    .connect(&self.url)
-                    .await
-            }
-        };
-        let pool = pool.context("could not open a second connection to the database")?;
+        let pool = self.shadow_pool().await?;
         let mut connection = pool.acquire().await?;
         let real = match self.engine {
             Engine::Sqlite => "main".to_owned(),
@@ -120,6 +94,29 @@ impl Store {
             _lock: None,
             ..self.clone()
         }))
+    }
+
+    /// A pool of one connection, which keeps its scratch tables.
+    async fn shadow_pool(&self) -> Result<AnyPool> {
+        let path = self.url.strip_prefix("sqlite://").unwrap_or(&self.url);
+        let (url, session) = match self.engine {
+            Engine::Sqlite => (sqlite_file::url(Path::new(path), Access::Read)?, SQLITE_SESSION),
+            Engine::Postgres => (self.url.to_string(), POSTGRES_SESSION),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(ONLY_CONNECTION_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    for statement in session {
+                        connection.execute(*statement).await?;
+                    }
+                    Ok(())
+                })
+            });
+        pool.connect(&url).await.context("could not open a second connection to the database")
     }
 
     /// Statements that create an empty scratch table with its indexes.

@@ -180,125 +180,62 @@ mod tests {
         let old = v1("whsec_old", NOW, BODY);
         let both = format!("t={NOW},v1={right},v1={old}");
         let zeros = "0".repeat(64);
-        type Case<'a> = (&'a str, Vec<String>, Vec<&'a str>, Result<usize, &'a str>);
-        let rows: Vec<Case<'_>> = vec![
-            ("1 right", vec![format!("t={NOW},v1={right}")], vec!["whsec_a"], Ok(0)),
-            (
-                "2 v0 beside it",
-                vec![format!("t={NOW},v1={right},v0={zeros}")],
-                vec!["whsec_a"],
-                Ok(0),
-            ),
-            (
-                "3 first of two",
-                vec![format!("t={NOW},v1={right},v1={zeros}")],
-                vec!["whsec_a"],
-                Ok(0),
-            ),
-            (
-                "3 second of two",
-                vec![format!("t={NOW},v1={zeros},v1={right}")],
-                vec!["whsec_a"],
-                Ok(0),
-            ),
-            ("4 only old known", vec![both.clone()], vec!["whsec_old"], Ok(0)),
-            ("4 only new known", vec![both.clone()], vec!["whsec_a"], Ok(0)),
-            ("4 both known", vec![both], vec!["whsec_x", "whsec_a"], Ok(1)),
-            ("5 no hex after", vec![format!("t={NOW},v1={right},v1=zz")], vec!["whsec_a"], Ok(0)),
-            ("5 no hex before", vec![format!("t={NOW},v1=zz,v1={right}")], vec!["whsec_a"], Ok(0)),
-            ("6 unknown key", vec![format!("t={NOW},x=1,v1={right}")], vec!["whsec_a"], Ok(0)),
-            ("6 v2", vec![format!("t={NOW},v2=abc,v1={right}")], vec!["whsec_a"], Ok(0)),
-            ("6 trailing comma", vec![format!("t={NOW},v1={right},")], vec!["whsec_a"], Ok(0)),
-            ("7 v1 before t", vec![format!("v1={right},t={NOW}")], vec!["whsec_a"], Ok(0)),
-            ("7 blank after comma", vec![format!("t={NOW}, v1={right}")], vec!["whsec_a"], Ok(0)),
-            ("9 no prefix", vec![header("plain", NOW)], vec!["plain"], Ok(0)),
-            ("10 300 s old", vec![header("whsec_a", NOW - 300)], vec!["whsec_a"], Ok(0)),
-            ("10 300 s ahead", vec![header("whsec_a", NOW + 300)], vec!["whsec_a"], Ok(0)),
-            ("11 301 s old", vec![header("whsec_a", NOW - 301)], vec!["whsec_a"], Err("too_old")),
-            ("11 301 s ahead", vec![header("whsec_a", NOW + 301)], vec!["whsec_a"], Err("too_new")),
-            (
-                "12 wrong and old",
-                vec![header("whsec_b", NOW - 900)],
-                vec!["whsec_a"],
-                Err("mismatch"),
-            ),
-            ("13 only v0", vec![format!("t={NOW},v0={right}")], vec!["whsec_a"], Err("no_v1")),
-            ("13 t alone", vec![format!("t={NOW}")], vec!["whsec_a"], Err("no_v1")),
-            ("14 lone no hex", vec![format!("t={NOW},v1=zz")], vec!["whsec_a"], Err("mismatch")),
-            (
-                "14 upper case",
-                vec![format!("t={NOW},v1={}", right.to_uppercase())],
-                vec!["whsec_a"],
-                Err("mismatch"),
-            ),
-            ("15 another secret", vec![header("whsec_b", NOW)], vec!["whsec_a"], Err("mismatch")),
-            (
-                "16 t altered",
-                vec![format!("t={},v1={right}", NOW - 1)],
-                vec!["whsec_a"],
-                Err("mismatch"),
-            ),
-            (
-                "19 trailing blank in the secret",
-                vec![format!("t={NOW},v1={right}")],
-                vec!["whsec_a "],
-                Err("mismatch"),
-            ),
-            ("20 blank secret", vec![format!("t={NOW},v1={right}")], vec!["  "], Err("config")),
-            ("20 none", vec![format!("t={NOW},v1={right}")], vec![], Err("config")),
-            ("21 absent", vec![], vec!["whsec_a"], Err("missing")),
-            ("21 empty", vec![String::new()], vec!["whsec_a"], Err("missing")),
-            ("21 blanks", vec![" \t".to_owned()], vec!["whsec_a"], Err("missing")),
-            ("22 prose", vec!["let me in, please".to_owned()], vec!["whsec_a"], Err("malformed")),
-            ("22 a word", vec!["hello".to_owned()], vec!["whsec_a"], Err("malformed")),
-            ("22 no t", vec![format!("v1={right}")], vec!["whsec_a"], Err("malformed")),
-            (
-                "23 not a number",
-                vec![format!("t=abc,v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            ("23 signed", vec![format!("t=+{NOW},v1={right}")], vec!["whsec_a"], Err("malformed")),
-            (
-                "23 fractional",
-                vec![format!("t={NOW}.0,v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            (
-                "23 leading zero",
-                vec![format!("t=0{NOW},v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            (
-                "23 too big",
-                vec![format!("t=99999999999999999999,v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            (
-                "24 two t",
-                vec![format!("t={NOW},t={NOW},v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            (
-                "25 two lines",
-                vec![format!("t={NOW},v1={right}"), format!("t={NOW},v1={right}")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
-            (
-                "25 not ASCII",
-                vec![format!("t={NOW},v1={right}é")],
-                vec!["whsec_a"],
-                Err("malformed"),
-            ),
+        let of_a = [
+            ("1 right", format!("t={NOW},v1={right}"), Ok(0)),
+            ("2 v0 beside it", format!("t={NOW},v1={right},v0={zeros}"), Ok(0)),
+            ("3 first of two", format!("t={NOW},v1={right},v1={zeros}"), Ok(0)),
+            ("3 second of two", format!("t={NOW},v1={zeros},v1={right}"), Ok(0)),
+            ("4 only new known", both.clone(), Ok(0)),
+            ("5 no hex after", format!("t={NOW},v1={right},v1=zz"), Ok(0)),
+            ("5 no hex before", format!("t={NOW},v1=zz,v1={right}"), Ok(0)),
+            ("6 unknown key", format!("t={NOW},x=1,v1={right}"), Ok(0)),
+            ("6 v2", format!("t={NOW},v2=abc,v1={right}"), Ok(0)),
+            ("6 trailing comma", format!("t={NOW},v1={right},"), Ok(0)),
+            ("7 v1 before t", format!("v1={right},t={NOW}"), Ok(0)),
+            ("7 blank after comma", format!("t={NOW}, v1={right}"), Ok(0)),
+            ("10 300 s old", header("whsec_a", NOW - 300), Ok(0)),
+            ("10 300 s ahead", header("whsec_a", NOW + 300), Ok(0)),
+            ("11 301 s old", header("whsec_a", NOW - 301), Err("too_old")),
+            ("11 301 s ahead", header("whsec_a", NOW + 301), Err("too_new")),
+            ("12 wrong and old", header("whsec_b", NOW - 900), Err("mismatch")),
+            ("13 only v0", format!("t={NOW},v0={right}"), Err("no_v1")),
+            ("13 t alone", format!("t={NOW}"), Err("no_v1")),
+            ("14 lone no hex", format!("t={NOW},v1=zz"), Err("mismatch")),
+            ("14 upper case", format!("t={NOW},v1={}", right.to_uppercase()), Err("mismatch")),
+            ("15 another secret", header("whsec_b", NOW), Err("mismatch")),
+            ("16 t altered", format!("t={},v1={right}", NOW - 1), Err("mismatch")),
+            ("21 empty", String::new(), Err("missing")),
+            ("21 blanks", " \t".to_owned(), Err("missing")),
+            ("22 prose", "let me in, please".to_owned(), Err("malformed")),
+            ("22 a word", "hello".to_owned(), Err("malformed")),
+            ("22 no t", format!("v1={right}"), Err("malformed")),
+            ("23 not a number", format!("t=abc,v1={right}"), Err("malformed")),
+            ("23 signed", format!("t=+{NOW},v1={right}"), Err("malformed")),
+            ("23 fractional", format!("t={NOW}.0,v1={right}"), Err("malformed")),
+            ("23 leading zero", format!("t=0{NOW},v1={right}"), Err("malformed")),
+            ("23 too big", format!("t=99999999999999999999,v1={right}"), Err("malformed")),
+            ("24 two t", format!("t={NOW},t={NOW},v1={right}"), Err("malformed")),
+            ("25 not ASCII", format!("t={NOW},v1={right}é"), Err("malformed")),
         ];
-        for (name, lines, secrets, expected) in rows {
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            assert_eq!(check(BODY, &lines, &secrets, TOLERANCE_SECONDS), expected, "{name}");
+        for (name, line, expected) in &of_a {
+            let found = check(BODY, &[line.as_str()], &["whsec_a"], TOLERANCE_SECONDS);
+            assert_eq!(found, *expected, "{name}");
+        }
+        let (line, plain) = (format!("t={NOW},v1={right}"), header("plain", NOW));
+        let (both, line, plain) = (both.as_str(), line.as_str(), plain.as_str());
+        type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Result<usize, &'a str>);
+        let others: [Case<'_>; 8] = [
+            ("4 only old known", &[both], &["whsec_old"], Ok(0)),
+            ("4 both known", &[both], &["whsec_x", "whsec_a"], Ok(1)),
+            ("9 no prefix", &[plain], &["plain"], Ok(0)),
+            ("19 trailing blank in the secret", &[line], &["whsec_a "], Err("mismatch")),
+            ("20 blank secret", &[line], &["  "], Err("config")),
+            ("20 none", &[line], &[], Err("config")),
+            ("21 absent", &[], &["whsec_a"], Err("missing")),
+            ("25 two lines", &[line, line], &["whsec_a"], Err("malformed")),
+        ];
+        for (name, lines, secrets, expected) in others {
+            assert_eq!(check(BODY, lines, secrets, TOLERANCE_SECONDS), expected, "{name}");
         }
     }
 

@@ -135,7 +135,7 @@ impl<'a> Asked<'a> {
             peer: request.extensions().get().copied(),
             headers,
             origin: headers.get(header::ORIGIN),
-            referer: headers.get(header::REFERER).and_then(|value| value.to_str().ok()),
+            referer: client::text(headers, header::REFERER),
         }
     }
 

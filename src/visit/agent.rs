@@ -17,16 +17,8 @@ pub(crate) struct Agent {
 /// visit. The tag flags automated browsers instead, since site owners use them to test their own
 /// pages.
 const BOT_WORDS: [&str; 10] = [
-    "bot",
-    "crawl",
-    "spider",
-    "slurp",
-    "preview",
-    "lighthouse",
-    "facebookexternalhit",
-    "monitor",
-    "whatsapp/",
-    "embedly",
+    "bot", "crawl", "spider", "slurp", "preview", "lighthouse", "facebookexternalhit", "monitor",
+    "whatsapp/", "embedly",
 ];
 
 /// True for a lower-case user agent of a crawler. Cubot makes phones.

@@ -17,7 +17,7 @@ use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
 use super::request::{Around, Arrival};
 use super::{keep_event, landing, note, note_session, record};
-use crate::client::{Client, Peer};
+use crate::client::{Client, Peer, cookies, text};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
@@ -165,7 +165,7 @@ async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> R
         domains.any(|domain| hosts::same_site(domain, host))
     };
     if allow_origin(&mut response, &headers, |origin| {
-        landing::host_of(origin).as_deref().is_some_and(is_own)
+        hosts::of_url(origin).as_deref().is_some_and(is_own)
     }) {
         let answer = response.headers_mut();
         let allowed = [
@@ -178,10 +178,6 @@ async fn preflight_visit(State(state): State<AppState>, headers: HeaderMap) -> R
         }
     }
     response
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
 }
 
 /// The facts about a visit from its request.
@@ -201,7 +197,7 @@ pub(crate) fn around(client: &Client, headers: &HeaderMap) -> Around {
         user_agent: client.user_agent.replace('\0', ""),
         language: language.filter(is_tag).map(str::to_owned),
         wants_privacy: text(headers, "sec-gpc") == Some("1"),
-        origin_host: text(headers, "origin").and_then(landing::host_of),
+        origin_host: text(headers, "origin").and_then(hosts::of_url),
         fetch_site: site.map(str::to_owned),
         has_fixed_tag: false,
         has_agreed: false,
@@ -234,7 +230,7 @@ pub(crate) fn hear_landing(
 
 /// True for a page whose path reports use for a redirect link.
 fn is_at_link(settings: &Snapshot, page: Option<&str>) -> bool {
-    let alias = page.and_then(landing::path_of).and_then(|path| path.strip_prefix("/p/"));
+    let alias = page.and_then(hosts::split_url).and_then(|(_, path)| path.strip_prefix("/p/"));
     alias.is_some_and(|alias| settings.link_by_alias(alias).is_some())
 }
 
@@ -248,19 +244,12 @@ fn cookie(
     page: Option<&str>,
     click_id: &ClickId,
 ) -> Option<HeaderValue> {
-    let held = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let is_held = held
-        .flat_map(cookie::Cookie::split_parse)
-        .filter_map(Result::ok)
-        .any(|cookie| cookie.name() == "_ck" && cookie.value() == presented.as_str());
-    if !is_held {
+    if !cookies(headers, "_ck").any(|held| held == presented.as_str()) {
         return None;
     }
-    let own_host = hosts::without_port(client.base.split("://").nth(1)?.split('/').next()?)
-        .to_ascii_lowercase();
-    let page_host = page
-        .and_then(landing::host_of)
-        .or_else(|| text(headers, "referer").and_then(landing::host_of));
+    let own_host = client.own_host();
+    let page_host =
+        page.and_then(hosts::of_url).or_else(|| hosts::of_url(text(headers, "referer")?));
     let is_same_site = match text(headers, "sec-fetch-site") {
         Some(site) => matches!(site, "same-origin" | "same-site"),
         None => page_host.as_deref().is_some_and(|host| hosts::same_site(host, &own_host)),

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::channel::{AD_CLICK_IDS, Proof, channel, name_referrer, one_name};
 use crate::domain::Channel;
+use crate::hosts;
 
 /// Longest UTM value that is stored, in characters.
 const MAX_UTM_CHARS: usize = 255;
@@ -60,7 +61,7 @@ pub(crate) fn read(url: Option<&str>, referrer: Option<&str>) -> Landing {
     let url = url.unwrap_or_default();
     let (before_hash, hash) = url.split_once('#').unwrap_or((url, ""));
     let (address, query) = before_hash.split_once('?').unwrap_or((before_hash, ""));
-    if let Some((host, path)) = split_address(address) {
+    if let Some((host, path)) = hosts::split_url(address) {
         landing.host = Some(host);
         landing.path = Some(cut(path, MAX_PATH_CHARS, MAX_PATH_BYTES));
     }
@@ -84,32 +85,6 @@ pub(crate) fn checkout_session(url: &str) -> Option<&str> {
             && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
     named.map(|(_, value)| value).find(is_session)
-}
-
-/// `https://user@Host:8080/path` → host and path.
-fn split_address(address: &str) -> Option<(String, &str)> {
-    let (scheme, rest) = address.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-    let authority = authority.rsplit('@').next().unwrap_or(authority);
-    let host = crate::hosts::without_port(authority).trim_end_matches('.').to_lowercase();
-    (!host.is_empty() && host.len() <= 253).then_some((host, path))
-}
-
-/// The host of a URL, lower case, without port.
-pub(crate) fn host_of(url: &str) -> Option<String> {
-    split_address(before_query(url)).map(|(host, _)| host)
-}
-
-/// The path of a URL, not decoded.
-pub(super) fn path_of(url: &str) -> Option<&str> {
-    split_address(before_query(url)).map(|(_, path)| path)
-}
-
-fn before_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// `a=b&c=d` → names in lower case, values not decoded.
@@ -174,9 +149,9 @@ fn classify(landing: &mut Landing, referrer: Option<&str>) {
     let proof = landing.ad_click_ids.iter().find_map(|(name, _)| {
         AD_CLICK_IDS.iter().find(|(known, _, proof)| known == name && *proof != Proof::Nothing)
     });
-    let from = referrer.and_then(host_of).filter(|from| {
-        landing.host.as_deref().is_none_or(|own| !crate::hosts::same_site(own, from))
-    });
+    let from = referrer
+        .and_then(hosts::of_url)
+        .filter(|from| landing.host.as_deref().is_none_or(|own| !hosts::same_site(own, from)));
     let is_tagged =
         landing.source.is_some() || landing.medium.is_some() || landing.campaign.is_some();
     if let Some((_, network, proof)) = proof {

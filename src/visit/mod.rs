@@ -147,11 +147,6 @@ pub(crate) fn is_bot(user_agent: &str) -> bool {
     agent::read(user_agent).device == Device::Bot
 }
 
-/// The host of a URL, in lower case.
-pub(crate) fn host_of(url: &str) -> Option<String> {
-    landing::host_of(url)
-}
-
 /// 400 days, the maximum that browsers allow.
 const COOKIE_SECONDS: i64 = 34_560_000;
 

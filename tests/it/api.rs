@@ -43,16 +43,8 @@ async fn story() -> (TestApp, String) {
 async fn nothing_is_answered_without_a_token() {
     let app = TestApp::start().await;
     let paths = [
-        "overview",
-        "conversions",
-        "conversions/x",
-        "visits/x",
-        "stripe-events",
-        "deliveries",
-        "sites",
-        "sources",
-        "destinations",
-        "overview?from=nonsense",
+        "overview", "conversions", "conversions/x", "visits/x", "stripe-events", "deliveries",
+        "sites", "sources", "destinations", "overview?from=nonsense",
     ];
     for path in paths {
         let path = format!("/api/v1/{path}");
@@ -369,16 +361,8 @@ async fn the_description_names_every_path() {
     let paths = reply.json()["paths"].clone();
     let names: Vec<_> = paths.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
-        "/conversions",
-        "/conversions/{id}",
-        "/deliveries",
-        "/deliveries/{id}/retry",
-        "/destinations",
-        "/links",
-        "/overview",
-        "/sites",
-        "/sources",
-        "/stripe-events",
+        "/conversions", "/conversions/{id}", "/deliveries", "/deliveries/{id}/retry",
+        "/destinations", "/links", "/overview", "/sites", "/sources", "/stripe-events",
         "/visits/{click_id}",
     ];
     assert_eq!(names, expected);

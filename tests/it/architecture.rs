@@ -10,18 +10,8 @@ use std::path::{Path, PathBuf};
 /// The base layer: it imports no feature module. Every module may import it, except that `error` is
 /// about HTTP and only for handlers.
 const GROUND: &[&str] = &[
-    "clock",
-    "config",
-    "domain",
-    "error",
-    "failpoint",
-    "hosts",
-    "ids",
-    "json",
-    "limit",
-    "money",
-    "outbound",
-    "store",
+    "clock", "config", "domain", "error", "failpoint", "hosts", "ids", "json", "limit", "money",
+    "outbound", "store",
 ];
 
 /// What a module may import besides the base layer. A module that is not listed may import nothing
@@ -52,32 +42,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "report",
-            "settings",
-            "state",
-            "client",
-            "stripe",
-            "conversion",
-            "delivery",
+            "report", "settings", "state", "client", "stripe", "conversion", "delivery",
             "destination",
         ],
     ),
     (
         "dashboard",
         &[
-            "report",
-            "alert",
+            "report", "alert",
             // Setup shows the scripts' hashes, which only the tag knows.
-            "tag",
-            "visit",
-            "settings",
-            "state",
-            "client",
-            "stripe",
-            "custom",
-            "conversion",
-            "delivery",
-            "destination",
+            "tag", "visit", "settings", "state", "client", "stripe", "custom", "conversion",
+            "delivery", "destination",
         ],
     ),
 ];
@@ -98,13 +73,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "settings",
         &[
-            "settings",
-            "settings_revision",
-            "sites",
-            "sources",
-            "destinations",
-            "destination_revisions",
-            "links",
+            "settings", "settings_revision", "sites", "sources", "destinations",
+            "destination_revisions", "links",
             // Dropped again by a later migration.
             "api_tokens",
         ],
@@ -112,44 +82,23 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "visit",
         &[
-            "visits",
-            "provisional_visits",
-            "visit_counts",
-            "visit_sums",
-            "visit_notes",
-            "visit_sessions",
-            "page_events",
+            "visits", "provisional_visits", "visit_counts", "visit_sums", "visit_notes",
+            "visit_sessions", "page_events",
         ],
     ),
     (
         "stripe",
         &[
-            "stripe_events",
-            "stripe_rejections",
-            "stripe_backfills",
-            "stripe_reconciliations",
-            "stripe_lookups",
-            "replay_pairs",
-            "then_events",
-            "then_payments",
-            "then_conversions",
-            "then_touches",
-            "then_objects",
+            "stripe_events", "stripe_rejections", "stripe_backfills", "stripe_reconciliations",
+            "stripe_lookups", "replay_pairs", "then_events", "then_payments", "then_conversions",
+            "then_touches", "then_objects",
         ],
     ),
     (
         "conversion",
         &[
-            "payments",
-            "subscriptions",
-            "conversions",
-            "abandoned",
-            "duplicates",
-            "manual_matches",
-            "waits",
-            "touches",
-            "stripe_objects",
-            "conversion_days",
+            "payments", "subscriptions", "conversions", "abandoned", "duplicates",
+            "manual_matches", "waits", "touches", "stripe_objects", "conversion_days",
             "conversion_sums",
         ],
     ),
@@ -168,13 +117,8 @@ const READERS: &[(&str, &[&str])] = &[
     (
         "conversion",
         &[
-            "page_events",
-            "provisional_visits",
-            "sites",
-            "stripe_events",
-            "visit_notes",
-            "visit_sessions",
-            "visits",
+            "page_events", "provisional_visits", "sites", "stripe_events", "visit_notes",
+            "visit_sessions", "visits",
         ],
     ),
     ("registration", &["visit_notes", "visits"]),

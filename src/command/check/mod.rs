@@ -37,9 +37,6 @@ pub fn command() -> Command {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// If the output cannot be printed.
 pub async fn run(config: &Config, arguments: &ArgMatches) -> Result<ExitCode> {
     let url = arguments.get_one::<String>("url").context("the command line requires it")?;
     let answer = match fetch::page(url).await {

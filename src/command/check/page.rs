@@ -8,16 +8,8 @@ use url::Url;
 /// Attributes that may contain a payment link or a click ID: those in which the tag replaces the
 /// placeholder.
 const PLACES: [&str; 10] = [
-    "href",
-    "action",
-    "formaction",
-    "data-href",
-    "data-url",
-    "data-link",
-    "data-at-value",
-    "client-reference-id",
-    "src",
-    "value",
+    "href", "action", "formaction", "data-href", "data-url", "data-link", "data-at-value",
+    "client-reference-id", "src", "value",
 ];
 
 /// A start tag.

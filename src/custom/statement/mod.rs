@@ -142,25 +142,17 @@ impl Statement {
         facts
     }
 
-    /// The facts for the ledger. If nothing else identifies the conversion, the request's ID does.
-    pub(crate) fn payment(
-        mut self,
-        source_id: &str,
-        arrival: Arrival,
-        has_sale: bool,
-    ) -> (Payment, Vec<String>) {
-        let request_id = arrival.request.clone();
-        let occurred_at = self.occurred_at.unwrap_or(arrival.at);
-        let is_refund = matches!(self.status, Status::Refunded | Status::Disputed);
-        let kind = self.kind(has_sale).to_owned();
+    /// The conversion's key and transaction ID. If nothing else identifies it, the request's ID
+    /// does.
+    fn identity(&mut self, kind: &str, source_id: &str, request_id: &str) -> (String, String) {
         let click_id = self.click_id.as_deref().filter(|text| !join::is_unreplaced(text));
-        let (key, transaction_id) = match (&self.transaction, click_id) {
+        match (&self.transaction, click_id) {
             (Some(transaction), _) => {
-                (self.key(&kind, &format!("transaction:{transaction}")), transaction.clone())
+                (self.key(kind, &format!("transaction:{transaction}")), transaction.clone())
             }
             // The same for every repeat, so that destinations can recognize it too.
             (None, Some(click_id)) if kind == "lead" => {
-                let key = self.key(&kind, &format!("click:{click_id}"));
+                let key = self.key(kind, &format!("click:{click_id}"));
                 let name = ids::sha256_hex(format!("{source_id}:{key}").as_bytes());
                 (key, format!("lead_{}", &name[..24]))
             }
@@ -169,18 +161,29 @@ impl Statement {
                     "no transaction_id: a repeat of this request can't be recognized and will count again"
                         .to_owned(),
                 );
-                if is_refund {
+                if matches!(self.status, Status::Refunded | Status::Disputed) {
                     self.warnings
                         .push("no transaction_id: the refunded sale is unknown".to_owned());
                 }
-                (self.key(&kind, &format!("request:{request_id}")), request_id)
+                (self.key(kind, &format!("request:{request_id}")), request_id.to_owned())
             }
-        };
+        }
+    }
+
+    /// The facts for the ledger.
+    pub(crate) fn payment(
+        mut self,
+        source_id: &str,
+        arrival: Arrival,
+        has_sale: bool,
+    ) -> (Payment, Vec<String>) {
+        let kind = self.kind(has_sale).to_owned();
+        let (key, transaction_id) = self.identity(&kind, source_id, &arrival.request);
+        let occurred_at = self.occurred_at.unwrap_or(arrival.at);
         if kind == "purchase" && self.amount.is_none() && self.status == Status::Paid && !has_sale {
-            self.warnings.push(
-                "a purchase without a value: it is listed, but not sent until a value arrives"
-                    .to_owned(),
-            );
+            let warning =
+                "a purchase without a value: it is listed, but not sent until a value arrives";
+            self.warnings.push(warning.to_owned());
         }
         let pay_fact = match self.status {
             Status::Paid => PayFact::Paid,

@@ -34,21 +34,8 @@ const REFUNDED_TOTAL: &[&str] = &["refundedtotal", "totalrefunded"];
 
 /// All names with a meaning, to warn about one that was sent nested and is not read.
 const KNOWN: [&[&str]; 15] = [
-    CLICK_ID,
-    REFERENCE,
-    EMAIL,
-    VALUE,
-    AMOUNT_MINOR,
-    AMOUNT_TOTAL,
-    CURRENCY,
-    TRANSACTION,
-    EVENT,
-    CONVERSION_TYPE,
-    STATUS,
-    OCCURRED_AT,
-    TEST,
-    REFUND_ID,
-    REFUNDED_TOTAL,
+    CLICK_ID, REFERENCE, EMAIL, VALUE, AMOUNT_MINOR, AMOUNT_TOTAL, CURRENCY, TRANSACTION, EVENT,
+    CONVERSION_TYPE, STATUS, OCCURRED_AT, TEST, REFUND_ID, REFUNDED_TOTAL,
 ];
 
 /// Maximum length of an ID; Facebook's click IDs have more than 200 characters.

@@ -52,10 +52,7 @@ impl Times {
     }
 
     fn local(&self, at: Timestamp) -> ZonedDateTime {
-        let edge = if at.as_ms() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_millisecond(at.as_ms())
-            .unwrap_or(edge)
-            .to_zoned_datetime(self.zone.clone())
+        at.in_zone(&self.zone)
     }
 
     /// The date of an instant here.

@@ -15,11 +15,10 @@ pub(super) use self::parts::{ITEMS, LINK, LINK_ALIAS, Reference, Step, Story, Wh
 use self::teller::{SEED, Teller};
 use self::ways::{DAYS, WEEKDAYS};
 use crate::clock::Timestamp;
-use crate::report;
 
 /// Builds the story that ends at `now`.
 pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
-    let today = zone.to_datetime(timestamp(now)).date();
+    let today = now.in_zone(zone).date();
     let begins = first_instant(today, zone, DAYS - 1).unwrap_or(now);
     let mut teller = Teller {
         dice: Dice(SEED),
@@ -28,7 +27,7 @@ pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
     };
     for day in 0..DAYS {
         let date = first_instant(today, zone, DAYS - 1 - day);
-        let weekday = zone.to_datetime(timestamp(date.unwrap_or(now))).date().weekday();
+        let weekday = date.unwrap_or(now).in_zone(zone).date().weekday();
         let weekday = usize::try_from(weekday.to_monday_zero_offset()).unwrap_or(0);
         teller.tell_day(day, date.unwrap_or(now), WEEKDAYS[weekday % 7]);
     }
@@ -39,13 +38,9 @@ pub(super) fn tell(now: Timestamp, zone: &TimeZone) -> Story {
     teller.story
 }
 
-fn timestamp(at: Timestamp) -> jiff::Timestamp {
-    jiff::Timestamp::from_millisecond(at.as_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-}
-
 fn first_instant(today: jiff::civil::Date, zone: &TimeZone, days_ago: i64) -> Option<Timestamp> {
     let date = today.checked_sub(jiff::Span::new().try_days(days_ago).ok()?).ok()?;
-    report::first_instant(date, zone)
+    Timestamp::start_of(date, zone)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::result::{NotCompared, Part};
-use super::sheet::{Sheet, local};
+use super::sheet::Sheet;
 use crate::clock::{Clock, Timestamp};
 use crate::money::Money;
 use crate::settings::Source;
@@ -92,16 +92,10 @@ pub(super) struct Outcome<'a> {
     pub(super) not_compared: Vec<NotCompared>,
 }
 
-/// Days of a comparison that does not say.
-const DEFAULT_DAYS: i64 = 7;
-
-/// The start of the day, a week before.
-pub(super) fn days_before(at: Timestamp, zone: &TimeZone) -> Timestamp {
-    let week = Duration::from_secs(86_400 * u64::try_from(DEFAULT_DAYS).unwrap_or(7));
-    let earlier = at.minus(week);
-    local(earlier, zone)
-        .and_then(|zoned| zoned.start_of_day().ok())
-        .map_or(earlier, |start| Timestamp::from_ms(start.timestamp().as_millisecond()))
+/// The start of the day a week before, where a comparison begins that does not say.
+pub(super) fn week_before(at: Timestamp, zone: &TimeZone) -> Timestamp {
+    let earlier = at.minus(Duration::from_secs(7 * 86_400));
+    Timestamp::start_of(earlier.in_zone(zone).date(), zone).unwrap_or(earlier)
 }
 
 #[cfg(test)]
@@ -112,6 +106,6 @@ mod tests {
     fn a_week_begins_with_a_day() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let at = Timestamp::parse("2026-09-21T14:00:00Z").unwrap();
-        assert_eq!(days_before(at, &zone).to_rfc3339(), "2026-09-13T22:00:00Z");
+        assert_eq!(week_before(at, &zone).to_rfc3339(), "2026-09-13T22:00:00Z");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use self::comparison::Comparing;
 pub(crate) use self::nightly::{daily, keep};
 pub use self::result::{Difference, Kind, NotCompared, Part, Reconciled, Sums, Wanted};
 
-use self::comparison::{Comparison, Outcome, Range, days_before};
+use self::comparison::{Comparison, Outcome, Range, week_before};
 use self::list::Records;
 use self::sheet::Sheet;
 use super::backfill::{self, Fetched};
@@ -44,7 +44,7 @@ pub(crate) async fn run(
 ) -> Result<Reconciled> {
     let latest = comparing.clock.now().minus(TOO_YOUNG);
     let range = Range {
-        from: wanted.from.unwrap_or_else(|| days_before(latest, &comparing.zone)),
+        from: wanted.from.unwrap_or_else(|| week_before(latest, &comparing.zone)),
         until: wanted.until.unwrap_or(latest).min(latest),
     };
     let comparison = Comparison { store, records: comparing, account: &wanted.account, range };

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::comparison::Comparing;
 use super::result::{Reconciled, Wanted};
-use super::sheet::local;
 use super::{run, table};
 use crate::clock::Timestamp;
 use crate::store::Store;
@@ -77,19 +77,14 @@ pub(crate) async fn keep(
 
 /// The next time it is four in the morning there.
 fn next_night(now: Timestamp, zone: &TimeZone) -> Timestamp {
-    let at_night = |zoned: jiff::ZonedDateTime| {
-        zoned.date().at(DUE_HOUR, 0, 0, 0).to_zoned_datetime(zone.clone()).ok()
+    let today = now.in_zone(zone).date();
+    let night_of = |day: Date| {
+        let night = day.at(DUE_HOUR, 0, 0, 0).to_zoned_datetime(zone.clone()).ok()?;
+        Some(Timestamp::from_ms(night.timestamp().as_millisecond()))
     };
-    let today = local(now, zone);
-    let tonight = today.clone().and_then(at_night);
     let next =
-        tonight.filter(|night| night.timestamp().as_millisecond() > now.as_ms()).or_else(|| {
-            let tomorrow = today?.tomorrow().ok()?;
-            at_night(tomorrow)
-        });
-    next.map_or(now.plus(Duration::from_secs(86_400)), |night| {
-        Timestamp::from_ms(night.timestamp().as_millisecond())
-    })
+        night_of(today).filter(|night| *night > now).or_else(|| night_of(today.tomorrow().ok()?));
+    next.unwrap_or(now.plus(Duration::from_secs(86_400)))
 }
 
 #[cfg(test)]

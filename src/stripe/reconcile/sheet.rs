@@ -83,8 +83,7 @@ impl<'a> Sheet<'a> {
     /// Adds one of them to both sides.
     pub(super) fn add(&mut self, item: Item<'_>) {
         let Item { kind, id, created, stripe, here, difference } = item;
-        let day = local(created, self.zone).map(|zoned| zoned.date().to_string());
-        let day = day.unwrap_or_default();
+        let day = created.in_zone(self.zone).date().to_string();
         if let Some(money) = stripe {
             self.line(&day, kind, money).stripe.add(money.minor);
         }
@@ -150,9 +149,4 @@ impl Line {
             gap: self.gap,
         }
     }
-}
-
-pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<jiff::ZonedDateTime> {
-    let at = jiff::Timestamp::from_millisecond(at.as_ms()).ok()?;
-    Some(at.to_zoned_datetime(zone.clone()))
 }

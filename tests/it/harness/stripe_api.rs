@@ -24,13 +24,8 @@ pub(crate) const OTHER_KEY: &str = "rk_live_othershopk7Qe";
 
 /// Lists that are empty until a test puts something into them.
 const EMPTY_LISTS: [&str; 7] = [
-    "/v1/events",
-    "/v1/invoices",
-    "/v1/checkout/sessions",
-    "/v1/refunds",
-    "/v1/disputes",
-    "/v1/payment_intents",
-    "/v1/invoice_payments",
+    "/v1/events", "/v1/invoices", "/v1/checkout/sessions", "/v1/refunds", "/v1/disputes",
+    "/v1/payment_intents", "/v1/invoice_payments",
 ];
 
 /// How a request fails.

@@ -137,12 +137,7 @@ const TABLE: &[(&str, Alone)] = &[
     (
         "charge.refunded.partial.dahlia",
         Makes(
-            "purchase",
-            "partially_refunded",
-            10_260,
-            "USD",
-            "pi_3RtLamp",
-            "first_payment_not_seen",
+            "purchase", "partially_refunded", 10_260, "USD", "pi_3RtLamp", "first_payment_not_seen",
         ),
     ),
     (
@@ -152,23 +147,14 @@ const TABLE: &[(&str, Alone)] = &[
     (
         "charge.refunded.renewal.acacia",
         Makes(
-            "purchase",
-            "partially_refunded",
-            3_451,
-            "EUR",
-            "in_1RtSubInv0002",
+            "purchase", "partially_refunded", 3_451, "EUR", "in_1RtSubInv0002",
             "first_payment_not_seen",
         ),
     ),
     (
         "charge.refunded.renewal.basil",
         Makes(
-            "purchase",
-            "partially_refunded",
-            3_451,
-            "EUR",
-            "pi_3RtPlanB",
-            "first_payment_not_seen",
+            "purchase", "partially_refunded", 3_451, "EUR", "pi_3RtPlanB", "first_payment_not_seen",
         ),
     ),
     (
