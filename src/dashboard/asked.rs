@@ -5,7 +5,7 @@ use crate::report::{Filter, Known, Rule};
 
 use super::views::entered;
 
-/// Parameters of filters that pages have in another form: the mode of the frame, which every link keeps.
+/// Fields of filters that pages take from the frame: its site and its mode.
 const OF_THE_FRAME: [&str; 2] = ["site", "livemode"];
 
 /// The most characters of a parameter that a sentence repeats.

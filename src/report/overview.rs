@@ -156,7 +156,7 @@ pub(crate) async fn delivered_rate(store: &Store, scope: &Scope, period: Period)
 
 /// Reads [`Overview::leaking`] alone, for the tabs of every page.
 pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Result<i64> {
-    let (leaking,): (i64,) = within(
+    within(
         "select count(*)
            from conversions c
           where c.site_id = :site_id and c.livemode = :livemode and c.occurred_at_ms >= :from and c.occurred_at_ms < :to
@@ -168,10 +168,9 @@ pub(crate) async fn leaking(store: &Store, scope: &Scope, period: Period) -> Res
         scope,
         period,
     )
-    .one(store.pool())
+    .value(store.pool())
     .await
-    .context("could not count unmatched and undelivered conversions")?;
-    Ok(leaking)
+    .context("could not count unmatched and undelivered conversions")
 }
 
 /// A group of conversions with these values in common.
@@ -191,17 +190,8 @@ struct Group {
     renewals: i64,
 }
 
-from_row!(Group {
-    is_undelivered,
-    reason,
-    currency,
-    conversions,
-    gross,
-    refunded,
-    disputed,
-    lost,
-    firsts,
-    renewals
+from_row!(Group |row| {
+    is_undelivered, reason, currency, conversions, gross, refunded, disputed, lost, firsts, renewals,
 });
 
 impl Overview {

@@ -116,13 +116,13 @@ const PLATFORMS: &[Platform] = &[
         &["fb", "meta", "msg", "messenger", "an", "facebook-ads"],
     ),
     platform("instagram", Kind::Social, &["instagram.com"], &["ig", "insta"]),
-    platform("threads", Kind::Social, &["threads.net", "threads.com"], &["th"]),
+    platform("threads", Kind::Social, &["threads.net", "threads.com"], &[]),
     platform("twitter", Kind::Social, &["t.co", "twitter.com", "x.com"], &["x"]),
-    platform("linkedin", Kind::Social, &["linkedin.com", "lnkd.in"], &["li"]),
+    platform("linkedin", Kind::Social, &["linkedin.com", "lnkd.in"], &[]),
     platform("reddit", Kind::Social, &["reddit.com", "redd.it"], &[]),
-    platform("pinterest", Kind::Social, &["pinterest.com", "pin.it"], &["pin"]),
+    platform("pinterest", Kind::Social, &["pinterest.com", "pin.it"], &[]),
     platform("tiktok", Kind::Social, &["tiktok.com"], &["tt", "tik-tok"]),
-    platform("snapchat", Kind::Social, &["snapchat.com"], &["snap", "sc"]),
+    platform("snapchat", Kind::Social, &["snapchat.com"], &["snap"]),
     platform("quora", Kind::Social, &["quora.com"], &[]),
     platform("youtube", Kind::Social, &["youtube.com", "youtu.be"], &["yt"]),
     platform("bluesky", Kind::Social, &["bsky.app"], &["bsky"]),
@@ -134,7 +134,7 @@ const PLATFORMS: &[Platform] = &[
     ),
     platform("hackernews", Kind::Social, &["news.ycombinator.com"], &["hn", "hacker-news"]),
     platform("telegram", Kind::Social, &["t.me", "telegram.me", "telegram.org"], &["tg"]),
-    platform("whatsapp", Kind::Social, &["wa.me", "whatsapp.com"], &["wa"]),
+    platform("whatsapp", Kind::Social, &["wa.me", "whatsapp.com"], &[]),
     platform("discord", Kind::Social, &["discord.com", "discord.gg"], &[]),
     platform("vk", Kind::Social, &["vk.com"], &["vkontakte"]),
     platform("weibo", Kind::Social, &["weibo.com"], &[]),
@@ -186,7 +186,7 @@ fn platform_named(source: &str) -> Option<&'static Platform> {
 
 /// The platform that a source begins with: `facebook_mobile_feed`.
 fn platform_in(source: &str) -> Option<&'static Platform> {
-    let first = source.split(['_', '-', ' ', '.', '|', '/']).next().unwrap_or_default();
+    let first = source.split(['_', '-', ' ', '|', '/']).next().unwrap_or_default();
     platform_named(source).or_else(|| platform_named(first).filter(|_| first.len() >= 4))
 }
 

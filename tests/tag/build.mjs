@@ -33,7 +33,7 @@ const OPTIONS = {
   ecma: 2020,
   toplevel: true,
   compress: { ecma: 2020, passes: 4, negate_iife: false, unsafe_arrows: true, booleans_as_integers: true },
-  format: { ecma: 2020, semicolons: true },
+  format: { ecma: 2020, semicolons: true, ascii_only: true },
 };
 /** A call of a call must not be merged into one: the add-on and the tag are put together by the server. */
 const ADD_ON_OPTIONS = { ...OPTIONS, compress: { ...OPTIONS.compress, inline: 0, reduce_funcs: false } };

@@ -7,7 +7,7 @@ use url::Url;
 
 /// Text that every form of the tag contains: the pattern of the placeholder, a string that
 /// minifiers do not change.
-const MARK: &str = "click(-|%2d)id(-|%2d)";
+const MARK: &str = "{1,2}click(-|";
 /// Minimum length of a click ID after `ck_`.
 const CLICK_ID_CHARS: usize = 29;
 

@@ -18,6 +18,12 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// The same address without the public prefix.
+    pub(super) fn without_prefix(&self, prefix: &str) -> Self {
+        let path = self.path.strip_prefix(prefix).unwrap_or(&self.path).to_owned();
+        Self { path, pairs: self.pairs.clone() }
+    }
+
     /// A path with its prefix already before it.
     pub(super) fn to(path: String) -> Self {
         Self { path, pairs: Vec::new() }
@@ -37,12 +43,6 @@ impl Link {
     /// Its parameters except some, for the hidden fields of a form that asks for those.
     pub(super) fn pairs_without(&self, names: &[&str]) -> Vec<(&'static str, String)> {
         self.pairs.iter().filter(|(name, _)| !names.contains(name)).cloned().collect()
-    }
-
-    /// The same address without the public prefix.
-    pub(super) fn without_prefix(&self, prefix: &str) -> Self {
-        let path = self.path.strip_prefix(prefix).unwrap_or(&self.path).to_owned();
-        Self { path, pairs: self.pairs.clone() }
     }
 
     /// An address below this one, with the same parameters: the route of an action.
