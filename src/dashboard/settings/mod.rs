@@ -30,11 +30,14 @@ use super::{page, password};
 use crate::error::AppError;
 use crate::settings::{self, Site, Snapshot};
 use crate::state::AppState;
+use crate::tag::addons::RACE_STUB;
 
 /// Texts to copy into pages and Stripe.
 pub(super) struct Copied {
-    /// The line of HTML with the tag.
+    /// The HTML with the tag, and above it the script that makes early clicks wait for it.
     pub(super) snippet: String,
+    /// The tag alone.
+    pub(super) tag: String,
     /// The parameter of payment links.
     pub(super) ending: String,
     /// The URL of the webhook endpoint.
@@ -45,11 +48,13 @@ pub(super) struct Copied {
 pub(super) fn copied(snapshot: &Snapshot, base: &str, site: &Site) -> Copied {
     let site_key = &site.key;
     let source = snapshot.stripe_source_of(&site.id).map_or(site_key, |source| &source.key);
+    let tag = format!(
+        "<script async fetchpriority=\"high\" referrerpolicy=\"no-referrer-when-downgrade\" \
+         src=\"{base}/t/{site_key}.js\"></script>"
+    );
     Copied {
-        snippet: format!(
-            "<script async fetchpriority=\"high\" referrerpolicy=\"no-referrer-when-downgrade\" \
-             src=\"{base}/t/{site_key}.js\"></script>"
-        ),
+        snippet: format!("<script>{}</script>\n{tag}", RACE_STUB.trim_end()),
+        tag,
         ending: "?client_reference_id=--CLICK-ID--".to_owned(),
         webhook: format!("{base}/webhooks/stripe/{source}"),
     }

@@ -228,7 +228,7 @@ fn tag(state: &AppState, viewer: &Viewer, health: &Health, visit: Option<&VisitR
         .and_then(|visit| Some((visit.landing_host.as_deref()?, visit.landing_path.as_deref()?)));
     let page = page.map_or_else(String::new, |(host, path)| format!(" on {host}{path}"));
     let Some(at) = health.last_visit_at else {
-        let text = "Put this line into the <head> of every page with a payment link, then open the page once.";
+        let text = "Put these two lines into the <head> of every page with a payment link, then open the page once.";
         let not_counted = visit.map(|_| {
             format!(
                 "A visit{page} was not counted: a bot opened the page, or its host isn’t in the site’s settings."

@@ -9,13 +9,14 @@ use anyhow::Result;
 use dns_lookup::{AddrInfo, AddrInfoHints, SockType};
 
 use crate::dashboard::frame::Viewer;
+use crate::dashboard::settings::copied;
 use crate::dashboard::views::Chip;
 use crate::dashboard::views::numbers::{count, counted};
 use crate::hosts;
 use crate::report::TagSigns;
 use crate::settings::{Consent, Snapshot};
 use crate::tag::Fixed;
-use crate::tag::addons::{RACE_STUB, race_stub_hash};
+use crate::tag::addons::race_stub_hash;
 
 /// How long the page waits for a name server.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -295,18 +296,24 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
             ),
         },
         Extra {
-            title: "Call the tag before it has loaded",
-            text: "This line lets your scripts call clickstamp(…) at any time. The calls run when the tag has loaded.".to_owned(),
-            copy: "<script>window.clickstamp = window.clickstamp || function () { (clickstamp.q = clickstamp.q || []).push(arguments) }</script>".to_owned(),
-        },
-        Extra {
-            title: "Clicks before the tag has loaded",
+            title: "Without an inline script",
             text: format!(
-                "For pages where visitors may click immediately: a click on a payment link waits for the tag, at most \
-                 1.5 seconds. Use it instead of the line above. Its hash for a Content Security Policy is {}.",
+                "The first line makes a click on a payment link wait for the tag, at most 1.5 seconds, and lets your \
+                 scripts call clickstamp(…) at any time. If your page’s policy forbids inline scripts, allow it with {}, \
+                 or use this line alone.",
                 race_stub_hash()
             ),
-            copy: format!("<script>{}</script>", RACE_STUB.trim_end()),
+            copy: copied(settings, base, &viewer.site).tag,
+        },
+        Extra {
+            title: "A tag that holds up nothing",
+            text: "Browsers count a page as loaded only when this server has answered. If your page has an overlay that \
+                   waits for that, use this instead of the second line."
+                .to_owned(),
+            copy: format!(
+                "<script type=\"module\">import(\"{base}/t/{}.js\")</script>",
+                viewer.site.key
+            ),
         },
         Extra {
             title: "Consent",
