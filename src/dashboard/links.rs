@@ -3,19 +3,19 @@
 //! printed on paper; its target is checked before it is saved.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use qrcode::QrCode;
 use qrcode::render::svg;
 use serde::Deserialize;
 
+use super::form::FormData;
 use super::frame::{Frame, Tab, Viewer};
 use super::page;
 use super::period::{PeriodMenu, Span};
 use super::views::numbers::{NONE, count, totals};
-use super::views::{Chip, Field, entered};
+use super::views::{Chip, Field};
 use crate::error::AppError;
 use crate::ids;
 use crate::report::{self, LinkNumbers};
@@ -24,17 +24,6 @@ use crate::state::AppState;
 
 const MAX_NAME_CHARS: usize = 80;
 const MAX_ALIAS_CHARS: usize = 64;
-
-/// The form. A new link without an alias gets a random one.
-#[derive(Default, Deserialize)]
-pub(super) struct LinkSent {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    alias: String,
-    #[serde(default)]
-    target: String,
-}
 
 #[derive(Deserialize)]
 pub(super) struct DoneQuery {
@@ -131,9 +120,10 @@ fn net(viewer: &Viewer, brought: &LinkNumbers) -> String {
 pub(super) async fn add_link(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<LinkSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let mut form = read(&viewer, &sent);
+    let mut form = read(&viewer, &form);
+    // A new link without an alias gets a random one.
     if form.alias.value.is_empty() {
         form.alias.value = ids::new_secret()[..6].to_owned();
     }
@@ -158,17 +148,17 @@ pub(super) async fn add_link(
     }
     let span = Span::default_of(&viewer.times, viewer.now);
     let page = links_page(&state, &viewer, &span, None, form).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
-fn read(viewer: &Viewer, sent: &LinkSent) -> LinkForm {
-    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
-    let (mut name, mut target) = (field(&sent.name), field(&sent.target));
+fn read(viewer: &Viewer, form: &FormData) -> LinkForm {
+    let field = |name: &str| Field::of(form.text(name));
+    let (mut name, mut target) = (field("name"), field("target"));
     if name.value.is_empty() || name.value.chars().count() > MAX_NAME_CHARS {
         name.error = Some(format!("A link needs a name of at most {MAX_NAME_CHARS} characters."));
     }
     target.error = settings::check_target(&viewer.site, &target.value).err();
-    let alias = Field::of(entered(Some(&sent.alias)).unwrap_or_default().to_lowercase());
+    let alias = Field::of(form.text("alias").to_lowercase());
     LinkForm { action: String::new(), name, alias, target }
 }
 
@@ -246,13 +236,13 @@ pub(super) async fn save_link(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(alias): Path<String>,
-    Form(sent): Form<LinkSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let (viewer, link) = at(&state, viewer, &alias)?;
-    let form = LinkForm { alias: Field::of(alias), ..read(&viewer, &sent) };
+    let form = LinkForm { alias: Field::of(alias), ..read(&viewer, &form) };
     if !is_right(&form) {
         let page = link_page(&state, &viewer, &link, None, form).await?;
-        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response());
+        return page::refuse(&page);
     }
     let changed = Link { name: form.name.value, target: form.target.value, ..link };
     save(&state, &viewer, &changed, "saved").await

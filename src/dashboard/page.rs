@@ -17,6 +17,11 @@ pub(super) fn show(page: &impl Template) -> Result<Response, AppError> {
     Ok((headers, html).into_response())
 }
 
+/// Renders the page of a form that was refused.
+pub(super) fn refuse(page: &impl Template) -> Result<Response, AppError> {
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, show(page)?).into_response())
+}
+
 /// 303 to an address that already has the public prefix; after every form that changed something.
 pub(super) fn see_other(href: &str) -> Response {
     match HeaderValue::from_str(href) {

@@ -80,8 +80,10 @@ impl Source {
 words! {
     /// The Stripe mode that an endpoint was created for. Events are recorded with their own mode
     /// anyway.
+    #[derive(Default)]
     pub enum SourceMode {
         /// Unknown.
+        #[default]
         Any = "any",
         /// Real money.
         Live = "live",

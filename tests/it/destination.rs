@@ -414,6 +414,7 @@ async fn invalid_forms_change_nothing_and_explain_why() {
     ] {
         assert!(page.contains(said), "{said}");
     }
+    assert!(page.contains("rows-error\" aria-invalid=\"true\""), "{page}");
     for (path, fields, expected) in [
         ("/settings/destinations/my-hook/dance", vec![], StatusCode::NOT_FOUND),
         ("/settings/destinations/my-hook/restore", vec![("revision", "99")], StatusCode::NOT_FOUND),

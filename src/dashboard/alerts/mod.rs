@@ -8,8 +8,7 @@ mod rules;
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 pub(super) use self::mail::save_mail;
@@ -101,7 +100,7 @@ fn see_done(viewer: &Viewer, done: &str) -> Response {
 
 async fn refuse(state: &AppState, viewer: &Viewer, draft: Draft) -> Result<Response, AppError> {
     let page = alerts_page(state, viewer, draft).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 async fn alerts_page(

@@ -95,11 +95,13 @@ async fn enter(
             Err(why) => form.general.push(format!("The message can’t be built: {why}.")),
         }
         let lacks = (destination::kind(entered.kind).mapping_faults)(rows);
-        form.general.extend(lacks.into_iter().map(str::to_owned));
         if rows.is_empty() {
-            form.general.push(
-                "The mapping has no fields. Add one, or select the standard message.".to_owned(),
+            form.refuse(
+                "rows",
+                "The mapping has no fields. Add one, or select the standard message.",
             );
+        } else if !lacks.is_empty() {
+            form.refuse("rows", lacks.join(" "));
         }
     }
     if !row_faults.is_empty() {

@@ -3,8 +3,7 @@
 
 use askama::Template;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
 use super::form::{name_fault, url_fault};
 use super::{ADDED, Draft, OWN_ADDRESS, destination_page};
@@ -198,5 +197,5 @@ pub(in crate::dashboard) async fn add_destination(
         form.general.push(format!("You already have {most} destinations, which is the maximum."));
     }
     let page = list_page(&state, &viewer, form).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }

@@ -102,6 +102,8 @@ struct Fields {
     /// All sites if there are several: key, name, whether its conversions are sent.
     sites: Vec<(String, String, bool)>,
     sites_field: Field,
+    /// Errors of the mapping as a whole.
+    rows: Field,
     events: Vec<Shown>,
     limits: Vec<Shown>,
     message: Vec<Shown>,
@@ -155,6 +157,7 @@ fn fields(of: &Destination, settings: &Snapshot, form: &FormData, month_visits: 
         url: form.field("url", ""),
         sites: sites.collect(),
         sites_field: form.field("sites", ""),
+        rows: form.field("rows", ""),
         events: part(options::EVENTS),
         limits: part(options::LIMITS),
         message: part(options::MESSAGE),

@@ -1,13 +1,13 @@
 //! The forms of the settings, except those of sites. Takes form fields; saves a record and redirects, or returns an
 //! error for a field. Values are checked before they are saved, and errors say where to find the right value.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use axum::{Extension, Form};
-use serde::Deserialize;
 
 use super::{Refused, refuse};
 use crate::config::{Secret, parse_webhook_secrets};
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::limiter::LoginLimit;
 use crate::dashboard::turns::Who;
@@ -17,20 +17,6 @@ use crate::error::AppError;
 use crate::state::AppState;
 
 pub(super) const FROM_ENVIRONMENT: &str = "An environment variable sets this value, so it can’t be changed here. Change it there and restart.";
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct SecretSent {
-    #[serde(default)]
-    pub(super) value: String,
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct PasswordSent {
-    #[serde(default)]
-    current: String,
-    #[serde(default)]
-    new: String,
-}
 
 fn saved(viewer: &Viewer, what: &str) -> Response {
     page::see_other(&viewer.link("/settings").with("saved", what).to_string())
@@ -59,23 +45,26 @@ pub(in crate::dashboard) async fn change_password(
     State(state): State<AppState>,
     Extension(limit): Extension<LoginLimit>,
     viewer: Viewer,
-    Form(sent): Form<PasswordSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
+    // Spaces count in passwords.
+    let typed = |name| form.typed(name).unwrap_or_default();
+    let (current, new) = (typed("current"), typed("new"));
     let mut refused = Refused::default();
     let user = table::find_user(&state.store, &viewer.user.email).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());
     let turn = password::turn(&limit.turns, Who::Known).await?;
-    let fits = sent.current.len() <= password::MAX_BYTES
-        && password::fits(&Secret::new(sent.current), stored, turn).await?;
+    let fits = current.len() <= password::MAX_BYTES
+        && password::fits(&Secret::new(current), stored, turn).await?;
     if !fits {
         refused.current_password = Some("Wrong current password.".to_owned());
     }
-    refused.new_password = password::fault(&sent.new).map(str::to_owned);
+    refused.new_password = password::fault(new).map(str::to_owned);
     if refused.current_password.is_some() || refused.new_password.is_some() {
         return refuse(&state, &viewer, refused).await;
     }
     let turn = password::turn(&limit.turns, Who::Known).await?;
-    let hash = password::hash(&Secret::new(sent.new), Some(turn)).await?;
+    let hash = password::hash(&Secret::new(new), Some(turn)).await?;
     table::set_password(&state.store, &viewer.user.email, &hash, &viewer.user.token_hash).await?;
     Ok(saved(&viewer, "password"))
 }

@@ -9,8 +9,7 @@ mod source;
 
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 pub(super) use custom::{
@@ -150,7 +149,7 @@ pub(super) async fn show_settings(
 /// The page again, with an error beside the field.
 async fn refuse(state: &AppState, viewer: &Viewer, refused: Refused) -> Result<Response, AppError> {
     let page = settings_page(state, viewer, None, refused).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 async fn settings_page(

@@ -2,17 +2,15 @@
 //! again with errors. Hosts are stored as browsers write them, so that the tag can compare them.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 
 use super::{Refused, SettingsQuery, key, refuse};
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
-use crate::dashboard::views::{Field, entered};
+use crate::dashboard::views::Field;
 use crate::domain::Word as _;
 use crate::error::AppError;
 use crate::money::Currency;
@@ -26,30 +24,8 @@ const MAX_HOSTS: usize = 100;
 /// Maximum number of hosts in the script, where each costs every visitor some bytes.
 const MAX_BAKED_HOSTS: usize = 20;
 
-/// The form as browsers send it; unchecked boxes are missing.
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct SiteSent {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    timezone: String,
-    #[serde(default)]
-    currency: String,
-    #[serde(default)]
-    domains: String,
-    /// If missing, it is not changed: a form without it must not turn off required consent.
-    consent: Option<String>,
-    #[serde(default)]
-    payment_hosts: String,
-    #[serde(default)]
-    linked_domains: String,
-    auto_stamp: Option<String>,
-    capture_anytrack: Option<String>,
-    yield_to_anytrack: Option<String>,
-}
-
-/// The form's fields as entered, with their errors.
-struct Entered {
+/// The form's fields.
+struct SiteForm {
     name: Field,
     timezone: Field,
     currency: Field,
@@ -62,43 +38,18 @@ struct Entered {
     yield_to_anytrack: bool,
 }
 
-impl Entered {
-    fn of(site: &Site) -> Self {
-        Self {
-            name: Field::of(site.name.as_str()),
-            timezone: Field::of(site.timezone.as_str()),
-            currency: Field::of(site.currency.code()),
-            domains: Field::of(site.domains.join("\n")),
-            consent: Field::of(site.tag.consent.as_str()),
-            payment_hosts: Field::of(site.tag.payment_hosts.join("\n")),
-            linked_domains: Field::of(site.tag.linked_domains.join("\n")),
-            auto_stamp: site.tag.auto_stamp,
-            capture_anytrack: site.tag.capture_anytrack,
-            yield_to_anytrack: site.tag.yield_to_anytrack,
-        }
-    }
-
-    fn read(old: &Site, sent: &SiteSent) -> Self {
-        let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
-        Self {
-            name: field(&sent.name),
-            timezone: field(&sent.timezone),
-            currency: field(&sent.currency),
-            domains: field(&sent.domains),
-            consent: field(sent.consent.as_deref().unwrap_or(old.tag.consent.as_str())),
-            payment_hosts: field(&sent.payment_hosts),
-            linked_domains: field(&sent.linked_domains),
-            auto_stamp: sent.auto_stamp.is_some(),
-            capture_anytrack: sent.capture_anytrack.is_some(),
-            yield_to_anytrack: sent.yield_to_anytrack.is_some(),
-        }
-    }
-
-    fn fields(&self) -> [&Field; 7] {
-        let Self {
-            name, timezone, currency, domains, consent, payment_hosts, linked_domains, ..
-        } = self;
-        [name, timezone, currency, domains, consent, payment_hosts, linked_domains]
+fn site_form(site: &Site, form: &FormData) -> SiteForm {
+    SiteForm {
+        name: form.field("name", site.name.as_str()),
+        timezone: form.field("timezone", site.timezone.as_str()),
+        currency: form.field("currency", site.currency.code()),
+        domains: form.field("domains", site.domains.join("\n")),
+        consent: form.field("consent", site.tag.consent.as_str()),
+        payment_hosts: form.field("payment_hosts", site.tag.payment_hosts.join("\n")),
+        linked_domains: form.field("linked_domains", site.tag.linked_domains.join("\n")),
+        auto_stamp: form.tick("auto_stamp", site.tag.auto_stamp),
+        capture_anytrack: form.tick("capture_anytrack", site.tag.capture_anytrack),
+        yield_to_anytrack: form.tick("yield_to_anytrack", site.tag.yield_to_anytrack),
     }
 }
 
@@ -119,7 +70,7 @@ struct SitePage {
     done: Option<&'static str>,
     action: String,
     back: String,
-    form: Entered,
+    form: SiteForm,
     consents: Vec<ConsentChoice>,
     /// For the field's list.
     timezones: Vec<String>,
@@ -140,8 +91,7 @@ pub(in crate::dashboard) async fn show_site(
         Some("added") => Some("Site added. Enter its hosts, then put its tag on its pages."),
         _ => None,
     };
-    let form = Entered::of(&viewer.site);
-    page::show(&site_page(&state, &viewer, done, form).await?)
+    page::show(&site_page(&state, &viewer, done, &FormData::default()).await?)
 }
 
 /// `POST /settings/sites/{key}`.
@@ -149,20 +99,16 @@ pub(in crate::dashboard) async fn save_site(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<SiteSent>,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     let viewer = at(&state, viewer, &key)?;
-    match read_site(&viewer.site, &sent) {
-        Ok(site) => {
-            settings::save_site(&state.store, &state.settings, &site).await?;
-            let here = viewer.link(&format!("/settings/sites/{key}"));
-            Ok(page::see_other(&here.with("saved", "site").to_string()))
-        }
-        Err(form) => {
-            let page = site_page(&state, &viewer, None, *form).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
-        }
+    let site = read_site(&viewer.site, &mut form);
+    if !form.is_right() {
+        return page::refuse(&site_page(&state, &viewer, None, &form).await?);
     }
+    settings::save_site(&state.store, &state.settings, &site).await?;
+    let here = viewer.link(&format!("/settings/sites/{key}"));
+    Ok(page::see_other(&here.with("saved", "site").to_string()))
 }
 
 fn at(state: &AppState, viewer: Viewer, key: &str) -> Result<Viewer, AppError> {
@@ -175,9 +121,10 @@ async fn site_page(
     state: &AppState,
     viewer: &Viewer,
     done: Option<&'static str>,
-    form: Entered,
+    form: &FormData,
 ) -> Result<SitePage, AppError> {
     let site = &viewer.site;
+    let form = site_form(site, form);
     Ok(SitePage {
         frame: viewer.frame(state, Tab::Settings).await?,
         key: site.key.clone(),
@@ -209,65 +156,55 @@ fn consent_choice(consent: Consent, chosen: &str) -> ConsentChoice {
     ConsentChoice { word: consent.as_str(), label, hint, is_chosen: consent.as_str() == chosen }
 }
 
-/// The site as entered, or the fields with errors.
-fn read_site(old: &Site, sent: &SiteSent) -> Result<Site, Box<Entered>> {
-    let mut form = Entered::read(old, sent);
-    form.name.error = name_fault(&form.name.value);
-    match TimeZone::get(&form.timezone.value) {
-        // Stores the official spelling: `europe/berlin` is accepted, too.
-        Ok(zone) => {
-            form.timezone.value = zone.iana_name().unwrap_or(&form.timezone.value).to_owned()
-        }
-        Err(_) => {
-            form.timezone.error = Some(
-                "Unknown timezone. Use a name like Europe/Berlin or America/New_York.".to_owned(),
-            );
-        }
+/// The site as entered. What is wrong is refused.
+fn read_site(old: &Site, form: &mut FormData) -> Site {
+    let name = form.text("name");
+    if let Some(fault) = name_fault(&name) {
+        form.refuse("name", fault);
     }
-    let currency = Currency::parse(&form.currency.value);
+    // Stores the official spelling: `europe/berlin` is accepted, too.
+    let timezone = form.text("timezone");
+    let zone = TimeZone::get(&timezone)
+        .map(|zone| zone.iana_name().unwrap_or(&timezone).to_owned())
+        .map_err(|_| "Unknown timezone. Use a name like Europe/Berlin or America/New_York.");
+    let timezone = form.take("timezone", zone);
+    let currency = Currency::parse(&form.text("currency"));
     if currency.is_none() {
-        form.currency.error = Some("A currency is three letters, such as USD or EUR.".to_owned());
+        form.refuse("currency", "A currency is three letters, such as USD or EUR.");
     }
-    let consent = Consent::parse(&form.consent.value);
+    // A form without it must not turn off required consent.
+    let consent = form.typed("consent").map_or(Some(old.tag.consent), Consent::parse);
     if consent.is_none() {
-        form.consent.error = Some("Select one of the options.".to_owned());
+        form.refuse("consent", "Select one of the options.");
     }
-    let hosts = |field: &mut Field, most: usize| {
-        let hosts = read_at_most(&field.value, most);
-        field.error = hosts.as_ref().err().cloned();
-        hosts.unwrap_or_default()
+    let mut hosts = |name, most| {
+        let hosts = read_at_most(&form.text(name), most);
+        form.take(name, hosts)
     };
-    let domains = hosts(&mut form.domains, MAX_HOSTS);
-    let payment_hosts = hosts(&mut form.payment_hosts, MAX_BAKED_HOSTS);
-    let linked_domains = hosts(&mut form.linked_domains, MAX_BAKED_HOSTS);
+    let domains = hosts("domains", MAX_HOSTS);
+    let payment_hosts = hosts("payment_hosts", MAX_BAKED_HOSTS);
+    let linked_domains = hosts("linked_domains", MAX_BAKED_HOSTS);
     if let Some(checkout) =
         payment_hosts.iter().find(|host| settings::shows_existing_checkout(host))
     {
-        form.payment_hosts.error = Some(format!(
+        form.refuse("payment_hosts", format!(
             "{checkout} shows existing checkouts, which can’t get a reference. Enter the host of your payment links."
         ));
     }
-    match (currency, consent) {
-        (Some(currency), Some(consent))
-            if form.fields().iter().all(|field| field.error.is_none()) =>
-        {
-            Ok(Site {
-                name: form.name.value,
-                timezone: form.timezone.value,
-                currency,
-                domains,
-                tag: TagSettings {
-                    consent,
-                    auto_stamp: form.auto_stamp,
-                    payment_hosts,
-                    linked_domains,
-                    capture_anytrack: form.capture_anytrack,
-                    yield_to_anytrack: form.yield_to_anytrack,
-                },
-                ..old.clone()
-            })
-        }
-        _ => Err(Box::new(form)),
+    Site {
+        name,
+        timezone,
+        currency: currency.unwrap_or(old.currency),
+        domains,
+        tag: TagSettings {
+            consent: consent.unwrap_or(old.tag.consent),
+            auto_stamp: form.is_on("auto_stamp"),
+            payment_hosts,
+            linked_domains,
+            capture_anytrack: form.is_on("capture_anytrack"),
+            yield_to_anytrack: form.is_on("yield_to_anytrack"),
+        },
+        ..old.clone()
     }
 }
 
@@ -312,23 +249,14 @@ fn read_at_most(text: &str, most: usize) -> Result<Vec<String>, String> {
     Ok(hosts)
 }
 
-/// The form of a new site.
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct NewSiteSent {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    key: String,
-}
-
 /// `POST /settings/sites`.
 pub(in crate::dashboard) async fn add_site(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<NewSiteSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let mut name = Field::of(entered(Some(&sent.name)).unwrap_or_default());
-    let mut key = key::read(&sent.key, "the tag’s URL");
+    let mut name = Field::of(form.text("name"));
+    let mut key = key::read(&form.text("key"), "the tag’s URL");
     name.error = name_fault(&name.value);
     if name.error.is_none() && key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
@@ -348,33 +276,27 @@ pub(in crate::dashboard) async fn add_site(
 mod tests {
     use super::*;
 
-    fn sent(name: &str, timezone: &str, currency: &str, domains: &str) -> SiteSent {
-        SiteSent {
-            name: name.to_owned(),
-            timezone: timezone.to_owned(),
-            currency: currency.to_owned(),
-            domains: domains.to_owned(),
-            consent: None,
-            payment_hosts: String::new(),
-            linked_domains: String::new(),
-            auto_stamp: None,
-            capture_anytrack: None,
-            yield_to_anytrack: None,
-        }
+    fn form(fields: &[(&str, &str)]) -> FormData {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        FormData::read(form.extend_pairs(fields).finish().as_bytes())
     }
 
     #[test]
     fn a_right_site_is_read() {
         let domains =
             "www.shop.com, https://Go.Shop.com:8080/x\n\nwww.shop.com *.shop.de bücher.example";
-        let sent = SiteSent {
-            consent: Some("tcf".to_owned()),
-            payment_hosts: "Pay.Shop.com".to_owned(),
-            linked_domains: "https://shop.fr/".to_owned(),
-            auto_stamp: Some("1".to_owned()),
-            ..sent(" Shop ", "america/new_york", "eur", domains)
-        };
-        let read = read_site(&Site::example(), &sent).ok().unwrap();
+        let mut form = form(&[
+            ("name", " Shop "),
+            ("timezone", "america/new_york"),
+            ("currency", "eur"),
+            ("domains", domains),
+            ("consent", "tcf"),
+            ("payment_hosts", "Pay.Shop.com"),
+            ("linked_domains", "https://shop.fr/"),
+            ("auto_stamp", "1"),
+        ]);
+        let read = read_site(&Site::example(), &mut form);
+        assert!(form.is_right());
         assert_eq!((read.name.as_str(), read.currency.code()), ("Shop", "EUR"));
         assert_eq!(read.timezone, "America/New_York");
         assert_eq!(
@@ -405,23 +327,31 @@ mod tests {
         assert!(read_at_most(&many.join(" "), MAX_BAKED_HOSTS).unwrap_err().contains("at most 20"));
     }
 
+    const WRONG: [(&str, &str); 7] = [
+        ("name", ""),
+        ("timezone", "Mars/Base"),
+        ("currency", "dollar"),
+        ("domains", "exa mple^.com"),
+        ("consent", "maybe"),
+        ("payment_hosts", "checkout.stripe.com"),
+        ("linked_domains", "not_a_host"),
+    ];
+
     #[test]
     fn every_wrong_field_says_so_and_keeps_its_value() {
-        let sent = SiteSent {
-            consent: Some("maybe".to_owned()),
-            payment_hosts: "checkout.stripe.com".to_owned(),
-            linked_domains: "not_a_host".to_owned(),
-            ..sent("", "Mars/Base", "dollar", "exa mple^.com")
-        };
-        let form = read_site(&Site::example(), &sent).err().unwrap();
-        assert!(form.fields().iter().all(|field| field.error.is_some()));
-        assert_eq!(form.timezone.value, "Mars/Base");
+        let mut form = form(&WRONG);
+        read_site(&Site::example(), &mut form);
+        for (name, value) in WRONG {
+            let field = form.field(name, "stored");
+            assert!(field.error.is_some() && field.value == value, "{name}");
+        }
     }
 
     #[test]
     fn one_wrong_field_leaves_the_others_alone() {
-        let form =
-            read_site(&Site::example(), &sent("Shop", "Mars/Base", "USD", "")).err().unwrap();
-        assert_eq!(form.fields().iter().filter(|field| field.error.is_some()).count(), 1);
+        let mut form = form(&[("name", "Shop"), ("timezone", "Mars/Base"), ("currency", "USD")]);
+        read_site(&Site::example(), &mut form);
+        let wrong = WRONG.iter().filter(|(name, _)| form.error(name).is_some());
+        assert_eq!(wrong.map(|(name, _)| *name).collect::<Vec<_>>(), ["timezone"]);
     }
 }

@@ -2,14 +2,12 @@
 //! a record and redirects.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
+use axum::response::Response;
 
 use super::super::{Tick, key, sites};
 use super::saved;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::Field;
@@ -37,14 +35,6 @@ struct SourcesPage {
     sites: Vec<Tick>,
 }
 
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct NewPostbackForm {
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    source_site: String,
-}
-
 /// `GET /settings/custom`.
 pub(in crate::dashboard) async fn list_postbacks(
     State(state): State<AppState>,
@@ -58,11 +48,11 @@ pub(in crate::dashboard) async fn list_postbacks(
 pub(in crate::dashboard) async fn add_postback(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<NewPostbackForm>,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&sent.key, "the URL of its page");
+    let mut key = key::read(&form.text("key"), "the URL of its page");
     let snapshot = state.settings.current();
-    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
+    let site = snapshot.site_by_key(&form.text("source_site")).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
         let added =
@@ -74,7 +64,7 @@ pub(in crate::dashboard) async fn add_postback(
         key.error = key::fault(&added, "Another endpoint", most, "endpoints");
     }
     let page = sources_page(&state, &viewer, key, &site.key).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 async fn sources_page(

@@ -7,10 +7,8 @@ mod requests;
 use std::time::Duration;
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 pub(in crate::dashboard) use self::list::{add_postback, list_postbacks};
@@ -79,12 +77,6 @@ struct SourcePage {
 #[derive(Deserialize)]
 pub(in crate::dashboard) struct SavedQuery {
     saved: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct RotateSent {
-    #[serde(default)]
-    overlap: String,
 }
 
 fn saved(viewer: &Viewer, key: &str, what: &str) -> Response {
@@ -225,7 +217,7 @@ async fn refuse(
     entered: Entered,
 ) -> Result<Response, AppError> {
     let page = source_page(state, viewer, key, &entered).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 /// `POST /settings/custom/{key}/rotate`: creates a new URL; the old one keeps working for a while.
@@ -233,11 +225,11 @@ pub(in crate::dashboard) async fn rotate_custom_token(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<RotateSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let (source, _) = find(&snapshot, &key)?;
-    let chosen = OVERLAPS.iter().find(|(word, _, _)| *word == sent.overlap);
+    let chosen = OVERLAPS.iter().find(|(word, _, _)| *word == form.text("overlap"));
     let (_, _, hours) = chosen
         .ok_or_else(|| AppError::bad_request("Select how long the old URL keeps working."))?;
     let overlap = Duration::from_secs(hours * 3600);

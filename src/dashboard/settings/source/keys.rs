@@ -1,18 +1,15 @@
 //! The signing secrets and the API key of a webhook endpoint. Takes forms; saves the record and redirects, or shows the
 //! page again with an error. Only the last four characters of a secret are shown, and the only secret can't be removed.
 
-use axum::Form;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
+use axum::response::Response;
 
-use super::super::forms::{FROM_ENVIRONMENT, SecretSent, read_secrets};
-use super::{MAX_SECRETS, find, form_of, is_fixed, refuse, saved, source_page};
+use super::super::forms::{FROM_ENVIRONMENT, read_secrets};
+use super::{MAX_SECRETS, find, is_fixed, refuse, saved, source_page};
 use crate::config::{self, Secret};
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::Viewer;
 use crate::dashboard::page;
-use crate::dashboard::views::entered;
 use crate::error::AppError;
 use crate::report::{self, Heard};
 use crate::settings::{self, Source};
@@ -27,15 +24,6 @@ pub(super) struct SecretItem {
     pub(super) shown: String,
     pub(super) used: String,
     pub(super) can_go: bool,
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct RemovedSecret {
-    #[serde(default)]
-    position: usize,
-    /// Its last characters, because the list may have changed since the page was loaded.
-    #[serde(default)]
-    shown: String,
 }
 
 /// The secrets, each with the time of its last use.
@@ -89,14 +77,14 @@ pub(in crate::dashboard) async fn add_secret(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<SecretSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
     let secrets = if source.from_environment {
         Err(FROM_ENVIRONMENT.to_owned())
     } else {
-        read_secrets(&sent.value).and_then(|new| with_new(&source.secrets, new))
+        read_secrets(&form.text("value")).and_then(|new| with_new(&source.secrets, new))
     };
     match secrets {
         Ok(secrets) => {
@@ -104,10 +92,7 @@ pub(in crate::dashboard) async fn add_secret(
             settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
             Ok(saved(&viewer, &key, "secret"))
         }
-        Err(fault) => {
-            let form = form_of(&snapshot, source);
-            refuse(&state, &viewer, source, form, Some(fault)).await
-        }
+        Err(fault) => refuse(&state, &viewer, source, &FormData::default(), Some(fault)).await,
     }
 }
 
@@ -132,11 +117,13 @@ pub(in crate::dashboard) async fn remove_secret(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<RemovedSecret>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
-    let is_it = source.secrets.get(sent.position).is_some_and(|found| mask(found) == sent.shown);
+    let position = form.text("position").parse().unwrap_or(usize::MAX);
+    // Its last characters count too, because the list may have changed since the page was loaded.
+    let is_it = source.secrets.get(position).is_some_and(|found| mask(found) == form.text("shown"));
     let fault = match (source.from_environment, is_it, source.secrets.len()) {
         (true, _, _) => Some(FROM_ENVIRONMENT.to_owned()),
         (false, false, _) => Some(
@@ -150,21 +137,13 @@ pub(in crate::dashboard) async fn remove_secret(
         (false, true, _) => None,
     };
     if let Some(fault) = fault {
-        let form = form_of(&snapshot, source);
-        return refuse(&state, &viewer, source, form, Some(fault)).await;
+        return refuse(&state, &viewer, source, &FormData::default(), Some(fault)).await;
     }
     let mut secrets = source.secrets.clone();
-    secrets.remove(sent.position);
+    secrets.remove(position);
     let (store, settings) = (&state.store, &state.settings);
     settings::save_webhook_secrets(store, settings, viewer.now, source, &secrets).await?;
     Ok(saved(&viewer, &key, "removed"))
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct ApiKeySent {
-    #[serde(default)]
-    value: String,
-    remove: Option<String>,
 }
 
 /// `POST /settings/sources/{key}/api-key`: sets or removes its Stripe API key. A new key starts fetches that waited for it.
@@ -172,15 +151,14 @@ pub(in crate::dashboard) async fn save_api_key(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<ApiKeySent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
-    let entered = entered(Some(&sent.value)).unwrap_or_default();
-    let new = match (is_fixed(&state, source), sent.remove.is_some()) {
+    let new = match (is_fixed(&state, source), form.is_on("remove")) {
         (true, _) => Err(FROM_ENVIRONMENT.to_owned()),
         (false, true) => Ok(None),
-        (false, false) => config::parse_api_key(&entered)
+        (false, false) => config::parse_api_key(&form.text("value"))
             .map(Some)
             .map_err(|fault| format!("Not saved: {fault}.")),
     };
@@ -193,10 +171,9 @@ pub(in crate::dashboard) async fn save_api_key(
             Ok(saved(&viewer, &key, if new.is_some() { "api-key" } else { "api-key-removed" }))
         }
         Err(fault) => {
-            let mut page =
-                source_page(&state, &viewer, source, form_of(&snapshot, source), None).await?;
+            let mut page = source_page(&state, &viewer, source, &FormData::default(), None).await?;
             page.api_key_error = Some(fault);
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+            page::refuse(&page)
         }
     }
 }

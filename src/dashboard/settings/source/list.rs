@@ -3,14 +3,12 @@
 //! refund or dispute and how to fix it.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
+use axum::response::Response;
 
 use super::super::{Tick, key, sites};
 use super::{api_key, heard, mode_label};
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::{Field, numbers};
@@ -72,14 +70,6 @@ struct SourcesPage {
     has_several_sites: bool,
 }
 
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct NewSourceSent {
-    #[serde(default)]
-    key: String,
-    #[serde(default)]
-    source_site: String,
-}
-
 /// `GET /settings/sources`.
 pub(in crate::dashboard) async fn list_sources(
     State(state): State<AppState>,
@@ -93,11 +83,11 @@ pub(in crate::dashboard) async fn list_sources(
 pub(in crate::dashboard) async fn add_source(
     State(state): State<AppState>,
     viewer: Viewer,
-    Form(sent): Form<NewSourceSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&sent.key, "the webhook’s URL");
+    let mut key = key::read(&form.text("key"), "the webhook’s URL");
     let snapshot = state.settings.current();
-    let site = snapshot.site_by_key(&sent.source_site).unwrap_or(&viewer.site).clone();
+    let site = snapshot.site_by_key(&form.text("source_site")).unwrap_or(&viewer.site).clone();
     if key.error.is_none() {
         let (store, settings) = (&state.store, &state.settings);
         let added = settings::add_source(store, settings, viewer.now, &key.value, &site.id).await?;
@@ -109,7 +99,7 @@ pub(in crate::dashboard) async fn add_source(
             key::fault(&added, "Another webhook or site", settings::MAX_SOURCES, "webhooks");
     }
     let page = sources_page(&state, &viewer, key, &site.key).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 async fn sources_page(

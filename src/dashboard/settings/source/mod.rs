@@ -8,8 +8,8 @@ mod save;
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::HeaderValue;
+use axum::response::Response;
 use serde::Deserialize;
 
 pub(in crate::dashboard) use self::keys::{add_secret, remove_secret, save_api_key};
@@ -20,6 +20,7 @@ use self::keys::{SecretItem, secrets};
 use self::save::names_payments;
 use super::{Tick, sites};
 use crate::clock::Timestamp;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
 use crate::dashboard::views::times::Moment;
@@ -60,7 +61,7 @@ struct SourceForm {
     account: Field,
     record_bare_payment_intents: bool,
     /// The error if recording payment intents without a checkout was refused.
-    bare_error: Option<&'static str>,
+    bare_error: Option<String>,
 }
 
 #[derive(Template)]
@@ -159,8 +160,7 @@ pub(in crate::dashboard) async fn show_source(
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
-    let form = form_of(&snapshot, source);
-    let mut page = source_page(&state, &viewer, source, form, None).await?;
+    let mut page = source_page(&state, &viewer, source, &FormData::default(), None).await?;
     page.done = match query.saved.as_deref() {
         Some("added") => Some("Webhook added. Now create its endpoint in Stripe."),
         Some("source") => Some("Saved."),
@@ -180,15 +180,16 @@ pub(in crate::dashboard) async fn show_source(
     Ok(response)
 }
 
-fn form_of(snapshot: &Snapshot, source: &Source) -> SourceForm {
-    let site = snapshot.site(&source.site_id).map(|site| site.key.clone());
+fn source_form(snapshot: &Snapshot, source: &Source, form: &FormData) -> SourceForm {
+    let site = snapshot.site(&source.site_id).map_or("", |site| &site.key);
+    let bare = "record_bare_payment_intents";
     SourceForm {
-        site: Field::of(site.unwrap_or_default()),
-        metadata_key: Field::of(source.metadata_key.clone()),
-        mode: Field::of(source.mode.as_str()),
-        account: Field::of(source.account.clone()),
-        record_bare_payment_intents: source.record_bare_payment_intents,
-        bare_error: None,
+        site: form.field("source_site", site),
+        metadata_key: form.field("metadata_key", source.metadata_key.clone()),
+        mode: form.field("source_mode", source.mode.as_str()),
+        account: form.field("account", source.account.clone()),
+        record_bare_payment_intents: form.tick(bare, source.record_bare_payment_intents),
+        bare_error: form.error(bare),
     }
 }
 
@@ -196,10 +197,11 @@ async fn source_page(
     state: &AppState,
     viewer: &Viewer,
     source: &Source,
-    form: SourceForm,
+    form: &FormData,
     secret_error: Option<String>,
 ) -> Result<SourcePage, AppError> {
     let snapshot = state.settings.current();
+    let form = source_form(&snapshot, source, form);
     let here = viewer.link(&format!("/settings/sources/{}", source.key));
     let action =
         |rest: &str| viewer.link(&format!("/settings/sources/{}{rest}", source.key)).to_string();
@@ -318,11 +320,11 @@ async fn refuse(
     state: &AppState,
     viewer: &Viewer,
     source: &Source,
-    form: SourceForm,
+    form: &FormData,
     secret_error: Option<String>,
 ) -> Result<Response, AppError> {
     let page = source_page(state, viewer, source, form, secret_error).await?;
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)?).into_response())
+    page::refuse(&page)
 }
 
 /// Whether the environment sets the API key.

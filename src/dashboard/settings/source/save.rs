@@ -1,16 +1,14 @@
 //! The options of a webhook endpoint. Takes their form; saves the record, judges and moves what it held, and leads back
 //! to the page, or shows the form with an error beside each field.
 
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde::Deserialize;
 
-use super::{SourceForm, find, form_of, refuse, saved};
+use super::{find, refuse, saved};
 use crate::clock::Timestamp;
 use crate::conversion;
+use crate::dashboard::form::FormData;
 use crate::dashboard::frame::Viewer;
-use crate::dashboard::views::{Field, entered};
 use crate::domain::Word as _;
 use crate::error::AppError;
 use crate::report::{self, InvoiceEvents};
@@ -25,48 +23,30 @@ const MAX_METADATA_KEY: usize = 40;
 const COUNTED_TWICE: &str = "Not turned on: this endpoint has not received invoice_payment.paid yet. Without it, each invoice’s payment \
      would count twice. Select this event for the endpoint in Stripe, then turn this on after the first one arrives.";
 
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct SourceSent {
-    #[serde(default)]
-    source_site: String,
-    #[serde(default)]
-    metadata_key: String,
-    #[serde(default)]
-    source_mode: String,
-    #[serde(default)]
-    account: String,
-    record_bare_payment_intents: Option<String>,
-    /// The user confirms that nothing can be counted twice.
-    has_no_invoices: Option<String>,
-}
-
 /// `POST /settings/sources/{key}`.
 pub(in crate::dashboard) async fn save_source(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<SourceSent>,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
-    match read_source(&snapshot, source, &sent) {
-        Ok(changed) if counts_twice(&state, source, &changed, &sent).await? => {
-            let bare_error = Some(COUNTED_TWICE);
-            let form = SourceForm { bare_error, ..form_of(&snapshot, &changed) };
-            refuse(&state, &viewer, source, form, None).await
-        }
-        Ok(changed) => {
-            settings::save_source(&state.store, &state.settings, &changed).await?;
-            stripe::judge_held(&state.store, viewer.now, &source.id).await?;
-            state.wakeups.event_stored.notify_one();
-            if changed.site_id != source.site_id {
-                conversion::move_with_source(&state.store, &source.id, &source.site_id).await?;
-                state.wakeups.visit_recorded.notify_one();
-            }
-            Ok(saved(&viewer, &key, "source"))
-        }
-        Err(form) => refuse(&state, &viewer, source, *form, None).await,
+    let changed = read_source(&snapshot, source, &mut form);
+    if counts_twice(&state, source, &changed, &form).await? {
+        form.refuse("record_bare_payment_intents", COUNTED_TWICE);
     }
+    if !form.is_right() {
+        return refuse(&state, &viewer, source, &form, None).await;
+    }
+    settings::save_source(&state.store, &state.settings, &changed).await?;
+    stripe::judge_held(&state.store, viewer.now, &source.id).await?;
+    state.wakeups.event_stored.notify_one();
+    if changed.site_id != source.site_id {
+        conversion::move_with_source(&state.store, &source.id, &source.site_id).await?;
+        state.wakeups.visit_recorded.notify_one();
+    }
+    Ok(saved(&viewer, &key, "source"))
 }
 
 /// Whether an invoice's payment intent can be distinguished from a separate payment.
@@ -79,19 +59,13 @@ async fn counts_twice(
     state: &AppState,
     source: &Source,
     changed: &Source,
-    sent: &SourceSent,
+    form: &FormData,
 ) -> Result<bool, AppError> {
     let is_switched_on = changed.record_bare_payment_intents && !source.record_bare_payment_intents;
-    if !is_switched_on || sent.has_no_invoices.is_some() {
+    if !is_switched_on || form.is_on("has_no_invoices") {
         return Ok(false);
     }
     Ok(!names_payments(report::invoice_events(&state.store, &source.id).await?))
-}
-
-#[derive(Deserialize)]
-pub(in crate::dashboard) struct AcceptSent {
-    /// When the page was rendered; later events are not included.
-    until_ms: i64,
 }
 
 /// `POST /settings/sources/{key}/accept`.
@@ -99,66 +73,48 @@ pub(in crate::dashboard) async fn accept_held(
     State(state): State<AppState>,
     viewer: Viewer,
     Path(key): Path<String>,
-    Form(sent): Form<AcceptSent>,
+    form: FormData,
 ) -> Result<Response, AppError> {
     let snapshot = state.settings.current();
     let source = find(&snapshot, &key)?;
-    let until = Timestamp::from_ms(sent.until_ms);
+    // When the page was rendered; later events are not included.
+    let until = form.text("until_ms").parse();
+    let until = until.map_err(|_| AppError::bad_request("Load the page again."))?;
+    let until = Timestamp::from_ms(until);
     stripe::accept_held(&state.store, viewer.now, &source.id, until).await?;
     state.wakeups.event_stored.notify_one();
     Ok(saved(&viewer, &key, "accepted"))
 }
 
-fn read_source(
-    snapshot: &Snapshot,
-    old: &Source,
-    sent: &SourceSent,
-) -> Result<Source, Box<SourceForm>> {
-    let field = |text: &str| Field::of(entered(Some(text)).unwrap_or_default());
-    let mut form = SourceForm {
-        site: field(&sent.source_site),
-        metadata_key: field(&sent.metadata_key),
-        mode: field(&sent.source_mode),
-        account: field(&sent.account),
-        record_bare_payment_intents: sent.record_bare_payment_intents.is_some(),
-        bare_error: None,
-    };
-    let key = &form.metadata_key.value;
-    if key.is_empty() || key.chars().count() > MAX_METADATA_KEY || key.contains(['[', ']']) {
-        form.metadata_key.error = Some(format!(
-            "A Stripe metadata key has 1 to {MAX_METADATA_KEY} characters and no square brackets."
-        ));
+fn read_source(snapshot: &Snapshot, old: &Source, form: &mut FormData) -> Source {
+    let metadata_key = form.text("metadata_key");
+    let is_long = metadata_key.chars().count() > MAX_METADATA_KEY;
+    if metadata_key.is_empty() || is_long || metadata_key.contains(['[', ']']) {
+        form.refuse(
+            "metadata_key",
+            format!("A Stripe metadata key has 1 to {MAX_METADATA_KEY} characters and no square brackets."),
+        );
     }
-    let account = &form.account.value;
+    let account = form.text("account");
     let is_account = account.strip_prefix("acct_").is_some_and(|rest| {
         !rest.is_empty()
             && rest.len() <= 60
             && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     });
     if !account.is_empty() && !is_account {
-        form.account.error = Some(
-            "An account ID starts with acct_. Find it in Stripe under Settings, Account details."
-                .to_owned(),
+        form.refuse(
+            "account",
+            "An account ID starts with acct_. Find it in Stripe under Settings, Account details.",
         );
     }
-    let site = snapshot.site_by_key(&form.site.value);
-    if site.is_none() {
-        form.site.error = Some("Select a site.".to_owned());
-    }
-    let mode = SourceMode::parse(&form.mode.value);
-    if mode.is_none() {
-        form.mode.error = Some("Select a mode.".to_owned());
-    }
-    let is_right = form.metadata_key.error.is_none() && form.account.error.is_none();
-    match (site, mode) {
-        (Some(site), Some(mode)) if is_right => Ok(Source {
-            site_id: site.id.clone(),
-            metadata_key: form.metadata_key.value,
-            mode,
-            account: form.account.value,
-            record_bare_payment_intents: form.record_bare_payment_intents,
-            ..old.clone()
-        }),
-        _ => Err(Box::new(form)),
+    let site = snapshot.site_by_key(&form.text("source_site")).map(|site| site.id.clone());
+    let mode = SourceMode::parse(&form.text("source_mode")).ok_or("Select a mode.");
+    Source {
+        site_id: form.take("source_site", site.ok_or("Select a site.")),
+        metadata_key,
+        mode: form.take("source_mode", mode),
+        account,
+        record_bare_payment_intents: form.is_on("record_bare_payment_intents"),
+        ..old.clone()
     }
 }
