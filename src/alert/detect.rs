@@ -323,8 +323,8 @@ pub(super) fn about_destination(
 
 /// A destination's error, without our secrets, email addresses, and the URL it redirects to.
 pub(super) fn harmless(destination: &Destination, said: &str) -> String {
-    if said.starts_with("it moved to ") {
-        return "it moved to another address".to_owned();
+    if said.starts_with(destination::MOVED) {
+        return format!("{}another address", destination::MOVED);
     }
     without_addresses(&destination::hide_secrets(destination, said)).chars().take(300).collect()
 }

@@ -85,7 +85,8 @@ fn compare(before: &Line, line: &Line, sentences: &mut Vec<String>) {
     if before.paid_at.is_none() && line.paid_at.is_some() {
         sentences.push(format!("The payment{} is now paid.", amount_of(line)));
     } else if (before.amount_minor, &before.currency) != (line.amount_minor, &line.currency) {
-        sentences.push(format!("Its amount is now{}.", amount_of(line).replace(" of", "")));
+        let amount = line.amount_minor.map(|minor| format!(" {}", money(minor, line)));
+        sentences.push(format!("Its amount is now{}.", amount.unwrap_or_default()));
     }
     let of_line = |minor| money(minor, line);
     if before.refunded_minor != line.refunded_minor {

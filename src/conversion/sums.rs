@@ -78,7 +78,7 @@ pub(crate) async fn sum_days(store: &Store, site: &Site, now: Timestamp) -> Resu
         let summed: Vec<Stretch> = summed.into_iter().map(|(stretch, _)| stretch).collect();
         let rollup = Rollup { store, site, livemode, zone: &zone, name: &name };
         for (gap, is_first) in gaps(&summed, until) {
-            let gap = if is_first { rollup.from_first(gap).await? } else { Some(gap) };
+            let gap = if is_first { rollup.since_first(gap).await? } else { Some(gap) };
             if let Some(gap) = gap {
                 days += rollup.fill(gap).await?;
             }
@@ -105,7 +105,7 @@ impl Rollup<'_> {
 
     /// The gap from its first conversion on. Before it there is nothing to roll up, so nothing is
     /// written every time.
-    async fn from_first(&self, gap: Stretch) -> Result<Option<Stretch>> {
+    async fn since_first(&self, gap: Stretch) -> Result<Option<Stretch>> {
         let mut connection = self.store.connection().await?;
         let day = self.first_day(&mut connection, gap).await?;
         Ok(day.map(|(from, _)| (from, gap.1)))

@@ -244,6 +244,9 @@ fn admit(destination: &Destination, outgoing: &Outgoing) -> Result<(), SkipReaso
     }
 }
 
+/// How the error of a redirect begins; the URL behind it is not for everybody.
+pub(crate) const MOVED: &str = "it moved to ";
+
 /// Returns what a response means, and an error text for people unless it means acceptance.
 pub(crate) fn judge(
     destination: &Destination,
@@ -282,7 +285,7 @@ pub(crate) fn judge_by(
                 (300..=399, _) => {
                     let to = location.as_deref().map(secrets::mask_location);
                     let to = to.unwrap_or_else(|| "another address".to_owned());
-                    (AttemptOutcome::Refused, Some(format!("it moved to {to}: enter the new URL")))
+                    (AttemptOutcome::Refused, Some(format!("{MOVED}{to}: enter the new URL")))
                 }
                 _ => (AttemptOutcome::Refused, Some(format!("it answered {status}"))),
             }

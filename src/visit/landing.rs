@@ -170,11 +170,11 @@ fn classify(landing: &mut Landing, referrer: Option<&str>) {
     }
     landing.source = landing.source.take().map(one_name);
     let (source, medium) = (landing.source.as_deref(), landing.medium.as_deref());
-    landing.channel =
-        match channel(source, medium, proof.is_some_and(|(_, _, it)| *it == Proof::Paid)) {
-            Channel::Direct if landing.campaign.is_some() => Channel::Campaign,
-            channel => channel,
-        };
+    let is_paid = proof.is_some_and(|(_, _, proof)| *proof == Proof::Paid);
+    landing.channel = channel(source, medium, is_paid);
+    if landing.channel == Channel::Direct && landing.campaign.is_some() {
+        landing.channel = Channel::Campaign;
+    }
 }
 
 #[cfg(test)]
