@@ -1,4 +1,4 @@
-//! Alerts: one per trouble, durable, to Slack, webhooks and mailboxes; and what is never in them.
+//! Alerts: one per problem, durable, to Slack, webhooks and mailboxes; and what is never in them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const RULES_FORM: &str = "/settings/alerts/rules";
 const PAGE: &str = "https://www.shop.localhost/offer";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// An app whose owner is told by a target of this kind; and the signing secret, where there is one.
+/// An app with one recipient of this kind; and the signing secret, where there is one.
 async fn watched(kind: &str) -> (TestApp, FakeDestination, String) {
     watched_with(kind, &[]).await
 }
@@ -58,7 +58,7 @@ async fn what_is_given_up_is_told_once_then_together_then_that_it_is_over() {
     sale(&app, "cs_live_1").await;
     app.deliver_due().await;
     assert_eq!(app.send_alerts().await, 1);
-    assert_eq!(app.send_alerts().await, 0, "told once");
+    assert_eq!(app.send_alerts().await, 0, "sent once");
     let first = texts(&slack).remove(0);
     let id = app.database.texts("select id from conversions").await.remove(0);
     for part in [
@@ -118,7 +118,7 @@ async fn a_destination_that_is_down_is_one_alert_with_reminders_and_an_end() {
     );
     assert!(text.contains("Last error: it answered 503."), "{text}");
     app.advance(MINUTE * 30);
-    assert_eq!(app.send_alerts().await, 0, "it is slow, too; that is not told twice");
+    assert_eq!(app.send_alerts().await, 0, "it is slow, too; that is not sent twice");
     app.advance(MINUTE * 6 * 60);
     assert_eq!(app.send_alerts().await, 1);
     assert!(texts(&slack)[1].starts_with("AnyTrack still accepts no conversions"));
@@ -156,7 +156,7 @@ async fn a_slow_backlog_is_told_of() {
     assert!(texts(&slack)[0].contains("Last error: it answered 500."));
 }
 
-/// AnyTrack gives up what it did not take within a day, and answers `down` until it is told otherwise.
+/// Deliveries to AnyTrack expire after a day, and it answers `down` until the test says otherwise.
 async fn that_expires(app: &TestApp) {
     let fields = [
         ("name", "AnyTrack"),
@@ -176,7 +176,7 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     that_expires(&app).await;
     let owner = app.owner().await;
     let mut rules = RULES.to_vec();
-    rules[3].1 = "0"; // Slow is told of by others.
+    rules[3].1 = "0"; // Other tests show the alert about a slow backlog.
     owner.save(RULES_FORM, &rules).await;
     app.anytrack.answers([503, 503]);
     sale(&app, "cs_live_1").await;
@@ -186,7 +186,7 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     assert_eq!(app.send_alerts().await, 0, "13 hours are left");
     app.advance(MINUTE * 60);
     assert_eq!(app.send_alerts().await, 1);
-    assert_eq!(app.send_alerts().await, 0, "told once");
+    assert_eq!(app.send_alerts().await, 0, "sent once");
     let text = texts(&slack).remove(0);
     for part in [
         "AnyTrack: 1 delivery (102.60 USD) expires within 12 hours.",
@@ -197,7 +197,7 @@ async fn what_expires_soon_is_told_of_while_it_can_still_be_saved() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // Something else that is owed and has time left is not counted.
+    // A pending delivery that has time left is not counted.
     app.anytrack.answers([503]);
     sale(&app, "cs_live_2").await;
     app.deliver_due().await;
@@ -364,7 +364,7 @@ async fn a_target_gets_no_more_than_it_may_and_never_what_is_over() {
         app.database.number("select count(*) from incidents where resolved_at_ms is null").await,
         2
     );
-    // The second trouble ends before anybody was told of it.
+    // The second problem ends before its alert was sent.
     app.advance(MINUTE * 20);
     let id = app.deliveries().await.into_iter().find(|found| found.state == "pending").unwrap().id;
     owner.save(&format!("/deliveries/{id}/retry"), &[]).await;
@@ -419,7 +419,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         assert!(heard.contains(part), "{part}: {heard}");
     }
     let ids: Vec<&str> = heard.lines().filter(|line| line.starts_with("Message-ID:")).collect();
-    assert!(ids.len() == 2 && ids[0] == ids[1], "a repeat can be told: {ids:?}");
+    assert!(ids.len() == 2 && ids[0] == ids[1], "a repeat can be recognized: {ids:?}");
     let page = owner.page(HERE).await;
     assert!(!page.contains("swordfish"), "a password is never shown again");
     // An empty password keeps the one that is set; for another server it does not.
@@ -469,7 +469,7 @@ async fn a_letter_goes_over_tls_to_a_server_that_somebody_vouches_for() {
         ("tls", MailTls::FromTheStart, "localhost", &trusting[..], None),
         ("starttls", MailTls::OnDemand, "127.0.0.1", &[][..], Some(unsafe_words)),
         ("tls", MailTls::FromTheStart, "127.0.0.1", &[][..], Some(unsafe_words)),
-        // Its certificate stands for another address.
+        // Its certificate is for another address.
         ("starttls", MailTls::OnDemand, "127.0.0.2", &trusting[..], Some(unsafe_words)),
         ("tls", MailTls::FromTheStart, "127.0.0.2", &trusting[..], Some(unsafe_words)),
     ];
@@ -523,7 +523,7 @@ async fn a_test_shows_the_real_answer_and_is_kept_nowhere() {
     assert!(reply.text().contains("it answered 404 no_service at ***"), "{}", reply.text());
     assert!(!reply.text().contains("slug-k7Qe"), "the address works like a password");
     assert_eq!(app.database.number("select count(*) from alert_messages").await, 0);
-    // Off, it is told of nothing; deleted, it is gone.
+    // Disabled, it receives nothing; deleted, it is gone.
     owner.save(&format!("{RECIPIENTS}/{id}/disable"), &[]).await;
     app.anytrack.answers([422]);
     sale(&app, "cs_live_1").await;
@@ -552,7 +552,7 @@ async fn an_alert_that_fails_raises_none() {
     assert!(page.contains("Failed") && page.contains("it answered 404"), "{page}");
 }
 
-/// Every box and number as it stands when nobody changed anything.
+/// Every box and number as it is by default.
 const RULES: [(&str, &str); 12] = [
     ("held", "1"),
     ("given_up", "1"),
@@ -683,7 +683,7 @@ struct Killed {
     seen: [usize; 2],
 }
 
-/// The real binary is killed with SIGKILL at each place between seeing a trouble and having told of it: nothing that was decided is lost, and
+/// The real binary is killed with SIGKILL at each place between seeing a problem and having sent its alert: nothing that was decided is lost, and
 /// what was cut off goes once more, as the same message.
 #[tokio::test]
 async fn an_alert_survives_a_kill_at_every_place() {
@@ -724,7 +724,7 @@ async fn an_alert_survives_a_kill_at_every_place() {
     }
 }
 
-/// A database with one delivery that was given up, and a target that was not told of it.
+/// A database with one failed delivery, and a recipient that has no alert about it yet.
 async fn troubled(hook: &FakeDestination) -> (Database, FakeDestination) {
     let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
     anytrack.answers([422]);

@@ -320,7 +320,7 @@ async fn every_link_leads_somewhere() {
     ] {
         assert!(all.contains(words), "{words}");
     }
-    assert!(!all.to_lowercase().contains("attribut"), "nobody claims what AnyTrack does not tell");
+    assert!(!all.to_lowercase().contains("attribut"), "no page claims what AnyTrack does not report");
 }
 
 /// Follows every link from the starts; each must answer 200. Answers all pages.
@@ -589,14 +589,14 @@ async fn an_unknown_address_is_a_page_for_browsers_and_a_line_for_programs() {
 async fn the_setup_tells_of_a_webhook_that_was_refused() {
     let app = with_admin(&[]).await;
     let cookie = sign_in(&app).await;
-    let told = async || page(&app, &cookie, "/setup").await.text().to_owned();
-    assert!(told().await.contains("Stripe has not sent anything yet"));
+    let setup = async || page(&app, &cookie, "/setup").await.text().to_owned();
+    assert!(setup().await.contains("Stripe has not sent anything yet"));
     let signature = [("stripe-signature", "t=1,v1=00")];
     let reply = app.send("POST", "/webhooks/stripe/main", &signature, "{}").await;
     assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     app.app().flush_counts().await.unwrap();
-    let told = told().await;
-    assert!(told.contains("but it was rejected: its signature"), "{told}");
+    let shown = setup().await;
+    assert!(shown.contains("but it was rejected: its signature"), "{shown}");
 }
 
 /// The number of a card.
@@ -624,9 +624,9 @@ fn card(page: &str, label: &str) -> String {
 async fn the_conversion_rate_is_about_new_customers_and_renewals_are_apart() {
     let app = with_admin(&[]).await;
     let cookie = sign_in(&app).await;
-    let door = app.api("/api/v1/sources").await;
-    let token = door["data"].as_array().expect("sources").iter().find(|it| it["kind"] == "custom");
-    let door = format!("/webhooks/custom/{}", token.expect("one")["token"].as_str().expect("text"));
+    let source = app.api("/api/v1/sources").await;
+    let token = source["data"].as_array().expect("sources").iter().find(|it| it["kind"] == "custom");
+    let endpoint = format!("/webhooks/custom/{}", token.expect("one")["token"].as_str().expect("text"));
     let mut visits = Vec::new();
     for _ in 0..4 {
         visits.push(app.visit("https://www.shop.localhost/offer?utm_source=google").await);
@@ -635,7 +635,7 @@ async fn the_conversion_rate_is_about_new_customers_and_renewals_are_apart() {
     let report = async |event: &str, at: usize| {
         let query =
             format!("click_id={click_id}&event_name={event}&value=10&transaction_id={event}{at}");
-        assert_eq!(app.get(&format!("{door}?{query}")).await.status, StatusCode::OK);
+        assert_eq!(app.get(&format!("{endpoint}?{query}")).await.status, StatusCode::OK);
     };
     report("trial", 0).await;
     for at in 0..5 {

@@ -1,4 +1,4 @@
-//! Our books against Stripe's.
+//! The ledger compared with Stripe's records.
 
 use std::time::Duration;
 

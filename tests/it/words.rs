@@ -1,9 +1,7 @@
 //! The guard of plain English: refuses retired words in pages, docs, comments, log lines, messages
 //! and test names. Reads Markdown and templates as a whole, and the comments and string literals of
-//! source files. Files that are not rewritten yet are listed in `words_unwritten.txt`; the list may
-//! only shrink.
+//! source files.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +43,6 @@ const ALLOWED_IN: &[(&str, &str)] = &[
     ("templates/login.html", "door"),
 ];
 
-const UNWRITTEN: &str = include_str!("words_unwritten.txt");
-
 #[test]
 fn pages_docs_and_comments_use_no_retired_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -54,20 +50,11 @@ fn pages_docs_and_comments_use_no_retired_word() {
     for directory in ["docs", "examples", "src", "static", "templates", "tests"] {
         add_files(&root.join(directory), &mut files);
     }
-    let unwritten: BTreeSet<&str> = UNWRITTEN.lines().filter(|line| !line.is_empty()).collect();
-    let (mut broken, mut with_faults) = (Vec::new(), BTreeSet::new());
+    let mut broken = Vec::new();
     for file in &files {
-        let path = file.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        let path = file.strip_prefix(root).expect("below the root").to_string_lossy();
         let text = fs::read_to_string(file).expect("readable text");
-        let faults = retired_words(&path, &text);
-        if !faults.is_empty() && !unwritten.contains(path.as_str()) {
-            broken.extend(faults);
-        } else if !faults.is_empty() {
-            with_faults.insert(path);
-        }
-    }
-    for path in unwritten.iter().filter(|path| !with_faults.contains(**path)) {
-        broken.push(format!("{path}: has no retired word; remove it from words_unwritten.txt"));
+        broken.extend(retired_words(&path, &text));
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
