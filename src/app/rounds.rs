@@ -4,6 +4,7 @@
 //! continues.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,32 +36,40 @@ impl App {
     }
 
     async fn process_stripe_events(&self) -> Result<usize> {
-        let mut all = 0;
-        loop {
+        let batch = || async {
             let snapshot = self.state.settings.current();
             let round = stripe::worker::round(&self.state.store, self.ledger(&snapshot));
-            match self.waking_deliveries(in_time(LONGEST, round).await)? {
-                0 => return Ok(all),
-                ended => all += ended,
+            let ended = self.waking_deliveries(in_time(LONGEST, round).await)?;
+            if ended > 0 {
+                self.pulse.ended_event(self.state.clock.now());
+                self.note_poll(PROCESS_EVENTS);
             }
-            self.pulse.ended_event(self.state.clock.now());
-            self.note_poll(PROCESS_EVENTS);
-            if self.is_stopping() {
-                return Ok(all);
-            }
-        }
+            Ok(ended)
+        };
+        self.until_done(batch).await
     }
 
     async fn process_page_events(&self) -> Result<usize> {
-        let (state, mut all) = (&self.state, 0);
-        loop {
+        let state = &self.state;
+        let batch = || async {
             let now = state.clock.now();
             let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
-            match self.waking_deliveries(in_time(LONGEST, round).await)? {
-                0 => return Ok(all),
-                ended => all += ended,
-            }
-            if self.is_stopping() {
+            self.waking_deliveries(in_time(LONGEST, round).await)
+        };
+        self.until_done(batch).await
+    }
+
+    /// Repeats a batch until it finds nothing to do, or a stop begins. Returns the sum.
+    pub(super) async fn until_done<N, F>(&self, batch: impl Fn() -> F) -> Result<N>
+    where
+        N: Copy + Default + PartialEq + AddAssign,
+        F: Future<Output = Result<N>>,
+    {
+        let mut all = N::default();
+        loop {
+            let done = batch().await?;
+            all += done;
+            if done == N::default() || self.is_stopping() {
                 return Ok(all);
             }
         }

@@ -15,38 +15,26 @@ use crate::stripe::reconcile::{Reconciled, Wanted as Reconcile};
 impl App {
     /// Fetches the objects of thin events until none is due. Returns the number of events handled.
     pub async fn fetch_thin_events(&self) -> Result<u64> {
-        let snapshot = self.state.settings.current();
-        let (store, apis, mut all) = (&self.state.store, &self.apis, 0);
-        loop {
-            let ended = stripe::thin::round(store, apis, &snapshot, &self.state.clock).await?;
-            if ended == 0 {
-                return Ok(all);
-            }
-            self.state.wakeups.event_stored.notify_one();
-            all += ended;
-            if self.is_stopping() {
-                return Ok(all);
-            }
-        }
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let batch = || stripe::thin::round(&state.store, &self.apis, &snapshot, &state.clock);
+        self.until_done(|| self.waking_events(batch())).await
     }
 
     /// Asks Stripe for the checkouts of payments that arrived without one, until none is due.
     /// Returns the number of requests.
     pub async fn look_up_checkouts(&self) -> Result<u64> {
-        let snapshot = self.state.settings.current();
-        let (store, mut all) = (&self.state.store, 0);
-        loop {
-            let asked =
-                stripe::lookup::round(store, &self.apis, &snapshot, &self.state.clock).await?;
-            if asked == 0 {
-                return Ok(all);
-            }
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let batch = || stripe::lookup::round(&state.store, &self.apis, &snapshot, &state.clock);
+        self.until_done(|| self.waking_events(batch())).await
+    }
+
+    /// Wakes the worker of events after a batch that stored some.
+    async fn waking_events(&self, batch: impl Future<Output = Result<u64>>) -> Result<u64> {
+        let done = batch.await?;
+        if done > 0 {
             self.state.wakeups.event_stored.notify_one();
-            all += asked;
-            if self.is_stopping() {
-                return Ok(all);
-            }
         }
+        Ok(done)
     }
 
     /// Fetches missed events from Stripe and processes them.

@@ -102,15 +102,14 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
         table::end(&mut tx, ledger.now, &event.id, &ended).await?;
         return tx.commit().await;
     }
-    match reading {
+    let (sentences, conversion_id, unreadable);
+    let ended = match reading {
         Reading::Ignored(reason) => {
-            let ended =
-                Ended { reason: Some(reason.as_str()), summary, ..Ended::as_(EventState::Ignored) };
-            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+            Ended { reason: Some(reason.as_str()), summary, ..Ended::as_(EventState::Ignored) }
         }
         Reading::Unreadable(error) => {
-            let ended = Ended { error: Some(&error), ..Ended::as_(EventState::Failed) };
-            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+            unreadable = error;
+            Ended { error: Some(&unreadable), ..Ended::as_(EventState::Failed) }
         }
         Reading::Payment(mut payment) => {
             // The events that we list for a connected account do not name it.
@@ -122,24 +121,20 @@ async fn process(mut tx: Tx, ledger: Ledger<'_>, event: &Waiting) -> Result<()> 
             for missing in &processed.missing {
                 lookup::note(&mut tx, ledger.now, event, missing).await?;
             }
-            let note = note(&mut tx, event, processed.changes).await?;
-            let conversion_id = processed.conversion_id.as_deref();
-            let ended = Ended {
-                note: Some(&note),
-                conversion_id,
-                summary,
-                ..Ended::as_(EventState::Processed)
-            };
-            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+            sentences = note(&mut tx, event, processed.changes).await?;
+            conversion_id = processed.conversion_id;
+            let conversion_id = conversion_id.as_deref();
+            let note = Some(sentences.as_str());
+            Ended { note, conversion_id, summary, ..Ended::as_(EventState::Processed) }
         }
         Reading::Contract(mut contract) => {
             contract.account.clone_from(&event.account);
             let changes = conversion::learn_contract(&mut tx, ledger, *contract).await?;
-            let note = note(&mut tx, event, changes).await?;
-            let ended = Ended { note: Some(&note), summary, ..Ended::as_(EventState::Processed) };
-            table::end(&mut tx, ledger.now, &event.id, &ended).await?;
+            sentences = note(&mut tx, event, changes).await?;
+            Ended { note: Some(&sentences), summary, ..Ended::as_(EventState::Processed) }
         }
-    }
+    };
+    table::end(&mut tx, ledger.now, &event.id, &ended).await?;
     failpoint::pass("processing").await;
     tx.commit().await
 }
