@@ -320,7 +320,10 @@ async fn every_link_leads_somewhere() {
     ] {
         assert!(all.contains(words), "{words}");
     }
-    assert!(!all.to_lowercase().contains("attribut"), "no page claims what AnyTrack does not report");
+    assert!(
+        !all.to_lowercase().contains("attribut"),
+        "no page claims what AnyTrack does not report"
+    );
 }
 
 /// Follows every link from the starts; each must answer 200. Answers all pages.
@@ -625,8 +628,10 @@ async fn the_conversion_rate_is_about_new_customers_and_renewals_are_apart() {
     let app = with_admin(&[]).await;
     let cookie = sign_in(&app).await;
     let source = app.api("/api/v1/sources").await;
-    let token = source["data"].as_array().expect("sources").iter().find(|it| it["kind"] == "custom");
-    let endpoint = format!("/webhooks/custom/{}", token.expect("one")["token"].as_str().expect("text"));
+    let token =
+        source["data"].as_array().expect("sources").iter().find(|it| it["kind"] == "custom");
+    let endpoint =
+        format!("/webhooks/custom/{}", token.expect("one")["token"].as_str().expect("text"));
     let mut visits = Vec::new();
     for _ in 0..4 {
         visits.push(app.visit("https://www.shop.localhost/offer?utm_source=google").await);
