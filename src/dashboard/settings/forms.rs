@@ -5,7 +5,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{Refused, refuse};
+use super::refuse;
 use crate::config::{Secret, parse_webhook_secrets};
 use crate::dashboard::form::FormData;
 use crate::dashboard::frame::Viewer;
@@ -45,23 +45,24 @@ pub(in crate::dashboard) async fn change_password(
     State(state): State<AppState>,
     Extension(limit): Extension<LoginLimit>,
     viewer: Viewer,
-    form: FormData,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
     // Spaces count in passwords.
-    let typed = |name| form.typed(name).unwrap_or_default();
+    let typed = |name| form.typed(name).unwrap_or_default().to_owned();
     let (current, new) = (typed("current"), typed("new"));
-    let mut refused = Refused::default();
     let user = table::find_user(&state.store, &viewer.user.email).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());
     let turn = password::turn(&limit.turns, Who::Known).await?;
     let fits = current.len() <= password::MAX_BYTES
         && password::fits(&Secret::new(current), stored, turn).await?;
     if !fits {
-        refused.current_password = Some("Wrong current password.".to_owned());
+        form.refuse("current", "Wrong current password.");
     }
-    refused.new_password = password::fault(new).map(str::to_owned);
-    if refused.current_password.is_some() || refused.new_password.is_some() {
-        return refuse(&state, &viewer, refused).await;
+    if let Some(fault) = password::fault(&new) {
+        form.refuse("new", fault);
+    }
+    if !form.is_right() {
+        return refuse(&state, &viewer, &form).await;
     }
     let turn = password::turn(&limit.turns, Who::Known).await?;
     let hash = password::hash(&Secret::new(new), Some(turn)).await?;

@@ -1,20 +1,19 @@
-//! The key of a new site or endpoint. Takes the entered key and the result of adding it; returns the form's field with
-//! its error.
+//! The key of a new site or endpoint. Takes the form and the result of adding it; returns the key, or refuses its field.
 
-use crate::dashboard::views::{Field, entered};
+use crate::dashboard::form::FormData;
 use crate::settings::Added;
 
 /// A site's key is in every copy of the tag.
 const MAX_KEY_CHARS: usize = 32;
 
-/// The field of a key that becomes part of `place` (“the tag’s URL”).
-pub(super) fn read(sent: &str, place: &str) -> Field {
-    let mut key = Field::of(entered(Some(sent)).unwrap_or_default());
-    let fits = (1..=MAX_KEY_CHARS).contains(&key.value.len())
-        && key.value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    key.error = (!fits).then(|| {
-        format!("A key has at most {MAX_KEY_CHARS} lowercase letters, digits and dashes. It becomes part of {place}.")
-    });
+/// Reads a key that becomes part of `place` (“the tag’s URL”).
+pub(super) fn read(form: &mut FormData, place: &str) -> String {
+    let key = form.text("key");
+    let fits = (1..=MAX_KEY_CHARS).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !fits {
+        form.refuse("key", format!("A key has at most {MAX_KEY_CHARS} lowercase letters, digits and dashes. It becomes part of {place}."));
+    }
     key
 }
 
@@ -33,9 +32,15 @@ mod tests {
 
     #[test]
     fn a_key_fits_into_an_address() {
+        let is_right = |key: &str| {
+            let mut form = FormData::default();
+            form.set("key", key);
+            read(&mut form, "the tag’s address");
+            form.is_right()
+        };
         for wrong in ["", "Shop", "my shop", "a/b", "ü", &"a".repeat(33)] {
-            assert!(read(wrong, "the tag’s address").error.is_some(), "{wrong}");
+            assert!(!is_right(wrong), "{wrong}");
         }
-        assert_eq!(read(" shop-2 ", "the tag’s address").error, None);
+        assert!(is_right(" shop-2 "));
     }
 }

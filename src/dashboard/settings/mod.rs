@@ -23,6 +23,7 @@ pub(super) use source::{
     show_source,
 };
 
+use super::form::FormData;
 use super::frame::{Frame, Tab, Viewer};
 use super::views::{Field, numbers};
 use super::{page, password};
@@ -119,14 +120,6 @@ struct Tick {
     is_chosen: bool,
 }
 
-/// The fields and errors of a form that was not saved.
-#[derive(Default)]
-struct Refused {
-    new_site: Option<[Field; 2]>,
-    current_password: Option<String>,
-    new_password: Option<String>,
-}
-
 #[derive(Deserialize)]
 pub(super) struct SettingsQuery {
     saved: Option<String>,
@@ -142,26 +135,24 @@ pub(super) async fn show_settings(
         Some("password") => Some("Password changed. All other sessions were signed out."),
         _ => None,
     };
-    let page = settings_page(&state, &viewer, done, Refused::default()).await?;
+    let page = settings_page(&state, &viewer, done, &FormData::default()).await?;
     page::show(&page)
 }
 
 /// The page again, with an error beside the field.
-async fn refuse(state: &AppState, viewer: &Viewer, refused: Refused) -> Result<Response, AppError> {
-    let page = settings_page(state, viewer, None, refused).await?;
-    page::refuse(&page)
+async fn refuse(state: &AppState, viewer: &Viewer, form: &FormData) -> Result<Response, AppError> {
+    page::refuse(&settings_page(state, viewer, None, form).await?)
 }
 
 async fn settings_page(
     state: &AppState,
     viewer: &Viewer,
     done: Option<&'static str>,
-    refused: Refused,
+    form: &FormData,
 ) -> Result<SettingsPage, AppError> {
     let frame = viewer.frame(state, Tab::Settings).await?;
     let snapshot = state.settings.current();
     let site = &viewer.site;
-    let [name, key] = refused.new_site.unwrap_or_default();
     let sites = snapshot.sites.iter().map(|site| SiteItem {
         name: site.name.clone(),
         key: site.key.clone(),
@@ -174,7 +165,11 @@ async fn settings_page(
         done,
         copied: copied(&snapshot, &viewer.client.base, site),
         sites: sites.collect(),
-        new_site: NewSiteForm { action: action("sites"), name, key },
+        new_site: NewSiteForm {
+            action: action("sites"),
+            name: form.field("name", ""),
+            key: form.field("key", ""),
+        },
         stripe: stripe(viewer, &snapshot),
         destinations: viewer.link("/settings/destinations").to_string(),
         alerts: viewer.link("/settings/alerts").to_string(),
@@ -183,8 +178,8 @@ async fn settings_page(
         anytrack: anytrack(viewer, &snapshot),
         password: PasswordForm {
             action: action("password"),
-            current_error: refused.current_password,
-            new_error: refused.new_password,
+            current_error: form.error("current"),
+            new_error: form.error("new"),
         },
         email: viewer.user.email.clone(),
         fewest: password::MIN_CHARS,

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use jiff::tz::TimeZone;
 
-use super::{Refused, SettingsQuery, key, refuse};
+use super::{SettingsQuery, key, refuse};
 use crate::dashboard::form::FormData;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
 use crate::dashboard::page;
@@ -253,23 +253,24 @@ fn read_at_most(text: &str, most: usize) -> Result<Vec<String>, String> {
 pub(in crate::dashboard) async fn add_site(
     State(state): State<AppState>,
     viewer: Viewer,
-    form: FormData,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
-    let mut name = Field::of(form.text("name"));
-    let mut key = key::read(&form.text("key"), "the tag’s URL");
-    name.error = name_fault(&name.value);
-    if name.error.is_none() && key.error.is_none() {
+    let (name, key) = (form.text("name"), key::read(&mut form, "the tag’s URL"));
+    if let Some(fault) = name_fault(&name) {
+        form.refuse("name", fault);
+    }
+    if form.is_right() {
         let (store, settings) = (&state.store, &state.settings);
-        let added =
-            settings::add_site(store, settings, viewer.now, &key.value, &name.value).await?;
+        let added = settings::add_site(store, settings, viewer.now, &key, &name).await?;
         if added == Added::Done {
-            let viewer = at(&state, viewer, &key.value)?;
-            let there = viewer.link(&format!("/settings/sites/{}", key.value));
+            let viewer = at(&state, viewer, &key)?;
+            let there = viewer.link(&format!("/settings/sites/{key}"));
             return Ok(page::see_other(&there.with("saved", "added").to_string()));
         }
-        key.error = key::fault(&added, "Another site or webhook", settings::MAX_SITES, "sites");
+        let fault = key::fault(&added, "Another site or webhook", settings::MAX_SITES, "sites");
+        form.refuse("key", fault.unwrap_or_default());
     }
-    refuse(&state, &viewer, Refused { new_site: Some([name, key]), ..Refused::default() }).await
+    refuse(&state, &viewer, &form).await
 }
 
 #[cfg(test)]

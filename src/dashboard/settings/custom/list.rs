@@ -40,38 +40,36 @@ pub(in crate::dashboard) async fn list_postbacks(
     State(state): State<AppState>,
     viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let site = viewer.site.key.clone();
-    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
+    page::show(&sources_page(&state, &viewer, &FormData::default()).await?)
 }
 
 /// `POST /settings/custom`.
 pub(in crate::dashboard) async fn add_postback(
     State(state): State<AppState>,
     viewer: Viewer,
-    form: FormData,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&form.text("key"), "the URL of its page");
+    let key = key::read(&mut form, "the URL of its page");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&form.text("source_site")).unwrap_or(&viewer.site).clone();
-    if key.error.is_none() {
+    if form.is_right() {
         let (store, settings) = (&state.store, &state.settings);
         let added =
-            settings::add_custom_source(store, settings, viewer.now, &site.id, &key.value).await?;
+            settings::add_custom_source(store, settings, viewer.now, &site.id, &key).await?;
         if added == Added::Done {
-            return Ok(saved(&viewer, &key.value, "added"));
+            return Ok(saved(&viewer, &key, "added"));
         }
         let most = settings::MAX_CUSTOM_SOURCES;
-        key.error = key::fault(&added, "Another endpoint", most, "endpoints");
+        let fault = key::fault(&added, "Another endpoint", most, "endpoints");
+        form.refuse("key", fault.unwrap_or_default());
     }
-    let page = sources_page(&state, &viewer, key, &site.key).await?;
-    page::refuse(&page)
+    page::refuse(&sources_page(&state, &viewer, &form).await?)
 }
 
 async fn sources_page(
     state: &AppState,
     viewer: &Viewer,
-    key: Field,
-    chosen_site: &str,
+    form: &FormData,
 ) -> Result<SourcesPage, AppError> {
     let snapshot = state.settings.current();
     let mut rows = Vec::new();
@@ -92,7 +90,7 @@ async fn sources_page(
         back: viewer.link("/settings").to_string(),
         rows,
         action: viewer.link("/settings/custom").to_string(),
-        key,
-        sites: sites(&snapshot, chosen_site),
+        key: form.field("key", ""),
+        sites: sites(&snapshot, &form.field("source_site", viewer.site.key.clone()).value),
     })
 }

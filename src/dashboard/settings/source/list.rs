@@ -75,38 +75,36 @@ pub(in crate::dashboard) async fn list_sources(
     State(state): State<AppState>,
     viewer: Viewer,
 ) -> Result<Response, AppError> {
-    let site = viewer.site.key.clone();
-    page::show(&sources_page(&state, &viewer, Field::default(), &site).await?)
+    page::show(&sources_page(&state, &viewer, &FormData::default()).await?)
 }
 
 /// `POST /settings/sources`.
 pub(in crate::dashboard) async fn add_source(
     State(state): State<AppState>,
     viewer: Viewer,
-    form: FormData,
+    mut form: FormData,
 ) -> Result<Response, AppError> {
-    let mut key = key::read(&form.text("key"), "the webhook’s URL");
+    let key = key::read(&mut form, "the webhook’s URL");
     let snapshot = state.settings.current();
     let site = snapshot.site_by_key(&form.text("source_site")).unwrap_or(&viewer.site).clone();
-    if key.error.is_none() {
+    if form.is_right() {
         let (store, settings) = (&state.store, &state.settings);
-        let added = settings::add_source(store, settings, viewer.now, &key.value, &site.id).await?;
+        let added = settings::add_source(store, settings, viewer.now, &key, &site.id).await?;
         if added == Added::Done {
-            let there = viewer.link(&format!("/settings/sources/{}", key.value));
+            let there = viewer.link(&format!("/settings/sources/{}", key));
             return Ok(page::see_other(&there.with("saved", "added").to_string()));
         }
-        key.error =
+        let fault =
             key::fault(&added, "Another webhook or site", settings::MAX_SOURCES, "webhooks");
+        form.refuse("key", fault.unwrap_or_default());
     }
-    let page = sources_page(&state, &viewer, key, &site.key).await?;
-    page::refuse(&page)
+    page::refuse(&sources_page(&state, &viewer, &form).await?)
 }
 
 async fn sources_page(
     state: &AppState,
     viewer: &Viewer,
-    key: Field,
-    chosen_site: &str,
+    form: &FormData,
 ) -> Result<SourcesPage, AppError> {
     let snapshot = state.settings.current();
     let mut rows = Vec::new();
@@ -146,9 +144,9 @@ async fn sources_page(
             .filter_map(|found| of_source(state, &snapshot, viewer, found))
             .collect(),
         action: viewer.link("/settings/sources").to_string(),
-        key,
+        key: form.field("key", ""),
         has_several_sites: snapshot.sites.len() > 1,
-        sites: sites(&snapshot, chosen_site),
+        sites: sites(&snapshot, &form.field("source_site", viewer.site.key.clone()).value),
     })
 }
 
