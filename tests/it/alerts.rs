@@ -406,7 +406,7 @@ async fn a_letter_goes_through_the_owners_mail_server() {
     assert!(owner.page(HERE).await.contains("the mail server answered 451"));
     app.advance(MINUTE * 2);
     assert_eq!(app.send_alerts().await, 1);
-    let heard = mail.heard();
+    let received = mail.heard();
     for part in [
         "EHLO shop.example",
         "MAIL FROM:<alerts@shop.example>",
@@ -416,9 +416,9 @@ async fn a_letter_goes_through_the_owners_mail_server() {
         "- cs_live_1, 102.60 USD http://go.shop.localhost/conversions/cnv_",
         "Date: Mon, 21 Sep 2026 14:13:20",
     ] {
-        assert!(heard.contains(part), "{part}: {heard}");
+        assert!(received.contains(part), "{part}: {received}");
     }
-    let ids: Vec<&str> = heard.lines().filter(|line| line.starts_with("Message-ID:")).collect();
+    let ids: Vec<&str> = received.lines().filter(|line| line.starts_with("Message-ID:")).collect();
     assert!(ids.len() == 2 && ids[0] == ids[1], "a repeat can be recognized: {ids:?}");
     let page = owner.page(HERE).await;
     assert!(!page.contains("swordfish"), "a password is never shown again");

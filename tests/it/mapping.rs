@@ -150,7 +150,7 @@ async fn what_a_visit_corrects_before_the_first_try_is_made_again() {
     app.visit_as(&click_id, PAGE, None).await;
     app.rejoin().await;
     app.deliver_due().await;
-    assert_eq!(hook.received(), [r#"{"source":"x"}"#]);
+    assert_eq!(hook.received(), [r#"{"source":"twitter"}"#]);
 }
 
 #[tokio::test]
