@@ -95,7 +95,7 @@ options! {
         /// Stop retrying a delivery after this many days; null means never.
         expires_days: Option<u32> = None,
         /// What to do if the visitor's browser sent Global Privacy Control.
-        gpc: Discretion = Discretion::Send,
+        gpc: Discretion = Discretion::WithoutPersonal,
         /// What to do if the visitor is not known to have given consent.
         consent: Discretion = Discretion::Send,
     }

@@ -83,6 +83,9 @@ async fn store(
     let site = settings
         .site_by_key(&sent.site_key)
         .ok_or_else(|| AppError::bad_request("there is no such site"))?;
+    if !matches!(sent.what, What::Visit(_)) && !is_genuine(state, &sent.click_id) {
+        return Err(AppError::bad_request("i is a click ID that this server has not made"));
+    }
     let request = Report { state, now, client, headers, query: query.unwrap_or_default(), site };
     let cookie = request.keep(&sent).await.map_err(|cause| {
         AppError::unavailable("the visit could not be stored; send it again", cause)
@@ -92,6 +95,12 @@ async fn store(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// True for a click ID that was made here, or by the tag in a browser. A visit with another one gets
+/// a new one; a note or an event with another one is invented.
+fn is_genuine(state: &AppState, click_id: &ClickId) -> bool {
+    click_id.is_client_made() || state.click_ids.read(click_id).is_some()
 }
 
 /// A request of the tag, without its body.

@@ -330,7 +330,8 @@ pub(crate) async fn find_by_session(
     }
 }
 
-/// The AnyTrack click ID that the tag captured for a click ID; the latest if there are several.
+/// The AnyTrack click ID that the tag captured for a click ID; the first if there are several,
+/// so that nobody who learns the click ID can replace it.
 pub(crate) async fn anytrack_id_of(
     tx: &mut AnyConnection,
     click_id: &ClickId,

@@ -349,19 +349,21 @@ fn any_order_and_any_repetition_of_events_gives_the_same_conversions() {
         .unwrap();
 }
 
+/// Who learns a click ID, from a payment link or a browser extension, cannot choose whom AnyTrack
+/// credits.
 #[tokio::test]
-async fn a_note_under_a_click_id_made_by_a_browser_counts() {
+async fn the_first_note_of_a_click_id_counts_also_of_one_that_a_browser_made() {
     let app = TestApp::start().await;
     let made = format!("ck_z{}", "7".repeat(32));
     let note = |a: &str, t: i64| json!({"s": "main", "i": made, "t": t, "a": a}).to_string();
-    let (theirs, before) =
+    let (other, first) =
         ("p8qkMansHXKGTX9GmPTbMJ6GmSjTf4mUys", "p8qkMansHXKGAAAAmPTbMJ6GmSjTf4mUys");
-    assert_eq!(app.post_visit(note(before, 1)).await.status.as_u16(), 204);
+    assert_eq!(app.post_visit(note(first, 1)).await.status.as_u16(), 204);
     app.advance(Duration::from_secs(1));
     app.visit_as(&made, PAGE, None).await;
-    assert_eq!(app.post_visit(note(theirs, 2)).await.status.as_u16(), 204);
+    assert_eq!(app.post_visit(note(other, 2)).await.status.as_u16(), 204);
     app.stripe_processed(&Session::paid("cs_live_1").reference(&made).completed()).await;
-    app.stripe_processed(&Session::paid("cs_live_2").reference(before).completed()).await;
+    app.stripe_processed(&Session::paid("cs_live_2").reference(first).completed()).await;
     settle(&app).await;
     let found = app.conversions().await;
     assert_eq!(found[0].matched_by.as_deref(), Some("click_id"));
@@ -370,7 +372,7 @@ async fn a_note_under_a_click_id_made_by_a_browser_counts() {
         app.anytrack
             .received()
             .iter()
-            .any(|body| body.contains(&format!(r#""clickid":"{theirs}""#))),
+            .any(|body| body.contains(&format!(r#""clickid":"{first}""#))),
         "{:?}",
         app.anytrack.received()
     );

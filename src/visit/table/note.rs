@@ -93,7 +93,7 @@ pub(in crate::visit) async fn note_of(
            from visit_notes
           where click_id = :click_id
              or click_id in (select alias from visits where click_id = :click_id and substr(alias, 1, 4) = 'ck_z')
-          order by at_ms desc, anytrack_click_id
+          order by at_ms, anytrack_click_id
           limit 1")
     .set("click_id", click_id.as_str())
     .fetch_optional(tx)
