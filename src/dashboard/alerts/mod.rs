@@ -51,7 +51,7 @@ struct IncidentItem {
     headline: String,
     state: Chip,
     raised: Moment,
-    told: Moment,
+    sent: Moment,
 }
 
 /// What the page shows in addition to the records.
@@ -109,7 +109,7 @@ async fn alerts_page(
     draft: Draft,
 ) -> Result<AlertsPage, AppError> {
     let store = &state.store;
-    let (targets, told) = (alert::targets(store).await?, alert::sent(store).await?);
+    let (targets, sent) = (alert::targets(store).await?, alert::sent(store).await?);
     let (choices, incidents) = (alert::choices(store).await?, alert::incidents(store).await?);
     Ok(AlertsPage {
         frame: viewer.frame(state, Tab::Settings).await?,
@@ -120,7 +120,7 @@ async fn alerts_page(
             && targets.iter().any(|target| target.kind == TargetKind::Email),
         targets: targets
             .iter()
-            .map(|target| target_item(viewer, target, &told, draft.tried.as_ref()))
+            .map(|target| target_item(viewer, target, &sent, draft.tried.as_ref()))
             .collect(),
         open: incidents.iter().filter(|found| found.resolved_at.is_none()).count(),
         incidents: incidents.iter().map(|found| incident_item(viewer, found)).collect(),
@@ -141,6 +141,6 @@ fn incident_item(viewer: &Viewer, found: &Incident) -> IncidentItem {
         headline: found.headline.clone(),
         state,
         raised: viewer.times.short(found.raised_at, viewer.now),
-        told: viewer.times.short(found.sent_at, viewer.now),
+        sent: viewer.times.short(found.sent_at, viewer.now),
     }
 }

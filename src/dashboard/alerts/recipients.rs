@@ -168,15 +168,15 @@ pub(super) fn kind_name(kind: TargetKind) -> &'static str {
 pub(super) fn target_item(
     viewer: &Viewer,
     target: &Target,
-    told: &[SentMessages],
+    messages: &[SentMessages],
     tried: Option<&(String, Chip, String)>,
 ) -> TargetItem {
     let of =
-        |state: &str| told.iter().find(|told| told.target_id == target.id && told.state == state);
-    let when = |told: &SentMessages| viewer.times.ago(told.at, viewer.now);
-    let failed = |told: &SentMessages| {
-        let said = told.said.clone().unwrap_or_default();
-        format!("“{}”, {}: {said}", told.headline, when(told))
+        |state: &str| messages.iter().find(|it| it.target_id == target.id && it.state == state);
+    let when = |newest: &SentMessages| viewer.times.ago(newest.at, viewer.now);
+    let failed = |newest: &SentMessages| {
+        let said = newest.said.clone().unwrap_or_default();
+        format!("“{}”, {}: {said}", newest.headline, when(newest))
     };
     let (sent, given_up) = (of("sent"), of("given_up"));
     let (state, note) = match (target.enabled, of("pending"), given_up, sent) {
@@ -186,11 +186,11 @@ pub(super) fn target_item(
             let pending = counted(waiting.messages, "message pending", "messages pending");
             (Chip::wait("Pending"), format!("{pending}{}", said.unwrap_or_default()))
         }
-        (true, None, Some(told), sent) if sent.is_none_or(|sent| sent.at < told.at) => {
-            (Chip::bad("Failed"), failed(told))
+        (true, None, Some(newest), sent) if sent.is_none_or(|sent| sent.at < newest.at) => {
+            (Chip::bad("Failed"), failed(newest))
         }
-        (true, None, _, Some(told)) => {
-            (Chip::ok("Accepted"), format!("“{}”, {}", told.headline, when(told)))
+        (true, None, _, Some(newest)) => {
+            (Chip::ok("Accepted"), format!("“{}”, {}", newest.headline, when(newest)))
         }
         (true, None, _, None) => (Chip::quiet("Nothing sent yet"), String::new()),
     };
