@@ -5,6 +5,7 @@
 mod agent;
 mod body;
 mod channel;
+mod click;
 mod counter;
 pub(crate) mod endpoint;
 mod fold;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub(crate) use channel::names_ad_click;
+pub(crate) use click::{ad_parameters, is_outside};
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
