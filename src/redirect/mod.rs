@@ -55,7 +55,8 @@ async fn follow_link(
         return Ok(not_found(PAUSED));
     }
     let query = query.filter(|query| query.len() <= MAX_QUERY_BYTES).unwrap_or_default();
-    let cookie = |name| client::cookies(&headers, name).next();
+    let is_cookieless = site.tag.consent == Consent::Cookieless;
+    let cookie = |name| client::cookies(&headers, name).next().filter(|_| !is_cookieless);
     let (held_id, session) = (cookie("_ck"), cookie("_ck_s"));
     let held = Held {
         click_id: held_id.as_deref(),
@@ -63,7 +64,7 @@ async fn follow_link(
         handed_over: parameter(&query, "_ck"),
     };
     let waits_for_consent =
-        site.tag.consent != Consent::Off && held.click_id.is_none() && held.handed_over.is_none();
+        site.tag.consent.is_needed() && held.click_id.is_none() && held.handed_over.is_none();
     // Bots, prefetches and link previews are not visits.
     let is_preview = method == Method::HEAD
         || PREVIEW_HEADERS.iter().any(|name| headers.contains_key(*name))
@@ -97,6 +98,9 @@ async fn follow_link(
     let presented = kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
     let click_id = click_id.unwrap_or(presented);
     let mut response = answer(&target::address(site, &link.target, Some(&click_id), &query))?;
+    if is_cookieless {
+        return Ok(response);
+    }
     // The browser may have the click ID already, but the time of the last activity is always new.
     let is_new = held.click_id != Some(click_id.as_str());
     let click_id = is_new.then_some(("_ck", click_id.as_str()));

@@ -121,7 +121,8 @@ pub(crate) async fn visits(
     let list = sql(COLUMNS)
         .then(
             "where click_id >= :earliest and click_id < :latest
-            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)",
+            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)
+            and flags & 65536 = 0",
         )
         .set("earliest", earliest)
         .set("latest", latest)
@@ -186,7 +187,7 @@ const MAX_VISITS: i64 = 200;
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
     sql(COLUMNS)
         .then(
-            "where click_id = :click_id
+            "where click_id = :click_id and flags & 65536 = 0
              order by sent_at_ms
              limit :max_visits",
         )
