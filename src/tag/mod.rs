@@ -151,7 +151,7 @@ impl<'a> Asked<'a> {
     }
 
     fn is_robot(&self) -> bool {
-        client::text(self.headers, header::USER_AGENT).is_some_and(visit::is_bot)
+        client::text(self.headers, header::USER_AGENT).is_some_and(visit::is_robot)
     }
 
     fn takes_gzip(&self) -> bool {

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use super::body::Seen;
 use super::click::{ad_parameters, is_outside};
+use super::stored::Earlier;
 use super::table;
 use crate::clock::Timestamp;
 use crate::hosts;
@@ -22,16 +23,6 @@ use crate::store::Store;
 
 /// A session ends after this long without a page view.
 const SESSION: Duration = Duration::from_secs(1800);
-
-/// The visitor's newest page view of the day, and the click that it belongs to.
-#[derive(Debug)]
-pub(super) struct Earlier {
-    pub(super) click_id: ClickId,
-    pub(super) seen_at: Timestamp,
-    /// The page and referrer of the click.
-    pub(super) url: Option<String>,
-    pub(super) referrer: Option<String>,
-}
 
 /// How a page view relates to the visitor's earlier ones of the day.
 #[derive(Debug, PartialEq, Eq)]

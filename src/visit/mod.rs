@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cookieless::Joined;
 
+pub(crate) use agent::is_robot;
 pub(crate) use channel::names_ad_click;
 pub(crate) use click::{ad_parameters, is_outside};
 pub(crate) use fold::fold;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use sqlx::AnyConnection;
 
 use super::body::{Seen, Sent};
-use super::cookieless::Earlier;
+use super::stored::Earlier;
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::domain::{Device, QUARTER_MS, Word as _};
