@@ -153,16 +153,34 @@ impl App {
         Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
     }
 
-    /// The same once a day, by one copy of the program. Returns true if this copy did it.
+    /// Deletes page events that do not count once they are 30 days old, or only returns how many
+    /// would be deleted; by site key.
+    ///
+    /// # Errors
+    /// Fails if the database does not respond; nothing was deleted then.
+    pub async fn prune_events(&self, wanted: Prune) -> Result<BTreeMap<String, i64>> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let (store, now) = (&state.store, state.clock.now());
+        let old = visit::old_apart(store, now).await?;
+        if wanted == Prune::Delete && !old.is_empty() {
+            visit::forget_apart(store, now).await?;
+        }
+        let key = |id: String| snapshot.site(&id).map_or(id, |site| site.key.clone());
+        Ok(old.into_iter().map(|(id, events)| (key(id), events)).collect())
+    }
+
+    /// Deletes old visits and page events once a day, by one copy of the program. Returns true if
+    /// this copy did it.
     ///
     /// # Errors
     /// As [`App::prune`]; the next day does the rest.
     pub async fn prune_daily(&self) -> Result<bool> {
         let state = &self.state;
-        if state.config.retention_days.is_none()
-            || !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await?
-        {
+        if !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await? {
             return Ok(false);
+        }
+        for (site, events) in self.prune_events(Prune::Delete).await? {
+            tracing::info!(site, events, "deleted old page events that did not count");
         }
         for (site, pruned) in self.prune(Prune::Delete).await? {
             tracing::info!(

@@ -24,8 +24,8 @@ use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
 
 pub(super) use event::{
-    bring_events_back, events_after, events_waiting, insert_event, put_event_off, rerun_event,
-    settle_event, take_event,
+    NewEvent, accept_events, bring_events_back, count_apart, delete_apart, events_after,
+    events_waiting, insert_event, put_event_off, rerun_event, settle_event, take_event,
 };
 pub(super) use note::{
     click_id_of_note, click_id_of_session, insert_note, insert_session, note_of,
