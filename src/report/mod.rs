@@ -63,8 +63,9 @@ pub(crate) use page_events::{
     failed_page_events,
 };
 pub(crate) use problems::{
-    AtStake, Example, GaveUp, Matched, Stakes, Tries, failed_events, first_to_expire, gave_up,
-    heard_quarters, last_tries, matched_money, stakes, waits_since,
+    AtStake, Example, GaveUp, Matched, SharedPayment, Stakes, Tries, failed_events,
+    first_to_expire, gave_up, heard_quarters, last_tries, matched_money, shared_payments, stakes,
+    waits_since,
 };
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{
