@@ -14,6 +14,7 @@ use anyhow::Result;
 use super::App;
 use super::loops::{LONGEST, PROCESS_EVENTS, in_time};
 use crate::alert::Alerts;
+use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
 use crate::delivery::{self, worker::Worker};
@@ -51,12 +52,25 @@ impl App {
 
     async fn process_page_events(&self) -> Result<usize> {
         let state = &self.state;
+        let since = self.searched_since();
         let batch = || async {
-            let now = state.clock.now();
-            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
+            let times = (state.clock.now(), since);
+            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, times);
             self.waking_deliveries(in_time(LONGEST, round).await)
         };
         self.until_done(batch).await
+    }
+
+    /// The age up to which page events are searched. Thousands may wait for a visit that never comes,
+    /// so those of the last hour are searched every time, and all of them once a minute.
+    fn searched_since(&self) -> Timestamp {
+        let now = self.state.clock.now();
+        let searched = self.searched_ms.load(Ordering::Relaxed);
+        if now.as_ms().saturating_sub(searched).unsigned_abs() < 60_000 {
+            return now.minus(Duration::from_secs(3600));
+        }
+        self.searched_ms.store(now.as_ms(), Ordering::Relaxed);
+        Timestamp::from_ms(i64::MIN)
     }
 
     /// Repeats a batch until it finds nothing to do, or a stop begins. Returns the sum.

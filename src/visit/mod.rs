@@ -226,13 +226,14 @@ pub(crate) async fn delete_apart(store: &Store, of: &ApartEvents<'_>) -> Result<
     Ok(deleted)
 }
 
-/// The oldest page events that are due for the ledger.
+/// The oldest page events that are due for the ledger, of those that were received or became due
+/// since a time.
 pub(crate) async fn events_waiting(
     store: &Store,
-    now: Timestamp,
+    (now, since): (Timestamp, Timestamp),
     limit: i64,
 ) -> Result<Vec<WaitingEvent>> {
-    table::events_waiting(store, now, limit).await
+    table::events_waiting(store, (now, since), limit).await
 }
 
 /// Stores that an event could not be recorded in the ledger, and when it is retried. Without

@@ -143,17 +143,19 @@ pub(in crate::visit) async fn accept_events(
 
 pub(in crate::visit) async fn events_waiting(
     store: &Store,
-    now: Timestamp,
+    (now, since): (Timestamp, Timestamp),
     limit: i64,
 ) -> Result<Vec<WaitingEvent>> {
     let rows = sql(
         "select id, site_id, click_id, sent_at_ms, name, received_at_ms, url, properties, attempts
            from page_events e
-          where conversion_id is null and failed_at_ms is null and due_at_ms <= :now and",
+          where conversion_id is null and failed_at_ms is null and due_at_ms <= :now
+            and (received_at_ms >= :since or due_at_ms >= :since) and",
     )
     .then(COUNTS)
     .then("order by received_at_ms, id limit :limit")
     .set("now", now)
+    .set("since", since)
     .set("limit", limit)
     .fetch_all(store.pool())
     .await
