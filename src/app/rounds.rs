@@ -206,6 +206,24 @@ impl App {
         Ok(true)
     }
 
+    /// Reads visits from before the current rules for sources and channels again, until all are
+    /// read. Does nothing once it is done.
+    ///
+    /// # Errors
+    /// Fails if the database does not respond; the next call continues.
+    pub async fn read_visits_again(&self) -> Result<()> {
+        while self.read_some_visits_again().await? && !self.is_stopping() {}
+        Ok(())
+    }
+
+    /// The same for the next few visits. Returns false if all are read.
+    ///
+    /// # Errors
+    /// As [`App::read_visits_again`].
+    pub async fn read_some_visits_again(&self) -> Result<bool> {
+        conversion::read_visits_again(&self.state.store).await
+    }
+
     /// Rolls up the counters of visits for reports. Returns the number of counters.
     ///
     /// # Errors

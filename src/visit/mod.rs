@@ -11,7 +11,9 @@ mod fold;
 mod landing;
 mod limit;
 mod provisional;
+mod renamed;
 mod request;
+mod reread;
 mod stored;
 mod table;
 
@@ -19,11 +21,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub(crate) use channel::names_ad_click;
+pub(crate) use channel::{CHANNEL_RULES, names_ad_click};
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
 pub(crate) use request::{Around, Arrival, Click};
+pub(crate) use reread::{Part, read_again, recount, rename};
 pub(crate) use stored::{ApartEvents, KeptEvent, OldClickId, PageEvent, Visit, WaitingEvent};
 pub(crate) use table::{COUNTS, VISITS};
 

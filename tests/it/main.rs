@@ -42,6 +42,7 @@ mod redirect;
 mod registration;
 mod replay;
 mod replicas;
+mod reread;
 mod restore;
 mod retention;
 mod settings_changes;

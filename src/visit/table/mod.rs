@@ -6,6 +6,7 @@ mod event;
 mod note;
 mod old;
 mod provisional;
+mod reread;
 mod sums;
 
 use std::borrow::Cow;
@@ -34,6 +35,7 @@ pub(super) use old::{delete_old, last_seen_before};
 pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
+pub(super) use reread::{add_to_counters, rename, stored_landings};
 pub(super) use sums::{add_sums, has_counters, take_counters};
 
 /// The table that the group-commit writer inserts into.
