@@ -65,6 +65,8 @@ pub struct App {
     pulse: Arc<Pulse>,
     /// The latest time that was seen, in milliseconds, to notice a clock that was set back.
     latest_ms: AtomicI64,
+    /// When page events of all ages were last searched for those whose visit has arrived.
+    searched_ms: AtomicI64,
     /// The stage of an orderly stop.
     stage: watch::Sender<Stage>,
 }
@@ -150,6 +152,7 @@ impl App {
             pulse: Arc::default(),
             // Treat the clock as if it had been ahead before the start, because that is unknown.
             latest_ms: AtomicI64::new(i64::MAX),
+            searched_ms: AtomicI64::new(i64::MIN),
             stage: watch::Sender::new(Stage::Serving),
         })
     }

@@ -4,6 +4,7 @@
 
 mod account;
 mod alerts;
+mod apart;
 mod asked;
 mod assets;
 mod chart;
@@ -79,6 +80,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/events", get(events::list_events))
         .route("/events/{id}", get(events::show_event))
         .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/events/pages", get(apart::list_apart))
+        .route("/events/pages/delete", post(apart::delete_apart))
         .route("/events/pages/{id}/rerun", post(events::rerun_page_event))
         .route("/links", get(links::list_links).post(links::add_link))
         .route("/links/{alias}", get(links::show_link).post(links::save_link))

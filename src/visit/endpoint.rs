@@ -16,7 +16,7 @@ use super::body::{self, Seen, Sent, What};
 use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
 use super::request::{Around, Arrival};
-use super::{keep_event, landing, note, note_session, record};
+use super::{KeptEvent, keep_event, landing, note, note_session, record, table};
 use crate::client::{Client, Peer, cookies, text};
 use crate::clock::Timestamp;
 use crate::error::AppError;
@@ -94,14 +94,25 @@ async fn store(
         return Err(AppError::bad_request("i is a click ID that this server has not made"));
     }
     let request = Report { state, now, client, headers, query, site };
-    let cookie = request.keep(&sent).await.map_err(|cause| {
+    let kept = match &sent.what {
+        What::Note(anytrack_click_id) => {
+            note(&state.store, now, &sent.click_id, anytrack_click_id).await.map(|()| stored(None))
+        }
+        What::Event(event) => request.keep_event(&sent, event).await,
+        What::Visit(seen) => request.keep_visit(&sent, seen).await.map(stored),
+    };
+    kept.map_err(|cause| {
         AppError::unavailable("the visit could not be stored; send it again", cause)
-    })?;
+    })
+}
+
+/// The answer after the commit.
+fn stored(cookie: Option<HeaderValue>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    Ok(response)
+    response
 }
 
 /// True if the query of the endpoint's URL says this of the script that sent the body.
@@ -126,24 +137,29 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Stores what the body reports. Returns the cookie to set.
-    async fn keep(&self, sent: &Sent<'_>) -> anyhow::Result<Option<HeaderValue>> {
-        let Self { state, now, site, .. } = *self;
-        match &sent.what {
-            What::Note(anytrack_click_id) => {
-                note(&state.store, now, &sent.click_id, anytrack_click_id).await?;
-                Ok(None)
+    async fn keep_event(
+        &self,
+        sent: &Sent<'_>,
+        event: &body::Event<'_>,
+    ) -> anyhow::Result<Response> {
+        let Self { state, now, site, headers, .. } = *self;
+        let origin = text(headers, "origin").and_then(hosts::of_url);
+        let origin_host = origin.as_deref();
+        let new = table::NewEvent { now, site, sent, event, origin_host };
+        Ok(match keep_event(&state.store, &new).await? {
+            KeptEvent::New => {
+                state.wakeups.event_stored.notify_one();
+                stored(None)
             }
-            What::Event(event) => {
-                if keep_event(&state.store, now, site, sent, event).await? {
-                    state.wakeups.event_stored.notify_one();
-                }
-                Ok(None)
+            KeptEvent::Known => stored(None),
+            KeptEvent::TooMany => {
+                let line = "too many events without a visit; send it again after the visit";
+                AppError::new(StatusCode::TOO_MANY_REQUESTS, line).into_response()
             }
-            What::Visit(seen) => self.keep_visit(sent, seen).await,
-        }
+        })
     }
 
+    /// Returns the cookie to set.
     async fn keep_visit(
         &self,
         sent: &Sent<'_>,

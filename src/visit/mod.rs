@@ -13,7 +13,9 @@ mod fold;
 mod landing;
 mod limit;
 mod provisional;
+mod renamed;
 mod request;
+mod reread;
 mod stored;
 mod table;
 
@@ -23,13 +25,14 @@ use anyhow::Result;
 use cookieless::Joined;
 
 pub(crate) use agent::is_robot;
-pub(crate) use channel::names_ad_click;
+pub(crate) use channel::{CHANNEL_RULES, names_ad_click};
 pub(crate) use click::{ad_parameters, is_outside};
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
 pub(crate) use request::{Around, Arrival, Click};
-pub(crate) use stored::{OldClickId, PageEvent, Visit, WaitingEvent};
+pub(crate) use reread::{Part, read_again, recount, rename};
+pub(crate) use stored::{ApartEvents, KeptEvent, OldClickId, PageEvent, Visit, WaitingEvent};
 pub(crate) use table::{COUNTS, VISITS};
 
 pub(crate) use crate::domain::flags;
@@ -38,7 +41,7 @@ use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Consent, Site};
+use crate::settings::{Consent};
 use crate::store::{AnyConnection, Inserted, Store};
 
 /// Maximum number of touchpoints of a customer journey.
@@ -214,7 +217,8 @@ pub(crate) async fn record_click(arrival: &Arrival<'_>, click: &Click) -> Result
 /// How many days back visits are counted when the owner adds a host to the site's domains.
 const COUNTED_DAYS: u64 = 90;
 
-/// Counts the visits from a host and its subdomains that arrived before the owner added the host.
+/// Counts the visits and page events from a host and its subdomains that arrived before the owner
+/// added the host.
 pub(crate) async fn count_host(
     store: &Store,
     now: Timestamp,
@@ -224,6 +228,7 @@ pub(crate) async fn count_host(
     let since = now.minus(Duration::from_secs(COUNTED_DAYS * 86_400));
     let mut tx = store.begin().await?;
     table::count_host(&mut tx, since, site_id, host).await?;
+    table::accept_events(&mut tx, site_id, host).await?;
     tx.commit().await
 }
 
@@ -273,27 +278,51 @@ pub(crate) async fn note_session(
     tx.commit().await
 }
 
-/// Stores an event of a page. Returns false for a repeat.
-pub(crate) async fn keep_event(
-    store: &Store,
-    now: Timestamp,
-    site: &Site,
-    sent: &body::Sent<'_>,
-    event: &body::Event<'_>,
-) -> Result<bool> {
+/// Stores an event of a page. It counts once a visit with its click ID counts, unless it came from
+/// another website.
+async fn keep_event(store: &Store, new: &table::NewEvent<'_>) -> Result<KeptEvent> {
     let mut tx = store.begin().await?;
-    let is_new = table::insert_event(&mut tx, now, site, sent, event).await?;
-    tx.commit().await?;
-    Ok(is_new)
+    let kept = table::insert_event(&mut tx, new).await?;
+    if kept == KeptEvent::New {
+        tx.commit().await?;
+    }
+    Ok(kept)
 }
 
-/// The oldest page events that are due for the ledger.
+/// How long an event of a page is kept that does not count.
+const APART_DAYS: u64 = 30;
+
+/// How many events that do not count are older than that, by site ID.
+pub(crate) async fn old_apart(store: &Store, now: Timestamp) -> Result<Vec<(String, i64)>> {
+    table::count_apart(store, &older(now)).await
+}
+
+/// Deletes them. Returns their number.
+pub(crate) async fn forget_apart(store: &Store, now: Timestamp) -> Result<u64> {
+    delete_apart(store, &older(now)).await
+}
+
+fn older(now: Timestamp) -> ApartEvents<'static> {
+    let until = now.minus(Duration::from_secs(APART_DAYS * 86_400));
+    ApartEvents { until: Some(until), ..ApartEvents::default() }
+}
+
+/// Deletes events of pages that do not count. Returns their number.
+pub(crate) async fn delete_apart(store: &Store, of: &ApartEvents<'_>) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let deleted = table::delete_apart(&mut tx, of).await?;
+    tx.commit().await?;
+    Ok(deleted)
+}
+
+/// The oldest page events that are due for the ledger, of those that were received or became due
+/// since a time.
 pub(crate) async fn events_waiting(
     store: &Store,
-    now: Timestamp,
+    (now, since): (Timestamp, Timestamp),
     limit: i64,
 ) -> Result<Vec<WaitingEvent>> {
-    table::events_waiting(store, now, limit).await
+    table::events_waiting(store, (now, since), limit).await
 }
 
 /// Stores that an event could not be recorded in the ledger, and when it is retried. Without

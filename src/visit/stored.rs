@@ -26,6 +26,28 @@ pub(crate) struct PageEvent {
     pub(crate) properties: BTreeMap<String, String>,
 }
 
+/// The result of storing an event of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeptEvent {
+    New,
+    /// It was stored before.
+    Known,
+    /// Not stored: the site has too many events that do not count.
+    TooMany,
+}
+
+/// Selects events of pages that do not count: no visit with their click ID counts, or they came
+/// from another website.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ApartEvents<'a> {
+    /// Of this site; by default of all.
+    pub(crate) site_id: Option<&'a str>,
+    /// Received at or after this time.
+    pub(crate) from: Option<Timestamp>,
+    /// Received before this time.
+    pub(crate) until: Option<Timestamp>,
+}
+
 /// An event of a page that is not in the ledger yet.
 pub(crate) struct WaitingEvent {
     /// `pev_…`.

@@ -43,6 +43,7 @@ mod redirect;
 mod registration;
 mod replay;
 mod replicas;
+mod reread;
 mod restore;
 mod retention;
 mod settings_changes;

@@ -101,6 +101,30 @@ pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
     Ok(row.map(|row| row.get(0)).transpose()?)
 }
 
+/// Replaces a value; returns false if it is not `from`.
+pub(super) async fn replace(
+    tx: &mut AnyConnection,
+    name: &str,
+    from: Option<&str>,
+    to: &str,
+) -> Result<bool> {
+    let replaced = match from {
+        Some(from) => {
+            sql("update settings set value = :to where name = :name and value = :from")
+                .set("from", from)
+                .set("to", to)
+                .set("name", name)
+                .execute(tx)
+                .await
+        }
+        None => {
+            let new = insert_into("settings").set("name", name).set("value", to);
+            new.or_ignore().execute(tx).await
+        }
+    };
+    Ok(replaced.context("could not store the progress of a job")?.rows_affected() == 1)
+}
+
 /// Raises a number that only increases; returns false if it has the value already, or another
 /// process was faster.
 pub(super) async fn raise(store: &Store, name: &str, value: i64) -> Result<bool> {

@@ -6,6 +6,7 @@ mod event;
 mod note;
 mod old;
 mod provisional;
+mod reread;
 mod sums;
 
 use std::borrow::Cow;
@@ -25,8 +26,8 @@ use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
 
 pub(super) use event::{
-    bring_events_back, events_after, events_waiting, insert_event, put_event_off, rerun_event,
-    settle_event, take_event,
+    NewEvent, accept_events, bring_events_back, count_apart, delete_apart, events_after,
+    events_waiting, insert_event, put_event_off, rerun_event, settle_event, take_event,
 };
 pub(super) use note::{
     click_id_of_note, click_id_of_session, insert_note, insert_session, note_of,
@@ -35,6 +36,7 @@ pub(super) use old::{delete_old, last_seen_before};
 pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
+pub(super) use reread::{add_to_counters, rename, stored_landings};
 pub(super) use sums::{add_sums, has_counters, take_counters};
 
 /// The table that the group-commit writer inserts into.
