@@ -41,7 +41,7 @@ use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Consent};
+use crate::settings::Consent;
 use crate::store::{AnyConnection, Inserted, Store};
 
 /// Maximum number of touchpoints of a customer journey.

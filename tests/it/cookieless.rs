@@ -206,6 +206,30 @@ async fn a_redirect_link_is_counted_and_joined_without_a_cookie() {
 }
 
 #[tokio::test]
+async fn further_pages_are_never_counted_when_a_host_is_accepted() {
+    let app = TestApp::owned(&[]).await;
+    let form = [&SITE[..], &[("consent", "cookieless"), ("domains", "other.example")]].concat();
+    app.owner().await.save("/settings/sites/main", &form).await;
+    open(&app, FIREFOX, LANDING, "").await;
+    open(&app, FIREFOX, OFFER, LANDING).await;
+    let counted = "select cast(coalesce(sum(visits), 0) as bigint) from visit_counts";
+    assert_eq!(app.database.number(counted).await, 0);
+    app.owner().await.save("/setup/hosts", &[("host", "www.shop.example")]).await;
+    assert_eq!(app.database.number(counted).await, 1);
+}
+
+#[tokio::test]
+async fn an_event_of_a_further_page_counts_for_its_visit() {
+    let app = site("cookieless").await;
+    open(&app, FIREFOX, LANDING, "").await;
+    let offer = open(&app, FIREFOX, OFFER, LANDING).await;
+    let reply = app.post_visit(body(&app, &offer, OFFER, &json!({"e": "Signed up"}))).await;
+    assert_eq!(reply.status, StatusCode::NO_CONTENT);
+    app.process_events().await;
+    assert_eq!(app.database.texts("select channel from touches").await, ["paid search"]);
+}
+
+#[tokio::test]
 async fn robots_get_a_tag_that_leaves_the_placeholder_in_the_page() {
     let app = TestApp::start().await;
     for (agent, is_robot) in [

@@ -287,6 +287,7 @@ pub(super) async fn count_host(
                 coalesce(landing_path, ''), device, count(*)
            from visits
           where click_id >= :click_id and site_id = :site_id and (flags & :unknown_host) = :unknown_host
+            and flags & 65536 = 0
             and (landing_host = :host or landing_host like '%.' || :host)
           group by 1, 2, 3, 4, 5, 6, 7, 8
              on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)

@@ -29,7 +29,7 @@ pub(in crate::visit) async fn stored_landings(
            from (select click_id, sent_at_ms, site_id, at_ms, url, referrer, channel, source, medium, campaign,
                         landing_path, device, flags, details, 0 as is_provisional
                    from visits
-                  where (click_id, sent_at_ms) > (:click_id, :sent_at_ms)
+                  where (click_id, sent_at_ms) > (:click_id, :sent_at_ms) and flags & 65536 = 0
                   order by click_id, sent_at_ms
                   limit :limit) as reported
           union all
