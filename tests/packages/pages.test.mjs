@@ -7,7 +7,7 @@ import { createProject } from "./lib/project.mjs";
 import { API_TOKEN, CLICK_ID, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene, SECRET, server } from "../browser/lib/scene.mjs";
 import { askUntil, paidWith, sendWebhook } from "../browser/lib/stripe.mjs";
 
-const project = createProject(["react", "react-dom", "scheduler"]);
+const project = createProject();
 /** A page's script: the package as the global `shop`. */
 const useTag = (web, url = web.url("go.shop", "/t/main.js")) =>
   project.bundle(`import * as shop from "clickstamp"; window.shop = shop; shop.load(${JSON.stringify(url)}); shop.load(${JSON.stringify(url)})`, { format: "iife" });

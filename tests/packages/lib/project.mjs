@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 export const PACKAGE = fileURLToPath(new URL("../../../packages/clickstamp", import.meta.url));
-const MODULES = realpathSync(fileURLToPath(new URL("../../node_modules", import.meta.url)));
+export const MODULES = realpathSync(fileURLToPath(new URL("../../node_modules", import.meta.url)));
 
 /** Runs a program to its end and returns its output; fails with what it printed. */
 export const run = (command, args, options) => {
@@ -56,8 +56,8 @@ export const createProject = (packages = []) => {
         write: false,
         minify: true,
         logLevel: "error",
-        preserveSymlinks: true,
         jsx: "automatic",
+        nodePaths: [join(directory, "node_modules"), MODULES],
         define: { "process.env.NODE_ENV": '"production"' },
         ...options,
       });
