@@ -39,7 +39,7 @@ const check = (answers) => {
 const input = JSON.stringify(COOKIES.map(([value]) => value));
 
 test("the recipe with the npm package", () => {
-  const project = createProject();
+  const project = createProject([], { isCopied: true });
   project.write("recipe.mjs", printed("js with the package"));
   check(project.node("run.mjs", `import { createCheckout } from "./recipe.mjs";
     const stripe = { checkout: { sessions: { create: (sent) => sent } } };

@@ -15,7 +15,7 @@ import { createProject, MODULES, run } from "./lib/project.mjs";
 const PAGE = readFileSync(new URL("../../docs/frameworks.md", import.meta.url), "utf8");
 const BLOCKS = new Map([...PAGE.matchAll(/^```(\S.*)\n([^]*?)^```$/gm)].map(([, info, text]) => [info, text]));
 const unused = new Set(BLOCKS.keys());
-const project = createProject();
+const project = createProject([], { isCopied: true });
 
 /** A code block by what is behind its three backticks, with the hosts of the tests. */
 const printed = (info, web) => {

@@ -1,10 +1,10 @@
 // A customer's project with the npm package in it. Takes nothing; returns a directory in which the package was installed
-// from its tarball, without the network, beside packages of tests/node_modules. Guarantees that the directory is
+// from its tarball, or copied, without the network, beside packages of tests/node_modules. Guarantees that the directory is
 // removed after the tests of the file.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after } from "node:test";
@@ -25,14 +25,22 @@ export const run = (command, args, options) => {
 export const pack = (directory) =>
   JSON.parse(run("npm", ["pack", "--json", "--pack-destination", directory], { cwd: PACKAGE }))[0];
 
-/** Creates the project, with these packages of tests/node_modules. */
-export const createProject = (packages = []) => {
-  const directory = mkdtempSync(join(tmpdir(), "clickstamp-project-"));
-  after(() => rmSync(directory, { recursive: true, force: true }));
+/** Puts a packed package into a directory's node_modules; returns the paths of its files. */
+const install = (directory) => {
   const { filename, files } = pack(directory);
-  writeFileSync(join(directory, "package.json"), '{ "name": "shop", "private": true, "type": "module" }');
   const quiet = ["--offline", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"];
   run("npm", ["install", ...quiet, join(directory, filename)], { cwd: directory });
+  return files.map(({ path }) => path).sort();
+};
+
+/** Creates the project, with these packages of tests/node_modules. `isCopied`: without npm, which takes two seconds. */
+export const createProject = (packages = [], { isCopied } = {}) => {
+  const directory = mkdtempSync(join(tmpdir(), "clickstamp-project-"));
+  after(() => rmSync(directory, { recursive: true, force: true }));
+  writeFileSync(join(directory, "package.json"), '{ "name": "shop", "private": true, "type": "module" }');
+  let files;
+  if (isCopied) cpSync(PACKAGE, join(directory, "node_modules/clickstamp"), { recursive: true });
+  else files = install(directory);
   for (const name of packages) {
     const link = join(directory, "node_modules", name);
     mkdirSync(dirname(link), { recursive: true });
@@ -40,7 +48,8 @@ export const createProject = (packages = []) => {
   }
   return {
     directory,
-    files: files.map(({ path }) => path).sort(),
+    /** What the tarball contained. */
+    files,
     /** Writes a file of the project. */
     write: (name, text) => writeFileSync(join(directory, name), text),
     /** Runs a script of the project in Node and returns what it prints as JSON. */
