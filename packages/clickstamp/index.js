@@ -23,9 +23,9 @@ export const load = (url) => {
   if (!isBrowser || !url || isLoading || tag().id != null) return;
   // Relative addresses are the page's, not the bundle's.
   const { href } = Object.assign(document.createElement("a"), { href: url });
+  isLoading = true;
   // The page may have the tag's own line too.
   if ([...document.scripts].some(({ src }) => src == href)) return;
-  isLoading = true;
   // Unlike a script element, an import does not hold up the page's load event.
   import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ href).catch(() => {
     isLoading = false;

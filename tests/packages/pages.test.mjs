@@ -10,7 +10,7 @@ import { askUntil, paidWith, sendWebhook } from "../browser/lib/stripe.mjs";
 const project = createProject();
 /** A page's script: the package as the global `shop`. */
 const useTag = (web, url = web.url("go.shop", "/t/main.js")) =>
-  project.bundle(`import * as shop from "clickstamp"; window.shop = shop; shop.load(${JSON.stringify(url)}); shop.load(${JSON.stringify(url)})`, { format: "iife" });
+  project.bundle(`import * as shop from "clickstamp"; window.shop = shop; shop.load(${JSON.stringify(url)}); shop.load(${JSON.stringify(url && `${url}#again`)})`, { format: "iife" });
 
 scene("load() twice is one tag and one visit; the load event does not wait for the server", async ({ web, page }) => {
   let release;

@@ -28,6 +28,7 @@ const page = async (path) => {
   );
   let text = "";
   for await (const piece of response) text += piece;
+  assert.equal(response.statusCode, path === "/wp-admin/" ? 302 : 200, path);
   assert.doesNotMatch(text, /plugins\/clickstamp\/clickstamp\.php<\/b> on line/, path);
   return text;
 };
@@ -54,7 +55,7 @@ plugin("the two lines are the first scripts in the head, as Setup shows them, wi
 plugin("feeds, previews, embeds, AMP pages, the dashboard and pages that a theme leaves out have no tag", async () => {
   store(TAG);
   assert.match(await page("/?p=1"), /go\.example\.com/);
-  for (const path of ["/?feed=rss2", "/?feed=atom", "/?p=1&preview=true", "/?p=1&embed=true", "/wp-login.php", "/wp-admin/", "/index.php?rest_route=/wp/v2/posts"])
+  for (const path of ["/?feed=rss2", "/?feed=atom", "/?preview=true", "/?p=1&embed=true", "/wp-login.php", "/wp-admin/", "/index.php?rest_route=/wp/v2/posts"])
     assert.doesNotMatch(await page(path), /go\.example\.com/, path);
   const printed = wordpress.php(`$printed = array();
     $look = function () use (&$printed) { ob_start(); do_action('wp_head'); $printed[] = strpos(ob_get_clean(), 'go.example.com') !== false; };

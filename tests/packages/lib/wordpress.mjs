@@ -109,7 +109,7 @@ export const startWordPress = async () => {
     await accepts(database, { path: socket });
     run("php", ["-r", `(new mysqli('localhost', 'root', '', '', 0, '${socket}'))->query('create database wp');`]);
     php(`require ABSPATH . 'wp-admin/includes/upgrade.php'; add_filter('pre_wp_mail', '__return_false');
-      wp_install('Shop', 'owner', 'owner@shop.com', true, '', 'secret'); switch_theme('shop');
+      wp_install('Shop', 'owner', 'owner@shop.com', true, '', 'secret'); switch_theme('shop'); update_option('permalink_structure', '');
       require_once ABSPATH . 'wp-admin/includes/plugin.php'; return activate_plugin('clickstamp/clickstamp.php');`, "define('WP_INSTALLING', true);");
     const server = start("php", ["-S", `127.0.0.1:${port}`, "-t", root, join(root, "router.php")]);
     children.push(server);
