@@ -29,6 +29,12 @@ test("types, inline script, license and version are those of the server", () => 
   run(process.execPath, [fileURLToPath(new URL("../../packages/sync.mjs", import.meta.url)), "--check"]);
 });
 
+test("the code of the README can be bundled: every import exists", async () => {
+  const blocks = [...read("packages/clickstamp/README.md").matchAll(/^```jsx?\n([^]*?)^```/gm)].map(([, text]) => text);
+  assert.equal(blocks.length, 3);
+  for (const text of blocks) await project.bundle(text, { format: "esm", external: ["stripe", "react"], logOverride: { "import-is-undefined": "error" } });
+});
+
 test("the browser entry has at most 1,000 bytes gzipped, the React entry 300 more", async () => {
   const sizeOf = async (entry) => {
     const { outputFiles } = await build({
