@@ -2,8 +2,8 @@
 
 /**
  * Loads the tag from its address, such as `https://go.example.com/t/main.js`. Call it as early as you can. Further
- * calls do nothing, also if the page has the tag's own line. The page's `load` event does not wait for it. Without an
- * address it does nothing, so an environment variable that is missing in development is fine.
+ * calls do nothing, also if the page has the tag's own line. The page's `load` event does not wait for it, except in
+ * Firefox. Without an address it does nothing, so an environment variable that is missing in development is fine.
  */
 export declare function load(url: string | URL | null | undefined): void;
 

@@ -1,6 +1,6 @@
 // Loads the tag and wraps its one global function. Takes the tag's address; returns the click ID and stamped URLs.
-// Guarantees that nothing throws, that the page's `load` event does not wait, and that a call without a tag or on a
-// server is harmless. Types and documentation: index.d.ts.
+// Guarantees that nothing throws, that nothing of the page waits, and that a call without a tag or on a server is
+// harmless. Types and documentation: index.d.ts.
 
 const isBrowser = typeof window == "object";
 
@@ -26,7 +26,7 @@ export const load = (url) => {
   isLoading = true;
   // The page may have the tag's own line too.
   if ([...document.scripts].some(({ src }) => src == href)) return;
-  // Unlike a script element, an import does not hold up the page's load event.
+  // In Chromium, an import does not hold up the page's load event, as a script element does. In Firefox both do.
   import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ href).catch(() => {
     isLoading = false;
   });

@@ -1,8 +1,10 @@
 // The npm package on real pages, from the tarball, in front of the real server. In: pages that load the tag with it, with
 // and without React. Out: visits, stamped links, and a payment matched through a Checkout Session.
-// Promise: one request for the tag and one visit, the page's load event does not wait, and the console stays empty.
+// Promise: one request for the tag and one visit, the page's load event does not wait (in Firefox, which lets it wait for
+// every script, the page is ready before), and the console stays empty.
 
 import assert from "node:assert/strict";
+import { isFirefox } from "../browser/lib/browser.mjs";
 import { createProject } from "./lib/project.mjs";
 import { API_TOKEN, CLICK_ID, cookie, goto, openReady, postsSoFar, ready, referenceOf, scene, SECRET, server } from "../browser/lib/scene.mjs";
 import { askUntil, paidWith, sendWebhook } from "../browser/lib/stripe.mjs";
@@ -17,7 +19,7 @@ scene("load() twice is one tag and one visit; the load event does not wait for t
   web.holdScript = new Promise((resolve) => (release = resolve));
   web.file("/app.js", await useTag(web));
   web.page("/", `<a href="${web.pay()}">Buy</a><script src="/app.js"></script>`);
-  await page.goto(web.shop("/?gclid=one"), { waitUntil: "load" });
+  await page.goto(web.shop("/?gclid=one"), { waitUntil: isFirefox ? "domcontentloaded" : "load" });
   assert.equal(await page.evaluate(() => shop.currentClickId()), undefined);
   assert.equal(await page.evaluate(() => shop.stampedUrl("https://a.b/?r=--CLICK-ID--")), "https://a.b/?r=--CLICK-ID--");
   await page.evaluate(() => void (window.waiting = shop.clickId(Infinity)));
@@ -41,6 +43,14 @@ scene("beside the tag's own line, load() asks for nothing more", async ({ web, p
   await postsSoFar({ web, page });
   assert.equal(web.tagRequests.filter(({ method }) => method === "GET").length, 1);
 });
+
+scene("a bundle on another host sets the cookie for the page's domain", async ({ web, page }) => {
+  web.file("/app.js", await useTag(web));
+  web.page("/", `<script src="${web.url("cdn.other", "/app.js")}"></script>`);
+  const id = await openReady(page, web.shop("/?gclid=one"));
+  assert.equal(await cookie(page, "_ck"), id);
+  assert.equal((await postsSoFar({ web, page })).length, 1);
+}, { needsServer: true });
 
 scene("events, consent and callbacks pass through, also before the tag is there", async ({ web, page }) => {
   const url = web.url("go.shop", "/t/main.js?nc=1");
@@ -66,7 +76,7 @@ scene("a tag that is blocked, a wrong address and an element named clickstamp ha
     const said = await page.evaluate(async () => [typeof (await shop.clickId(5)), shop.stampedUrl("https://a.b/c"), typeof shop.currentClickId()]);
     assert.deepEqual(said, ["undefined", "https://a.b/c", "undefined"], path);
   }
-}, { console: [/^error: Failed to load (resource|module script)/] });
+}, { console: [/^error: Failed to load (resource|module script)/, /^uncaught: Loading (failed for the )?module/] });
 
 scene("a strict policy with a nonce allows the tag through the bundle", async ({ web, page }) => {
   web.file("/app.js", await useTag(web));
