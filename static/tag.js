@@ -4,6 +4,9 @@
 // Guarantees that the page is not affected: nothing is thrown, logged or delayed, and a link with another reference
 // stays unchanged.
 //
+// The build makes two scripts of it. In tag-cookieless.min.js the constant STORES is false: nothing is kept in the
+// browser, so each document is a visitor of its own, and what earlier versions kept is deleted.
+//
 // Beside it stand add-ons (tag-*.js), spliced in for the sites that need them. Each is a function that takes this one
 // and gives one like it.
 
@@ -92,22 +95,27 @@
       }
     });
 
+    /** Deletes whatever the browser keeps. */
+    const forget = () => ["_ck", "_ck_s", "_ck_q"].map((name) => keep(name, 0));
+
     /** Takes a body out of the last five that no server has accepted or refused, and puts others in. They have no line break. */
-    const unsent = guard((/** @type {string} */ body, /** @type {string[]} */ ...others) => {
+    const unsent = /* @__PURE__ */ guard((/** @type {string} */ body, /** @type {string[]} */ ...others) => {
       box._ck_q = [...pick(box._ck_q || "", "\n", /./).filter((kept) => kept != body), ...others].slice(-5).join("\n");
     });
     /** Sends a body and waits for nothing. */
-    const send = guard((/** @type {string} */ body) => {
+    const send = guard(/** @param {string} body @param {number} [wait] */ (body, wait) => {
+      const again = () => setTimeout(() => id && (STORES ? send(body) : send(body, wait)), STORES ? 3e4 : (wait = (wait || 15e3) * 2));
       // No browser takes a larger one from a page that is left.
-      if (body.length < 6e4) unsent(body, body);
-      return fetch(config.e, { body, method: "POST", keepalive: true, credentials: "include" }).then(
+      if (STORES && body.length < 6e4) unsent(body, body);
+      return fetch(config.e, { body, method: "POST", keepalive: true, credentials: STORES ? "include" : "omit" }).then(
         ({ status }) => {
-          if (status > 499 || status == 429) setTimeout(() => id && send(body), 3e4);
-          else unsent(body);
+          if (status > 499 || status == 429) again();
+          else if (STORES) unsent(body);
           // Withdrawn while it was under way: the answer may have set the cookie again.
-          id || commands.consent();
+          if (STORES) id || commands.consent();
         },
-        () => {},
+        // The next page sends what is stored; what is not has this page alone.
+        STORES ? () => {} : again,
       );
     });
 
@@ -164,15 +172,6 @@
       root.querySelectorAll?.(selector).forEach(stamp);
     };
 
-    /** Replaces the previous click ID everywhere by another one, or by the placeholder. */
-    const become = (/** @type {string} */ next) => {
-      if (next != id) {
-        id = next;
-        config.y || scan();
-      }
-      api.id = id;
-    };
-
     /** Runs what waits; what has to wait longer queues up again. */
     const drain = guard(() => {
       queue.splice(0).map((call) => api(...call));
@@ -182,11 +181,12 @@
     const land = guard(() => {
       if (config.m || /** @type {any} */ (doc).prerendering) return;
 
-      const cookies = `; ${guard(() => doc.cookie)()};`;
+      const cookies = STORES ? `; ${guard(() => doc.cookie)()};` : "";
       // The last one counts: cookies before storage, and of several cookies the newest.
-      const kept = `; _ck=${box._ck}; _ck_s=${box._ck_s + cookies}`;
-      const [, previous = id || undefined] = /.*; _ck=(ck_[a-z\d]{29,37});/.exec(kept) || [];
-      const [, lastSignature = signature, lastActive = active] = /.*; _ck_s=([\w-]*)\.(\d+);/.exec(kept) || [];
+      const kept = STORES ? `; _ck=${box._ck}; _ck_s=${box._ck_s + cookies}` : "";
+      const [, previous = id || undefined] = (STORES && /.*; _ck=(ck_[a-z\d]{29,37});/.exec(kept)) || [];
+      const [, lastSignature = signature, lastActive = active] =
+        (STORES && /.*; _ck_s=([\w-]*)\.(\d+);/.exec(kept)) || [];
       const isLive = now() - /** @type {any} */ (lastActive) < 1800;
 
       // One number for each ad click ID and UTM parameter, always seven digits long. It hashes their whole text, and
@@ -224,19 +224,25 @@
       }
 
       const isFirst = !id;
-      // A cookie that holds the value already is left alone: the server may have set it, and Safari would cut its
-      // life from 400 to 7 days if a script wrote it again.
-      keep("_ck", next, cookies.includes("_ck=" + next));
-      keep("_ck_s", signature + "." + (active = now()));
-      become(next);
+      if (STORES) {
+        // A cookie that holds the value already is left alone: the server may have set it, and Safari would cut its
+        // life from 400 to 7 days if a script wrote it again.
+        keep("_ck", next, cookies.includes("_ck=" + next));
+        keep("_ck_s", signature + "." + (active = now()));
+      } else active = now();
+      // Replaces the previous click ID everywhere.
+      if (next != id) {
+        api.id = id = next;
+        config.y || scan();
+      }
 
-      if (isFirst && box._ck_q) box._ck_q.split("\n").map((body) => send(body));
+      if (STORES && isFirst && box._ck_q) box._ck_q.split("\n").map((body) => send(body));
       // Back from paying, Stripe's session is worth telling, though the visitor's own still lives.
       if (next != previous || !isLive || /session_id=cs_/.test(entry?.name))
         post({
           p: previous,
           r: cut(referrer, 1024),
-          k: cut(`${pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at|epik|pin|twclid|_o)|li_fat_id)/)}`, 1500),
+          k: STORES ? cut(`${pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at|epik|pin|twclid|_o)|li_fat_id)/)}`, 1500) : undefined,
           f:
             /** @type {any} */ (navigator).webdriver |
               (/** @type {any} */ (navigator).globalPrivacyControl << 1) |
@@ -264,9 +270,11 @@
         config.m = !isGranted;
         if (isGranted) land();
         else {
-          become("--CLICK-ID--");
+          // What was stamped gets the placeholder back.
+          id = "--CLICK-ID--";
+          scan();
           api.id = id = "";
-          ["_ck", "_ck_s", "_ck_q"].map((name) => keep(name, 0));
+          forget();
         }
       },
     };
@@ -338,6 +346,7 @@
       entry = performance.getEntriesByType("navigation")[0];
     })();
 
+    STORES || forget();
     // First what was said about consent before the tag came; the rest waits for the click ID.
     drain();
     land();

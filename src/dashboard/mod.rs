@@ -87,6 +87,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/links/{alias}/delete", post(links::delete_link))
         .route("/links/{alias}/qr.svg", get(links::draw_qr))
         .route("/setup", get(setup::show_setup))
+        .route("/setup/consent", post(setup::choose_consent))
         .route("/setup/hosts", post(setup::accept_host))
         .route("/settings", get(settings::show_settings))
         .route("/settings/sites", post(settings::add_site))

@@ -22,7 +22,7 @@ use axum::response::Response;
 use axum::routing::get;
 
 use self::addons::{AddOns, Scripts};
-use self::baked::{PageAddress, bake, is_without_consent, linked_pages, origin_of};
+use self::baked::{PageAddress, bake, is_without_consent, linked_pages, origin_of, stamps_on_use};
 pub(crate) use self::fixed::Fixed;
 use self::fixed::FixedScripts;
 use self::headers::accepts_gzip;
@@ -31,7 +31,7 @@ use crate::client::{self, Peer};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::ids::{ClickId, MINTED_CHARS};
-use crate::settings::{Consent, Site, Snapshot};
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 use crate::visit::{self, Landings};
 
@@ -153,6 +153,10 @@ impl<'a> Asked<'a> {
         Some(self.referer?.split_once('?')?.1)
     }
 
+    fn is_robot(&self) -> bool {
+        client::text(self.headers, header::USER_AGENT).is_some_and(visit::is_robot)
+    }
+
     fn takes_gzip(&self) -> bool {
         self.headers.get_all(header::ACCEPT_ENCODING).iter().any(accepts_gzip)
     }
@@ -190,8 +194,10 @@ impl Tag {
         asked: &Asked<'_>,
     ) -> Result<Arc<Template>, AppError> {
         let page = asked.page();
-        let must_ask = site.tag.consent != Consent::Off || is_without_consent(asked.query);
+        let must_ask = site.tag.consent.is_needed() || is_without_consent(asked.query);
         let debug = is_debugged(asked);
+        // A robot may save the page, and show it to others.
+        let is_robot = asked.is_robot();
         // Every request builds this cache key, so it avoids the cost of `format!`.
         let mut name = String::with_capacity(160);
         client::push_base(&mut name, &state.config, asked.peer, asked.headers);
@@ -200,6 +206,7 @@ impl Tag {
         name.push_str(&site.key);
         name.push_str(if must_ask { " ask" } else { "" });
         name.push_str(if debug { " debug" } else { "" });
+        name.push_str(if is_robot { " robot" } else { "" });
         // The page comes last, after a line break, which headers cannot contain: it is the only
         // part that may contain spaces.
         name.push('\n');
@@ -215,7 +222,8 @@ impl Tag {
         let base = &name[..base_bytes];
         let linked = linked_pages(settings, site, base, address.as_ref());
         let script = self.scripts.get(AddOns::of(settings, site, linked.is_some(), debug));
-        let config = bake(site, base, address.as_ref(), ("/v", linked), must_ask)?;
+        let on_use = is_robot || stamps_on_use(site);
+        let config = bake(site, base, address.as_ref(), ("/v", linked), (must_ask, on_use))?;
         let answer = Arc::new(script.with_tail(BEFORE_ID, OWN_BYTES, &format!(",{config}")));
         if name.len() > MAX_PAGE_BYTES {
             return Ok(answer);
@@ -235,7 +243,7 @@ impl Tag {
 fn ad_landing<'a>(site: &Site, asked: &Asked<'a>) -> Option<&'a str> {
     asked.page_query()?;
     let may_keep = asked.method == Method::GET
-        && site.tag.consent == Consent::Off
+        && !site.tag.consent.is_needed()
         && !is_without_consent(asked.query)
         && !asked.headers.contains_key("sec-purpose");
     asked.referer.filter(|page| may_keep && visit::names_ad_click(page))

@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Site, Snapshot};
+use crate::settings::{Consent, Site, Snapshot};
 use crate::state::AppState;
 
 /// Maximum size of a body: as much as a browser sends when a page is left. A visit has 250–700 bytes;
@@ -65,6 +65,7 @@ async fn store(
     limit: &VisitLimit,
 ) -> Result<Response, AppError> {
     let now = state.clock.now();
+    let query = query.unwrap_or_default();
     if !limit.allows(client.address, now) {
         return Err(AppError::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -83,10 +84,16 @@ async fn store(
     let site = settings
         .site_by_key(&sent.site_key)
         .ok_or_else(|| AppError::bad_request("there is no such site"))?;
+    if site.tag.consent.is_needed() && !says(query, "asks") {
+        return Err(AppError::new(
+            StatusCode::FORBIDDEN,
+            "this site stores visits only with consent; load its current tag",
+        ));
+    }
     if !matches!(sent.what, What::Visit(_)) && !is_genuine(state, &sent.click_id) {
         return Err(AppError::bad_request("i is a click ID that this server has not made"));
     }
-    let request = Report { state, now, client, headers, query: query.unwrap_or_default(), site };
+    let request = Report { state, now, client, headers, query, site };
     let cookie = request.keep(&sent).await.map_err(|cause| {
         AppError::unavailable("the visit could not be stored; send it again", cause)
     })?;
@@ -95,6 +102,11 @@ async fn store(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// True if the query of the endpoint's URL says this of the script that sent the body.
+fn says(query: &str, word: &str) -> bool {
+    query.split('&').any(|part| part == word)
 }
 
 /// True for a click ID that was made here, or by the tag in a browser. A visit with another one gets
@@ -139,12 +151,10 @@ impl Report<'_> {
     ) -> anyhow::Result<Option<HeaderValue>> {
         let Self { state, now, client, headers, query, site } = *self;
         let settings = state.settings.current();
-        // The query of the tag's URL describes the script that sent the visit.
-        let says = |word| query.split('&').any(|part| part == word);
         let page = seen.url.as_deref();
         let around = Around {
-            has_fixed_tag: says("fixed"),
-            has_agreed: says("asks"),
+            has_fixed_tag: says(query, "fixed"),
+            has_agreed: says(query, "asks"),
             keeps_user_agent: settings.registers_visits(&site.id),
             is_at_link: is_at_link(&settings, page),
             ..around(client, headers)
@@ -154,11 +164,14 @@ impl Report<'_> {
         let recorded = record(&arrival, sent, seen).await?;
         // Only for a known visitor: otherwise the thank-you page would be the only visit to match.
         let session = page.and_then(landing::checkout_session);
-        if let Some(session) = session.filter(|_| seen.previous.is_some()) {
+        if let Some(session) = session.filter(|_| recorded.is_known) {
             note_session(store, now, &recorded.click_id, session).await?;
         }
         if recorded.is_new {
             state.wakeups.visit_recorded.notify_one();
+        }
+        if site.tag.consent == Consent::Cookieless {
+            return Ok(None);
         }
         Ok(cookie(headers, client, &sent.click_id, page, &recorded.click_id))
     }

@@ -5,6 +5,8 @@
 mod agent;
 mod body;
 mod channel;
+mod click;
+mod cookieless;
 mod counter;
 pub(crate) mod endpoint;
 mod fold;
@@ -18,8 +20,11 @@ mod table;
 use std::time::Duration;
 
 use anyhow::Result;
+use cookieless::Joined;
 
+pub(crate) use agent::is_robot;
 pub(crate) use channel::names_ad_click;
+pub(crate) use click::{ad_parameters, is_outside};
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
@@ -33,7 +38,7 @@ use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::Site;
+use crate::settings::{Consent, Site};
 use crate::store::{AnyConnection, Inserted, Store};
 
 /// Maximum number of touchpoints of a customer journey.
@@ -50,6 +55,8 @@ pub(crate) struct Recorded {
     pub(crate) click_id: ClickId,
     /// False for a repeat.
     pub(crate) is_new: bool,
+    /// True if the visitor was here before.
+    pub(crate) is_known: bool,
 }
 
 /// Stores a visit. Returns after the commit. A forged click ID, one of another site, or one made by
@@ -59,7 +66,82 @@ pub(crate) async fn record(
     sent: &body::Sent<'_>,
     seen: &body::Seen<'_>,
 ) -> Result<Recorded> {
+    if arrival.site.tag.consent == Consent::Cookieless {
+        return record_cookieless(arrival, sent, seen).await;
+    }
+    let visitor = arrival.around.visitor(arrival.keys, arrival.now);
+    record_click_id(arrival, sent, seen, (visitor, 0)).await
+}
+
+/// Stores a page view of a site whose tag stores nothing in the browser: as a click of its own, or
+/// as a further page of an earlier click of the same day.
+async fn record_cookieless(
+    arrival: &Arrival<'_>,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
+) -> Result<Recorded> {
     let Arrival { store, keys, now, site, around } = *arrival;
+    let address = around.address.to_string();
+    let visitor = cookieless::visitor(keys, site, now, &address, &around.user_agent);
+    // A tag from before the site stored nothing may still send what it stored.
+    let seen = body::Seen { ad_cookies: None, ..seen.clone() };
+    let presented = &sent.click_id;
+    if !presented.is_client_made()
+        && keys.read(presented).is_none_or(|minted| minted.site_number != site.number)
+    {
+        return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+    }
+    let (click_id, is_visit) =
+        match cookieless::join(store, site, &visitor, now, (presented, &seen)).await? {
+            Joined::Alone => {
+                return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+            }
+            Joined::After(previous) => {
+                let seen = body::Seen { previous: Some(previous), ..seen };
+                return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+            }
+            Joined::To { click_id, is_visit } => (click_id, is_visit),
+        };
+    let mut seen = body::Seen { previous: Some(click_id.clone()), ..seen };
+    let mut flag = flags::COOKIELESS;
+    if !is_visit {
+        flag |= flags::CONTINUED;
+        seen.referrer = None;
+    }
+    let mut sent = sent.clone();
+    loop {
+        let row = table::NewVisit {
+            click_id: &click_id,
+            alias: Some(presented),
+            at: now,
+            received_at: now,
+            flag,
+            site,
+            sent: &sent,
+            seen: &seen,
+            around,
+            visitor: visitor.clone(),
+        };
+        let inserted = store.insert(row.into_row()).await?;
+        if inserted == Inserted::New {
+            table::replace_provisional(store, presented).await?;
+        }
+        // Two pages of one visitor may be opened in the same millisecond. Each needs its name.
+        if inserted == Inserted::New || table::signed_for(store, presented).await?.is_some() {
+            return Ok(Recorded { click_id, is_new: inserted == Inserted::New, is_known: true });
+        }
+        sent.sent_at_ms += 1;
+    }
+}
+
+/// Stores a visit under its own click ID, or under a signed replacement.
+async fn record_click_id(
+    arrival: &Arrival<'_>,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
+    (visitor, mode): (String, i64),
+) -> Result<Recorded> {
+    let Arrival { store, now, site, around, .. } = *arrival;
     let presented = &sent.click_id;
     let (click_id, minted_at, flag) = signed(arrival, presented).await?;
     let is_first = seen.previous.as_ref() != Some(presented);
@@ -67,18 +149,20 @@ pub(crate) async fn record(
         |at: &Timestamp| now.since(*at).as_secs() <= MAX_MINT_AGE_DAYS * 86_400 && *at <= now;
     let at = minted_at.filter(|at| is_first && is_fresh(at)).unwrap_or(now);
     let alias = (flag != 0).then_some(presented);
+    let is_known = seen.previous.is_some();
     let row = table::NewVisit {
         click_id: &click_id,
         alias,
         at,
         received_at: now,
-        flag,
+        flag: flag | mode,
         site,
         sent,
         seen,
         around,
+        visitor,
     };
-    let inserted = store.insert(row.into_row(keys)).await?;
+    let inserted = store.insert(row.into_row()).await?;
     if is_first && minted_at.is_some_and(|at| now.since(at) >= provisional::REPORT_DUE) {
         table::replace_provisional(store, &click_id).await?;
     }
@@ -87,9 +171,10 @@ pub(crate) async fn record(
     {
         // The same body arrived twice at once: both responses return the click ID that was stored.
         let known = table::signed_for(store, alias).await?;
-        return Ok(Recorded { click_id: known.unwrap_or(click_id), is_new: false });
+        let click_id = known.unwrap_or(click_id);
+        return Ok(Recorded { click_id, is_new: false, is_known });
     }
-    Ok(Recorded { click_id, is_new: inserted == Inserted::New })
+    Ok(Recorded { click_id, is_new: inserted == Inserted::New, is_known })
 }
 
 /// The signed click ID for the presented one, when it was minted if it is the same, and the flag of

@@ -53,6 +53,16 @@ pub(crate) struct Visit {
     pub(crate) is_provisional: bool,
 }
 
+/// The visitor's newest page view of the day on a site without cookies, and the click that it belongs to.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    pub(super) click_id: ClickId,
+    pub(super) seen_at: Timestamp,
+    /// The page and referrer of the click.
+    pub(super) url: Option<String>,
+    pub(super) referrer: Option<String>,
+}
+
 /// A click ID without recent visits.
 pub(crate) struct OldClickId {
     pub(crate) click_id: String,

@@ -12,6 +12,7 @@ mod check;
 mod command;
 mod conversion;
 mod conversion_sums;
+mod cookieless;
 mod copies;
 mod crash;
 mod crash_matrix;

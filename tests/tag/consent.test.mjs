@@ -86,6 +86,15 @@ withBothTags((tag, newVisitor) => {
     assertSilent(visitor, visitor.open(AD, { config: required }));
   });
 
+  test(`${tag}: withdrawn where links are stamped on use: those that were get the placeholder back`, () => {
+    const element = link(`x?a=${TOKEN}`);
+    const page = newVisitor().open(AD, { config: { y: 1 }, elements: [element] });
+    page.fire("pointerdown", { composedPath: () => [element] });
+    assert.equal(element.getAttribute("href"), `x?a=${page.id}`);
+    page.globals.clickstamp("consent", false);
+    assert.equal(element.getAttribute("href"), `x?a=${TOKEN}`);
+  });
+
   test(`${tag}: given again after it was withdrawn: another click ID, as for somebody new`, () => {
     const page = newVisitor().open(AD, { config: required });
     page.globals.clickstamp("consent", true);

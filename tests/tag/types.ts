@@ -1,5 +1,8 @@
 // A page that uses the tag's interface, for the compiler alone: every call of the contract is accepted, and every mistake is refused.
 
+/** Set by the build: false in the script that stores nothing. */
+declare const STORES: boolean;
+
 const { clickstamp } = window;
 if (clickstamp) {
   clickstamp("ready", (clickId: string) => void clickId.length);

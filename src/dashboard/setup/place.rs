@@ -267,6 +267,9 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
         Consent::Off => {
             "Consent isn’t required: the tag works as soon as the page opens. You can change that in the site’s settings."
         }
+        Consent::Cookieless => {
+            "Consent isn’t required: the tag stores nothing in the browser. You can change that in the site’s settings."
+        }
         Consent::Required => {
             "The tag waits for this call. Before it, and after a refusal, it stores, stamps and sends nothing, and payments arrive \
              with --CLICK-ID-- not replaced."

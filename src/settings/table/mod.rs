@@ -43,7 +43,7 @@ pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
 /// Reads all records. The connection must be in a transaction that sees them as of one moment.
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
     let revision = revision(connection).await?;
-    let sites = sql("select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
+    let sites = sql("select id, number, key, name, timezone, currency, domains, consent, is_consent_chosen, auto_stamp, payment_hosts, linked_domains,
                 capture_anytrack, yield_to_anytrack
            from sites
           order by number");

@@ -20,12 +20,14 @@ pub(in crate::visit) async fn reported_between(
     to: &str,
 ) -> Result<HashSet<String>> {
     let found: Vec<_> =
-        sql("select click_id from visits where click_id >= :from and click_id <= :to")
-            .set("from", from)
-            .set("to", to)
-            .values(store.pool())
-            .await
-            .context("could not read which visits were reported")?;
+        sql("select click_id from visits where click_id >= :from and click_id <= :to
+              union all
+             select alias from visits where alias >= :from and alias <= :to")
+        .set("from", from)
+        .set("to", to)
+        .values(store.pool())
+        .await
+        .context("could not read which visits were reported")?;
     Ok(found.into_iter().collect())
 }
 

@@ -44,7 +44,9 @@ const readBody = async (request) => {
 /** The tag host without a server: the committed tag, a config like the server's, and 204 for every body. */
 const standIn = async (request) => {
   const host = request.headers.host;
-  if (request.method === "POST") return { status: 204, headers: { "cache-control": "no-store" }, body: "" };
+  const { origin } = request.headers;
+  const allowed = origin && { "access-control-allow-origin": origin, "access-control-allow-credentials": "true" };
+  if (request.method === "POST") return { status: 204, headers: { "cache-control": "no-store", ...allowed }, body: "" };
   const isFixed = request.url.includes(".static.js");
   const config = {
     ...(!isFixed && {

@@ -5,11 +5,15 @@
 import { readFileSync } from "node:fs";
 import vm from "node:vm";
 
-/** The hand-written tag and the shipped one; each test runs with both. */
-export const TAGS = ["tag.js", "tag.min.js"].map((name) => ({
+/** The text of a script; the hand-written one gets its constant as in the build. */
+const readTag = (name, stores) => ({
   name,
-  text: readFileSync(new URL(`../../../static/${name}`, import.meta.url), "utf8"),
-}));
+  text: readFileSync(new URL(`../../../static/${name}`, import.meta.url), "utf8").replace(/\bSTORES\b/g, String(stores)),
+});
+/** The hand-written tag and the shipped one; each test runs with both. */
+export const TAGS = ["tag.js", "tag.min.js"].map((name) => readTag(name, true));
+/** The same without storage. */
+const COOKIELESS = [{ ...readTag("tag.js", false), name: "cookieless tag.js" }, readTag("tag-cookieless.min.js", false)];
 
 const addOnText = (name, tag) =>
   readFileSync(new URL(`../../../static/tag-${name}${tag.name.endsWith(".min.js") ? ".min.js" : ".js"}`, import.meta.url), "utf8").trimEnd();
@@ -190,6 +194,10 @@ export class Visitor {
   }
 }
 
+/** Declares the same tests for both forms of the tag that stores nothing. */
+export const withBothCookielessTags = (declare) => {
+  for (const tag of COOKIELESS) declare(tag.name, () => new Visitor(tag));
+};
 /** Declares the same tests for both tags. */
 export const withBothTags = (declare) => {
   for (const tag of TAGS) declare(tag.name, () => new Visitor(tag));
