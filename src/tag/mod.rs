@@ -139,10 +139,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Scheme and authority of the page; empty if the browser sent neither `Referer` nor `Origin`.
+    /// Scheme and authority of the page; empty if the browser sent neither `Origin` nor `Referer`.
+    /// `Origin` counts first: if a script imports the tag, `Referer` is the script's address, which
+    /// may be on another host.
     fn page(&self) -> &'a str {
-        let origin = || self.origin.and_then(|value| value.to_str().ok());
-        self.referer.or_else(origin).map_or("", origin_of)
+        let origin = self.origin.and_then(|value| value.to_str().ok());
+        let origin = origin.filter(|origin| origin.starts_with("http"));
+        origin.or(self.referer).map_or("", origin_of)
     }
 
     /// The query of the page's address.
