@@ -6,6 +6,7 @@
 
 mod edge;
 mod loops;
+mod origin;
 mod readiness;
 mod rounds;
 mod running;
@@ -195,6 +196,7 @@ impl App {
             .route("/readyz", get(answer_ready))
             .fallback(dashboard::answer_unknown)
             .layer(middleware::from_fn(edge::refuse_nul))
+            .layer(middleware::from_fn_with_state(self.state.clone(), origin::keep_apart))
             .layer(middleware::from_fn(log_faults))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CatchPanicLayer::new())

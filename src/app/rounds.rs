@@ -294,13 +294,12 @@ impl App {
     /// Checks for incidents and sends alerts. Returns the number of messages sent.
     pub async fn send_alerts(&self) -> Result<usize> {
         let state = &self.state;
-        let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
         let alerts = Alerts {
             store: state.store.clone(),
             settings: state.settings.clone(),
             clock: state.clock.clone(),
             sender: self.worker.sender.clone(),
-            base: base.map(str::to_owned),
+            base: state.config.configured_pages_url(),
         };
         alerts.round().await
     }

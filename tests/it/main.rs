@@ -31,6 +31,7 @@ mod mapping;
 mod metrics;
 mod nul;
 mod odd_bodies;
+mod origin;
 mod outcomes;
 mod page_events;
 mod provisional;
