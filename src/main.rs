@@ -71,9 +71,15 @@ fn command() -> Command {
         .subcommand(Command::new("config").about("Print the effective settings, secrets masked"))
         .subcommand(
             Command::new("user")
-                .about("Add a user, or change a password")
+                .about("List, add or remove users, or change a password")
                 .subcommand_required(true)
+                .subcommand(Command::new("list").about("List all users"))
                 .subcommand(Command::new("add").about("Add a user").arg(email()))
+                .subcommand(
+                    Command::new("remove")
+                        .about("Remove a user and sign them out everywhere")
+                        .arg(Arg::new("email").required(true).help("the user's email address")),
+                )
                 .subcommand(Command::new("passwd").about("Change a password").arg(email())),
         )
         .subcommand(check::command())
@@ -115,10 +121,17 @@ fn run(matches: &ArgMatches) -> Result<ExitCode> {
         "user" => {
             let (action, arguments) =
                 arguments.subcommand().context("the command line requires one")?;
-            let action = if action == "add" { Action::Add } else { Action::ChangePassword };
-            let email =
-                arguments.get_one::<String>("email").context("the command line requires it")?;
-            runtime.block_on(user::run(&config, action, email))
+            let email = || {
+                let email = arguments.get_one::<String>("email");
+                email.cloned().context("the command line requires it")
+            };
+            let action = match action {
+                "list" => Action::List,
+                "add" => Action::Add(email()?),
+                "remove" => Action::Remove(email()?),
+                _ => Action::ChangePassword(email()?),
+            };
+            runtime.block_on(user::run(&config, &action))
         }
         "prune" => runtime.block_on(prune::run(config, arguments)),
         "healthcheck" => runtime.block_on(healthcheck::run(&config)),

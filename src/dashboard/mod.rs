@@ -36,7 +36,7 @@ mod turns;
 mod views;
 mod visits;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -160,11 +160,36 @@ pub async fn ensure_admin(
     Ok(())
 }
 
-/// Adds a user, for `clickstamp user add`.
+/// All users, one line each: email, when they were added, and how many sessions they have.
+///
+/// # Errors
+/// If the database cannot be read.
+pub async fn list_users(store: &Store, now: Timestamp) -> Result<String> {
+    let users = table::users(store, now).await?;
+    if users.is_empty() {
+        return Ok("There is no user yet. `clickstamp user add EMAIL` adds one.".to_owned());
+    }
+    let line = |user: table::ListedUser| {
+        let sessions = match user.sessions {
+            0 => "not signed in".to_owned(),
+            1 => "signed in once".to_owned(),
+            many => format!("signed in {many} times"),
+        };
+        format!("{}  added {}, {sessions}", user.email, user.created_at.to_rfc3339())
+    };
+    Ok(users.into_iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// Adds a user, for `clickstamp user add`. Returns what was done.
 ///
 /// # Errors
 /// If the email or the password is invalid, the user exists, or the database cannot be written.
-pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Secret) -> Result<()> {
+pub async fn add_user(
+    store: &Store,
+    now: Timestamp,
+    email: &str,
+    password: &Secret,
+) -> Result<String> {
     let email = email.trim().to_lowercase();
     let fault = account::email_fault(&email).or_else(|| password::fault(password.expose()));
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
@@ -174,19 +199,35 @@ pub async fn add_user(store: &Store, now: Timestamp, email: &str, password: &Sec
         is_new,
         "{email} already has an account; `clickstamp user passwd` changes its password"
     );
-    Ok(())
+    Ok(format!("Added {email}."))
 }
 
-/// Changes a user's password and signs them out everywhere, for `clickstamp user passwd`.
+/// Deletes a user and ends their sessions, for `clickstamp user remove`. Returns what was done.
+///
+/// # Errors
+/// If there is no such user, it is the only one, or the database cannot be written.
+pub async fn remove_user(store: &Store, email: &str) -> Result<String> {
+    let email = email.trim().to_lowercase();
+    ensure!(!email.contains('\0'), "an email address has no NUL character");
+    match table::remove_user(store, &email).await? {
+        table::Removed::Done => Ok(format!("Removed {email}, and signed them out everywhere.")),
+        table::Removed::Unknown => bail!("there is no user with the email {email}"),
+        // Without any user, the link of the first start makes an account again.
+        table::Removed::Last => bail!("{email} is the only user; add another one first"),
+    }
+}
+
+/// Changes a user's password and signs them out everywhere, for `clickstamp user passwd`. Returns
+/// what was done.
 ///
 /// # Errors
 /// If there is no such user, the password is too short, or the database cannot be written.
-pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Result<()> {
+pub async fn set_password(store: &Store, email: &str, password: &Secret) -> Result<String> {
     let email = email.trim().to_lowercase();
     let fault = password::fault(password.expose());
     ensure!(fault.is_none(), "{}", fault.unwrap_or_default());
     let hash = password::hash(password, None).await?;
     let is_known = table::set_password(store, &email, &hash, "").await?;
     ensure!(is_known, "there is no user with the email {email}");
-    Ok(())
+    Ok(format!("Changed the password of {email}, and signed them out everywhere."))
 }

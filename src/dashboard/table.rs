@@ -59,6 +59,70 @@ pub(super) async fn add_user(
     Ok(done.rows_affected() == 1)
 }
 
+/// A user in the list of all.
+pub(super) struct ListedUser {
+    pub(super) email: String,
+    pub(super) created_at: Timestamp,
+    /// Sessions that have not expired.
+    pub(super) sessions: i64,
+}
+
+from_row!(ListedUser { email, created_at, sessions });
+
+/// All users in the order in which they were added.
+pub(super) async fn users(store: &Store, now: Timestamp) -> Result<Vec<ListedUser>> {
+    sql("select email, created_at_ms as created_at,
+                (select count(*) from sessions s where s.user_id = users.id and s.expires_at_ms > :now) as sessions
+           from users
+          order by created_at_ms, id")
+    .set("now", now)
+    .all(store.pool())
+    .await
+    .context("could not list the users")
+}
+
+/// What became of a user who was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    Done,
+    Unknown,
+    Last,
+}
+
+/// Deletes a user, their sessions and the count of their tries; not the last user.
+pub(super) async fn remove_user(store: &Store, email: &str) -> Result<Removed> {
+    let mut tx = store.begin().await?;
+    // Two owners who remove each other at the same time must not leave nobody: PostgreSQL locks the
+    // rows, SQLite has one writer.
+    sql("update users set email = email")
+        .execute(&mut *tx)
+        .await
+        .context("could not lock the users")?;
+    let emails: Vec<String> = sql("select email from users")
+        .values(&mut *tx)
+        .await
+        .context("could not read the users")?;
+    if !emails.iter().any(|known| known == email) {
+        return Ok(Removed::Unknown);
+    }
+    if emails.len() == 1 {
+        return Ok(Removed::Last);
+    }
+    for statement in [
+        "delete from sessions where user_id in (select id from users where email = :email)",
+        "delete from login_tries where user_id in (select id from users where email = :email)",
+        "delete from users where email = :email",
+    ] {
+        sql(statement)
+            .set("email", email)
+            .execute(&mut *tx)
+            .await
+            .context("could not remove a user")?;
+    }
+    tx.commit().await?;
+    Ok(Removed::Done)
+}
+
 /// The ID of the first user, or `None` if another request was faster. Two owners of the setup URL may both get in
 /// at the same millisecond on PostgreSQL; both hold the secret, so neither gains anything.
 pub(super) async fn add_first_user(

@@ -74,16 +74,25 @@ async fn users_are_added_and_changed_beside_a_running_server() {
     let _server = Server::start(&database, &anytrack).await;
     let environment = [("CLICKSTAMP_DATABASE_URL", database.url.as_str())];
     let rows = [
-        (["user", "add", "Ada@Example.com"], "correct horse battery\n", true),
-        (["user", "add", "ada@example.com"], "correct horse battery\n", false),
-        (["user", "passwd", "ada@example.com"], "another good one\n", true),
-        (["user", "passwd", "ada@example.com"], "short\n", false),
-        (["user", "passwd", "nobody@example.com"], "another good one\n", false),
-        (["user", "add", "no address"], "another good one\n", false),
+        ("user list", "", true, "There is no user yet"),
+        ("user add Ada@Example.com", "correct horse battery\n", true, "Added ada@example.com."),
+        ("user add ada@example.com", "correct horse battery\n", false, "already has an account"),
+        ("user passwd ada@example.com", "another good one\n", true, "Changed the password of ada@"),
+        ("user passwd ada@example.com", "short\n", false, "at least 10"),
+        ("user passwd nobody@example.com", "another good one\n", false, "there is no user with"),
+        ("user add no-address", "another good one\n", false, "email"),
+        ("user remove ada@example.com", "", false, "the only user; add another one first"),
+        ("user add bob@example.com", "another good one\n", true, "Added bob@example.com."),
+        ("user list", "", true, "bob@example.com  added "),
+        ("user remove nobody@example.com", "", false, "there is no user with"),
+        ("user remove BOB@example.com", "", true, "Removed bob@example.com, and signed them out"),
+        ("user remove", "", false, "EMAIL"),
     ];
-    for (arguments, password, expected) in rows {
+    for (line, password, expected, says) in rows {
+        let arguments: Vec<&str> = line.split(' ').collect();
         let (succeeded, said) = run(&arguments, &environment, password).await;
-        assert_eq!(succeeded, expected, "{arguments:?}: {said}");
+        assert_eq!(succeeded, expected, "{line}: {said}");
+        assert!(said.to_lowercase().contains(&says.to_lowercase()), "{line}: {said}");
     }
     assert_eq!(database.texts("select email from users").await, ["ada@example.com"]);
 }
