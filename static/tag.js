@@ -20,7 +20,7 @@
  * @property {string} [i] fresh click ID; absent in the static variant, empty once it is spent
  * @property {number} [t] its mint time, in seconds
  * @property {unknown} [m] consent is required and not given
- * @property {unknown} [y] tokens are left to AnyTrack's tag until they are used or somebody asks for a scan
+ * @property {unknown} [y] tokens stay until they are used or somebody asks for a scan
  * @property {(url: string) => string | undefined} [a] an add-on's word on a landing: the click ID it brings
  * @property {string} [q] how selectors of places end, when an add-on must see values without token
  * @property {(value: any, id: string, element?: Element) => string | false | undefined} [l] an add-on's word on a value: another one, or none
@@ -286,6 +286,8 @@
 
     window.clickstamp = api;
     api.id = id;
+    // Programs that copy a page would copy the click ID with it.
+    config.y = config.y || /** @type {any} */ (navigator).webdriver;
     // A copy older than 300 s came from a cache and may have been given to somebody else. Squared, either way of a
     // clock counts.
     (now() - /** @type {number} */ (config.t)) ** 2 < 9e4 || (config.i = "");
