@@ -69,7 +69,7 @@ const standIn = async (request) => {
       "cross-origin-resource-policy": "cross-origin",
       ...(request.headers.origin && { "access-control-allow-origin": request.headers.origin }),
     },
-    body: `${request.url.includes("debug=1") ? `${DEBUG}(${TAG})` : TAG}(${JSON.stringify(config)})`,
+    body: `${request.url.includes("debug=1") ? `${DEBUG}(${TAG})` : TAG}(${JSON.stringify(config).replace("{", '{"__proto__":null,')})`,
   };
 };
 
@@ -106,6 +106,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     alterScript: (text) => text,
     /** Answers the script request in place of the tag host: (response) => void. */
     answerScript: undefined,
+    /** Answers a post in place of the tag host: (response) => void. The body is on record in tagRequests alone. */
+    answerPost: undefined,
     /** The script's or a post's answer waits for this promise. */
     holdScript: undefined,
     holdPosts: undefined,
@@ -129,6 +131,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     }
     web.tagRequests.push({ method, url, headers, body });
     if (method === "POST") {
+      if (web.answerPost) return web.answerPost(response);
       if (web.dropPosts) return request.socket.destroy();
       if (web.refusePosts) return response.writeHead(web.refusePosts).end();
       // A page that was left before it could read the answer leaves its body to the next page, which sends it again; the
