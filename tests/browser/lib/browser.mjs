@@ -20,7 +20,7 @@ export const tellsFailures = !isFirefox && !isWebKit;
 export const FOREIGN_HOSTS = ["www.google.com", "m.facebook.com", "buy.stripe.com", "checkout.stripe.com", "x.github.io"];
 
 /** Pages see a person's browser, because the tag treats programs differently. Firefox has no setting for that. */
-const hideDriver = () => Object.defineProperty(Navigator.prototype, "webdriver", { value: false, configurable: true });
+export const hideDriver = () => Object.defineProperty(Navigator.prototype, "webdriver", { value: false, configurable: true });
 
 /** Starts the browser with an empty profile, which goes when it closes. `isAutomated`: pages see that a program drives it. */
 export const launchBrowser = ({ isAutomated = false } = {}) =>
