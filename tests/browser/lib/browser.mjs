@@ -19,7 +19,7 @@ export const tellsFailures = !isFirefox && !isWebKit;
 /** Hosts of other people that pages of the tests come from or live on; all are answered on loopback. */
 export const FOREIGN_HOSTS = ["www.google.com", "m.facebook.com", "buy.stripe.com", "checkout.stripe.com", "x.github.io"];
 
-/** Pages see a person's browser, because the tag treats programs differently. Firefox has no setting for that. */
+/** Pages see a person's browser, because the tag treats programs differently. Firefox and WebKit have no setting for that. */
 export const hideDriver = () => Object.defineProperty(Navigator.prototype, "webdriver", { value: false, configurable: true });
 
 /** Starts the browser with an empty profile, which goes when it closes. `isAutomated`: pages see that a program drives it. */
@@ -71,7 +71,7 @@ export const openVisitor = async (browser, web, { isAutomated = false } = {}) =>
     page.on("popup", (popup) => popup && hear(popup));
     return page;
   };
-  // WebKit's driver reports no messages, so a script in its pages reports them, and hides the driver.
+  // WebKit's driver reports no messages, so a script in its pages reports them.
   context.initScripts?.push(EARS);
   return {
     context,

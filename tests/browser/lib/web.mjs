@@ -10,6 +10,9 @@ const read = (name) => readFileSync(new URL(`../../../static/${name}`, import.me
 const TAG = read("tag.min.js");
 const DEBUG = read("tag-debug.min.js");
 
+/** WebKit's driver runs no script in a page before its own ones, so the tag's script begins with what hides the driver. */
+const HIDE_DRIVER = process.env.WEBKIT ? `Object.defineProperty(navigator, "webdriver", { value: false, configurable: true });` : "";
+
 /** A list that can be waited on: `next` gives the entries one by one, those to come included. */
 export class Arrivals {
   all = [];
@@ -144,7 +147,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
       await web.holdScript;
     }
     const answered = await answer(request, body);
-    const text = method === "GET" ? web.alterScript(answered.body, request.url) : answered.body;
+    const text = method === "GET" ? HIDE_DRIVER + web.alterScript(answered.body, request.url) : answered.body;
     const { "content-length": _, ...kept } = answered.headers;
     web.tagAnswers.push(kept);
     response.writeHead(answered.status, kept).end(text);

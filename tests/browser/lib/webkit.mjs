@@ -12,12 +12,8 @@ const BUTTONS = { left: 0, middle: 1, right: 2 };
 /** In the page: the element of a selector, through open shadow roots. */
 const FIND = `const find = (selector) => selector.split(" >>> ").reduce((root, part) => (root.shadowRoot ?? root).querySelector(part), document);`;
 
-/**
- * What every page runs first: it tells the shop's server what was said on the console and what nobody caught, and hides
- * that a program drives the browser.
- */
+/** What every page runs first: it tells the shop's server what was said on the console and what nobody caught. */
 export const EARS = `(() => {
-  Object.defineProperty(navigator, "webdriver", { value: false, configurable: true });
   const tell = (text) => navigator.sendBeacon("/said", text);
   addEventListener("error", ({ message }) => tell("uncaught: " + message));
   addEventListener("unhandledrejection", ({ reason }) => tell("uncaught: " + (reason?.message ?? reason)));
