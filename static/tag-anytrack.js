@@ -5,6 +5,8 @@
 // as user IDs.
 
 ((/** @type {(config: any) => void} */ core) => (/** @type {any} */ config) => {
+  // The tag sets it too, in browsers that a program drives; there, nothing is stamped before it is used.
+  const { y } = config;
   core(config);
 
   const page = /** @type {any} */ (window);
@@ -18,7 +20,7 @@
   const ask = () =>
     page.clickstamp("ready", () => {
       if (!note(page.AnyTrack?.("atclid")) && rounds++ < 10) setTimeout(ask, 1000);
-      else if (config.y) page.clickstamp("scan");
+      else if (y) page.clickstamp("scan");
     });
   ask();
 

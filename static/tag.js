@@ -20,34 +20,32 @@
  * @property {string} [i] fresh click ID; absent in the static variant, empty once it is spent
  * @property {number} [t] its mint time, in seconds
  * @property {unknown} [m] consent is required and not given
- * @property {unknown} [y] tokens are left to AnyTrack's tag until they are used or somebody asks for a scan
+ * @property {unknown} [y] tokens stay until they are used or somebody asks for a scan
  * @property {(url: string) => string | undefined} [a] an add-on's word on a landing: the click ID it brings
  * @property {string} [q] how selectors of places end, when an add-on must see values without token
  * @property {(value: any, id: string, element?: Element) => string | false | undefined} [l] an add-on's word on a value: another one, or none
  */
 
-(/** @param {TagConfig} config */ (config) => {
+((
+  /** @type {TagConfig} */ config,
   /**
    * The one place that swallows errors. Every entry point and every touch of something the page may have
-   * broken or forbidden (storage, attributes, callbacks) goes through it.
-   * @template {any[]} A
-   * @template R
-   * @param {(...args: A) => R} work
-   * @returns {(...args: A) => R | undefined}
+   * broken or forbidden (storage, attributes, callbacks) goes through it. A parameter only because that is short.
+   * @type {<A extends any[], R>(work: (...args: A) => R) => (...args: A) => R | undefined}
    */
-  const guard = (work) => (...args) => {
+  guard = (work) => (...args) => {
     try {
       return work(...args);
     } catch {
       // The page must not notice.
     }
-  };
-
+  },
+) => {
   guard(() => {
     const stub = /** @type {any} */ (window).clickstamp;
-    // Another tag runs; the first wins. An element with the ID "clickstamp" has this global name too, but is no
-    // function.
-    if (stub?.call && stub.id != null) return;
+    // Another tag runs; the first wins. An element with the ID or name "clickstamp" has this global name too, and a
+    // form's fields are its members, but only functions have this one.
+    if (stub?.call == guard.call && stub.id != null) return;
 
     /** The click ID in use; empty until the landing was read, and after consent was withdrawn. */
     let id = "";
@@ -84,86 +82,76 @@
     const box = guard(() => localStorage)() || {};
     /** Keeps a value in a cookie, unless it is there, and in the storage; 0 deletes both. One may refuse, the other has it then. */
     const keep = guard(/** @param {string} name @param {any} value @param {boolean} [isThere] */ (name, value, isThere) => {
-      try {
-        // First without the domain: a cookie of this host alone would hide the one of all hosts.
-        isThere ||
-          ((doc.cookie = name + "=;path=/;max-age=0"),
-          (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`));
-      } finally {
-        if (value) box[name] = value;
-        else delete box[name];
-      }
+      guard(() => (value ? (box[name] = value) : delete box[name]))();
+      // First without the domain: a cookie of this host alone would hide the one of all hosts.
+      isThere ||
+        ((doc.cookie = name + "=;path=/;max-age=0"),
+        (doc.cookie = `${name}=${value};path=/;max-age=${value && 34560000};samesite=lax${config.k}`));
     });
 
     /** Deletes whatever the browser keeps. */
-    const forget = () => ["_ck", "_ck_s", "_ck_q"].map((name) => keep(name, 0));
+    const forget = () => ["", "_s", "_q"].map((end) => keep("_ck" + end, 0));
 
-    /** Takes a body out of the last five that no server has accepted or refused, and puts others in. They have no line break. */
-    const unsent = /* @__PURE__ */ guard((/** @type {string} */ body, /** @type {string[]} */ ...others) => {
-      box._ck_q = [...pick(box._ck_q || "", "\n", /./).filter((kept) => kept != body), ...others].slice(-5).join("\n");
+    /** Takes a body out of the last five that no server has accepted or refused, and puts it in again, or "". It has no line break. */
+    const unsent = /* @__PURE__ */ guard((/** @type {string} */ body, /** @type {string} */ again) => {
+      box._ck_q = pick((box._ck_q || "").replace(body, "") + "\n" + again, "\n", /./).slice(-5).join("\n");
     });
     /** Sends a body and waits for nothing. */
-    const send = guard(/** @param {string} body @param {number} [wait] */ (body, wait) => {
-      const again = () => setTimeout(() => id && (STORES ? send(body) : send(body, wait)), STORES ? 3e4 : (wait = (wait || 15e3) * 2));
+    const send = guard(/** @param {string} body */ (body, wait = 3e4) => {
+      // A proxy whose server is away gives no answer that may be read. Four times, because a page's policy may refuse it.
+      const again = () => wait < 3e5 && setTimeout(() => id && send(body, wait * 2), wait);
       // No browser takes a larger one from a page that is left.
       if (STORES && body.length < 6e4) unsent(body, body);
       return fetch(config.e, { body, method: "POST", keepalive: true, credentials: STORES ? "include" : "omit" }).then(
         ({ status }) => {
           if (status > 499 || status == 429) again();
-          else if (STORES) unsent(body);
+          else if (STORES) unsent(body, "");
           // Withdrawn while it was under way: the answer may have set the cookie again.
           if (STORES) id || commands.consent();
         },
-        // The next page sends what is stored; what is not has this page alone.
-        STORES ? () => {} : again,
+        again,
       );
     });
 
     /** The landing's URL, with the query that a router may have stripped by now; later the page's own. */
     const here = () => entry?.name || location.href;
 
-    /**
-     * @param {string} text
-     * @param {number} length
-     */
-    const cut = (text, length) => text.slice(0, length) || undefined;
-
     /** Tells the server something. It tells the bodies of one click ID apart by the time. */
     const post = guard((/** @type {object} */ fields) =>
-      send(JSON.stringify({ t: Date.now(), s: config.s, i: id, u: cut(here(), 4096), ...fields })),
+      send(JSON.stringify({ t: Date.now(), s: config.s, i: id, u: here().slice(0, 4096), ...fields })),
     );
 
-    // Where the click ID is put; onclick is last, because a page's policy may refuse the change.
+    // Where the click ID is put; onclick is last, because a page's policy may refuse the change. Links of SVG may have
+    // their address in a namespace, and all namespaces are searched.
     const places =
-      "[href,[action,[formaction,[data-href,[data-url,[data-link,[data-at-value,[client-reference-id,[http-equiv][content,iframe[src,[type=hidden][value,[onclick".split(
-        ",",
-      );
-    const attributes = places.map((place) => /** @type {string} */ (place.split("[").pop()));
+      "[*|href,[action,[formaction,[data-href,[data-url,[data-link,[data-at-value,[client-reference-id,[http-equiv][content,iframe[src,[type=hidden][value,[onclick";
+    const attributes = /** @type {string[]} */ ((places + ",xlink:href").match(/[\w:-]+(?=,|$)/g));
     // "ck" is in the placeholder and in every click ID, however they are encoded.
-    const selector = places.map((place) => place + (config.q || "*=ck i]")).join();
+    const selector = places.split(",").map((place) => place + (config.q || "*=ck i]")).join();
 
     /** The value with the click ID in it, all other bytes as they are. */
-    const rewrite = guard((/** @type {any} */ value, /** @type {Element | undefined} */ element) => {
-      value = value && `${value}`.replace(replaced, id);
-      return config.l?.(value, id, element) || value;
-    });
-    /** The same, or the value itself if there is nothing to do. @type {(value: any, element?: Element) => any} */
-    const fill = (value, element) => (id && rewrite(value, element)) || value;
+    const fill = /** @type {(value: any, element?: Element) => any} */ ((value, element) =>
+      (id &&
+        guard(() => {
+          const filled = value && `${value}`.replace(replaced, id);
+          return config.l?.(filled, id, element) || filled;
+        })()) ||
+      value);
 
     /** Stamps one element. */
     const stamp = guard((/** @type {any} */ element) => {
       if (element.matches?.(selector))
-        for (const name of attributes) {
+        attributes.map((name) => {
           const value = element.getAttribute(name);
-          // An add-on may give Stripe's elements the attribute that they lack.
-          const filled = value == null && name != "client-reference-id" ? value : fill(value, element);
+          // An add-on may give Stripe's elements the attribute that they lack; it has the longest name.
+          const filled = value || name[15] ? fill(value, element) : value;
           if (filled != value) {
             changes++ || setTimeout(() => (changes = 0), 999);
             element.setAttribute(name, filled);
             // Stripe's elements read the attribute only when they connect. A framework may hold the node: no clone.
-            if (name == "client-reference-id" && element.matches(":defined")) element.replaceWith(element);
+            if (name[15] && element.matches(":defined")) element.replaceWith(element);
           }
-        }
+        });
     });
 
     /** Stamps a node and all below it. */
@@ -184,9 +172,9 @@
       const cookies = STORES ? `; ${guard(() => doc.cookie)()};` : "";
       // The last one counts: cookies before storage, and of several cookies the newest.
       const kept = STORES ? `; _ck=${box._ck}; _ck_s=${box._ck_s + cookies}` : "";
-      const [, previous = id || undefined] = (STORES && /.*; _ck=(ck_[a-z\d]{29,37});/.exec(kept)) || [];
-      const [, lastSignature = signature, lastActive = active] =
-        (STORES && /.*; _ck_s=([\w-]*)\.(\d+);/.exec(kept)) || [];
+      const [, previous = id || undefined, lastSignature = signature, lastActive = active] = STORES
+        ? /** @type {any[]} */ (/(?=.*; _ck=(ck_[a-z\d]{29,37});|)(?=.*; _ck_s=([\w-]*)\.(\d+);|)/.exec(kept))
+        : [];
       const isLive = now() - /** @type {any} */ (lastActive) < 1800;
 
       // One number for each ad click ID and UTM parameter, always seven digits long. It hashes their whole text, and
@@ -194,16 +182,14 @@
       const pairs = pick(
         here(),
         /[?&#]/,
-        /^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci|oppref|dicbo|aleid)=./i,
-      ).map((pair) => {
-        let hash = 0;
-        for (const letter of pair) hash = ((hash * 65599) ^ letter.charCodeAt(0)) >>> 0;
-        return (hash + 2 ** 32).toString(36);
-      });
+        /^(utm_\w+|\w*cl(ic)?k?_?id|.braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci|oppref|dicbo|aleid)=./i,
+      ).map((pair) =>
+        ([...pair].reduce((hash, letter) => ((hash * 65599) ^ letter.charCodeAt(0)) >>> 0, 0) + 2 ** 32).toString(36),
+      );
       // A click has a parameter that neither the last click nor this document has seen. In another order, without
       // some, or reached through the history or a reload, it is the same click.
-      const isClick =
-        !/^[br]/.test(entry?.type) && pairs.some((pair) => !(lastSignature + counted).includes(pair));
+      const isNew = !/^[br]/.test(entry?.type);
+      const isClick = isNew && pairs.some((pair) => !(lastSignature + counted).includes(pair));
       signature = isClick || !lastSignature ? pairs.join("-") : lastSignature;
       counted += pairs;
 
@@ -215,7 +201,7 @@
           isClick ||
           (!isLive &&
             referrer &&
-            entry?.type == "navigate" &&
+            isNew &&
             !RegExp(`${config.o}|//${location.host}/`).test(referrer)))
       ) {
         // A click ID nobody has: the baked one, once; then client-made ones, which start with ck_z.
@@ -236,13 +222,13 @@
         config.y || scan();
       }
 
-      if (STORES && isFirst && box._ck_q) box._ck_q.split("\n").map((body) => send(body));
+      if (STORES && isFirst) pick(box._ck_q || "", "\n", /./).map((body) => send(body));
       // Back from paying, Stripe's session is worth telling, though the visitor's own still lives.
       if (next != previous || !isLive || /session_id=cs_/.test(entry?.name))
         post({
           p: previous,
-          r: cut(referrer, 1024),
-          k: STORES ? cut(`${pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at|epik|pin|twclid|_o)|li_fat_id)/)}`, 1500) : undefined,
+          r: referrer.slice(0, 1024) || undefined,
+          k: STORES ? `${pick(cookies, "; ", /^(_(fb|gcl|ga|tt|uet|sc|rdt|at|epik|pin|twclid|_o)|li_f)/)}`.slice(0, 1500) || undefined : undefined,
           f:
             /** @type {any} */ (navigator).webdriver |
               (/** @type {any} */ (navigator).globalPrivacyControl << 1) |
@@ -281,11 +267,13 @@
 
     /** @type {any} */
     const api = guard((/** @type {string} */ name, /** @type {any[]} */ ...args) =>
-      id || /url|consent/.test(name) ? commands[name]?.(...args) : queue.push([name, ...args]),
+      id || /^[cu]/.test(name) ? commands[name](...args) : queue.push([name, ...args]),
     );
 
     window.clickstamp = api;
     api.id = id;
+    // Programs that copy a page would copy the click ID with it.
+    /** @type {any} */ (config).y |= /** @type {any} */ (navigator).webdriver;
     // A copy older than 300 s came from a cache and may have been given to somebody else. Squared, either way of a
     // clock counts.
     (now() - /** @type {number} */ (config.t)) ** 2 < 9e4 || (config.i = "");
@@ -305,17 +293,17 @@
         event.composedPath().map((/** @type {any} */ node) => (node.action ? scan : stamp)(node)),
       );
 
-      const { navigation } = /** @type {any} */ (window);
       // A link that is in no document sends its click to nobody else.
-      for (const [owner, name] of /** @type {any[][]} */ ([[window, "open"], [HTMLElement.prototype, "click"]])) {
-        const own = owner[name];
+      const wrap = (/** @type {any} */ owner, /** @type {string} */ name, own = owner[name]) => {
         owner[name] = /** @this {any} */ function (/** @type {any[]} */ ...args) {
           stamp(this);
-          return own.apply(this, args.map((value) => fill(value)));
+          return own.apply(this, args.map(/** @type {any} */ (fill)));
         };
-      }
+      };
+      wrap(window, "open");
+      wrap(HTMLElement.prototype, "click");
 
-      on(navigation, "navigate", (event) => {
+      on(/** @type {any} */ (window).navigation, "navigate", (event) => {
         const { url, sameDocument } = event.destination;
         const filled = fill(url);
         if (filled != url && !event.formData && !sameDocument) {
@@ -325,7 +313,7 @@
           event.preventDefault();
         }
       });
-      on(navigation, "currententrychange", land);
+      on(/** @type {any} */ (window).navigation, "currententrychange", land);
       // In the capture phase the window receives the document's events too. A page that is shown for the first time
       // has landed already, so nothing is new to it; one that comes back may find another ID in the cookie.
       on(window, "popstate pageshow prerenderingchange", land);

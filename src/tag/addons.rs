@@ -84,7 +84,7 @@ impl AddOns {
     }
 }
 
-/// The compressed scripts of all sets. Each is built on first use.
+/// The scripts of all sets. Each is built on first use.
 pub(super) struct Scripts([OnceLock<Script>; 2 * IS_COOKIELESS]);
 
 impl Default for Scripts {
@@ -95,7 +95,7 @@ impl Default for Scripts {
 
 impl Scripts {
     pub(super) fn get(&self, add_ons: AddOns) -> &Script {
-        self.0[add_ons.0].get_or_init(|| Script::new(&add_ons.text()))
+        self.0[add_ons.0].get_or_init(|| Script::new(add_ons.text()))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The config that the server puts into the script. Takes a site, the server's base URL and the
-//! page's address; returns the config's JSON without its first two values, the click ID and its
+//! page's address; returns the config's JSON without its last two values, the click ID and its
 //! time. Guarantees that only the page's host, checked, comes from the request, and that no value
 //! can end the script element. Pure.
 
@@ -13,9 +13,12 @@ use crate::hosts;
 use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 
 /// The script's argument, without the click ID (`i`) and its mint time in seconds (`t`), which come
-/// before it. Keys are short and defaults are left out, because every page view downloads it.
+/// last. Keys are short and defaults are left out, because every page view downloads it.
 #[derive(Serialize)]
 struct Baked<'a> {
+    /// `null`: what a page adds to the prototype of all objects is no setting.
+    #[serde(rename = "__proto__")]
+    prototype: (),
     /// The site's key.
     s: &'a str,
     /// URL to which the tag posts the visit.
@@ -43,7 +46,7 @@ struct Baked<'a> {
     y: Option<u8>,
 }
 
-/// Builds the config after the click ID and its time. `endpoint` is the path of the visit's POST,
+/// Builds the config without the click ID and its time. `endpoint` is the path of the visit's POST,
 /// `linked` the pattern from [`linked_pages`].
 pub(super) fn bake(
     site: &Site,
@@ -59,6 +62,7 @@ pub(super) fn bake(
         (false, _) => "",
     };
     let baked = Baked {
+        prototype: (),
         s: &site.key,
         e: format!("{}{endpoint}{asks}", base_for(base, page)),
         k: cookie_attributes(site, page, base.starts_with("https://")),

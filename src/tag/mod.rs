@@ -69,8 +69,9 @@ struct Pages {
     answers: HashMap<String, Arc<Template>>,
 }
 
-/// Text before the click ID in the config.
-const BEFORE_ID: &str = "({\"i\":\"";
+/// Text before the click ID in the config. What differs in every response comes last, because it
+/// is not compressed.
+const BEFORE_ID: &str = ",\"i\":\"";
 
 /// Text between the click ID and its time.
 const BEFORE_TIME: &str = "\",\"t\":";
@@ -224,7 +225,9 @@ impl Tag {
         let script = self.scripts.get(AddOns::of(settings, site, linked.is_some(), debug));
         let on_use = is_robot || stamps_on_use(site);
         let config = bake(site, base, address.as_ref(), ("/v", linked), (must_ask, on_use))?;
-        let answer = Arc::new(script.with_tail(BEFORE_ID, OWN_BYTES, &format!(",{config}")));
+        let fields = config.trim_end_matches("})");
+        let answer = script.with_tail(&format!("({{{fields}{BEFORE_ID}"), OWN_BYTES, "})");
+        let answer = Arc::new(answer);
         if name.len() > MAX_PAGE_BYTES {
             return Ok(answer);
         }

@@ -1,11 +1,11 @@
-//! Compresses a script once and appends a tail of which a few bytes differ in every response. Takes
-//! the script, a tail per page and the bytes of each response; returns the body, gzip or plain,
-//! with its headers. Guarantees that every compressed body is a valid gzip file. A response costs
-//! one copy and the checksum of the tail.
+//! Compresses a page's text once and appends a tail of which a few bytes differ in every response.
+//! Takes the script, a page's config, a tail and the bytes of each response; returns the body, gzip
+//! or plain, with its headers. Guarantees that every compressed body is a valid gzip file. A response
+//! costs one copy and the checksum of the tail.
 //!
-//! The script is deflated at level 9 and ended with a sync flush, so it stops on a byte boundary
-//! without a final block. The tail follows in *stored* blocks, then the checksum, continued over
-//! the tail, and the total length (RFC 1951 §3.2.4, RFC 1952).
+//! Script and config are deflated together at level 9 and ended with a sync flush, so they stop on a
+//! byte boundary without a final block. The tail follows in *stored* blocks, then the checksum,
+//! continued over the tail, and the total length (RFC 1951 §3.2.4, RFC 1952).
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
@@ -22,14 +22,10 @@ const MAX_BLOCK: usize = u16::MAX as usize;
 /// Size of the checksum and the length at the end.
 const TRAILER: usize = 8;
 
-/// The script: the part that is the same in all responses.
-pub(super) struct Script {
-    plain: Vec<u8>,
-    deflated: Vec<u8>,
-    checksum: Hasher,
-}
+/// The script: the part that is the same on all pages.
+pub(super) struct Script(String);
 
-/// The script and a tail with a gap for the bytes that differ in every response.
+/// Script and config, and a tail with a gap for the bytes that differ in every response.
 pub(super) struct Template {
     plain: Form,
     gzip: Form,
@@ -57,27 +53,22 @@ impl Form {
 }
 
 impl Script {
-    /// Compresses the script.
-    pub(super) fn new(text: &str) -> Self {
-        let mut compress = Compress::new(Compression::best(), false);
-        let mut deflated = Vec::with_capacity(text.len() + 64);
-        compress
-            .compress_vec(text.as_bytes(), &mut deflated, FlushCompress::Sync)
-            .expect("the output has room for the whole input");
-        let mut checksum = Hasher::new();
-        checksum.update(text.as_bytes());
-        Self { plain: text.as_bytes().to_vec(), deflated, checksum }
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
     }
 
-    /// Appends a tail: `before`, a gap of `gap` bytes, and `after`. `before` and the gap must fit
-    /// into one stored block.
-    pub(super) fn with_tail(&self, before: &str, gap: usize, after: &str) -> Template {
+    /// Compresses the script with a page's `config`, and appends a tail: a gap of `gap` bytes, and
+    /// `after`. The gap must fit into one stored block.
+    pub(super) fn with_tail(&self, config: &str, gap: usize, after: &str) -> Template {
         let (plain_headers, gzip_headers) = (&HEADERS, &GZIP_HEADERS);
-        let tail = [before.as_bytes(), &vec![b' '; gap], after.as_bytes()].concat();
-        let gap_at = self.plain.len() + before.len();
-        let plain = Form::new([&self.plain[..], &tail].concat(), gap_at, plain_headers);
-        let mut body = [&GZIP_HEADER[..], &self.deflated].concat();
-        let gap_at = body.len() + BLOCK_HEAD + before.len();
+        let head = [self.0.as_bytes(), config.as_bytes()].concat();
+        let mut checksum = Hasher::new();
+        checksum.update(&head);
+        let mut body = GZIP_HEADER.to_vec();
+        body.extend(deflate(&head));
+        let tail = [&vec![b' '; gap], after.as_bytes()].concat();
+        let plain = Form::new([&head[..], &tail].concat(), head.len(), plain_headers);
+        let gap_at = body.len() + BLOCK_HEAD;
         let blocks = tail.len().div_ceil(MAX_BLOCK);
         for (at, block) in tail.chunks(MAX_BLOCK).enumerate() {
             body.extend(block_head(block.len(), at + 1 == blocks));
@@ -86,12 +77,19 @@ impl Script {
         let whole = u32::try_from(plain.body.len()).unwrap_or(u32::MAX);
         body.extend([0; 4]);
         body.extend(whole.to_le_bytes());
-        let mut checksum = self.checksum.clone();
-        checksum.update(before.as_bytes());
         let after = after.as_bytes().to_vec();
         let gzip = Form::new(body, gap_at, gzip_headers);
         Template { plain, gzip, checksum, after, gap }
     }
+}
+
+/// Deflates a text without a final block.
+fn deflate(text: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::with_capacity(text.len() + 64);
+    Compress::new(Compression::best(), false)
+        .compress_vec(text, &mut deflated, FlushCompress::Sync)
+        .expect("the output has room for the whole input");
+    deflated
 }
 
 /// Size of a stored block's header.
@@ -134,16 +132,16 @@ mod tests {
     #[test]
     fn the_compressed_body_decompresses_to_all_parts() {
         let fixed = include_str!("../../static/tag.min.js");
-        let script = Script::new(fixed);
+        let script = Script::new(fixed.to_owned());
         // The last two: a tail of one full block, and one that needs a second.
-        for after in ["", ")", &"x".repeat(MAX_BLOCK - 5), &"x".repeat(MAX_BLOCK)] {
-            let template = script.with_tail("({", 3, after);
+        for after in ["", ")", &"x".repeat(MAX_BLOCK - 3), &"x".repeat(MAX_BLOCK)] {
+            let template = script.with_tail("({i:", 3, after);
             for own in ["abc", "\0{}"] {
                 let mut text = String::new();
                 flate2::read::GzDecoder::new(&template.answer(own.as_bytes(), true).1[..])
                     .read_to_string(&mut text)
                     .unwrap();
-                assert_eq!(text, format!("{fixed}({{{own}{after}"));
+                assert_eq!(text, format!("{fixed}({{i:{own}{after}"));
                 assert_eq!(template.answer(own.as_bytes(), false).1, text.as_bytes());
             }
         }

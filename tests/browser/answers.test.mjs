@@ -19,7 +19,7 @@ const sizesOfTag = async (page) =>
     const entry = performance.getEntriesByType("resource").find(({ name }) => name.endsWith("/t/main.js"));
     return entry?.encodedBodySize && [entry.encodedBodySize, entry.decodedBodySize];
   })).jsonValue();
-const bakedIn = (text) => /\(\{"i":"([^"]*)","t":/.exec(text)[1];
+const bakedIn = (text) => /,"i":"([^"]*)","t":/.exec(text)[1];
 
 answers("A17 what the browser loads is within the size gates: the tag, its config, the stub", async ({ web, page }) => {
   web.page("/", direct());
@@ -67,7 +67,7 @@ answers("B23 every ID is well formed and without two dashes, whoever made it", a
   const [minted, made] = [await openReady(page, web.foreignUrl("127.0.0.1")), await openReady(page, web.foreignUrl("localhost", "/fixed"))];
   const more = await page.evaluate(async (url) => {
     const texts = await Promise.all(Array.from({ length: 100 }, () => fetch(url).then((answer) => answer.text())));
-    return texts.map((text) => /\(\{"i":"([^"]*)"/.exec(text)[1]);
+    return texts.map((text) => /,"i":"([^"]*)"/.exec(text)[1]);
   }, `${server.url}/t/main.js`);
   assert.match(made, /^ck_z/);
   const all = [minted, made, ...more];

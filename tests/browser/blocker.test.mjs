@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { isFirefox, launchBrowser } from "./lib/browser.mjs";
+import { hideDriver, isFirefox, launchBrowser } from "./lib/browser.mjs";
 import { assertStamped, goto, openReady } from "./lib/page.mjs";
 import { startServer } from "./lib/server.mjs";
 import { openWeb } from "./lib/web.mjs";
@@ -19,6 +19,7 @@ before(async () => {
   [browser, server] = await Promise.all([launchBrowser(), startServer({ CLICKSTAMP_VISIT_RATE: "0" })]);
   await browser.installExtension(BLOCKER);
   [web, page] = await Promise.all([openWeb(server.url), browser.newPage()]);
+  await page.evaluateOnNewDocument(hideDriver);
   // Reading its lists takes a while, which is no part of the test.
   web.page("/plain", "");
   await goto(page, web.shop("/plain"));

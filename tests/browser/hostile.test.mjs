@@ -20,6 +20,7 @@ const PAGES = [
   ["cookies throw", `Object.defineProperty(document, "cookie", throwing)`],
   ["cookies and localStorage throw", `Object.defineProperty(window, "localStorage", throwing); Object.defineProperty(document, "cookie", throwing)`],
   ["prototypes have more members", `for (const type of [Object, Array, String, Function, RegExp]) type.prototype.extra = refuse`],
+  ["all objects have the names of settings", `for (const name of "aehiklmoqstuy") Object.prototype[name] = name`],
   ["prototypes say how to be JSON", `for (const type of [Array, String, Number]) type.prototype.toJSON = function () { return "page's own" }`, {}],
   ["all objects say how to be JSON, and throw", `Object.prototype.toJSON = refuse`, { posts: false }],
   ["all objects have a getter that throws", `for (const name of ["signal", "headers"]) Object.defineProperty(Object.prototype, name, throwing)`, { posts: false }],
@@ -83,6 +84,14 @@ for (const [name, sandbox] of [["scripts alone", "allow-scripts"], ["scripts and
 
 scene("bad input: an element of the page has the tag's name: it is no other tag, and the tag works", async ({ web, page }) => {
   web.page("/", `<section id="clickstamp"><a href="${web.pay()}">Buy</a></section>${web.tag}`);
+  await goto(page, web.shop());
+  const { i: id } = await web.posts.next();
+  await assertStamped(page, "a", "href", web.pay(), id);
+  assert.equal(await ready(page), id);
+});
+
+scene("bad input: a form of the page has the tag's name, and fields named like its members", async ({ web, page }) => {
+  web.page("/", `<form name="clickstamp"><input name="call"><input name="id"><input name="q"></form><a href="${web.pay()}">Buy</a>${web.tag}`);
   await goto(page, web.shop());
   const { i: id } = await web.posts.next();
   await assertStamped(page, "a", "href", web.pay(), id);

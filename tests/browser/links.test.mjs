@@ -174,6 +174,44 @@ for (const [name, go] of [
     assert.equal(web.payments.all.length, 1);
   }, { webKitCannot: "the engine has no Navigation API; a redirect link serves there" });
 
+scene("F65 a link outside the document that opens a new tab", async ({ web, page, visitor }) => {
+  web.page("/", `${web.tag}<button onclick="Object.assign(document.createElement('a'), { target: '_blank', href: '${web.pay("--CLICK' + '-ID--")}' }).click()">Buy</button>`);
+  const id = await openReady(page, web.shop());
+  await nextTab(visitor, () => page.click("button"));
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+scene("F66 a popup that is opened empty gets the address from clickstamp(\"url\", …)", async ({ web, page, visitor }) => {
+  web.page("/", `${web.tag}<button onclick="const popup = window.open(''); popup.location = clickstamp('url', '${web.pay("--CLICK' + '-ID--")}')">Buy</button>`);
+  const id = await openReady(page, web.shop());
+  await nextTab(visitor, () => page.click("button"));
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
+for (const [name, use, attributes = ""] of [
+  ["a click", (page) => page.click("svg a")],
+  ["a new tab", (page) => page.click("svg a"), 'target="_blank"'],
+  ["a middle click", (page) => page.click("svg a", { button: "middle" })],
+])
+  scene(`F57 a link in SVG with its address in a namespace: ${name}`, async ({ web, page }) => {
+    web.page("/", `<svg width="200" height="50"><a ${attributes} xlink:href="${web.pay()}"><text y="20">Buy this</text></a></svg>${web.tag}`);
+    const id = await openReady(page, web.shop());
+    assert.equal(await attribute(page, "svg a", "xlink:href"), web.pay(id));
+    await use(page);
+    assert.equal(referenceOf(await web.payments.next()), id);
+  });
+
+scene("F63 a link in a closed shadow root that opens a new tab, after its root was scanned", async ({ web, page }) => {
+  web.page("/", `<div id="host" style="width:200px;height:50px"></div><script>
+    window.clickstamp = window.clickstamp || function () { (clickstamp.q = clickstamp.q || []).push(arguments) };
+    const root = host.attachShadow({ mode: "closed" });
+    root.innerHTML = '<a target="_blank" style="display:block;height:50px" href="${web.pay()}">Buy</a>';
+    clickstamp("scan", root)</script>${web.tag}`);
+  const id = await openReady(page, web.shop());
+  await page.click("#host");
+  assert.equal(referenceOf(await web.payments.next()), id);
+});
+
 scene("F66 window.open", async ({ web, page, visitor }) => {
   web.page("/", `${web.tag}<button onclick="window.open('${web.pay("--CLICK' + '-ID--")}')">Buy</button>`);
   const id = await openReady(page, web.shop());

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { isFirefox, isWebKit, openVisitor, tellsFailures } from "./lib/browser.mjs";
-import { CLICK_ID, TOKEN, age, arriveFrom, assertStamped, browser, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
+import { CLICK_ID, TOKEN, age, arriveFrom, assertStamped, attribute, browser, cookie, goBack, goto, openReady, postsSoFar, ready, referenceOf, scene } from "./lib/scene.mjs";
 import { openWeb } from "./lib/web.mjs";
 
 scene("A1 tag in the head: the ID is well formed and equals the cookie", async ({ web, page }) => {
@@ -415,7 +415,30 @@ scene("E51 the bits for automation and Global Privacy Control are set", async ({
   web.page("/", web.tag);
   await openReady(page, web.shop());
   assert.equal((await web.posts.next()).f, 3);
-});
+}, { isAutomated: true, webKitCannot: "the tests hide its driver" });
+
+scene("a snapshot by a program carries no click ID, and its visitors get their own; what the program uses is stamped", async ({ web, page }) => {
+  const html = `<a id="pay" href="${web.pay()}">Buy</a><form action="${web.url("buy.stripe", "/abc")}"><input type="hidden" name="client_reference_id" value="${TOKEN}"></form>
+    <stripe-buy-button client-reference-id="${TOKEN}"></stripe-buy-button><b onclick="window.went = '${TOKEN}'">Buy</b><main></main>`;
+  web.page("/", web.tag + html);
+  const id = await openReady(page, web.shop("/?gclid=one"));
+  assert.equal((await web.posts.next()).f, 1);
+  await page.$eval("main", (main, href) => (main.innerHTML = `<a id="late" href="${href}">Buy</a>`), web.pay());
+  await page.evaluate(() => history.pushState(null, "", "/?gclid=two"));
+  await page.waitForFunction((id) => clickstamp.id !== id, {}, id);
+  const copy = await page.evaluate(() => document.documentElement.outerHTML);
+  assert.ok(!/ck_[a-z\d]{29}/.test(copy), copy);
+  assert.equal(copy.split(TOKEN).length, 6);
+  web.page("/copy", copy);
+  const person = await openVisitor(browser, web);
+  const visit = await person.openPage();
+  const own = await openReady(visit, web.shop("/copy"));
+  assert.equal(await attribute(visit, "#pay", "href"), web.pay(own));
+  await person.close();
+  const last = await ready(page);
+  await page.click("#pay");
+  assert.equal(referenceOf(await web.payments.next()), last);
+}, { isAutomated: true, webKitCannot: "the tests hide its driver" });
 
 scene("E52 a page from the back-forward cache is no second visit, and takes the newer ID", async ({ web, page }) => {
   web.page("/", `${web.tag}<a href="${web.pay()}">Buy</a>`);

@@ -186,7 +186,8 @@ async fn the_static_variant_is_the_same_for_all_and_cached_for_a_year() {
     assert_eq!(text, one.text(), "neither the page nor the encoding changes it");
     let config = &text[text.rfind("({").expect("a config")..];
     assert!(
-        config.starts_with(r#"({"s":"main","e":"http://go.shop.localhost/v?fixed""#),
+        config
+            .starts_with(r#"({"__proto__":null,"s":"main","e":"http://go.shop.localhost/v?fixed""#),
         "{config}"
     );
     use base64::Engine as _;

@@ -29,7 +29,7 @@ withBothTags((tag, newVisitor) => {
       [`${PAY}?a=1&client_reference_id=#b`, `${PAY}?a=1&client_reference_id=ID#b`],
       [`${PAY}?client_reference_id=${TOKEN}`, `${PAY}?client_reference_id=ID`],
       ...[
-        `${PAY}?client_reference_id=mine`, `${PAY}?a=1&client_reference_id=mine&b`,
+        `${PAY}?client%5Freference%5Fid=mine`, `${PAY}?client_reference_id=mine`, `${PAY}?a=1&client_reference_id=mine&b`,
         "https://checkout.stripe.com/c/pay/x", "https://billing.stripe.com/p/x", "https://stripe.com/x",
         "https://buy.stripe.com.evil.example/a", "https://buy.stripe.com@evil.example/a", "https://buy.stripe.com:x@evil.example/a",
         "https://evil.example/?u=https://buy.stripe.com/a", "https://xbuy.stripe.com/a", "/offer", "http://[", "",
@@ -40,6 +40,9 @@ withBothTags((tag, newVisitor) => {
       const { id } = newVisitor().open(SHOP, { elements: [element], addOns: ["auto"], config: { u: 1 } });
       assert.equal(element.getAttribute("href"), expected.replace("ID", id), href);
     }
+    const hint = new StubElement("link", { rel: "preconnect", href: "https://buy.stripe.com/" });
+    newVisitor().open(SHOP, { elements: [hint], addOns: ["auto"], config: { u: 1 } });
+    assert.equal(hint.getAttribute("href"), "https://buy.stripe.com/", "a hint for the browser is no link");
     const plain = link(PAY);
     newVisitor().open(SHOP, { elements: [plain] });
     assert.equal(plain.getAttribute("href"), PAY, "off");
@@ -47,11 +50,11 @@ withBothTags((tag, newVisitor) => {
 
   test(`${tag}: 59 auto mode knows the site's own payment hosts, later links and Stripe's elements`, () => {
     const own = link("https://pay.shop.com/x");
-    const [bare, taken] = [{}, { "client-reference-id": "mine" }].map((more) => new StubElement("stripe-buy-button", { "publishable-key": "pk_1", ...more }));
+    const [bare, empty, taken] = [{}, { "client-reference-id": "" }, { "client-reference-id": "mine" }].map((more) => new StubElement("stripe-buy-button", { "publishable-key": "pk_1", ...more }));
     const h = "^https?://(buy\\.stripe\\.com|pay\\.shop\\.com)(:\\d+)?/";
-    const page = newVisitor().open(SHOP, { elements: [own, bare, taken], addOns: ["auto"], config: { u: 1, h } });
+    const page = newVisitor().open(SHOP, { elements: [own, bare, empty, taken], addOns: ["auto"], config: { u: 1, h } });
     assert.equal(own.getAttribute("href"), `https://pay.shop.com/x?client_reference_id=${page.id}`);
-    assert.equal(bare.getAttribute("client-reference-id"), page.id);
+    for (const element of [bare, empty]) assert.equal(element.getAttribute("client-reference-id"), page.id);
     assert.ok(bare.replacedBy);
     assert.equal(taken.getAttribute("client-reference-id"), "mine");
     const late = link(PAY);

@@ -4,12 +4,12 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants as zlib, gzipSync } from "node:zlib";
-import { minify } from "terser";
+import { minified } from "./lib/minify.mjs";
 
 /** Bytes, for the tag with all its features. An advertiser's page should not load more for this than for a page counter. */
-const CORE = { gzip: 2260, brotli: 2050 };
+const CORE = { gzip: 2210, brotli: 2000 };
 /** The same tag without all that keeps and finds again. */
-const COOKIELESS = { gzip: 2050, brotli: 1850 };
+const COOKIELESS = { gzip: 2000, brotli: 1800 };
 const ADD_ON = { gzip: 320 };
 /** Loaded on demand by the one who installs the tag. */
 const DEBUG = {};
@@ -17,8 +17,8 @@ const DEBUG = {};
 const STUB = { raw: 550 };
 
 /**
- * Every script: its gate, and what is appended to it while it is minified, and its constants. The server appends "(config)" to the tag, and
- * "((tag))(config)" to an add-on. The minifier has to see the call too: to it, a function nobody calls is nothing.
+ * Every script: its gate, what is appended to it while it is minified, and its constants. The server appends
+ * "(config)" to the tag, and "((tag))(config)" to an add-on.
  */
 const SCRIPTS = {
   tag: [CORE, "(CONFIG)", { STORES: true }],
@@ -32,16 +32,8 @@ const SCRIPTS = {
   "tag-stub": [STUB, ""],
 };
 
-const OPTIONS = {
-  ecma: 2020,
-  toplevel: true,
-  compress: { ecma: 2020, passes: 4, negate_iife: false, keep_fargs: false, unsafe_arrows: true, booleans_as_integers: true },
-  format: { ecma: 2020, semicolons: true, ascii_only: true },
-};
 /** The scripts that are made of another one's source. */
 const SOURCES = { "tag-cookieless": "tag" };
-/** A call of a call must not be merged into one: the add-on and the tag are put together by the server. */
-const ADD_ON_OPTIONS = { ...OPTIONS, compress: { ...OPTIONS.compress, inline: 0, reduce_funcs: false } };
 
 const sizes = (text) => ({
   raw: text.length,
@@ -56,21 +48,14 @@ const fail = (why) => {
 
 const isCheck = process.argv.includes("--check");
 for (const [name, [gate, call, constants]] of Object.entries(SCRIPTS)) {
-  const source = new URL(`../../static/${SOURCES[name] ?? name}.js`, import.meta.url);
+  const source = SOURCES[name] ?? name;
   const target = new URL(`../../static/${name}.min.js`, import.meta.url);
-  const { compress, ...options } = call.startsWith("(TAG)") ? ADD_ON_OPTIONS : OPTIONS;
-  const { code } = await minify(readFileSync(source, "utf8").trimEnd() + call, {
-    ...options,
-    compress: { ...compress, global_defs: constants },
-  });
-  const ending = `${call};`;
-  if (!code?.startsWith("(") || !code.endsWith(ending)) throw new Error(`${name}: not one expression: ${code}`);
-  const minified = code.slice(0, -ending.length);
-  const size = sizes(minified);
+  const text = await minified(source, call, constants);
+  const size = sizes(text);
   const told = Object.entries(size).map(([unit, bytes]) => `${bytes} B ${unit}${gate[unit] ? ` (gate ${gate[unit]})` : ""}`);
   console.log(`${name}.min.js: ${told.join(", ")}`);
   if (Object.entries(gate).some(([unit, most]) => size[unit] > most)) fail(`${name}.min.js is above its size gate`);
-  if (!isCheck) writeFileSync(target, minified);
-  else if (readFileSync(target, "utf8") !== minified)
-    fail(`static/${name}.min.js is not what static/${SOURCES[name] ?? name}.js gives: run \`npm run build\` in tests/`);
+  if (!isCheck) writeFileSync(target, text);
+  else if (readFileSync(target, "utf8") !== text)
+    fail(`static/${name}.min.js is not what static/${source}.js gives: run \`npm run build\` in tests/`);
 }

@@ -64,6 +64,14 @@ withBothTags((tag, newVisitor) => {
     assert.deepEqual([page.id, page.posts, page.ready, page.said], ["", [], [], []]);
   });
 
+  test(`${tag}: a form with the tag's name, and fields named like its members, is no other tag`, () => {
+    const element = link(TOKEN);
+    const form = { call: { name: "call" }, id: { name: "id" }, q: { name: "q" } };
+    const page = newVisitor().open(SHOP, { elements: [element], change: (globals) => (globals.clickstamp = form) });
+    assert.equal(element.getAttribute("href"), page.id);
+    assert.deepEqual([page.posts.length, page.ready], [1, [page.id]]);
+  });
+
   test(`${tag}: an attribute that the page guards costs only itself`, () => {
     const guarded = Object.assign(link(TOKEN), { setAttribute: refuse });
     const clobbered = Object.assign(link(TOKEN), { matches: {} });

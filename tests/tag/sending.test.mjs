@@ -99,6 +99,21 @@ withBothTags((tag, newVisitor) => {
       assert.equal(visitor.open(`${SHOP}again`, { answer }).requests.length, 0);
     });
 
+  test(`${tag}: a page that stays sends four times more, less and less often, what no answer came to`, async () => {
+    const visitor = newVisitor();
+    const page = visitor.open(SHOP, { answer: offline });
+    const waits = [];
+    for (let round = 0; round < 6; round++) {
+      await settle();
+      waits.push(...page.timers.map(([wait]) => wait));
+      page.tick();
+    }
+    assert.deepEqual(waits, [30_000, 60_000, 120_000, 240_000]);
+    assert.equal(page.requests.length, 5);
+    assert.equal(new Set(page.requests.map(({ options }) => options.body)).size, 1);
+    assert.equal(visitor.storage._ck_q, page.requests[0].options.body, "the next page has it");
+  });
+
   test(`${tag}: a refused body is not sent again`, () => {
     const visitor = newVisitor();
     const page = visitor.open(SHOP, { answer: () => ({ then: (work) => work({ status: 400 }) }) });

@@ -195,6 +195,19 @@ withBothTags((tag, newVisitor) => {
     assert.equal(late.getAttribute("href"), page.id);
   });
 
+  test(`${tag}: under navigator.webdriver nothing is stamped before it is used, so that a copy of the page has no ID`, () => {
+    const [used, unused, late] = [link(PAY + TOKEN), link(PAY + TOKEN), link(PAY + TOKEN)];
+    const change = ({ navigator }) => (navigator.webdriver = true);
+    const page = newVisitor().open(SHOP, { elements: [used, unused], change });
+    page.mutate([{ target: late, addedNodes: [late] }]);
+    page.route(`${SHOP}?gclid=x`);
+    for (const element of [used, unused, late]) assert.equal(element.getAttribute("href"), PAY + TOKEN);
+    page.fire("pointerdown", { composedPath: () => [used] });
+    page.globals.open(PAY + TOKEN);
+    assert.deepEqual([used, unused].map((element) => element.getAttribute("href")), [PAY + page.id, PAY + TOKEN]);
+    assert.deepEqual(page.opened, [[PAY + page.id]]);
+  });
+
   test(`${tag}: when the click ID changes, what was stamped changes with it`, () => {
     const element = link(PAY + TOKEN);
     const page = newVisitor().open(SHOP, { elements: [element] });

@@ -2,6 +2,8 @@
 
 /** Set by the build: false in the script that stores nothing. */
 declare const STORES: boolean;
+/** The compiler's library has no Navigation API yet. */
+declare const navigation: any;
 
 const { clickstamp } = window;
 if (clickstamp) {

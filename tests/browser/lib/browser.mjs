@@ -19,8 +19,11 @@ export const tellsFailures = !isFirefox && !isWebKit;
 /** Hosts of other people that pages of the tests come from or live on; all are answered on loopback. */
 export const FOREIGN_HOSTS = ["www.google.com", "m.facebook.com", "buy.stripe.com", "checkout.stripe.com", "x.github.io"];
 
-/** Starts the browser with an empty profile, which goes when it closes. */
-export const launchBrowser = () =>
+/** Pages see a person's browser, because the tag treats programs differently. Firefox and WebKit have no setting for that. */
+export const hideDriver = () => Object.defineProperty(Navigator.prototype, "webdriver", { value: false, configurable: true });
+
+/** Starts the browser with an empty profile, which goes when it closes. `isAutomated`: pages see that a program drives it. */
+export const launchBrowser = ({ isAutomated = false } = {}) =>
   isWebKit
     ? launchWebKit()
     : isFirefox
@@ -44,15 +47,16 @@ export const launchBrowser = () =>
         args: [
           ...ARGUMENTS.split(" "),
           `--host-resolver-rules=${FOREIGN_HOSTS.map((host) => `MAP ${host} 127.0.0.1`).join()}`,
+          ...(isAutomated ? [] : ["--disable-blink-features=AutomationControlled"]),
           ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
         ],
       });
 
 /**
  * A new visitor: a browser context in which all that pages say is gathered in `said`, one text per message.
- * `openPage` returns a tab; tabs that pages open are recorded too.
+ * `openPage` returns a tab; tabs that pages open are recorded too. `isAutomated` is what the browser was launched with.
  */
-export const openVisitor = async (browser, web) => {
+export const openVisitor = async (browser, web, { isAutomated = false } = {}) => {
   // The other browsers get rules that resolve these hosts to loopback; WebKit uses the test web as its proxy.
   const context = await browser.createBrowserContext(isWebKit && web ? { proxyServer: new URL(web.shop()).host.replace(/.*:/, "127.0.0.1:") } : {});
   const said = [];
@@ -81,7 +85,11 @@ export const openVisitor = async (browser, web) => {
         waiting.add(look);
         look();
       }),
-    openPage: async () => hear(await context.newPage()),
+    openPage: async () => {
+      const page = hear(await context.newPage());
+      if (isFirefox && !isAutomated) await page.evaluateOnNewDocument(hideDriver);
+      return page;
+    },
     close: () => context.close(),
   };
 };

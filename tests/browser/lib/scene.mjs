@@ -30,11 +30,11 @@ after(async () => {
 });
 
 /**
- * A test with one visitor and a web server of their own. `console` lists the messages that the browser may log; any other fails the test.
+ * A test with one visitor and a web server of their own. `isAutomated`: pages see that a program drives the browser. `console` lists the messages that the browser may log; any other fails the test.
  * `needsServer`: it is about an answer of the real binary, which the stand-in does not give. `firefoxLacks`: what there is not in
  * that engine, so that there is nothing to test; `webKitCannot`: the same, or what its driver cannot do.
  */
-export const scene = (name, play, { console: expected = [], needsServer, firefoxLacks, webKitCannot } = {}) => {
+export const scene = (name, play, { console: expected = [], isAutomated, needsServer, firefoxLacks, webKitCannot } = {}) => {
   const skip =
     (needsServer && !process.env.CLICKSTAMP_BINARY && "without CLICKSTAMP_BINARY there is no server") ||
     (isFirefox && firefoxLacks && `Firefox has no ${firefoxLacks}`) ||
@@ -43,7 +43,8 @@ export const scene = (name, play, { console: expected = [], needsServer, firefox
     // What hangs must not keep the browser or the web open.
     const timeUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     const web = await openWeb(server?.url);
-    const visitor = await openVisitor(browser, web);
+    const automated = isAutomated && (await launchBrowser({ isAutomated }));
+    const visitor = await openVisitor(automated || browser, web, { isAutomated });
     try {
       web.initScripts = visitor.context.initScripts ?? [];
       web.onSaid = visitor.note;
@@ -53,6 +54,7 @@ export const scene = (name, play, { console: expected = [], needsServer, firefox
       assert.deepEqual(unexpected, [], "the console stays empty");
     } finally {
       await visitor.close();
+      await automated?.close?.();
       web.close();
     }
   });

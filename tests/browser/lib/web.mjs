@@ -10,6 +10,9 @@ const read = (name) => readFileSync(new URL(`../../../static/${name}`, import.me
 const TAG = read("tag.min.js");
 const DEBUG = read("tag-debug.min.js");
 
+/** WebKit's driver runs no script in a page before its own ones, so the tag's script begins with what hides the driver. */
+const HIDE_DRIVER = process.env.WEBKIT ? `Object.defineProperty(navigator, "webdriver", { value: false, configurable: true });` : "";
+
 /** A list that can be waited on: `next` gives the entries one by one, those to come included. */
 export class Arrivals {
   all = [];
@@ -69,7 +72,7 @@ const standIn = async (request) => {
       "cross-origin-resource-policy": "cross-origin",
       ...(request.headers.origin && { "access-control-allow-origin": request.headers.origin }),
     },
-    body: `${request.url.includes("debug=1") ? `${DEBUG}(${TAG})` : TAG}(${JSON.stringify(config)})`,
+    body: `${request.url.includes("debug=1") ? `${DEBUG}(${TAG})` : TAG}(${JSON.stringify(config).replace("{", '{"__proto__":null,')})`,
   };
 };
 
@@ -106,6 +109,8 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     alterScript: (text) => text,
     /** Answers the script request in place of the tag host: (response) => void. */
     answerScript: undefined,
+    /** Answers a post in place of the tag host: (response) => void. The body is on record in tagRequests alone. */
+    answerPost: undefined,
     /** The script's or a post's answer waits for this promise. */
     holdScript: undefined,
     holdPosts: undefined,
@@ -129,6 +134,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
     }
     web.tagRequests.push({ method, url, headers, body });
     if (method === "POST") {
+      if (web.answerPost) return web.answerPost(response);
       if (web.dropPosts) return request.socket.destroy();
       if (web.refusePosts) return response.writeHead(web.refusePosts).end();
       // A page that was left before it could read the answer leaves its body to the next page, which sends it again; the
@@ -141,7 +147,7 @@ export const openWeb = async (behind = process.env.CLICKSTAMP_URL) => {
       await web.holdScript;
     }
     const answered = await answer(request, body);
-    const text = method === "GET" ? web.alterScript(answered.body, request.url) : answered.body;
+    const text = method === "GET" ? HIDE_DRIVER + web.alterScript(answered.body, request.url) : answered.body;
     const { "content-length": _, ...kept } = answered.headers;
     web.tagAnswers.push(kept);
     response.writeHead(answered.status, kept).end(text);

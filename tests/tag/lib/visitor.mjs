@@ -41,7 +41,7 @@ export class StubElement {
     if (selectors === ":defined") return this.isDefined ?? true;
     return selectors.split(",").some((selector) => {
       const [, element, type, other, name, text] =
-        /^([a-z]*)(?:\[type=(\w+)\])?(?:\[([\w-]+)\])?\[([\w-]+)(?:\*=(\w+) i)?\]$/.exec(selector);
+        /^([a-z]*)(?:\[type=(\w+)\])?(?:\[([\w-]+)\])?\[(?:\*\|)?([\w-]+)(?:\*=(\w+) i)?\]$/.exec(selector);
       return (
         (!element || element === this.localName) &&
         (!other || this.attributes.has(other)) &&
