@@ -26,6 +26,11 @@ const MAX_USER_AGENT_BYTES: usize = 512;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub Option<IpAddr>);
 
+/// The request came below the path of the public URL, which was cut off. `server` adds it to the
+/// request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BelowPrefix;
+
 /// A client.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -34,7 +39,9 @@ pub struct Client {
     /// The public base URL: `https://go.example.com` or `https://www.example.com/k`, without a
     /// trailing slash.
     pub base: String,
-    /// True when the browser uses https.
+    /// The base URL of the dashboard's pages: the same, unless they have an origin of their own.
+    pub pages: String,
+    /// True when the browser uses https for the tag and redirect links.
     pub is_https: bool,
     /// The first 512 bytes of `User-Agent` with invalid ones replaced; empty if absent.
     pub user_agent: String,
@@ -62,9 +69,9 @@ fn unlisted_proxy(config: &Config, peer: Peer, headers: &HeaderMap) -> Option<Ip
 }
 
 impl Client {
-    /// The path of the public base URL: `/k`, or empty.
+    /// The path of the dashboard's base URL: `/k`, or empty.
     pub fn prefix(&self) -> String {
-        let path = url::Url::parse(&self.base).map(|url| url.path().to_owned());
+        let path = url::Url::parse(&self.pages).map(|url| url.path().to_owned());
         path.unwrap_or_default().trim_end_matches('/').to_owned()
     }
 
@@ -79,7 +86,8 @@ impl Client {
             let url = url::Url::parse(text).ok()?;
             Some((url.host_str()?.to_owned(), url.port_or_known_default()))
         };
-        place(url).is_some_and(|there| Some(there) == place(&self.base))
+        let places = [place(&self.base), place(&self.pages)];
+        place(url).is_some_and(|there| places.contains(&Some(there)))
     }
 
     /// Reads a request's head.
@@ -103,6 +111,7 @@ impl Client {
         Self {
             address,
             is_https: base.starts_with("https://"),
+            pages: config.pages_url().unwrap_or_else(|| base.clone()),
             base,
             user_agent: user_agent.unwrap_or_default(),
             unlisted_proxy: unlisted_proxy(config, peer, headers),
@@ -164,19 +173,27 @@ fn push_public_base(text: &mut String, config: &Config, peer: Peer, headers: &He
     if let Some(url) = &config.public_url {
         return text.push_str(url.as_str().trim_end_matches('/'));
     }
-    let is_proxied = is_proxy(config, peer);
-    let first = |name| is_proxied.then(|| forwarded(headers, name).next()).flatten();
-    let host = first("x-forwarded-host").or_else(|| self::text(headers, header::HOST));
+    let proto = is_proxy(config, peer).then(|| forwarded(headers, "x-forwarded-proto").next());
+    let is_https = proto.flatten() == Some("https");
+    text.push_str(if is_https { "https://" } else { "http://" });
+    text.push_str(host(config, peer, headers));
+}
+
+/// The host and port to which the browser sent the request.
+pub(crate) fn host_of<'a>(config: &Config, peer: Option<Peer>, headers: &'a HeaderMap) -> &'a str {
+    host(config, canonical(peer), headers)
+}
+
+fn host<'a>(config: &Config, peer: Peer, headers: &'a HeaderMap) -> &'a str {
+    let forwarded = is_proxy(config, peer).then(|| forwarded(headers, "x-forwarded-host").next());
+    let host = forwarded.flatten().or_else(|| self::text(headers, header::HOST));
     let fits = |host: &&str| {
         !host.is_empty()
             && host.bytes().all(|b| {
                 b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_')
             })
     };
-    let host = host.filter(fits).unwrap_or("localhost");
-    let is_https = first("x-forwarded-proto") == Some("https");
-    text.push_str(if is_https { "https://" } else { "http://" });
-    text.push_str(host);
+    host.filter(fits).unwrap_or("localhost")
 }
 
 /// The comma-separated entries of all headers with this name, trimmed, in order.

@@ -219,12 +219,8 @@ async fn serve(config: Config) -> Result<()> {
     let listener = Listener::bind(&config.listen).await?;
     let app = App::build(config, Clock::system()).await?;
     tracing::info!("listening on {}", listener.describe());
-    let base = app
-        .state()
-        .config
-        .public_url
-        .as_ref()
-        .map_or_else(|| listener.describe(), |url| url.to_string());
+    let configured = app.state().config.configured_pages_url();
+    let base = configured.unwrap_or_else(|| listener.describe());
     if let Some(url) = dashboard::setup_url(&app.state().store, &base).await? {
         tracing::info!("there is no user yet; create the first one here: {url}");
     }

@@ -75,6 +75,8 @@ pub(crate) struct Rules {
     pub(crate) silent_hours: u32,
     /// Percentage of the last day's money that is unmatched, if that is also twice that of the week before.
     pub(crate) unmatched_percent: u32,
+    /// Number of customers who paid with one click ID within thirty days.
+    pub(crate) shared_customers: u32,
     /// Minutes between two alerts about deliveries that fail for the same reason.
     pub(crate) digest_minutes: u32,
     /// Hours after which a reminder is sent.
@@ -95,6 +97,7 @@ impl Default for Rules {
             failing_percent: 50,
             silent_hours: 6,
             unmatched_percent: 20,
+            shared_customers: 3,
             digest_minutes: 15,
             remind_hours: 6,
             per_hour: 20,

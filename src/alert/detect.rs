@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::choices::{Alerts, Rules};
+use super::shared::shared;
 use super::words::Problem;
 use crate::clock::Timestamp;
 use crate::destination;
@@ -62,6 +63,7 @@ pub(super) async fn see(
     seen.extend(look.failed_events().await?);
     seen.extend(look.silence().await?);
     seen.extend(look.unmatched().await?);
+    seen.extend(look.shared_click_ids().await?);
     Ok(seen)
 }
 
@@ -271,6 +273,42 @@ impl Look<'_> {
         }))
     }
 }
+
+impl Look<'_> {
+    async fn shared_click_ids(&self) -> Result<Vec<Seen>> {
+        let (now, fewest) = (self.now, self.rules.shared_customers);
+        let mut seen = Vec::new();
+        if fewest == 0 {
+            return Ok(seen);
+        }
+        // Fewer than two are one customer, who may buy as often as they like.
+        let fewest = fewest.max(2);
+        for site in &self.snapshot.sites {
+            let times = (now.minus(DAY * SHARED_DAYS), now.minus(DAY));
+            let payments = report::shared_payments(self.store, &site.id, times, fewest).await?;
+            let least = usize::try_from(fewest).unwrap_or(usize::MAX);
+            let Some(found) = shared(&payments, least) else { continue };
+            let query = if site.is_first() { String::new() } else { format!("&site={}", site.key) };
+            let path = format!("/conversions?search={}{query}", found.click_id);
+            seen.push(Seen {
+                subject: format!("{}:{}", AlertKind::SharedClickId, site.id),
+                problem: Problem {
+                    site: Some(site.key.clone()),
+                    part: found.customers,
+                    whole: found.click_ids,
+                    ..blank(AlertKind::SharedClickId, &site.name, now, &path)
+                },
+                newest_at: now,
+                stakes: Scope::Known(Box::new(found.stakes)),
+            });
+        }
+        Ok(seen)
+    }
+}
+
+/// Days within which payments with one click ID belong together. The alert ends when none came for
+/// a day.
+const SHARED_DAYS: u32 = 30;
 
 /// The longest gap of an ordinary day, because shops are quiet at night. `None` if too little is known.
 fn usual_gap(quarters: &[i64]) -> Option<Duration> {

@@ -6,6 +6,7 @@
 mod choices;
 mod detect;
 mod post;
+mod shared;
 mod table;
 mod watch;
 mod words;

@@ -172,6 +172,10 @@ impl Watch<'_> {
                 let site = self.snapshot.site(about)?;
                 blank(what, &site.name, incident.raised_at, "/leaks")
             }
+            (AlertKind::SharedClickId, None) => {
+                let site = self.snapshot.site(about)?;
+                blank(what, &site.name, incident.raised_at, "/conversions")
+            }
             (AlertKind::Silent, None) => {
                 let source = self.snapshot.source(about)?;
                 blank(what, &source.key, incident.raised_at, "/settings/sources")

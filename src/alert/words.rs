@@ -68,6 +68,9 @@ impl Alert<'_> {
                 AlertKind::EventsFailed => "No failed events left".to_owned(),
                 AlertKind::Silent => format!("{name} receives Stripe events again"),
                 AlertKind::Unmatched => format!("{name}: payments are matched as usual again"),
+                AlertKind::SharedClickId => {
+                    format!("{name}: no new payments with a click ID of several customers")
+                }
             };
         }
         let still = if self.phase == AlertPhase::Reminder { "still " } else { "" };
@@ -97,6 +100,12 @@ impl Alert<'_> {
             AlertKind::Unmatched => {
                 format!("{name}: {part} of {whole} payments{money} of the last day have no visit")
             }
+            AlertKind::SharedClickId => match whole {
+                1 => format!("{name}: {part} customers {still}paid with the same click ID{money}"),
+                _ => format!(
+                    "{name}: {whole} click IDs are {still}shared by several customers{money}, one of them by {part}"
+                ),
+            },
         }
     }
 
@@ -157,6 +166,9 @@ impl Alert<'_> {
             }
             AlertKind::Unmatched => {
                 lines.push("That is more than twice as much as in the week before. You received this money, but your ads can’t learn from it. Check that the tag is on every page.".to_owned());
+            }
+            AlertKind::SharedClickId => {
+                lines.push("A click ID belongs to one visitor, so these payments are credited to the wrong visit. Usually a page was saved or cached with the click ID already in its links, or a payment link was copied from the browser. Put the placeholder --CLICK-ID-- back into that link, or clear the cache.".to_owned());
             }
         }
         lines

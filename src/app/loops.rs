@@ -130,6 +130,12 @@ const LOOPS: &[Loop] = &[
         round: |app| Box::pin(async { app.sum_days().await.map(drop) }),
         ..WALK
     },
+    // Has something to do only after an update with other rules for sources and channels.
+    Loop {
+        what: "read older visits again",
+        round: |app| Box::pin(async { app.read_visits_again().await }),
+        ..WALK
+    },
     // A separate worker, so that an unresponsive alert recipient delays no delivery.
     Loop {
         what: "send alerts",

@@ -6,6 +6,7 @@
 
 mod edge;
 mod loops;
+mod origin;
 mod readiness;
 mod rounds;
 mod running;
@@ -65,6 +66,8 @@ pub struct App {
     pulse: Arc<Pulse>,
     /// The latest time that was seen, in milliseconds, to notice a clock that was set back.
     latest_ms: AtomicI64,
+    /// When page events of all ages were last searched for those whose visit has arrived.
+    searched_ms: AtomicI64,
     /// The stage of an orderly stop.
     stage: watch::Sender<Stage>,
 }
@@ -150,6 +153,7 @@ impl App {
             pulse: Arc::default(),
             // Treat the clock as if it had been ahead before the start, because that is unknown.
             latest_ms: AtomicI64::new(i64::MAX),
+            searched_ms: AtomicI64::new(i64::MIN),
             stage: watch::Sender::new(Stage::Serving),
         })
     }
@@ -192,6 +196,7 @@ impl App {
             .route("/readyz", get(answer_ready))
             .fallback(dashboard::answer_unknown)
             .layer(middleware::from_fn(edge::refuse_nul))
+            .layer(middleware::from_fn_with_state(self.state.clone(), origin::keep_apart))
             .layer(middleware::from_fn(log_faults))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CatchPanicLayer::new())

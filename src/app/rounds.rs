@@ -14,6 +14,7 @@ use anyhow::Result;
 use super::App;
 use super::loops::{LONGEST, PROCESS_EVENTS, in_time};
 use crate::alert::Alerts;
+use crate::clock::Timestamp;
 use crate::conversion::{self, Ledger, Prune, Pruned};
 use crate::custom;
 use crate::delivery::{self, worker::Worker};
@@ -51,12 +52,25 @@ impl App {
 
     async fn process_page_events(&self) -> Result<usize> {
         let state = &self.state;
+        let since = self.searched_since();
         let batch = || async {
-            let now = state.clock.now();
-            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, now);
+            let times = (state.clock.now(), since);
+            let round = custom::page::round(&state.store, &state.settings, &state.click_ids, times);
             self.waking_deliveries(in_time(LONGEST, round).await)
         };
         self.until_done(batch).await
+    }
+
+    /// The age up to which page events are searched. Thousands may wait for a visit that never comes,
+    /// so those of the last hour are searched every time, and all of them once a minute.
+    fn searched_since(&self) -> Timestamp {
+        let now = self.state.clock.now();
+        let searched = self.searched_ms.load(Ordering::Relaxed);
+        if now.as_ms().saturating_sub(searched).unsigned_abs() < 60_000 {
+            return now.minus(Duration::from_secs(3600));
+        }
+        self.searched_ms.store(now.as_ms(), Ordering::Relaxed);
+        Timestamp::from_ms(i64::MIN)
     }
 
     /// Repeats a batch until it finds nothing to do, or a stop begins. Returns the sum.
@@ -153,16 +167,34 @@ impl App {
         Ok(pruned.into_iter().map(|(id, pruned)| (key(id), pruned)).collect())
     }
 
-    /// The same once a day, by one copy of the program. Returns true if this copy did it.
+    /// Deletes page events that do not count once they are 30 days old, or only returns how many
+    /// would be deleted; by site key.
+    ///
+    /// # Errors
+    /// Fails if the database does not respond; nothing was deleted then.
+    pub async fn prune_events(&self, wanted: Prune) -> Result<BTreeMap<String, i64>> {
+        let (state, snapshot) = (&self.state, self.state.settings.current());
+        let (store, now) = (&state.store, state.clock.now());
+        let old = visit::old_apart(store, now).await?;
+        if wanted == Prune::Delete && !old.is_empty() {
+            visit::forget_apart(store, now).await?;
+        }
+        let key = |id: String| snapshot.site(&id).map_or(id, |site| site.key.clone());
+        Ok(old.into_iter().map(|(id, events)| (key(id), events)).collect())
+    }
+
+    /// Deletes old visits and page events once a day, by one copy of the program. Returns true if
+    /// this copy did it.
     ///
     /// # Errors
     /// As [`App::prune`]; the next day does the rest.
     pub async fn prune_daily(&self) -> Result<bool> {
         let state = &self.state;
-        if state.config.retention_days.is_none()
-            || !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await?
-        {
+        if !settings::claim_day(&state.store, "pruned_day", state.clock.now()).await? {
             return Ok(false);
+        }
+        for (site, events) in self.prune_events(Prune::Delete).await? {
+            tracing::info!(site, events, "deleted old page events that did not count");
         }
         for (site, pruned) in self.prune(Prune::Delete).await? {
             tracing::info!(
@@ -172,6 +204,24 @@ impl App {
             );
         }
         Ok(true)
+    }
+
+    /// Reads visits from before the current rules for sources and channels again, until all are
+    /// read. Does nothing once it is done.
+    ///
+    /// # Errors
+    /// Fails if the database does not respond; the next call continues.
+    pub async fn read_visits_again(&self) -> Result<()> {
+        while self.read_some_visits_again().await? && !self.is_stopping() {}
+        Ok(())
+    }
+
+    /// The same for the next few visits. Returns false if all are read.
+    ///
+    /// # Errors
+    /// As [`App::read_visits_again`].
+    pub async fn read_some_visits_again(&self) -> Result<bool> {
+        conversion::read_visits_again(&self.state.store).await
     }
 
     /// Rolls up the counters of visits for reports. Returns the number of counters.
@@ -244,13 +294,12 @@ impl App {
     /// Checks for incidents and sends alerts. Returns the number of messages sent.
     pub async fn send_alerts(&self) -> Result<usize> {
         let state = &self.state;
-        let base = state.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/'));
         let alerts = Alerts {
             store: state.store.clone(),
             settings: state.settings.clone(),
             clock: state.clock.clone(),
             sender: self.worker.sender.clone(),
-            base: base.map(str::to_owned),
+            base: state.config.configured_pages_url(),
         };
         alerts.round().await
     }

@@ -1,8 +1,11 @@
-//! `clickstamp prune`: deletes old visits that led to no conversion. Takes
-//! CLICKSTAMP_RETENTION_DAYS; prints for each site how many visits were deleted and their dates.
+//! `clickstamp prune`: deletes old visits that led to no conversion, and old page events that do not
+//! count. Takes CLICKSTAMP_RETENTION_DAYS; prints for each site how many were deleted, and the dates
+//! of the visits.
 //! Guarantees that visits which a conversion needs are kept, and that `--dry-run` writes nothing.
 
-use anyhow::{Result, bail};
+use std::fmt::Write as _;
+
+use anyhow::Result;
 use clap::{ArgMatches, Command};
 use jiff::tz::TimeZone;
 
@@ -16,9 +19,9 @@ use crate::settings::Site;
 /// The command's arguments and help.
 pub fn command() -> Command {
     Command::new("prune")
-        .about("Delete visits that led to no conversion and are older than CLICKSTAMP_RETENTION_DAYS")
+        .about("Delete visits without a conversion that are older than CLICKSTAMP_RETENTION_DAYS, and old page events without a visit")
         .after_help(
-            "The server does the same once a day. Visits that a conversion, an abandoned checkout or a waiting payment needs are kept. \
+            "The server does the same once a day. Page events that no counted visit belongs to are deleted after 30 days. Visits that a conversion, an abandoned checkout or a waiting payment needs are kept. \
              The numbers of the reports do not change. The server may keep running.",
         )
         .arg(flag("dry-run", "only print what would be deleted"))
@@ -26,23 +29,31 @@ pub fn command() -> Command {
 
 /// Runs the command.
 pub async fn run(config: Config, arguments: &ArgMatches) -> Result<()> {
-    let Some(days) = config.retention_days else {
-        bail!("visits are kept forever; set CLICKSTAMP_RETENTION_DAYS, or --retention-days 400");
-    };
+    let days = config.retention_days;
     let is_dry = arguments.get_flag("dry-run");
     let app = App::beside(config, Clock::system()).await?;
-    let pruned = app.prune(if is_dry { Prune::Count } else { Prune::Delete }).await;
+    let wanted = if is_dry { Prune::Count } else { Prune::Delete };
+    let (events, pruned) = (app.prune_events(wanted).await, app.prune(wanted).await);
     let settings = app.state().settings.current();
     let zone = |key: &str| settings.site_by_key(key).map_or(TimeZone::UTC, Site::zone);
     app.close().await;
-    let mut text = String::new();
+    let (mut text, pruned) = (String::new(), pruned?);
     let verb = if is_dry { "would be deleted" } else { "deleted" };
-    let pruned = pruned?;
+    for (key, events) in events? {
+        let noun = if events == 1 { "page event" } else { "page events" };
+        let _ = writeln!(text, "{key}: {events} {noun} without a counted visit {verb}");
+    }
     for (key, of_site) in &pruned {
         text.push_str(&line(key, of_site, verb, &zone(key)));
     }
-    if pruned.is_empty() {
-        text = format!("No visit without a conversion is older than {days} days.\n");
+    match days {
+        None => text.push_str(
+            "Visits are kept forever; set CLICKSTAMP_RETENTION_DAYS, or --retention-days 400.\n",
+        ),
+        Some(days) if pruned.is_empty() => {
+            let _ = writeln!(text, "No visit without a conversion is older than {days} days.");
+        }
+        Some(_) => {}
     }
     print(text.trim_end())
 }

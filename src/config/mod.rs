@@ -30,7 +30,21 @@ impl fmt::Display for ConfigFaults {
 
 impl std::error::Error for ConfigFaults {}
 
+fn without_slash(url: &url::Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
 impl Config {
+    /// The base URL of the dashboard, without a trailing slash, if it has an origin of its own.
+    pub(crate) fn pages_url(&self) -> Option<String> {
+        self.dashboard_url.as_ref().map(without_slash)
+    }
+
+    /// The same, or else the public URL.
+    pub fn configured_pages_url(&self) -> Option<String> {
+        self.pages_url().or_else(|| self.public_url.as_ref().map(without_slash))
+    }
+
     /// Reads and validates everything. `read_file` reads the file that a `NAME_FILE` variable
     /// names.
     ///
@@ -110,6 +124,7 @@ mod tests {
             ("CLICKSTAMP_DATABASE_URL", "mysql://user:hunter2@host"),
             ("CLICKSTAMP_DATABASE_CONNECTIONS", "3"),
             ("CLICKSTAMP_PUBLIC_URL", "go.example.com"),
+            ("CLICKSTAMP_DASHBOARD_URL", "https://www.example.com/k"),
             ("CLICKSTAMP_ADMIN_EMAIL", "nobody"),
             ("CLICKSTAMP_API_TOKEN", "hunter2"),
             ("CLICKSTAMP_STRIPE_WEBHOOK_SECRET", "sk_live_hunter2"),

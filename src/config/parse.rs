@@ -78,6 +78,10 @@ pub(super) fn parse_public_url(text: &str) -> Option<Url> {
     fits.then_some(url)
 }
 
+pub(super) fn parse_dashboard_url(text: &str) -> Option<Url> {
+    parse_public_url(text).filter(|url| url.path() == "/")
+}
+
 pub(super) fn parse_api_base(text: &str) -> Option<Url> {
     let url = parse_public_url(text)?;
     let is_local = url.host().is_some_and(|host| match host {

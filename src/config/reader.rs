@@ -8,8 +8,9 @@ use std::str::FromStr;
 use url::Url;
 
 use super::parse::{
-    parse_api_base, parse_api_key, parse_listen, parse_log, parse_log_format, parse_networks,
-    parse_public_url, parse_retention, parse_schedule, parse_stop_timeout, parse_webhook_secrets,
+    parse_api_base, parse_api_key, parse_dashboard_url, parse_listen, parse_log, parse_log_format,
+    parse_networks, parse_public_url, parse_retention, parse_schedule, parse_stop_timeout,
+    parse_webhook_secrets,
 };
 use super::sources::Sources;
 use super::values::{Config, Listen, LogFormat, Secret};
@@ -58,6 +59,11 @@ impl<F: Fn(&str) -> std::io::Result<String>> Reader<'_, F> {
                 "CLICKSTAMP_PUBLIC_URL",
                 "write https://go.example.com, with a path prefix if there is one, without a query",
                 parse_public_url,
+            ),
+            dashboard_url: self.parse(
+                "CLICKSTAMP_DASHBOARD_URL",
+                "write https://admin.example.com, without a path",
+                parse_dashboard_url,
             ),
             admin: self.admin(),
             api_token: self.api_token(),

@@ -71,6 +71,8 @@ pub struct Config {
     /// The URL under which browsers reach this server, without a trailing slash; `None` takes it
     /// from each request.
     pub public_url: Option<Url>,
+    /// The origin of the dashboard and the API, if they have one of their own; without a path.
+    pub dashboard_url: Option<Url>,
     /// The first user's email address and password.
     pub admin: Option<(String, Secret)>,
     /// Bearer token for reading and resending.

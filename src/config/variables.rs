@@ -43,6 +43,11 @@ pub const VARIABLES: &[Variable] = &[
         "",
         "URL under which browsers reach this server, with its path prefix if there is one; by default taken from each request",
     ),
+    plain(
+        "CLICKSTAMP_DASHBOARD_URL",
+        "",
+        "URL of the dashboard and the API, on a host of its own; they then answer nowhere else",
+    ),
     plain("CLICKSTAMP_ADMIN_EMAIL", "", "creates the first user, together with the password"),
     secret("CLICKSTAMP_ADMIN_PASSWORD", "the first user's password, at least 10 characters"),
     secret("CLICKSTAMP_API_TOKEN", "bearer token for the JSON API, at least 16 characters"),

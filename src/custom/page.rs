@@ -29,16 +29,17 @@ const EVENTS_AT_A_TIME: i64 = 100;
 /// pauses.
 const MAX_TRIES: i64 = 12;
 
-/// Processes due events. Returns the number of events that ended.
+/// Processes due events that were received, or became due, since a time. Returns the number of
+/// events that ended.
 pub(crate) async fn round(
     store: &Store,
     settings: &Settings,
     keys: &ClickIdKey,
-    now: Timestamp,
+    (now, since): (Timestamp, Timestamp),
 ) -> Result<usize> {
     let mut ended = 0;
     for WaitingEvent { id, attempts, event } in
-        visit::events_waiting(store, now, EVENTS_AT_A_TIME).await?
+        visit::events_waiting(store, (now, since), EVENTS_AT_A_TIME).await?
     {
         let taken = match &event {
             Ok(event) => {

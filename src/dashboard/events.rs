@@ -35,6 +35,8 @@ struct EventsPage<'a> {
     rejected: Vec<Rejection>,
     /// Page events that could not be recorded.
     failed_pages: Vec<FailedPageEvent>,
+    /// How many page events do not count.
+    apart: i64,
 }
 
 #[derive(Template)]
@@ -63,7 +65,9 @@ pub(super) async fn list_events(
     let found = report::stripe_events(&state.store, &filter, listing.after.as_ref(), ROWS).await?;
     let since = viewer.now.minus(Duration::from_secs(REJECTED_DAYS * 86_400));
     let frame = viewer.frame(&state, Tab::Events).await?;
+    let apart = report::apart_sums(&state.store, &viewer.site.id).await?;
     let page = EventsPage {
+        apart: apart.iter().map(|sum| sum.events).sum(),
         rejected: report::rejections(&state.store, &viewer.site.id, since).await?,
         failed_pages: report::failed_page_events(&state.store, &viewer.site.id).await?,
         list: List {

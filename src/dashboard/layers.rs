@@ -44,7 +44,7 @@ pub(super) fn protect(routes: Router<AppState>, state: &AppState) -> Router<AppS
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(refuse_cross_site(state))
         .layer(middleware::from_fn_with_state(state.clone(), show_faults))
-        .layer(middleware::from_fn(add_headers))
+        .layer(middleware::from_fn_with_state(state.clone(), add_headers))
 }
 
 /// Posts must come from our own pages. The public URL's origin is trusted too: a proxy may rewrite `Host`.
@@ -52,7 +52,7 @@ fn refuse_cross_site(
     state: &AppState,
 ) -> CsrfLayer<impl Fn(ProtectionError) -> Response + Clone + Send + Sync + 'static> {
     let mut layer = CsrfLayer::new();
-    if let Some(url) = &state.config.public_url {
+    if let Some(url) = state.config.dashboard_url.as_ref().or(state.config.public_url.as_ref()) {
         let origin = url.origin().ascii_serialization();
         layer = layer.add_trusted_origin(&origin).expect("an http(s) URL has an origin");
     }
@@ -62,15 +62,20 @@ fn refuse_cross_site(
     })
 }
 
-async fn add_headers(request: Request, next: Next) -> Response {
+async fn add_headers(client: Client, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    insert_headers(response.headers_mut());
+    insert_headers(&client, response.headers_mut());
     response
 }
 
-fn insert_headers(headers: &mut HeaderMap) {
+fn insert_headers(client: &Client, headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    // Below a path, the host is the landing page's, and what it does is not ours to say.
+    if client.pages.starts_with("https://") && client.prefix().is_empty() {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
@@ -134,7 +139,7 @@ pub(super) async fn answer_unknown(client: Client, headers: HeaderMap) -> Respon
         return unknown;
     }
     let mut response = shown(&client, unknown);
-    insert_headers(response.headers_mut());
+    insert_headers(&client, response.headers_mut());
     response
 }
 

@@ -4,6 +4,7 @@
 
 mod account;
 mod alerts;
+mod apart;
 mod asked;
 mod assets;
 mod chart;
@@ -79,6 +80,8 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/events", get(events::list_events))
         .route("/events/{id}", get(events::show_event))
         .route("/events/{id}/rerun", post(events::rerun_event))
+        .route("/events/pages", get(apart::list_apart))
+        .route("/events/pages/delete", post(apart::delete_apart))
         .route("/events/pages/{id}/rerun", post(events::rerun_page_event))
         .route("/links", get(links::list_links).post(links::add_link))
         .route("/links/{alias}", get(links::show_link).post(links::save_link))
@@ -87,6 +90,7 @@ pub(crate) fn routes(state: &AppState, limit: LoginLimit, sender: Sender) -> Rou
         .route("/links/{alias}/delete", post(links::delete_link))
         .route("/links/{alias}/qr.svg", get(links::draw_qr))
         .route("/setup", get(setup::show_setup))
+        .route("/setup/consent", post(setup::choose_consent))
         .route("/setup/hosts", post(setup::accept_host))
         .route("/settings", get(settings::show_settings))
         .route("/settings/sites", post(settings::add_site))

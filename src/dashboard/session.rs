@@ -17,7 +17,9 @@ use crate::error::AppError;
 use crate::ids;
 use crate::state::AppState;
 
+/// The cookie, and its name where the browser lets no other host set it: over https, at the root.
 const COOKIE: &str = "clickstamp_session";
+const OWN_COOKIE: &str = "__Host-clickstamp_session";
 const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// Somebody who is signed in.
@@ -31,13 +33,13 @@ impl FromRequestParts<AppState> for User {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
-        if let Some(token_hash) = token_hash(&parts.headers) {
+        let Ok(client) = Client::from_request_parts(parts, state).await;
+        if let Some(token_hash) = token_hash(&client, &parts.headers) {
             let found = table::find_session(&state.store, state.clock.now(), &token_hash).await;
             if let Some(user) = found.map_err(|error| AppError::from(error).into_response())? {
                 return Ok(Self { email: user.email, token_hash });
             }
         }
-        let Ok(client) = Client::from_request_parts(parts, state).await;
         let mut login = "/login".to_owned();
         if parts.method == Method::GET
             && let Some(here) = parts.uri.path_and_query().filter(|here| here.as_str() != "/")
@@ -52,8 +54,16 @@ impl FromRequestParts<AppState> for User {
 }
 
 /// The hash of the session cookie's value, if the request has one.
-pub(super) fn token_hash(headers: &HeaderMap) -> Option<String> {
-    Some(ids::sha256_hex(client::cookies(headers, COOKIE).next()?.as_bytes()))
+pub(super) fn token_hash(client: &Client, headers: &HeaderMap) -> Option<String> {
+    Some(ids::sha256_hex(client::cookies(headers, name(client)).next()?.as_bytes()))
+}
+
+fn name(client: &Client) -> &'static str {
+    if client.pages.starts_with("https://") && client.prefix().is_empty() {
+        OWN_COOKIE
+    } else {
+        COOKIE
+    }
 }
 
 /// Starts a session; the header sets its cookie.
@@ -62,7 +72,7 @@ pub(super) async fn start(state: &AppState, client: &Client, user_id: &str) -> R
     let now = state.clock.now();
     let hash = ids::sha256_hex(token.as_bytes());
     table::start_session(&state.store, now, now.plus(LIFETIME), user_id, &hash).await?;
-    Ok(cookie_header(client, (COOKIE, &token), LIFETIME))
+    Ok(cookie_header(client, (name(client), &token), LIFETIME))
 }
 
 /// Ends the request's session, if there is one; the header forgets its cookie.
@@ -71,10 +81,10 @@ pub(super) async fn end(
     client: &Client,
     headers: &HeaderMap,
 ) -> Result<HeaderValue> {
-    if let Some(hash) = token_hash(headers) {
+    if let Some(hash) = token_hash(client, headers) {
         table::end_session(&state.store, &hash).await?;
     }
-    Ok(cookie_header(client, (COOKIE, ""), Duration::ZERO))
+    Ok(cookie_header(client, (name(client), ""), Duration::ZERO))
 }
 
 /// A header that sets a cookie which scripts and other sites cannot read.
@@ -90,7 +100,7 @@ pub(super) fn cookie_header(
         .path(if prefix.is_empty() { "/".to_owned() } else { prefix })
         .http_only(true)
         .same_site(SameSite::Lax)
-        .secure(client.is_https)
+        .secure(client.pages.starts_with("https://"))
         .max_age(cookie::time::Duration::seconds(seconds))
         .build();
     HeaderValue::from_str(&cookie.to_string())
@@ -117,6 +127,7 @@ mod tests {
     use axum::http::header;
 
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn next_leads_to_our_own_pages_only() {
@@ -134,8 +145,19 @@ mod tests {
     #[test]
     fn the_cookie_is_found_among_others() {
         let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("a=b; clickstamp_session=secret"));
-        assert_eq!(token_hash(&headers), Some(ids::sha256_hex(b"secret")));
-        assert_eq!(token_hash(&HeaderMap::new()), None);
+        let cookies = "a=b; clickstamp_session=secret; __Host-clickstamp_session=own";
+        headers.append(header::COOKIE, HeaderValue::from_static(cookies));
+        let rows = [
+            ("http://go.example.com", "secret"),
+            ("https://www.example.com/k", "secret"),
+            ("https://go.example.com", "own"),
+        ];
+        for (url, expected) in rows {
+            let config = Config::with(&[("CLICKSTAMP_PUBLIC_URL", url)]).unwrap();
+            let client = Client::read(&config, None, &HeaderMap::new());
+            let hash = ids::sha256_hex(expected.as_bytes());
+            assert_eq!(token_hash(&client, &headers), Some(hash), "{url}");
+            assert_eq!(token_hash(&client, &HeaderMap::new()), None, "{url}");
+        }
     }
 }

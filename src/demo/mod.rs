@@ -191,6 +191,7 @@ async fn configure(app: &App, world: &World, zone: &TimeZone, secret: &Secret) -
     site.currency = Currency::parse("usd").context("a currency code")?;
     let own_host =
         crate::hosts::without_port(world.clickstamp_url().trim_start_matches("http://")).to_owned();
+    site.tag.is_consent_chosen = true;
     site.domains = vec!["northlight.example".to_owned(), own_host];
     settings::save_site(&state.store, &state.settings, &site).await?;
     let (now, url) = (state.clock.now(), world.collect_url());

@@ -21,6 +21,8 @@ words! {
         Silent = "silent",
         /// Much money is unmatched.
         Unmatched = "unmatched",
+        /// Several customers paid with one click ID.
+        SharedClickId = "shared_click_id",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Words of Stripe events.
+//! Words of Stripe events and page events.
 
 use super::words;
 
@@ -39,6 +39,16 @@ words! {
         LiveOnTest = "live_on_test",
         /// It names another account than the webhook endpoint's own.
         OtherAccount = "other_account",
+    }
+}
+
+words! {
+    /// Why a page event does not count.
+    pub enum ApartReason {
+        /// No visit with its click ID counts.
+        NoVisit = "no_visit",
+        /// It came from a page of another website.
+        OtherWebsite = "other_website",
     }
 }
 

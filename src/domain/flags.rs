@@ -25,3 +25,8 @@ pub(crate) const PROVISIONAL: i64 = 8192;
 /// The server may register the visit with AnyTrack: the site has the option, the visitor has no
 /// privacy signal, and AnyTrack's own cookie is missing.
 pub(crate) const FOR_ANYTRACK: i64 = 16384;
+/// The site stored nothing in the browser at that time.
+pub(crate) const COOKIELESS: i64 = 32768;
+/// A further page view of a visit without cookies. It is stored so that the page's click ID leads to
+/// the visit; nothing counts or lists it.
+pub(crate) const CONTINUED: i64 = 65536;

@@ -15,7 +15,7 @@ mod visit;
 pub use alert::{AlertKind, AlertPhase};
 pub use conversion::{ConversionKind, ConversionStatus, MatchRule, MatchState, UnmatchedReason};
 pub use delivery::{AttemptOutcome, DeliveryReason, DeliveryState, FailureReason, SkipReason};
-pub use event::{EventOrigin, EventState, HeldReason, IgnoredReason};
+pub use event::{ApartReason, EventOrigin, EventState, HeldReason, IgnoredReason};
 pub(crate) use rollup::{QUARTER_MS, QUARTERS_A_DAY, WIDER};
 pub use visit::{Channel, Device};
 
@@ -172,6 +172,7 @@ mod tests {
         assert_words::<EventOrigin>();
         assert_words::<HeldReason>();
         assert_words::<IgnoredReason>();
+        assert_words::<ApartReason>();
         assert_words::<Channel>();
         assert_words::<Device>();
         assert_words::<AlertKind>();

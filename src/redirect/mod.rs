@@ -17,9 +17,8 @@ use axum::routing::get;
 use self::identity::{Choice, Held};
 use crate::client::{self, Client};
 use crate::error::AppError;
-use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Consent, Link, Site};
+use crate::settings::{Consent, Link};
 use crate::state::AppState;
 use crate::visit::{self, Arrival, Click, VisitLimit};
 
@@ -56,7 +55,8 @@ async fn follow_link(
         return Ok(not_found(PAUSED));
     }
     let query = query.filter(|query| query.len() <= MAX_QUERY_BYTES).unwrap_or_default();
-    let cookie = |name| client::cookies(&headers, name).next();
+    let is_cookieless = site.tag.consent == Consent::Cookieless;
+    let cookie = |name| client::cookies(&headers, name).next().filter(|_| !is_cookieless);
     let (held_id, session) = (cookie("_ck"), cookie("_ck_s"));
     let held = Held {
         click_id: held_id.as_deref(),
@@ -64,7 +64,7 @@ async fn follow_link(
         handed_over: parameter(&query, "_ck"),
     };
     let waits_for_consent =
-        site.tag.consent != Consent::Off && held.click_id.is_none() && held.handed_over.is_none();
+        site.tag.consent.is_needed() && held.click_id.is_none() && held.handed_over.is_none();
     // Bots, prefetches and link previews are not visits.
     let is_preview = method == Method::HEAD
         || PREVIEW_HEADERS.iter().any(|name| headers.contains_key(*name))
@@ -72,9 +72,10 @@ async fn follow_link(
     if waits_for_consent || is_preview {
         return answer(&target::address(site, &link.target, None, &query));
     }
-    let pairs = identity::ad_parameters(&query);
+    let pairs = visit::ad_parameters(&query);
     let referrer = client::text(&headers, header::REFERER);
-    let from_outside = referrer.is_some_and(|referrer| is_outside(site, &client, referrer));
+    let from_outside =
+        referrer.is_some_and(|referrer| visit::is_outside(site, &client.own_host(), referrer));
     let now = state.clock.now();
     let choice = identity::choose(&state.click_ids, site.number, now, &held, &pairs, from_outside);
     let click_id = if limit.allows(client.address, now) {
@@ -97,6 +98,9 @@ async fn follow_link(
     let presented = kept.unwrap_or_else(|| state.click_ids.mint(now, site.number));
     let click_id = click_id.unwrap_or(presented);
     let mut response = answer(&target::address(site, &link.target, Some(&click_id), &query))?;
+    if is_cookieless {
+        return Ok(response);
+    }
     // The browser may have the click ID already, but the time of the last activity is always new.
     let is_new = held.click_id != Some(click_id.as_str());
     let click_id = is_new.then_some(("_ck", click_id.as_str()));
@@ -138,18 +142,6 @@ async fn record(state: &AppState, arrival: &Arrival<'_>, click: Click) -> ClickI
         "could not store the visit of a click; the buyer was redirected anyway"
     );
     click.click_id
-}
-
-/// True for a referrer that is neither one of the site's own pages nor one that starts no new click.
-fn is_outside(site: &Site, client: &Client, referrer: &str) -> bool {
-    let Some(host) = hosts::of_url(referrer) else { return false };
-    let below = |domain: &str| {
-        host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-    };
-    let mut own =
-        site.domains.iter().chain(&site.tag.linked_domains).chain(&site.tag.payment_hosts);
-    let is_own = own.any(|domain| below(domain)) || hosts::no_new_click().any(below);
-    !is_own && !hosts::same_site(&host, &client.own_host())
 }
 
 fn parameter<'a>(query: &'a str, wanted: &str) -> Option<&'a str> {

@@ -22,7 +22,7 @@ pub(crate) struct Day {
     pub(crate) date: Date,
     /// Visits without bots.
     pub(crate) visits: i64,
-    /// Paid conversions.
+    /// Paid conversions, without events of pages.
     pub(crate) conversions: i64,
     /// Of them: purchases, trials and leads.
     pub(crate) firsts: i64,

@@ -58,10 +58,14 @@ pub(crate) use links::{LinkNumbers, links};
 pub(crate) use overview::{Overview, OverviewFilter, delivered_rate, leaking, overview, visits_in};
 pub(crate) use owing::{Down, down, given_up, past};
 pub(crate) use page::{Cursor, Page, Paging};
-pub(crate) use page_events::{FailedPageEvent, failed_page_events};
+pub(crate) use page_events::{
+    ApartEvent, ApartFilter, ApartSum, FailedPageEvent, apart_events, apart_sums,
+    failed_page_events,
+};
 pub(crate) use problems::{
-    AtStake, Example, GaveUp, Matched, Stakes, Tries, failed_events, first_to_expire, gave_up,
-    heard_quarters, last_tries, matched_money, stakes, waits_since,
+    AtStake, Example, GaveUp, Matched, SharedPayment, Stakes, Tries, failed_events,
+    first_to_expire, gave_up, heard_quarters, last_tries, matched_money, shared_payments, stakes,
+    waits_since,
 };
 pub(crate) use ranking::{Dimension, Ranking, RankingRow, ranking};
 pub(crate) use sources::{

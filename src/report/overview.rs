@@ -34,16 +34,19 @@ filter! {
 pub(crate) struct Overview {
     /// Visits without bots. Every quarter hour that the period overlaps counts as a whole.
     pub(crate) visits: i64,
-    /// Paid conversions.
+    /// Paid conversions, without events of pages.
     pub(crate) conversions: i64,
     /// Of these: purchases, trials and leads. The conversion rate uses them.
     pub(crate) firsts: i64,
     /// Of these: renewals, which need no visit.
     pub(crate) renewals: i64,
+    /// Events that pages reported. They are none of the conversions, because anybody can report
+    /// them.
+    pub(crate) page_events: i64,
     pub(crate) matched: i64,
     pub(crate) unmatched: i64,
-    /// Of the matched ones: those without an amount, such as page events. They are no measure of
-    /// how well payments are matched.
+    /// Of the matched ones: those without an amount, such as leads. They are no measure of how well
+    /// payments are matched.
     pub(crate) matched_events: i64,
     /// The same of the unmatched ones.
     pub(crate) unmatched_events: i64,
@@ -83,7 +86,8 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
             "select 0 as is_undelivered, reason, currency, cast(sum(conversions) as bigint) as conversions,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
                     cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost,
-                    cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals
+                    cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
+                    cast(sum(page_events) as bigint) as page_events
                from ("
             + in_sums("s.name as reason", "0")
             + " union all "
@@ -97,7 +101,7 @@ pub(crate) async fn overview(store: &Store, scope: &Scope, period: Period) -> Re
              select 1 as is_undelivered, reason, currency, count(*) as conversions,
                     cast(sum(gross) as bigint) as gross, cast(sum(refunded) as bigint) as refunded,
                     cast(sum(disputed) as bigint) as disputed, cast(sum(lost) as bigint) as lost,
-                    cast(0 as bigint) as firsts, cast(0 as bigint) as renewals
+                    cast(0 as bigint) as firsts, cast(0 as bigint) as renewals, cast(0 as bigint) as page_events
                from (select case when c.match_state = 'matched' then '' else coalesce(c.match_reason, 'no_object') end as reason,
                             coalesce(c.currency, '') as currency, coalesce(c.amount_minor, 0) as gross,
                             c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost
@@ -188,10 +192,12 @@ struct Group {
     lost: i64,
     firsts: i64,
     renewals: i64,
+    page_events: i64,
 }
 
 from_row!(Group |row| {
     is_undelivered, reason, currency, conversions, gross, refunded, disputed, lost, firsts, renewals,
+    page_events,
 });
 
 impl Overview {
@@ -223,6 +229,7 @@ impl Overview {
         self.conversions += group.conversions;
         self.firsts += group.firsts;
         self.renewals += group.renewals;
+        self.page_events += group.page_events;
         add(&mut self.gross, group.gross, currency);
         add(&mut self.refunded, group.refunded, currency);
         add(&mut self.net, net, currency);

@@ -207,6 +207,62 @@ pub(crate) async fn matched_money(
     Ok(found)
 }
 
+/// A payment whose click ID others paid with, too.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPayment {
+    pub(crate) click_id: String,
+    pub(crate) email: Option<String>,
+    /// Stripe's customer, `cus_…`.
+    pub(crate) customer: Option<String>,
+    pub(crate) example: Example,
+}
+
+from_row!(SharedPayment |row| {
+    click_id, email, customer,
+    example: Example {
+        conversion_id: row.get("id")?,
+        transaction_id: row.get("transaction_id")?,
+        amount: money(row, "amount_minor")?,
+    },
+});
+
+/// Live payments of a site since `since` that have a click ID of a payment since `lately`, if that
+/// was paid with at least `fewest` times; newest first. Payments that were matched through an
+/// earlier one, such as renewals, have no click ID of their own. The cross join makes the planner
+/// start with the few click IDs, and the site is no bare column, so that it follows their index.
+pub(crate) async fn shared_payments(
+    store: &Store,
+    site_id: &str,
+    (since, lately): (Timestamp, Timestamp),
+    fewest: u32,
+) -> Result<Vec<SharedPayment>> {
+    sql("select c.click_id, c.id, c.transaction_id, c.email, c.amount_minor, c.currency,
+                (select min(o.object_id) from stripe_objects o
+                  where o.conversion_id = c.id and o.role = 'lineage' and substr(o.object_id, 1, 4) = 'cus_') as customer
+           from (select distinct click_id from conversions
+                  where site_id = :site_id and livemode = 1 and occurred_at_ms >= :lately) as recent
+          cross join conversions c
+          where c.click_id = recent.click_id and coalesce(c.site_id, '') = :site_id and c.livemode = 1
+            and c.occurred_at_ms >= :since
+            and c.paid_at_ms is not null and c.match_by in ('click_id', 'metadata')
+            and c.kind <> 'renewal' and c.currency is not null
+            and (select count(*) from conversions o
+                  where o.click_id = c.click_id and o.occurred_at_ms >= :since) >= :fewest
+          order by c.occurred_at_ms desc, c.id desc
+          limit :most")
+    .set("site_id", site_id)
+    .set("lately", lately)
+    .set("since", since)
+    .set("fewest", i64::from(fewest))
+    .set("most", MOST_SHARED)
+    .all(store.pool())
+    .await
+    .context("could not look for click IDs that several customers paid with")
+}
+
+/// Maximum number of payments with shared click IDs that are read.
+const MOST_SHARED: i64 = 1000;
+
 /// The number and money of a destination's deliveries that are affected by an incident.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stakes {

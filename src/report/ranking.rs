@@ -126,7 +126,7 @@ impl Dimension {
         let (dimension, or_none, column, of_touch) = self.sql();
         let visits = Text::from("select name, cast(sum(visits) as bigint) from (")
             + counted(dimension, column)
-            + ") as counted group by name";
+            + ") as counted group by name having sum(visits) <> 0";
         let conversions = summed_days("")
             + "select name, currency, cast(sum(conversions) as bigint) as conversions,
                       cast(sum(firsts) as bigint) as firsts, cast(sum(renewals) as bigint) as renewals,
@@ -136,7 +136,8 @@ impl Dimension {
             + " union all "
             + in_gaps(of_touch, "")
             + ") as counted
-                group by name, currency";
+                group by name, currency
+               having sum(conversions) > 0";
         (visits, conversions)
     }
 }

@@ -27,17 +27,30 @@ pub(super) fn summed_days(condition: &'static str) -> Text {
                where since_ms < until_ms) "
 }
 
+/// A condition on a conversion `c`: a page reported it. Anybody can report such events, so they are
+/// counted apart.
+const IS_PAGE_EVENT: &str =
+    "coalesce(c.source_id, '') in (select id from sources where kind = 'page')";
+
 /// A select over the conversions `c` in the gaps, to follow [`summed_days`]. Takes columns and
 /// additional joins. The cross join makes the planner start with the gaps: they are few, and each
 /// is a range of the index.
 pub(super) fn in_gaps(columns: &'static str, joins: &'static str) -> Text {
     Text::from("select ")
         + columns
-        + ", coalesce(c.currency, '') as currency, 1 as conversions,
-             coalesce(c.amount_minor, 0) as gross, c.refunded_minor as refunded,
-             c.disputed_minor as disputed, c.lost_minor as lost,
-             case when c.kind in ('purchase', 'trial', 'lead') then 1 else 0 end as firsts,
-             case when c.kind = 'renewal' then 1 else 0 end as renewals
+        + ", coalesce(c.currency, '') as currency, coalesce(c.amount_minor, 0) as gross,
+             c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost,
+             case when "
+        + IS_PAGE_EVENT
+        + " then 0 else 1 end as conversions, case when "
+        + IS_PAGE_EVENT
+        + " then 1 else 0 end as page_events,
+             case when c.kind in ('purchase', 'trial', 'lead') and not "
+        + IS_PAGE_EVENT
+        + " then 1 else 0 end as firsts,
+             case when c.kind = 'renewal' and not "
+        + IS_PAGE_EVENT
+        + " then 1 else 0 end as renewals
            from gaps g
           cross join conversions c "
         + joins
@@ -52,8 +65,9 @@ pub(super) fn in_gaps(columns: &'static str, joins: &'static str) -> Text {
 pub(super) fn in_sums(columns: &'static str, dimensions: &'static str) -> Text {
     Text::from("select ")
         + columns
-        + ", s.currency, s.conversions, s.gross_minor as gross, s.refunded_minor as refunded,
-             s.disputed_minor as disputed, s.lost_minor as lost, s.firsts, s.renewals
+        + ", s.currency, s.gross_minor as gross, s.refunded_minor as refunded,
+             s.disputed_minor as disputed, s.lost_minor as lost, s.conversions, s.page_events,
+             s.firsts, s.renewals
            from summed d
           cross join conversion_sums s
           where s.site = d.site and s.livemode = d.livemode and s.dimension in ("

@@ -8,7 +8,7 @@ use super::filter::{Filter as _, SiteKey, filter};
 use super::money;
 use super::page::{AFTER_ALL_IDS, Cursor, MAX_LIMIT, Page};
 use crate::clock::Timestamp;
-use crate::domain::flags::PROVISIONAL;
+use crate::domain::flags::{COOKIELESS, PROVISIONAL};
 use crate::domain::{ConversionKind, ConversionStatus};
 use crate::ids;
 use crate::money::Money;
@@ -61,6 +61,8 @@ pub(crate) struct VisitRow {
     /// Recorded from the request for the tag's script, because the tag's own request did not
     /// arrive.
     pub(crate) is_unreported: bool,
+    /// Recorded while the tag stored nothing in the browser.
+    pub(crate) is_cookieless: bool,
     /// JSON: ad click IDs, further UTMs, ad cookies, language, browser, tag host.
     pub(crate) details: String,
 }
@@ -68,7 +70,8 @@ pub(crate) struct VisitRow {
 from_row!(VisitRow |row| {
     click_id, sent_at_ms, site_id, at, received_at, alias, previous_click_id, url, referrer, channel,
     source, medium, campaign, landing_host, landing_path, device,
-    is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0, details,
+    is_unreported: row.get::<i64>("flags")? & PROVISIONAL != 0,
+    is_cookieless: row.get::<i64>("flags")? & COOKIELESS != 0, details,
 });
 
 /// A click ID with everything stored about it.
@@ -121,7 +124,8 @@ pub(crate) async fn visits(
     let list = sql(COLUMNS)
         .then(
             "where click_id >= :earliest and click_id < :latest
-            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)",
+            and click_id <= :click_id and (click_id < :click_id or sent_at_ms < :sent_at_ms)
+            and flags & 65536 = 0",
         )
         .set("earliest", earliest)
         .set("latest", latest)
@@ -186,7 +190,7 @@ const MAX_VISITS: i64 = 200;
 pub(super) async fn of_click_id(store: &Store, click_id: &str) -> Result<Vec<VisitRow>> {
     sql(COLUMNS)
         .then(
-            "where click_id = :click_id
+            "where click_id = :click_id and flags & 65536 = 0
              order by sent_at_ms
              limit :max_visits",
         )

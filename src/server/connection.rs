@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Uri, header};
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 use super::Stream;
 use super::patience::Patient;
 use super::stage::{Stage, reached};
-use crate::client::Peer;
+use crate::client::{BelowPrefix, Peer};
 use crate::limit::places::Place;
 
 /// A client that has not sent its head by then is gone or hostile.
@@ -55,9 +55,15 @@ pub(crate) async fn serve(
         let place = of_requests.clone();
         let mut request = request.map(|body| Body::new(Received::new(body, place.clone())));
         request.extensions_mut().insert(connection.peer);
-        strip_prefix(request.uri_mut(), &connection.prefix);
+        if strip_prefix(request.uri_mut(), &connection.prefix) {
+            request.extensions_mut().insert(BelowPrefix);
+        }
         let (router, stages) = (connection.router.clone(), stages.clone());
         async move {
+            if request.headers().get_all(header::HOST).iter().count() > 1 {
+                place.set_busy(false);
+                return Ok(StatusCode::BAD_REQUEST.into_response());
+            }
             let answer = router.oneshot(request).await;
             place.set_busy(false);
             let mut answer: Response = answer.unwrap_or_else(|never| match never {});
@@ -144,22 +150,23 @@ impl hyper::body::Body for Received {
     }
 }
 
-/// A proxy may pass on the public path with or without its prefix; handlers see it without.
-fn strip_prefix(uri: &mut Uri, prefix: &str) {
+/// A proxy may pass on the public path with or without its prefix; handlers see it without. Returns
+/// whether it was there.
+fn strip_prefix(uri: &mut Uri, prefix: &str) -> bool {
     if prefix.is_empty() {
-        return;
+        return false;
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let Some(rest) = path.strip_prefix(prefix) else { return };
+    let Some(rest) = path.strip_prefix(prefix) else { return false };
     let stripped = match rest.chars().next() {
         None => "/".to_owned(),
         Some('?') => format!("/{rest}"),
         Some('/') => rest.to_owned(),
-        Some(_) => return, // `/known` does not begin with the prefix `/k`.
+        Some(_) => return false, // `/known` does not begin with the prefix `/k`.
     };
-    if let Ok(stripped) = stripped.parse() {
-        *uri = stripped;
-    }
+    let Ok(stripped) = stripped.parse() else { return false };
+    *uri = stripped;
+    true
 }
 
 #[cfg(test)]
@@ -178,7 +185,7 @@ mod tests {
         ];
         for (prefix, path, expected) in rows {
             let mut uri: Uri = path.parse().unwrap();
-            strip_prefix(&mut uri, prefix);
+            assert_eq!(strip_prefix(&mut uri, prefix), path != expected, "{prefix} {path}");
             assert_eq!(uri.to_string(), expected, "{prefix} {path}");
         }
     }

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use crate::clock::Timestamp;
 use crate::config::{Config, Secret};
 use crate::ids::{self, ClickIdKey};
-use crate::store::{Store, Tx};
+use crate::store::{AnyConnection, Store, Tx};
 
 pub use destination::{
     Destination, DestinationKind, MAX_DESTINATIONS, NewDestination, Revision, SigningSecret,
@@ -120,6 +120,22 @@ fn read_key(key: &str) -> Result<ClickIdKey> {
 /// the program does it.
 pub(crate) async fn claim_day(store: &Store, name: &str, now: Timestamp) -> Result<bool> {
     table::raise(store, name, now.as_ms().div_euclid(86_400_000)).await
+}
+
+/// What a job that works in steps stored about its progress; `None` before its first step.
+pub(crate) async fn progress(store: &Store, name: &str) -> Result<Option<String>> {
+    table::value(store, name).await
+}
+
+/// Stores the progress of a job in the transaction of a step. Returns false if it is not `from`
+/// anymore, because another copy of the program did the step; the caller must not commit then.
+pub(crate) async fn advance(
+    tx: &mut AnyConnection,
+    name: &str,
+    from: Option<&str>,
+    to: &str,
+) -> Result<bool> {
+    table::replace(tx, name, from, to).await
 }
 
 /// The result of adding a site.

@@ -47,8 +47,10 @@ impl Site {
 /// IDN as punycode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagSettings {
-    /// Whether consent is needed first, and who asks for it.
+    /// What the tag stores in the browser, and whether consent is needed first.
     pub consent: Consent,
+    /// False until the owner has chosen it; `Off` applies until then.
+    pub is_consent_chosen: bool,
     /// Add a reference to payment links without one.
     pub auto_stamp: bool,
     /// Hosts of payment links in addition to Stripe's own: custom Stripe domains.
@@ -65,6 +67,7 @@ impl Default for TagSettings {
     fn default() -> Self {
         Self {
             consent: Consent::Off,
+            is_consent_chosen: false,
             auto_stamp: false,
             payment_hosts: Vec::new(),
             linked_domains: Vec::new(),
@@ -75,16 +78,26 @@ impl Default for TagSettings {
 }
 
 words! {
-    /// Whether a visitor must give consent before anything is stored, added to links, or sent.
+    /// What the tag stores in the visitor's browser, and whether the visitor must give consent
+    /// before anything is stored, added to links, or sent.
     pub enum Consent {
-        /// No consent is needed.
+        /// A cookie; no consent is needed.
         Off = "off",
+        /// Nothing is stored; no consent is needed. Visits are joined on the server, for one day.
+        Cookieless = "cookieless",
         /// The page passes the consent to the tag with `clickstamp("consent", …)`.
         Required = "required",
         /// The tag reads the consent from Google's consent mode.
         Google = "google",
         /// The tag reads the consent from a consent tool with the TCF interface.
         Tcf = "tcf",
+    }
+}
+
+impl Consent {
+    /// True if nothing may be stored or sent before the visitor has given consent.
+    pub fn is_needed(self) -> bool {
+        matches!(self, Self::Required | Self::Google | Self::Tcf)
     }
 }
 

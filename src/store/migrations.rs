@@ -16,7 +16,7 @@ macro_rules! files {
 }
 
 /// All files by name, in order. A released one never changes.
-static FILES: [(&str, &str); 26] = files! {
+static FILES: [(&str, &str); 28] = files! {
     "0001_first",
     "0002_tag_settings",
     "0003_payments",
@@ -43,6 +43,8 @@ static FILES: [(&str, &str); 26] = files! {
     "0036_copies",
     "0042_login_tries",
     "0043_no_api_tokens",
+    "0044_events_apart",
+    "0045_cookieless",
 };
 
 /// All migrations, for both databases.

@@ -19,6 +19,9 @@ use crate::settings::{Consent, Site, Snapshot};
 /// does not need Node.
 const TAG: &str = include_str!("../../static/tag.min.js");
 
+/// The tag built from the same source to store nothing in the browser, and to read nothing there.
+const COOKIELESS_TAG: &str = include_str!("../../static/tag-cookieless.min.js");
+
 /// All add-ons, innermost first. An add-on's index is its bit in [`AddOns`].
 const ADD_ONS: [&str; 6] = [
     // Must be inside the add-on for linked domains, which sets `config.l` first: this one calls it
@@ -45,7 +48,10 @@ fn csp_hash(script: &str) -> String {
     format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(script.as_bytes())))
 }
 
-/// A set of add-ons.
+/// The bit in [`AddOns`] of the tag that stores nothing.
+const IS_COOKIELESS: usize = 1 << ADD_ONS.len();
+
+/// A set of add-ons, and the tag that they are around.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AddOns(usize);
 
@@ -65,19 +71,21 @@ impl AddOns {
             debug,
         ];
         let bits = wanted.iter().enumerate().map(|(at, wanted)| usize::from(*wanted) << at);
-        Self(bits.sum())
+        let core = if tag.consent == Consent::Cookieless { IS_COOKIELESS } else { 0 };
+        Self(bits.sum::<usize>() | core)
     }
 
     /// The source text of the tag with these add-ons around it.
     pub(super) fn text(self) -> String {
-        let inner = TAG.trim_end().to_owned();
+        let core = if self.0 & IS_COOKIELESS == 0 { TAG } else { COOKIELESS_TAG };
+        let inner = core.trim_end().to_owned();
         let wanted = ADD_ONS.iter().enumerate().filter(|(at, _)| self.0 & (1 << at) != 0);
         wanted.fold(inner, |inner, (_, add_on)| format!("{}({inner})", add_on.trim_end()))
     }
 }
 
 /// The scripts of all sets. Each is built on first use.
-pub(super) struct Scripts([OnceLock<Script>; 1 << ADD_ONS.len()]);
+pub(super) struct Scripts([OnceLock<Script>; 2 * IS_COOKIELESS]);
 
 impl Default for Scripts {
     fn default() -> Self {
@@ -98,7 +106,8 @@ mod tests {
     #[test]
     fn add_ons_wrap_the_tag() {
         assert_eq!(AddOns(0).text(), TAG.trim_end());
-        let all = AddOns((1 << ADD_ONS.len()) - 1).text();
+        assert_eq!(AddOns(IS_COOKIELESS).text(), COOKIELESS_TAG.trim_end());
+        let all = AddOns(IS_COOKIELESS - 1).text();
         assert!(all.starts_with(ADD_ONS[5]) && all.ends_with("))))))"));
         for add_on in ADD_ONS {
             assert!(all.contains(add_on) && add_on.starts_with('(') && add_on.ends_with(')'));

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::hosts;
-use crate::settings::{STRIPE_LINK_HOSTS, Site, Snapshot};
+use crate::settings::{Consent, STRIPE_LINK_HOSTS, Site, Snapshot};
 
 /// The script's argument, without the click ID (`i`) and its mint time in seconds (`t`), which come
 /// last. Keys are short and defaults are left out, because every page view downloads it.
@@ -40,7 +40,8 @@ struct Baked<'a> {
     /// 1: the tag stores, stamps and sends nothing before the visitor consents.
     #[serde(skip_serializing_if = "Option::is_none")]
     m: Option<u8>,
-    /// 1: AnyTrack's own tag may replace the placeholder first.
+    /// 1: the placeholder stays until a link is used. AnyTrack's own tag may replace it first, and a
+    /// saved copy of the page contains nobody's click ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     y: Option<u8>,
 }
@@ -52,7 +53,7 @@ pub(super) fn bake(
     base: &str,
     page: Option<&PageAddress>,
     (endpoint, linked): (&str, Option<String>),
-    must_ask: bool,
+    (must_ask, stamps_on_use): (bool, bool),
 ) -> Result<Arc<str>> {
     // The visits that arrive with `asks` were sent after the visitor consented.
     let asks = match (must_ask, endpoint.contains('?')) {
@@ -70,7 +71,7 @@ pub(super) fn bake(
         d: linked,
         u: site.tag.auto_stamp.then_some(1),
         m: must_ask.then_some(1),
-        y: site.tag.yield_to_anytrack.then_some(1),
+        y: stamps_on_use.then_some(1),
     };
     let json = escape(&serde_json::to_string(&baked)?);
     Ok(format!("{})", json.trim_start_matches('{')).into())
@@ -80,6 +81,11 @@ pub(super) fn bake(
 /// settings do not ask for it.
 pub(super) fn is_without_consent(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "nc=1"))
+}
+
+/// True if the pages of a site keep the placeholder until a link is used.
+pub(super) fn stamps_on_use(site: &Site) -> bool {
+    site.tag.yield_to_anytrack || site.tag.consent == Consent::Cookieless
 }
 
 /// Scheme and authority of a URL, copied as they are.

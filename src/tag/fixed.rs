@@ -22,12 +22,12 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256, Sha384};
 
 use super::addons::AddOns;
-use super::baked::{PageAddress, bake, is_without_consent, linked_pages};
+use super::baked::{PageAddress, bake, is_without_consent, linked_pages, stamps_on_use};
 use super::headers::{HEADERS, accepts_gzip};
 use crate::client::{self, Peer};
 use crate::error::AppError;
 use crate::ids;
-use crate::settings::{Consent, Site, Snapshot};
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 
 /// `Cache-Control` for a URL with the current version: its content never changes.
@@ -62,10 +62,11 @@ impl Fixed {
             host: domain.clone(),
             is_https: base.starts_with("https://"),
         });
-        let must_ask = site.tag.consent != Consent::Off || options.is_without_consent;
+        let must_ask = site.tag.consent.is_needed() || options.is_without_consent;
         let linked = linked_pages(settings, site, base, page.as_ref());
         let code = AddOns::of(settings, site, linked.is_some(), options.is_debugged).text();
-        let config = bake(site, base, page.as_ref(), ("/v?fixed", linked), must_ask)?;
+        let config =
+            bake(site, base, page.as_ref(), ("/v?fixed", linked), (must_ask, stamps_on_use(site)))?;
         let text = format!("{code}({{{config}");
         let digest = ids::hex(&Sha256::digest(text.as_bytes()));
         let integrity = BASE64_STANDARD.encode(Sha384::digest(text.as_bytes()));

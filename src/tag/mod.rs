@@ -22,7 +22,7 @@ use axum::response::Response;
 use axum::routing::get;
 
 use self::addons::{AddOns, Scripts};
-use self::baked::{PageAddress, bake, is_without_consent, linked_pages, origin_of};
+use self::baked::{PageAddress, bake, is_without_consent, linked_pages, origin_of, stamps_on_use};
 pub(crate) use self::fixed::Fixed;
 use self::fixed::FixedScripts;
 use self::headers::accepts_gzip;
@@ -31,7 +31,7 @@ use crate::client::{self, Peer};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::ids::{ClickId, MINTED_CHARS};
-use crate::settings::{Consent, Site, Snapshot};
+use crate::settings::{Site, Snapshot};
 use crate::state::AppState;
 use crate::visit::{self, Landings};
 
@@ -140,15 +140,22 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Scheme and authority of the page; empty if the browser sent neither `Referer` nor `Origin`.
+    /// Scheme and authority of the page; empty if the browser sent neither `Origin` nor `Referer`.
+    /// `Origin` counts first: if a script imports the tag, `Referer` is the script's address, which
+    /// may be on another host.
     fn page(&self) -> &'a str {
-        let origin = || self.origin.and_then(|value| value.to_str().ok());
-        self.referer.or_else(origin).map_or("", origin_of)
+        let origin = self.origin.and_then(|value| value.to_str().ok());
+        let origin = origin.filter(|origin| origin.starts_with("http"));
+        origin.or(self.referer).map_or("", origin_of)
     }
 
     /// The query of the page's address.
     fn page_query(&self) -> Option<&'a str> {
         Some(self.referer?.split_once('?')?.1)
+    }
+
+    fn is_robot(&self) -> bool {
+        client::text(self.headers, header::USER_AGENT).is_some_and(visit::is_robot)
     }
 
     fn takes_gzip(&self) -> bool {
@@ -188,8 +195,10 @@ impl Tag {
         asked: &Asked<'_>,
     ) -> Result<Arc<Template>, AppError> {
         let page = asked.page();
-        let must_ask = site.tag.consent != Consent::Off || is_without_consent(asked.query);
+        let must_ask = site.tag.consent.is_needed() || is_without_consent(asked.query);
         let debug = is_debugged(asked);
+        // A robot may save the page, and show it to others.
+        let is_robot = asked.is_robot();
         // Every request builds this cache key, so it avoids the cost of `format!`.
         let mut name = String::with_capacity(160);
         client::push_base(&mut name, &state.config, asked.peer, asked.headers);
@@ -198,6 +207,7 @@ impl Tag {
         name.push_str(&site.key);
         name.push_str(if must_ask { " ask" } else { "" });
         name.push_str(if debug { " debug" } else { "" });
+        name.push_str(if is_robot { " robot" } else { "" });
         // The page comes last, after a line break, which headers cannot contain: it is the only
         // part that may contain spaces.
         name.push('\n');
@@ -213,7 +223,8 @@ impl Tag {
         let base = &name[..base_bytes];
         let linked = linked_pages(settings, site, base, address.as_ref());
         let script = self.scripts.get(AddOns::of(settings, site, linked.is_some(), debug));
-        let config = bake(site, base, address.as_ref(), ("/v", linked), must_ask)?;
+        let on_use = is_robot || stamps_on_use(site);
+        let config = bake(site, base, address.as_ref(), ("/v", linked), (must_ask, on_use))?;
         let fields = config.trim_end_matches("})");
         let answer = script.with_tail(&format!("({{{fields}{BEFORE_ID}"), OWN_BYTES, "})");
         let answer = Arc::new(answer);
@@ -235,7 +246,7 @@ impl Tag {
 fn ad_landing<'a>(site: &Site, asked: &Asked<'a>) -> Option<&'a str> {
     asked.page_query()?;
     let may_keep = asked.method == Method::GET
-        && site.tag.consent == Consent::Off
+        && !site.tag.consent.is_needed()
         && !is_without_consent(asked.query)
         && !asked.headers.contains_key("sec-purpose");
     asked.referer.filter(|page| may_keep && visit::names_ad_click(page))

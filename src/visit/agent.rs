@@ -27,6 +27,16 @@ fn is_bot(text: &str) -> bool {
     BOT_WORDS.iter().any(|word| text.contains(word))
 }
 
+/// Words in the user agents of services that save a page with its scripts run, to show the copy to
+/// crawlers.
+const SNAPSHOT_WORDS: [&str; 3] = ["prerender", "rendertron", "phantomjs"];
+
+/// True for crawlers, and for programs that may save the page and show it to others.
+pub(crate) fn is_robot(user_agent: &str) -> bool {
+    let text = user_agent.to_ascii_lowercase();
+    is_bot(&text) || SNAPSHOT_WORDS.iter().any(|word| text.contains(word))
+}
+
 /// Parses a `User-Agent`.
 pub(crate) fn read(user_agent: &str) -> Agent {
     let text = user_agent.to_ascii_lowercase();

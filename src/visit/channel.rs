@@ -6,6 +6,11 @@
 use crate::domain::Channel;
 use crate::hosts;
 
+/// The version of all rules in this file, and of `landing`, which follows them. Raise it with every
+/// change of what they read from a URL and a referrer: stored visits are then read again after the
+/// update, so that reports have one name for a source.
+pub(crate) const CHANNEL_RULES: i64 = 2;
+
 /// What an ad click ID proves about the click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {

@@ -16,13 +16,13 @@ use super::body::{self, Seen, Sent, What};
 use super::limit::VisitLimit;
 use super::provisional::{Landing, Landings};
 use super::request::{Around, Arrival};
-use super::{keep_event, landing, note, note_session, record};
+use super::{KeptEvent, keep_event, landing, note, note_session, record, table};
 use crate::client::{Client, Peer, cookies, text};
 use crate::clock::Timestamp;
 use crate::error::AppError;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::{Site, Snapshot};
+use crate::settings::{Consent, Site, Snapshot};
 use crate::state::AppState;
 
 /// Maximum size of a body: as much as a browser sends when a page is left. A visit has 250–700 bytes;
@@ -65,6 +65,7 @@ async fn store(
     limit: &VisitLimit,
 ) -> Result<Response, AppError> {
     let now = state.clock.now();
+    let query = query.unwrap_or_default();
     if !limit.allows(client.address, now) {
         return Err(AppError::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -83,18 +84,40 @@ async fn store(
     let site = settings
         .site_by_key(&sent.site_key)
         .ok_or_else(|| AppError::bad_request("there is no such site"))?;
+    if site.tag.consent.is_needed() && !says(query, "asks") {
+        return Err(AppError::new(
+            StatusCode::FORBIDDEN,
+            "this site stores visits only with consent; load its current tag",
+        ));
+    }
     if !matches!(sent.what, What::Visit(_)) && !is_genuine(state, &sent.click_id) {
         return Err(AppError::bad_request("i is a click ID that this server has not made"));
     }
-    let request = Report { state, now, client, headers, query: query.unwrap_or_default(), site };
-    let cookie = request.keep(&sent).await.map_err(|cause| {
+    let request = Report { state, now, client, headers, query, site };
+    let kept = match &sent.what {
+        What::Note(anytrack_click_id) => {
+            note(&state.store, now, &sent.click_id, anytrack_click_id).await.map(|()| stored(None))
+        }
+        What::Event(event) => request.keep_event(&sent, event).await,
+        What::Visit(seen) => request.keep_visit(&sent, seen).await.map(stored),
+    };
+    kept.map_err(|cause| {
         AppError::unavailable("the visit could not be stored; send it again", cause)
-    })?;
+    })
+}
+
+/// The answer after the commit.
+fn stored(cookie: Option<HeaderValue>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    Ok(response)
+    response
+}
+
+/// True if the query of the endpoint's URL says this of the script that sent the body.
+fn says(query: &str, word: &str) -> bool {
+    query.split('&').any(|part| part == word)
 }
 
 /// True for a click ID that was made here, or by the tag in a browser. A visit with another one gets
@@ -114,24 +137,29 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Stores what the body reports. Returns the cookie to set.
-    async fn keep(&self, sent: &Sent<'_>) -> anyhow::Result<Option<HeaderValue>> {
-        let Self { state, now, site, .. } = *self;
-        match &sent.what {
-            What::Note(anytrack_click_id) => {
-                note(&state.store, now, &sent.click_id, anytrack_click_id).await?;
-                Ok(None)
+    async fn keep_event(
+        &self,
+        sent: &Sent<'_>,
+        event: &body::Event<'_>,
+    ) -> anyhow::Result<Response> {
+        let Self { state, now, site, headers, .. } = *self;
+        let origin = text(headers, "origin").and_then(hosts::of_url);
+        let origin_host = origin.as_deref();
+        let new = table::NewEvent { now, site, sent, event, origin_host };
+        Ok(match keep_event(&state.store, &new).await? {
+            KeptEvent::New => {
+                state.wakeups.event_stored.notify_one();
+                stored(None)
             }
-            What::Event(event) => {
-                if keep_event(&state.store, now, site, sent, event).await? {
-                    state.wakeups.event_stored.notify_one();
-                }
-                Ok(None)
+            KeptEvent::Known => stored(None),
+            KeptEvent::TooMany => {
+                let line = "too many events without a visit; send it again after the visit";
+                AppError::new(StatusCode::TOO_MANY_REQUESTS, line).into_response()
             }
-            What::Visit(seen) => self.keep_visit(sent, seen).await,
-        }
+        })
     }
 
+    /// Returns the cookie to set.
     async fn keep_visit(
         &self,
         sent: &Sent<'_>,
@@ -139,12 +167,10 @@ impl Report<'_> {
     ) -> anyhow::Result<Option<HeaderValue>> {
         let Self { state, now, client, headers, query, site } = *self;
         let settings = state.settings.current();
-        // The query of the tag's URL describes the script that sent the visit.
-        let says = |word| query.split('&').any(|part| part == word);
         let page = seen.url.as_deref();
         let around = Around {
-            has_fixed_tag: says("fixed"),
-            has_agreed: says("asks"),
+            has_fixed_tag: says(query, "fixed"),
+            has_agreed: says(query, "asks"),
             keeps_user_agent: settings.registers_visits(&site.id),
             is_at_link: is_at_link(&settings, page),
             ..around(client, headers)
@@ -154,11 +180,14 @@ impl Report<'_> {
         let recorded = record(&arrival, sent, seen).await?;
         // Only for a known visitor: otherwise the thank-you page would be the only visit to match.
         let session = page.and_then(landing::checkout_session);
-        if let Some(session) = session.filter(|_| seen.previous.is_some()) {
+        if let Some(session) = session.filter(|_| recorded.is_known) {
             note_session(store, now, &recorded.click_id, session).await?;
         }
         if recorded.is_new {
             state.wakeups.visit_recorded.notify_one();
+        }
+        if site.tag.consent == Consent::Cookieless {
+            return Ok(None);
         }
         Ok(cookie(headers, client, &sent.click_id, page, &recorded.click_id))
     }

@@ -5,26 +5,34 @@
 mod agent;
 mod body;
 mod channel;
+mod click;
+mod cookieless;
 mod counter;
 pub(crate) mod endpoint;
 mod fold;
 mod landing;
 mod limit;
 mod provisional;
+mod renamed;
 mod request;
+mod reread;
 mod stored;
 mod table;
 
 use std::time::Duration;
 
 use anyhow::Result;
+use cookieless::Joined;
 
-pub(crate) use channel::names_ad_click;
+pub(crate) use agent::is_robot;
+pub(crate) use channel::{CHANNEL_RULES, names_ad_click};
+pub(crate) use click::{ad_parameters, is_outside};
 pub(crate) use fold::fold;
 pub(crate) use limit::VisitLimit;
 pub(crate) use provisional::Landings;
 pub(crate) use request::{Around, Arrival, Click};
-pub(crate) use stored::{OldClickId, PageEvent, Visit, WaitingEvent};
+pub(crate) use reread::{Part, read_again, recount, rename};
+pub(crate) use stored::{ApartEvents, KeptEvent, OldClickId, PageEvent, Visit, WaitingEvent};
 pub(crate) use table::{COUNTS, VISITS};
 
 pub(crate) use crate::domain::flags;
@@ -33,7 +41,7 @@ use crate::clock::Timestamp;
 use crate::domain::Device;
 use crate::hosts;
 use crate::ids::ClickId;
-use crate::settings::Site;
+use crate::settings::Consent;
 use crate::store::{AnyConnection, Inserted, Store};
 
 /// Maximum number of touchpoints of a customer journey.
@@ -50,6 +58,8 @@ pub(crate) struct Recorded {
     pub(crate) click_id: ClickId,
     /// False for a repeat.
     pub(crate) is_new: bool,
+    /// True if the visitor was here before.
+    pub(crate) is_known: bool,
 }
 
 /// Stores a visit. Returns after the commit. A forged click ID, one of another site, or one made by
@@ -59,7 +69,82 @@ pub(crate) async fn record(
     sent: &body::Sent<'_>,
     seen: &body::Seen<'_>,
 ) -> Result<Recorded> {
+    if arrival.site.tag.consent == Consent::Cookieless {
+        return record_cookieless(arrival, sent, seen).await;
+    }
+    let visitor = arrival.around.visitor(arrival.keys, arrival.now);
+    record_click_id(arrival, sent, seen, (visitor, 0)).await
+}
+
+/// Stores a page view of a site whose tag stores nothing in the browser: as a click of its own, or
+/// as a further page of an earlier click of the same day.
+async fn record_cookieless(
+    arrival: &Arrival<'_>,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
+) -> Result<Recorded> {
     let Arrival { store, keys, now, site, around } = *arrival;
+    let address = around.address.to_string();
+    let visitor = cookieless::visitor(keys, site, now, &address, &around.user_agent);
+    // A tag from before the site stored nothing may still send what it stored.
+    let seen = body::Seen { ad_cookies: None, ..seen.clone() };
+    let presented = &sent.click_id;
+    if !presented.is_client_made()
+        && keys.read(presented).is_none_or(|minted| minted.site_number != site.number)
+    {
+        return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+    }
+    let (click_id, is_visit) =
+        match cookieless::join(store, site, &visitor, now, (presented, &seen)).await? {
+            Joined::Alone => {
+                return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+            }
+            Joined::After(previous) => {
+                let seen = body::Seen { previous: Some(previous), ..seen };
+                return record_click_id(arrival, sent, &seen, (visitor, flags::COOKIELESS)).await;
+            }
+            Joined::To { click_id, is_visit } => (click_id, is_visit),
+        };
+    let mut seen = body::Seen { previous: Some(click_id.clone()), ..seen };
+    let mut flag = flags::COOKIELESS;
+    if !is_visit {
+        flag |= flags::CONTINUED;
+        seen.referrer = None;
+    }
+    let mut sent = sent.clone();
+    loop {
+        let row = table::NewVisit {
+            click_id: &click_id,
+            alias: Some(presented),
+            at: now,
+            received_at: now,
+            flag,
+            site,
+            sent: &sent,
+            seen: &seen,
+            around,
+            visitor: visitor.clone(),
+        };
+        let inserted = store.insert(row.into_row()).await?;
+        if inserted == Inserted::New {
+            table::replace_provisional(store, presented).await?;
+        }
+        // Two pages of one visitor may be opened in the same millisecond. Each needs its name.
+        if inserted == Inserted::New || table::signed_for(store, presented).await?.is_some() {
+            return Ok(Recorded { click_id, is_new: inserted == Inserted::New, is_known: true });
+        }
+        sent.sent_at_ms += 1;
+    }
+}
+
+/// Stores a visit under its own click ID, or under a signed replacement.
+async fn record_click_id(
+    arrival: &Arrival<'_>,
+    sent: &body::Sent<'_>,
+    seen: &body::Seen<'_>,
+    (visitor, mode): (String, i64),
+) -> Result<Recorded> {
+    let Arrival { store, now, site, around, .. } = *arrival;
     let presented = &sent.click_id;
     let (click_id, minted_at, flag) = signed(arrival, presented).await?;
     let is_first = seen.previous.as_ref() != Some(presented);
@@ -67,18 +152,20 @@ pub(crate) async fn record(
         |at: &Timestamp| now.since(*at).as_secs() <= MAX_MINT_AGE_DAYS * 86_400 && *at <= now;
     let at = minted_at.filter(|at| is_first && is_fresh(at)).unwrap_or(now);
     let alias = (flag != 0).then_some(presented);
+    let is_known = seen.previous.is_some();
     let row = table::NewVisit {
         click_id: &click_id,
         alias,
         at,
         received_at: now,
-        flag,
+        flag: flag | mode,
         site,
         sent,
         seen,
         around,
+        visitor,
     };
-    let inserted = store.insert(row.into_row(keys)).await?;
+    let inserted = store.insert(row.into_row()).await?;
     if is_first && minted_at.is_some_and(|at| now.since(at) >= provisional::REPORT_DUE) {
         table::replace_provisional(store, &click_id).await?;
     }
@@ -87,9 +174,10 @@ pub(crate) async fn record(
     {
         // The same body arrived twice at once: both responses return the click ID that was stored.
         let known = table::signed_for(store, alias).await?;
-        return Ok(Recorded { click_id: known.unwrap_or(click_id), is_new: false });
+        let click_id = known.unwrap_or(click_id);
+        return Ok(Recorded { click_id, is_new: false, is_known });
     }
-    Ok(Recorded { click_id, is_new: inserted == Inserted::New })
+    Ok(Recorded { click_id, is_new: inserted == Inserted::New, is_known })
 }
 
 /// The signed click ID for the presented one, when it was minted if it is the same, and the flag of
@@ -129,7 +217,8 @@ pub(crate) async fn record_click(arrival: &Arrival<'_>, click: &Click) -> Result
 /// How many days back visits are counted when the owner adds a host to the site's domains.
 const COUNTED_DAYS: u64 = 90;
 
-/// Counts the visits from a host and its subdomains that arrived before the owner added the host.
+/// Counts the visits and page events from a host and its subdomains that arrived before the owner
+/// added the host.
 pub(crate) async fn count_host(
     store: &Store,
     now: Timestamp,
@@ -139,6 +228,7 @@ pub(crate) async fn count_host(
     let since = now.minus(Duration::from_secs(COUNTED_DAYS * 86_400));
     let mut tx = store.begin().await?;
     table::count_host(&mut tx, since, site_id, host).await?;
+    table::accept_events(&mut tx, site_id, host).await?;
     tx.commit().await
 }
 
@@ -188,27 +278,51 @@ pub(crate) async fn note_session(
     tx.commit().await
 }
 
-/// Stores an event of a page. Returns false for a repeat.
-pub(crate) async fn keep_event(
-    store: &Store,
-    now: Timestamp,
-    site: &Site,
-    sent: &body::Sent<'_>,
-    event: &body::Event<'_>,
-) -> Result<bool> {
+/// Stores an event of a page. It counts once a visit with its click ID counts, unless it came from
+/// another website.
+async fn keep_event(store: &Store, new: &table::NewEvent<'_>) -> Result<KeptEvent> {
     let mut tx = store.begin().await?;
-    let is_new = table::insert_event(&mut tx, now, site, sent, event).await?;
-    tx.commit().await?;
-    Ok(is_new)
+    let kept = table::insert_event(&mut tx, new).await?;
+    if kept == KeptEvent::New {
+        tx.commit().await?;
+    }
+    Ok(kept)
 }
 
-/// The oldest page events that are due for the ledger.
+/// How long an event of a page is kept that does not count.
+const APART_DAYS: u64 = 30;
+
+/// How many events that do not count are older than that, by site ID.
+pub(crate) async fn old_apart(store: &Store, now: Timestamp) -> Result<Vec<(String, i64)>> {
+    table::count_apart(store, &older(now)).await
+}
+
+/// Deletes them. Returns their number.
+pub(crate) async fn forget_apart(store: &Store, now: Timestamp) -> Result<u64> {
+    delete_apart(store, &older(now)).await
+}
+
+fn older(now: Timestamp) -> ApartEvents<'static> {
+    let until = now.minus(Duration::from_secs(APART_DAYS * 86_400));
+    ApartEvents { until: Some(until), ..ApartEvents::default() }
+}
+
+/// Deletes events of pages that do not count. Returns their number.
+pub(crate) async fn delete_apart(store: &Store, of: &ApartEvents<'_>) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let deleted = table::delete_apart(&mut tx, of).await?;
+    tx.commit().await?;
+    Ok(deleted)
+}
+
+/// The oldest page events that are due for the ledger, of those that were received or became due
+/// since a time.
 pub(crate) async fn events_waiting(
     store: &Store,
-    now: Timestamp,
+    (now, since): (Timestamp, Timestamp),
     limit: i64,
 ) -> Result<Vec<WaitingEvent>> {
-    table::events_waiting(store, now, limit).await
+    table::events_waiting(store, (now, since), limit).await
 }
 
 /// Stores that an event could not be recorded in the ledger, and when it is retried. Without

@@ -158,6 +158,10 @@ impl Landing {
     /// was deleted.
     fn row(&self, keys: &ClickIdKey, settings: &Snapshot) -> Option<crate::store::NewRow> {
         let site = settings.site(&self.site_id)?;
+        // The owner may have changed it since.
+        if site.tag.consent.is_needed() {
+            return None;
+        }
         let seen = Seen { url: Some(self.url.as_str().into()), ..Seen::default() };
         let sent = Sent {
             site_key: site.key.as_str().into(),
@@ -175,8 +179,9 @@ impl Landing {
             sent: &sent,
             seen: &seen,
             around: &self.around,
+            visitor: self.around.visitor(keys, self.at),
         };
-        Some(visit.into_row(keys))
+        Some(visit.into_row())
     }
 }
 

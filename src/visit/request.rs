@@ -40,6 +40,14 @@ pub(crate) struct Around {
     pub(crate) is_at_link: bool,
 }
 
+impl Around {
+    /// The visitor's name on this day (UTC): a keyed hash of the address and the browser.
+    pub(crate) fn visitor(&self, keys: &ClickIdKey, now: Timestamp) -> String {
+        let day = (now.as_ms() / 86_400_000).to_string();
+        keys.hash("visitor", &[&day, &self.address.to_string(), &self.user_agent])
+    }
+}
+
 /// A click on a redirect link, as parsed by the handler.
 pub(crate) struct Click {
     /// The click ID that the visitor keeps, or a new one.

@@ -26,6 +26,28 @@ pub(crate) struct PageEvent {
     pub(crate) properties: BTreeMap<String, String>,
 }
 
+/// The result of storing an event of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeptEvent {
+    New,
+    /// It was stored before.
+    Known,
+    /// Not stored: the site has too many events that do not count.
+    TooMany,
+}
+
+/// Selects events of pages that do not count: no visit with their click ID counts, or they came
+/// from another website.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ApartEvents<'a> {
+    /// Of this site; by default of all.
+    pub(crate) site_id: Option<&'a str>,
+    /// Received at or after this time.
+    pub(crate) from: Option<Timestamp>,
+    /// Received before this time.
+    pub(crate) until: Option<Timestamp>,
+}
+
 /// An event of a page that is not in the ledger yet.
 pub(crate) struct WaitingEvent {
     /// `pev_…`.
@@ -51,6 +73,16 @@ pub(crate) struct Visit {
     pub(crate) device: String,
     /// Recorded from the request for the tag's script. The tag's own request may still arrive.
     pub(crate) is_provisional: bool,
+}
+
+/// The visitor's newest page view of the day on a site without cookies, and the click that it belongs to.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    pub(super) click_id: ClickId,
+    pub(super) seen_at: Timestamp,
+    /// The page and referrer of the click.
+    pub(super) url: Option<String>,
+    pub(super) referrer: Option<String>,
 }
 
 /// A click ID without recent visits.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use clickstamp::clock::Clock;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
     Database, FakeDestination, FakeMail, MAIL_CERTIFICATE, MailTls, Server, Session, TestApp,
@@ -552,8 +552,53 @@ async fn an_alert_that_fails_raises_none() {
     assert!(page.contains("Failed") && page.contains("it answered 404"), "{page}");
 }
 
+/// A payment of this buyer with this click ID.
+async fn bought(app: &TestApp, session: &str, click_id: &str, email: &str, customer: Option<&str>) {
+    let buyer = json!({"customer_details": {"email": email}, "customer": customer});
+    let session = Session::paid(session).reference(click_id).with(buyer);
+    app.stripe_processed(&session.at(app.now().as_seconds()).completed()).await;
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn a_click_id_that_pays_for_several_customers_is_one_alert() {
+    let (app, slack, _) = watched("slack").await;
+    // One person with two addresses, who buys three times, and again under another name of the
+    // same mailbox.
+    let own = app.visit(PAGE).await;
+    bought(&app, "cs_live_1", &own, "ada@example.com", Some("cus_1")).await;
+    bought(&app, "cs_live_2", &own, "ada@work.example", Some("cus_1")).await;
+    bought(&app, "cs_live_3", &own, "Ada+shop@example.com", None).await;
+    // Two people, and a third one more than thirty days before.
+    let shared = app.visit(PAGE).await;
+    bought(&app, "cs_live_4", &shared, "old@example.com", None).await;
+    app.advance(MINUTE * 60 * 24 * 31);
+    for (session, email) in [("cs_live_5", "bob@example.com"), ("cs_live_6", "eve@example.com")] {
+        bought(&app, session, &shared, email, None).await;
+    }
+    assert_eq!(app.send_alerts().await, 0, "each may be one person, or a couple");
+    bought(&app, "cs_live_7", &shared, "zoe@example.com", None).await;
+    assert_eq!(app.send_alerts().await, 1);
+    assert_eq!(app.send_alerts().await, 0, "sent once");
+    let text = texts(&slack).remove(0);
+    for part in [
+        ": 3 customers paid with the same click ID (307.80 USD).",
+        "credited to the wrong visit",
+        "- cs_live_7, 102.60 USD",
+        &format!("http://go.shop.localhost/conversions?search={shared}"),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('@'), "{text}");
+    app.advance(MINUTE * 60 * 25);
+    assert_eq!(app.send_alerts().await, 0, "it might come back");
+    app.advance(MINUTE * 3);
+    assert_eq!(app.send_alerts().await, 1);
+    assert!(texts(&slack)[1].contains("no new payments with a click ID of several customers"));
+}
+
 /// Every box and number as it is by default.
-const RULES: [(&str, &str); 12] = [
+const RULES: [(&str, &str); 13] = [
     ("held", "1"),
     ("given_up", "1"),
     ("events_failed", "1"),
@@ -563,6 +608,7 @@ const RULES: [(&str, &str); 12] = [
     ("failing_percent", "50"),
     ("silent_hours", "6"),
     ("unmatched_percent", "20"),
+    ("shared_customers", "3"),
     ("digest_minutes", "15"),
     ("remind_hours", "6"),
     ("per_hour", "20"),

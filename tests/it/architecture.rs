@@ -113,12 +113,13 @@ const OWNERS: &[(&str, &[&str])] = &[
 
 /// Tables that a module reads though another one owns them. `report` reads all: it is the read side.
 const READERS: &[(&str, &[&str])] = &[
-    // Matching is asking whether a visit, a note or an event is there.
+    // Matching is asking whether a visit, a note or an event is there. Rollups count the conversions
+    // of pages apart.
     (
         "conversion",
         &[
-            "page_events", "provisional_visits", "sites", "stripe_events", "visit_notes",
-            "visit_sessions", "visits",
+            "page_events", "provisional_visits", "sites", "sources", "stripe_events",
+            "visit_notes", "visit_sessions", "visits",
         ],
     ),
     ("registration", &["visit_notes", "visits"]),

@@ -11,13 +11,14 @@ use crate::harness::{Reply, Session, TestApp};
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "watercolor-2026";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "/",
     "/conversions",
     "/leaks",
     "/visits",
     "/deliveries",
     "/events",
+    "/events/pages",
     "/links",
     "/setup",
     "/settings",

@@ -2,10 +2,11 @@
 //! matched by click ID, without money.
 
 use axum::http::StatusCode;
+use clickstamp::clock::Clock;
 use clickstamp::stripe::replay::Wanted;
 use serde_json::{Value, json};
 
-use crate::harness::TestApp;
+use crate::harness::{Database, FakeDestination, Server, TestApp};
 
 const PAGE: &str = "https://www.shop.localhost/offer?utm_source=google&utm_campaign=spring";
 const CLIENT_MADE: &str = "ck_z0123456789abcdefghjkmnpqrstvwxy";
@@ -95,32 +96,198 @@ async fn what_a_browser_says_of_money_counts_for_nothing() {
     assert_eq!(overview["revenue"], json!([]));
 }
 
+/// The overview's conversions, events of pages, and conversion rate.
+async fn counted(app: &TestApp) -> (Value, Value, String) {
+    let found = app.api("/api/v1/overview").await;
+    let rate = found["conversion_rate"].to_string();
+    (found["conversions"].clone(), found["page_events"].clone(), rate)
+}
+
 #[tokio::test]
-async fn an_event_before_its_visit_is_matched_when_the_visit_arrives() {
-    let app = TestApp::start().await;
+async fn an_event_counts_once_its_visit_arrives_and_only_then() {
+    let app = TestApp::owned(&[]).await;
+    let other = app.replica().await;
+    let owner = app.owner().await;
     let minted = app.mint().await;
     for click_id in [CLIENT_MADE, &minted] {
         app.page_event(click_id, "Signed up", json!({})).await;
     }
-    app.process_events().await;
-    for conversion in app.conversions().await {
-        assert_eq!(conversion.reason.as_deref(), Some("unknown_click_id"));
-    }
+    assert_eq!(app.process_events().await, 0, "no visit, no conversion");
+    assert_eq!(app.conversions().await.len() + app.deliveries().await.len(), 0);
+    assert_eq!(counted(&app).await, (json!(0), json!(0), "null".to_owned()));
+    assert!(owner.page("/events").await.contains("Page events that don’t count: 2"));
+    let page = owner.page("/events/pages").await;
+    assert_eq!(page.matches("No counted visit has its click ID").count(), 2, "{page}");
+    assert!(page.contains(CLIENT_MADE) && page.contains(&minted), "{page}");
+    // However late the visit is; events of more than an hour ago are searched once a minute.
+    app.advance(std::time::Duration::from_secs(7_200));
     for click_id in [CLIENT_MADE, &minted] {
         app.visit_as(click_id, PAGE, None).await;
     }
-    assert_eq!(app.rejoin().await, 2);
-    for conversion in app.conversions().await {
+    if let Some(other) = &other {
+        let both = tokio::join!(app.app().process_events(), other.process_events());
+        both.0.and(both.1).expect("both can process");
+    }
+    app.process_events().await;
+    let conversions = app.conversions().await;
+    assert_eq!(conversions.len(), 2, "each counts once");
+    for conversion in conversions {
         assert_eq!(conversion.matched_by.as_deref(), Some("click_id"));
         assert_ne!(conversion.click_id.as_deref(), Some(CLIENT_MADE), "the signed one");
+    }
+    for click_id in [CLIENT_MADE, &minted] {
+        app.page_event(click_id, "Signed up", json!({})).await;
+    }
+    assert_eq!(app.process_events().await, 0, "a repeat is known");
+    assert_eq!(counted(&app).await, (json!(0), json!(2), "0".to_owned()));
+    assert!(owner.page("/events/pages").await.contains("Every page event has a counted visit"));
+    app.deliver_due().await;
+    if let Some(other) = other {
+        other.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_waits_for_its_visit_survives_a_killed_server() {
+    let (database, anytrack) = (Database::create().await, FakeDestination::start().await);
+    let mut server = Server::start(&database, &anytrack).await;
+    let (first, second) = (server.mint().await, server.mint().await);
+    for click_id in [&first, &second] {
+        let post = server.client.post(format!("{}/v", server.url));
+        let answer = post.body(event(click_id, "Signed up", json!({}))).send().await;
+        assert_eq!(answer.expect("an answer").status().as_u16(), 204);
+    }
+    server.kill().await;
+    let mut server = Server::start(&database, &anytrack).await;
+    server.visit(&first).await;
+    server.kill().await;
+    let app = TestApp::on(database, anytrack, Clock::system()).await;
+    app.process_events().await;
+    let conversion = app.conversion().await;
+    assert_eq!((conversion.kind.as_str(), conversion.click_id), ("Signed up", Some(first)));
+    app.deliver_due().await;
+}
+
+const DOMAINS: [(&str, &str); 4] =
+    [("name", "Shop"), ("timezone", "UTC"), ("currency", "USD"), ("domains", "shop.localhost")];
+
+impl TestApp {
+    /// What `POST /v` answers to a page of this origin.
+    async fn posted_from(&self, origin: &str, body: String) {
+        let reply = self.send("POST", "/v", &[("origin", origin)], body).await;
+        assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_another_website_never_counts_until_the_owner_accepts_the_website() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    owner.save("/settings/sites/main", &DOMAINS).await;
+    let click_id = app.visit(PAGE).await;
+    let evil = "https://evil.example";
+    app.posted_from(evil, event(&click_id, "Lead", json!({}))).await;
+    app.posted_from("https://www.shop.localhost", event(&click_id, "Seen", json!({}))).await;
+    let elsewhere = json!({"u": "https://shop.example/page"});
+    app.page_event(&click_id, "Elsewhere", elsewhere).await;
+    // A visit that another website sent is not counted, so its events are not either.
+    let theirs = app.mint().await;
+    let visit = json!({"s": "main", "i": theirs, "t": 1, "u": PAGE}).to_string();
+    app.posted_from(evil, visit).await;
+    app.page_event(&theirs, "Theirs", json!({})).await;
+    assert_eq!(app.process_events().await, 1);
+    assert_eq!(app.conversion().await.kind, "Seen");
+    let page = owner.page("/events/pages?reason=other_website").await;
+    for host in ["evil.example", "shop.example"] {
+        assert!(page.contains(&format!("Sent from {host}, which isn’t")), "{page}");
+    }
+    assert!(!page.contains("Theirs"), "{page}");
+    let page = owner.page("/events/pages?reason=no_visit").await;
+    assert!(page.contains("Theirs") && !page.contains("Sent from"), "{page}");
+    owner.save("/setup/hosts", &[("host", "evil.example")]).await;
+    assert_eq!(app.process_events().await, 1, "its event counts now");
+    assert_eq!(app.conversions().await.len(), 2);
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn events_that_do_not_count_are_deleted_by_day_or_all_at_once() {
+    let app = TestApp::owned(&[]).await;
+    let owner = app.owner().await;
+    let click_id = app.visit(PAGE).await;
+    app.page_event(&click_id, "Counts", json!({})).await;
+    let mut day = String::new();
+    for name in ["One", "Two", "Three"] {
+        app.page_event(CLIENT_MADE, name, json!({})).await;
+        day = app.now().to_rfc3339()[..10].to_owned();
+        app.advance(std::time::Duration::from_secs(86_400));
+    }
+    let apart = || app.database.texts("select name from page_events order by received_at_ms");
+    let delete = "/events/pages/delete";
+    for refused in [vec![("day", "all")], vec![("day", "nonsense"), ("sure", "1")]] {
+        assert_eq!(owner.post(delete, &refused).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(apart().await.len(), 4);
+    let there = owner.save(delete, &[("day", &day), ("sure", "1")]).await;
+    assert!(owner.page(&there).await.contains("1 event deleted"));
+    assert_eq!(apart().await, ["Counts", "One", "Two"], "what counts stays, and other days");
+    owner.save(delete, &[("day", "all"), ("sure", "1")]).await;
+    assert_eq!(apart().await, ["Counts"]);
+    assert_eq!(app.process_events().await, 1);
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn events_that_do_not_count_are_bounded_and_deleted_after_thirty_days() {
+    let app = TestApp::start().await;
+    let click_id = app.visit(PAGE).await;
+    app.page_event(CLIENT_MADE, "Waits", json!({})).await;
+    app.database
+        .change(
+            "insert into page_events (id, site_id, click_id, sent_at_ms, name, received_at_ms, properties)
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < 10000)
+             select 'pev_x' || i, e.site_id, e.click_id, i, e.name, e.received_at_ms, e.properties
+               from page_events e, n",
+        )
+        .await;
+    let more = app.post_visit(event(CLIENT_MADE, "More", json!({}))).await;
+    assert_eq!(more.status, StatusCode::TOO_MANY_REQUESTS, "{}", more.text());
+    app.page_event(CLIENT_MADE, "Waits", json!({})).await;
+    app.page_event(&click_id, "Counts", json!({})).await;
+    assert_eq!(app.process_events().await, 1, "one with a visit is taken all the same");
+    assert!(app.app().prune_daily().await.expect("it can be asked"));
+    let count = "select count(*) from page_events";
+    assert_eq!(app.database.number(count).await, 10_002);
+    app.advance(std::time::Duration::from_secs(31 * 86_400));
+    assert!(app.app().prune_daily().await.expect("it can be asked"));
+    assert_eq!(app.database.number(count).await, 1, "without a setting; what counts stays");
+    app.deliver_due().await;
+}
+
+#[tokio::test]
+async fn events_of_pages_are_no_conversions_in_any_number_before_and_after_the_rollup() {
+    let app = TestApp::start().await;
+    let click_id = app.visit(PAGE).await;
+    for name in ["Purchase", "renewal", "trial", "Lead", "Signed up"] {
+        app.page_event(&click_id, name, json!({})).await;
+    }
+    app.process_events().await;
+    for _ in 0..2 {
+        assert_eq!(counted(&app).await, (json!(0), json!(5), "0".to_owned()));
+        let found = app.api("/api/v1/overview").await;
+        let row = &found["by_source"]["rows"][0];
+        assert_eq!((&row["name"], &row["conversions"]), (&json!("google"), &json!(0)));
+        assert_eq!((&row["renewals"], &row["new_conversions"]), (&json!(0), &json!(0)));
+        app.advance(std::time::Duration::from_secs(2 * 86_400));
+        assert!(app.app().sum_days().await.expect("days can be rolled up") < 9);
     }
     app.deliver_due().await;
 }
 
 #[tokio::test]
 async fn what_can_never_be_right_is_refused_and_a_flood_is_stopped() {
-    let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "8")]).await;
-    let id = app.mint().await;
+    let app = TestApp::start_with(&[("CLICKSTAMP_VISIT_RATE", "9")]).await;
+    let id = app.visit(PAGE).await;
     let long = "a".repeat(65);
     for name in ["", "  ", "a\nb", "<b>", "käufe", long.as_str()] {
         let reply = app.post_visit(event(&id, name, json!({}))).await;
@@ -197,8 +364,11 @@ async fn events_without_money_move_no_match_rate_and_have_words_of_their_own() {
     let click_id = app.visit(PAGE).await;
     let paid = crate::harness::Session::paid("cs_live_1").reference(&click_id).completed();
     app.stripe_processed(&paid).await;
-    app.page_event(CLIENT_MADE, "Signed up", json!({})).await;
-    app.process_events().await;
+    // A lead of a postback whose click ID has no visit.
+    let token = app.database.texts("select token from sources where key = 'custom'").await;
+    let lead = format!("event_name=lead&transaction_id=l1&click_id={}", app.mint().await);
+    let reply = app.get(&format!("/webhooks/custom/{}?{lead}", token[0])).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     app.advance(std::time::Duration::from_secs(180));
     app.deliver_due().await;
     let overview = app.api("/api/v1/overview").await;

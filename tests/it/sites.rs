@@ -51,7 +51,7 @@ async fn saved_settings_are_in_the_next_script() {
     assert!(config["o"].as_str().expect("a pattern").contains(r"shop\.fr"));
     let text = owner.page("/settings/sites/main").await;
     assert!(
-        text.contains("value=\"google\" aria-describedby=\"consent-google\" checked"),
+        text.contains("value=\"google\" aria-describedby=\"consent-google\" required checked"),
         "{text}"
     );
     assert!(!text.contains(

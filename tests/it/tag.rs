@@ -79,6 +79,21 @@ async fn visits_of_https_pages_are_posted_over_https() {
     }
 }
 
+/// Firefox sends the address of the importing script as the referrer.
+#[tokio::test]
+async fn a_tag_that_a_script_of_another_host_imports_gets_the_domain_of_the_page() {
+    let app = TestApp::start().await;
+    for (origin, referer) in [
+        ("https://www.shop.com", "https://cdn.example.net/app.js"),
+        ("https://www.shop.com", "https://www.shop.com/offer"),
+        ("null", "https://www.shop.com/offer"),
+    ] {
+        let headers = [("origin", origin), ("referer", referer)];
+        let reply = app.send("GET", "/t/main.js", &headers, "").await;
+        assert!(reply.text().contains(r#""k":";domain=shop.com;secure""#), "{origin} {referer}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_gets_only_the_add_ons_that_its_site_needs() {
     let app = TestApp::owned(&[]).await;

@@ -47,7 +47,7 @@ const ALLOWED_IN: &[(&str, &str)] = &[
 fn pages_docs_and_comments_use_no_retired_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for directory in ["docs", "examples", "src", "static", "templates", "tests"] {
+    for directory in ["docs", "examples", "packages", "src", "static", "templates", "tests"] {
         add_files(&root.join(directory), &mut files);
     }
     let mut broken = Vec::new();

@@ -21,12 +21,14 @@ answer! {
         to: String = time(period.to),
         /// Visits without bots.
         visits: i64 = found.visits,
-        /// Paid conversions.
+        /// Paid conversions, without events of pages.
         conversions: i64 = found.conversions,
         /// Of these: purchases, trials and leads.
         new_conversions: i64 = found.firsts,
         /// Of these: renewals.
         renewals: i64 = found.renewals,
+        /// Events that pages reported; they are none of the conversions.
+        page_events: i64 = found.page_events,
         /// Purchases, trials and leads per visit, at most 1; null without visits.
         conversion_rate: Option<Rate> = Rate::of(found.conversion_rate()),
         /// Matched conversions.
@@ -76,7 +78,7 @@ answer! {
         name: Option<String> = name,
         /// Visits without bots.
         visits: i64 = row.visits,
-        /// Paid conversions.
+        /// Paid conversions, without events of pages.
         conversions: i64 = row.conversions,
         /// Of these: purchases, trials and leads.
         new_conversions: i64 = row.firsts,

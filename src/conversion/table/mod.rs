@@ -4,6 +4,7 @@
 
 mod duplicates;
 mod objects;
+mod reread;
 mod sums;
 mod waits;
 
@@ -15,6 +16,7 @@ pub(super) use duplicates::{forget_duplicate, is_duplicate, save_duplicate};
 pub(super) use objects::{
     LaterPayments, earlier_click_id, groups_of, kin, later_payments, learn, objects_of,
 };
+pub(super) use reread::{named_click_ids, paid_after, rename_copies};
 pub(super) use sums::{
     Stretch, first_conversion, is_summed, share_sums_turn, sum, summed, take_sums_turn, unsum,
     unsum_all, unsum_others,

@@ -133,15 +133,17 @@ macro_rules! sum {
     ($dimension:literal, $name:literal, $touch:literal) => {
         concat!(
             "insert into conversion_sums (site, livemode, dimension, from_ms, name, currency, conversions, gross_minor,
-                                          refunded_minor, disputed_minor, lost_minor, firsts, renewals)
-             select site, livemode, ", $dimension, ", from_ms, name, currency, count(*),
+                                          refunded_minor, disputed_minor, lost_minor, firsts, renewals, page_events)
+             select site, livemode, ", $dimension, ", from_ms, name, currency, cast(sum(1 - is_page_event) as bigint),
                     cast(sum(gross) as bigint), cast(sum(refunded) as bigint), cast(sum(disputed) as bigint),
-                    cast(sum(lost) as bigint), cast(sum(is_first) as bigint), cast(sum(is_renewal) as bigint)
+                    cast(sum(lost) as bigint), cast(sum(is_first - is_first * is_page_event) as bigint),
+                    cast(sum(is_renewal - is_renewal * is_page_event) as bigint), cast(sum(is_page_event) as bigint)
                from (select s.number as site, c.livemode, d.from_ms, ", $name, " as name,
                             coalesce(c.currency, '') as currency, coalesce(c.amount_minor, 0) as gross,
                             c.refunded_minor as refunded, c.disputed_minor as disputed, c.lost_minor as lost,
                             case when c.kind in ('purchase', 'trial', 'lead') then 1 else 0 end as is_first,
-                            case when c.kind = 'renewal' then 1 else 0 end as is_renewal
+                            case when c.kind = 'renewal' then 1 else 0 end as is_renewal,
+                            case when coalesce(c.source_id, '') in (select id from sources where kind = 'page') then 1 else 0 end as is_page_event
                        from conversion_days d
                        join sites s on s.number = d.site
                        join conversions c on c.site_id = s.id and c.livemode = d.livemode

@@ -220,13 +220,14 @@ pub(in crate::conversion) async fn needed_click_ids(
 /// it is re-matched next.
 pub(crate) const IS_DUE: &str =
     "(exists (select 1 from visits v where v.click_id = w.awaited)
-             or (substr(w.awaited, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = w.awaited))
+             or exists (select 1 from visits v
+                         where v.alias = w.awaited and (substr(v.alias, 1, 4) = 'ck_z' or (v.flags & 33536) = 32768))
              or exists (select 1 from visit_notes n
                           join visits v on v.click_id = n.click_id
                          where n.anytrack_click_id = w.awaited)
              or exists (select 1 from visit_notes n
                           join visits v on v.alias = n.click_id
-                         where n.anytrack_click_id = w.awaited and substr(n.click_id, 1, 4) = 'ck_z')
+                         where n.anytrack_click_id = w.awaited and (substr(v.alias, 1, 4) = 'ck_z' or (v.flags & 33536) = 32768))
              or w.awaited = 'again:'
              or exists (select 1 from provisional_visits p where p.click_id = w.awaited)
              or exists (select 1 from visit_sessions s

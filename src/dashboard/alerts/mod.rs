@@ -91,7 +91,7 @@ pub(super) async fn show_alerts(
 
 /// Links in alerts use the URL at which the user reaches the dashboard.
 async fn remember_base(state: &AppState, viewer: &Viewer) -> Result<(), AppError> {
-    Ok(alert::save_base(&state.store, &viewer.client.base).await?)
+    Ok(alert::save_base(&state.store, &viewer.client.pages).await?)
 }
 
 fn see_done(viewer: &Viewer, done: &str) -> Response {

@@ -27,7 +27,7 @@ const TICKS: [Tick; 3] = [
 /// A rule with a threshold: name, label, hint, maximum, where it is.
 type Number = (&'static str, &'static str, &'static str, u32, fn(&mut Rules) -> &mut u32);
 
-const NUMBERS: [Number; 9] = [
+const NUMBERS: [Number; 10] = [
     ("slow_minutes", "Oldest pending delivery (minutes)", "", MAX_NUMBER, |rules| {
         &mut rules.slow_minutes
     }),
@@ -65,6 +65,13 @@ const NUMBERS: [Number; 9] = [
         "Only if that is also twice as much as in the week before.",
         100,
         |rules| &mut rules.unmatched_percent,
+    ),
+    (
+        "shared_customers",
+        "Customers who paid with the same click ID",
+        "Within 30 days. Renewals don’t count, and one email address or Stripe customer is one customer.",
+        1000,
+        |rules| &mut rules.shared_customers,
     ),
     (
         "digest_minutes",

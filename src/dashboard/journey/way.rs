@@ -99,6 +99,9 @@ fn visit_step(viewer: &Viewer, recorded: &VisitRow, visit: Option<&Visit>) -> St
              Add {} to connect-src in the page’s Content-Security-Policy.",
             origin(&viewer.client.base)
         )
+    } else if recorded.is_cookieless {
+        "Recorded without a cookie: only visits of the same day are joined, so earlier ones are missing from the journey."
+            .to_owned()
     } else if again > 1 {
         let visits = count(i64::try_from(again).unwrap_or(i64::MAX));
         format!(

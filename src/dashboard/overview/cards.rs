@@ -114,10 +114,19 @@ impl Cards<'_> {
         let number = |of: &Overview| of.conversions - of.renewals;
         let now = number(self.now);
         let before = self.before.map(number);
+        let apart = [
+            (self.now.renewals, "renewal", "renewals"),
+            (self.now.page_events, "page event", "page events"),
+        ];
+        let apart: Vec<String> = apart
+            .into_iter()
+            .filter(|(number, ..)| *number > 0)
+            .map(|(number, one, many)| counted(number, one, many))
+            .collect();
         Card {
-            also: match self.now.renewals {
-                0 => format!("{} matched", count(self.now.matched)),
-                renewals => format!("and {}", counted(renewals, "renewal", "renewals")),
+            also: match apart.is_empty() {
+                true => format!("{} matched", count(self.now.matched)),
+                false => format!("and {}", apart.join(", ")),
             },
             change: before.and_then(|old| change(now, old, count(old), More::IsGood)),
             ..card("Conversions", self.chart(Metric::Conversions), count(now))

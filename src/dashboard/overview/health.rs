@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::dashboard::frame::Viewer;
-use crate::dashboard::views::numbers::counted;
+use crate::dashboard::views::numbers::{count, counted};
 use crate::report::{Comparison, Health};
 use crate::stripe::reconcile::{Kind, NotCompared, Part, Reconciled};
 
@@ -20,11 +20,13 @@ pub(super) struct Sign {
 /// A page with paid traffic has visits every few minutes, so a day without one is shown as a warning.
 const QUIET_AFTER_SECONDS: u64 = 86_400;
 
-/// All facts. There is one reconciliation per Stripe account that has an API key.
+/// All facts. There is one reconciliation per Stripe account that has an API key. `read_again` is the number of older
+/// visits that have been read again so far, while that goes on.
 pub(super) fn signs(
     viewer: &Viewer,
     health: &Health,
     comparisons: &[(String, Comparison)],
+    read_again: Option<i64>,
 ) -> Vec<Sign> {
     let mut signs = vec![
         tag(viewer, health),
@@ -33,6 +35,7 @@ pub(super) fn signs(
         events(viewer, health),
     ];
     signs.extend((health.events_held > 0).then(|| held(viewer, health.events_held)));
+    signs.extend(read_again.map(|visits| renaming(viewer, visits)));
     let has_several = comparisons.len() > 1;
     signs.extend(comparisons.iter().map(|(source, found)| {
         let sign = reconciliation(viewer, found);
@@ -129,6 +132,11 @@ fn held(viewer: &Viewer, held: i64) -> Sign {
     let fact = format!("{} on hold", counted(held, "event", "events"));
     let hint = "wrong mode or account for the webhook; accept or ignore them";
     sign(viewer.link("/events").with("state", "held"), "bad", fact, hint)
+}
+
+fn renaming(viewer: &Viewer, visits: i64) -> Sign {
+    let fact = format!("Reading older visits again: {} so far", count(visits));
+    sign(viewer.link("/visits"), "wait", fact, "so that every source has one name in all reports")
 }
 
 fn events(viewer: &Viewer, health: &Health) -> Sign {

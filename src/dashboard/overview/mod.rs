@@ -16,6 +16,7 @@ use super::period::{PeriodMenu, Span};
 use super::views::numbers::{in_order, money};
 use super::views::{Choice, Link, numbers, words};
 use super::{page, rows, setup};
+use crate::conversion;
 use crate::error::AppError;
 use crate::money::Currency;
 use crate::report::{
@@ -97,7 +98,12 @@ pub(super) async fn show_overview(
         subtitle: format!("{}, {}", span.range(), viewer.times.named()),
         period: span.menu(here),
         currencies: currency_menu(here, &now, currency),
-        health: health::signs(viewer, &frame.health, &comparisons(&state, &scope).await?),
+        health: health::signs(
+            viewer,
+            &frame.health,
+            &comparisons(&state, &scope).await?,
+            conversion::reading_again(store).await?,
+        ),
         cards: cards.all(),
         chart: series::draw(&state, viewer, span, metric, currency).await?,
         came: lists.came(here, from_by.as_deref()).await?,

@@ -17,7 +17,9 @@ pub(super) use custom::{
     show_custom_request, show_postback,
 };
 pub(super) use forms::change_password;
-pub(super) use site::{add_site, read_hosts, save_site, show_site};
+pub(super) use site::{
+    ConsentChoice, add_site, consent_choices, explain, read_hosts, save_site, show_site,
+};
 pub(super) use source::{
     accept_held, add_secret, add_source, list_sources, remove_secret, save_api_key, save_source,
     show_source,

@@ -53,12 +53,12 @@ fn site_form(site: &Site, form: &FormData) -> SiteForm {
     }
 }
 
-/// One consent option.
-struct ConsentChoice {
-    word: &'static str,
-    label: &'static str,
-    hint: &'static str,
-    is_chosen: bool,
+/// One answer to what the tag stores.
+pub(in crate::dashboard) struct ConsentChoice {
+    pub(in crate::dashboard) word: &'static str,
+    pub(in crate::dashboard) label: &'static str,
+    pub(in crate::dashboard) hint: &'static str,
+    pub(in crate::dashboard) is_chosen: bool,
 }
 
 #[derive(Template)]
@@ -131,29 +131,49 @@ async fn site_page(
         done,
         action: viewer.link(&format!("/settings/sites/{}", site.key)).to_string(),
         back: viewer.link("/settings").to_string(),
-        consents: Consent::ALL
-            .iter()
-            .map(|one| consent_choice(*one, &form.consent.value))
-            .collect(),
+        consents: consent_choices(&form.consent.value),
         form,
         timezones: jiff::tz::db().available().map(|name| name.to_string()).collect(),
         has_anytrack: state.settings.current().anytrack_of(&site.id).is_some(),
     })
 }
 
-fn consent_choice(consent: Consent, chosen: &str) -> ConsentChoice {
-    let (label, hint) = match consent {
-        Consent::Off => ("Don’t ask", "The tag works as soon as the page opens."),
-        Consent::Required => (
-            "Ask on the page",
-            "The tag waits until your page calls clickstamp(\"consent\", true). Until then it stores, stamps and sends nothing.",
-        ),
-        Consent::Google => ("Google’s consent mode", "The tag waits until ad_storage is granted."),
-        Consent::Tcf => {
-            ("A consent tool with TCF", "The tag waits until purposes 1 and 7 have consent.")
-        }
+/// The answers to what the tag stores, for a form. `chosen` is the word of the current one.
+pub(in crate::dashboard) fn consent_choices(chosen: &str) -> Vec<ConsentChoice> {
+    let choice = |consent: &Consent| {
+        let (label, hint) = explain(*consent);
+        let word = consent.as_str();
+        ConsentChoice { word, label, hint, is_chosen: word == chosen }
     };
-    ConsentChoice { word: consent.as_str(), label, hint, is_chosen: consent.as_str() == chosen }
+    Consent::ALL.iter().map(choice).collect()
+}
+
+/// What a choice is called, and what it stores.
+pub(in crate::dashboard) fn explain(consent: Consent) -> (&'static str, &'static str) {
+    match consent {
+        Consent::Off => (
+            "With a cookie, without asking",
+            "The tag stores a click ID in a cookie of your site for 400 days, as soon as the page opens. A sale \
+             weeks later still finds its ad. In the EU and the UK, that needs the visitor’s consent.",
+        ),
+        Consent::Cookieless => (
+            "Without a cookie",
+            "Nothing is stored in the browser. The server joins the pages that a visitor opens on one day; a sale \
+             on a later day counts as a new visit. Recommended if your page has no cookie banner.",
+        ),
+        Consent::Required => (
+            "With a cookie, after my page asks",
+            "The tag stores and sends nothing until your page calls clickstamp(\"consent\", true).",
+        ),
+        Consent::Google => (
+            "With a cookie, after Google’s consent mode",
+            "The tag stores and sends nothing until ad_storage is granted.",
+        ),
+        Consent::Tcf => (
+            "With a cookie, after a consent tool with TCF",
+            "The tag stores and sends nothing until purposes 1 and 7 have consent.",
+        ),
+    }
 }
 
 /// The site as entered. What is wrong is refused.
@@ -198,6 +218,7 @@ fn read_site(old: &Site, form: &mut FormData) -> Site {
         domains,
         tag: TagSettings {
             consent: consent.unwrap_or(old.tag.consent),
+            is_consent_chosen: old.tag.is_consent_chosen || form.typed("consent").is_some(),
             auto_stamp: form.is_on("auto_stamp"),
             payment_hosts,
             linked_domains,
@@ -308,6 +329,7 @@ mod tests {
             read.tag,
             TagSettings {
                 consent: Consent::Tcf,
+                is_consent_chosen: true,
                 auto_stamp: true,
                 payment_hosts: vec!["pay.shop.com".to_owned()],
                 linked_domains: vec!["shop.fr".to_owned()],

@@ -1,4 +1,4 @@
-//! The setup page: five steps. Takes the settings and the health report; returns steps with the evidence that they are
+//! The setup page: six steps. Takes the settings and the health report; returns steps with the evidence that they are
 //! done, or with text to copy. Only real data completes a step, never a click, and each completed step shows its evidence.
 
 mod place;
@@ -15,14 +15,16 @@ use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::dashboard::frame::{Frame, Tab, Viewer};
-use crate::dashboard::settings::{Copied, add_anytrack, copied, read_hosts};
+use crate::dashboard::settings::{
+    ConsentChoice, Copied, add_anytrack, consent_choices, copied, explain, read_hosts,
+};
 use crate::dashboard::views::times::Moment;
 use crate::dashboard::views::{Chip, numbers, words};
 use crate::dashboard::{assets, page};
-use crate::domain::MatchState;
+use crate::domain::{MatchState, Word as _};
 use crate::error::AppError;
 use crate::report::{self, ConversionFilter, ConversionRow, Health, VisitFilter, VisitRow};
-use crate::settings::{self, Destination};
+use crate::settings::{self, Consent, Destination, TagSettings};
 use crate::state::AppState;
 use crate::visit;
 
@@ -51,6 +53,8 @@ struct Step {
     copy: String,
     copy_label: &'static str,
     link: Option<(String, &'static str)>,
+    /// What the tag may store, to choose from; empty in other steps.
+    consents: Vec<ConsentChoice>,
     chip: Chip,
 }
 
@@ -61,6 +65,8 @@ struct SetupPage {
     summary: String,
     /// Confirmation of the last action.
     done: Option<&'static str>,
+    /// Where the choice of what the tag stores is sent.
+    choose: String,
     alarms: Vec<place::Alarm>,
     steps: Vec<Step>,
     place: place::Place,
@@ -92,12 +98,19 @@ pub(in crate::dashboard) async fn show_setup(
             steps.len()
         )
     };
-    let done = (query.saved.as_deref() == Some("host"))
-        .then_some("Host accepted. Its visits are counted, including those of the last 90 days.");
+    let done = match query.saved.as_deref() {
+        Some("host") => {
+            Some("Host accepted. Its visits are counted, including those of the last 90 days.")
+        }
+        Some("consent") => Some("Saved. Pages use it when they next load the tag."),
+        _ => None,
+    };
+    let choose = viewer.link("/setup/consent").to_string();
     page::show(&SetupPage {
         frame,
         summary,
         done,
+        choose,
         alarms: place::alarms(&viewer, &signs),
         steps,
         place: place::place(&viewer, &signs).await,
@@ -133,6 +146,26 @@ pub(in crate::dashboard) async fn accept_host(
     Ok(page::see_other(&viewer.link("/setup").with("saved", "host").to_string()))
 }
 
+#[derive(Deserialize)]
+pub(in crate::dashboard) struct ConsentSent {
+    #[serde(default)]
+    consent: String,
+}
+
+/// `POST /setup/consent`: stores what the owner chose for the site's tag.
+pub(in crate::dashboard) async fn choose_consent(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Form(sent): Form<ConsentSent>,
+) -> Result<Response, AppError> {
+    let consent = Consent::parse(&sent.consent)
+        .ok_or_else(|| AppError::bad_request("Choose what the tag stores."))?;
+    let mut site = viewer.site.clone();
+    site.tag = TagSettings { consent, is_consent_chosen: true, ..site.tag };
+    settings::save_site(&state.store, &state.settings, &site).await?;
+    Ok(page::see_other(&viewer.link("/setup").with("saved", "consent").to_string()))
+}
+
 /// Progress of the setup, or `None` if a visit or an event was ever received.
 pub(in crate::dashboard) async fn progress_if_new(
     state: &AppState,
@@ -163,6 +196,7 @@ async fn steps(state: &AppState, viewer: &Viewer, health: &Health) -> Result<Vec
     let matched = report::conversions(&state.store, &filter, None, 1).await?.rows.pop();
     let mut steps = vec![
         site(viewer),
+        consent(viewer),
         tag(state, viewer, health, visit.as_ref()),
         link(state, viewer, matched.as_ref()),
         stripe(state, viewer).await?,
@@ -193,6 +227,7 @@ fn step(title: &'static str, is_done: bool, text: String) -> Step {
         copy: String::new(),
         copy_label: "",
         link: None,
+        consents: Vec::new(),
         chip: Chip::quiet(""),
     }
 }
@@ -216,6 +251,18 @@ fn site(viewer: &Viewer) -> Step {
     let title = if is_named { "Your site is added" } else { "Name your site" };
     let link = site_settings(viewer);
     Step { link: Some((link, "Open the site’s settings")), ..step(title, is_named, text) }
+}
+
+fn consent(viewer: &Viewer) -> Step {
+    let TagSettings { consent, is_consent_chosen, .. } = viewer.site.tag;
+    if !is_consent_chosen {
+        let text = "Until you choose, the first applies.".to_owned();
+        let consents = consent_choices(consent.as_str());
+        return Step { consents, ..step("Choose what the tag stores", false, text) };
+    }
+    let text = format!("{}.", explain(consent).0);
+    let link = Some((site_settings(viewer), "Change it"));
+    Step { link, ..step("You chose what the tag stores", true, text) }
 }
 
 fn site_settings(viewer: &Viewer) -> String {

@@ -73,6 +73,15 @@ pub(super) fn alarms(viewer: &Viewer, signs: &TagSigns) -> Vec<Alarm> {
             ),
         });
     }
+    if !viewer.client.prefix().is_empty() {
+        alarms.push(Alarm {
+            title: "Every script of your landing page can use this dashboard".to_owned(),
+            text: "The dashboard is below a path of your page’s own host, so a third-party script on that page, such as a \
+                   chat or an A/B tool, could read and change everything while you are signed in. Give it a host of its \
+                   own: CLICKSTAMP_DASHBOARD_URL=https://admin.example.com."
+                .to_owned(),
+        });
+    }
     if let Some(proxy) = viewer.client.unlisted_proxy {
         alarms.push(Alarm {
             title: "All visitors have the same IP address".to_owned(),
@@ -151,7 +160,12 @@ pub(super) async fn place(viewer: &Viewer, signs: &TagSigns) -> Place {
         ),
     };
     let can_improve = chip.class != "chip ok";
-    Place { ways: ways(&viewer.client.base, &page), chip, text, can_improve }
+    Place {
+        ways: ways((&viewer.client.base, &viewer.client.pages), &page),
+        chip,
+        text,
+        can_improve,
+    }
 }
 
 fn own_host(base: &str) -> String {
@@ -219,7 +233,7 @@ fn ask_for(host: String) -> Option<Found> {
 }
 
 /// Configurations that serve the tag from a path on the page's own host.
-fn ways(base: &str, page: &str) -> Vec<Extra> {
+fn ways((base, pages): (&str, &str), page: &str) -> Vec<Extra> {
     let own = own_host(base);
     let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
     // Without it, nginx sends no server name (SNI), which hosts with several certificates need.
@@ -250,7 +264,8 @@ fn ways(base: &str, page: &str) -> Vec<Extra> {
         way(
             "Then start Clickstamp with",
             format!(
-                "CLICKSTAMP_PUBLIC_URL=https://{page}/k\nCLICKSTAMP_TRUSTED_PROXIES=the proxy’s address"
+                "CLICKSTAMP_PUBLIC_URL=https://{page}/k\nCLICKSTAMP_DASHBOARD_URL={pages}\nCLICKSTAMP_TRUSTED_PROXIES=the \
+                 proxy’s address"
             ),
         ),
     ]
@@ -266,6 +281,9 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
     let consent = match viewer.site.tag.consent {
         Consent::Off => {
             "Consent isn’t required: the tag works as soon as the page opens. You can change that in the site’s settings."
+        }
+        Consent::Cookieless => {
+            "Consent isn’t required: the tag stores nothing in the browser. You can change that in the site’s settings."
         }
         Consent::Required => {
             "The tag waits for this call. Before it, and after a refusal, it stores, stamps and sends nothing, and payments arrive \
@@ -306,9 +324,9 @@ pub(super) fn extras(viewer: &Viewer, settings: &Snapshot) -> Result<Vec<Extra>>
             copy: copied(settings, base, &viewer.site).tag,
         },
         Extra {
-            title: "A tag that holds up nothing",
+            title: "A tag that the page does not wait for",
             text: "Browsers count a page as loaded only when this server has answered. If your page has an overlay that \
-                   waits for that, use this instead of the second line."
+                   waits for that, use this instead of the second line. Firefox waits for it all the same."
                 .to_owned(),
             copy: format!(
                 "<script type=\"module\">import(\"{base}/t/{}.js\")</script>",
@@ -363,10 +381,10 @@ mod tests {
     #[test]
     fn the_ways_name_our_host_and_the_page() {
         assert_eq!(own_host("https://go.shop.com:8443/k"), "go.shop.com");
-        let ways = ways("https://go.shop.com:8443/k", "www.shop.com");
+        let ways = ways(("https://go.shop.com:8443/k", "https://admin.shop.com"), "www.shop.com");
         let https = "proxy_pass https://go.shop.com:8443;\n    proxy_ssl_server_name on;\n";
         assert!(ways[0].copy.contains(https), "{}", ways[0].copy);
-        assert!(!super::ways("http://10.0.0.7:8080", "www.shop.com")[0].copy.contains("ssl"));
+        assert!(!super::ways(("http://10.0.0.7:8080", ""), "www.shop.com")[0].copy.contains("ssl"));
         assert!(ways[3].copy.contains("CLICKSTAMP_PUBLIC_URL=https://www.shop.com/k"));
     }
 

@@ -7,8 +7,9 @@ use super::Chip;
 use super::times::{Times, distance};
 use crate::clock::Timestamp;
 use crate::domain::{
-    ConversionKind, ConversionStatus, DeliveryReason, DeliveryState, EventState, FailureReason,
-    HeldReason, IgnoredReason, MatchRule, MatchState, SkipReason, UnmatchedReason, Word as _,
+    ApartReason, ConversionKind, ConversionStatus, DeliveryReason, DeliveryState, EventState,
+    FailureReason, HeldReason, IgnoredReason, MatchRule, MatchState, SkipReason, UnmatchedReason,
+    Word as _,
 };
 use crate::report::{ConversionRow, DeliveryRow, DeliverySummary, StripeEventRow};
 
@@ -274,6 +275,14 @@ fn ignored(reason: IgnoredReason) -> &'static str {
         IgnoredReason::Ping => "Stripe’s connection test",
         IgnoredReason::ZeroAmount => "the amount was zero, so no payment was recorded",
         IgnoredReason::CoveredBySnapshot => "another event already covers it",
+    }
+}
+
+/// Why a page event does not count, as a tab.
+pub(in crate::dashboard) fn apart(reason: ApartReason) -> &'static str {
+    match reason {
+        ApartReason::NoVisit => "No visit",
+        ApartReason::OtherWebsite => "Other website",
     }
 }
 

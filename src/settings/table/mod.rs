@@ -43,7 +43,7 @@ pub(super) async fn raise_revision(tx: &mut AnyConnection) -> Result<()> {
 /// Reads all records. The connection must be in a transaction that sees them as of one moment.
 pub(super) async fn load(connection: &mut AnyConnection) -> Result<Snapshot> {
     let revision = revision(connection).await?;
-    let sites = sql("select id, number, key, name, timezone, currency, domains, consent, auto_stamp, payment_hosts, linked_domains,
+    let sites = sql("select id, number, key, name, timezone, currency, domains, consent, is_consent_chosen, auto_stamp, payment_hosts, linked_domains,
                 capture_anytrack, yield_to_anytrack
            from sites
           order by number");
@@ -99,6 +99,30 @@ pub(super) async fn value(store: &Store, name: &str) -> Result<Option<String>> {
         .await
         .context("could not read a setting")?;
     Ok(row.map(|row| row.get(0)).transpose()?)
+}
+
+/// Replaces a value; returns false if it is not `from`.
+pub(super) async fn replace(
+    tx: &mut AnyConnection,
+    name: &str,
+    from: Option<&str>,
+    to: &str,
+) -> Result<bool> {
+    let replaced = match from {
+        Some(from) => {
+            sql("update settings set value = :to where name = :name and value = :from")
+                .set("from", from)
+                .set("to", to)
+                .set("name", name)
+                .execute(tx)
+                .await
+        }
+        None => {
+            let new = insert_into("settings").set("name", name).set("value", to);
+            new.or_ignore().execute(tx).await
+        }
+    };
+    Ok(replaced.context("could not store the progress of a job")?.rows_affected() == 1)
 }
 
 /// Raises a number that only increases; returns false if it has the value already, or another

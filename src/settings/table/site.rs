@@ -27,6 +27,7 @@ pub(super) fn read(row: &Row) -> Result<Site> {
         domains: lines("domains")?,
         tag: TagSettings {
             consent: row.get("consent")?,
+            is_consent_chosen: is_set("is_consent_chosen")?,
             auto_stamp: is_set("auto_stamp")?,
             payment_hosts: lines("payment_hosts")?,
             linked_domains: lines("linked_domains")?,
@@ -41,8 +42,8 @@ pub(in crate::settings) async fn ensure_first_site(
     tx: &mut AnyConnection,
     now: Timestamp,
 ) -> Result<String> {
-    sql("insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
-         values (:id, 1, 'main', 'My site', 'UTC', 'USD', '', :created_at_ms)
+    sql("insert into sites (id, number, key, name, timezone, currency, domains, is_consent_chosen, created_at_ms)
+         values (:id, 1, 'main', 'My site', 'UTC', 'USD', '', 0, :created_at_ms)
              on conflict do nothing")
     .set("id", ids::new_record_id("site_", now))
     .set("created_at_ms", now)
@@ -61,8 +62,8 @@ pub(in crate::settings) async fn insert_site(
     like: &Site,
 ) -> Result<Option<String>> {
     let id = ids::new_record_id("site_", now);
-    let inserted = sql("insert into sites (id, number, key, name, timezone, currency, domains, created_at_ms)
-         select :id, (select max(number) + 1 from sites), :key, :name, :timezone, :currency, '', :now
+    let inserted = sql("insert into sites (id, number, key, name, timezone, currency, domains, is_consent_chosen, created_at_ms)
+         select :id, (select max(number) + 1 from sites), :key, :name, :timezone, :currency, '', 0, :now
           where true
              on conflict do nothing")
     .set("id", &id)
@@ -78,7 +79,7 @@ pub(in crate::settings) async fn insert_site(
 
 pub(in crate::settings) async fn update_site(tx: &mut AnyConnection, site: &Site) -> Result<()> {
     sql("update sites
-            set name = :name, timezone = :timezone, currency = :currency, domains = :domains, consent = :consent, auto_stamp = :auto_stamp,
+            set name = :name, timezone = :timezone, currency = :currency, domains = :domains, consent = :consent, is_consent_chosen = :is_consent_chosen, auto_stamp = :auto_stamp,
                 payment_hosts = :payment_hosts, linked_domains = :linked_domains, capture_anytrack = :capture_anytrack, yield_to_anytrack = :yield_to_anytrack
           where id = :id")
     .set("name", &site.name)
@@ -86,6 +87,7 @@ pub(in crate::settings) async fn update_site(tx: &mut AnyConnection, site: &Site
     .set("currency", site.currency.code())
     .set("domains", site.domains.join("\n"))
     .set("consent", site.tag.consent)
+    .set("is_consent_chosen", site.tag.is_consent_chosen)
     .set("auto_stamp", site.tag.auto_stamp)
     .set("payment_hosts", site.tag.payment_hosts.join("\n"))
     .set("linked_domains", site.tag.linked_domains.join("\n"))

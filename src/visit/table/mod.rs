@@ -6,6 +6,7 @@ mod event;
 mod note;
 mod old;
 mod provisional;
+mod reread;
 mod sums;
 
 use std::borrow::Cow;
@@ -16,16 +17,17 @@ use serde_json::{Map, Value};
 use sqlx::AnyConnection;
 
 use super::body::{Seen, Sent};
+use super::stored::Earlier;
 use super::{Around, Visit, agent, flags, landing};
 use crate::clock::Timestamp;
 use crate::domain::{Device, QUARTER_MS, Word as _};
-use crate::ids::{self, ClickId, ClickIdKey};
+use crate::ids::{self, ClickId};
 use crate::settings::Site;
 use crate::store::{Batch, Cell, Kind, NewRow, Row, Store, Tally, sql};
 
 pub(super) use event::{
-    bring_events_back, events_after, events_waiting, insert_event, put_event_off, rerun_event,
-    settle_event, take_event,
+    NewEvent, accept_events, bring_events_back, count_apart, delete_apart, events_after,
+    events_waiting, insert_event, put_event_off, rerun_event, settle_event, take_event,
 };
 pub(super) use note::{
     click_id_of_note, click_id_of_session, insert_note, insert_session, note_of,
@@ -34,6 +36,7 @@ pub(super) use old::{delete_old, last_seen_before};
 pub(super) use provisional::{
     delete_provisional, insert_provisional, promote, replace_provisional, reported_between,
 };
+pub(super) use reread::{add_to_counters, rename, stored_landings};
 pub(super) use sums::{add_sums, has_counters, take_counters};
 
 /// The table that the group-commit writer inserts into.
@@ -90,12 +93,15 @@ pub(super) struct NewVisit<'a> {
     pub(super) sent: &'a Sent<'a>,
     pub(super) seen: &'a Seen<'a>,
     pub(super) around: &'a Around,
+    /// The keyed hash of the visitor's address and browser; another one each day.
+    pub(super) visitor: String,
 }
 
 impl NewVisit<'_> {
     /// The row, in the column order of [`VISITS`], and the key of its counter.
-    pub(super) fn into_row(self, keys: &ClickIdKey) -> NewRow {
-        let Self { click_id, alias, at, received_at, flag, site, sent, seen, around } = self;
+    pub(super) fn into_row(self) -> NewRow {
+        let Self { click_id, alias, at, received_at, flag, site, sent, seen, around, visitor } =
+            self;
         let mut landing = landing::read(seen.url.as_deref(), seen.referrer.as_deref());
         if let Some(alias) = seen.link {
             // Reports find a link by this path, whatever path prefix the server's URL has.
@@ -107,15 +113,16 @@ impl NewVisit<'_> {
             // clicks on the link.
             path.push('/');
         }
+        let is_further_page = flag & flags::CONTINUED != 0;
+        if is_further_page {
+            landing.path = None;
+        }
         let agent = agent::read(&around.user_agent);
         let is_own = |host: &str| site.domains.iter().any(|domain| covers(domain, host));
         let is_known_host = site.domains.is_empty()
             || seen.link.is_some()
             || (landing.host.as_deref().is_some_and(is_own)
                 && around.origin_host.as_deref().is_none_or(is_own));
-        let day = (received_at.as_ms() / 86_400_000).to_string();
-        let visitor =
-            keys.hash("visitor", &[&day, &around.address.to_string(), &around.user_agent]);
         let mut details = Details::of(&landing, seen, around, agent.browser);
         let flags = flag
             | set(seen.is_automated, flags::AUTOMATED)
@@ -128,7 +135,8 @@ impl NewVisit<'_> {
             | flags::GPC
             | flags::FORGED
             | flags::FOREIGN_SITE
-            | flags::UNKNOWN_HOST;
+            | flags::UNKNOWN_HOST
+            | flags::COOKIELESS;
         // With its cookie, AnyTrack knows this visitor already and would count them twice.
         let is_for_anytrack = around.keeps_user_agent
             && flags & rules_out == 0
@@ -139,7 +147,8 @@ impl NewVisit<'_> {
         let flags = flags | set(is_for_anytrack, flags::FOR_ANYTRACK);
         let details = details.to_json();
         let word = |field: &Option<String>| Cell::Text(field.clone().unwrap_or_default().into());
-        let tally = is_known_host.then(|| {
+        let is_counted = is_known_host && !is_further_page;
+        let tally = is_counted.then(|| {
             vec![
                 site.id.clone().into(),
                 Cell::Int(at.as_ms().div_euclid(QUARTER_MS)),
@@ -161,7 +170,7 @@ impl NewVisit<'_> {
             Cell::Int(received_at.as_ms()),
             alias.map(id).into(),
             seen.previous.as_ref().map(id).into(),
-            owned(&seen.url),
+            owned(if is_further_page { &None } else { &seen.url }),
             owned(&seen.referrer),
             landing.channel.as_str().into(),
             landing.source.into(),
@@ -278,6 +287,7 @@ pub(super) async fn count_host(
                 coalesce(landing_path, ''), device, count(*)
            from visits
           where click_id >= :click_id and site_id = :site_id and (flags & :unknown_host) = :unknown_host
+            and flags & 65536 = 0
             and (landing_host = :host or landing_host like '%.' || :host)
           group by 1, 2, 3, 4, 5, 6, 7, 8
              on conflict (site_id, quarter, channel, source, medium, campaign, landing_path, device)
@@ -302,23 +312,77 @@ pub(super) async fn count_host(
     Ok(())
 }
 
+/// The visitor's newest page view of the day on a site without cookies.
+pub(super) async fn newest_of_day(
+    store: &Store,
+    site_id: &str,
+    visitor: &str,
+) -> Result<Option<Earlier>> {
+    let mut connection = store.pool().acquire().await?;
+    let newest = sql("select click_id, received_at_ms
+           from visits
+          where visitor = :visitor and site_id = :site_id and flags & 32768 <> 0
+          order by received_at_ms desc, click_id desc
+          limit 1")
+    .set("visitor", visitor)
+    .set("site_id", site_id)
+    .fetch_optional(&mut *connection)
+    .await
+    .context("could not read the visitor's earlier visit")?;
+    let Some(newest) = newest else { return Ok(None) };
+    let click_id = click_id(&newest, "click_id")?;
+    // The first page of the click; the others are stored without an address.
+    let first = sql("select url, referrer
+           from visits
+          where click_id = :click_id
+          order by at_ms, received_at_ms, sent_at_ms
+          limit 1")
+    .set("click_id", click_id.as_str())
+    .fetch_one(&mut *connection)
+    .await
+    .context("could not read the page of a click")?;
+    Ok(Some(Earlier {
+        click_id,
+        seen_at: newest.get("received_at_ms")?,
+        url: first.get("url")?,
+        referrer: first.get("referrer")?,
+    }))
+}
+
 /// The signed click ID under which the visit of `alias` is stored.
 pub(super) async fn signed_for(store: &Store, alias: &ClickId) -> Result<Option<ClickId>> {
     let mut connection = store.pool().acquire().await?;
     alias_target(&mut connection, alias).await
 }
 
+/// The visit that a click ID is another name of: the browser made it because it had none of ours
+/// (`ck_z…`), or a site without cookies gave it to a further page. What was forged (256) or is of
+/// another site (512) is no name of the visit that replaced it.
 async fn alias_target(tx: &mut AnyConnection, alias: &ClickId) -> Result<Option<ClickId>> {
-    let row = sql("select click_id from visits where alias = :alias order by click_id limit 1")
-        .set("alias", alias.as_str())
-        .fetch_optional(tx)
-        .await?;
+    let row = sql("select v.click_id from visits v
+          where v.alias = :alias and (substr(v.alias, 1, 4) = 'ck_z' or (v.flags & 33536) = 32768)
+          order by v.click_id limit 1")
+    .set("alias", alias.as_str())
+    .fetch_optional(tx)
+    .await?;
     row.map(|row| click_id(&row, "click_id")).transpose()
 }
 
 pub(super) async fn find(tx: &mut AnyConnection, id: &ClickId) -> Result<Option<Visit>> {
-    let signed = if id.is_client_made() { alias_target(tx, id).await? } else { Some(id.clone()) };
-    let Some(signed) = signed else { return Ok(None) };
+    // Most click IDs are those of visits. Those made by browsers, and those of further pages on a site
+    // without cookies, are other names of one.
+    if !id.is_client_made()
+        && let Some(visit) = find_signed(tx, id).await?
+    {
+        return Ok(Some(visit));
+    }
+    match alias_target(tx, id).await? {
+        Some(signed) => find_signed(tx, &signed).await,
+        None => Ok(None),
+    }
+}
+
+async fn find_signed(tx: &mut AnyConnection, signed: &ClickId) -> Result<Option<Visit>> {
     // At the same time, a reported visit comes before a provisional one. The browser's time is the
     // last criterion, because clients can choose it.
     let row = sql("select click_id, site_id, at_ms, previous_click_id, channel, source, medium, campaign, landing_path, device,

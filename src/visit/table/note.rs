@@ -44,7 +44,8 @@ pub(in crate::visit) async fn click_id_of_note(
            from visit_notes n
           where n.anytrack_click_id = :anytrack_click_id
             and (exists (select 1 from visits v where v.click_id = n.click_id)
-                 or (substr(n.click_id, 1, 4) = 'ck_z' and exists (select 1 from visits v where v.alias = n.click_id)))
+                 or exists (select 1 from visits v
+                             where v.alias = n.click_id and (substr(v.alias, 1, 4) = 'ck_z' or (v.flags & 33536) = 32768)))
           order by n.at_ms, n.click_id
           limit 1")
     .set("anytrack_click_id", anytrack_click_id)
@@ -92,7 +93,7 @@ pub(in crate::visit) async fn note_of(
     let row = sql("select anytrack_click_id
            from visit_notes
           where click_id = :click_id
-             or click_id in (select alias from visits where click_id = :click_id and substr(alias, 1, 4) = 'ck_z')
+             or click_id in (select v.alias from visits v where v.click_id = :click_id and (substr(v.alias, 1, 4) = 'ck_z' or (v.flags & 33536) = 32768))
           order by at_ms, anytrack_click_id
           limit 1")
     .set("click_id", click_id.as_str())

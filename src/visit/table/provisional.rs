@@ -20,12 +20,14 @@ pub(in crate::visit) async fn reported_between(
     to: &str,
 ) -> Result<HashSet<String>> {
     let found: Vec<_> =
-        sql("select click_id from visits where click_id >= :from and click_id <= :to")
-            .set("from", from)
-            .set("to", to)
-            .values(store.pool())
-            .await
-            .context("could not read which visits were reported")?;
+        sql("select click_id from visits where click_id >= :from and click_id <= :to
+              union all
+             select alias from visits where alias >= :from and alias <= :to")
+        .set("from", from)
+        .set("to", to)
+        .values(store.pool())
+        .await
+        .context("could not read which visits were reported")?;
     Ok(found.into_iter().collect())
 }
 
@@ -112,6 +114,13 @@ pub(in crate::visit) async fn replace_provisional(store: &Store, click_id: &Clic
         .execute(&mut *tx)
         .await
         .context("could not delete a provisional visit")?;
+    // Locks the row, so that its names do not change before it is deleted.
+    sql("update visits set flags = flags where click_id = :click_id and sent_at_ms = :unsent_ms")
+        .set("click_id", click_id.as_str())
+        .set("unsent_ms", UNSENT_MS)
+        .execute(&mut *tx)
+        .await
+        .context("could not lock a promoted visit")?;
     // The report is counted in the same quarter hour, possibly with other values. This takes the
     // provisional count back. If its counter was rolled up already, a new one of -1 corrects the
     // sums at the next rollup.

@@ -364,7 +364,8 @@ impl Drop for TestApp {
                 let pool = database.look().await;
                 let row = sqlx::query(
                     "select (select count(*) from stripe_events where state = 'received')
-                          + (select count(*) from page_events where conversion_id is null and failed_at_ms is null)
+                          + (select count(*) from page_events e join visits v on v.click_id = e.click_id
+                              where e.conversion_id is null and e.failed_at_ms is null and e.foreign_host is null and v.flags & 1024 = 0)
                           + (select count(*) from deliveries where state = 'pending' and due_at_ms <= $1)",
                 )
                 .bind(now)
