@@ -19,7 +19,7 @@ const CLICKSTAMP_OPTION = 'clickstamp_tag_url';
 
 /** Makes a click on a payment link wait for the tag, at most 1.5 seconds. A copy of static/tag-stub.min.js. */
 const CLICKSTAMP_STUB = <<<'JS'
-((e,t)=>{const c=e.clickstamp=e.clickstamp||function(){(c.q=c.q||[]).push(arguments)};e.addEventListener("click",c=>{const a=c.target.closest?.('a[href*="CLICK-ID" i]');if(!a||"id"in e.clickstamp||c.defaultPrevented||c.button||c.metaKey||c.ctrlKey||c.shiftKey||c.altKey||a.target&&"_self"!=a.target)return;const i=()=>{clearTimeout(n),t.removeEventListener("clickstamp:ready",i),location.href=a.href},n=setTimeout(i,1500);c.preventDefault(),t.addEventListener("clickstamp:ready",i)})})(window,document)
+((e,t)=>{let o=e.clickstamp=e.clickstamp||function(){(o.q=o.q||[]).push(arguments)};e.addEventListener("click",o=>{let a=o.target.closest?.('a[href*="CLICK-ID" i]');if(!a||"id"in e.clickstamp||o.defaultPrevented||o.button||o.metaKey||o.ctrlKey||o.shiftKey||o.altKey||a.target&&"_self"!=a.target)return;let c=()=>{clearTimeout(C),t.removeEventListener("clickstamp:ready",c),location.href=a.href},C=setTimeout(c,1500);o.preventDefault(),t.addEventListener("clickstamp:ready",c)})})(window,document)
 JS;
 
 /** Optimizers leave scripts with these attributes alone: LiteSpeed, WP-Optimize and others; Cloudflare's Rocket Loader. */
