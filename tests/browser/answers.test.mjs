@@ -26,10 +26,10 @@ answers("A17 what the browser loads is within the size gates: the tag, its confi
   await openReady(page, web.foreignUrl("127.0.0.1"));
   const [encoded, decoded] = await sizesOfTag(page);
   // Click ID, settings and headers included.
-  assert.ok(encoded > 0 && encoded < 2640, `${encoded} bytes`);
+  assert.ok(encoded > 0 && encoded < 2450, `${encoded} bytes`);
   const text = await (await fetch(`${server.url}/t/main.js`, { headers: { referer: "https://www.shop.com/" } })).text();
   const config = text.slice(text.lastIndexOf("({"));
-  assert.ok(config.length <= 380 && decoded < 5000, `${config.length} bytes of config`);
+  assert.ok(config.length <= 400 && decoded < 5000, `${config.length} bytes of config`);
   assert.ok(readFileSync(new URL("../../static/tag-stub.min.js", import.meta.url)).length <= 550);
 });
 

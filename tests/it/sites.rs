@@ -20,7 +20,7 @@ async fn a_site_with_default_settings_has_a_minimal_config() {
     let app = TestApp::start().await;
     let config = baked(&app, "/t/main.js").await;
     let keys: Vec<_> = config.as_object().expect("an object").keys().cloned().collect();
-    assert_eq!(keys, ["e", "i", "k", "o", "s", "t"]);
+    assert_eq!(keys, ["__proto__", "e", "i", "k", "o", "s", "t"]);
     let asking = baked(&app, "/t/main.js?nc=1").await;
     assert_eq!(asking["m"], 1);
     assert!(asking["e"].as_str().unwrap().ends_with("/v?asks"), "what comes there was agreed to");
