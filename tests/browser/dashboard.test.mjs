@@ -22,6 +22,9 @@ let demo, browser, paths;
 before(async () => {
   [demo, browser] = await Promise.all([startDemo(), launchBrowser()]);
   const one = async (list, query = "") => (await demo.ask(`/${list}?limit=1${query}`)).data[0].id;
+  // The demo's pages report no event of an unknown visit, and no other website has a copy of them.
+  await reportEvent("https://northlight.example/offer", "Lead");
+  await reportEvent("https://copy.example/offer", "Signup");
   paths = {
     overview: "/",
     "overview by visits": "/?chart=visits",
@@ -37,7 +40,9 @@ before(async () => {
     deliveries: "/deliveries",
     events: "/events",
     "event, raw": `/events/${await one("stripe-events")}`,
-    setup: "/setup",
+    "page events that don’t count": "/events/pages?deleted=3",
+    "setup, what the tag stores was just chosen": "/setup?saved=consent",
+    "site settings, with what the tag stores": "/settings/sites/main",
     settings: "/settings",
     "unknown page": "/nothing",
     "unknown conversion": "/conversions/cnv_nothing",
@@ -48,6 +53,13 @@ after(async () => {
   await browser?.close();
   await demo?.stop();
 });
+
+/** A page event with a click ID that no visit has. */
+const reportEvent = async (url, name) => {
+  const body = JSON.stringify({ s: "main", i: "ck_z0123456789abcdefghjkmnpqrstvwxy", t: Date.now(), u: url, e: name });
+  const { status } = await fetch(`${demo.url}/v`, { method: "POST", headers: { "content-type": "text/plain", origin: new URL(url).origin }, body });
+  assert.equal(status, 204);
+};
 
 const signIn = async (page, { url, email, password }) => {
   await goto(page, `${url}/login`);
@@ -78,12 +90,17 @@ const faults = async (page, name) => {
 /** Opens all that is folded, but the menus: they cover what is below them. */
 const unfold = (page) => page.$$eval("details:not(.menu)", (folded) => folded.forEach((details) => (details.open = true)));
 
-for (const [theme, screen, size] of [["light", "desk", DESK], ["dark", "desk", DESK], ["light", "phone", PHONE], ["dark", "phone", PHONE]])
+const LOOKS = [["light", "desk", DESK], ["dark", "desk", DESK], ["light", "phone", PHONE], ["dark", "phone", PHONE]];
+const look = async (page, theme, size) => {
+  await page.setViewport(size);
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
+};
+
+for (const [theme, screen, size] of LOOKS)
   test(`every page is accessible and silent, ${theme}, on a ${screen}`, { timeout: 180_000 }, async () => {
     const owner = await openVisitor(browser);
     const page = await owner.openPage();
-    await page.setViewport(size);
-    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: theme }]);
+    await look(page, theme, size);
     await goto(page, `${demo.url}/login`);
     const found = await faults(page, "login");
     await signIn(page, demo);
@@ -115,10 +132,19 @@ test("before anybody has an account, and before anything was seen, pages are as 
     await page.type("#password", "correct horse battery");
     await Promise.all([page.waitForNavigation(), page.click(".btn.main")]);
     assert.equal(new URL(page.url()).pathname, "/setup");
-    for (const path of ["/setup", "/", "/conversions", "/leaks", "/visits", "/deliveries", "/events", "/settings"]) {
+    for (const path of ["/setup", "/", "/conversions", "/leaks", "/visits", "/deliveries", "/events", "/events/pages", "/settings"]) {
       await goto(page, server.url + path);
       found.push(...(await faults(page, `${path} without a visit`)));
     }
+    // What the tag stores is chosen once, on this page; later it is in the site's settings.
+    await goto(page, `${server.url}/setup`);
+    await unfold(page);
+    for (const [theme, screen, size] of LOOKS) {
+      await look(page, theme, size);
+      assert.equal((await page.$$('input[name="consent"]')).length, 5);
+      found.push(...(await faults(page, `what the tag stores, ${theme}, on a ${screen}`)));
+    }
+    await look(page, "light", DESK);
     // A refused value comes back with its reason beside the field, and not with the value.
     await goto(page, server.url + "/settings/sources/main");
     await page.type("#secret", "sk_live_hunter2");
