@@ -134,7 +134,7 @@ class Page {
     await this.#do((call) => call("POST", "/refresh", {}).catch(ignoreTimeout));
   }
   async close() {
-    await this.#do((call) => call("DELETE", "/window"));
+    await this.#session.closeTab(this.#handle);
     this.#isClosed = true;
   }
 
@@ -211,6 +211,8 @@ const openContext = async (proxy) => {
   const command = (method, tail, body) => call(method, path + tail, body);
   await command("POST", "/timeouts", { script: 6_000, pageLoad: 4_000, implicit: 0 });
   let [current] = await command("GET", "/window/handles");
+  /** An open tab that no page of the tests has. */
+  let spare = current;
   let last = Promise.resolve();
   const inOrder = (work) => (last = last.then(work, work));
   const session = {
@@ -221,12 +223,23 @@ const openContext = async (proxy) => {
         current = handle;
         return work(command);
       }),
+    /** The browser ends with its last tab, so another one is opened before that is closed. */
+    closeTab: (handle) =>
+      session.inTab(handle, async (call) => {
+        const handles = await call("GET", "/window/handles");
+        if (handles.length === 1) spare = (await call("POST", "/window/new", { type: "tab" })).handle;
+        await call("DELETE", "/window");
+        current = undefined;
+      }),
   };
-  let isFresh = true;
   return {
     initScripts: session.initScripts,
     newPage: async () => {
-      if (isFresh) return (isFresh = false), new Page(session, current);
+      if (spare) {
+        const page = new Page(session, spare);
+        spare = undefined;
+        return page;
+      }
       const { handle } = await inOrder(() => command("POST", "/window/new", { type: "tab" }));
       return new Page(session, handle);
     },
