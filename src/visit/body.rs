@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::private::without_private;
 use crate::ids::ClickId;
 
 /// Longest page URL that is stored, in characters. The tag cuts at the same length.
@@ -78,8 +79,11 @@ impl<'a> Seen<'a> {
         let cut = |text: &str, chars: usize| text.chars().take(chars).collect::<String>();
         Self {
             previous: click.previous.clone(),
-            url: Some(cut(&click.url, MAX_URL_CHARS).into()),
-            referrer: click.referrer.as_deref().map(|text| cut(text, MAX_REFERRER_CHARS).into()),
+            url: Some(without_private(cut(&click.url, MAX_URL_CHARS).into())),
+            referrer: click
+                .referrer
+                .as_deref()
+                .map(|text| without_private(cut(text, MAX_REFERRER_CHARS).into())),
             is_adopted: click.is_adopted,
             link: Some(&click.alias),
             ..Self::default()
@@ -258,15 +262,15 @@ pub(crate) fn parse(text: &str) -> Result<Sent<'_>, &'static str> {
         let name = object.e.text_of(MAX_EVENT_CHARS + 1).filter(|name| is_event_name(name));
         What::Event(Event {
             name: name.ok_or("e is not an event's name: 1-64 letters, digits, spaces, _ or -")?,
-            url: object.u.text_of(MAX_URL_CHARS),
+            url: object.u.text_of(MAX_URL_CHARS).map(without_private),
             properties: object.v.map(properties).unwrap_or_default(),
         })
     } else if matches!(object.a, Field::Absent) {
         let flags = object.f.int().filter(|bits| (0..=255).contains(bits)).unwrap_or(0);
         What::Visit(Seen {
             previous: object.p.text().and_then(|id| ClickId::parse(&id)),
-            url: object.u.text_of(MAX_URL_CHARS),
-            referrer: object.r.text_of(MAX_REFERRER_CHARS),
+            url: object.u.text_of(MAX_URL_CHARS).map(without_private),
+            referrer: object.r.text_of(MAX_REFERRER_CHARS).map(without_private),
             ad_cookies: object.k.text_of(MAX_COOKIES_CHARS),
             is_automated: flags & 1 != 0,
             wants_privacy: flags & 2 != 0,

@@ -25,7 +25,7 @@ fn hash(pair: &str) -> String {
 
 /// True if the tag's pattern matches, ignoring case:
 /// `^(utm_\w+|\w*cl(ic)?k?_?id|[gw]braid|(rdt_|sc)cid|_?epik|li_fat_id|tblci|oppref|dicbo|aleid)=.`
-fn is_signed(pair: &str) -> bool {
+pub(super) fn is_signed(pair: &str) -> bool {
     let Some((name, value)) = pair.split_once('=') else { return false };
     let name = name.to_ascii_lowercase();
     if value.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {

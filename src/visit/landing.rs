@@ -94,6 +94,15 @@ fn pairs(text: &str) -> impl Iterator<Item = (String, &str)> {
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
 }
 
+/// True for the name, in lower case, of a parameter that [`read`] reads.
+pub(super) fn reads(name: &str) -> bool {
+    let is_utm = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"];
+    is_utm.contains(&name)
+        || AD_CLICK_IDS.iter().any(|(known, _, _)| *known == name)
+        || FURTHER_UTMS.contains(&name)
+        || PLAIN_PARAMETERS.contains(&name)
+}
+
 /// Stores a known parameter in `landing`. If a name is repeated, the first value wins. Empty values
 /// are ignored.
 fn keep(landing: &mut Landing, name: &str, value: &str) {

@@ -12,6 +12,7 @@ pub(crate) mod endpoint;
 mod fold;
 mod landing;
 mod limit;
+mod private;
 mod provisional;
 mod renamed;
 mod request;

@@ -14,6 +14,7 @@ use anyhow::Result;
 
 use super::body::{Seen, Sent, What};
 use super::limit::VisitLimit;
+use super::private::without_private;
 use super::request::{Around, UNSENT_MS};
 use super::{flags, table};
 use crate::clock::Timestamp;
@@ -162,7 +163,8 @@ impl Landing {
         if site.tag.consent.is_needed() {
             return None;
         }
-        let seen = Seen { url: Some(self.url.as_str().into()), ..Seen::default() };
+        let url = without_private(self.url.as_str().into());
+        let seen = Seen { url: Some(url), ..Seen::default() };
         let sent = Sent {
             site_key: site.key.as_str().into(),
             click_id: self.click_id.clone(),

@@ -288,3 +288,31 @@ async fn long_texts_are_cut_and_never_rejected() {
     let reply = app.post_visit(body(&app.mint().await, json!({"u": url}))).await;
     assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
 }
+
+#[tokio::test]
+async fn personal_data_in_urls_is_never_stored() {
+    const PERSONAL: &str = "https://www.shop.localhost/offer?email=ada%40x.org&gclid=A&password=hunter2#token=secret&name=Ada";
+    let app = TestApp::start().await;
+    let id = app.mint().await;
+    let visit =
+        body(&id, json!({"u": PERSONAL, "r": "https://search.example/?q=bob%40y.org&page=2"}));
+    assert_eq!(app.post_visit(visit).await.status, StatusCode::NO_CONTENT);
+    let event = body(&id, json!({"u": PERSONAL, "e": "Lead"}));
+    assert_eq!(app.post_visit(event).await.status, StatusCode::NO_CONTENT);
+    app.load_tag("/t/main.js", &[("referer", PERSONAL)]).await;
+    app.advance(std::time::Duration::from_secs(60));
+    assert_eq!(
+        app.keep_landings().await,
+        1,
+        "also a landing that only the script's request showed"
+    );
+    let kept = "https://www.shop.localhost/offer?gclid=A";
+    let urls = "select url from visits union all select url from page_events
+                union all select url from provisional_visits";
+    assert_eq!(app.database.texts(urls).await, [kept; 3]);
+    let referrers = app.database.texts("select referrer from visits").await;
+    assert_eq!(referrers, ["https://search.example/?page=2"]);
+    let channels = app.database.texts("select channel from visits").await;
+    assert_eq!(channels, ["paid search"], "the ad click is read as before");
+    app.process_events().await;
+}
