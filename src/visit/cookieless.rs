@@ -7,6 +7,7 @@
 //! The rules are the tag's: other ad parameters are a new click; without any, a referrer from
 //! outside after thirty minutes is one.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -46,6 +47,13 @@ pub(super) fn visitor(
 ) -> String {
     let day = now.in_zone(&site.zone()).date().to_string();
     keys.hash("cookieless visitor", &[&site.id, &day, address, user_agent])
+}
+
+/// Where a further page is stored whose time is taken: a number that follows from its click ID.
+pub(super) fn place_of(click_id: &ClickId) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    click_id.as_str().hash(&mut hasher);
+    i64::try_from(hasher.finish() >> 1).unwrap_or_default()
 }
 
 /// Finds out what a page view belongs to.

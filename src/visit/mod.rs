@@ -112,7 +112,7 @@ async fn record_cookieless(
         flag |= flags::CONTINUED;
         seen.referrer = None;
     }
-    let mut sent = sent.clone();
+    let (mut sent, mut place) = (sent.clone(), cookieless::place_of(presented));
     loop {
         let row = table::NewVisit {
             click_id: &click_id,
@@ -130,11 +130,13 @@ async fn record_cookieless(
         if inserted == Inserted::New {
             table::replace_provisional(store, presented).await?;
         }
-        // Two pages of one visitor may be opened in the same millisecond. Each needs its name.
+        // Pages of one visitor may name the same millisecond, and a hostile browser always does. Each
+        // needs its name, so it gets a place of its own, which takes no search.
         if inserted == Inserted::New || table::signed_for(store, presented).await?.is_some() {
             return Ok(Recorded { click_id, is_new: inserted == Inserted::New, is_known: true });
         }
-        sent.sent_at_ms += 1;
+        sent.sent_at_ms = place;
+        place = place.checked_add(1).unwrap_or_default();
     }
 }
 

@@ -156,6 +156,26 @@ async fn two_pages_of_the_same_millisecond_both_lead_to_the_click() {
 }
 
 #[tokio::test]
+async fn a_browser_that_always_sends_the_same_time_costs_no_search_and_no_page() {
+    let app = site("cookieless").await;
+    open(&app, FIREFOX, LANDING, "").await;
+    let mut pages = Vec::new();
+    for time in [i64::MAX, i64::MAX, i64::MAX, 0, 0, 0] {
+        let page = app.mint().await;
+        for _ in 0..2 {
+            let sent = body(&app, &page, OFFER, &json!({"t": time}));
+            let reply = app.send("POST", "/v", &[("user-agent", FIREFOX)], sent).await;
+            assert_eq!(reply.status, StatusCode::NO_CONTENT, "{time}: {}", reply.text());
+        }
+        pages.push(page);
+    }
+    assert_eq!(app.database.number("select count(*) from visits").await, 7, "repeats are none");
+    for (number, page) in pages.iter().enumerate() {
+        assert_eq!(pay(&app, number, page).await, "paid search", "{number}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_click_in_one_document_follows_the_first() {
     let app = site("cookieless").await;
     let landing = open(&app, FIREFOX, LANDING, "").await;
